@@ -1,0 +1,46 @@
+# The one list of commands, for desk and CI alike. Each runs in .venv, which
+# is made from poetry.lock when it is missing or out of date.
+
+PY := .venv/bin/python
+# Asking for another PYTHON asks for another environment.
+STAMP := .venv/installed-$(subst /,-,$(PYTHON))
+
+.DEFAULT_GOAL := help
+.PHONY: help install lock run test lint types format bench clean
+
+help: ## List these commands
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: $(STAMP) ## Make .venv; PYTHON=python3.13 chooses the interpreter
+
+$(STAMP): pyproject.toml poetry.lock
+	PYTHON="$(PYTHON)" .ci/bootstrap
+	@touch $@
+
+lock: ## Write poetry.lock anew after a change to pyproject.toml
+	PYTHON="$(PYTHON)" .ci/bootstrap lock
+
+run: $(STAMP) ## Start the exchange
+	$(PY) server.py
+
+test: $(STAMP) ## Run the tests
+	$(PY) -m pytest test
+
+lint: $(STAMP) ## Check format, style and order of imports
+	$(PY) -m black --line-length 79 --check .
+	$(PY) -m flake8 .
+	$(PY) -m isort --check .
+
+types: $(STAMP) ## Check the types
+	$(PY) -m mypy
+
+format: $(STAMP) ## Format the code and sort the imports
+	$(PY) -m black --line-length 79 .
+	$(PY) -m isort .
+
+bench: $(STAMP) ## Measure the speed
+	$(PY) -m util.bench
+
+clean: ## Remove .venv and every cache
+	rm -rf .venv .mypy_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,669 @@
+"""The exchange as a state machine: ``Engine.apply(command) -> outputs``.
+
+The engine owns every book and account. It gets sequence number, time and
+identity as data; it reads no clock and no setting, makes no random choice,
+iterates no set, uses no float and calls nobody back. So the same commands
+give the same outputs, to the byte, wherever and whenever they are applied.
+
+What comes out is a list of (recipient, event): an account's name for its
+private events, PUBLIC for what everybody may see. A request is answered by
+the first output, addressed to its account; then come the executions as they
+happened, one ``AccountReport`` for each account whose cash or positions
+moved, and the public trades and book changes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, assert_never
+
+from exchange.accounts import Account, leaderboard
+from orderbook import (
+    AccountReport,
+    Amend,
+    BookUpdate,
+    Cancel,
+    CancelAfter,
+    CancelAll,
+    Error,
+    Event,
+    Exec,
+    ExecType,
+    Instrument,
+    Liquidity,
+    Ok,
+    Order,
+    OrderBook,
+    OrderStatus,
+    Place,
+    Reason,
+    Refused,
+    Sweep,
+    Ticker,
+    Trade,
+)
+
+ENGINE_VERSION = 1  # of the rules: a change of any output is a new version
+PUBLIC = ""  # the recipient of public events; no account has this name
+# Deadlines one tick fires: what is due beyond them is fired by the next
+# tick, so that no command does an unbounded amount of work.
+DEADLINES_PER_TICK = 1_000
+DEADLINES_MIN = 1_000  # kept before stale ones are looked for
+
+Output: TypeAlias = tuple[str, Event]
+Fill: TypeAlias = tuple[int, int, int]  # quantity, price, trade id
+
+
+# Commands that are no requests --------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configure:
+    """The market as it shall be; the first command of all."""
+
+    instruments: tuple[Instrument, ...]
+    engine_version: int = ENGINE_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connect:
+    """A login succeeded: the command's session begins or is taken over."""
+
+    cancel_on_disconnect: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnect:
+    """The connection of the command's session ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time has passed: fire what is due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    """Every connection ends, in order."""
+
+
+Action: TypeAlias = (
+    Place
+    | Amend
+    | Cancel
+    | CancelAll
+    | CancelAfter
+    | Connect
+    | Disconnect
+    | Tick
+    | Configure
+    | Shutdown
+)
+
+
+@dataclass(slots=True)
+class Command:
+    """One stamped step: what to do, when, and on whose behalf.
+
+    ``seq`` counts 1, 2, 3, ...; ``ts`` is in microseconds since the epoch
+    and strictly increases. ``account`` and ``session`` are "" for the
+    exchange's own commands.
+    """
+
+    seq: int
+    ts: int
+    account: str
+    session: str
+    action: Action
+
+
+# State --------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Listing:
+    """One instrument, its book and its public counters."""
+
+    instrument: Instrument
+    book: OrderBook
+    seq: int = 0  # of the last command that changed a level or traded
+    trade_id: int = 0
+    last: int | None = None
+    volume: int = 0
+    trades: list[Trade] = field(default_factory=list)  # of this command
+
+    def mark(self) -> int:
+        """Return the price positions are valued at.
+
+        The median of best bid, last trade and best ask; the last trade
+        where a side is missing.
+        """
+        last = self.last or 0
+        bid, ask = self.book.best("buy"), self.book.best("sell")
+        if bid is None or ask is None:
+            return last
+        return sorted((bid[0], last, ask[0]))[1]
+
+
+class Engine:
+    """All books and accounts, moved by one command at a time.
+
+    ``listings``, ``accounts``, ``seq`` and ``ts`` are there to be read.
+    """
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.ts = 0
+        self.listings: dict[str, Listing] = {}
+        self.accounts: dict[str, Account] = {}
+        self._order_id = 0
+        # (ts, order id, "") of gtd orders; (ts, 0, account) of the switches
+        # of cancel_after. An entry outlives what it is about: `_is_due`.
+        self._deadlines: list[tuple[int, int, str]] = []
+        self._deadlines_max = DEADLINES_MIN
+        self._gtd: dict[int, Order] = {}
+        # Of the command at hand:
+        self._outputs: list[Output] = []
+        self._moved: dict[str, Account] = {}
+        self._touched: dict[str, Listing] = {}
+
+    def apply(self, command: Command) -> list[Output]:
+        """Carry out one command and return what came of it.
+
+        A request that the rules refuse changes nothing but ``seq`` and
+        ``ts``; its only output is an ``Error``. Any exception is a bug.
+        """
+        assert command.seq == self.seq + 1 and command.ts > self.ts
+        self.seq = command.seq
+        self.ts = command.ts
+        outputs: list[Output] = []
+        self._outputs = outputs
+        try:
+            self._dispatch(command)
+        except Refused as refusal:
+            assert not outputs, "refused before anything happened"
+            error = Error(
+                code=refusal.code,
+                message=refusal.message,
+                field=refusal.field,
+                order_id=refusal.order_id,
+                order_status=refusal.order_status,
+                cum_qty=refusal.cum_qty,
+            )
+            return [(command.account, error)]
+        if self._moved:
+            self._report_accounts()
+        if self._touched:
+            self._report_books()
+        return outputs
+
+    @property
+    def next_deadline(self) -> int | None:
+        """When the next `tick` is due, in microseconds; None: never."""
+        while self._deadlines and not self._is_due(self._deadlines[0]):
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
+
+    # Views, for subscriptions and `get`
+
+    def listing(self, symbol: str | None) -> Listing:
+        """Return a listing by its symbol, or the only one.
+
+        Raises Refused: "unknown_symbol", or "bad_request" where the symbol
+        is left out and several are listed.
+        """
+        if symbol is None:
+            if len(self.listings) > 1:
+                raise Refused(
+                    "bad_request",
+                    "symbol: needed where several are listed",
+                    field="symbol",
+                )
+            (only,) = self.listings.values()
+            return only
+        listing = self.listings.get(symbol)
+        if listing is None:
+            raise Refused(
+                "unknown_symbol", f"{symbol} is not listed", field="symbol"
+            )
+        return listing
+
+    def account(self, name: str) -> Account:
+        """Return an account, opened at its first mention."""
+        account = self.accounts.get(name)
+        if account is None:
+            account = self.accounts[name] = Account(name)
+        return account
+
+    def mark(self, symbol: str) -> int:
+        """Return the price positions in a symbol are valued at."""
+        return self.listings[symbol].mark()
+
+    def snapshot(self, listing: Listing) -> BookUpdate:
+        """Return the whole book of a listing."""
+        return BookUpdate(
+            symbol=listing.instrument.symbol,
+            seq=listing.seq,
+            ts=self.ts,
+            snapshot=True,
+            bids=listing.book.depth("buy"),
+            asks=listing.book.depth("sell"),
+        )
+
+    def ticker(self, listing: Listing, ts: int) -> Ticker:
+        """Return the top of a book, the last price and the volume."""
+        bid = listing.book.best("buy") or (None, None)
+        ask = listing.book.best("sell") or (None, None)
+        return Ticker(
+            symbol=listing.instrument.symbol,
+            ts=ts,
+            bid=bid[0],
+            bid_qty=bid[1],
+            ask=ask[0],
+            ask_qty=ask[1],
+            last=listing.last,
+            volume=listing.volume,
+        )
+
+    def account_report(self, account: Account) -> AccountReport:
+        """Return an account's state under its current ``seq``."""
+        return AccountReport(
+            seq=account.seq,
+            ts=self.ts,
+            cash=account.cash,
+            positions=dict(account.positions),
+            equity=account.equity(self.mark),
+        )
+
+    def order_reports(self, orders: Iterable[Order]) -> Iterator[Exec]:
+        """Yield orders as they are, under their account's current ``seq``."""
+        for order in orders:
+            yield self._exec(
+                self.accounts[order.account],
+                order,
+                "status",
+                order.cum_qty,
+                order.cum_cost,
+            )
+
+    def leaderboard(self) -> list[dict[str, Any]]:
+        """Return the accounts as rows, the richest first."""
+        return leaderboard(self.accounts.values(), self.mark)
+
+    # Actions
+
+    def _dispatch(self, command: Command) -> None:
+        action = command.action
+        match action:
+            case Place():
+                self._place(command, action)
+            case Amend():
+                self._amend(self.account(command.account), action)
+            case Cancel():
+                account = self.account(command.account)
+                order = account.find(action.order_id, action.client_order_id)
+                self._cancel(order, "canceled", "user")
+            case CancelAll():
+                self._cancel_all(self.account(command.account), action)
+            case CancelAfter():
+                self._cancel_after(self.account(command.account), action)
+            case Connect():
+                account = self.account(command.account)
+                account.connect(command.session, action.cancel_on_disconnect)
+            case Disconnect():
+                self._disconnect(
+                    self.account(command.account), command.session
+                )
+            case Tick():
+                self._tick()
+            case Configure():
+                self._configure(action)
+            case Shutdown():
+                for account in self.accounts.values():
+                    for session in account.sessions:
+                        self._disconnect(account, session)
+            case _:
+                assert_never(action)
+
+    def _place(self, command: Command, request: Place) -> None:
+        expire_ts = request.expire_ts
+        if expire_ts is not None and expire_ts <= self.ts:
+            raise Refused(
+                "bad_request",
+                "expire_ts: is not in the future",
+                field="expire_ts",
+            )
+        listing = self.listing(request.symbol)
+        account = self.account(command.account)
+        client_order_id = request.client_order_id
+        if client_order_id is not None:
+            known = account.by_client_order_id.get(client_order_id)
+            if known is not None:
+                raise Refused(
+                    "duplicate_client_order_id",
+                    f"{client_order_id} is order {known.order_id}",
+                    field="client_order_id",
+                    order_id=known.order_id,
+                    order_status=known.order_status,
+                    cum_qty=known.cum_qty,
+                )
+        self._check_bounds(listing.instrument, request.price, request.qty)
+        tif = request.time_in_force
+        if tif is None:
+            tif = "ioc" if request.order_type == "market" else "gtc"
+        order = Order(
+            order_id=self._order_id + 1,
+            account=account.name,
+            symbol=listing.instrument.symbol,
+            side=request.side,
+            qty=request.qty,
+            price=request.price,
+            order_type=request.order_type,
+            time_in_force=tif,
+            expire_ts=expire_ts,
+            post_only=request.post_only,
+            stp=request.stp,
+            client_order_id=client_order_id,
+            session=command.session,
+        )
+        sweep = listing.book.place(order)
+        self._order_id += 1
+        account.remember(order)
+        self._arrived(account, listing, order, "new", sweep, 0, 0)
+        if expire_ts is not None and order.is_open:
+            self._gtd[order.order_id] = order
+            self._add_deadline((expire_ts, order.order_id, ""))
+
+    def _amend(self, account: Account, request: Amend) -> None:
+        order = account.find(request.order_id, request.client_order_id)
+        listing = self.listings[order.symbol]
+        self._check_bounds(listing.instrument, request.price, request.qty)
+        cum_qty, cum_cost = order.cum_qty, order.cum_cost
+        sweep = listing.book.amend(order.order_id, request.price, request.qty)
+        if sweep.reason == "user":
+            self._touched[order.symbol] = listing
+            self._ended(account, order, "user")
+        else:
+            self._arrived(
+                account, listing, order, "amended", sweep, cum_qty, cum_cost
+            )
+
+    def _cancel_all(self, account: Account, request: CancelAll) -> None:
+        if request.symbol is not None:
+            self.listing(request.symbol)
+        orders = [
+            order
+            for order in account.open_orders.values()
+            if request.symbol in (None, order.symbol)
+            and request.side in (None, order.side)
+        ]
+        self._outputs.append((account.name, Ok(ts=self.ts, count=len(orders))))
+        for order in orders:
+            self._cancel(order, "canceled", "user")
+
+    def _cancel_after(self, account: Account, request: CancelAfter) -> None:
+        if request.timeout_ms:
+            deadline = self.ts + request.timeout_ms * 1_000
+            account.cancel_after_ts = deadline
+            self._add_deadline((deadline, 0, account.name))
+        else:
+            account.cancel_after_ts = None
+        self._outputs.append((account.name, Ok(ts=self.ts)))
+
+    def _disconnect(self, account: Account, session: str) -> None:
+        for order in account.disconnect(session):
+            self._cancel(order, "canceled", "disconnect")
+
+    def _tick(self) -> None:
+        for _ in range(DEADLINES_PER_TICK):
+            due = self.next_deadline
+            if due is None or due > self.ts:
+                return
+            _, order_id, name = heapq.heappop(self._deadlines)
+            if order_id:
+                self._cancel(self._gtd[order_id], "expired", "gtd")
+                continue
+            account = self.accounts[name]
+            account.cancel_after_ts = None
+            for order in list(account.open_orders.values()):
+                self._cancel(order, "canceled", "cancel_after")
+
+    def _configure(self, configure: Configure) -> None:
+        assert configure.engine_version == ENGINE_VERSION
+        for instrument in configure.instruments:
+            listing = self.listings.get(instrument.symbol)
+            if listing is None:
+                self.listings[instrument.symbol] = Listing(
+                    instrument, OrderBook(instrument.symbol)
+                )
+            else:
+                listing.instrument = instrument
+
+    # Rules
+
+    def _check_bounds(
+        self, instrument: Instrument, price: int | None, qty: int | None
+    ) -> None:
+        if qty is not None and qty > instrument.max_qty:
+            raise Refused(
+                "invalid_qty",
+                f"qty {qty} is above the maximum of {instrument.max_qty}",
+                field="qty",
+            )
+        if price is not None and not (
+            instrument.min_price <= price <= instrument.max_price
+        ):
+            raise Refused(
+                "invalid_price",
+                f"price {price} is not within {instrument.min_price}"
+                f" and {instrument.max_price}",
+                field="price",
+            )
+
+    def _is_due(self, entry: tuple[int, int, str]) -> bool:
+        """Whether an entry of the deadlines still stands."""
+        ts, order_id, name = entry
+        if order_id:
+            return order_id in self._gtd
+        return self.accounts[name].cancel_after_ts == ts
+
+    def _add_deadline(self, entry: tuple[int, int, str]) -> None:
+        heapq.heappush(self._deadlines, entry)
+        if len(self._deadlines) > self._deadlines_max:
+            self._deadlines = [e for e in self._deadlines if self._is_due(e)]
+            heapq.heapify(self._deadlines)
+            self._deadlines_max = max(DEADLINES_MIN, 2 * len(self._deadlines))
+
+    def _cancel(
+        self, order: Order, ended: OrderStatus, reason: Reason
+    ) -> None:
+        listing = self.listings[order.symbol]
+        listing.book.cancel(order.order_id, ended)
+        self._touched[order.symbol] = listing
+        self._ended(self.accounts[order.account], order, reason)
+
+    # What happened
+
+    def _arrived(
+        self,
+        account: Account,
+        listing: Listing,
+        order: Order,
+        exec_type: ExecType,
+        sweep: Sweep,
+        cum_qty: int,
+        cum_cost: int,
+    ) -> None:
+        """Report an order's arrival, then each step of its sweep.
+
+        ``cum_qty`` and ``cum_cost`` are the order's before the sweep.
+        """
+        self._report(account, order, exec_type, cum_qty, cum_cost)
+        self._touched[order.symbol] = listing
+        for maker, qty in sweep.matches:
+            owner = self.accounts[maker.account]
+            if not qty:
+                self._ended(owner, maker, "stp")
+                continue
+            price = maker.price
+            assert price is not None
+            listing.last = price
+            listing.volume += qty
+            listing.trade_id += 1
+            fill = (qty, price, listing.trade_id)
+            cum_qty += qty
+            cum_cost += price * qty
+            self._report(
+                account, order, "trade", cum_qty, cum_cost, fill, "taker"
+            )
+            self._report(
+                owner,
+                maker,
+                "trade",
+                maker.cum_qty,
+                maker.cum_cost,
+                fill,
+                "maker",
+            )
+            account.settle(order.symbol, order.side, price, qty)
+            owner.settle(order.symbol, maker.side, price, qty)
+            self._moved[account.name] = account
+            self._moved[owner.name] = owner
+            if not maker.leaves_qty:
+                self._finish(owner, maker)
+            listing.trades.append(
+                Trade(
+                    symbol=order.symbol,
+                    seq=listing.seq + 1,
+                    ts=self.ts,
+                    trade_id=listing.trade_id,
+                    price=price,
+                    qty=qty,
+                    side=order.side,
+                )
+            )
+        if sweep.reason is not None:
+            self._ended(account, order, sweep.reason)
+        elif not order.leaves_qty:
+            self._finish(account, order)
+
+    def _ended(self, account: Account, order: Order, reason: Reason) -> None:
+        """Report an order that was canceled or has expired."""
+        self._report(
+            account,
+            order,
+            "expired" if order.order_status == "expired" else "canceled",
+            order.cum_qty,
+            order.cum_cost,
+            reason=reason,
+        )
+        self._finish(account, order)
+
+    def _finish(self, account: Account, order: Order) -> None:
+        account.finish(order)
+        self._gtd.pop(order.order_id, None)
+
+    def _report(
+        self,
+        account: Account,
+        order: Order,
+        exec_type: ExecType,
+        cum_qty: int,
+        cum_cost: int,
+        fill: Fill | None = None,
+        liquidity: Liquidity | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        account.seq += 1
+        self._outputs.append(
+            (
+                account.name,
+                self._exec(
+                    account,
+                    order,
+                    exec_type,
+                    cum_qty,
+                    cum_cost,
+                    fill,
+                    liquidity,
+                    reason,
+                ),
+            )
+        )
+
+    def _exec(
+        self,
+        account: Account,
+        order: Order,
+        exec_type: ExecType,
+        cum_qty: int,
+        cum_cost: int,
+        fill: Fill | None = None,
+        liquidity: Liquidity | None = None,
+        reason: Reason | None = None,
+    ) -> Exec:
+        """Make the report of an order as it was with ``cum_qty`` filled."""
+        leaves_qty = order.qty - cum_qty
+        order_status: OrderStatus
+        if reason is not None or (exec_type == "status" and not order.is_open):
+            leaves_qty = 0
+            order_status = order.order_status
+        elif not leaves_qty:
+            order_status = "filled"
+        else:
+            order_status = "partially_filled" if cum_qty else "new"
+        last_qty, last_price, trade_id = fill or (None, None, None)
+        return Exec(
+            seq=account.seq,
+            ts=self.ts,
+            exec_type=exec_type,
+            order_id=order.order_id,
+            client_order_id=order.client_order_id,
+            symbol=order.symbol,
+            side=order.side,
+            order_status=order_status,
+            price=order.price,
+            qty=order.qty,
+            cum_qty=cum_qty,
+            leaves_qty=leaves_qty,
+            cum_cost=cum_cost,
+            order_type=order.order_type,
+            time_in_force=order.time_in_force,
+            expire_ts=order.expire_ts,
+            post_only=order.post_only,
+            stp=order.stp,
+            last_qty=last_qty,
+            last_price=last_price,
+            trade_id=trade_id,
+            liquidity=liquidity,
+            fee=None if fill is None else 0,
+            reason=reason,
+        )
+
+    def _report_accounts(self) -> None:
+        for account in self._moved.values():
+            account.seq += 1
+            self._outputs.append((account.name, self.account_report(account)))
+        self._moved.clear()
+
+    def _report_books(self) -> None:
+        for symbol, listing in self._touched.items():
+            bids, asks = listing.book.take_changes()
+            if not bids and not asks:
+                continue
+            listing.seq += 1
+            for trade in listing.trades:
+                self._outputs.append((PUBLIC, trade))
+            listing.trades.clear()
+            update = BookUpdate(
+                symbol=symbol,
+                seq=listing.seq,
+                prev_seq=listing.seq - 1,
+                ts=self.ts,
+                bids=bids,
+                asks=asks,
+            )
+            self._outputs.append((PUBLIC, update))
+        self._touched.clear()
