@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import (
@@ -181,6 +181,17 @@ class Refused(Exception):
         self.order_id = order_id
         self.order_status = order_status
         self.cum_qty = cum_qty
+
+    def as_error(self) -> Error:
+        """Return the event that tells of it."""
+        return Error(
+            code=self.code,
+            message=self.message,
+            field=self.field,
+            order_id=self.order_id,
+            order_status=self.order_status,
+            cum_qty=self.cum_qty,
+        )
 
 
 class FieldError(ValueError):
@@ -384,14 +395,14 @@ else:
 
 @_event
 class Instrument:
-    """One listed instrument: its tick in money and its bounds in ticks."""
+    """One listed instrument: its tick in money, its bounds in ticks."""
 
     symbol: Symbol
-    tick_size: Annotated[str, Field(pattern=r"^\d{1,12}(\.\d{1,12})?$")] = "1"
-    min_price: Price = 1
-    max_price: Price = 100_000
-    max_qty: Qty = 1_000
-    phase: Phase = "open"
+    tick_size: str  # a decimal number
+    min_price: int
+    max_price: int
+    max_qty: int
+    phase: Phase
 
 
 @_event
@@ -596,7 +607,7 @@ def _judge_each(text: str | bytes) -> list[Request | Error]:
     """Say of each element of a bad frame whether, and how, it is bad."""
     try:
         frame = from_json(text)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         return [_bad_request(f"the frame is not JSON: {error}")]
     if not isinstance(frame, list):
         return [_judge(frame)]
@@ -671,7 +682,7 @@ def decode_events(text: str | bytes) -> list[Event]:
             _EVENT.validate_json(to_json(element))
             for element in elements
             if not isinstance(element, dict)
-            or element.get("type") in EVENT_TYPES
+            or str(element.get("type")) in EVENT_TYPES
         ]
 
 
@@ -702,6 +713,11 @@ def with_id(text: str, request_id: Id | None) -> str:
         return text
     head, _, rest = text.partition(",")
     return f'{head},"id":{to_json(request_id).decode()},{rest}'
+
+
+def with_data(text: str, rows: Iterable[str]) -> str:
+    """Put encoded rows into the text of an ``Ok``."""
+    return f'{text[:-1]},"data":[{",".join(rows)}]}}'
 
 
 # Order book ---------------------------------------------------------------

@@ -27,7 +27,6 @@ from orderbook import (
     Cancel,
     CancelAfter,
     CancelAll,
-    Error,
     Event,
     Exec,
     ExecType,
@@ -67,7 +66,7 @@ class Configure:
     engine_version: int = ENGINE_VERSION
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Connect:
     """A login succeeded: the command's session begins or is taken over."""
 
@@ -184,15 +183,7 @@ class Engine:
             self._dispatch(command)
         except Refused as refusal:
             assert not outputs, "refused before anything happened"
-            error = Error(
-                code=refusal.code,
-                message=refusal.message,
-                field=refusal.field,
-                order_id=refusal.order_id,
-                order_status=refusal.order_status,
-                cum_qty=refusal.cum_qty,
-            )
-            return [(command.account, error)]
+            return [(command.account, refusal.as_error())]
         if self._moved:
             self._report_accounts()
         if self._touched:
@@ -229,13 +220,6 @@ class Engine:
                 "unknown_symbol", f"{symbol} is not listed", field="symbol"
             )
         return listing
-
-    def account(self, name: str) -> Account:
-        """Return an account, opened at its first mention."""
-        account = self.accounts.get(name)
-        if account is None:
-            account = self.accounts[name] = Account(name)
-        return account
 
     def mark(self, symbol: str) -> int:
         """Return the price positions in a symbol are valued at."""
@@ -300,21 +284,21 @@ class Engine:
             case Place():
                 self._place(command, action)
             case Amend():
-                self._amend(self.account(command.account), action)
+                self._amend(self._account(command.account), action)
             case Cancel():
-                account = self.account(command.account)
+                account = self._account(command.account)
                 order = account.find(action.order_id, action.client_order_id)
                 self._cancel(order, "canceled", "user")
             case CancelAll():
-                self._cancel_all(self.account(command.account), action)
+                self._cancel_all(self._account(command.account), action)
             case CancelAfter():
-                self._cancel_after(self.account(command.account), action)
+                self._cancel_after(self._account(command.account), action)
             case Connect():
-                account = self.account(command.account)
+                account = self._account(command.account)
                 account.connect(command.session, action.cancel_on_disconnect)
             case Disconnect():
                 self._disconnect(
-                    self.account(command.account), command.session
+                    self._account(command.account), command.session
                 )
             case Tick():
                 self._tick()
@@ -336,7 +320,7 @@ class Engine:
                 field="expire_ts",
             )
         listing = self.listing(request.symbol)
-        account = self.account(command.account)
+        account = self._account(command.account)
         client_order_id = request.client_order_id
         if client_order_id is not None:
             known = account.by_client_order_id.get(client_order_id)
@@ -461,6 +445,13 @@ class Engine:
                 f" and {instrument.max_price}",
                 field="price",
             )
+
+    def _account(self, name: str) -> Account:
+        """Return an account, opened at its first mention."""
+        account = self.accounts.get(name)
+        if account is None:
+            account = self.accounts[name] = Account(name)
+        return account
 
     def _is_due(self, entry: tuple[int, int, str]) -> bool:
         """Whether an entry of the deadlines still stands."""

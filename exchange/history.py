@@ -1,22 +1,169 @@
 """What has happened, in bounded memory: the tables behind `get`.
 
-Fed with every output of the engine, in order. Keeps public trades and
-candles of each symbol, and the fills and the last private events of each
-account, from which a session is resumed.
+Fed with every event of the engine, in order. It keeps the public trades and
+candles of each symbol, and of each account its fills and its last private
+events, from which a session is resumed. No clock, no socket.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from exchange.engine import PUBLIC, Output
-from orderbook import (
-    AccountReport,
-    Exec,
-    Interval,
-    Trade,
-)
+from orderbook import AccountReport, Event, Exec, Interval, Trade
+
+TRADES_KEPT = 100_000  # of each symbol, as the protocol promises
+CANDLES_KEPT = 10_000  # of each symbol and interval: 2.7 hours of seconds
+FILLS_KEPT = 10_000  # of each account
+RESUME_EVENTS = 2_000  # of each account: what a broken connection may miss
+
+INTERVALS: dict[Interval, int] = {  # in microseconds
+    "1s": 1_000_000,
+    "1m": 60_000_000,
+    "5m": 300_000_000,
+    "1h": 3_600_000_000,
+    "1d": 86_400_000_000,
+}
+PrivateEvent = Exec | AccountReport
+Candle = list[int]  # start_ts, open, high, low, close, volume
+Row = TypeVar("Row")
+
+
+def page(
+    rows: Sequence[Row],
+    key: Callable[[Row], int],
+    after: int | None,
+    limit: int,
+) -> list[Row]:
+    """Return at most ``limit`` of ``rows``, which ascend by ``key``.
+
+    The first ones with a key greater than ``after``; the newest ones where
+    ``after`` is None. Oldest first in either case.
+    """
+    if after is None:
+        start = max(0, len(rows) - limit)
+    else:
+        start = bisect_right(rows, after, key=key)
+    return list(islice(rows, start, start + limit))
+
+
+class Candles:
+    """Open, high, low, close and volume of one symbol's trades.
+
+    A trade changes only the candle of its second; a finished second is
+    folded into the longer candles.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Interval, deque[Candle]] = {
+            interval: deque(maxlen=CANDLES_KEPT) for interval in INTERVALS
+        }
+
+    def add(self, ts: int, price: int, qty: int) -> None:
+        """Count in one trade."""
+        seconds = self._kept["1s"]
+        candle = [ts - ts % INTERVALS["1s"], price, price, price, price, qty]
+        if seconds and seconds[-1][0] != candle[0]:
+            for interval, length in INTERVALS.items():
+                if interval != "1s":
+                    _fold(self._kept[interval], seconds[-1], length)
+        _fold(seconds, candle, INTERVALS["1s"])
+
+    def rows(self, interval: Interval) -> Sequence[Candle]:
+        """Return the candles of an interval, the last one unfinished."""
+        kept = self._kept[interval]
+        if interval == "1s" or not self._kept["1s"]:
+            return kept
+        rows = deque(kept, maxlen=CANDLES_KEPT)
+        if rows:
+            rows[-1] = list(rows[-1])
+        _fold(rows, self._kept["1s"][-1], INTERVALS[interval])
+        return rows
+
+
+def _fold(candles: deque[Candle], newer: Candle, length: int) -> None:
+    """Merge a candle into the last of longer ones, or begin a new one."""
+    start = newer[0] - newer[0] % length
+    if not candles or candles[-1][0] != start:
+        candles.append([start, *newer[1:]])
+        return
+    last = candles[-1]
+    last[2] = max(last[2], newer[2])
+    last[3] = min(last[3], newer[3])
+    last[4] = newer[4]
+    last[5] += newer[5]
+
+
+class _AccountHistory:
+    __slots__ = ("fills", "ring")
+
+    def __init__(self) -> None:
+        self.fills: deque[Exec] = deque(maxlen=FILLS_KEPT)
+        self.ring: deque[PrivateEvent] = deque(maxlen=RESUME_EVENTS)
+
+
+class History:
+    """The past of all symbols and accounts."""
+
+    def __init__(self) -> None:
+        self._trades: dict[str, deque[Trade]] = {}
+        self._candles: dict[str, Candles] = {}
+        self._accounts: dict[str, _AccountHistory] = {}
+
+    def record(self, recipient: str, event: Event) -> None:
+        """Take in one output of the engine."""
+        if isinstance(event, (Exec, AccountReport)):
+            account = self._accounts.get(recipient)
+            if account is None:
+                account = self._accounts[recipient] = _AccountHistory()
+            account.ring.append(event)
+            if isinstance(event, Exec) and event.exec_type == "trade":
+                account.fills.append(event)
+        elif isinstance(event, Trade):
+            if event.symbol not in self._trades:
+                self._trades[event.symbol] = deque(maxlen=TRADES_KEPT)
+                self._candles[event.symbol] = Candles()
+            self._trades[event.symbol].append(event)
+            self._candles[event.symbol].add(event.ts, event.price, event.qty)
+
+    def trades(
+        self, symbol: str, after: int | None, limit: int
+    ) -> list[Trade]:
+        """Return trades of a symbol; ``after`` is a trade id."""
+        rows = self._trades.get(symbol, ())
+        return page(rows, lambda trade: trade.trade_id, after, limit)
+
+    def candles(
+        self, symbol: str, interval: Interval, after: int | None, limit: int
+    ) -> list[Candle]:
+        """Return candles of a symbol; ``after`` is a start_ts."""
+        if symbol not in self._candles:
+            return []
+        rows = self._candles[symbol].rows(interval)
+        return page(rows, lambda candle: candle[0], after, limit)
+
+    def fills(self, account: str, after: int | None, limit: int) -> list[Exec]:
+        """Return fills of an account; ``after`` is an account seq."""
+        history = self._accounts.get(account)
+        rows = history.fills if history else ()
+        return page(rows, lambda fill: fill.seq, after, limit)
+
+    def missed(
+        self, account: str, last_seq: int, seq: int
+    ) -> list[PrivateEvent] | None:
+        """Return an account's events after ``last_seq``, up to ``seq``.
+
+        None: they are no longer, or not yet, known.
+        """
+        if last_seq == seq:
+            return []
+        history = self._accounts.get(account)
+        if history is None or not history.ring or last_seq > seq:
+            return None
+        ring = history.ring
+        if ring[0].seq > last_seq + 1:
+            return None
+        return list(islice(ring, last_seq + 1 - ring[0].seq, None))

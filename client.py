@@ -1,0 +1,1989 @@
+"""The trader's door: an account and its markets as live Python objects.
+
+    async with Exchange(user="alice") as ex:
+        bond = await ex.market("BOND")
+        order = await bond.buy(10, 99)
+        await order.done()
+
+``Exchange`` is for asyncio; ``BlockingExchange`` has the same names, without
+``await``, for plain scripts and notebooks. Prices are integer ticks,
+quantities integer lots, cash is ticks times lots, times are microseconds
+since the epoch (UTC).
+
+The objects follow the exchange by themselves. Each report and each change
+of a book is numbered: what comes twice is ignored, what is missing is
+noticed and fetched, and a lost connection is taken up where it broke. A
+request that got no answer is sent again only where that cannot do it twice.
+
+What goes wrong is raised, never returned:
+
+::
+
+    Exception
+     +-- Refused (of orderbook)   the exchange says no; nothing has changed
+     |    +-- BadRequest                bad_request
+     |    +-- Unauthorized              unauthorized
+     |    +-- RateLimited               rate_limited
+     |    +-- Busy                      busy
+     |    +-- Forbidden                 forbidden
+     |    +-- UnknownSymbol             unknown_symbol
+     |    +-- DuplicateClientOrderId    duplicate_client_order_id
+     |    +-- UnknownOrder              unknown_order
+     |    +-- OrderClosed               order_closed
+     |    +-- MarketClosed              market_closed
+     |    +-- InvalidQty                invalid_qty
+     |    +-- InvalidPrice              invalid_price
+     |    +-- TooManyOrders             too_many_orders
+     |    +-- PositionLimit             position_limit
+     |    +-- InsufficientFunds         insufficient_funds
+     |    +-- WouldTake                 would_take
+     +-- ExchangeError            something else than a refusal
+          +-- ConnectionLost            not connected; nothing was sent
+          +-- OutcomeUnknown            sent, but no answer came in time
+          +-- EventsLost                an iterator can no longer be complete
+
+This module and ``orderbook.py`` are all a participant needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import os
+import random
+import secrets
+import threading
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from dataclasses import dataclass, field, replace
+from itertools import count
+from types import TracebackType
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+)
+from urllib.parse import urlsplit
+from weakref import WeakSet
+
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+from websockets.asyncio.client import ClientConnection, connect
+
+from orderbook import (
+    MAX_ROWS,
+    AccountReport,
+    Amend,
+    BookUpdate,
+    Cancel,
+    CancelAfter,
+    CancelAll,
+    Error,
+    Event,
+    Exec,
+    Get,
+    Heartbeat,
+    Instrument,
+    Interval,
+    Login,
+    Ok,
+    OrderStatus,
+    Place,
+    PriceLevel,
+    Reason,
+    Refused,
+    Request,
+    Side,
+    Status,
+    Stp,
+    Subscribe,
+    Table,
+    TimeInForce,
+    Trade,
+    Welcome,
+    decode_events,
+    decode_requests,
+    encode,
+)
+
+DEFAULT_HOSTNAME = "localhost"
+DEFAULT_PORT = 8765
+CONNECT_TIMEOUT = 10.0  # seconds until a connection is up and logged in
+RESEND_AFTER = 2.0  # seconds without an answer until a request is repeated
+REQUEST_TIMEOUT = 10.0  # seconds without an answer until one gives up
+SILENCE_TIMEOUT = 16.0  # seconds: three heartbeats of 5 s, and some delay
+CLOSE_TIMEOUT = 1.0  # seconds that a closing handshake may take
+BACKOFF_MIN = 0.1  # seconds at most before the first reconnect ...
+BACKOFF_MAX = 10.0  # ... doubled at each failure up to this
+MAX_FRAME_BYTES = 16 << 20  # of a frame received; servers send 1 MiB at most
+EVENTS_WAITING = 100_000  # in an iterator before its reader is too slow
+
+T = TypeVar("T")
+A = TypeVar("A")
+P = ParamSpec("P")
+
+# What goes wrong ----------------------------------------------------------
+
+
+class BadRequest(Refused):
+    """The request makes no sense; ``field`` names what is wrong."""
+
+
+class Unauthorized(Refused):
+    """The login failed, or there was none."""
+
+
+class RateLimited(Refused):
+    """Too many requests; ``retry_after_ms`` may say when to try again."""
+
+    retry_after_ms: int | None = None
+
+
+class Busy(Refused):
+    """The exchange takes no new orders for a moment; cancels go on."""
+
+    retry_after_ms: int | None = None
+
+
+class Forbidden(Refused):
+    """This account may not do that."""
+
+
+class UnknownSymbol(Refused):
+    """No such instrument is listed."""
+
+
+class DuplicateClientOrderId(Refused):
+    """The ``client_order_id`` was used before, by ``order_id``."""
+
+
+class UnknownOrder(Refused):
+    """The account has, or remembers, no such order."""
+
+
+class OrderClosed(Refused):
+    """Too late: the order has ended, as ``order_status`` says."""
+
+
+class MarketClosed(Refused):
+    """The instrument does not trade now."""
+
+
+class InvalidQty(Refused):
+    """The quantity is outside the instrument's bounds."""
+
+
+class InvalidPrice(Refused):
+    """The price is outside the instrument's bounds."""
+
+
+class TooManyOrders(Refused):
+    """The account has as many open orders as it may have."""
+
+
+class PositionLimit(Refused):
+    """The order could take the position over its limit."""
+
+
+class InsufficientFunds(Refused):
+    """The order could cost more than the account has."""
+
+
+class WouldTake(Refused):
+    """The post-only order would have traded at once."""
+
+
+class ExchangeError(Exception):
+    """Something else than a refusal."""
+
+
+class ConnectionLost(ExchangeError):
+    """The exchange cannot be reached, or this object is closed.
+
+    Raised by a request, it means that the request was never sent.
+    """
+
+
+class OutcomeUnknown(ExchangeError):
+    """A request was sent, and no answer came: it may have been carried out.
+
+    The live objects are right all the same, once connected again.
+    """
+
+
+class EventsLost(ExchangeError):
+    """An iterator of events has ended because it would have a hole.
+
+    Its reader fell more than EVENTS_WAITING events behind, or the exchange
+    no longer knows what was missed.
+    """
+
+
+_REFUSALS: dict[str, type[Refused]] = {
+    "bad_request": BadRequest,
+    "unauthorized": Unauthorized,
+    "rate_limited": RateLimited,
+    "busy": Busy,
+    "forbidden": Forbidden,
+    "unknown_symbol": UnknownSymbol,
+    "duplicate_client_order_id": DuplicateClientOrderId,
+    "unknown_order": UnknownOrder,
+    "order_closed": OrderClosed,
+    "market_closed": MarketClosed,
+    "invalid_qty": InvalidQty,
+    "invalid_price": InvalidPrice,
+    "too_many_orders": TooManyOrders,
+    "position_limit": PositionLimit,
+    "insufficient_funds": InsufficientFunds,
+    "would_take": WouldTake,
+}
+
+
+def _refusal(error: Error) -> Refused:
+    """Return the exception for an error; codes yet unknown are Refused."""
+    refused = _REFUSALS.get(error.code, Refused)(
+        error.code,
+        error.message,
+        field=error.field,
+        order_id=error.order_id,
+        order_status=error.order_status,
+        cum_qty=error.cum_qty,
+    )
+    if isinstance(refused, (RateLimited, Busy)):
+        refused.retry_after_ms = error.retry_after_ms
+    return refused
+
+
+def _make(type_: str, **fields: Any) -> Request:
+    """Return a request; fields that are None are left out.
+
+    Whatever counts as an integer to Python, such as those of numpy, does
+    here. Raises BadRequest, which names the field, for anything else that
+    the exchange would not understand.
+    """
+    given = {k: v for k, v in fields.items() if v is not None}
+    text = to_json({"type": type_, **given}, fallback=_as_int)
+    [request] = decode_requests(text)
+    if isinstance(request, Error):
+        raise _refusal(request)
+    return request
+
+
+def _as_int(value: Any) -> Any:
+    return value.__index__() if hasattr(value, "__index__") else repr(value)
+
+
+# Values -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """A book at one moment: levels are (price, qty), best first."""
+
+    symbol: str
+    seq: int = 0
+    ts: int = 0
+    bids: tuple[PriceLevel, ...] = ()
+    asks: tuple[PriceLevel, ...] = ()
+
+    @property
+    def bid(self) -> int | None:
+        """The best price to sell at, None if nobody buys."""
+        return self.bids[0][0] if self.bids else None
+
+    @property
+    def ask(self) -> int | None:
+        """The best price to buy at, None if nobody sells."""
+        return self.asks[0][0] if self.asks else None
+
+    @property
+    def mid(self) -> float | None:
+        """The middle between bid and ask, None if either is missing."""
+        if not self.bids or not self.asks:
+            return None
+        return (self.bids[0][0] + self.asks[0][0]) / 2
+
+    def _updated(self, update: BookUpdate) -> Book:
+        """Return the book that a snapshot is, or a change makes of this."""
+        base = Book(self.symbol) if update.snapshot else self
+        return Book(
+            self.symbol,
+            update.seq,
+            update.ts,
+            _merge(base.bids, update.bids, best_is_highest=True),
+            _merge(base.asks, update.asks, best_is_highest=False),
+        )
+
+
+def _merge(
+    levels: Iterable[PriceLevel],
+    changes: Iterable[PriceLevel],
+    best_is_highest: bool,
+) -> tuple[PriceLevel, ...]:
+    merged = {**dict(levels), **dict(changes)}
+    kept = [(price, qty) for price, qty in merged.items() if qty]
+    return tuple(sorted(kept, reverse=best_is_highest))
+
+
+class OrderOptions(TypedDict, total=False):
+    """What an order may be given besides side, quantity and price.
+
+    ``expire_ts`` (microseconds since the epoch) makes it good till then. A
+    ``client_order_id`` must never have been used by the account before;
+    without one the library makes one up.
+    """
+
+    time_in_force: TimeInForce
+    expire_ts: int
+    post_only: bool
+    stp: Stp
+    client_order_id: str
+
+
+class Candle(NamedTuple):
+    """The trades of one interval; ``start_ts`` in microseconds."""
+
+    start_ts: int
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int
+
+
+# What can be looked at ----------------------------------------------------
+
+
+class OrderView:
+    """An order as the exchange last reported it."""
+
+    def __init__(self, state: _OrderState) -> None:
+        self._state = state
+
+    @property
+    def order_id(self) -> int:
+        """The exchange's number of the order."""
+        return self._state.report.order_id
+
+    @property
+    def client_order_id(self) -> str | None:
+        """The order's name as given when placing it, or made up."""
+        return self._state.report.client_order_id
+
+    @property
+    def symbol(self) -> str:
+        """The instrument."""
+        return self._state.report.symbol
+
+    @property
+    def side(self) -> Side:
+        """``"buy"`` or ``"sell"``."""
+        return self._state.report.side
+
+    @property
+    def order_status(self) -> OrderStatus:
+        """new, partially_filled, filled, canceled or expired."""
+        return self._state.report.order_status
+
+    @property
+    def price(self) -> int | None:
+        """The limit in ticks, None for a market order."""
+        return self._state.report.price
+
+    @property
+    def qty(self) -> int:
+        """The total quantity, fills included."""
+        return self._state.report.qty
+
+    @property
+    def cum_qty(self) -> int:
+        """The quantity filled."""
+        return self._state.report.cum_qty
+
+    @property
+    def leaves_qty(self) -> int:
+        """The quantity that can still trade."""
+        return self._state.report.leaves_qty
+
+    @property
+    def avg_price(self) -> float | None:
+        """The average price of the fills, None without any."""
+        report = self._state.report
+        return report.cum_cost / report.cum_qty if report.cum_qty else None
+
+    @property
+    def fills(self) -> tuple[Exec, ...]:
+        """The executions seen since the order is known here, in order."""
+        return tuple(self._state.fills)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the order can still trade."""
+        return self._state.is_open
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it was canceled or expired; "unknown_order": forgotten."""
+        return self._state.report.reason
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, OrderView):
+            return NotImplemented
+        return self._state is other._state
+
+    def __hash__(self) -> int:
+        return id(self._state)
+
+    def __repr__(self) -> str:
+        price = "market" if self.price is None else f"@ {self.price}"
+        return (
+            f"<{type(self).__name__} {self.order_id}: {self.side} {self.qty}"
+            f" {self.symbol} {price}, {self.order_status},"
+            f" filled {self.cum_qty}>"
+        )
+
+
+class MarketView:
+    """One instrument: its book, its last trade, the position in it."""
+
+    def __init__(self, core: _Core, state: _MarketState) -> None:
+        self._core = core
+        self._state = state
+
+    @property
+    def symbol(self) -> str:
+        """The instrument's name."""
+        return self._state.symbol
+
+    @property
+    def book(self) -> Book:
+        """The newest book; a value that does not change."""
+        return self._state.book
+
+    @property
+    def is_live(self) -> bool:
+        """Whether ``book`` follows the exchange: False while catching up."""
+        return self._state.is_live and self._core.is_online
+
+    @property
+    def instrument(self) -> Instrument:
+        """Tick size, bounds and phase."""
+        return self._core.instruments[self._state.symbol]
+
+    @property
+    def position(self) -> int:
+        """The lots held; negative when short."""
+        return self._core.account.positions.get(self._state.symbol, 0)
+
+    def __repr__(self) -> str:
+        book = self.book
+        return f"<{type(self).__name__} {self.symbol}: {book.bid}/{book.ask}>"
+
+
+class ExchangeView:
+    """The account. Private facts raise Unauthorized without a user."""
+
+    def __init__(self, core: _Core) -> None:
+        self._core = core
+
+    @property
+    def user(self) -> str | None:
+        """The account's name, None for public data only."""
+        return self._core.user
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the account is in step with the exchange."""
+        return self._core.is_online
+
+    @property
+    def instruments(self) -> dict[str, Instrument]:
+        """What is listed, by symbol."""
+        return dict(self._core.instruments)
+
+    @property
+    def cash(self) -> int:
+        """The money of the account, in ticks times lots."""
+        return self._core.account.cash
+
+    @property
+    def equity(self) -> int:
+        """Cash and positions at the marks of the account's last report."""
+        return self._core.account.equity
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """The lots held of each symbol ever traded."""
+        return dict(self._core.account.positions)
+
+
+# Asyncio ------------------------------------------------------------------
+
+
+class Exchange(ExchangeView):
+    """A connection to the exchange that repairs itself.
+
+    ``url`` is by default $EXCHANGE_URL, else made of
+    $EXCHANGE_SERVER_HOSTNAME and $EXCHANGE_SERVER_PORT, else
+    ws://localhost:8765; ``user`` and ``token`` are by default $EXCHANGE_USER
+    and $EXCHANGE_TOKEN. Without a user there is public data only. When the
+    connection ends for good, the exchange cancels the orders placed here,
+    unless ``cancel_on_disconnect`` is False. Times are in seconds.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        user: str | None = None,
+        token: str | None = None,
+        *,
+        cancel_on_disconnect: bool = True,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        resend_after: float = RESEND_AFTER,
+        request_timeout: float = REQUEST_TIMEOUT,
+        silence_timeout: float = SILENCE_TIMEOUT,
+    ) -> None:
+        user = user or os.environ.get("EXCHANGE_USER") or None
+        login = user and _make(
+            "login",
+            user=user,
+            token=token or os.environ.get("EXCHANGE_TOKEN") or None,
+            cancel_on_disconnect=cancel_on_disconnect,
+        )
+        assert login is None or isinstance(login, Login)
+        super().__init__(_Core(login, secrets.token_hex(4)))
+        self.url = url or _default_url()
+        self._connect_timeout = connect_timeout
+        self._resend_after = resend_after
+        self._request_timeout = request_timeout
+        self._silence_timeout = silence_timeout
+        self._markets: dict[str, Market] = {}
+        self._waiters: dict[asyncio.Future[None], Callable[[], object]] = {}
+        self._sockets: list[ClientConnection] = []  # the newest last
+        self._to_send = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: Exception | None = None  # why it is over, if it is
+        self._last_trouble: Exception | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Connect and log in; ``async with`` does it for you.
+
+        Raises ConnectionLost if the exchange cannot be reached within
+        ``connect_timeout``, Unauthorized if it does not let you in.
+        """
+        self._start(self._run())
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await self._until(lambda: self._core.is_online)
+        except TimeoutError:
+            await self.close()
+            raise ConnectionLost(
+                f"no exchange at {self.url}: {self._last_trouble!r}"
+            ) from self._last_trouble
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Disconnect; iterators end, whoever waits gets ConnectionLost."""
+        self._end(ConnectionLost("this Exchange is closed"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(
+            *self._tasks,
+            *(socket.close() for socket in self._sockets),
+            return_exceptions=True,
+        )
+
+    async def market(self, symbol: str) -> Market:
+        """Follow an instrument's book and trades.
+
+        Raises UnknownSymbol.
+        """
+        channels = ("book", "trades")
+        request = _make("subscribe", channels=channels, symbols=[symbol])
+        state = self._core.follow(symbol)
+        try:
+            await self._ask(request)
+        except UnknownSymbol:
+            self._core.unfollow(symbol)
+            raise
+        await self._until(lambda: state.is_live and state.knows_trades)
+        if symbol not in self._markets:
+            self._markets[symbol] = Market(self, state)
+        return self._markets[symbol]
+
+    @property
+    def orders(self) -> list[Order]:
+        """The account's open orders, oldest first, wherever placed."""
+        return [Order(self, o) for o in self._core.open_orders()]
+
+    async def cancel_all(
+        self, symbol: str | None = None, side: Side | None = None
+    ) -> int:
+        """Cancel the account's open orders; return how many there were.
+
+        Never sent twice: OutcomeUnknown if the connection breaks meanwhile.
+        """
+        reply = await self._ask(_make("cancel_all", symbol=symbol, side=side))
+        assert isinstance(reply, Ok)
+        return reply.count or 0
+
+    async def cancel_after(self, seconds: float) -> None:
+        """Let all orders be canceled then; call again to postpone, 0 never.
+
+        The dead man's switch of the account: 0, or 1 to 86,400 seconds.
+        """
+        timeout_ms = round(seconds * 1_000)
+        await self._ask(_make("cancel_after", timeout_ms=timeout_ms))
+
+    async def get(
+        self,
+        what: Table,
+        *,
+        symbol: str | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+        interval: Interval | None = None,
+    ) -> list[Any]:
+        """Return rows of a table, oldest first: the newest ``limit`` ones.
+
+        With ``after`` (a trade_id, order_id or account seq) those that
+        follow it. Rows of trades, orders, fills, book and account are events
+        of ``orderbook``, those of instruments and leaderboard dicts, candles
+        lists.
+        """
+        reply = await self._ask(
+            _make(
+                "get",
+                what=what,
+                symbol=symbol,
+                after=after,
+                limit=limit,
+                interval=interval,
+            )
+        )
+        assert isinstance(reply, Ok)
+        return _rows(reply)
+
+    async def leaderboard(self) -> list[dict[str, Any]]:
+        """Return rank, user, equity, cash, positions; the best first."""
+        return await self.get("leaderboard", limit=MAX_ROWS)
+
+    def fills(self) -> Stream[Exec]:
+        """Iterate over every execution of the account from now on."""
+        self._core.require_user()
+        return self._stream(self._core.fills)
+
+    def statuses(self) -> Stream[Status]:
+        """Iterate over the exchange's news from now on."""
+        return self._stream(self._core.statuses)
+
+    # Within
+
+    def _stream(self, topic: WeakSet[_Topic[T]]) -> Stream[T]:
+        events: _Topic[T] = _Topic()
+        topic.add(events)
+        return Stream(self, events)
+
+    async def _place(self, call: _Call) -> Order:
+        try:
+            await self._ask_call(call)
+        except DuplicateClientOrderId as error:
+            # Ours, for it was sent twice, but ended where nobody saw it.
+            if not call.was_repeated or error.order_id is None:
+                raise
+            after = max(error.order_id - 1, 0)
+            rows = await self.get("orders", after=after, limit=1)
+            if not rows or rows[0].order_id != error.order_id:
+                raise
+            call.order = self._core.learn(rows[0])
+        assert call.order is not None
+        return Order(self, call.order)
+
+    async def _ask(
+        self, request: Request, order: _OrderState | None = None
+    ) -> Event:
+        return await self._ask_call(_Call(request, order))
+
+    async def _ask_call(self, call: _Call) -> Event:
+        [answer] = await self._ask_all([call])
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def _ask_all(
+        self, calls: Sequence[_Call]
+    ) -> list[Event | BaseException]:
+        """Send requests in one frame; wait for all answers."""
+        if self._failure is not None:
+            raise self._failure
+        self._core.submit(calls)
+        self._to_send.set()
+        answers = [self._answer(call) for call in calls]
+        return await asyncio.gather(*answers, return_exceptions=True)
+
+    def _answer(self, call: _Call) -> Coroutine[Any, Any, Event]:
+        """Return what waits for the answer to a call about to be made."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Event] = loop.create_future()
+        give_up = loop.time() + self._request_timeout
+
+        timer = loop.call_later(self._resend_after, lambda: overdue())
+
+        def settle(answer: Event | Exception) -> None:
+            if future.done():
+                return
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+        def overdue() -> None:
+            nonlocal timer
+            if loop.time() >= give_up:
+                self._core.give_up(call)
+            else:
+                self._core.repeat(call)
+                self._to_send.set()
+                timer = loop.call_later(self._resend_after, overdue)
+
+        async def answered() -> Event:
+            try:
+                return await future
+            finally:
+                timer.cancel()
+                self._core.forget(call)
+
+        call.settle = settle
+        return answered()
+
+    async def _until(self, is_so: Callable[[], object]) -> None:
+        """Wait until something is so; looked at after each frame."""
+        while not is_so():
+            if self._failure is not None:
+                raise self._failure
+            future = asyncio.get_running_loop().create_future()
+            self._waiters[future] = is_so
+            try:
+                await future
+            finally:
+                self._waiters.pop(future, None)
+
+    def _look(self) -> None:
+        for future, is_so in list(self._waiters.items()):
+            if not future.done() and (self._failure or is_so()):
+                future.set_result(None)
+
+    def _end(self, failure: Exception) -> None:
+        if self._failure is None:
+            self._failure = failure
+            self._core.fail(failure)
+            self._look()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self) -> None:
+        """Keep one connection after the other until closed."""
+        failures = 0
+        while True:
+            try:
+                await self._attend()
+            except Exception as error:  # of whatever kind: a disconnect
+                self._last_trouble = error
+            failures = 0 if self._core.is_online else failures + 1
+            self._core.disconnected()
+            if self._core.refused is not None:
+                self._end(self._core.refused)
+                return
+            longest = min(BACKOFF_MIN * 2**failures, BACKOFF_MAX)
+            await asyncio.sleep(random.uniform(0, longest))
+
+    async def _attend(self) -> None:
+        """Live through one connection, from its opening to its end.
+
+        A connection given up by this side stays open until the next one has
+        taken its session over: closing it first would cancel the orders.
+        """
+        loop, core = asyncio.get_running_loop(), self._core
+        async with asyncio.timeout(self._connect_timeout) as deadline:
+            socket = await connect(
+                self.url,
+                compression=None,
+                proxy=None if _is_loopback(self.url) else True,
+                max_size=MAX_FRAME_BYTES,
+                open_timeout=None,
+                close_timeout=CLOSE_TIMEOUT,
+            )
+            self._sockets.append(socket)
+            core.connected()
+            self._to_send.set()
+            writer = asyncio.create_task(self._write(socket))
+            try:
+                async for frame in socket:
+                    was_online = core.is_online
+                    events = decode_events(frame)
+                    core.receive(events)
+                    if core.outbox:
+                        self._to_send.set()
+                    self._look()
+                    if core.trouble is not None:
+                        raise ConnectionLost(core.trouble)
+                    if not was_online and core.is_online:
+                        self._drop_all_but(socket)
+                    elif not any(isinstance(e, Heartbeat) for e in events):
+                        continue
+                    if core.is_online:
+                        deadline.reschedule(
+                            loop.time() + self._silence_timeout
+                        )
+            finally:
+                writer.cancel()
+
+    async def _write(self, socket: ClientConnection) -> None:
+        outbox = self._core.outbox
+        while True:
+            while outbox:
+                await socket.send(outbox.popleft())
+            self._to_send.clear()
+            await self._to_send.wait()
+
+    def _drop_all_but(self, socket: ClientConnection) -> None:
+        for old in self._sockets:
+            if old is not socket:
+                self._start(old.close())
+        self._sockets = [socket]
+
+
+class Market(MarketView):
+    """One instrument to trade; made by ``Exchange.market``."""
+
+    def __init__(self, exchange: Exchange, state: _MarketState) -> None:
+        super().__init__(exchange._core, state)
+        self._exchange = exchange
+        self._quoting = asyncio.Lock()
+
+    @property
+    def orders(self) -> list[Order]:
+        """The account's open orders here, oldest first."""
+        return [o for o in self._exchange.orders if o.symbol == self.symbol]
+
+    async def buy(
+        self,
+        qty: int,
+        price: int | None = None,
+        **options: Unpack[OrderOptions],
+    ) -> Order:
+        """Place an order to buy; without a price a market order.
+
+        Returns the live order, its immediate fills applied; ``OrderOptions``
+        lists the options. Raises Refused; OutcomeUnknown if nobody answers,
+        in which case the order may turn up in ``orders``.
+        """
+        call = self._core.placing(self.symbol, "buy", qty, price, **options)
+        return await self._exchange._place(call)
+
+    async def sell(
+        self,
+        qty: int,
+        price: int | None = None,
+        **options: Unpack[OrderOptions],
+    ) -> Order:
+        """Place an order to sell; in all else like ``buy``."""
+        call = self._core.placing(self.symbol, "sell", qty, price, **options)
+        return await self._exchange._place(call)
+
+    async def quote(
+        self, bid: int | None, ask: int | None, qty: int
+    ) -> tuple[Order | None, Order | None]:
+        """Show ``qty`` lots at each price; None pulls that side.
+
+        Keeps at most one bid and one ask of its own, which are placed,
+        amended or canceled in one frame; a side already as wanted is left
+        alone. Returns both orders, None where there is none. If a side is
+        refused, the first refusal is raised after both were tried, and what
+        stood on that side still stands.
+        """
+        if bid is not None and ask is not None and bid >= ask:
+            raise BadRequest("bad_request", "bid: not below ask", field="bid")
+        prices: dict[Side, int | None] = {"buy": bid, "sell": ask}
+        async with self._quoting:
+            sides: Sequence[Side] = ("buy", "sell")
+            while sides:
+                calls = self._core.quoting(self._state, prices, sides, qty)
+                answers = await self._exchange._ask_all(list(calls.values()))
+                for answer in answers:
+                    if isinstance(answer, BaseException):
+                        if not isinstance(answer, OrderClosed):
+                            raise answer
+                # An order that ended meanwhile is to be placed anew.
+                sides = [
+                    side
+                    for side, answer in zip(calls, answers)
+                    if isinstance(answer, OrderClosed)
+                ]
+            return self._quoted("buy"), self._quoted("sell")
+
+    def _quoted(self, side: Side) -> Order | None:
+        order = self._core.quoted(self._state, side)
+        return None if order is None else Order(self._exchange, order)
+
+    async def cancel_all(self, side: Side | None = None) -> int:
+        """Cancel the account's open orders here; return how many."""
+        return await self._exchange.cancel_all(self.symbol, side)
+
+    async def candles(
+        self, interval: Interval = "1m", limit: int | None = None
+    ) -> list[Candle]:
+        """Return the newest candles, oldest first; empty ones left out."""
+        rows = await self._exchange.get(
+            "candles", symbol=self.symbol, interval=interval, limit=limit
+        )
+        return [Candle(*row) for row in rows]
+
+    def books(self) -> AsyncIterator[Book]:
+        """Iterate over the book: the one there is, then each newer one.
+
+        A slow reader skips to the newest; there is never a backlog.
+        """
+        return _Books(self._exchange, self._state)
+
+    def trades(self) -> Stream[Trade]:
+        """Iterate over every trade of the instrument from now on."""
+        return self._exchange._stream(self._state.trades)
+
+
+class Order(OrderView):
+    """A live order; made by ``Market.buy`` and the like."""
+
+    def __init__(self, exchange: Exchange, state: _OrderState) -> None:
+        super().__init__(state)
+        self._exchange = exchange
+
+    async def amend(
+        self, price: int | None = None, qty: int | None = None
+    ) -> None:
+        """Change price, total quantity (fills included) or both.
+
+        Raises OrderClosed if it was too late; the order is as it was after
+        any refusal. OutcomeUnknown if nobody answers and a newer amend was
+        made meanwhile.
+        """
+        request = _make("amend", order_id=self.order_id, price=price, qty=qty)
+        await self._exchange._ask(request, self._state)
+
+    async def cancel(self) -> None:
+        """Cancel what is left; raises OrderClosed if it was too late."""
+        request = _make("cancel", order_id=self.order_id)
+        await self._exchange._ask(request, self._state)
+
+    async def done(self) -> Self:
+        """Wait until the order is filled, canceled or expired."""
+        await self._exchange._until(lambda: not self._state.is_open)
+        return self
+
+
+class Stream(Generic[T]):
+    """Every event of a kind, in order, each once.
+
+    Ends when the exchange is closed. Raises EventsLost rather than skip one.
+    """
+
+    def __init__(self, exchange: Exchange, topic: _Topic[T]) -> None:
+        self._exchange = exchange
+        self._topic = topic
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        topic = self._topic
+        try:
+            await self._exchange._until(lambda: topic.events or topic.error)
+        except ConnectionLost:
+            raise StopAsyncIteration from None
+        if topic.error is not None:
+            raise topic.error
+        return topic.events.popleft()
+
+
+class _Books:
+    def __init__(self, exchange: Exchange, state: _MarketState) -> None:
+        self._exchange = exchange
+        self._state = state
+        self._seen: Book | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Book:
+        state = self._state
+        try:
+            await self._exchange._until(lambda: state.book is not self._seen)
+        except ConnectionLost:
+            raise StopAsyncIteration from None
+        self._seen = state.book
+        return self._seen
+
+
+def _default_url() -> str:
+    environ = os.environ
+    hostname = environ.get("EXCHANGE_SERVER_HOSTNAME") or DEFAULT_HOSTNAME
+    port = environ.get("EXCHANGE_SERVER_PORT") or DEFAULT_PORT
+    return environ.get("EXCHANGE_URL") or f"ws://{hostname}:{port}"
+
+
+def _is_loopback(url: str) -> bool:
+    hostname = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return hostname == "localhost"
+
+
+# Blocking -----------------------------------------------------------------
+
+
+class _Thread:
+    """An event loop in a thread of its own, where the asyncio side lives."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="exchange", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine over there and wait for its result."""
+        if self._loop.is_closed():
+            work.close()
+            raise ConnectionLost("this BlockingExchange is closed")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # such as after Ctrl-C
+            raise
+
+    def stop(self) -> None:
+        """End the thread; may be called twice."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+
+class _Blocking(Generic[A]):
+    """The blocking side of an asyncio object."""
+
+    _inner: A
+    _thread: _Thread
+
+
+def _blocking(
+    method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Blocking[A], P], T]:
+    """Return the method that waits for what ``method`` does."""
+
+    @functools.wraps(method)
+    def wait(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._thread.wait(method(self._inner, *args, **kwargs))
+
+    return wait
+
+
+def _blocking_order(
+    method: Callable[Concatenate[A, P], Coroutine[Any, Any, Order]],
+) -> Callable[Concatenate[_Blocking[A], P], BlockingOrder]:
+    """Like ``_blocking``, for a method that returns an order."""
+
+    @functools.wraps(method)
+    def wait(
+        self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> BlockingOrder:
+        order = self._thread.wait(method(self._inner, *args, **kwargs))
+        return BlockingOrder(order, self._thread)
+
+    return wait
+
+
+def _blocking_iterator(
+    method: Callable[Concatenate[A, P], AsyncIterator[T]],
+) -> Callable[Concatenate[_Blocking[A], P], Iterator[T]]:
+    """Return the method whose iterator waits for that of ``method``."""
+
+    @functools.wraps(method)
+    def begin(
+        self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Iterator[T]:
+        async def start() -> AsyncIterator[T]:
+            return method(self._inner, *args, **kwargs)
+
+        return _BlockingIterator(self._thread.wait(start()), self._thread)
+
+    return begin
+
+
+class _BlockingIterator(Generic[T]):
+    def __init__(self, inner: AsyncIterator[T], thread: _Thread) -> None:
+        self._inner = inner
+        self._thread = thread
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self._thread.wait(self._next())
+        except (StopAsyncIteration, ConnectionLost):
+            raise StopIteration from None
+
+    async def _next(self) -> T:
+        return await anext(self._inner)
+
+
+class BlockingOrder(OrderView, _Blocking[Order]):
+    """A live order; its methods wait."""
+
+    def __init__(self, inner: Order, thread: _Thread) -> None:
+        super().__init__(inner._state)
+        self._inner = inner
+        self._thread = thread
+
+    amend = _blocking(Order.amend)
+    cancel = _blocking(Order.cancel)
+    done = _blocking_order(Order.done)
+
+
+class BlockingMarket(MarketView, _Blocking[Market]):
+    """One instrument to trade; made by ``BlockingExchange.market``."""
+
+    def __init__(self, inner: Market, thread: _Thread) -> None:
+        super().__init__(inner._core, inner._state)
+        self._inner = inner
+        self._thread = thread
+
+    @property
+    def orders(self) -> list[BlockingOrder]:
+        """The account's open orders here, oldest first."""
+        return [BlockingOrder(o, self._thread) for o in self._inner.orders]
+
+    def quote(
+        self, bid: int | None, ask: int | None, qty: int
+    ) -> tuple[BlockingOrder | None, BlockingOrder | None]:
+        """Show ``qty`` lots at each price, as ``Market.quote`` does."""
+        left, right = self._thread.wait(self._inner.quote(bid, ask, qty))
+        return (
+            None if left is None else BlockingOrder(left, self._thread),
+            None if right is None else BlockingOrder(right, self._thread),
+        )
+
+    buy = _blocking_order(Market.buy)
+    sell = _blocking_order(Market.sell)
+    cancel_all = _blocking(Market.cancel_all)
+    candles = _blocking(Market.candles)
+    books = _blocking_iterator(Market.books)
+    trades = _blocking_iterator(Market.trades)
+
+
+class BlockingExchange(ExchangeView, _Blocking[Exchange]):
+    """An ``Exchange`` for plain scripts and notebooks: no ``await``.
+
+    Takes the arguments of ``Exchange`` and has its methods; each waits until
+    it is done, iterators are plain ones. Use it in a ``with`` block, or call
+    ``connect`` and ``close``. It may be used from several threads.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        user: str | None = None,
+        token: str | None = None,
+        **options: Any,
+    ) -> None:
+        self._inner = Exchange(url, user, token, **options)
+        super().__init__(self._inner._core)
+        self.url = self._inner.url
+        self._thread = _Thread()
+
+    def __enter__(self) -> Self:
+        try:
+            self._thread.wait(self._inner.connect())
+        except BaseException:
+            self._thread.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect and end the thread; iterators end."""
+        try:
+            self._thread.wait(self._inner.close())
+        finally:
+            self._thread.stop()
+
+    def market(self, symbol: str) -> BlockingMarket:
+        """Follow an instrument's book and trades; UnknownSymbol if none."""
+        market = self._thread.wait(self._inner.market(symbol))
+        return BlockingMarket(market, self._thread)
+
+    @property
+    def orders(self) -> list[BlockingOrder]:
+        """The account's open orders, oldest first, wherever placed."""
+        return [BlockingOrder(o, self._thread) for o in self._inner.orders]
+
+    connect = _blocking(Exchange.connect)
+    cancel_all = _blocking(Exchange.cancel_all)
+    cancel_after = _blocking(Exchange.cancel_after)
+    get = _blocking(Exchange.get)
+    leaderboard = _blocking(Exchange.leaderboard)
+    fills = _blocking_iterator(Exchange.fills)
+    statuses = _blocking_iterator(Exchange.statuses)
+
+
+# State, without sockets or clocks -----------------------------------------
+
+
+class _Topic(Generic[T]):
+    """The events that wait for one reader."""
+
+    def __init__(self) -> None:
+        self.events: deque[T] = deque()
+        self.error: EventsLost | None = None
+
+    def push(self, event: T) -> None:
+        if len(self.events) >= EVENTS_WAITING:
+            self.fail(f"the reader is {EVENTS_WAITING} events behind")
+        if self.error is None:
+            self.events.append(event)
+
+    def fail(self, message: str) -> None:
+        self.error = EventsLost(message)
+        self.events.clear()
+
+
+@dataclass(slots=True, eq=False)
+class _OrderState:
+    """What is known of one order; ``report`` is the newest about it."""
+
+    report: Exec
+    fills: list[Exec] = field(default_factory=list)
+    newest_amend: _Call | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.report.leaves_qty > 0
+
+
+@dataclass(slots=True, eq=False)
+class _MarketState:
+    """What is known of one symbol.
+
+    ``last_trade`` is the newest of the trades known without a hole; None
+    with ``knows_trades``: there was none yet. ``audited`` is the symbol's
+    seq up to which trades are known to be complete.
+    """
+
+    symbol: str
+    book: Book
+    is_live: bool = False  # False: waiting for a snapshot
+    last_trade: Trade | None = None
+    knows_trades: bool = False
+    catching_up: Generator[Get, list[Any], None] | None = None
+    audited: int = 0
+    trades: WeakSet[_Topic[Trade]] = field(default_factory=WeakSet)
+    quotes: dict[Side, str] = field(default_factory=dict)  # client_order_id
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A request of the user's, until it is answered.
+
+    ``order`` is the order concerned; of a place, once it is known.
+    ``verdict`` is an answer that waits until lost reports are here again.
+    """
+
+    request: Request
+    order: _OrderState | None = None
+    settle: Callable[[Event | Exception], None] = lambda answer: None
+    newest_id: int = 0  # of its copies; 0: never sent
+    was_repeated: bool = False
+    verdict: Error | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Resync:
+    """A login that did not resume: the state as the exchange tells it."""
+
+    welcome: Welcome
+    is_same_history: bool
+    orders: list[Exec] = field(default_factory=list)
+    account: AccountReport | None = None
+    later: list[Exec | AccountReport] = field(default_factory=list)
+
+
+_FORGOTTEN: Any = "unknown_order"  # a reason no exchange gives
+_Private: TypeAlias = Place | Amend | Cancel | CancelAll | CancelAfter
+_Rows: TypeAlias = Generator[Get, list[Any], None]
+_INSTRUMENTS: TypeAdapter[list[Instrument]] = TypeAdapter(list[Instrument])
+
+
+def _rows(reply: Ok) -> list[Any]:
+    """Return the rows of a reply, those that are messages as events."""
+    rows = reply.data or []
+    if rows and isinstance(rows[0], dict) and "type" in rows[0]:
+        return list(decode_events(to_json(rows)))
+    return rows
+
+
+class _Core:
+    """The account and its markets as the exchange has told them.
+
+    Fed with events; what it wants sent it puts into ``outbox``, frame by
+    frame. ``trouble`` says that a report is missing, so that the connection
+    must be replaced; ``refused`` that the login was.
+    """
+
+    def __init__(self, login: Login | None, prefix: str) -> None:
+        self.user = login.user if login else None
+        self.instruments: dict[str, Instrument] = {}
+        self.markets: dict[str, _MarketState] = {}
+        self.fills: WeakSet[_Topic[Exec]] = WeakSet()
+        self.statuses: WeakSet[_Topic[Status]] = WeakSet()
+        self.is_online = False
+        self.outbox: deque[str] = deque()
+        self.trouble: str | None = None
+        self.refused: Refused | None = None
+        self._login = login
+        self._prefix = prefix
+        self._placed = count(1)
+        self._ids = count(1)
+        self._calls: dict[_Call, None] = {}
+        self._placing: dict[str, _Call] = {}  # by client_order_id
+        self._replies: dict[int, Callable[[Event], None]] = {}
+        self._open: dict[int, _OrderState] = {}
+        self._account = AccountReport(
+            seq=0, ts=0, cash=0, positions={}, equity=0
+        )
+        # Of the account: the newest event held. None before the first login
+        # has been taken in, and `_target` is the seq that completes one.
+        self._seq: int | None = None
+        self._ts = 0
+        self._target: int | None = None
+        self._resync: _Resync | None = None
+
+    # What is known
+
+    @property
+    def account(self) -> AccountReport:
+        self.require_user()
+        return self._account
+
+    def require_user(self) -> None:
+        if self.user is None:
+            raise Unauthorized("unauthorized", "no user was given")
+
+    def open_orders(self) -> list[_OrderState]:
+        self.require_user()
+        orders = list(self._open.values())
+        return sorted(orders, key=lambda order: order.report.order_id)
+
+    def follow(self, symbol: str) -> _MarketState:
+        if symbol not in self.markets:
+            self.markets[symbol] = _MarketState(symbol, Book(symbol))
+        return self.markets[symbol]
+
+    def unfollow(self, symbol: str) -> None:
+        self.markets.pop(symbol, None)
+
+    # Requests of the user
+
+    def placing(
+        self,
+        symbol: str,
+        side: Side,
+        qty: int,
+        price: int | None,
+        **options: Unpack[OrderOptions],
+    ) -> _Call:
+        """Return the call that places an order."""
+        fields: dict[str, Any] = {
+            "client_order_id": f"{self._prefix}-{next(self._placed)}",
+            "order_type": "market" if price is None else "limit",
+            "time_in_force": "gtd" if "expire_ts" in options else None,
+            **options,
+        }
+        return _Call(
+            _make(
+                "place",
+                symbol=symbol,
+                side=side,
+                qty=qty,
+                price=price,
+                **fields,
+            )
+        )
+
+    def quoted(self, market: _MarketState, side: Side) -> _OrderState | None:
+        """Return the open order that quotes a side."""
+        name = market.quotes.get(side)
+        for order in self._open.values():
+            if name is not None and order.report.client_order_id == name:
+                return order
+        return None
+
+    def quoting(
+        self,
+        market: _MarketState,
+        prices: dict[Side, int | None],
+        sides: Iterable[Side],
+        qty: int,
+    ) -> dict[Side, _Call]:
+        """Return what makes a quote of some sides, in the order to do it.
+
+        Of two orders that move, first the one that moves away, so that they
+        do not meet.
+        """
+        calls: dict[Side, _Call] = {}
+        for side in sides:
+            order, price = self.quoted(market, side), prices[side]
+            if order is None and price is not None:
+                call = self.placing(market.symbol, side, qty, price)
+                assert isinstance(call.request, Place)
+                assert call.request.client_order_id is not None
+                market.quotes[side] = call.request.client_order_id
+                calls[side] = call
+            elif order is not None:
+                request = _requote(order.report, price, qty)
+                if request is not None:
+                    calls[side] = _Call(request, order)
+        ask, bid = self.quoted(market, "sell"), prices["buy"]
+        if ask is not None and bid is not None and len(calls) == 2:
+            assert ask.report.price is not None
+            if bid >= ask.report.price:
+                calls = dict(reversed(calls.items()))
+        return calls
+
+    def submit(self, calls: Sequence[_Call]) -> None:
+        """Send requests in one frame, or as soon as there is a connection.
+
+        Raises Unauthorized for private ones without a user.
+        """
+        for call in calls:
+            if isinstance(call.request, _Private):
+                self.require_user()
+        for call in calls:
+            self._calls[call] = None
+            request = call.request
+            if isinstance(request, Place) and request.client_order_id:
+                self._placing.setdefault(request.client_order_id, call)
+            elif isinstance(request, Amend) and call.order is not None:
+                call.order.newest_amend = call
+        if self.is_online and calls:
+            self._send(calls)
+
+    def repeat(self, call: _Call) -> None:
+        """Send a request again that should have been answered by now."""
+        if not self.is_online or call not in self._calls:
+            return
+        if call.newest_id:
+            if not _may_repeat(call):
+                self._settle(call, _unknown(call))
+                return
+            call.was_repeated = True
+        self._send([call])
+
+    def give_up(self, call: _Call) -> None:
+        """Stop waiting for an answer."""
+        if call.newest_id:
+            self._settle(call, _unknown(call))
+        else:
+            self._settle(call, ConnectionLost("not connected; nothing sent"))
+
+    def forget(self, call: _Call) -> None:
+        """Let go of a call that nobody waits for any more."""
+        self._calls.pop(call, None)
+        request = call.request
+        if isinstance(request, Place) and request.client_order_id:
+            if self._placing.get(request.client_order_id) is call:
+                del self._placing[request.client_order_id]
+
+    def learn(self, report: Exec) -> _OrderState:
+        """Take in an order as a table has it."""
+        state = self._order(report)
+        self._update(state, report)
+        return state
+
+    def fail(self, failure: Exception) -> None:
+        """Answer every call with a failure: there will be no connection."""
+        self.is_online = False
+        for call in list(self._calls):
+            self._settle(call, failure)
+
+    # Connections
+
+    def connected(self) -> None:
+        """Begin anew on a new connection: log in, or at least say hello."""
+        self.outbox.clear()
+        self._replies.clear()
+        self._resync = self._target = self.trouble = None
+        if self._login is None:
+            self._ask(Get(what="instruments"), self._hello)
+            return
+        session, seq = self._login.session, self._seq
+        last_seq = None if session is None else seq
+        self._ask(replace(self._login, last_seq=last_seq), self._welcome)
+
+    def disconnected(self) -> None:
+        """Note that nothing is in step any more."""
+        self.is_online = False
+        for market in self.markets.values():
+            market.is_live = False
+            market.catching_up = None
+
+    def receive(self, events: Iterable[Event]) -> None:
+        """Take in the events of one frame."""
+        for event in events:
+            match event:
+                case Exec() | AccountReport():
+                    self._receive_private(event)
+                case BookUpdate():
+                    self._receive_book(event)
+                case Trade():
+                    self._receive_trade(event)
+                case Heartbeat():
+                    self._check(event)
+                case Status():
+                    self._receive_status(event)
+                case _:
+                    pass
+            if self.trouble is not None:
+                return
+            reply_to = getattr(event, "id", None)
+            if isinstance(reply_to, int) and reply_to in self._replies:
+                self._replies.pop(reply_to)(event)
+
+    def _ask(self, request: Request, then: Callable[[Event], None]) -> None:
+        """Send a request of the core's own."""
+        request_id = next(self._ids)
+        self._replies[request_id] = then
+        self.outbox.append(encode(replace(request, id=request_id)))
+
+    def _send(self, calls: Sequence[_Call]) -> None:
+        texts = []
+        for call in calls:
+            call.newest_id = next(self._ids)
+            self._replies[call.newest_id] = functools.partial(
+                self._answered, call, call.newest_id
+            )
+            texts.append(encode(replace(call.request, id=call.newest_id)))
+        frame = texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
+        self.outbox.append(frame)
+
+    def _go_online(self) -> None:
+        self.is_online = True
+        for market in self.markets.values():
+            self._subscribe(market)
+        for call in list(self._calls):
+            if call.verdict is not None:
+                self._decide(call, call.verdict)
+            else:
+                self.repeat(call)
+
+    # Answers
+
+    def _answered(self, call: _Call, copy: int, event: Event) -> None:
+        if call not in self._calls:
+            return
+        if not isinstance(event, Error):
+            self._settle(call, event)
+        elif copy != call.newest_id:
+            pass  # a copy was refused; what became of the next one decides
+        elif self._is_ahead(call, event):
+            call.verdict = event
+            self.trouble = "an answer was ahead of its reports"
+        else:
+            self._decide(call, event)
+
+    def _is_ahead(self, call: _Call, error: Error) -> bool:
+        """Whether an error tells of something whose report was lost."""
+        if isinstance(call.request, Place):
+            return (
+                error.code == "duplicate_client_order_id"
+                and call.was_repeated
+                and call.order is None
+            )
+        return (
+            error.code in ("order_closed", "unknown_order")
+            and call.order is not None
+            and call.order.is_open
+        )
+
+    def _decide(self, call: _Call, error: Error) -> None:
+        """Settle a refused call, whose first copy may have succeeded."""
+        report = None if call.order is None else call.order.report
+        if call.was_repeated and report is not None:
+            match call.request, error.code:
+                case Place(), "duplicate_client_order_id":
+                    self._settle(call, report)
+                case Cancel(), "order_closed" | "unknown_order" if (
+                    report.order_status == "canceled"
+                ):
+                    self._settle(call, report)
+                case Amend(price=price, qty=qty), "order_closed" if price in (
+                    None,
+                    report.price,
+                ) and qty in (None, report.qty):
+                    self._settle(call, report)
+        self._settle(call, _refusal(error))
+
+    def _settle(self, call: _Call, answer: Event | Exception) -> None:
+        if call in self._calls:
+            self.forget(call)
+            call.settle(answer)
+
+    # Login
+
+    def _hello(self, event: Event) -> None:
+        if isinstance(event, Ok):
+            self._list(_INSTRUMENTS.validate_python(event.data))
+            self._go_online()
+
+    def _list(self, instruments: Iterable[Instrument]) -> None:
+        self.instruments = {i.symbol: i for i in instruments}
+
+    def _welcome(self, event: Event) -> None:
+        if isinstance(event, Error):
+            if event.code not in ("rate_limited", "busy"):
+                self.refused = _refusal(event)
+            self.trouble = event.message
+        if not isinstance(event, Welcome):
+            return
+        assert self._login is not None
+        is_same = self._seq is None or (
+            event.seq >= self._seq
+            and (event.durable or event.session == self._login.session)
+        )
+        self._login = replace(self._login, session=event.session)
+        self._list(event.instruments)
+        if not event.resumed:
+            self._resync = _Resync(event, is_same)
+        elif self._seq == event.seq:
+            self._go_online()
+        else:
+            self._target = event.seq
+
+    def _receive_private(self, event: Exec | AccountReport) -> None:
+        if self._resync is not None:
+            self._collect(self._resync, event)
+            return
+        if self._seq is None or self._login is None:
+            return
+        if not self.is_online and self._target is None:
+            return  # of a login whose welcome was lost
+        if event.seq > self._seq + 1:
+            self.trouble = f"reports after {self._seq} are missing"
+        elif event.seq == self._seq + 1:
+            self._seq, self._ts = event.seq, event.ts
+            if isinstance(event, AccountReport):
+                self._account = event
+            else:
+                self._apply(event)
+            if not self.is_online and self._seq == self._target:
+                self._go_online()
+
+    def _collect(self, resync: _Resync, event: Exec | AccountReport) -> None:
+        if resync.account is not None:
+            resync.later.append(event)
+        elif isinstance(event, Exec):
+            resync.orders.append(event)
+        else:
+            resync.account = event
+            self._drive(self._recover(resync))
+
+    def _recover(self, resync: _Resync) -> _Rows:
+        """Fetch what the login did not tell; then take in all at once."""
+        fills: list[Exec] = []
+        ended: dict[int, Exec] = {}
+        seq = resync.welcome.seq
+        if self._seq is not None:
+            after = self._seq if resync.is_same_history else 0
+            while after < seq:
+                rows = yield Get(what="fills", after=after, limit=MAX_ROWS)
+                fills += rows
+                after = rows[-1].seq if len(rows) == MAX_ROWS else seq
+            fills = [
+                fill
+                for fill in fills
+                if fill.seq <= seq
+                and (resync.is_same_history or fill.ts > self._ts)
+            ]
+            missing = self._missing(resync, fills)
+            after = missing[0] - 1 if missing else 0
+            while missing and after < missing[-1]:
+                rows = yield Get(what="orders", after=after, limit=MAX_ROWS)
+                ended |= {row.order_id: row for row in rows}
+                after = rows[-1].order_id if rows else missing[-1]
+        self._adopt(resync, fills, ended)
+
+    def _missing(self, resync: _Resync, fills: list[Exec]) -> list[int]:
+        """Return the orders that seem open here and are not over there."""
+        newest = {o.report.order_id: o.report for o in self._open.values()}
+        newest |= {fill.order_id: fill for fill in fills}
+        for report in resync.orders:
+            newest.pop(report.order_id, None)
+        return sorted(i for i, r in newest.items() if r.leaves_qty)
+
+    def _adopt(
+        self, resync: _Resync, fills: list[Exec], ended: dict[int, Exec]
+    ) -> None:
+        """Take in the state of a login that did not resume."""
+        assert resync.account is not None
+        for fill in fills:
+            self._apply(fill)
+        reported = {report.order_id: report for report in resync.orders}
+        for order_id, order in list(self._open.items()):
+            found = reported.get(order_id) or ended.get(order_id)
+            if found is None or not _is_same_order(order.report, found):
+                found = replace(
+                    order.report,
+                    order_status="canceled",
+                    leaves_qty=0,
+                    reason=_FORGOTTEN,
+                )
+            order.report = found
+            if not order.is_open:
+                del self._open[order_id]
+        for report in resync.orders:
+            self._order(report).report = report
+        self._account = resync.account
+        self._seq, self._ts = resync.welcome.seq, resync.welcome.ts
+        self._resync, self._target = None, self._seq
+        for event in resync.later:
+            self._receive_private(event)
+        self._go_online()
+
+    # Orders
+
+    def _order(self, report: Exec) -> _OrderState:
+        """Return the state of an open order, new if it is not known."""
+        state = self._open.get(report.order_id)
+        if state is not None and _is_same_order(state.report, report):
+            return state
+        name = report.client_order_id
+        call = self._placing.get(name) if name else None
+        if call is not None and call.order is not None:
+            state = call.order
+        else:
+            state = _OrderState(report)
+            if call is not None:
+                call.order = state
+        if report.leaves_qty:
+            self._open[report.order_id] = state
+        return state
+
+    def _apply(self, report: Exec) -> None:
+        """Take in an execution report, the next in sequence."""
+        state = self._order(report)
+        if report.exec_type == "trade":
+            state.fills.append(report)
+            for topic in self.fills:
+                topic.push(report)
+        self._update(state, report)
+
+    def _update(self, state: _OrderState, report: Exec) -> None:
+        if report.seq >= state.report.seq:
+            state.report = report
+        if not state.is_open:
+            self._open.pop(report.order_id, None)
+
+    # Public data
+
+    def _subscribe(self, market: _MarketState) -> None:
+        market.is_live = False
+        symbols = (market.symbol,)
+        self._ask(
+            Subscribe(channels=("book", "trades"), symbols=symbols),
+            lambda event: self._catch_up(market),
+        )
+
+    def _receive_book(self, update: BookUpdate) -> None:
+        market = self.markets.get(update.symbol)
+        if market is None:
+            return
+        if update.snapshot:
+            if not market.is_live or update.seq > market.book.seq:
+                market.book = market.book._updated(update)
+                market.is_live = True
+        elif market.is_live and update.seq > market.book.seq:
+            if (update.prev_seq or 0) > market.book.seq:
+                self._subscribe(market)
+            else:
+                market.book = market.book._updated(update)
+
+    def _receive_trade(self, trade: Trade) -> None:
+        market = self.markets.get(trade.symbol)
+        if market is None or not market.knows_trades:
+            return
+        last = market.last_trade
+        if trade.trade_id == (last.trade_id if last else 0) + 1:
+            self._deliver(market, trade)
+        elif last is None or trade.trade_id > last.trade_id:
+            self._catch_up(market)
+
+    def _deliver(self, market: _MarketState, trade: Trade) -> None:
+        market.last_trade = trade
+        for topic in market.trades:
+            topic.push(trade)
+
+    def _catch_up(self, market: _MarketState) -> None:
+        """Fetch the trades missed, unless that is already under way."""
+        if market.catching_up is None:
+            market.catching_up = self._missed_trades(market)
+            self._drive(market.catching_up)
+
+    def _missed_trades(self, market: _MarketState) -> _Rows:
+        """Fetch and deliver trades; from the last one known, to see it again.
+
+        If it is another one now, the exchange has begun a new history.
+        """
+        try:
+            yield from self._trades_after(market)
+        finally:
+            market.catching_up = None
+
+    def _trades_after(self, market: _MarketState) -> _Rows:
+        symbol, last = market.symbol, market.last_trade
+        if not market.knows_trades:
+            rows = yield Get(what="trades", symbol=symbol, limit=1)
+            market.last_trade = rows[-1] if rows else None
+            market.knows_trades = True
+            return
+        after = 0
+        if last is not None:
+            after = last.trade_id - 1
+            rows = yield Get(
+                what="trades", symbol=symbol, after=after, limit=1
+            )
+            after = last.trade_id if rows and rows[0].ts == last.ts else 0
+        while True:
+            rows = yield Get(
+                what="trades", symbol=symbol, after=after, limit=MAX_ROWS
+            )
+            for trade in rows:
+                if trade.trade_id != after + 1:
+                    for topic in market.trades:
+                        topic.fail("the exchange forgot some trades")
+                self._deliver(market, trade)
+                after = trade.trade_id
+            if len(rows) < MAX_ROWS:
+                return
+
+    def _receive_status(self, status: Status) -> None:
+        instrument = self.instruments.get(status.symbol or "")
+        if instrument is not None and status.phase is not None:
+            listed = replace(instrument, phase=status.phase)
+            self.instruments[listed.symbol] = listed
+        for topic in self.statuses:
+            topic.push(status)
+
+    def _check(self, heartbeat: Heartbeat) -> None:
+        """Compare what was sent with what has come; repair what has not."""
+        if not self.is_online:
+            return
+        if self._seq is not None and heartbeat.seq.get("@", 0) > self._seq:
+            self.trouble = f"reports after {self._seq} are missing"
+            return
+        for market in self.markets.values():
+            seq = heartbeat.seq.get(market.symbol, 0)
+            if not market.is_live or seq > market.book.seq:
+                self._subscribe(market)
+            elif not market.knows_trades:
+                self._catch_up(market)
+            elif market.trades and seq > market.audited:
+                market.audited = seq
+                self._catch_up(market)
+
+    def _drive(self, steps: _Rows, reply: Event | None = None) -> None:
+        """Let steps that need rows of tables go on, request by request."""
+        try:
+            if reply is None:
+                request = next(steps)
+            elif isinstance(reply, Ok):
+                request = steps.send(_rows(reply))
+            else:
+                steps.close()
+                return
+        except StopIteration:
+            return
+        self._ask(request, functools.partial(self._drive, steps))
+
+
+def _requote(order: Exec, price: int | None, qty: int) -> Request | None:
+    """Return what makes an order show ``qty`` at a price, if anything."""
+    if price is None:
+        return Cancel(order_id=order.order_id)
+    if price == order.price and qty == order.leaves_qty:
+        return None
+    total = order.cum_qty + qty
+    return _make("amend", order_id=order.order_id, price=price, qty=total)
+
+
+def _is_same_order(one: Exec, other: Exec) -> bool:
+    """Whether two reports of one id are of one order, not of two lives."""
+    return (
+        one.order_id == other.order_id
+        and one.client_order_id == other.client_order_id
+        and one.symbol == other.symbol
+        and one.side == other.side
+    )
+
+
+def _may_repeat(call: _Call) -> bool:
+    """Whether doing a request twice does no more than doing it once."""
+    if isinstance(call.request, Amend):
+        return call.order is not None and call.order.newest_amend is call
+    return not isinstance(call.request, CancelAll)
+
+
+def _unknown(call: _Call) -> OutcomeUnknown:
+    return OutcomeUnknown(f"no answer to {call.request.type}")

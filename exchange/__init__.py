@@ -1,0 +1,1 @@
+"""What stands behind the three modules at the root."""

@@ -1,0 +1,420 @@
+"""Between the sessions and the engine: requests in, messages out.
+
+The gateway stamps what a session asks with sequence number, time and
+identity, lets the engine apply it, and sends what came of it to whom it
+concerns. Subscriptions, tables and logins it answers itself, from the state
+as it is at that moment, so that the replies of a connection come in the
+order of its requests.
+
+It is driven from outside: it starts nothing by itself, and what is to leave
+it hands over, batch by batch, when the gate lets it go.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias, assert_never
+
+from pydantic_core import to_json
+
+from exchange.accounts import ORDERS_REMEMBERED
+from exchange.engine import (
+    Action,
+    Command,
+    Configure,
+    Connect,
+    Disconnect,
+    Engine,
+    Output,
+    Shutdown,
+    Tick,
+)
+from exchange.feed import Feed
+from exchange.gate import Gate
+from exchange.history import RESUME_EVENTS, History, page
+from exchange.session import Peer, Session
+from orderbook import (
+    MAX_FRAME,
+    MAX_INT,
+    PROTOCOL_VERSION,
+    Amend,
+    BookUpdate,
+    Cancel,
+    CancelAfter,
+    CancelAll,
+    Error,
+    Event,
+    Exec,
+    Get,
+    Heartbeat,
+    Login,
+    Ok,
+    Ping,
+    Place,
+    Refused,
+    Request,
+    Status,
+    Subscribe,
+    Ticker,
+    Trade,
+    Unsubscribe,
+    Welcome,
+    encode,
+    with_data,
+    with_id,
+)
+
+DEBUG_LEVELS = 10  # of each side of a book, in what debug mode prints
+
+
+Closing: TypeAlias = tuple[Session, int, str]  # close code, reason
+
+
+@dataclass(slots=True)
+class Batch:
+    """What leaves together: messages, then closings, then what to print."""
+
+    messages: list[tuple[Session, list[str | bytes]]]
+    closings: list[Closing]
+    report: str
+
+
+@dataclass(slots=True)
+class _Placed:
+    """What debug mode tells of a batch: its new orders and their books."""
+
+    lines: list[str] = field(default_factory=list)
+    symbols: dict[str, None] = field(default_factory=dict)
+
+
+class Gateway:
+    """The exchange without its sockets.
+
+    ``now`` returns microseconds since the epoch; ``let_go`` is called with
+    each batch that may leave; ``make_frames`` frames messages once for many
+    readers.
+    """
+
+    def __init__(
+        self,
+        market: Configure,
+        now: Callable[[], int],
+        let_go: Callable[[Batch], None],
+        make_frames: Callable[[list[str]], list[bytes]],
+        debug: bool = False,
+    ) -> None:
+        self.engine = Engine()
+        self.history = History()
+        self.feed = Feed(self._snapshot, self._ticker, make_frames)
+        self.sessions: dict[Session, None] = {}
+        self._now = now
+        # In memory everything counts as committed: the gate stands open.
+        self._gate: Gate[Batch] = Gate(let_go, committed=MAX_INT)
+        self._outgoing: dict[Session, None] = {}
+        self._online: dict[str, dict[Session, None]] = {}  # by account
+        self._closings: list[Closing] = []
+        self._placed = _Placed() if debug else None
+        self._apply("", "", market)
+
+    # Sessions
+
+    def connect(self, peer: Peer) -> Session:
+        """Return the session of a new connection."""
+        session = Session(peer, self._outgoing)
+        self.sessions[session] = None
+        return session
+
+    def disconnect(self, session: Session) -> None:
+        """Let a connection go that has ended, and what dies with it."""
+        del self.sessions[session]
+        self._outgoing.pop(session, None)
+        self.feed.drop(session)
+        if session.account:
+            account, session_id = session.account, session.session_id
+            self._log_out(session)
+            self._route(self._apply(account, session_id, Disconnect()))
+
+    def handle(self, session: Session, request: Request | Error) -> None:
+        """Carry out one request of a session and queue what came of it."""
+        try:
+            match request:
+                case Error():
+                    session.send(encode(request))
+                case (
+                    Place() | Amend() | Cancel() | CancelAll() | CancelAfter()
+                ):
+                    self._execute(session, request)
+                case Login():
+                    self._login(session, request)
+                case Subscribe():
+                    self._subscribe(session, request)
+                case Unsubscribe():
+                    self.feed.unsubscribe(
+                        session,
+                        request.channels,
+                        self._symbols(request.symbols),
+                    )
+                    self._reply(session, request, Ok(ts=self._now()))
+                case Get():
+                    ok = encode(Ok(ts=self._now()))
+                    text = with_data(ok, self._rows(session, request))
+                    session.send(with_id(text, request.id))
+                case Ping():
+                    self._reply(session, request, Ok(ts=self._now()))
+                case _:
+                    assert_never(request)
+        except Refused as refusal:
+            self._reply(session, request, refusal.as_error())
+
+    # Time
+
+    def tick(self) -> None:
+        """Fire every deadline that is due; must come before any request."""
+        while True:
+            due = self.engine.next_deadline
+            if due is None or due > self._now():
+                return
+            self._route(self._apply("", "", Tick()))
+
+    def heartbeat(self) -> None:
+        """Tell every session what it should have got by now."""
+        ts = self._now()
+        for session in self.sessions:
+            seq = self.feed.held(session)
+            if session.account:
+                seq["@"] = self.engine.accounts[session.account].seq
+            session.send(encode(Heartbeat(ts=ts, seq=seq)))
+
+    def shut_down(self) -> None:
+        """End every session in order, and say so."""
+        self._route(self._apply("", "", Shutdown()))
+        self.feed.flush()
+        status = encode(
+            Status(ts=self._now(), message="the exchange is shutting down")
+        )
+        for session in self.sessions:
+            session.send(status)
+            self._closings.append((session, 1001, "shutdown"))
+
+    def publish(self) -> None:
+        """Send off all that was queued since the last time, in one batch."""
+        self.feed.flush()
+        if not self._outgoing and not self._closings:
+            return
+        messages = [(s, list(s.seal())) for s in self._outgoing]
+        self._outgoing.clear()
+        closings, self._closings = self._closings, []
+        batch = Batch(messages, closings, self._report())
+        self._gate.hold(self.engine.seq, batch)
+
+    # Requests
+
+    def _execute(
+        self,
+        session: Session,
+        request: Place | Amend | Cancel | CancelAll | CancelAfter,
+    ) -> None:
+        account = session.account
+        if not account:
+            raise Refused("unauthorized", "log in first")
+        outputs = self._apply(account, session.session_id, request)
+        reply = outputs[0][1]
+        text = encode(reply)
+        session.send(with_id(text, request.id))
+        if isinstance(reply, Exec):
+            self.history.record(account, reply)
+            for other in self._online[account]:
+                if other is not session:
+                    other.send(text)
+            if self._placed is not None and reply.exec_type == "new":
+                self._note(account, reply)
+        self._route(outputs[1:])
+
+    def _login(self, session: Session, request: Login) -> None:
+        if session.account:
+            raise Refused(
+                "bad_request",
+                f"already logged in as {session.account}",
+                field="user",
+            )
+        user, session_id = request.user, request.session or ""
+        known = self.engine.accounts.get(user)
+        is_known = known is not None and session_id in known.sessions
+        if not is_known:
+            session_id = secrets.token_hex(16)
+        for other in list(self._online.get(user, ())):
+            if other.session_id == session_id:
+                self._log_out(other)
+                self._closings.append((other, 4009, "session taken over"))
+        self._route(
+            self._apply(
+                user, session_id, Connect(request.cancel_on_disconnect)
+            )
+        )
+        account = self.engine.accounts[user]
+        session.account, session.session_id = user, session_id
+        self._online.setdefault(user, {})[session] = None
+        missed = None
+        if is_known and request.last_seq is not None:
+            missed = self.history.missed(user, request.last_seq, account.seq)
+        self._reply(
+            session,
+            request,
+            Welcome(
+                protocol=PROTOCOL_VERSION,
+                session=session_id,
+                user=user,
+                ts=self.engine.ts,
+                seq=account.seq,
+                resumed=missed is not None,
+                durable=False,
+                limits={
+                    "max_frame": MAX_FRAME,
+                    "orders_per_s": 0,
+                    "burst": 0,
+                    "open_orders": 0,
+                    "orders_remembered": ORDERS_REMEMBERED,
+                    "resume_events": RESUME_EVENTS,
+                },
+                instruments=tuple(
+                    listing.instrument
+                    for listing in self.engine.listings.values()
+                ),
+            ),
+        )
+        if missed is None:
+            open_orders = account.open_orders.values()
+            for report in self.engine.order_reports(open_orders):
+                session.send(encode(report))
+            session.send(encode(self.engine.account_report(account)))
+        else:
+            for event in missed:
+                session.send(encode(event))
+
+    def _subscribe(self, session: Session, request: Subscribe) -> None:
+        symbols = self._symbols(request.symbols)
+        self.feed.flush()  # what came before is not for this reader
+        self._reply(session, request, Ok(ts=self._now()))
+        self.feed.subscribe(session, request.channels, symbols)
+
+    def _rows(self, session: Session, request: Get) -> Iterable[str]:
+        """Return the rows of a table, encoded."""
+        engine, after, limit = self.engine, request.after, request.limit
+        match request.what:
+            case "leaderboard":
+                return _json(engine.leaderboard()[:limit])
+            case "instruments":
+                listings = list(engine.listings.values())[:limit]
+                return _json(listing.instrument for listing in listings)
+            case "book":
+                listing = engine.listing(request.symbol)
+                return [encode(engine.snapshot(listing))]
+            case "trades":
+                symbol = engine.listing(request.symbol).instrument.symbol
+                trades = self.history.trades(symbol, after, limit)
+                return map(encode, trades)
+            case "candles":
+                symbol = engine.listing(request.symbol).instrument.symbol
+                return _json(
+                    self.history.candles(
+                        symbol, request.interval, after, limit
+                    )
+                )
+        if not session.account:
+            raise Refused("unauthorized", "log in first")
+        account = engine.accounts[session.account]
+        match request.what:
+            case "account":
+                return [encode(engine.account_report(account))]
+            case "fills":
+                fills = self.history.fills(account.name, after, limit)
+                return map(encode, fills)
+            case "orders":
+                orders = page(
+                    list(account.orders.values()),
+                    lambda order: order.order_id,
+                    after,
+                    limit,
+                )
+                return map(encode, engine.order_reports(orders))
+            case _:
+                assert_never(request.what)
+
+    # Within
+
+    def _apply(
+        self, account: str, session_id: str, action: Action
+    ) -> list[Output]:
+        """Stamp an action as the next command and apply it."""
+        engine = self.engine
+        ts = max(engine.ts + 1, self._now())
+        command = Command(engine.seq + 1, ts, account, session_id, action)
+        try:
+            return engine.apply(command)
+        except Exception as error:
+            error.add_note(f"while applying {command}")
+            raise
+
+    def _route(self, outputs: list[Output]) -> None:
+        """Send events that are no replies to whom they concern."""
+        for recipient, event in outputs:
+            self.history.record(recipient, event)
+            if isinstance(event, (Trade, BookUpdate)):
+                self.feed.record(event)
+            elif recipient in self._online:
+                text = encode(event)
+                for session in self._online[recipient]:
+                    session.send(text)
+
+    def _reply(
+        self, session: Session, request: Request | Error, event: Event
+    ) -> None:
+        session.send(with_id(encode(event), request.id))
+
+    def _log_out(self, session: Session) -> None:
+        others = self._online[session.account]
+        del others[session]
+        if not others:
+            del self._online[session.account]
+        session.account = session.session_id = ""
+
+    def _symbols(self, symbols: Iterable[str] | None) -> list[str]:
+        """Return the symbols asked for, all of them where none is."""
+        if symbols is None:
+            return list(self.engine.listings)
+        for symbol in symbols:
+            self.engine.listing(symbol)
+        return list(symbols)
+
+    def _snapshot(self, symbol: str) -> BookUpdate:
+        return self.engine.snapshot(self.engine.listing(symbol))
+
+    def _ticker(self, symbol: str) -> Ticker:
+        return self.engine.ticker(self.engine.listing(symbol), self._now())
+
+    def _note(self, account: str, placed: Exec) -> None:
+        assert self._placed is not None
+        price = "market" if placed.price is None else f"@ {placed.price}"
+        self._placed.lines.append(
+            f"{account} {placed.side} {placed.qty} {placed.symbol} {price}"
+            f" is order {placed.order_id}"
+        )
+        self._placed.symbols[placed.symbol] = None
+
+    def _report(self) -> str:
+        """Return the new orders and their books as text, for debug mode."""
+        if self._placed is None or not self._placed.lines:
+            return ""
+        books = [
+            self.engine.listings[symbol].book.render(DEBUG_LEVELS)
+            for symbol in self._placed.symbols
+        ]
+        report = "\n".join(self._placed.lines + books) + "\n\n"
+        self._placed = _Placed()
+        return report
+
+
+def _json(rows: Iterable[object]) -> Iterable[str]:
+    return (to_json(row).decode() for row in rows)

@@ -1,0 +1,138 @@
+"""One connection without its socket: who it is, what waits, what leaves.
+
+A session holds decoded requests until the server takes them, and outgoing
+messages until the server releases them. It knows neither sockets nor the
+engine; what is slow, and what is too slow, it measures in bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeAlias
+
+from orderbook import Error, Request, decode_requests
+
+# Requests of one connection that one loop tick takes: one full frame.
+REQUESTS_PER_TURN = 100
+# Requests that may wait decoded; beyond them the connection is not read.
+REQUESTS_WAITING = 200
+# The size of an outgoing frame that is closed before another message is
+# added to it: readers need no buffer much larger.
+FRAME_BYTES = 1 << 20
+# Bytes waiting to be read by the peer above which it gets no public data ...
+SLOW_BYTES = 256 * 1024
+# ... and above which it is cut off.
+STUCK_BYTES = 4 << 20
+
+Frame: TypeAlias = list[Request | Error]
+
+
+def pack(texts: list[str]) -> Iterator[str]:
+    """Join messages into as few JSON texts as FRAME_BYTES allows.
+
+    A message of its own stays an object, several become an array.
+    """
+    first, size = 0, 0
+    for index, text in enumerate(texts):
+        size += len(text) + 1
+        if size > FRAME_BYTES and index > first:
+            yield _join(texts[first:index])
+            first, size = index, len(text) + 1
+    if texts:
+        yield _join(texts[first:])
+
+
+def _join(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
+
+
+class Peer(Protocol):
+    """What a session needs of its connection."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes written that the socket has not yet taken."""
+
+
+class Session:
+    """The state of one connection.
+
+    ``account`` and ``session_id`` are "" until the login and after another
+    connection has taken the session over. A session with anything to send
+    puts itself into ``outgoing``, where the server finds it.
+    """
+
+    def __init__(self, peer: Peer, outgoing: dict[Session, None]) -> None:
+        self.account = ""
+        self.session_id = ""
+        self.is_gone = False  # the connection has ended
+        self.waiting = 0  # requests in the inbox
+        self._peer = peer
+        self._outgoing = outgoing
+        self._inbox: deque[Frame] = deque()
+        self._outbox: list[str | Iterable[bytes]] = []
+
+    # In
+
+    def receive(self, messages: Iterable[bytes]) -> None:
+        """Decode text messages of the peer and let them wait."""
+        for message in messages:
+            frame = decode_requests(message)
+            self.waiting += len(frame)
+            self._inbox.append(frame)
+
+    def take(self) -> Iterator[Frame]:
+        """Yield whole frames, one turn's share of them.
+
+        The requests of a frame stay together, so a turn ends before the
+        frame that would exceed REQUESTS_PER_TURN.
+        """
+        taken = 0
+        while self._inbox:
+            taken += len(self._inbox[0])
+            if taken > REQUESTS_PER_TURN:
+                return
+            frame = self._inbox.popleft()
+            self.waiting -= len(frame)
+            yield frame
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that no more should be read."""
+        return self.waiting >= REQUESTS_WAITING
+
+    # Out
+
+    def send(self, text: str) -> None:
+        """Queue one message."""
+        self._outbox.append(text)
+        self._outgoing[self] = None
+
+    def push(self, frames: Iterable[bytes]) -> None:
+        """Queue ready frames."""
+        self._outbox.append(frames)
+        self._outgoing[self] = None
+
+    def seal(self) -> Iterator[str | bytes]:
+        """Empty the outbox: texts still to be framed, and ready frames."""
+        outbox, self._outbox = self._outbox, []
+        texts: list[str] = []
+        for item in outbox:
+            if isinstance(item, str):
+                texts.append(item)
+                continue
+            yield from pack(texts)
+            texts = []
+            yield from item
+        yield from pack(texts)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the peer reads too slowly for public data."""
+        return self._peer.buffered > SLOW_BYTES
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the peer reads too slowly to be kept."""
+        return self._peer.buffered > STUCK_BYTES

@@ -1,0 +1,540 @@
+"""Websocket bytes on a socket <-> complete text messages: one connection.
+
+A ``Connection`` drives the Sans-I/O protocol of the websockets library and
+does what that leaves to its caller: reassembling and checking messages, back
+pressure, keepalive, time-outs, and plain HTTP on the same port.
+
+It never looks into a message: it knows no JSON, no orders, no sessions. Of
+HTTP it knows what fits into one answer: a request with a body cannot be
+parsed, so its connection is closed without an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import struct
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Concatenate, ParamSpec, Protocol, cast
+
+from websockets.datastructures import Headers
+from websockets.frames import BINARY, CONT, PONG, TEXT, CloseCode, Frame
+from websockets.http11 import Request, Response
+from websockets.protocol import CONNECTING, OPEN
+from websockets.server import ServerProtocol
+from websockets.typing import Origin
+
+# One read of 256 KiB can hold 43,690 empty frames and stop the loop for more
+# than 100 ms; 16 KiB costs no throughput.
+READ_SIZE = 16 * 1024
+MAX_MESSAGE = 65_536  # bytes in one message from a client
+HIGH_WATER = 64 * 1024  # unsent bytes at which a client is not read any more
+OPEN_TIMEOUT_S = 10.0  # from the connection to the end of its request
+PING_INTERVAL_S = 10.0  # from a pong to the next ping
+PING_TIMEOUT_S = 10.0  # from a ping to its pong
+CLOSE_TIMEOUT_S = 5.0  # for the peer to take what is left and hang up
+# Stock clients and browsers take long messages, proxies between may not take
+# long frames.
+MAX_FRAME = 2**20
+FRAGMENT = MAX_FRAME // 2
+
+# At DEBUG the library prints every frame, and frames hold tokens. A logger of
+# our own, because turning on "websockets" must not turn on this.
+_QUIET = logging.getLogger(f"{__name__}.websocket")
+_QUIET.setLevel(logging.WARNING)
+
+_SHORT = struct.Struct("!BB")
+_MEDIUM = struct.Struct("!BBH")
+_LONG = struct.Struct("!BBQ")
+_FIN = 0x80
+
+_HOST = re.compile(r"([^:]+|\[.+\])(?::\d*)?")
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection may take, in bytes and in seconds."""
+
+    max_message: int = MAX_MESSAGE
+    high_water: int = HIGH_WATER
+    open_timeout: float = OPEN_TIMEOUT_S
+    ping_interval: float = PING_INTERVAL_S
+    ping_timeout: float = PING_TIMEOUT_S
+    close_timeout: float = CLOSE_TIMEOUT_S
+
+
+class Receiver(Protocol):
+    """Whom a ``Connection`` reports to.
+
+    The order is ``connected``, any number of ``received`` and ``drained``,
+    ``disconnected``; a request that did not become a websocket shows up in
+    none of them.
+    """
+
+    def connected(self, connection: Connection) -> None:
+        """Take note of a new websocket: its handshake was accepted."""
+
+    def received(self, connection: Connection, messages: list[bytes]) -> None:
+        """Take the valid UTF-8 messages that one read completed, in order."""
+
+    def drained(self, connection: Connection) -> None:
+        """Go on writing: a buffer that was too full has nearly emptied."""
+
+    def disconnected(self, connection: Connection) -> None:
+        """Forget the connection; called once for each ``connected``."""
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """Count and log an exception that ends this connection.
+
+        It comes from this receiver, from ``respond``, or is a bug here. It
+        may concern a connection that never was, or no longer is, connected.
+        """
+
+
+def refuse(request: Request) -> Response:
+    """Answer an HTTP request where there are no pages."""
+    if _path(request) == "/":
+        status, text = HTTPStatus.UPGRADE_REQUIRED, "This is a websocket.\n"
+        headers = Headers({"Upgrade": "websocket"})
+    else:
+        status, text, headers = HTTPStatus.NOT_FOUND, "Not found.\n", Headers()
+    headers["Content-Type"] = "text/plain; charset=utf-8"
+    return Response(status, status.phrase, headers, text.encode())
+
+
+def frame(payload: bytes) -> bytes:
+    """Serialise one text message, once for any number of connections.
+
+    A payload of more than ``MAX_FRAME`` bytes becomes several frames.
+    """
+    if len(payload) <= MAX_FRAME:
+        return _header(_FIN | TEXT, len(payload)) + payload
+    parts: list[bytes] = []
+    opcode: int = TEXT
+    for start in range(0, len(payload), FRAGMENT):
+        part = payload[start : start + FRAGMENT]
+        last = start + FRAGMENT >= len(payload)
+        parts += _header(opcode | _FIN if last else opcode, len(part)), part
+        opcode = CONT
+    return b"".join(parts)
+
+
+def _header(first: int, length: int) -> bytes:
+    """Return the head of an unmasked frame (RFC 6455, 5.2)."""
+    if length < 126:
+        return _SHORT.pack(first, length)
+    if length < 65_536:
+        return _MEDIUM.pack(first, 126, length)
+    return _LONG.pack(first, 127, length)
+
+
+def _path(request: Request) -> str:
+    return request.path.partition("?")[0]
+
+
+def _guarded(
+    method: Callable[Concatenate[Connection, P], None],
+) -> Callable[Concatenate[Connection, P], None]:
+    """Let an exception in a callback end its connection, and nothing else."""
+
+    def run(self: Connection, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self._crashed(error)
+
+    return run
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One accepted socket, to be made by ``loop.create_server``.
+
+    Args:
+        receiver: is told of everything that happens.
+        origins: acceptable ``Origin`` headers of a websocket request; ``None``
+            among them stands for a missing one (a bot); ``None`` instead of
+            them accepts any.
+        hosts: acceptable names in the ``Host`` header of any request, in
+            lower case, without port, IPv6 in brackets; ``None`` accepts any. This and
+            ``origins`` keep a foreign web page, or a foreign name rebound to
+            this address, from using a visitor's browser as its client.
+        respond: answers GET and HEAD requests that ask for no websocket. The
+            body of an answer to HEAD is dropped, ``Content-Length`` and
+            ``Connection: close`` are added.
+        limits: sizes and time-outs.
+    """
+
+    remote: str = ""  # host of the peer
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        *,
+        origins: Sequence[str | re.Pattern[str] | None] | None,
+        hosts: Collection[str] | None,
+        respond: Callable[[Request], Response] = refuse,
+        limits: Limits = Limits(),
+    ) -> None:
+        self._receiver = receiver
+        self._hosts = hosts
+        self._respond = respond
+        self._limits = limits
+        self._protocol = ServerProtocol(
+            origins=cast("Sequence[Origin | re.Pattern[str] | None]", origins),
+            max_size=limits.max_message,
+            logger=_QUIET,
+        )
+        self._view = memoryview(bytearray(READ_SIZE))
+        self._fragments = bytearray()  # of a message not complete yet
+        self._connected = False  # the receiver knows of this connection
+        self._ending = False  # the peer has close_timeout left to hang up
+        self._lost = False
+        # One timer is enough: a connection is opening, then waiting to ping
+        # or for a pong, then closing.
+        self._timer: asyncio.TimerHandle | None = None
+        self._pings = 0
+        self._awaited: bytes | None = None  # payload of the expected pong
+        self._held = False  # the receiver paused reading ...
+        self._was_held = False  # ... or had since the last look at the clock
+        self._full = False  # the transport paused writing
+        self._eof_due = False  # half-close as soon as nothing is unsent
+        self._written = 0  # bytes given to the transport
+        self._taken = 0  # of these, taken by the kernel at the last look
+
+    @property
+    def is_open(self) -> bool:
+        """Whether ``write`` has an effect."""
+        return (
+            self._protocol.state is OPEN and not self._transport.is_closing()
+        )
+
+    @property
+    def buffered(self) -> int:
+        """Bytes written and not yet taken by the kernel."""
+        return 0 if self._lost else self._transport.get_write_buffer_size()
+
+    def write(self, frames: Iterable[bytes]) -> None:
+        """Send what ``frame`` made, in one write; nothing unless open."""
+        if self.is_open:
+            self._send(b"".join(frames))
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Start the closing handshake; nothing unless open.
+
+        Nothing is received any more. A peer that does not hang up in time is
+        cut off.
+
+        Raises:
+            ProtocolError: if the code may not be sent, or the reason is
+                longer than 123 bytes.
+        """
+        if self.is_open:
+            self._protocol.send_close(code, reason)
+            self._flush()
+
+    def abort(self) -> None:
+        """Cut the connection off; what is unsent is lost."""
+        # asyncio fails on abort() after some ways of losing a connection.
+        if not self._lost:
+            self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """Receive nothing more, beyond the messages already read."""
+        self._held = self._was_held = True
+        self._update_reading()
+
+    def resume_reading(self) -> None:
+        """Undo ``pause_reading``."""
+        self._held = False
+        self._update_reading()
+
+    # Called by asyncio -------------------------------------------------------
+
+    @_guarded
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for a request, but not for ever."""
+        self._loop = asyncio.get_running_loop()
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(self._limits.high_water)
+        # A peer that is already gone has no name.
+        peer = self._transport.get_extra_info("peername")
+        self.remote = peer[0] if peer else ""
+        self._arm(self._limits.open_timeout, self.abort)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Lend the buffer that the next read fills."""
+        return self._view
+
+    @_guarded
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take one read: feed all, answer in one write, report at once."""
+        data = bytes(self._view[:nbytes])
+        if self._protocol.state is CONNECTING:
+            data = self._handshake(data)
+            if not data:
+                return
+        was_open = self._protocol.state is OPEN
+        self._protocol.receive_data(data)
+        frames = cast("list[Frame]", self._protocol.events_received())
+        messages = self._messages(frames) if was_open else None
+        self._flush()
+        if messages:
+            self._receiver.received(self, messages)
+
+    @_guarded
+    def eof_received(self) -> None:
+        """Let the transport send what is left and close."""
+        self._protocol.receive_eof()
+        self._end()
+
+    @_guarded
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock and tell the receiver."""
+        self._lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._protocol.receive_eof()
+        if self._connected:
+            self._receiver.disconnected(self)
+
+    @_guarded
+    def pause_writing(self) -> None:
+        """Stop reading too: unread pongs alone can fill the memory."""
+        self._full = True
+        self._update_reading()
+
+    @_guarded
+    def resume_writing(self) -> None:
+        """Go on after ``pause_writing``."""
+        self._full = False
+        self._update_reading()
+        if self._eof_due:
+            # Not here: asyncio would shut the socket down a second time.
+            self._loop.call_soon(self._half_close)
+        elif self.is_open:
+            self._receiver.drained(self)
+
+    # Reading -----------------------------------------------------------------
+
+    def _handshake(self, data: bytes) -> bytes:
+        """Answer the first request; return what follows its handshake.
+
+        The library must see the answer before it sees a byte more, so it is
+        fed line by line. After an answer without websocket the rest is noise.
+        """
+        protocol = self._protocol
+        start = 0
+        while start < len(data) and not protocol.eof_sent:
+            end = data.find(b"\n", start) + 1 or len(data)
+            protocol.receive_data(data[start:end])
+            start = end
+            for request in protocol.events_received():
+                assert isinstance(request, Request)
+                protocol.send_response(self._answer(request))
+            self._flush()
+            if protocol.state is OPEN:
+                self._connected = True
+                self._arm(self._limits.ping_interval, self._ping)
+                self._receiver.connected(self)
+                return data[start:]
+        return b""
+
+    def _answer(self, request: Request) -> Response:
+        """Accept a websocket, or answer with anything else."""
+        if not self._is_host_accepted(request):
+            response = self._protocol.reject(
+                HTTPStatus.FORBIDDEN, "Unknown host.\n"
+            )
+        elif request.method not in ("GET", "HEAD"):
+            response = self._protocol.reject(
+                HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD.\n"
+            )
+            response.headers["Allow"] = "GET, HEAD"
+        elif _path(request) == "/" and any(
+            "websocket" in value.lower()
+            for value in request.headers.get_all("Upgrade")
+        ):
+            response = self._protocol.accept(request)
+        else:
+            response = self._respond(request)
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            return response
+        # A copy: `respond` may return the same response again and again.
+        headers = Headers(
+            (name, value)
+            for name, value in response.headers.raw_items()
+            if name.lower() not in ("connection", "content-length")
+        )
+        headers["Connection"] = "close"
+        headers["Content-Length"] = str(len(response.body))
+        return Response(
+            response.status_code,
+            response.reason_phrase,
+            headers,
+            b"" if request.method == "HEAD" else response.body,
+        )
+
+    def _is_host_accepted(self, request: Request) -> bool:
+        if self._hosts is None:
+            return True
+        values = request.headers.get_all("Host")
+        if len(values) != 1:
+            return False
+        match = _HOST.fullmatch(values[0])
+        return match is not None and match[1].lower() in self._hosts
+
+    def _messages(self, frames: list[Frame]) -> list[bytes]:
+        """Return the messages that these frames complete.
+
+        A frame that may not be ends the connection; those before it count.
+        """
+        messages: list[bytes] = []
+        for event in frames:
+            opcode = event.opcode
+            if opcode is TEXT and event.fin:
+                message = bytes(event.data)
+            elif opcode is TEXT or opcode is CONT:
+                self._fragments += event.data
+                if not event.fin:
+                    continue
+                message = bytes(self._fragments)
+                self._fragments.clear()
+            elif opcode is BINARY:
+                self._protocol.fail(
+                    CloseCode.UNSUPPORTED_DATA, "text messages only"
+                )
+                break
+            else:
+                if opcode is PONG and event.data == self._awaited:
+                    self._awaited = None
+                    self._arm(self._limits.ping_interval, self._ping)
+                continue
+            if not message.isascii():
+                try:
+                    message.decode()
+                except UnicodeDecodeError:
+                    self._protocol.fail(
+                        CloseCode.INVALID_DATA, "invalid UTF-8"
+                    )
+                    break
+            messages.append(message)
+        return messages
+
+    def _update_reading(self) -> None:
+        """Read, unless the receiver or a full write buffer is against it."""
+        # Once the outcome is clear the receiver has no say: the peer must be
+        # able to get rid of its bytes to reach our close frame. And after an
+        # EOF nothing is answered any more, so nothing can pile up.
+        held = self._held and not self._ending
+        full = self._full and not self._protocol.eof_sent
+        if held or full:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    # Writing -----------------------------------------------------------------
+
+    def _send(self, data: bytes) -> None:
+        self._written += len(data)
+        self._transport.write(data)
+
+    def _flush(self) -> None:
+        """Send what the library wants to be sent."""
+        writes = self._protocol.data_to_send()
+        if writes:
+            self._send(b"".join(writes))
+            if not writes[-1]:  # the library's sign for the end
+                self._half_close()
+        if self._protocol.close_expected():
+            self._end()
+
+    @_guarded
+    def _half_close(self) -> None:
+        """Send an EOF after the last byte, and go on reading.
+
+        Closing instead would answer a peer's bytes still under way with a
+        reset, which overtakes our close frame.
+        """
+        if not self._transport.can_write_eof():
+            self._transport.close()
+        elif self.buffered:
+            # asyncio would wait by itself, but raise into nowhere if the
+            # peer resets the connection just then.
+            self._eof_due = True
+            self._transport.set_write_buffer_limits(high=0)
+        else:
+            try:
+                self._transport.write_eof()
+            except OSError:
+                self.abort()
+
+    def _crashed(self, error: Exception) -> None:
+        """End the connection after a bug, saying so if that is possible."""
+        self._receiver.failed(self, error)
+        state = self._protocol.state
+        if state is OPEN:
+            self._protocol.fail(CloseCode.INTERNAL_ERROR)
+        elif state is CONNECTING and not self._protocol.eof_sent:
+            self._protocol.send_response(
+                self._protocol.reject(HTTPStatus.INTERNAL_SERVER_ERROR, "")
+            )
+        else:
+            self.abort()
+            return
+        self._flush()
+
+    # Time --------------------------------------------------------------------
+
+    def _arm(self, delay: float, callback: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(delay, callback)
+
+    @_guarded
+    def _ping(self) -> None:
+        if self.is_open:
+            self._pings += 1
+            self._awaited = self._pings.to_bytes(8, "big")
+            self._protocol.send_ping(self._awaited)
+            self._flush()
+            self._was_held = self._held
+            self._progressed()
+            self._arm(self._limits.ping_timeout, self._pong_overdue)
+
+    @_guarded
+    def _pong_overdue(self) -> None:
+        """Close, unless the pong may be waiting where we did not read."""
+        progressed = self._progressed()
+        excused = self._was_held or (self._full and progressed)
+        self._was_held = self._held
+        if excused:
+            self._arm(self._limits.ping_timeout, self._pong_overdue)
+        elif self.is_open:
+            self._protocol.fail(CloseCode.INTERNAL_ERROR, "ping timeout")
+            self._flush()
+
+    def _end(self) -> None:
+        """Give the peer ``close_timeout`` to hang up."""
+        if not self._ending:
+            self._ending = True
+            self._progressed()
+            self._update_reading()
+            self._arm(self._limits.close_timeout, self._end_overdue)
+
+    @_guarded
+    def _end_overdue(self) -> None:
+        """Abort, unless a long page is still on its way."""
+        if self._progressed() and not self._connected:
+            self._arm(self._limits.close_timeout, self._end_overdue)
+        else:
+            self.abort()
+
+    def _progressed(self) -> bool:
+        """Tell whether the kernel took bytes since the last call."""
+        before, self._taken = self._taken, self._written - self.buffered
+        return self._taken > before

@@ -1,0 +1,417 @@
+"""The exchange as a process: ``python server.py``.
+
+Sockets fill the inboxes of sessions. The first arrival schedules one drain,
+which takes a bounded share from each connection, hands it to the gateway and
+lets the answers leave. This module owns the clock, the loop, the listening
+sockets, the timers, and the order of start and shutdown; what the exchange
+does stands in ``exchange/gateway.py`` and ``exchange/engine.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import ipaddress
+import logging
+import resource
+import signal
+import socket
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from exchange.gateway import Batch, Gateway
+from exchange.session import Session, pack
+from exchange.settings import Settings, SettingsError, load_settings
+from exchange.transport import Connection, frame
+
+# Requests one loop tick takes in all: some 20 ms of work, so that no timer
+# and no socket is kept waiting longer.
+REQUESTS_PER_TICK = 2_000
+HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
+TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
+SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
+BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
+# Open files that are no connections: listeners, standard streams, the
+# loop's own, and what a page or a journal needs.
+FILES_RESERVED = 64
+CONNECTIONS_MAX = 10_000  # where the limit of open files allows more
+# A full collection walks over every order; the engine makes no cycles, so
+# there is little to find and no hurry.
+GC_THRESHOLDS = (50_000, 50, 1_000)
+
+logger = logging.getLogger("exchange")
+
+
+class Clock:
+    """Microseconds since the epoch that never step back.
+
+    The wall clock at the start plus the time elapsed since.
+    """
+
+    def __init__(self) -> None:
+        self._start_us = time.time_ns() // 1_000
+        self._start_ns = time.monotonic_ns()
+
+    def now(self) -> int:
+        """Return the time in microseconds since the epoch."""
+        elapsed_ns = time.monotonic_ns() - self._start_ns
+        return self._start_us + elapsed_ns // 1_000
+
+
+class Server:
+    """One exchange on one port, to be made inside a running loop.
+
+    ``await start()`` opens it, ``await stop()`` ends it in order. Should
+    anything fail inside, it takes no more requests and ``failure`` resolves
+    to the exception: then the process must end.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Set up an exchange; raise SettingsError if the market is wrong."""
+        self.port = settings.port  # once started, the one listened on
+        self.connection_errors = 0  # exceptions that ended a connection
+        self._loop = asyncio.get_running_loop()
+        self.failure: asyncio.Future[Exception] = self._loop.create_future()
+        self._settings = settings
+        self._clock = Clock()
+        self._gateway = Gateway(
+            settings.configure(),
+            self._clock.now,
+            self._let_go,
+            make_frames,
+            settings.debug,
+        )
+        self._listeners: list[asyncio.Server] = []
+        self._hosts: frozenset[str] | None = None
+        self._origins: list[str | None] = []
+        self._connections_max = 0
+        self._sockets: set[Connection] = set()  # websockets or not (yet)
+        self._sessions: dict[Connection, Session] = {}
+        self._connections: dict[Session, Connection] = {}
+        # Sessions with something to do; the first one's turn is next.
+        self._ready: OrderedDict[Session, None] = OrderedDict()
+        self._all_gone = asyncio.Event()
+        self._drain_due: asyncio.Handle | None = None
+        self._heartbeat_due: asyncio.TimerHandle | None = None
+        self._ticker_due: asyncio.TimerHandle | None = None
+        self._deadline_due: asyncio.TimerHandle | None = None
+        self._deadline: int | None = None  # what the timer above is set to
+
+    @property
+    def url(self) -> str:
+        """Return the address clients connect to."""
+        return f"ws://{self._settings.hostname}:{self.port}"
+
+    # Life
+
+    async def start(self) -> None:
+        """Listen. Raises OSError where that is not possible."""
+        files = raise_file_limit()
+        self._connections_max = min(CONNECTIONS_MAX, files - FILES_RESERVED)
+        sockets = await bind(self._settings.hostname, self.port)
+        self.port = sockets[0].getsockname()[1]
+        self._hosts, self._origins = acceptable_names(self._settings, sockets)
+        for sock in sockets:
+            self._listeners.append(
+                await self._loop.create_server(
+                    self._make_connection, sock=sock, backlog=BACKLOG
+                )
+            )
+        self._beat()
+
+    async def stop(self) -> None:
+        """Finish what has arrived, tell everybody, close, and end."""
+        for listener in self._listeners:
+            listener.close()
+        while self._ready and not self.failure.done():
+            self._drain()
+        self._step(self._gateway.shut_down)
+        for due in (
+            self._drain_due,
+            self._heartbeat_due,
+            self._ticker_due,
+            self._deadline_due,
+        ):
+            if due is not None:
+                due.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_S):
+                while self._sessions:
+                    self._all_gone.clear()
+                    await self._all_gone.wait()
+        for connection in list(self._sockets):
+            connection.abort()
+        # Only now: from Python 3.12 on this waits for open connections.
+        for listener in self._listeners:
+            await listener.wait_closed()
+
+    # Connections, as the transport reports them
+
+    def opened(self, connection: Connection) -> bool:
+        """Say whether one more socket is served."""
+        if len(self._sockets) >= self._connections_max:
+            return False
+        self._sockets.add(connection)
+        return True
+
+    def connected(self, connection: Connection) -> None:
+        """Begin a session."""
+        session = self._gateway.connect(connection)
+        self._sessions[connection] = session
+        self._connections[session] = connection
+
+    def received(self, connection: Connection, messages: list[bytes]) -> None:
+        """Let requests wait for their turn."""
+        session = self._sessions[connection]
+        session.receive(messages)
+        if session.is_full:
+            connection.pause_reading()
+        self._schedule(session)
+
+    def drained(self, connection: Connection) -> None:
+        """Send, at its turn, what a slow reader missed."""
+        self._schedule(self._sessions[connection])
+
+    def disconnected(self, connection: Connection) -> None:
+        """End a session, once its last requests are carried out."""
+        session = self._sessions.pop(connection)
+        session.is_gone = True
+        self._schedule(session)
+        if not self._sessions:
+            self._all_gone.set()
+
+    def closed(self, connection: Connection) -> None:
+        """Make room for another socket."""
+        self._sockets.discard(connection)
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """Count and log what must not happen."""
+        self.connection_errors += 1
+        logger.error("connection of %s", connection.remote, exc_info=error)
+
+    def _make_connection(self) -> Connection:
+        return Connection(self, origins=self._origins, hosts=self._hosts)
+
+    # The drain, and what else happens in time
+
+    def _schedule(self, session: Session) -> None:
+        self._ready[session] = None
+        if self._drain_due is None:
+            self._drain_due = self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._drain_due = None
+        self._step(self._take_turns)
+        if self._ready and self._drain_due is None:
+            self._drain_due = self._loop.call_soon(self._drain)
+
+    def _step(self, work: Callable[[], None]) -> None:
+        """Do some work and let its results leave; stop if it fails."""
+        if self.failure.done():
+            return
+        try:
+            try:
+                work()
+            finally:  # what came before a failure did happen
+                self._gateway.publish()
+            self._set_timers()
+        except Exception as error:
+            logger.critical("the exchange stops", exc_info=error)
+            self.failure.set_result(error)
+
+    def _take_turns(self) -> None:
+        """Carry out a bounded share of the requests of every session."""
+        gateway = self._gateway
+        gateway.tick()
+        left = REQUESTS_PER_TICK
+        for _ in range(len(self._ready)):
+            if left <= 0:
+                break
+            session, _ = self._ready.popitem(last=False)
+            was_full = session.is_full
+            for requests in session.take():
+                left -= len(requests)
+                for request in requests:
+                    gateway.handle(session, request)
+            if session.waiting:
+                self._ready[session] = None
+            elif session.is_gone:
+                gateway.disconnect(session)
+                del self._connections[session]
+                continue
+            else:
+                gateway.feed.catch_up(session)
+            if was_full and not session.is_full:
+                self._connections[session].resume_reading()
+
+    def _set_timers(self) -> None:
+        """Wake up for the next deadline, and for tickers that changed."""
+        if self._gateway.feed.is_stirred and self._ticker_due is None:
+            self._ticker_due = self._loop.call_later(TICKER_S, self._tickers)
+        deadline = self._gateway.engine.next_deadline
+        if deadline == self._deadline:
+            return
+        self._deadline = deadline
+        if self._deadline_due is not None:
+            self._deadline_due.cancel()
+        if deadline is not None:
+            delay_s = max(0, deadline - self._clock.now()) / 1_000_000
+            self._deadline_due = self._loop.call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._deadline = self._deadline_due = None
+        self._step(self._gateway.tick)
+
+    def _tickers(self) -> None:
+        self._ticker_due = None
+        self._step(self._gateway.feed.flush_tickers)
+
+    def _beat(self) -> None:
+        self._heartbeat_due = self._loop.call_later(HEARTBEAT_S, self._beat)
+        self._step(self._gateway.heartbeat)
+
+    def _let_go(self, batch: Batch) -> None:
+        """Write what may leave: one write for each socket."""
+        for session, items in batch.messages:
+            connection = self._connections.get(session)
+            if connection is None:
+                continue
+            connection.write(
+                frame(item.encode()) if isinstance(item, str) else item
+                for item in items
+            )
+            if session.is_stuck:
+                connection.close(4008, "slow reader")
+        for session, code, reason in batch.closings:
+            connection = self._connections.get(session)
+            if connection is not None:
+                connection.close(code, reason)
+        if batch.report:
+            print(batch.report, flush=True)
+
+
+def make_frames(texts: list[str]) -> list[bytes]:
+    """Pack messages into websocket frames, ready to be written."""
+    return [frame(text.encode()) for text in pack(texts)]
+
+
+def raise_file_limit() -> int:
+    """Allow as many open files as one may; return how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS_MAX + FILES_RESERVED
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+async def bind(hostname: str, port: int) -> list[socket.socket]:
+    """Bind every address of a host name, and one port on all of them.
+
+    Addresses that this machine does not have are skipped: "localhost" often
+    names one of IPv6 where there is none. Raises OSError if the port is
+    taken on any of them, or if no address is left.
+    """
+    loop = asyncio.get_running_loop()
+    infos = await loop.getaddrinfo(
+        hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets: list[socket.socket] = []
+    skipped: OSError | None = None
+    for family, kind, proto, _, address in dict.fromkeys(infos):
+        sock = None
+        try:
+            sock = socket.socket(family, kind, proto)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address[0], port, *address[2:]))
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for other in sockets:
+                    other.close()
+                raise
+            skipped = error
+            continue
+        sockets.append(sock)
+        port = sock.getsockname()[1]
+    if not sockets:
+        raise skipped or OSError(f"{hostname} has no address")
+    return sockets
+
+
+def acceptable_names(
+    settings: Settings, sockets: list[socket.socket]
+) -> tuple[frozenset[str] | None, list[str | None]]:
+    """Return the Host and Origin headers to accept.
+
+    A page of another site must not trade through its visitor's browser, nor
+    by giving its own name this machine's address. Programs send no Origin.
+    On an address that others reach, any Host will do: it may have any name.
+    """
+    names = {"localhost", "127.0.0.1", "::1", settings.hostname.lower()}
+    port = sockets[0].getsockname()[1]
+    origins = [
+        f"http://{f'[{name}]' if ':' in name else name}:{port}"
+        for name in sorted(names)
+    ]
+    is_local = all(
+        ipaddress.ip_address(sock.getsockname()[0]).is_loopback
+        for sock in sockets
+    )
+    return (
+        frozenset(names) if is_local else None,
+        [None, *origins, *settings.origins],
+    )
+
+
+async def serve(settings: Settings) -> int:
+    """Run an exchange until a signal or a failure; return the exit status."""
+    server = Server(settings)
+    await server.start()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    loop = asyncio.get_running_loop()
+    signaled = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, signaled.set)
+    symbols = ", ".join(i.symbol for i in settings.configure().instruments)
+    print(
+        f"Exchange on {server.url} | {symbols}"
+        " | in memory: a restart starts anew",
+        flush=True,
+    )
+    waiting = asyncio.create_task(signaled.wait())
+    await asyncio.wait(
+        (waiting, server.failure), return_when=asyncio.FIRST_COMPLETED
+    )
+    # A second signal ends the process at once.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(signum)
+    waiting.cancel()
+    await server.stop()
+    return 1 if server.failure.done() else 0
+
+
+def main() -> int:
+    """Run ``python server.py``."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    try:
+        return asyncio.run(serve(load_settings(sys.argv[1:])))
+    except (SettingsError, OSError) as error:
+        print(f"server.py: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,925 @@
+"""The rules of the book, as a trader would tell them.
+
+``play`` reads a script: a line is an action and, after the arrow, all that it
+caused, in order. Orders are numbered by who places them::
+
+    1 ann sell 5@101           -> rests 5       place order 1
+    2 bob buy 8@102 ioc        -> 5@101 with 1, expired ioc
+    amend 1 price=100 qty=3    -> rests 3       qty is the new total
+    cancel 1                   -> canceled user
+    asks                       -> 101: 1x5      best first, and who is first
+    changes                    -> 99=10 | 101=0    bids | asks
+
+The book's own ``check()`` follows each line. The second half of the module
+leads the book and its naive twin (``test/twin.py``) through random flows.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from itertools import groupby
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orderbook import Order, OrderBook, Refused, Sweep
+from test import twin
+
+# The script ---------------------------------------------------------------
+
+
+def play(script: str, book: OrderBook | None = None) -> OrderBook:
+    """Play the script on a book, compare after each line, return the book."""
+    book = OrderBook() if book is None else book
+    for line in script.strip().splitlines():
+        action, _, expected = (part.strip() for part in line.partition("->"))
+        told = act(book, action)
+        assert told == expected, f"{action} -> {told}, not {expected}\n{book}"
+        book.check()
+    return book
+
+
+def act(book: OrderBook, action: str) -> str:
+    """Do what a line of a script says, and tell what came of it."""
+    match action.split():
+        case ["bids"]:
+            return tell_queue(book, "buy")
+        case ["asks"]:
+            return tell_queue(book, "sell")
+        case ["changes"]:
+            return tell_levels(*book.take_changes())
+        case ["depth"]:
+            return tell_levels(book.depth("buy"), book.depth("sell"))
+        case ["cancel", order_id]:
+            order = book.cancel(int(order_id))
+            assert order.order_id == int(order_id) and not order.is_open
+            return f"{order.order_status} user"
+        case ["amend", order_id, *words]:
+            order = book.orders[int(order_id)]
+            pairs = (word.split("=") for word in words)
+            changes = {name: int(value) for name, value in pairs}
+            return tell(order, lambda: book.amend(int(order_id), **changes))
+        case _:
+            order = parse_order(action)
+            return tell(order, lambda: book.place(order))
+
+
+def parse_order(text: str) -> Order:
+    """Make an order of, say, ``7 ann buy 5@99 fok cancel_both``."""
+    order_id, account, side, what, *options = text.split()
+    qty, _, price = what.partition("@")
+    order = Order(
+        order_id=int(order_id), account=account, side=side, qty=int(qty)
+    )
+    if price == "market":
+        order.order_type, order.time_in_force = "market", "ioc"
+    else:
+        order.price = int(price)
+    for option in options:
+        if option == "post_only":
+            order.post_only = True
+        elif option.startswith("cancel_"):
+            order.stp = option
+        elif option.startswith("collar="):  # the limit of a market order
+            order.price = int(option.removeprefix("collar="))
+        else:
+            order.time_in_force = option
+            order.expire_ts = 1 if option == "gtd" else None
+    return order
+
+
+def tell(order: Order, call: Callable[[], Sweep]) -> str:
+    """Tell the matches of an arriving order, and how it ended or rests."""
+    filled, cost = order.cum_qty, order.cum_cost
+    try:
+        sweep = call()
+    except Refused as refused:
+        return f"refused {refused.code}"
+    told = []
+    for maker, qty in sweep.matches:
+        told.append(
+            f"{qty}@{maker.price} with {maker.order_id}"
+            if qty
+            else f"{maker.order_id} {maker.order_status}"
+        )
+        filled += qty
+        cost += qty * maker.price
+    assert (order.cum_qty, order.cum_cost) == (filled, cost)
+    assert order.is_open == (sweep.reason is None and order.leaves_qty > 0)
+    if sweep.reason:
+        told.append(f"{order.order_status} {sweep.reason}")
+    elif order.leaves_qty:
+        told.append(f"rests {order.leaves_qty}")
+    else:
+        told.append(order.order_status)
+    return ", ".join(told)
+
+
+def tell_queue(book: OrderBook, side: str) -> str:
+    levels = groupby(book.queue(side), key=lambda order: order.price)
+    return " / ".join(
+        " ".join(
+            [f"{price}:"] + [f"{o.order_id}x{o.leaves_qty}" for o in orders]
+        )
+        for price, orders in levels
+    )
+
+
+def tell_levels(bids: tuple, asks: tuple) -> str:
+    sides = (" ".join(f"{p}={q}" for p, q in side) for side in (bids, asks))
+    return " | ".join(sides).strip()
+
+
+# Priority -----------------------------------------------------------------
+
+
+def test_orders_that_do_not_cross_rest() -> None:
+    play("""
+        1 ann buy 10@99  -> rests 10
+        2 bob sell 7@101 -> rests 7
+        bids             -> 99: 1x10
+        asks             -> 101: 2x7
+        """)
+
+
+def test_a_better_price_trades_first_however_late_it_came() -> None:
+    play("""
+        1 ann sell 5@102  -> rests 5
+        2 bob sell 5@100  -> rests 5
+        3 cat sell 5@101  -> rests 5
+        4 dan buy 15@102  -> 5@100 with 2, 5@101 with 3, 5@102 with 1, filled
+        """)
+    play("""
+        1 ann buy 5@98    -> rests 5
+        2 bob buy 5@100   -> rests 5
+        3 cat buy 5@99    -> rests 5
+        4 dan sell 15@98  -> 5@100 with 2, 5@99 with 3, 5@98 with 1, filled
+        """)
+
+
+def test_of_equal_prices_the_older_order_trades_first() -> None:
+    play("""
+        1 ann buy 5@99  -> rests 5
+        2 bob buy 5@99  -> rests 5
+        3 cat buy 5@99  -> rests 5
+        4 dan sell 7@99 -> 5@99 with 1, 2@99 with 2, filled
+        bids            -> 99: 2x3 3x5
+        5 dan sell 4@99 -> 3@99 with 2, 1@99 with 3, filled
+        """)
+
+
+def test_an_order_that_was_partly_filled_keeps_its_place() -> None:
+    play("""
+        1 ann sell 5@101 -> rests 5
+        2 bob sell 5@101 -> rests 5
+        3 cat buy 2@101  -> 2@101 with 1, filled
+        4 cat buy 4@101  -> 3@101 with 1, 1@101 with 2, filled
+        """)
+
+
+def test_an_order_that_finds_too_little_rests_with_what_is_left() -> None:
+    book = play("""
+        1 ann sell 4@101 -> rests 4
+        2 bob buy 10@101 -> 4@101 with 1, rests 6
+        bids             -> 101: 2x6
+        asks             ->
+        3 cat sell 9@100 -> 6@101 with 2, rests 3
+        """)
+    assert book.orders[3].order_status == "partially_filled"
+
+
+def test_a_sweep_takes_as_many_levels_as_it_needs() -> None:
+    book = OrderBook()
+    for price in range(1, 1001):
+        act(book, f"{price} ann sell 1@{price}")
+    sweep = book.place(parse_order("5000 bob buy 999@1000"))
+    assert [m.maker.price for m in sweep.matches] == list(range(1, 1000))
+    assert book.depth("sell") == ((1000, 1),)
+    book.check()
+
+
+def test_the_overlap_goes_to_the_one_who_arrives() -> None:
+    play("""
+        1 ann sell 5@100 -> rests 5
+        2 bob buy 5@110  -> 5@100 with 1, filled
+        3 ann buy 5@100  -> rests 5
+        4 bob sell 5@90  -> 5@100 with 3, filled
+        """)
+
+
+def test_prices_may_be_zero_and_negative() -> None:
+    play("""
+        1 ann buy 1@-2   -> rests 1
+        2 bob sell 1@0   -> rests 1
+        3 cat sell 1@-1  -> rests 1
+        depth            -> -2=1 | -1=1 0=1
+        4 dan buy 2@0    -> 1@-1 with 3, 1@0 with 2, filled
+        5 dan sell 1@-3  -> 1@-2 with 1, filled
+        """)
+
+
+def test_a_fill_is_counted_in_quantity_and_money_on_both_sides() -> None:
+    book = OrderBook()
+    maker, taker = parse_order("1 ann sell 5@100"), parse_order(
+        "2 bob buy 3@105"
+    )
+    assert book.place(maker).matches == []
+    ((met, qty),) = book.place(taker).matches
+    assert met is maker and qty == 3
+    assert (maker.order_status, maker.cum_qty) == ("partially_filled", 3)
+    assert (maker.leaves_qty, maker.cum_cost) == (2, 300)
+    assert (taker.order_status, taker.cum_qty) == ("filled", 3)
+    assert (taker.leaves_qty, taker.cum_cost) == (0, 300)
+    assert maker.is_open and not taker.is_open
+
+
+# Order types --------------------------------------------------------------
+
+
+def test_a_market_order_takes_any_price_and_what_is_left_expires() -> None:
+    play("""
+        1 ann sell 5@100     -> rests 5
+        2 ann sell 5@900     -> rests 5
+        3 bob buy 7@market   -> 5@100 with 1, 2@900 with 2, filled
+        4 bob buy 7@market   -> 3@900 with 2, expired no_liquidity
+        5 bob sell 1@market  -> expired no_liquidity
+        """)
+
+
+def test_a_market_order_stops_at_the_edge_of_its_collar() -> None:
+    play("""
+        1 ann sell 5@100              -> rests 5
+        2 ann sell 5@103              -> rests 5
+        3 bob buy 9@market collar=102 -> 5@100 with 1, expired no_liquidity
+        asks                          -> 103: 2x5
+        """)
+
+
+def test_a_market_order_may_be_fill_or_kill() -> None:
+    play("""
+        1 ann sell 5@100                  -> rests 5
+        2 bob buy 6@market fok            -> expired fok
+        3 bob buy 5@market fok            -> 5@100 with 1, filled
+        4 ann sell 5@100                  -> rests 5
+        5 bob buy 5@market fok collar=99  -> expired fok
+        """)
+
+
+def test_ioc_takes_what_is_there_and_never_rests() -> None:
+    play("""
+        1 ann sell 5@100    -> rests 5
+        2 bob buy 3@100 ioc -> 3@100 with 1, filled
+        3 bob buy 3@100 ioc -> 2@100 with 1, expired ioc
+        4 bob buy 3@100 ioc -> expired ioc
+        depth               -> |
+        """)
+
+
+def test_fok_is_filled_whole_or_not_at_all() -> None:
+    play("""
+        1 ann sell 5@100     -> rests 5
+        2 cat sell 5@101     -> rests 5
+        3 cat sell 5@102     -> rests 5
+        4 bob buy 11@101 fok -> expired fok
+        asks                 -> 100: 1x5 / 101: 2x5 / 102: 3x5
+        5 bob buy 10@101 fok -> 5@100 with 1, 5@101 with 2, filled
+        6 bob sell 1@1 fok   -> expired fok
+        7 bob buy 6@102 fok  -> expired fok
+        8 bob buy 4@102 fok  -> 4@102 with 3, filled
+        """)
+
+
+@pytest.mark.parametrize("time_in_force", ["gtc", "gtd"])
+def test_gtc_and_gtd_rest(time_in_force: str) -> None:
+    play(f"""
+        1 ann sell 2@100                 -> rests 2
+        2 bob buy 3@100 {time_in_force}  -> 2@100 with 1, rests 1
+        bids                             -> 100: 2x1
+        """)
+
+
+def test_the_owner_of_time_may_expire_an_order() -> None:
+    book = play("1 ann buy 2@100 gtd -> rests 2")
+    assert book.cancel(1, "expired").order_status == "expired"
+    assert not book.orders and book.depth("buy") == ()
+
+
+def test_post_only_never_takes() -> None:
+    play("""
+        1 ann sell 5@101            -> rests 5
+        2 bob buy 5@101 post_only   -> refused would_take
+        3 bob buy 5@102 post_only   -> refused would_take
+        4 bob buy 5@100 post_only   -> rests 5
+        5 cat sell 5@100 post_only  -> refused would_take
+        6 cat sell 5@101 post_only  -> rests 5
+        7 dan buy 10@101            -> 5@101 with 1, 5@101 with 6, filled
+        """)
+
+
+def test_post_only_does_not_cross_ones_own_orders_either() -> None:
+    play("""
+        1 ann sell 5@101                        -> rests 5
+        2 ann buy 5@101 post_only               -> refused would_take
+        3 ann buy 5@101 post_only cancel_newest -> refused would_take
+        asks                                    -> 101: 1x5
+        bids                                    ->
+        """)
+
+
+def test_a_refusal_says_what_is_wrong_and_changes_nothing() -> None:
+    book = play("1 ann sell 5@101 -> rests 5")
+    before = copy.deepcopy(book)
+    order = parse_order("2 bob buy 5@103 post_only")
+    as_it_came = copy.copy(order)
+    with pytest.raises(Refused) as caught:
+        book.place(order)
+    assert str(caught.value) == "post-only buy at 103 would trade with 101"
+    assert caught.value.message == str(caught.value)
+    assert (caught.value.code, caught.value.field) == ("would_take", "price")
+    assert book == before and order == as_it_came
+
+
+# Amend and cancel ---------------------------------------------------------
+
+
+def test_amending_down_keeps_the_place_in_the_queue() -> None:
+    play("""
+        1 ann buy 5@99        -> rests 5
+        2 bob buy 5@99        -> rests 5
+        amend 1 qty=2         -> rests 2
+        amend 1 price=99      -> rests 2
+        amend 1 price=99 qty=1 -> rests 1
+        bids                  -> 99: 1x1 2x5
+        3 cat sell 2@99       -> 1@99 with 1, 1@99 with 2, filled
+        """)
+
+
+def test_amending_up_goes_to_the_end_of_the_queue() -> None:
+    play("""
+        1 ann buy 5@99  -> rests 5
+        2 bob buy 5@99  -> rests 5
+        amend 1 qty=6   -> rests 6
+        bids            -> 99: 2x5 1x6
+        """)
+
+
+def test_a_new_price_goes_to_the_end_of_its_queue() -> None:
+    play("""
+        1 ann buy 5@99          -> rests 5
+        2 bob buy 5@98          -> rests 5
+        3 cat buy 5@99          -> rests 5
+        amend 1 price=98 qty=4  -> rests 4
+        bids                    -> 99: 3x5 / 98: 2x5 1x4
+        amend 1 price=99        -> rests 4
+        bids                    -> 99: 3x5 1x4 / 98: 2x5
+        """)
+
+
+def test_the_amended_quantity_is_the_total_with_what_is_filled() -> None:
+    book = play("""
+        1 ann buy 10@99   -> rests 10
+        2 bob sell 4@99   -> 4@99 with 1, filled
+        amend 1 qty=9     -> rests 5
+        amend 1 qty=20    -> rests 16
+        amend 1 price=98  -> rests 16
+        """)
+    order = book.orders[1]
+    assert (order.qty, order.cum_qty, order.cum_cost) == (20, 4, 396)
+    assert order.order_status == "partially_filled"
+
+
+@pytest.mark.parametrize("total", [4, 3, 1])
+def test_a_total_at_or_below_what_is_filled_cancels(total: int) -> None:
+    book = play("""
+        1 ann buy 10@99   -> rests 10
+        2 bob sell 4@99   -> 4@99 with 1, filled
+        changes           -> 99=6 |
+        """)
+    order = book.orders[1]
+    play(f"amend 1 price=120 qty={total} -> canceled user", book)
+    play("changes -> 99=0 |", book)
+    assert (order.qty, order.cum_qty, order.leaves_qty) == (10, 4, 0)
+    assert not book.orders
+
+
+def test_an_amend_that_crosses_trades() -> None:
+    play("""
+        1 ann sell 5@101         -> rests 5
+        2 bob buy 8@99           -> rests 8
+        3 cat buy 1@99           -> rests 1
+        amend 2 price=103        -> 5@101 with 1, rests 3
+        bids                     -> 103: 2x3 / 99: 3x1
+        4 ann sell 9@110         -> rests 9
+        amend 2 price=110 qty=14 -> 9@110 with 4, filled
+        """)
+
+
+def test_a_refused_amend_leaves_all_as_it_was() -> None:
+    book = play("""
+        1 ann sell 5@101        -> rests 5
+        2 bob buy 5@99 post_only -> rests 5
+        3 cat buy 5@99          -> rests 5
+        changes                 -> 99=10 | 101=5
+        """)
+    before = copy.deepcopy(book)
+    play(
+        """
+        amend 2 price=101        -> refused would_take
+        amend 2 price=105 qty=50 -> refused would_take
+        changes                  -> |
+        """,
+        book,
+    )
+    assert book == before
+    play(
+        """
+        amend 2 price=100        -> rests 5
+        amend 2 qty=6            -> rests 6
+        """,
+        book,
+    )
+
+
+def test_cancel_takes_an_order_away_wherever_it_stands() -> None:
+    play("""
+        1 ann buy 1@99  -> rests 1
+        2 ann buy 2@99  -> rests 2
+        3 ann buy 3@99  -> rests 3
+        4 ann buy 4@98  -> rests 4
+        cancel 2        -> canceled user
+        bids            -> 99: 1x1 3x3 / 98: 4x4
+        cancel 1        -> canceled user
+        cancel 3        -> canceled user
+        bids            -> 98: 4x4
+        cancel 4        -> canceled user
+        depth           -> |
+        """)
+
+
+def test_a_level_may_go_from_the_middle_and_come_back() -> None:
+    play("""
+        1 ann sell 1@101  -> rests 1
+        2 ann sell 1@102  -> rests 1
+        3 ann sell 1@103  -> rests 1
+        cancel 2          -> canceled user
+        4 bob sell 9@102  -> rests 9
+        asks              -> 101: 1x1 / 102: 4x9 / 103: 3x1
+        """)
+
+
+def test_what_does_not_rest_cannot_be_amended_or_canceled() -> None:
+    book = play("""
+        1 ann buy 1@99   -> rests 1
+        2 bob sell 1@99  -> 1@99 with 1, filled
+        """)
+    for order_id in (1, 2, 77):
+        with pytest.raises(KeyError):
+            book.cancel(order_id)
+        with pytest.raises(KeyError):
+            book.amend(order_id, price=1)
+
+
+# Self-trade prevention ----------------------------------------------------
+
+
+def test_cancel_oldest_cancels_the_resting_order_and_goes_on() -> None:
+    play("""
+        1 bob sell 2@100  -> rests 2
+        2 ann sell 3@100  -> rests 3
+        3 bob sell 4@101  -> rests 4
+        4 ann buy 9@101   -> 2@100 with 1, 2 canceled, 4@101 with 3, rests 3
+        """)
+
+
+def test_cancel_newest_stops_and_earlier_fills_stand() -> None:
+    play("""
+        1 bob sell 2@100              -> rests 2
+        2 ann sell 3@100              -> rests 3
+        3 bob sell 4@101              -> rests 4
+        4 ann buy 9@101 cancel_newest -> 2@100 with 1, canceled stp
+        asks                          -> 100: 2x3 / 101: 3x4
+        bids                          ->
+        """)
+
+
+def test_cancel_both_cancels_both() -> None:
+    play("""
+        1 bob sell 2@100            -> rests 2
+        2 ann sell 3@100            -> rests 3
+        3 ann sell 4@100            -> rests 4
+        4 ann buy 9@101 cancel_both -> 2@100 with 1, 2 canceled, canceled stp
+        asks                        -> 100: 3x4
+        """)
+
+
+@pytest.mark.parametrize(
+    "stp", ["cancel_oldest", "cancel_newest", "cancel_both"]
+)
+def test_an_own_order_that_is_not_reached_is_left_alone(stp: str) -> None:
+    play(f"""
+        1 bob sell 2@100        -> rests 2
+        2 ann sell 3@100        -> rests 3
+        3 ann buy 2@100 {stp}   -> 2@100 with 1, filled
+        4 ann buy 2@99 {stp}    -> rests 2
+        asks                    -> 100: 2x3
+        """)
+
+
+def test_the_mode_of_the_resting_order_does_not_matter() -> None:
+    play("""
+        1 ann sell 3@100 cancel_newest -> rests 3
+        2 ann buy 3@100                -> 1 canceled, rests 3
+        3 ann sell 3@100 cancel_both   -> 2 canceled, canceled stp
+        """)
+
+
+def test_a_partly_filled_own_order_keeps_its_fills() -> None:
+    book = play("""
+        1 ann sell 5@100  -> rests 5
+        2 bob buy 2@100   -> 2@100 with 1, filled
+        """)
+    order = book.orders[1]
+    play("3 ann buy 3@100 ioc -> 1 canceled, expired ioc", book)
+    assert (order.qty, order.cum_qty, order.leaves_qty) == (5, 2, 0)
+    assert order.order_status == "canceled"
+
+
+def test_fok_does_not_count_ones_own_orders() -> None:
+    play("""
+        1 ann sell 5@100                 -> rests 5
+        2 bob sell 5@100                 -> rests 5
+        3 ann buy 6@100 fok              -> expired fok
+        asks                             -> 100: 1x5 2x5
+        4 ann buy 5@100 fok              -> 1 canceled, 5@100 with 2, filled
+        """)
+
+
+@pytest.mark.parametrize("stp", ["cancel_newest", "cancel_both"])
+def test_fok_sees_nothing_behind_an_order_that_stops_it(stp: str) -> None:
+    play(f"""
+        1 bob sell 2@100            -> rests 2
+        2 ann sell 5@100            -> rests 5
+        3 bob sell 5@100            -> rests 5
+        4 ann buy 3@100 fok {stp}   -> expired fok
+        5 ann buy 2@100 fok {stp}   -> 2@100 with 1, filled
+        asks                        -> 100: 2x5 3x5
+        """)
+
+
+def test_an_amend_obeys_the_mode_of_the_amended_order() -> None:
+    play("""
+        1 ann sell 2@101                -> rests 2
+        2 bob sell 2@101                -> rests 2
+        3 ann buy 3@99                  -> rests 3
+        amend 3 price=101               -> 1 canceled, 2@101 with 2, rests 1
+        cancel 3                        -> canceled user
+        4 bob sell 2@101                -> rests 2
+        5 ann sell 2@102                -> rests 2
+        6 ann buy 5@99 cancel_newest    -> rests 5
+        amend 6 price=102               -> 2@101 with 4, canceled stp
+        asks                            -> 102: 5x2
+        7 ann buy 5@99 cancel_both      -> rests 5
+        amend 7 price=102               -> 5 canceled, canceled stp
+        depth                           -> |
+        """)
+
+
+# What the book shows ------------------------------------------------------
+
+
+def test_depth_and_best_sum_each_level_best_first() -> None:
+    book = play("""
+        1 ann buy 1@98   -> rests 1
+        2 bob buy 2@99   -> rests 2
+        3 cat buy 3@99   -> rests 3
+        4 dan sell 4@101 -> rests 4
+        5 dan sell 5@102 -> rests 5
+        6 eve buy 1@97   -> rests 1
+        """)
+    assert book.depth("buy") == ((99, 5), (98, 1), (97, 1))
+    assert book.depth("sell") == ((101, 4), (102, 5))
+    assert book.depth("buy", 2) == ((99, 5), (98, 1))
+    assert book.depth("sell", 0) == ()
+    assert book.depth("buy", 9) == book.depth("buy")
+    assert (book.best("buy"), book.best("sell")) == ((99, 5), (101, 4))
+    assert OrderBook().best("buy") is None
+
+
+def test_changes_are_the_levels_since_the_last_call() -> None:
+    play("""
+        1 ann buy 1@98   -> rests 1
+        2 bob buy 2@99   -> rests 2
+        3 cat buy 3@99   -> rests 3
+        4 dan sell 4@102 -> rests 4
+        5 dan sell 5@101 -> rests 5
+        changes          -> 99=5 98=1 | 101=5 102=4
+        changes          -> |
+        6 dan sell 2@99  -> 2@99 with 2, filled
+        amend 4 qty=1    -> rests 1
+        changes          -> 99=3 | 102=1
+        7 dan sell 9@98  -> 3@99 with 3, 1@98 with 1, rests 5
+        changes          -> 99=0 98=0 | 98=5
+        cancel 5         -> canceled user
+        changes          -> | 101=0
+        """)
+
+
+def test_changes_name_the_levels_that_changed_and_no_other() -> None:
+    play("""
+        1 ann sell 5@101                 -> rests 5
+        2 bob buy 5@99                   -> rests 5
+        changes                          -> 99=5 | 101=5
+        3 ann buy 5@101 cancel_newest    -> canceled stp
+        4 cat buy 6@101 fok              -> expired fok
+        5 cat buy 5@101 post_only        -> refused would_take
+        6 cat buy 5@100 ioc              -> expired ioc
+        7 cat buy 5@market collar=100    -> expired no_liquidity
+        amend 1 qty=5                    -> rests 5
+        amend 1 price=101                -> rests 5
+        changes                          -> |
+        8 ann buy 5@101 cancel_both      -> 1 canceled, canceled stp
+        changes                          -> | 101=0
+        """)
+
+
+def test_changes_tell_both_levels_of_an_order_that_moved() -> None:
+    play("""
+        1 ann sell 5@103         -> rests 5
+        2 bob sell 5@103         -> rests 5
+        3 cat buy 2@101          -> rests 2
+        changes                  -> 101=2 | 103=10
+        amend 1 price=102        -> rests 5
+        changes                  -> | 102=5 103=5
+        amend 1 price=101 qty=2  -> 2@101 with 3, filled
+        changes                  -> 101=0 | 102=0
+        amend 2 qty=6            -> rests 6
+        changes                  -> | 103=6
+        """)
+
+
+def test_changes_are_complete() -> None:
+    """Whoever applies the changes to an empty book holds the whole book."""
+    rng = random.Random(5)
+    twins = twin.Twins()
+    mirrors: tuple[dict[int, int], ...] = {}, {}
+    for step in twin.random_steps(rng, 300):
+        twins.run(step)
+        for mirror, changes in zip(mirrors, twins.book.take_changes()):
+            for price, qty in changes:
+                mirror[price] = qty
+        for changed in twins.changed.values():
+            changed.clear()
+    for mirror, side in zip(mirrors, twin.SIDES):
+        levels = {price: qty for price, qty in mirror.items() if qty}
+        assert levels == dict(twins.book.depth(side))
+
+
+def test_the_book_draws_itself() -> None:
+    book = play("""
+        1 ann buy 1@98     -> rests 1
+        2 bob buy 20@99    -> rests 20
+        3 dan sell 400@101 -> rests 400
+        """)
+    assert str(book).splitlines() == [
+        "BOND                 qty       bid | ask       qty",
+        "                      20        99 | 101       400",
+        "                       1        98 |",
+    ]
+    assert book.render(levels=1).splitlines() == str(book).splitlines()[:2]
+    assert str(book) == book.render()
+    head, empty = str(OrderBook(symbol="ETF")).splitlines()
+    assert head.startswith("ETF ") and empty.split() == ["empty", "|"]
+    book.cancel(1), book.cancel(2)
+    assert str(book).splitlines()[1].split() == ["|", "101", "400"]
+
+
+# Copies -------------------------------------------------------------------
+
+
+def test_a_deep_copy_is_equal_and_independent() -> None:
+    book = play("""
+        1 ann buy 5@99   -> rests 5
+        2 bob buy 5@99   -> rests 5
+        3 cat sell 5@101 -> rests 5
+        """)
+    twin_book = copy.deepcopy(book)
+    twin_book.check()
+    assert twin_book == book
+    play("4 dan sell 7@99 -> 5@99 with 1, 2@99 with 2, filled", twin_book)
+    assert twin_book != book
+    play("bids -> 99: 1x5 2x5", book)
+    play("4 dan sell 7@99 -> 5@99 with 1, 2@99 with 2, filled", book)
+    assert twin_book == book
+
+
+def test_equal_books_have_equal_queues() -> None:
+    one, other = OrderBook(), OrderBook()
+    for order_id in (1, 2):
+        act(one, f"{order_id} ann buy 5@99")
+        act(other, f"{3 - order_id} ann buy 5@99")
+    assert one.orders == other.orders and one != other
+
+
+def test_books_are_equal_whether_or_not_their_changes_were_taken() -> None:
+    one, other = (play("1 ann buy 5@99 -> rests 5") for _ in range(2))
+    play("changes -> 99=5 |", one)
+    assert one == other
+
+
+def test_ten_thousand_orders_at_one_level() -> None:
+    """Nothing recurses from order to order."""
+    book, count = OrderBook(), 10_000
+    for order_id in range(count):
+        book.place(parse_order(f"{order_id} ann sell 2@100"))
+    twin_book = copy.deepcopy(book)
+    assert twin_book == book
+    twin_book.check()
+    assert repr(twin_book) == repr(book)
+    sweep = twin_book.place(
+        parse_order(f"{count} bob buy {2 * count - 1}@100")
+    )
+    assert [m.maker.order_id for m in sweep.matches] == list(range(count))
+    assert twin_book.best("sell") == (100, 1)
+    assert book.best("sell") == (100, 2 * count)
+
+
+# The book's own check -----------------------------------------------------
+
+
+def corrupt(book: OrderBook, how: str) -> None:
+    """Break a book with bids 99: 1x5 2x5 (1 with a fill) / 98: 3x5."""
+    bids, asks, orders = book._bids, book._asks, book.orders
+    best = bids.levels[99]
+    match how:
+        case "a level in no order":
+            bids.keys.reverse()
+        case "a level that is not listed":
+            bids.keys.remove(98)
+        case "a price without a level":
+            bids.keys.append(100)
+        case "a price listed twice":
+            bids.keys.append(99)
+        case "an empty level":
+            orders.pop(3), bids.levels[98].orders.clear()
+        case "an order that is not indexed":
+            del orders[3]
+        case "another order in its place":
+            orders[3] = copy.copy(orders[3])
+        case "an order in no level":
+            orders[9] = parse_order("9 ann buy 5@98")
+        case "an order in two levels":
+            bids.levels[98].orders[1] = orders[1]
+        case "an order under another's id":
+            best.orders[9] = orders[9] = best.orders.pop(2)
+            del orders[2]
+        case "an order of another instrument":
+            orders[1].symbol = "ETF"
+        case "an order on the other side":
+            orders[1].side = "sell"
+        case "an order without a price":
+            orders[1].price = None
+        case "an order at another price":
+            orders[1].price = 98
+        case "an order with nothing left":
+            orders[2].leaves_qty, orders[2].qty, best.qty = 0, 0, 4
+        case "a quantity that does not add up":
+            orders[1].cum_qty += 1
+        case "an order that may not rest":
+            orders[1].time_in_force = "ioc"
+        case "a fill that the status hides":
+            orders[1].order_status = "new"
+        case "a status without a fill":
+            orders[2].order_status = "partially_filled"
+        case "a finished order":
+            orders[2].order_status = "canceled"
+        case "a level that does not add up":
+            best.qty += 1
+        case "a crossed book":
+            asks.add(order := parse_order("9 ann sell 5@99"))
+            orders[9] = order
+
+
+CORRUPTIONS = {
+    "a level in no order": "levels sorted",
+    "a level that is not listed": "levels sorted",
+    "a price without a level": "levels sorted",
+    "a price listed twice": "levels sorted",
+    "an empty level": "no empty level",
+    "an order that is not indexed": "indexed",
+    "another order in its place": "indexed",
+    "an order in no level": "each order in exactly one level",
+    "an order in two levels": "at its price",
+    "an order under another's id": "under its own id",
+    "an order of another instrument": "of this instrument",
+    "an order on the other side": "on its side",
+    "an order without a price": "has a price",
+    "an order at another price": "at its price",
+    "an order with nothing left": "has quantity left",
+    "a quantity that does not add up": "quantity adds up",
+    "an order that may not rest": "may rest",
+    "a fill that the status hides": "status is true",
+    "a status without a fill": "status is true",
+    "a finished order": "status is true",
+    "a level that does not add up": "level adds up",
+    "a crossed book": "not crossed",
+}
+
+
+@pytest.mark.parametrize("how, said", CORRUPTIONS.items())
+def test_check_notices_and_prints_the_book(how: str, said: str) -> None:
+    book = play("""
+        1 ann buy 6@99  -> rests 6
+        2 bob buy 5@99  -> rests 5
+        3 cat buy 5@98  -> rests 5
+        4 dan sell 1@99 -> 1@99 with 1, filled
+        """)
+    corrupt(book, how)
+    with pytest.raises(AssertionError) as caught:
+        book.check()
+    assert str(caught.value).startswith(said)
+    assert "BOND" in str(caught.value) and "99" in str(caught.value)
+
+
+# The book against its naive twin ------------------------------------------
+
+# Few accounts, few prices and small orders, so that everything collides.
+PRICES = st.integers(-2, 2)
+ORDER_IDS = st.integers(1, 12)
+
+
+@st.composite
+def placed(draw: st.DrawFn) -> twin.Step:
+    order_type, time_in_force = draw(st.sampled_from(twin.KINDS))
+    may_rest = time_in_force in ("gtc", "gtd")
+    no_price = st.none() if order_type == "market" else st.nothing()
+    return "place", {
+        "account": draw(st.sampled_from("abc")),
+        "side": draw(st.sampled_from(twin.SIDES)),
+        "qty": draw(st.integers(1, 6)),
+        "price": draw(no_price | PRICES),
+        "order_type": order_type,
+        "time_in_force": time_in_force,
+        "post_only": may_rest and draw(st.booleans()),
+        "stp": draw(st.sampled_from(twin.STP)),
+    }
+
+
+AMENDED = st.fixed_dictionaries(
+    {
+        "order_id": ORDER_IDS,
+        "price": st.none() | PRICES,
+        "qty": st.none() | st.integers(1, 9),
+    }
+)
+CANCELED = st.fixed_dictionaries(
+    {"order_id": ORDER_IDS, "status": st.sampled_from(["canceled", "expired"])}
+)
+STEPS = st.one_of(
+    placed(),
+    placed(),
+    placed(),
+    st.tuples(st.just("amend"), AMENDED),
+    st.tuples(st.just("cancel"), CANCELED),
+    st.just(("take_changes", {})),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(STEPS, max_size=30), st.booleans())
+def test_the_book_does_what_its_twin_does(
+    steps: list[twin.Step], look_after_each: bool
+) -> None:
+    twins = twin.Twins()
+    for step in steps:
+        twins.run(step)
+        if look_after_each:
+            twins.take_changes()
+    twins.take_changes()
+    assert copy.deepcopy(twins.book) == twins.book
+
+
+def test_a_long_random_flow_against_the_twin() -> None:
+    """``python -m test.twin STEPS SEED`` repeats it, or goes on for longer."""
+    seed = random.getrandbits(32)
+    print(f"seed {seed}")
+    twin.long_run(50_000, seed)
+
+
+class ForgetfulBook(OrderBook):
+    """It cancels, but does not mark the order as canceled."""
+
+    def cancel(self, order_id: int, order_status: str = "canceled") -> Order:
+        order = self.orders.pop(order_id)
+        self._side(order.side).remove(order)
+        return order
+
+
+def test_a_failed_long_run_says_how_to_repeat_it() -> None:
+    with pytest.raises(AssertionError, match="seed 7, after") as first:
+        twin.long_run(500, 7, ForgetfulBook)
+    with pytest.raises(AssertionError) as again:
+        twin.long_run(500, 7, ForgetfulBook)
+    assert str(first.value) == str(again.value)
