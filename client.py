@@ -124,7 +124,8 @@ from orderbook import (
 
 DEFAULT_HOSTNAME = "localhost"
 DEFAULT_PORT = 8765
-CONNECT_TIMEOUT = 10.0  # seconds until a connection is up and logged in
+CONNECT_TIMEOUT = 10.0  # seconds until one is connected and logged in ...
+CONNECT_TRIES = 3  # ... in which a try that got stuck can be repeated
 RESEND_AFTER = 2.0  # seconds without an answer until a request is repeated
 REQUEST_TIMEOUT = 10.0  # seconds without an answer until one gives up
 SILENCE_TIMEOUT = 16.0  # seconds: three heartbeats of 5 s, and some delay
@@ -570,6 +571,7 @@ class Exchange(ExchangeView):
         super().__init__(_Core(login, secrets.token_hex(4)))
         self.url = url or _default_url()
         self._connect_timeout = connect_timeout
+        self._try_timeout = connect_timeout / CONNECT_TRIES
         self._resend_after = resend_after
         self._request_timeout = request_timeout
         self._silence_timeout = silence_timeout
@@ -636,6 +638,8 @@ class Exchange(ExchangeView):
         except UnknownSymbol:
             self._core.unfollow(symbol)
             raise
+        self._core.catch_up(state)
+        self._to_send.set()
         await self._until(lambda: state.is_live and state.knows_trades)
         if symbol not in self._markets:
             self._markets[symbol] = Market(self, state)
@@ -837,7 +841,7 @@ class Exchange(ExchangeView):
         taken its session over: closing it first would cancel the orders.
         """
         loop, core = asyncio.get_running_loop(), self._core
-        async with asyncio.timeout(self._connect_timeout) as deadline:
+        async with asyncio.timeout(self._try_timeout) as deadline:
             socket = await connect(
                 self.url,
                 compression=None,
@@ -1843,7 +1847,7 @@ class _Core:
         symbols = (market.symbol,)
         self._ask(
             Subscribe(channels=("book", "trades"), symbols=symbols),
-            lambda event: self._catch_up(market),
+            lambda event: self.catch_up(market),
         )
 
     def _receive_book(self, update: BookUpdate) -> None:
@@ -1868,14 +1872,14 @@ class _Core:
         if trade.trade_id == (last.trade_id if last else 0) + 1:
             self._deliver(market, trade)
         elif last is None or trade.trade_id > last.trade_id:
-            self._catch_up(market)
+            self.catch_up(market)
 
     def _deliver(self, market: _MarketState, trade: Trade) -> None:
         market.last_trade = trade
         for topic in market.trades:
             topic.push(trade)
 
-    def _catch_up(self, market: _MarketState) -> None:
+    def catch_up(self, market: _MarketState) -> None:
         """Fetch the trades missed, unless that is already under way."""
         if market.catching_up is None:
             market.catching_up = self._missed_trades(market)
@@ -1938,10 +1942,10 @@ class _Core:
             if not market.is_live or seq > market.book.seq:
                 self._subscribe(market)
             elif not market.knows_trades:
-                self._catch_up(market)
+                self.catch_up(market)
             elif market.trades and seq > market.audited:
                 market.audited = seq
-                self._catch_up(market)
+                self.catch_up(market)
 
     def _drive(self, steps: _Rows, reply: Event | None = None) -> None:
         """Let steps that need rows of tables go on, request by request."""

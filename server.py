@@ -173,7 +173,7 @@ class Server:
         self._schedule(session)
 
     def drained(self, connection: Connection) -> None:
-        """Send, at its turn, what a slow reader missed."""
+        """Let a slow reader have, with the next batch, what it missed."""
         self._schedule(self._sessions[connection])
 
     def disconnected(self, connection: Connection) -> None:
@@ -243,8 +243,6 @@ class Server:
                 gateway.disconnect(session)
                 del self._connections[session]
                 continue
-            else:
-                gateway.feed.catch_up(session)
             if was_full and not session.is_full:
                 self._connections[session].resume_reading()
 

@@ -9,7 +9,8 @@ What comes out is a list of (recipient, event): an account's name for its
 private events, PUBLIC for what everybody may see. A request is answered by
 the first output, addressed to its account; then come the executions as they
 happened, one ``AccountReport`` for each account whose cash or positions
-moved, and the public trades and book changes.
+moved, and the public trades. What the commands did to the books is fetched
+with ``Engine.take_book_updates()`` when somebody wants to know.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ DEADLINES_PER_TICK = 1_000
 DEADLINES_MIN = 1_000  # kept before stale ones are looked for
 
 Output: TypeAlias = tuple[str, Event]
-Fill: TypeAlias = tuple[int, int, int]  # quantity, price, trade id
+# Quantity, price, trade id, liquidity and fee of one order's part in a trade.
+Fill: TypeAlias = tuple[int, int, int, Liquidity, int]
+NO_FILL = (None, None, None, None, None)
 
 
 # Commands that are no requests --------------------------------------------
@@ -128,6 +131,8 @@ class Listing:
     instrument: Instrument
     book: OrderBook
     seq: int = 0  # of the last command that changed a level or traded
+    book_version: int = 0  # the book's, at that command
+    published_seq: int = 0  # up to where the changes have been taken
     trade_id: int = 0
     last: int | None = None
     volume: int = 0
@@ -167,6 +172,8 @@ class Engine:
         self._outputs: list[Output] = []
         self._moved: dict[str, Account] = {}
         self._touched: dict[str, Listing] = {}
+        # With changes that `take_book_updates` has not yet handed out:
+        self._stirred: dict[str, Listing] = {}
 
     def apply(self, command: Command) -> list[Output]:
         """Carry out one command and return what came of it.
@@ -187,8 +194,31 @@ class Engine:
         if self._moved:
             self._report_accounts()
         if self._touched:
-            self._report_books()
+            self._report_trades()
         return outputs
+
+    def take_book_updates(self) -> list[BookUpdate]:
+        """Return what changed in each book since the last call.
+
+        Net of all commands in between, because nobody needs more: a reader
+        gets the quantities as they are, not how they came about.
+        """
+        updates = []
+        for symbol, listing in self._stirred.items():
+            bids, asks = listing.book.take_changes()
+            updates.append(
+                BookUpdate(
+                    symbol=symbol,
+                    seq=listing.seq,
+                    prev_seq=listing.published_seq,
+                    ts=self.ts,
+                    bids=bids,
+                    asks=asks,
+                )
+            )
+            listing.published_seq = listing.seq
+        self._stirred.clear()
+        return updates
 
     @property
     def next_deadline(self) -> int | None:
@@ -264,12 +294,25 @@ class Engine:
     def order_reports(self, orders: Iterable[Order]) -> Iterator[Exec]:
         """Yield orders as they are, under their account's current ``seq``."""
         for order in orders:
-            yield self._exec(
-                self.accounts[order.account],
-                order,
-                "status",
-                order.cum_qty,
-                order.cum_cost,
+            yield Exec(
+                seq=self.accounts[order.account].seq,
+                ts=self.ts,
+                exec_type="status",
+                order_id=order.order_id,
+                client_order_id=order.client_order_id,
+                symbol=order.symbol,
+                side=order.side,
+                order_status=order.order_status,
+                price=order.price,
+                qty=order.qty,
+                cum_qty=order.cum_qty,
+                leaves_qty=order.leaves_qty,
+                cum_cost=order.cum_cost,
+                order_type=order.order_type,
+                time_in_force=order.time_in_force,
+                expire_ts=order.expire_ts,
+                post_only=order.post_only,
+                stp=order.stp,
             )
 
     def leaderboard(self) -> list[dict[str, Any]]:
@@ -503,11 +546,16 @@ class Engine:
             listing.last = price
             listing.volume += qty
             listing.trade_id += 1
-            fill = (qty, price, listing.trade_id)
+            trade_id = listing.trade_id
             cum_qty += qty
             cum_cost += price * qty
             self._report(
-                account, order, "trade", cum_qty, cum_cost, fill, "taker"
+                account,
+                order,
+                "trade",
+                cum_qty,
+                cum_cost,
+                (qty, price, trade_id, "taker", 0),
             )
             self._report(
                 owner,
@@ -515,8 +563,7 @@ class Engine:
                 "trade",
                 maker.cum_qty,
                 maker.cum_cost,
-                fill,
-                "maker",
+                (qty, price, trade_id, "maker", 0),
             )
             account.settle(order.symbol, order.side, price, qty)
             owner.settle(order.symbol, maker.side, price, qty)
@@ -529,7 +576,7 @@ class Engine:
                     symbol=order.symbol,
                     seq=listing.seq + 1,
                     ts=self.ts,
-                    trade_id=listing.trade_id,
+                    trade_id=trade_id,
                     price=price,
                     qty=qty,
                     side=order.side,
@@ -564,73 +611,50 @@ class Engine:
         cum_qty: int,
         cum_cost: int,
         fill: Fill | None = None,
-        liquidity: Liquidity | None = None,
         reason: Reason | None = None,
     ) -> None:
-        account.seq += 1
-        self._outputs.append(
-            (
-                account.name,
-                self._exec(
-                    account,
-                    order,
-                    exec_type,
-                    cum_qty,
-                    cum_cost,
-                    fill,
-                    liquidity,
-                    reason,
-                ),
-            )
-        )
-
-    def _exec(
-        self,
-        account: Account,
-        order: Order,
-        exec_type: ExecType,
-        cum_qty: int,
-        cum_cost: int,
-        fill: Fill | None = None,
-        liquidity: Liquidity | None = None,
-        reason: Reason | None = None,
-    ) -> Exec:
-        """Make the report of an order as it was with ``cum_qty`` filled."""
+        """Report an order as it was with ``cum_qty`` filled."""
         leaves_qty = order.qty - cum_qty
         order_status: OrderStatus
-        if reason is not None or (exec_type == "status" and not order.is_open):
+        if reason is not None:
             leaves_qty = 0
             order_status = order.order_status
         elif not leaves_qty:
             order_status = "filled"
         else:
             order_status = "partially_filled" if cum_qty else "new"
-        last_qty, last_price, trade_id = fill or (None, None, None)
-        return Exec(
-            seq=account.seq,
-            ts=self.ts,
-            exec_type=exec_type,
-            order_id=order.order_id,
-            client_order_id=order.client_order_id,
-            symbol=order.symbol,
-            side=order.side,
-            order_status=order_status,
-            price=order.price,
-            qty=order.qty,
-            cum_qty=cum_qty,
-            leaves_qty=leaves_qty,
-            cum_cost=cum_cost,
-            order_type=order.order_type,
-            time_in_force=order.time_in_force,
-            expire_ts=order.expire_ts,
-            post_only=order.post_only,
-            stp=order.stp,
-            last_qty=last_qty,
-            last_price=last_price,
-            trade_id=trade_id,
-            liquidity=liquidity,
-            fee=None if fill is None else 0,
-            reason=reason,
+        last_qty, last_price, trade_id, liquidity, fee = fill or NO_FILL
+        account.seq += 1
+        self._outputs.append(
+            (
+                account.name,
+                Exec(
+                    seq=account.seq,
+                    ts=self.ts,
+                    exec_type=exec_type,
+                    order_id=order.order_id,
+                    client_order_id=order.client_order_id,
+                    symbol=order.symbol,
+                    side=order.side,
+                    order_status=order_status,
+                    price=order.price,
+                    qty=order.qty,
+                    cum_qty=cum_qty,
+                    leaves_qty=leaves_qty,
+                    cum_cost=cum_cost,
+                    order_type=order.order_type,
+                    time_in_force=order.time_in_force,
+                    expire_ts=order.expire_ts,
+                    post_only=order.post_only,
+                    stp=order.stp,
+                    last_qty=last_qty,
+                    last_price=last_price,
+                    trade_id=trade_id,
+                    liquidity=liquidity,
+                    fee=fee,
+                    reason=reason,
+                ),
+            )
         )
 
     def _report_accounts(self) -> None:
@@ -639,22 +663,14 @@ class Engine:
             self._outputs.append((account.name, self.account_report(account)))
         self._moved.clear()
 
-    def _report_books(self) -> None:
+    def _report_trades(self) -> None:
         for symbol, listing in self._touched.items():
-            bids, asks = listing.book.take_changes()
-            if not bids and not asks:
+            if listing.book.version == listing.book_version:
                 continue
+            listing.book_version = listing.book.version
             listing.seq += 1
+            self._stirred[symbol] = listing
             for trade in listing.trades:
                 self._outputs.append((PUBLIC, trade))
             listing.trades.clear()
-            update = BookUpdate(
-                symbol=symbol,
-                seq=listing.seq,
-                prev_seq=listing.seq - 1,
-                ts=self.ts,
-                bids=bids,
-                asks=asks,
-            )
-            self._outputs.append((PUBLIC, update))
         self._touched.clear()

@@ -1,17 +1,17 @@
 """Public market data: events in, the same bytes for all readers out.
 
-The feed gathers the trades and book changes of a batch of commands, and
-`flush` hands each reader what it subscribed to: for each symbol the trades,
-then one ``BookUpdate`` with the net change. A message is encoded once, its
-frames are made once for all readers of the same subscriptions, and no
-reader is always the first to get them.
+The feed gathers the trades of a batch of commands; `flush` hands each reader
+what it subscribed to: for each symbol the trades, then the ``BookUpdate``
+with the net change. A message is encoded once, its frames are made once for
+all readers of the same subscriptions, and no reader is always the first to
+get them.
 
 A slow reader gets nothing until it has drained. Then one update covers what
 it missed of each book, or a snapshot where too much has happened since, and
 trades resume at the newest.
 
 The feed keeps no book: snapshots come from the one who owns the books, at
-moments when everything recorded has been flushed.
+moments when everything that happened has been flushed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Protocol, TypeAlias
 
 from orderbook import BookUpdate, Channel, Ticker, Trade, encode
 
-# Changes of a book kept to cover what slow readers missed. For one who
+# Updates of a book kept to cover what slow readers missed. For one who
 # missed more, a snapshot is cheaper.
-CHANGES_KEPT = 1_000
+UPDATES_KEPT = 1_000
 
 Subscription: TypeAlias = tuple[str, Channel]  # symbol, channel
 
@@ -52,9 +51,8 @@ class _Stream:
     seq: int = 0  # of the last update flushed
     trade_seq: int = 0  # of the last trade flushed
     trades: list[Trade] = field(default_factory=list)  # not yet flushed
-    updates: list[BookUpdate] = field(default_factory=list)  # likewise
     past: deque[BookUpdate] = field(
-        default_factory=lambda: deque(maxlen=CHANGES_KEPT)
+        default_factory=lambda: deque(maxlen=UPDATES_KEPT)
     )
     snapshot: tuple[int, str] = (-1, "")  # seq, text: made once for many
     ticker: Ticker | None = None  # the last one published
@@ -96,48 +94,44 @@ class Feed:
         self._ticker = ticker
         self._make_frames = make_frames
         self._streams: dict[str, _Stream] = {}
-        self._pending: dict[str, None] = {}  # symbols with unflushed events
-        self._stirred: dict[str, None] = {}  # with events since their ticker
+        self._stirred: dict[str, None] = {}  # symbols with a ticker due
         self._follows: dict[Reader, frozenset[Subscription]] = {}
         self._groups: dict[frozenset[Subscription], dict[Reader, None]] = {}
         # Slow readers, with the seq they hold of each symbol.
         self._behind: dict[Reader, dict[str, int]] = {}
         self._turn = 0
 
-    def record(self, event: Trade | BookUpdate) -> None:
-        """Take in one public event of the engine."""
-        stream = self._stream(event.symbol)
-        if isinstance(event, Trade):
-            stream.trades.append(event)
-        else:
-            stream.updates.append(event)
-        self._pending[event.symbol] = None
+    def record(self, trade: Trade) -> None:
+        """Take in one trade; it leaves with the update that covers it."""
+        self._stream(trade.symbol).trades.append(trade)
 
-    def flush(self) -> None:
-        """Hand every reader what was recorded since the last flush."""
-        if not self._pending:
-            return
+    def flush(self, updates: Iterable[BookUpdate]) -> None:
+        """Hand every reader the trades recorded, and these updates.
+
+        One for each book that changed since the last flush. Then those who
+        were slow, and are no more, get what they missed.
+        """
         texts: dict[Subscription, list[str]] = {}
-        followed = {sub for group in self._groups for sub in group}
-        for symbol in self._pending:
-            stream = self._streams[symbol]
-            if (symbol, "trades") in followed:
-                texts[symbol, "trades"] = list(map(encode, stream.trades))
-            if (symbol, "book") in followed:
-                texts[symbol, "book"] = [encode(merge(stream.updates))]
-        late = self._deliver(texts)
-        for symbol in self._pending:
-            stream = self._streams[symbol]
-            stream.seq = stream.updates[-1].seq
+        fresh: list[tuple[_Stream, BookUpdate]] = []
+        for update in updates:
+            symbol = update.symbol
+            stream = self._stream(symbol)
+            fresh.append((stream, update))
+            self._stirred[symbol] = None
+            if self._groups:
+                texts[symbol, "trades"] = [encode(t) for t in stream.trades]
+                texts[symbol, "book"] = [encode(update)]
+        if texts:
+            self._deliver(texts)
+        for stream, update in fresh:
+            stream.seq = update.seq
             if stream.trades:
                 stream.trade_seq = stream.trades[-1].seq
-            stream.past.extend(stream.updates)
-            stream.trades.clear()
-            stream.updates.clear()
-        self._stirred |= self._pending
-        self._pending.clear()
-        for reader in late:
-            self.catch_up(reader)
+                stream.trades.clear()
+            stream.past.append(update)
+        for reader in list(self._behind):
+            if not reader.is_slow:
+                self._catch_up(reader)
 
     @property
     def is_stirred(self) -> bool:
@@ -167,9 +161,8 @@ class Feed:
     ) -> None:
         """Let a reader follow channels, and send it their present state.
 
-        Everything recorded must have been flushed.
+        Everything that has happened must have been flushed.
         """
-        assert not self._pending
         wanted = [(s, c) for s in symbols for c in channels]
         self._follow(
             reader, self._follows.get(reader, frozenset()).union(wanted)
@@ -196,24 +189,6 @@ class Feed:
         """Forget a reader that is gone."""
         self._follow(reader, frozenset())
 
-    def catch_up(self, reader: Reader) -> None:
-        """Send a reader that was slow, and has drained, what it missed."""
-        if reader not in self._behind or reader.is_slow:
-            return
-        follows = self._follows[reader]
-        for symbol, held in self._behind.pop(reader).items():
-            stream = self._streams[symbol]
-            if (symbol, "ticker") in follows and stream.ticker:
-                reader.send(encode(stream.ticker))
-            if (symbol, "book") not in follows or stream.seq == held:
-                continue
-            missed = stream.seq - held
-            if missed > len(stream.past):
-                self._send_snapshot(reader, symbol)
-                continue
-            start = len(stream.past) - missed
-            reader.send(encode(merge(list(islice(stream.past, start, None)))))
-
     def held(self, reader: Reader) -> dict[str, int]:
         """Return the last ``seq`` sent to a reader, by symbol."""
         if reader in self._behind:
@@ -238,12 +213,8 @@ class Feed:
                 latest.setdefault(symbol, stream.trade_seq)
         return latest
 
-    def _deliver(self, texts: dict[Subscription, list[str]]) -> list[Reader]:
-        """Push texts to their readers; return those that drained meanwhile.
-
-        A reader that is slow is noted as behind, with what it holds.
-        """
-        late: list[Reader] = []
+    def _deliver(self, texts: dict[Subscription, list[str]]) -> None:
+        """Push texts to their readers; note who is slow, and what it has."""
         self._turn += 1
         for follows, readers in self._groups.items():
             # Of a symbol the trades, then the book that covers them.
@@ -259,17 +230,30 @@ class Feed:
             first = self._turn % len(order)
             for reader in order[first:] + order[:first]:
                 if reader in self._behind:
-                    late.append(reader)
-                elif reader.is_slow:
+                    continue
+                if reader.is_slow:
                     self._behind[reader] = self._latest(reader)
                 else:
                     reader.push(frames)
-        return late
+
+    def _catch_up(self, reader: Reader) -> None:
+        """Send a reader that was slow what it missed."""
+        follows = self._follows[reader]
+        for symbol, held in self._behind.pop(reader).items():
+            stream = self._streams[symbol]
+            if (symbol, "ticker") in follows and stream.ticker:
+                reader.send(encode(stream.ticker))
+            if (symbol, "book") not in follows or stream.seq == held:
+                continue
+            missed = [u for u in stream.past if u.seq > held]
+            if missed[0].prev_seq == held:
+                reader.send(encode(merge(missed)))
+            else:
+                self._send_snapshot(reader, symbol)
 
     def _send_snapshot(self, reader: Reader, symbol: str) -> None:
         stream = self._stream(symbol)
         snapshot = self._snapshot(symbol)
-        stream.seq = snapshot.seq
         if stream.snapshot[0] != snapshot.seq:
             stream.snapshot = (snapshot.seq, encode(snapshot))
         reader.send(stream.snapshot[1])

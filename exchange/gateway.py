@@ -39,6 +39,7 @@ from orderbook import (
     MAX_FRAME,
     MAX_INT,
     PROTOCOL_VERSION,
+    AccountReport,
     Amend,
     BookUpdate,
     Cancel,
@@ -190,7 +191,7 @@ class Gateway:
     def shut_down(self) -> None:
         """End every session in order, and say so."""
         self._route(self._apply("", "", Shutdown()))
-        self.feed.flush()
+        self._flush_feed()
         status = encode(
             Status(ts=self._now(), message="the exchange is shutting down")
         )
@@ -200,7 +201,7 @@ class Gateway:
 
     def publish(self) -> None:
         """Send off all that was queued since the last time, in one batch."""
-        self.feed.flush()
+        self._flush_feed()
         if not self._outgoing and not self._closings:
             return
         messages = [(s, list(s.seal())) for s in self._outgoing]
@@ -295,7 +296,7 @@ class Gateway:
 
     def _subscribe(self, session: Session, request: Subscribe) -> None:
         symbols = self._symbols(request.symbols)
-        self.feed.flush()  # what came before is not for this reader
+        self._flush_feed()  # what came before is not for this reader
         self._reply(session, request, Ok(ts=self._now()))
         self.feed.subscribe(session, request.channels, symbols)
 
@@ -357,16 +358,22 @@ class Gateway:
             error.add_note(f"while applying {command}")
             raise
 
-    def _route(self, outputs: list[Output]) -> None:
+    def _route(self, outputs: Iterable[Output]) -> None:
         """Send events that are no replies to whom they concern."""
         for recipient, event in outputs:
-            self.history.record(recipient, event)
-            if isinstance(event, (Trade, BookUpdate)):
+            if isinstance(event, Trade):
+                self.history.record_trade(event)
                 self.feed.record(event)
-            elif recipient in self._online:
+                continue
+            assert isinstance(event, (Exec, AccountReport))
+            self.history.record(recipient, event)
+            if recipient in self._online:
                 text = encode(event)
                 for session in self._online[recipient]:
                     session.send(text)
+
+    def _flush_feed(self) -> None:
+        self.feed.flush(self.engine.take_book_updates())
 
     def _reply(
         self, session: Session, request: Request | Error, event: Event

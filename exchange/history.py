@@ -8,12 +8,12 @@ events, from which a session is resumed. No clock, no socket.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from orderbook import AccountReport, Event, Exec, Interval, Trade
+from orderbook import AccountReport, Exec, Interval, Trade
 
 TRADES_KEPT = 100_000  # of each symbol, as the protocol promises
 CANDLES_KEPT = 10_000  # of each symbol and interval: 2.7 hours of seconds
@@ -65,12 +65,16 @@ class Candles:
     def add(self, ts: int, price: int, qty: int) -> None:
         """Count in one trade."""
         seconds = self._kept["1s"]
-        candle = [ts - ts % INTERVALS["1s"], price, price, price, price, qty]
-        if seconds and seconds[-1][0] != candle[0]:
+        start = ts - ts % INTERVALS["1s"]
+        if seconds:
+            last = seconds[-1]
+            if last[0] == start:
+                _merge(last, price, price, price, qty)
+                return
             for interval, length in INTERVALS.items():
                 if interval != "1s":
-                    _fold(self._kept[interval], seconds[-1], length)
-        _fold(seconds, candle, INTERVALS["1s"])
+                    _fold(self._kept[interval], last, length)
+        seconds.append([start, price, price, price, price, qty])
 
     def rows(self, interval: Interval) -> Sequence[Candle]:
         """Return the candles of an interval, the last one unfinished."""
@@ -90,11 +94,16 @@ def _fold(candles: deque[Candle], newer: Candle, length: int) -> None:
     if not candles or candles[-1][0] != start:
         candles.append([start, *newer[1:]])
         return
-    last = candles[-1]
-    last[2] = max(last[2], newer[2])
-    last[3] = min(last[3], newer[3])
-    last[4] = newer[4]
-    last[5] += newer[5]
+    _merge(candles[-1], *newer[2:])
+
+
+def _merge(candle: Candle, high: int, low: int, close: int, qty: int) -> None:
+    if high > candle[2]:
+        candle[2] = high
+    if low < candle[3]:
+        candle[3] = low
+    candle[4] = close
+    candle[5] += qty
 
 
 class _AccountHistory:
@@ -109,46 +118,43 @@ class History:
     """The past of all symbols and accounts."""
 
     def __init__(self) -> None:
-        self._trades: dict[str, deque[Trade]] = {}
-        self._candles: dict[str, Candles] = {}
-        self._accounts: dict[str, _AccountHistory] = {}
+        self._trades: defaultdict[str, deque[Trade]] = defaultdict(
+            lambda: deque(maxlen=TRADES_KEPT)
+        )
+        self._candles: defaultdict[str, Candles] = defaultdict(Candles)
+        self._accounts: defaultdict[str, _AccountHistory] = defaultdict(
+            _AccountHistory
+        )
 
-    def record(self, recipient: str, event: Event) -> None:
-        """Take in one output of the engine."""
-        if isinstance(event, (Exec, AccountReport)):
-            account = self._accounts.get(recipient)
-            if account is None:
-                account = self._accounts[recipient] = _AccountHistory()
-            account.ring.append(event)
-            if isinstance(event, Exec) and event.exec_type == "trade":
-                account.fills.append(event)
-        elif isinstance(event, Trade):
-            if event.symbol not in self._trades:
-                self._trades[event.symbol] = deque(maxlen=TRADES_KEPT)
-                self._candles[event.symbol] = Candles()
-            self._trades[event.symbol].append(event)
-            self._candles[event.symbol].add(event.ts, event.price, event.qty)
+    def record(self, account: str, event: PrivateEvent) -> None:
+        """Take in one private event of an account."""
+        history = self._accounts[account]
+        history.ring.append(event)
+        if event.__class__ is Exec and event.exec_type == "trade":
+            history.fills.append(event)
+
+    def record_trade(self, trade: Trade) -> None:
+        """Take in one public trade."""
+        self._trades[trade.symbol].append(trade)
+        self._candles[trade.symbol].add(trade.ts, trade.price, trade.qty)
 
     def trades(
         self, symbol: str, after: int | None, limit: int
     ) -> list[Trade]:
         """Return trades of a symbol; ``after`` is a trade id."""
-        rows = self._trades.get(symbol, ())
+        rows = self._trades[symbol]
         return page(rows, lambda trade: trade.trade_id, after, limit)
 
     def candles(
         self, symbol: str, interval: Interval, after: int | None, limit: int
     ) -> list[Candle]:
         """Return candles of a symbol; ``after`` is a start_ts."""
-        if symbol not in self._candles:
-            return []
         rows = self._candles[symbol].rows(interval)
         return page(rows, lambda candle: candle[0], after, limit)
 
     def fills(self, account: str, after: int | None, limit: int) -> list[Exec]:
         """Return fills of an account; ``after`` is an account seq."""
-        history = self._accounts.get(account)
-        rows = history.fills if history else ()
+        rows = self._accounts[account].fills
         return page(rows, lambda fill: fill.seq, after, limit)
 
     def missed(
@@ -160,10 +166,7 @@ class History:
         """
         if last_seq == seq:
             return []
-        history = self._accounts.get(account)
-        if history is None or not history.ring or last_seq > seq:
-            return None
-        ring = history.ring
-        if ring[0].seq > last_seq + 1:
+        ring = self._accounts[account].ring
+        if last_seq > seq or not ring or ring[0].seq > last_seq + 1:
             return None
         return list(islice(ring, last_seq + 1 - ring[0].seq, None))

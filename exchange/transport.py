@@ -96,17 +96,6 @@ class Receiver(Protocol):
         """
 
 
-def refuse(request: Request) -> Response:
-    """Answer an HTTP request where there are no pages."""
-    if _path(request) == "/":
-        status, text = HTTPStatus.UPGRADE_REQUIRED, "This is a websocket.\n"
-        headers = Headers({"Upgrade": "websocket"})
-    else:
-        status, text, headers = HTTPStatus.NOT_FOUND, "Not found.\n", Headers()
-    headers["Content-Type"] = "text/plain; charset=utf-8"
-    return Response(status, status.phrase, headers, text.encode())
-
-
 def frame(payload: bytes) -> bytes:
     """Serialise one text message, once for any number of connections.
 
@@ -124,17 +113,15 @@ def frame(payload: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _header(first: int, length: int) -> bytes:
-    """Return the head of an unmasked frame (RFC 6455, 5.2)."""
-    if length < 126:
-        return _SHORT.pack(first, length)
-    if length < 65_536:
-        return _MEDIUM.pack(first, 126, length)
-    return _LONG.pack(first, 127, length)
-
-
-def _path(request: Request) -> str:
-    return request.path.partition("?")[0]
+def refuse(request: Request) -> Response:
+    """Answer an HTTP request where there are no pages."""
+    if _path(request) == "/":
+        status, text = HTTPStatus.UPGRADE_REQUIRED, "This is a websocket.\n"
+        headers = Headers({"Upgrade": "websocket"})
+    else:
+        status, text, headers = HTTPStatus.NOT_FOUND, "Not found.\n", Headers()
+    headers["Content-Type"] = "text/plain; charset=utf-8"
+    return Response(status, status.phrase, headers, text.encode())
 
 
 def _guarded(
@@ -160,9 +147,9 @@ class Connection(asyncio.BufferedProtocol):
             among them stands for a missing one (a bot); ``None`` instead of
             them accepts any.
         hosts: acceptable names in the ``Host`` header of any request, in
-            lower case, without port, IPv6 in brackets; ``None`` accepts any. This and
-            ``origins`` keep a foreign web page, or a foreign name rebound to
-            this address, from using a visitor's browser as its client.
+            lower case, without port, IPv6 in brackets; ``None`` accepts any.
+            This and ``origins`` keep a foreign web page, or a foreign name
+            rebound to this address, from using a visitor's browser.
         respond: answers GET and HEAD requests that ask for no websocket. The
             body of an answer to HEAD is dropped, ``Content-Length`` and
             ``Connection: close`` are added.
@@ -216,7 +203,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def buffered(self) -> int:
         """Bytes written and not yet taken by the kernel."""
-        return 0 if self._lost else self._transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size()
 
     def write(self, frames: Iterable[bytes]) -> None:
         """Send what ``frame`` made, in one write; nothing unless open."""
@@ -313,11 +300,9 @@ class Connection(asyncio.BufferedProtocol):
         """Go on after ``pause_writing``."""
         self._full = False
         self._update_reading()
-        if self._eof_due:
-            # Not here: asyncio would shut the socket down a second time.
-            self._loop.call_soon(self._half_close)
-        elif self.is_open:
-            self._receiver.drained(self)
+        # Not at once: an abort() in the middle of asyncio's own writing
+        # makes it report the loss of the connection twice.
+        self._loop.call_soon(self._drained)
 
     # Reading -----------------------------------------------------------------
 
@@ -454,6 +439,12 @@ class Connection(asyncio.BufferedProtocol):
             self._end()
 
     @_guarded
+    def _drained(self) -> None:
+        if self._eof_due:
+            self._half_close()
+        elif self.is_open and not self._full:
+            self._receiver.drained(self)
+
     def _half_close(self) -> None:
         """Send an EOF after the last byte, and go on reading.
 
@@ -502,7 +493,6 @@ class Connection(asyncio.BufferedProtocol):
             self._awaited = self._pings.to_bytes(8, "big")
             self._protocol.send_ping(self._awaited)
             self._flush()
-            self._was_held = self._held
             self._progressed()
             self._arm(self._limits.ping_timeout, self._pong_overdue)
 
@@ -538,3 +528,16 @@ class Connection(asyncio.BufferedProtocol):
         """Tell whether the kernel took bytes since the last call."""
         before, self._taken = self._taken, self._written - self.buffered
         return self._taken > before
+
+
+def _header(first: int, length: int) -> bytes:
+    """Return the head of an unmasked frame (RFC 6455, 5.2)."""
+    if length < 126:
+        return _SHORT.pack(first, length)
+    if length < 65_536:
+        return _MEDIUM.pack(first, 126, length)
+    return _LONG.pack(first, 127, length)
+
+
+def _path(request: Request) -> str:
+    return request.path.partition("?")[0]
