@@ -385,10 +385,15 @@ if TYPE_CHECKING:
     @dataclass_transform(kw_only_default=True, frozen_default=True)
     def _event(cls: type[T]) -> type[T]: ...
 
+    @dataclass_transform(frozen_default=True, field_specifiers=(field,))
+    def _positional_event(cls: type[T]) -> type[T]: ...
+
 else:
     # Frozen for the type checker only: a frozen dataclass of this size takes
     # four times as long to make, and these are made for every order.
     _event = dataclass(slots=True, kw_only=True)
+    # For the one with too many fields: by name they cost 0.7 us more.
+    _positional_event = dataclass(slots=True)
 
 
 @_event
@@ -446,28 +451,28 @@ class Error:
     cum_qty: int | None = None
 
 
-@_event
+@_positional_event
 class Exec:
     """An execution report (FIX 35=8): what happened to one order.
 
     It repeats every field of the order that is not at its default.
     """
 
-    type: Literal["exec"] = "exec"
-    id: Id | None = None
+    type: Literal["exec"] = field(default="exec", kw_only=True)
+    id: Id | None = field(default=None, kw_only=True)
     seq: int
     ts: int
     exec_type: ExecType
     order_id: int
-    client_order_id: str | None = None
     symbol: str
     side: Side
     order_status: OrderStatus
-    price: int | None = None
     qty: int
     cum_qty: int
     leaves_qty: int
     cum_cost: int = 0
+    price: int | None = None
+    client_order_id: str | None = None
     order_type: OrderType = "limit"
     time_in_force: TimeInForce = "gtc"
     expire_ts: int | None = None

@@ -57,11 +57,11 @@ class Account:
 
     def equity(self, mark: Callable[[str], int]) -> int:
         """Return cash plus each position at its mark, in ticks x lots."""
-        return self.cash + sum(
-            position * mark(symbol)
-            for symbol, position in self.positions.items()
-            if position
-        )
+        equity = self.cash
+        for symbol, position in self.positions.items():
+            if position:
+                equity += position * mark(symbol)
+        return equity
 
     def find(self, order_id: int | None, client_order_id: str | None) -> Order:
         """Return the open order that one of the two ids names.

@@ -54,8 +54,10 @@ DEADLINES_MIN = 1_000  # kept before stale ones are looked for
 
 Output: TypeAlias = tuple[str, Event]
 # Quantity, price, trade id, liquidity and fee of one order's part in a trade.
-Fill: TypeAlias = tuple[int, int, int, Liquidity, int]
-NO_FILL = (None, None, None, None, None)
+Fill: TypeAlias = (
+    tuple[int, int, int, Liquidity, int] | tuple[None, None, None, None, None]
+)
+NO_FILL: Fill = (None, None, None, None, None)
 
 
 # Commands that are no requests --------------------------------------------
@@ -299,15 +301,15 @@ class Engine:
                 ts=self.ts,
                 exec_type="status",
                 order_id=order.order_id,
-                client_order_id=order.client_order_id,
                 symbol=order.symbol,
                 side=order.side,
                 order_status=order.order_status,
-                price=order.price,
                 qty=order.qty,
                 cum_qty=order.cum_qty,
                 leaves_qty=order.leaves_qty,
                 cum_cost=order.cum_cost,
+                price=order.price,
+                client_order_id=order.client_order_id,
                 order_type=order.order_type,
                 time_in_force=order.time_in_force,
                 expire_ts=order.expire_ts,
@@ -610,7 +612,7 @@ class Engine:
         exec_type: ExecType,
         cum_qty: int,
         cum_cost: int,
-        fill: Fill | None = None,
+        fill: Fill = NO_FILL,
         reason: Reason | None = None,
     ) -> None:
         """Report an order as it was with ``cum_qty`` filled."""
@@ -623,39 +625,30 @@ class Engine:
             order_status = "filled"
         else:
             order_status = "partially_filled" if cum_qty else "new"
-        last_qty, last_price, trade_id, liquidity, fee = fill or NO_FILL
         account.seq += 1
-        self._outputs.append(
-            (
-                account.name,
-                Exec(
-                    seq=account.seq,
-                    ts=self.ts,
-                    exec_type=exec_type,
-                    order_id=order.order_id,
-                    client_order_id=order.client_order_id,
-                    symbol=order.symbol,
-                    side=order.side,
-                    order_status=order_status,
-                    price=order.price,
-                    qty=order.qty,
-                    cum_qty=cum_qty,
-                    leaves_qty=leaves_qty,
-                    cum_cost=cum_cost,
-                    order_type=order.order_type,
-                    time_in_force=order.time_in_force,
-                    expire_ts=order.expire_ts,
-                    post_only=order.post_only,
-                    stp=order.stp,
-                    last_qty=last_qty,
-                    last_price=last_price,
-                    trade_id=trade_id,
-                    liquidity=liquidity,
-                    fee=fee,
-                    reason=reason,
-                ),
-            )
+        report = Exec(  # in the order of its fields, for speed
+            account.seq,
+            self.ts,
+            exec_type,
+            order.order_id,
+            order.symbol,
+            order.side,
+            order_status,
+            order.qty,
+            cum_qty,
+            leaves_qty,
+            cum_cost,
+            order.price,
+            order.client_order_id,
+            order.order_type,
+            order.time_in_force,
+            order.expire_ts,
+            order.post_only,
+            order.stp,
+            *fill,
+            reason,
         )
+        self._outputs.append((account.name, report))
 
     def _report_accounts(self) -> None:
         for account in self._moved.values():
