@@ -16,6 +16,7 @@ import logging
 import re
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Concatenate, ParamSpec, Protocol, cast
@@ -36,8 +37,7 @@ OPEN_TIMEOUT_S = 10.0  # from the connection to the end of its request
 PING_INTERVAL_S = 10.0  # from a pong to the next ping
 PING_TIMEOUT_S = 10.0  # from a ping to its pong
 CLOSE_TIMEOUT_S = 5.0  # for the peer to take what is left and hang up
-# Stock clients and browsers take long messages, proxies between may not take
-# long frames.
+# A longer message goes out in fragments, for its reader to take in pieces.
 MAX_FRAME = 2**20
 FRAGMENT = MAX_FRAME // 2
 
@@ -46,11 +46,7 @@ FRAGMENT = MAX_FRAME // 2
 _QUIET = logging.getLogger(f"{__name__}.websocket")
 _QUIET.setLevel(logging.WARNING)
 
-_SHORT = struct.Struct("!BB")
-_MEDIUM = struct.Struct("!BBH")
-_LONG = struct.Struct("!BBQ")
-_FIN = 0x80
-
+_FIN = 0x80  # first bit of a message's last frame
 _HOST = re.compile(r"([^:]+|\[.+\])(?::\d*)?")
 
 P = ParamSpec("P")
@@ -265,7 +261,7 @@ class Connection(asyncio.BufferedProtocol):
             data = self._handshake(data)
             if not data:
                 return
-        was_open = self._protocol.state is OPEN
+        was_open = self.is_open
         self._protocol.receive_data(data)
         frames = cast("list[Frame]", self._protocol.events_received())
         messages = self._messages(frames) if was_open else None
@@ -459,10 +455,9 @@ class Connection(asyncio.BufferedProtocol):
             self._eof_due = True
             self._transport.set_write_buffer_limits(high=0)
         else:
-            try:
+            # A peer that is gone by now: the next read will tell.
+            with suppress(OSError):
                 self._transport.write_eof()
-            except OSError:
-                self.abort()
 
     def _crashed(self, error: Exception) -> None:
         """End the connection after a bug, saying so if that is possible."""
@@ -533,10 +528,10 @@ class Connection(asyncio.BufferedProtocol):
 def _header(first: int, length: int) -> bytes:
     """Return the head of an unmasked frame (RFC 6455, 5.2)."""
     if length < 126:
-        return _SHORT.pack(first, length)
+        return struct.pack("!BB", first, length)
     if length < 65_536:
-        return _MEDIUM.pack(first, 126, length)
-    return _LONG.pack(first, 127, length)
+        return struct.pack("!BBH", first, 126, length)
+    return struct.pack("!BBQ", first, 127, length)
 
 
 def _path(request: Request) -> str:

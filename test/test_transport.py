@@ -337,6 +337,15 @@ async def test_frames_in_the_segment_of_the_handshake(
     assert desk.log == [("connected",), ("received", [b"a"])]
 
 
+async def test_receiver_that_hangs_up_at_once_receives_nothing(
+    desk: Desk, dial: Dial
+) -> None:
+    desk.on["connected"] = lambda connection: connection.abort()
+    await dial(HANDSHAKE, masked(TEXT, b"a"))
+    await desk.wait("disconnected")
+    assert desk.names == ["connected", "disconnected"]
+
+
 async def test_query_is_not_part_of_the_path(desk: Desk, dial: Dial) -> None:
     peer = await dial(upgrade(path="/?account=1"))
     assert b" 101 " in await peer.head()
@@ -843,7 +852,7 @@ async def test_failure_gets_through_to_a_peer_in_full_flow(
 async def test_failure_gets_through_to_a_peer_that_reads_last(
     desk: Desk, dial: Dial
 ) -> None:
-    peer = await dial(open=True)
+    peer = await dial(open=True, limits=Limits(close_timeout=1e6))
     fill(desk.connection)
     peer.send(masked(CONT), b"noise" * 4_000_000)
     async with asyncio.timeout(PATIENCE_S):
@@ -1145,9 +1154,11 @@ class FakeTransport(asyncio.Transport):
         pass
 
 
-def over(transport: FakeTransport, **kwargs: Any) -> Connection:
+def over(
+    transport: FakeTransport, desk: Desk | None = None, **kwargs: Any
+) -> Connection:
     arguments: dict[str, Any] = {"origins": [None], "hosts": None} | kwargs
-    connection = Connection(Desk(), **arguments)
+    connection = Connection(desk or Desk(), **arguments)
     connection.connection_made(transport)
     return connection
 
@@ -1167,6 +1178,26 @@ async def test_answers_to_one_read_leave_in_one_write() -> None:
     assert len(transport.written) == 1
     assert transport.written[0].startswith(pong * 10)
     assert transport.calls == ["write_eof"]
+    connection.connection_lost(None)
+
+
+async def test_buffer_filled_again_is_not_drained() -> None:
+    desk = Desk()
+    connection = over(FakeTransport(), desk)
+    feed(connection, HANDSHAKE)
+    connection.pause_writing()
+    connection.resume_writing()
+    connection.pause_writing()
+    await asyncio.sleep(0)
+    assert desk.names == ["connected"]
+    connection.resume_writing()
+    await asyncio.sleep(0)
+    assert desk.names == ["connected", "drained"]
+    connection.pause_writing()
+    connection.resume_writing()
+    connection.close(1000)
+    await asyncio.sleep(0)
+    assert desk.names == ["connected", "drained"]
     connection.connection_lost(None)
 
 

@@ -1,0 +1,154 @@
+"""Send one order and print what became of it: ``python -m util.send_order``.
+
+Exit status: 0 the order was accepted, 1 it was refused, 2 it was not sent or
+nobody knows what became of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from typing import Any, cast, get_args
+
+from client import Exchange, ExchangeError, Order, OrderOptions
+from orderbook import OrderType, Refused, Side, Stp, TimeInForce, encode
+
+DEFAULT_USER = "tester"
+DEFAULT_PRICE = 100
+CONNECT_TIMEOUT_S = 3.0  # a person waits for it
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; exits with status 2 where it makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m util.send_order",
+        description="Send one order and print what became of it.",
+        epilog="exit status: 0 accepted, 1 refused, 2 not sent or unknown",
+    )
+    add = parser.add_argument
+    add("--side", choices=get_args(Side), default="buy")
+    add("--qty", type=int, default=1, help="in lots (default: %(default)s)")
+    add(
+        "--price",
+        type=int,
+        help=f"in ticks, of a limit order (default: {DEFAULT_PRICE})",
+    )
+    add("--symbol", help="(default: the first one listed)")
+    add("--type", choices=get_args(OrderType), default="limit")
+    add("--tif", choices=get_args(TimeInForce), help="time in force")
+    add("--expire-ts", type=int, help="end of a gtd order, in microseconds")
+    add("--post-only", action="store_true", help="never take")
+    add("--stp", choices=get_args(Stp), help="self-trade prevention")
+    add("--client-order-id", help="(default: made up)")
+    add("--url", help="(default: $EXCHANGE_URL, or the local exchange)")
+    add(
+        "--user",
+        default=os.environ.get("EXCHANGE_USER") or DEFAULT_USER,
+        help="(default: $EXCHANGE_USER, or %(default)s)",
+    )
+    add("--token", help="(default: $EXCHANGE_TOKEN)")
+    add(
+        "--cancel-on-disconnect",
+        action="store_true",
+        help="cancel the order at the end instead of leaving it there",
+    )
+    add("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    if options.type == "market" and options.price is not None:
+        parser.error("--price: a market order takes no price")
+    return options
+
+
+async def send(options: argparse.Namespace) -> Order:
+    """Place the order; raises Refused or ExchangeError."""
+    price = options.price
+    if options.type == "limit" and price is None:
+        price = DEFAULT_PRICE
+    given = {
+        "time_in_force": options.tif,
+        "expire_ts": options.expire_ts,
+        "post_only": options.post_only,
+        "stp": options.stp,
+        "client_order_id": options.client_order_id,
+    }
+    async with Exchange(
+        options.url,
+        options.user,
+        options.token,
+        cancel_on_disconnect=options.cancel_on_disconnect,
+        connect_timeout=CONNECT_TIMEOUT_S,
+    ) as exchange:
+        symbol = options.symbol or next(iter(exchange.instruments))
+        market = await exchange.market(symbol)
+        place = market.buy if options.side == "buy" else market.sell
+        wanted = {name: value for name, value in given.items() if value}
+        return await place(options.qty, price, **cast(OrderOptions, wanted))
+
+
+def describe(order: Order) -> dict[str, Any]:
+    """Return an order and its fills as plain values."""
+    return {
+        "order_id": order.order_id,
+        "client_order_id": order.client_order_id,
+        "symbol": order.symbol,
+        "side": order.side,
+        "price": order.price,
+        "qty": order.qty,
+        "order_status": order.order_status,
+        "cum_qty": order.cum_qty,
+        "leaves_qty": order.leaves_qty,
+        "reason": order.reason,
+        "fills": [
+            {
+                "trade_id": fill.trade_id,
+                "price": fill.last_price,
+                "qty": fill.last_qty,
+                "liquidity": fill.liquidity,
+            }
+            for fill in order.fills
+        ],
+    }
+
+
+def tell(order: Order) -> str:
+    """Say what became of an order, in lines for a person."""
+    price = "at market" if order.price is None else f"at {order.price}"
+    lines = [
+        f"order {order.order_id}: {order.side} {order.qty} {order.symbol}"
+        f" {price} is {order.order_status}"
+    ]
+    for fill in order.fills:
+        lines.append(
+            f"  traded {fill.last_qty} at {fill.last_price}"
+            f" (trade {fill.trade_id}, {fill.liquidity})"
+        )
+    if order.leaves_qty:
+        lines.append(f"  {order.leaves_qty} in the book")
+    elif order.reason:
+        lines.append(f"  the rest ended: {order.reason}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m util.send_order``; return the exit status."""
+    options = parse(arguments)
+    try:
+        order = asyncio.run(send(options))
+    except Refused as refusal:
+        if options.json:
+            print(encode(refusal.as_error()))
+        else:
+            print(f"refused: {refusal.code}: {refusal}")
+        return 1
+    except ExchangeError as error:
+        print(f"send_order: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(describe(order)) if options.json else tell(order))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
