@@ -125,7 +125,7 @@ class InstrumentSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     # Money per tick, for those who show prices; a text, so that it is exact.
-    tick_size: Annotated[str, Field(pattern=r"^\d{1,12}(\.\d{1,12})?$")] = "1"
+    tick_size: Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")] = "1"
     min_price: Price = 1  # in ticks, and so is max_price
     max_price: Price = 100_000
     max_qty: Qty = 1_000  # in lots, of one order

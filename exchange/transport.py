@@ -67,10 +67,13 @@ class Limits:
 class Receiver(Protocol):
     """Whom a ``Connection`` reports to.
 
-    The order is ``connected``, any number of ``received`` and ``drained``,
-    ``disconnected``; a request that did not become a websocket shows up in
-    none of them.
+    The order is ``opened``, ``connected``, any number of ``received`` and
+    ``drained``, ``disconnected``, ``closed``. A request that did not become a
+    websocket shows up in the first and the last only.
     """
+
+    def opened(self, connection: Connection) -> bool:
+        """Say whether this socket may stay; if not, it is cut off."""
 
     def connected(self, connection: Connection) -> None:
         """Take note of a new websocket: its handshake was accepted."""
@@ -82,7 +85,10 @@ class Receiver(Protocol):
         """Go on writing: a buffer that was too full has nearly emptied."""
 
     def disconnected(self, connection: Connection) -> None:
-        """Forget the connection; called once for each ``connected``."""
+        """Forget the websocket; called once for each ``connected``."""
+
+    def closed(self, connection: Connection) -> None:
+        """Forget the socket; called once for each ``opened``."""
 
     def failed(self, connection: Connection, error: Exception) -> None:
         """Count and log an exception that ends this connection.
@@ -247,7 +253,10 @@ class Connection(asyncio.BufferedProtocol):
         # A peer that is already gone has no name.
         peer = self._transport.get_extra_info("peername")
         self.remote = peer[0] if peer else ""
-        self._arm(self._limits.open_timeout, self.abort)
+        if self._receiver.opened(self):
+            self._arm(self._limits.open_timeout, self.abort)
+        else:
+            self.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Lend the buffer that the next read fills."""
@@ -284,6 +293,7 @@ class Connection(asyncio.BufferedProtocol):
         self._protocol.receive_eof()
         if self._connected:
             self._receiver.disconnected(self)
+        self._receiver.closed(self)
 
     @_guarded
     def pause_writing(self) -> None:

@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from orderbook import (
@@ -478,6 +478,8 @@ def test_what_is_no_json_gets_one_error_without_id(text: str | bytes) -> None:
         '"ping"',
         "NaN",
         "-Infinity",
+        f"[NaN,{PING}]",
+        f'[{PING},{{"type":"ping","id":Infinity}}]',
         "1e400",
         "[]",
         " [ ] ",
@@ -551,7 +553,7 @@ def test_of_duplicate_keys_the_last_wins() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e5", "1.0", "-0.0"]
+    ["1e400", "-1e400", "1e5", "1.0", "-0.0"]
     + ["9" * 400, "-" + "9" * 4_000, "[" * 150 + "]" * 150, '"\\u0000"'],
     ids=lambda text: text[:20],
 )
@@ -925,5 +927,7 @@ def test_no_damaged_frame_raises_anything(data: st.DataObject) -> None:
 def test_an_element_is_judged_as_if_it_were_alone(
     frame: list[JsonObject],
 ) -> None:
+    assume("NaN" not in json.dumps(frame))  # which is no JSON
+    assume("Infinity" not in json.dumps(frame))
     alone = [decode(message) for message in frame]
     assert decode_requests(json.dumps(frame)) == alone

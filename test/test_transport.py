@@ -8,6 +8,7 @@ the loop is turned forward, or a time-out is tiny and what follows is awaited.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import socket
@@ -97,6 +98,18 @@ class Desk:
         self.connections: list[Connection] = []
         self.on: dict[str, Callable[..., None]] = {}
         self.port = 0
+        self.has_room = True
+        self.sockets: set[Connection] = set()  # that are there now
+        self.seen = 0
+
+    def opened(self, connection: Connection) -> bool:
+        self.seen += 1
+        if self.has_room:
+            self.sockets.add(connection)
+        return self.has_room
+
+    def closed(self, connection: Connection) -> None:
+        self.sockets.discard(connection)
 
     def connected(self, connection: Connection) -> None:
         self._note(connection, "connected")
@@ -126,6 +139,11 @@ class Desk:
     @property
     def messages(self) -> list[bytes]:
         return [m for name, *args in self.log if args for m in args[0]]
+
+    def take_errors(self) -> str:
+        """The errors that were expected; any other fails its test."""
+        errors, self.errors = self.errors, []
+        return repr(errors)
 
     @property
     def names(self) -> list[str]:
@@ -256,6 +274,7 @@ async def desk(silence: None) -> AsyncIterator[Desk]:
     desk = Desk()
     yield desk
     await desk.stop()
+    assert desk.errors == []
 
 
 @pytest.fixture
@@ -459,7 +478,7 @@ async def test_error_in_respond(desk: Desk, dial: Dial) -> None:
 
     peer = await dial(get("/page"), respond=respond)
     assert (await peer.answer())[0] == 500
-    assert repr(desk.errors) == "[KeyError('page')]"
+    assert desk.take_errors() == "[KeyError('page')]"
     assert desk.log == []
 
 
@@ -574,7 +593,6 @@ async def test_bad_frame(
     peer.writer.close()
     await desk.wait("disconnected")
     assert desk.messages == [b"a", b""]
-    assert desk.errors == []
 
 
 async def test_largest_message(desk: Desk, dial: Dial) -> None:
@@ -651,6 +669,30 @@ async def test_half_closed_peer_that_does_not_read_is_cut_off(
     await until(lambda: not desk.connection.is_open)
     await clock.advance(CLOSE_TIMEOUT_S + 1)
     await desk.wait("disconnected")
+
+
+async def test_every_socket_is_opened_and_closed(
+    desk: Desk, dial: Dial
+) -> None:
+    """Also one that only asks for a page, and one that says nothing."""
+    page = await dial(get())
+    silent = await dial()
+    await dial(open=True)
+    await until(lambda: desk.seen == 3)
+    page.writer.close()
+    silent.writer.close()
+    await until(lambda: len(desk.sockets) == 1)
+    await desk.stop()
+    await until(lambda: not desk.sockets)
+    assert desk.names == ["connected", "disconnected"]
+
+
+async def test_a_socket_too_many_is_cut_off(desk: Desk, dial: Dial) -> None:
+    desk.has_room = False
+    peer = await dial(HANDSHAKE)
+    with contextlib.suppress(ConnectionResetError):
+        assert await peer.reader.read() == b""
+    assert desk.names == []
 
 
 async def test_reset_by_the_peer(desk: Desk, dial: Dial) -> None:
@@ -908,6 +950,19 @@ async def test_close_code_must_be_valid(desk: Desk, dial: Dial) -> None:
     assert desk.connection.is_open
 
 
+async def test_peer_that_is_gone_before_its_frames_are_read(
+    desk: Desk, dial: Dial
+) -> None:
+    """The close frame brings a reset, in the middle of the half-close."""
+    await desk.start()
+    with socket.create_connection(("127.0.0.1", desk.port)) as sock:
+        sock.sendall(HANDSHAKE)
+        await desk.wait("connected")
+        sock.recv(2**16)
+        sock.sendall(masked(CONT))
+    await desk.wait("disconnected")
+
+
 async def test_peer_that_vanishes_before_the_half_close(
     desk: Desk, dial: Dial
 ) -> None:
@@ -949,7 +1004,7 @@ async def test_error_in_the_receiver_ends_only_that_connection(
     assert await peer.rest() == b""
     peer.writer.close()
     await desk.wait("disconnected")
-    assert repr(desk.errors) == f"[ZeroDivisionError('{name}')]"
+    assert desk.take_errors() == f"[ZeroDivisionError('{name}')]"
     desk.on["received"] = echo
     other.send(masked(TEXT, b"alive"))
     assert await other.frame() == (TEXT, b"alive")
@@ -972,6 +1027,7 @@ async def test_error_on_disconnecting(desk: Desk, dial: Dial) -> None:
     peer = await dial(open=True)
     peer.writer.close()
     await until(lambda: desk.errors)
+    assert desk.take_errors() == "[ZeroDivisionError()]"
     assert desk.names == ["connected", "disconnected"]
 
 
