@@ -48,6 +48,7 @@ This module and ``orderbook.py`` are all a participant needs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import ipaddress
 import os
@@ -66,7 +67,6 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field, replace
 from itertools import count
-from types import TracebackType
 from typing import (
     Any,
     Concatenate,
@@ -279,7 +279,9 @@ def _make(type_: str, **fields: Any) -> Request:
     the exchange would not understand.
     """
     given = {k: v for k, v in fields.items() if v is not None}
-    text = to_json({"type": type_, **given}, fallback=_as_int)
+    text = to_json(
+        {"type": type_, **given}, inf_nan_mode="strings", fallback=_as_int
+    )
     [request] = decode_requests(text)
     if isinstance(request, Error):
         raise _refusal(request)
@@ -543,9 +545,10 @@ class Exchange(ExchangeView):
     ``url`` is by default $EXCHANGE_URL, else made of
     $EXCHANGE_SERVER_HOSTNAME and $EXCHANGE_SERVER_PORT, else
     ws://localhost:8765; ``user`` and ``token`` are by default $EXCHANGE_USER
-    and $EXCHANGE_TOKEN. Without a user there is public data only. When the
-    connection ends for good, the exchange cancels the orders placed here,
-    unless ``cancel_on_disconnect`` is False. Times are in seconds.
+    and $EXCHANGE_TOKEN. Without a user, "" where that variable is set, there
+    is public data only. When the connection ends for good, the exchange
+    cancels the orders placed here, unless ``cancel_on_disconnect`` is False.
+    Times are in seconds.
     """
 
     def __init__(
@@ -560,16 +563,21 @@ class Exchange(ExchangeView):
         request_timeout: float = REQUEST_TIMEOUT,
         silence_timeout: float = SILENCE_TIMEOUT,
     ) -> None:
-        user = user or os.environ.get("EXCHANGE_USER") or None
-        login = user and _make(
-            "login",
-            user=user,
-            token=token or os.environ.get("EXCHANGE_TOKEN") or None,
-            cancel_on_disconnect=cancel_on_disconnect,
-        )
+        if user is None:
+            user = os.environ.get("EXCHANGE_USER")
+        login = None
+        if user:
+            login = _make(
+                "login",
+                user=user,
+                token=token or os.environ.get("EXCHANGE_TOKEN") or None,
+                cancel_on_disconnect=cancel_on_disconnect,
+            )
         assert login is None or isinstance(login, Login)
         super().__init__(_Core(login, secrets.token_hex(4)))
         self.url = url or _default_url()
+        if urlsplit(self.url).scheme not in ("ws", "wss"):
+            raise ValueError(f"{self.url} is not like ws://hostname:port")
         self._connect_timeout = connect_timeout
         self._try_timeout = connect_timeout / CONNECT_TRIES
         self._resend_after = resend_after
@@ -582,17 +590,13 @@ class Exchange(ExchangeView):
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: Exception | None = None  # why it is over, if it is
         self._last_trouble: Exception | None = None
+        self._backoff = BACKOFF_MIN
 
     async def __aenter__(self) -> Self:
         await self.connect()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
     async def connect(self) -> None:
@@ -820,19 +824,17 @@ class Exchange(ExchangeView):
 
     async def _run(self) -> None:
         """Keep one connection after the other until closed."""
-        failures = 0
-        while True:
+        while self._failure is None:
             try:
                 await self._attend()
             except Exception as error:  # of whatever kind: a disconnect
                 self._last_trouble = error
-            failures = 0 if self._core.is_online else failures + 1
             self._core.disconnected()
+            self._look()
             if self._core.refused is not None:
                 self._end(self._core.refused)
-                return
-            longest = min(BACKOFF_MIN * 2**failures, BACKOFF_MAX)
-            await asyncio.sleep(random.uniform(0, longest))
+            await asyncio.sleep(random.uniform(0, self._backoff))
+            self._backoff = min(self._backoff * 2, BACKOFF_MAX)
 
     async def _attend(self) -> None:
         """Live through one connection, from its opening to its end.
@@ -850,7 +852,8 @@ class Exchange(ExchangeView):
                 open_timeout=None,
                 close_timeout=CLOSE_TIMEOUT,
             )
-            self._sockets.append(socket)
+            alive = [s for s in self._sockets if s.close_code is None]
+            self._sockets = [*alive, socket]
             core.connected()
             self._to_send.set()
             writer = asyncio.create_task(self._write(socket))
@@ -858,30 +861,40 @@ class Exchange(ExchangeView):
                 async for frame in socket:
                     was_online = core.is_online
                     events = decode_events(frame)
-                    core.receive(events)
-                    if core.outbox:
-                        self._to_send.set()
-                    self._look()
-                    if core.trouble is not None:
-                        raise ConnectionLost(core.trouble)
+                    self._receive(events)
+                    beats = any(isinstance(e, Heartbeat) for e in events)
                     if not was_online and core.is_online:
                         self._drop_all_but(socket)
-                    elif not any(isinstance(e, Heartbeat) for e in events):
+                    elif beats and core.is_online:
+                        self._backoff = BACKOFF_MIN
+                    else:
                         continue
-                    if core.is_online:
-                        deadline.reschedule(
-                            loop.time() + self._silence_timeout
-                        )
+                    deadline.reschedule(loop.time() + self._silence_timeout)
             finally:
                 writer.cancel()
 
+    def _receive(self, events: list[Event]) -> None:
+        """Take in a frame; raise ConnectionLost if it shows a loss."""
+        core = self._core
+        try:
+            core.receive(events)
+        except Exception as bug:
+            self._end(bug)
+            raise
+        if core.outbox:
+            self._to_send.set()
+        self._look()
+        if core.trouble is not None:
+            raise ConnectionLost(core.trouble)
+
     async def _write(self, socket: ClientConnection) -> None:
         outbox = self._core.outbox
-        while True:
-            while outbox:
-                await socket.send(outbox.popleft())
-            self._to_send.clear()
-            await self._to_send.wait()
+        with contextlib.suppress(Exception):  # the reader notices, too
+            while True:
+                while outbox:
+                    await socket.send(outbox.popleft())
+                self._to_send.clear()
+                await self._to_send.wait()
 
     def _drop_all_but(self, socket: ClientConnection) -> None:
         for old in self._sockets:
@@ -1250,20 +1263,14 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
             raise
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Disconnect and end the thread; iterators end."""
-        try:
+        with contextlib.suppress(ConnectionLost):  # closed already
             self._thread.wait(self._inner.close())
-        finally:
-            self._thread.stop()
+        self._thread.stop()
 
     def market(self, symbol: str) -> BlockingMarket:
         """Follow an instrument's book and trades; UnknownSymbol if none."""
@@ -1333,6 +1340,7 @@ class _MarketState:
     last_trade: Trade | None = None
     knows_trades: bool = False
     catching_up: Generator[Get, list[Any], None] | None = None
+    is_overdue: bool = False  # since a heartbeat
     audited: int = 0
     trades: WeakSet[_Topic[Trade]] = field(default_factory=WeakSet)
     quotes: dict[Side, str] = field(default_factory=dict)  # client_order_id
@@ -1450,11 +1458,12 @@ class _Core:
         **options: Unpack[OrderOptions],
     ) -> _Call:
         """Return the call that places an order."""
+        given = {k: v for k, v in options.items() if v is not None}
         fields: dict[str, Any] = {
             "client_order_id": f"{self._prefix}-{next(self._placed)}",
             "order_type": "market" if price is None else "limit",
-            "time_in_force": "gtd" if "expire_ts" in options else None,
-            **options,
+            "time_in_force": "gtd" if "expire_ts" in given else None,
+            **given,
         }
         return _Call(
             _make(
@@ -1649,36 +1658,38 @@ class _Core:
             self._decide(call, event)
 
     def _is_ahead(self, call: _Call, error: Error) -> bool:
-        """Whether an error tells of something whose report was lost."""
+        """Whether reports that say more than an error may be lost.
+
+        Such as that of the first copy of a request, which may have
+        succeeded whatever is said of the second.
+        """
         if isinstance(call.request, Place):
-            return (
-                error.code == "duplicate_client_order_id"
-                and call.was_repeated
-                and call.order is None
-            )
+            return call.was_repeated and call.order is None
+        too_late = error.code in ("order_closed", "unknown_order")
         return (
-            error.code in ("order_closed", "unknown_order")
-            and call.order is not None
+            call.order is not None
             and call.order.is_open
+            and (call.was_repeated or too_late)
         )
 
     def _decide(self, call: _Call, error: Error) -> None:
         """Settle a refused call, whose first copy may have succeeded."""
         report = None if call.order is None else call.order.report
+        answer: Event | Exception = _refusal(error)
         if call.was_repeated and report is not None:
-            match call.request, error.code:
-                case Place(), "duplicate_client_order_id":
-                    self._settle(call, report)
-                case Cancel(), "order_closed" | "unknown_order" if (
-                    report.order_status == "canceled"
-                ):
-                    self._settle(call, report)
-                case Amend(price=price, qty=qty), "order_closed" if price in (
+            match call.request:
+                case Place():
+                    answer = report
+                case Cancel() if report.order_status == "canceled":
+                    answer = report
+                case Amend(price=price, qty=qty) if price in (
                     None,
                     report.price,
                 ) and qty in (None, report.qty):
-                    self._settle(call, report)
-        self._settle(call, _refusal(error))
+                    answer = report
+                case _:
+                    pass
+        self._settle(call, answer)
 
     def _settle(self, call: _Call, answer: Event | Exception) -> None:
         if call in self._calls:
@@ -1866,8 +1877,8 @@ class _Core:
 
     def _receive_trade(self, trade: Trade) -> None:
         market = self.markets.get(trade.symbol)
-        if market is None or not market.knows_trades:
-            return
+        if market is None or market.catching_up is not None:
+            return  # what is under way brings this one too
         last = market.last_trade
         if trade.trade_id == (last.trade_id if last else 0) + 1:
             self._deliver(market, trade)
@@ -1882,6 +1893,7 @@ class _Core:
     def catch_up(self, market: _MarketState) -> None:
         """Fetch the trades missed, unless that is already under way."""
         if market.catching_up is None:
+            market.is_overdue = False
             market.catching_up = self._missed_trades(market)
             self._drive(market.catching_up)
 
@@ -1890,17 +1902,12 @@ class _Core:
 
         If it is another one now, the exchange has begun a new history.
         """
-        try:
-            yield from self._trades_after(market)
-        finally:
-            market.catching_up = None
-
-    def _trades_after(self, market: _MarketState) -> _Rows:
         symbol, last = market.symbol, market.last_trade
         if not market.knows_trades:
             rows = yield Get(what="trades", symbol=symbol, limit=1)
             market.last_trade = rows[-1] if rows else None
             market.knows_trades = True
+            market.catching_up = None
             return
         after = 0
         if last is not None:
@@ -1913,6 +1920,7 @@ class _Core:
             rows = yield Get(
                 what="trades", symbol=symbol, after=after, limit=MAX_ROWS
             )
+            market.is_overdue = False
             for trade in rows:
                 if trade.trade_id != after + 1:
                     for topic in market.trades:
@@ -1920,6 +1928,7 @@ class _Core:
                 self._deliver(market, trade)
                 after = trade.trade_id
             if len(rows) < MAX_ROWS:
+                market.catching_up = None
                 return
 
     def _receive_status(self, status: Status) -> None:
@@ -1941,11 +1950,25 @@ class _Core:
             seq = heartbeat.seq.get(market.symbol, 0)
             if not market.is_live or seq > market.book.seq:
                 self._subscribe(market)
-            elif not market.knows_trades:
-                self.catch_up(market)
-            elif market.trades and seq > market.audited:
-                market.audited = seq
-                self.catch_up(market)
+            self._audit(market, seq)
+
+    def _audit(self, market: _MarketState, seq: int) -> None:
+        """See that trades up to a seq are known, should anybody want them.
+
+        A trade lost on the way is not missed before the next one comes.
+        """
+        if market.catching_up is not None:
+            if not market.is_overdue:
+                market.is_overdue = True
+                return
+            market.catching_up.close()  # the reply must have been lost
+            market.catching_up = None
+        elif market.knows_trades and (
+            not market.trades or seq <= market.audited
+        ):
+            return
+        market.audited = seq
+        self.catch_up(market)
 
     def _drive(self, steps: _Rows, reply: Event | None = None) -> None:
         """Let steps that need rows of tables go on, request by request."""

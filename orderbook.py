@@ -491,7 +491,6 @@ class AccountReport:
     """Cash, positions and equity of an account after a command."""
 
     type: Literal["account"] = "account"
-    id: Id | None = None
     seq: int
     ts: int
     cash: int

@@ -96,6 +96,8 @@ class Feed:
         self._streams: dict[str, _Stream] = {}
         self._stirred: dict[str, None] = {}  # symbols with a ticker due
         self._follows: dict[Reader, frozenset[Subscription]] = {}
+        # The seq of each symbol when a reader subscribed to its trades.
+        self._since: dict[Reader, dict[str, int]] = {}
         self._groups: dict[frozenset[Subscription], dict[Reader, None]] = {}
         # Slow readers, with the seq they hold of each symbol.
         self._behind: dict[Reader, dict[str, int]] = {}
@@ -172,6 +174,9 @@ class Feed:
                 self._send_snapshot(reader, symbol)
             elif channel == "ticker":
                 reader.send(encode(self._ticker(symbol)))
+            else:
+                since = self._since.setdefault(reader, {})
+                since[symbol] = self._stream(symbol).seq
 
     def unsubscribe(
         self,
@@ -210,7 +215,8 @@ class Feed:
             if channel == "book":
                 latest[symbol] = stream.seq
             elif channel == "trades":
-                latest.setdefault(symbol, stream.trade_seq)
+                if stream.trade_seq > self._since[reader][symbol]:
+                    latest.setdefault(symbol, stream.trade_seq)
         return latest
 
     def _deliver(self, texts: dict[Subscription, list[str]]) -> None:
@@ -274,6 +280,7 @@ class Feed:
             self._groups.setdefault(follows, {})[reader] = None
         else:
             self._behind.pop(reader, None)
+            self._since.pop(reader, None)
 
 
 def _values(ticker: Ticker) -> tuple[object, ...]:

@@ -152,9 +152,16 @@ class History:
         rows = self._candles[symbol].rows(interval)
         return page(rows, lambda candle: candle[0], after, limit)
 
-    def fills(self, account: str, after: int | None, limit: int) -> list[Exec]:
-        """Return fills of an account; ``after`` is an account seq."""
+    def fills(
+        self, account: str, symbol: str | None, after: int | None, limit: int
+    ) -> list[Exec]:
+        """Return fills of an account, all or of one symbol.
+
+        ``after`` is an account seq.
+        """
         rows = self._accounts[account].fills
+        if symbol is not None:
+            rows = deque(fill for fill in rows if fill.symbol == symbol)
         return page(rows, lambda fill: fill.seq, after, limit)
 
     def missed(

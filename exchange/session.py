@@ -17,9 +17,9 @@ from orderbook import Error, Request, decode_requests
 REQUESTS_PER_TURN = 100
 # Requests that may wait decoded; beyond them the connection is not read.
 REQUESTS_WAITING = 200
-# The size of an outgoing frame that is closed before another message is
-# added to it: readers need no buffer much larger.
-FRAME_BYTES = 1 << 20
+# Characters of one outgoing frame, which must stay under 1 MiB even if each
+# of them takes four bytes.
+FRAME_CHARS = 250_000
 # Bytes waiting to be read by the peer above which it gets no public data ...
 SLOW_BYTES = 256 * 1024
 # ... and above which it is cut off.
@@ -29,14 +29,14 @@ Frame: TypeAlias = list[Request | Error]
 
 
 def pack(texts: list[str]) -> Iterator[str]:
-    """Join messages into as few JSON texts as FRAME_BYTES allows.
+    """Join messages into as few JSON texts as FRAME_CHARS allows.
 
     A message of its own stays an object, several become an array.
     """
     first, size = 0, 0
     for index, text in enumerate(texts):
         size += len(text) + 1
-        if size > FRAME_BYTES and index > first:
+        if size > FRAME_CHARS and index > first:
             yield _join(texts[first:index])
             first, size = index, len(text) + 1
     if texts:

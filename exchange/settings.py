@@ -119,13 +119,16 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
         raise SettingsError(_explain(error, ENV_PREFIX)) from None
 
 
+TickSize = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")]
+
+
 class InstrumentSettings(BaseModel):
     """One ``[instruments.SYMBOL]`` table of the market file."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     # Money per tick, for those who show prices; a text, so that it is exact.
-    tick_size: Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")] = "1"
+    tick_size: TickSize = "1"
     min_price: Price = 1  # in ticks, and so is max_price
     max_price: Price = 100_000
     max_qty: Qty = 1_000  # in lots, of one order

@@ -487,6 +487,19 @@ def test_a_slow_reader_gets_the_ticker_it_missed(
     assert ticker["bid"] == 90
 
 
+def test_changes_between_two_moments_for_tickers_make_one(
+    floor: Floor,
+) -> None:
+    alice, watcher = floor.join("alice"), floor.join()
+    floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
+    for price in (80, 81, 82):
+        floor.do(alice, order("buy", 1, price))
+    for _ in range(2):
+        floor.gateway.feed.flush_tickers()
+        floor.gateway.publish()
+    assert [ticker["bid"] for ticker in floor.read(watcher)] == [82]
+
+
 def test_a_ticker_that_changed_and_changed_back_after_a_subscription(
     floor: Floor,
 ) -> None:

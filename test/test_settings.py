@@ -173,8 +173,7 @@ def test_a_symbol_named_twice_is_listed_once(
 
 
 def test_a_market_file(monkeypatch: pytest.MonkeyPatch, market: Path) -> None:
-    market.write_text(
-        """
+    market.write_text("""
         [instruments.BOND]
 
         [instruments.ETF]
@@ -182,8 +181,7 @@ def test_a_market_file(monkeypatch: pytest.MonkeyPatch, market: Path) -> None:
         min_price = -10
         max_price = 10
         max_qty = 5
-        """
-    )
+        """)
     monkeypatch.setenv(variable("MARKET"), str(market))
     bond, etf = load_settings().configure().instruments
     assert bond == Settings().configure().instruments[0]

@@ -1,0 +1,13 @@
+"""What holds for every test."""
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settings of whoever runs the tests out of them."""
+    for name in os.environ:
+        if name.startswith("EXCHANGE_"):
+            monkeypatch.delenv(name)

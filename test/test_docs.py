@@ -1,0 +1,500 @@
+"""The documents say what is so: examples decode and run, lists agree."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+import orderbook
+from exchange.settings import (
+    ENV_PREFIX,
+    InstrumentSettings,
+    Settings,
+    load_market,
+)
+from orderbook import (
+    EVENT_TYPES,
+    REQUEST_TYPES,
+    Error,
+    Instrument,
+    decode_events,
+    decode_requests,
+    encode,
+)
+from test.support import PATIENCE_S, Wire, order, serving, wired
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PROTOCOL = (ROOT / "docs" / "PROTOCOL.md").read_text()
+CLIENT = (ROOT / "client.py").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+DOCUMENTS = [
+    path
+    for pattern in ("*.md", "docs/*.md", ".github/*.md")
+    for path in sorted(ROOT.glob(pattern))
+]
+ENOUGH = 20  # examples of requests, and as many of events
+COMMON = ["type", "id"]  # fields described once for all messages
+CLOSE_CODES = ["1001", "1003", "1009", "4001", "4002", "4008", "4009"]
+BOOKS = 3  # the README's bot looks at: an empty one, its own, a traded one
+
+
+# Markdown -----------------------------------------------------------------
+
+
+def blocks(text: str, info: str) -> list[str]:
+    """Return the fenced blocks with exactly this info string."""
+    return re.findall(rf"^```{info}\n(.*?)^```$", text, re.M | re.S)
+
+
+def frames(text: str, info: str) -> list[str]:
+    """Return the lines of such blocks: one frame each."""
+    return [f for block in blocks(text, info) for f in block.splitlines()]
+
+
+def elements(frame: str) -> list[dict[str, Any]]:
+    """Return the messages of a frame as plain objects."""
+    value = json.loads(frame)
+    return value if isinstance(value, list) else [value]
+
+
+def section(text: str, heading: str) -> str:
+    """Return what stands between a heading and the next one."""
+    pattern = rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)"
+    [found] = re.findall(pattern, text, re.M | re.S)
+    return str(found)
+
+
+def table(text: str, head: str) -> list[list[str]]:
+    """Return the rows of the only table whose first column has this head."""
+    pattern = rf"^\| {re.escape(head)} \|.*\n\|[-|]+\|\n((?:\|.*\n?)+)"
+    [found] = re.findall(pattern, text, re.M)
+    return [
+        [cell.strip() for cell in row.strip("|").split("|")]
+        for row in found.splitlines()
+    ]
+
+
+def names(text: str, head: str) -> list[str]:
+    """Return the first column of such a table, without back quotes."""
+    return [row[0].strip("`") for row in table(text, head)]
+
+
+def anchors(text: str) -> set[str]:
+    """Return what a link to a heading of this text may say."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.M)
+    }
+
+
+# The protocol: examples ---------------------------------------------------
+
+
+def test_examples_are_marked_and_many() -> None:
+    infos = re.findall(r"^```(.+)$", PROTOCOL, re.M)
+    assert set(infos) == {"json request", "json event"}
+    assert len(frames(PROTOCOL, "json request")) >= ENOUGH
+    assert len(frames(PROTOCOL, "json event")) >= ENOUGH
+
+
+@pytest.mark.parametrize(
+    "info, types",
+    [("json request", REQUEST_TYPES), ("json event", EVENT_TYPES)],
+)
+def test_every_message_has_an_example(
+    info: str, types: dict[str, type]
+) -> None:
+    shown = [m["type"] for f in frames(PROTOCOL, info) for m in elements(f)]
+    assert set(shown) == set(types)
+
+
+@pytest.mark.parametrize("frame", frames(PROTOCOL, "json request"))
+def test_request_decodes(frame: str) -> None:
+    shown, requests = elements(frame), decode_requests(frame)
+    for message, request in zip(shown, requests, strict=True):
+        assert not isinstance(request, Error), request.message
+        decoded = json.loads(json.dumps(dataclasses.asdict(request)))
+        assert {name: decoded[name] for name in message} == message
+
+
+@pytest.mark.parametrize("frame", frames(PROTOCOL, "json event"))
+def test_event_decodes(frame: str) -> None:
+    events = decode_events(frame)
+    assert [json.loads(encode(event)) for event in events] == elements(frame)
+    for message in elements(frame):
+        for row in message.get("data", []):
+            if "type" in row:
+                [event] = decode_events(json.dumps(row))
+                assert json.loads(encode(event)) == row
+
+
+async def test_first_session_goes_as_told() -> None:
+    def comparable(message: dict[str, Any]) -> dict[str, Any]:
+        return {**message, "ts": 0, "session": ""}
+
+    text = section(PROTOCOL, "A first session")
+    steps = re.findall(r"^```json (\w+)\n(.*?)\n```$", text, re.M | re.S)
+    assert [kind for kind, _ in steps] == ["request", "event"] * 3 + ["event"]
+    async with (
+        serving() as server,
+        wired(server.url, "bob") as bob,
+        wired(server.url) as alice,
+    ):
+        await bob.ask(**order("sell", 10, 101))
+        for kind, frame in steps:
+            if kind == "request":
+                await alice.connection.send(frame)
+                continue
+            told = elements(frame)
+            got = await alice.take(len(told))
+            assert [*map(comparable, got)] == [*map(comparable, told)]
+
+
+@pytest.mark.parametrize(
+    "stp, words, queue",
+    [
+        ("cancel_oldest", ["new", "canceled", "trade"], [[[100, 3]], []]),
+        ("cancel_newest", ["new", "canceled"], [[], [[100, 10]]]),
+        ("cancel_both", ["new", "canceled", "canceled"], [[], [[100, 5]]]),
+    ],
+)
+async def test_self_trade_prevention_goes_as_told(
+    stp: str, words: list[str], queue: list[list[list[int]]]
+) -> None:
+    told = table(section(PROTOCOL, "Self-trade prevention"), "stp")
+    assert [row[0] for row in told] == [
+        f"`{name}`" for name in get_args(orderbook.Stp)
+    ]
+    async with (
+        serving() as server,
+        wired(server.url, "alice") as alice,
+        wired(server.url, "bob") as bob,
+    ):
+        await alice.ask(**order("sell", 5, 100))
+        await bob.ask(**order("sell", 5, 100))
+        got = await alice.ask(**order("buy", 8, 100, stp=stp))
+        execs = [m for m in got if m["type"] == "exec"]
+        assert [e["exec_type"] for e in execs] == words
+        [*_, reply] = await bob.ask(type="get", what="book")
+        [book] = reply["data"]
+        assert [book["bids"], book["asks"]] == queue
+
+
+# The protocol: tables -----------------------------------------------------
+
+
+def test_every_message_has_a_section() -> None:
+    for chapter, types in (
+        ("Requests", REQUEST_TYPES),
+        ("Events", EVENT_TYPES),
+    ):
+        pattern = rf"^## {chapter}\n(.*?)^## "
+        [text] = re.findall(pattern, PROTOCOL, re.M | re.S)
+        assert re.findall(r"^### `(\w+)`$", text, re.M) == list(types)
+        assert names(text, "common field") == COMMON
+
+
+def check_fields(rows: list[list[str]], cls: Any, needed: str) -> None:
+    """Compare a table of fields with a class: which, and the defaults."""
+    fields = {
+        f.name: f for f in dataclasses.fields(cls) if f.name not in COMMON
+    }
+    assert sorted(row[0] for row in rows) == sorted(f"`{f}`" for f in fields)
+    for name, _, default, _ in rows:
+        field = fields[name.strip("`")]
+        is_needed = field.default is dataclasses.MISSING
+        assert (default == needed) == is_needed, name
+        if not is_needed and field.default is not None:
+            assert default == f"`{json.dumps(field.default)}`", name
+
+
+@pytest.mark.parametrize("name", REQUEST_TYPES)
+def test_fields_of_request(name: str) -> None:
+    text = section(PROTOCOL, f"`{name}`")
+    rows = table(text, "field") if "| field |" in text else []
+    check_fields(rows, REQUEST_TYPES[name], "required")
+
+
+@pytest.mark.parametrize("name", EVENT_TYPES)
+def test_fields_of_event(name: str) -> None:
+    rows = table(section(PROTOCOL, f"`{name}`"), "field")
+    check_fields(rows, EVENT_TYPES[name], "always")
+
+
+def test_fields_of_instrument() -> None:
+    rows = table(PROTOCOL, "instrument field")
+    check_fields(rows, Instrument, "always")
+
+
+@pytest.mark.parametrize(
+    "head, words",
+    [
+        ("code", orderbook.Code),  # in order of precedence
+        ("reason", orderbook.Reason),
+        ("exec_type", orderbook.ExecType),
+        ("order_status", orderbook.OrderStatus),
+        ("liquidity", orderbook.Liquidity),
+        ("phase", orderbook.Phase),
+        ("channel", orderbook.Channel),
+        ("what", orderbook.Table),
+        ("stp", orderbook.Stp),
+    ],
+)
+def test_words(head: str, words: Any) -> None:
+    first, *others = get_args(words)
+    known = [first, *others] if isinstance(first, str) else get_args(first)
+    assert names(PROTOCOL, head) == list(known)
+
+
+@pytest.mark.parametrize(
+    "name, field, words",
+    [
+        ("place", "side", orderbook.Side),
+        ("place", "order_type", orderbook.OrderType),
+        ("place", "time_in_force", orderbook.TimeInForce),
+        ("place", "stp", orderbook.Stp),
+        ("get", "interval", orderbook.Interval),
+    ],
+)
+def test_words_of_field(name: str, field: str, words: Any) -> None:
+    rows = table(section(PROTOCOL, f"`{name}`"), "field")
+    [meaning] = [row[3] for row in rows if row[0] == f"`{field}`"]
+    for word in get_args(words):
+        assert f"`{word}`" in meaning
+
+
+def test_close_codes() -> None:
+    assert names(PROTOCOL, "close code") == CLOSE_CODES
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "admin"},
+        order("buy", 1, 100, order_type="stop"),
+        order("buy", 1, 100, order_type="stop_limit"),
+        order("buy", 1, 100, trigger_price=99),
+        order("buy", 1, 100, display_qty=1),
+    ],
+)
+def test_reserved_words_are_refused(message: dict[str, Any]) -> None:
+    [error] = decode_requests(json.dumps(message))
+    assert isinstance(error, Error) and error.code == "bad_request"
+    told = section(PROTOCOL, "What may grow")
+    new = list(message.values())[-1]
+    word = new if isinstance(new, str) else list(message)[-1]
+    assert f"`{word}`" in told
+
+
+async def test_limits_and_leaderboard() -> None:
+    async with serving() as server, wired(server.url) as wire:
+        welcome = await wire.login("alice")
+        [reply] = await wire.ask(type="get", what="leaderboard")
+    assert names(PROTOCOL, "limit") == list(welcome["limits"])
+    [meaning] = [
+        row[2] for row in table(PROTOCOL, "what") if "leaderboard" in row[0]
+    ]
+    assert re.findall(r"`(\w+)`", meaning) == list(reply["data"][0])
+
+
+# The README ---------------------------------------------------------------
+
+
+async def run(
+    *arguments: str, url: str, cwd: Path = ROOT
+) -> tuple[int | None, str, str]:
+    """Run Python to its end; return status, output and errors."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-W", "error"),
+        *arguments,
+        cwd=cwd,
+        env={**os.environ, "EXCHANGE_URL": url},
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def sell_to_every_bid(wire: Wire) -> None:
+    """Sell a lot whenever somebody wants to buy."""
+    await wire.send({"type": "subscribe", "channels": ["book"]})
+    while True:
+        [message] = await wire.take(1)
+        bids = message.get("bids") if message["type"] == "book" else None
+        if bids and bids[0][1]:
+            await wire.send(order("sell", 1, bids[0][0], time_in_force="ioc"))
+
+
+async def test_bot_runs(tmp_path: Path) -> None:
+    [bot] = blocks(README, "python")
+    (tmp_path / "bot.py").write_text(bot)
+    async with serving() as server, wired(server.url, "taker") as taker:
+        selling = asyncio.create_task(sell_to_every_bid(taker))
+        status, output, errors = await run(
+            "bot.py", str(BOOKS), url=server.url, cwd=tmp_path
+        )
+        selling.cancel()
+        await asyncio.wait([selling])
+        assert selling.cancelled()
+        assert (status, errors) == (0, "")
+        assert len(output.splitlines()) == BOOKS
+        await taker.send({"type": "get", "id": "@", "what": "leaderboard"})
+        reply = await taker.until(id="@")
+    positions = {row["user"]: row["positions"] for row in reply["data"]}
+    assert positions["maker"]["BOND"] > 0
+
+
+def commands() -> list[str]:
+    """Return the shell commands without their comments."""
+    return [
+        line.partition("#")[0].strip()
+        for line in frames(README, "sh")
+        if line.strip()
+    ]
+
+
+@pytest.mark.parametrize(
+    "heading, command",
+    [
+        ("Development", "poetry install"),
+        ("Development", "poetry run python server.py"),
+        ("Development", "poetry run python -m util.send_order"),
+        ("Test", "poetry run pytest test"),
+        ("Lint", "poetry run black --line-length 79 ."),
+        ("Lint", "poetry run flake8 ."),
+        ("Lint", "poetry run isort ."),
+    ],
+)
+def test_sections_keep_their_commands(heading: str, command: str) -> None:
+    assert command in frames(section(README, heading), "sh")
+
+
+def test_make_knows_the_targets() -> None:
+    targets = re.findall(r"^(\w+):.*## ", MAKEFILE, re.M)
+    used = [c.split()[1] for c in commands() if c.startswith("make")]
+    assert used == ["run", "test"]
+    assert set(used) <= set(targets)
+
+
+async def test_send_order_commands_run() -> None:
+    start = "poetry run python -m util.send_order"
+    lines = [c for c in commands() if c.startswith(start)]
+    assert len(lines) == 2
+    async with serving() as server:
+        for line in lines:
+            arguments = line.split()[3:]
+            status, output, errors = await run(*arguments, url=server.url)
+            assert (status, errors) == (0, "")
+            assert output
+
+
+@pytest.mark.parametrize(
+    "program", ["server.py", "-m util.send_order", "-m util.bench"]
+)
+async def test_program_has_help(program: str) -> None:
+    status, output, _ = await run(*program.split(), "--help", url="")
+    assert status == 0
+    assert output.startswith("usage: ")
+
+
+def test_server_variables() -> None:
+    def shown(default: Any) -> str:
+        if isinstance(default, tuple):
+            default = ",".join(default)
+        elif isinstance(default, bool):
+            default = int(default)
+        return "none" if default in (None, "") else f"`{default}`"
+
+    told = {row[0]: row[1] for row in table(README, "variable")}
+    assert told == {
+        f"`{ENV_PREFIX}{name.upper()}`": shown(field.default)
+        for name, field in Settings.model_fields.items()
+    }
+
+
+def test_client_variables() -> None:
+    read = re.findall(r'"(EXCHANGE_(?!SERVER_)\w+)"', CLIENT)
+    assert set(names(README, "client variable")) == set(read)
+
+
+def test_market_file(tmp_path: Path) -> None:
+    [example] = blocks(README, "toml")
+    path = tmp_path / "market.toml"
+    path.write_text(example)
+    bond, etf = load_market(path)
+    assert bond == InstrumentSettings().listed_as("BOND")
+    assert etf.symbol == "ETF"
+
+
+# Links and files ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_resolve(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        file = path.parent / target if target else path
+        assert file.exists(), link
+        if anchor:
+            assert anchor in anchors(file.read_text()), link
+
+
+def files_told() -> dict[str, str]:
+    """Return the README's sentences by path."""
+    return {
+        name: row[1]
+        for row in table(README, "file")
+        for name in re.findall(r"`([^`]+)`", row[0])
+    }
+
+
+def test_files_told_exist() -> None:
+    for name, sentence in files_told().items():
+        assert (ROOT / name).exists(), name
+        assert sentence.endswith("."), name
+
+
+def test_every_module_is_told() -> None:
+    modules = {
+        str(path.relative_to(ROOT))
+        for pattern in ("exchange/*.py", "util/*.py", "docs/*.md")
+        for path in ROOT.glob(pattern)
+        if path.name != "__init__.py"
+    }
+    assert modules <= set(files_told())
+
+
+def test_every_file_in_the_root_is_told() -> None:
+    # Of those that belong to the project: who tries a bot has others.
+    listing = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listing.returncode:
+        pytest.skip("no git checkout")
+    files = {
+        name
+        for name in listing.stdout.splitlines()
+        if "/" not in name and not name.startswith(".")
+    }
+    assert files - {"README.md"} <= set(files_told())
