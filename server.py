@@ -104,7 +104,7 @@ class Server:
     @property
     def url(self) -> str:
         """Return the address clients connect to."""
-        return f"ws://{self._settings.hostname}:{self.port}"
+        return f"ws://{in_url(self._settings.hostname)}:{self.port}"
 
     # Life
 
@@ -226,7 +226,6 @@ class Server:
     def _take_turns(self) -> None:
         """Carry out a bounded share of the requests of every session."""
         gateway = self._gateway
-        gateway.tick()
         left = REQUESTS_PER_TICK
         for _ in range(len(self._ready)):
             if left <= 0:
@@ -297,6 +296,11 @@ def make_frames(texts: list[str]) -> list[bytes]:
     return [frame(text.encode()) for text in pack(texts)]
 
 
+def in_url(hostname: str) -> str:
+    """Return a host name or address as it is written in a URL."""
+    return f"[{hostname}]" if ":" in hostname else hostname
+
+
 def raise_file_limit() -> int:
     """Allow as many open files as one may; return how many that is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -317,11 +321,14 @@ async def bind(hostname: str, port: int) -> list[socket.socket]:
     taken on any of them, or if no address is left.
     """
     loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(
-        hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    try:
+        infos = await loop.getaddrinfo(
+            hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise OSError(f"{hostname}: {error.strerror}") from error
     sockets: list[socket.socket] = []
-    skipped: OSError | None = None
+    unavailable = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     for family, kind, proto, _, address in dict.fromkeys(infos):
         sock = None
         try:
@@ -333,16 +340,16 @@ async def bind(hostname: str, port: int) -> list[socket.socket]:
         except OSError as error:
             if sock is not None:
                 sock.close()
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                for other in sockets:
-                    other.close()
-                raise
-            skipped = error
-            continue
+            if error.errno in unavailable:
+                continue
+            for other in sockets:
+                other.close()
+            where = f"{in_url(str(address[0]))}:{port}"
+            raise OSError(f"{where}: {error.strerror}") from error
         sockets.append(sock)
         port = sock.getsockname()[1]
     if not sockets:
-        raise skipped or OSError(f"{hostname} has no address")
+        raise OSError(f"{hostname} is no address of this machine")
     return sockets
 
 
@@ -355,12 +362,10 @@ def acceptable_names(
     by giving its own name this machine's address. Programs send no Origin.
     On an address that others reach, any Host will do: it may have any name.
     """
-    names = {"localhost", "127.0.0.1", "::1", settings.hostname.lower()}
+    hostname = in_url(settings.hostname.lower())
+    names = {"localhost", "127.0.0.1", "[::1]", hostname}
     port = sockets[0].getsockname()[1]
-    origins = [
-        f"http://{f'[{name}]' if ':' in name else name}:{port}"
-        for name in sorted(names)
-    ]
+    origins = [f"http://{name}:{port}" for name in sorted(names)]
     is_local = all(
         ipaddress.ip_address(sock.getsockname()[0]).is_loopback
         for sock in sockets

@@ -133,6 +133,7 @@ class Listing:
     instrument: Instrument
     book: OrderBook
     seq: int = 0  # of the last command that changed a level or traded
+    ts: int = 0  # of the same command
     book_version: int = 0  # the book's, at that command
     published_seq: int = 0  # up to where the changes have been taken
     trade_id: int = 0
@@ -213,7 +214,7 @@ class Engine:
                     symbol=symbol,
                     seq=listing.seq,
                     prev_seq=listing.published_seq,
-                    ts=self.ts,
+                    ts=listing.ts,
                     bids=bids,
                     asks=asks,
                 )
@@ -662,6 +663,7 @@ class Engine:
                 continue
             listing.book_version = listing.book.version
             listing.seq += 1
+            listing.ts = self.ts
             self._stirred[symbol] = listing
             for trade in listing.trades:
                 self._outputs.append((PUBLIC, trade))

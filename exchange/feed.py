@@ -56,6 +56,7 @@ class _Stream:
     )
     snapshot: tuple[int, str] = (-1, "")  # seq, text: made once for many
     ticker: Ticker | None = None  # the last one published
+    is_ticker_due: bool = False  # even if it changes back to the last one
 
 
 def merge(updates: list[BookUpdate]) -> BookUpdate:
@@ -124,6 +125,7 @@ class Feed:
                 texts[symbol, "trades"] = [encode(t) for t in stream.trades]
                 texts[symbol, "book"] = [encode(update)]
         if texts:
+            self._turn += 1
             self._deliver(texts)
         for stream, update in fresh:
             stream.seq = update.seq
@@ -147,10 +149,15 @@ class Feed:
         """
         texts: dict[Subscription, list[str]] = {}
         for symbol in self._stirred:
-            ticker = self._ticker(symbol)
-            last = self._stream(symbol).ticker
-            if last is None or _values(ticker) != _values(last):
-                self._stream(symbol).ticker = ticker
+            stream = self._stream(symbol)
+            ticker, last = self._ticker(symbol), stream.ticker
+            if (
+                last is None
+                or stream.is_ticker_due
+                or _values(ticker) != _values(last)
+            ):
+                stream.ticker = ticker
+                stream.is_ticker_due = False
                 texts[symbol, "ticker"] = [encode(ticker)]
         self._stirred.clear()
         self._deliver(texts)
@@ -173,7 +180,7 @@ class Feed:
             if channel == "book":
                 self._send_snapshot(reader, symbol)
             elif channel == "ticker":
-                reader.send(encode(self._ticker(symbol)))
+                self._send_ticker(reader, symbol)
             else:
                 since = self._since.setdefault(reader, {})
                 since[symbol] = self._stream(symbol).seq
@@ -196,9 +203,11 @@ class Feed:
 
     def held(self, reader: Reader) -> dict[str, int]:
         """Return the last ``seq`` sent to a reader, by symbol."""
-        if reader in self._behind:
-            return dict(self._behind[reader])
-        return self._latest(reader)
+        behind = self._behind.get(reader, {})
+        return {
+            symbol: behind.get(symbol, seq)
+            for symbol, seq in self._latest(reader).items()
+        }
 
     # Within
 
@@ -221,7 +230,7 @@ class Feed:
 
     def _deliver(self, texts: dict[Subscription, list[str]]) -> None:
         """Push texts to their readers; note who is slow, and what it has."""
-        self._turn += 1
+        deliveries: list[tuple[Reader, list[bytes]]] = []
         for follows, readers in self._groups.items():
             # Of a symbol the trades, then the book that covers them.
             messages = [
@@ -229,33 +238,42 @@ class Feed:
                 for subscription in sorted(follows, reverse=True)
                 for text in texts.get(subscription, ())
             ]
-            if not messages:
+            if messages:
+                frames = self._make_frames(messages)
+                deliveries += [(reader, frames) for reader in readers]
+        first = self._turn % len(deliveries) if deliveries else 0
+        for reader, frames in deliveries[first:] + deliveries[:first]:
+            if reader in self._behind:
                 continue
-            frames = self._make_frames(messages)
-            order = list(readers)
-            first = self._turn % len(order)
-            for reader in order[first:] + order[:first]:
-                if reader in self._behind:
-                    continue
-                if reader.is_slow:
-                    self._behind[reader] = self._latest(reader)
-                else:
-                    reader.push(frames)
+            if reader.is_slow:
+                self._behind[reader] = self._latest(reader)
+            else:
+                reader.push(frames)
 
     def _catch_up(self, reader: Reader) -> None:
         """Send a reader that was slow what it missed."""
-        follows = self._follows[reader]
-        for symbol, held in self._behind.pop(reader).items():
-            stream = self._streams[symbol]
-            if (symbol, "ticker") in follows and stream.ticker:
-                reader.send(encode(stream.ticker))
-            if (symbol, "book") not in follows or stream.seq == held:
+        behind = self._behind.pop(reader)
+        for symbol, channel in sorted(self._follows[reader]):
+            stream = self._stream(symbol)
+            if channel == "ticker":
+                self._send_ticker(reader, symbol)
+            if channel != "book" or stream.seq == behind[symbol]:
                 continue
-            missed = [u for u in stream.past if u.seq > held]
-            if missed[0].prev_seq == held:
+            missed = [u for u in stream.past if u.seq > behind[symbol]]
+            if missed[0].prev_seq == behind[symbol]:
                 reader.send(encode(merge(missed)))
             else:
                 self._send_snapshot(reader, symbol)
+
+    def _send_ticker(self, reader: Reader, symbol: str) -> None:
+        """Send the ticker as it is; if it is news, others get it in time."""
+        stream = self._stream(symbol)
+        ticker = self._ticker(symbol)
+        if stream.ticker is None:
+            stream.ticker = ticker
+        elif _values(ticker) != _values(stream.ticker):
+            stream.is_ticker_due = True
+        reader.send(encode(ticker))
 
     def _send_snapshot(self, reader: Reader, symbol: str) -> None:
         stream = self._stream(symbol)

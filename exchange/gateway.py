@@ -172,12 +172,8 @@ class Gateway:
     # Time
 
     def tick(self) -> None:
-        """Fire every deadline that is due; must come before any request."""
-        while True:
-            due = self.engine.next_deadline
-            if due is None or due > self._now():
-                return
-            self._route(self._apply("", "", Tick()))
+        """Fire every deadline that is due."""
+        self._fire()
 
     def heartbeat(self) -> None:
         """Tell every session what it should have got by now."""
@@ -346,15 +342,32 @@ class Gateway:
 
     # Within
 
+    def _fire(self) -> int:
+        """Fire every deadline that is due; return the next command's ts.
+
+        Time passes by command: what is due comes before what is stamped.
+        """
+        engine = self.engine
+        while True:
+            ts = max(engine.ts + 1, self._now())
+            due = engine.next_deadline
+            if due is None or due > ts:
+                return ts
+            self._route(self._step(ts, "", "", Tick()))
+
     def _apply(
         self, account: str, session_id: str, action: Action
     ) -> list[Output]:
         """Stamp an action as the next command and apply it."""
-        engine = self.engine
-        ts = max(engine.ts + 1, self._now())
-        command = Command(engine.seq + 1, ts, account, session_id, action)
+        return self._step(self._fire(), account, session_id, action)
+
+    def _step(
+        self, ts: int, account: str, session_id: str, action: Action
+    ) -> list[Output]:
+        seq = self.engine.seq + 1
+        command = Command(seq, ts, account, session_id, action)
         try:
-            return engine.apply(command)
+            return self.engine.apply(command)
         except Exception as error:
             error.add_note(f"while applying {command}")
             raise

@@ -37,6 +37,7 @@ from client import (
     Unauthorized,
     UnknownSymbol,
     WouldTake,
+    _Core,
 )
 from orderbook import Exec, Trade
 from server import Server
@@ -49,6 +50,7 @@ QUICK: dict[str, Any] = {
     "request_timeout": PATIENCE_S,
     "connect_timeout": 6.0,
 }
+NOBODY = "ws://127.0.0.1:9"  # where nobody listens
 
 
 @pytest.fixture(autouse=True)
@@ -303,6 +305,7 @@ async def test_a_repaired_gap_does_not_cancel_orders() -> None:
         await d.bob.sell(4, 99)
         await until(d.ex, lambda: order.cum_qty == 4)
         assert d.relay.connections == 2
+        assert '"resumed":true' in d.relay.seen["down"][-1]
         assert order.is_open and order.order_status == "partially_filled"
         await check_in_step(d.server.url, d.ex, d.bond, [order])
 
@@ -327,9 +330,8 @@ async def test_what_happened_unseen_is_all_reported_where_nothing_resumes(
     async with desk(cancel_on_disconnect=False) as d:
         fills, trades = d.ex.fills(), d.bond.trades()
         orders = [await d.bond.buy(2, 99 - n) for n in range(4)]
-        gate = asyncio.Event()
-        down = d.relay.upstream
-        d.relay.upstream = "ws://127.0.0.1:9"  # nobody is there
+        upstream = d.relay.upstream
+        d.relay.upstream = NOBODY
         d.relay.cut()
         await until(d.ex, lambda: not d.ex.is_connected)
         for _ in range(5):
@@ -337,8 +339,7 @@ async def test_what_happened_unseen_is_all_reported_where_nothing_resumes(
         async with Exchange(d.server.url, "alice") as other:
             elsewhere = await (await other.market("BOND")).sell(3, 105)
             await other.orders[-3].cancel()  # the half-filled third
-            gate.set()
-            d.relay.upstream = down
+            d.relay.upstream = upstream
             await until(d.ex, lambda: d.ex.is_connected)
             found = await check_in_step(d.server.url, d.ex, d.bond, orders)
             assert [o.order_status for o in orders] == [
@@ -357,26 +358,42 @@ async def test_an_exchange_that_restarts_empty_replaces_the_state() -> None:
         await d.bob.sell(5, 100)
         old = [await d.bond.buy(3, 99), await d.bond.buy(2, 100)]
         assert d.bond.position == 2
-        port = d.server.port
+        d.relay.upstream = NOBODY
         await d.server.stop()
         async with (
-            serving(port=port) as fresh,
+            serving(port=d.server.port) as fresh,
             Exchange(fresh.url, "carl") as carl,
+            Exchange(fresh.url, "alice") as elsewhere,
         ):
-            bond = await carl.market("BOND")
-            await bond.buy(1, 50)
-            await bond.sell(6, 102)
+            # It numbers orders, trades and reports from 1 again.
+            await (await carl.market("BOND")).sell(6, 102)
+            await (await elsewhere.market("BOND")).buy(1, 102)
+            new = await (await elsewhere.market("BOND")).buy(3, 98)
+            d.relay.upstream = fresh.url
             await until(d.ex, lambda: d.ex.is_connected and d.bond.is_live)
-            assert not old[0].is_open and d.ex.orders == []
-            assert (d.bond.position, d.ex.cash) == (0, 0)
-            # The new exchange numbers orders and trades from 1 again.
-            again = await d.bond.buy(2, 102)
-            assert again.order_status == "filled" and again.order_id == 3
             assert old[0].order_status == "canceled"
+            assert old[0].reason == "unknown_order"
+            assert [o.order_id for o in d.ex.orders] == [new.order_id]
+            assert (d.bond.position, d.ex.cash) == (1, -102)
+            again = await d.bond.buy(2, 102)
+            assert again.order_status == "filled"
             found = await check_in_step(fresh.url, d.ex, d.bond, [again])
-            assert [f.last_price for f in await take(fills, 2)] == [100, 102]
-            assert [t.price for t in await take(trades, 2)] == [100, 102]
-            assert len(found["fills"]) == len(found["trades"]) == 1
+            assert len(found["fills"]) == len(found["trades"]) == 2
+            prices = [100, 102, 102]
+            assert [f.last_price for f in await take(fills, 3)] == prices
+            assert [t.price for t in await take(trades, 3)] == prices
+
+
+async def test_a_restart_on_the_same_port_is_found_again() -> None:
+    async with serving() as server, Exchange(server.url, "alice") as ex:
+        bond = await ex.market("BOND")
+        await bond.buy(3, 99)
+        await server.stop()
+        async with serving(port=server.port) as fresh:
+            await until(ex, lambda: ex.is_connected and bond.is_live)
+            assert ex.orders == [] and bond.book.bids == ()
+            order = await bond.buy(1, 50)
+            await check_in_step(fresh.url, ex, bond, [order])
 
 
 async def test_trades_the_exchange_forgot_end_the_iterator(
@@ -385,7 +402,7 @@ async def test_trades_the_exchange_forgot_end_the_iterator(
     monkeypatch.setattr(exchange.history, "TRADES_KEPT", 2)
     async with desk() as d:
         trades = d.bond.trades()
-        d.relay.upstream, upstream = "ws://127.0.0.1:9", d.relay.upstream
+        d.relay.upstream, upstream = NOBODY, d.relay.upstream
         d.relay.cut()
         await until(d.ex, lambda: not d.ex.is_connected)
         async with Exchange(d.server.url, "carl") as carl:
@@ -395,6 +412,90 @@ async def test_trades_the_exchange_forgot_end_the_iterator(
         d.relay.upstream = upstream
         with pytest.raises(EventsLost):
             await take(trades, 1)
+
+
+# The core alone -----------------------------------------------------------
+
+
+def hear(core: _Core, *events: dict[str, Any]) -> list[dict[str, Any]]:
+    """Let a core take in a frame; return what it wants sent."""
+    core.receive(orderbook.decode_events(json.dumps(events)))
+    sent = [json.loads(frame) for frame in core.outbox]
+    core.outbox.clear()
+    return sent
+
+
+def book(seq: int, *bids: tuple[int, int], **more: Any) -> dict[str, Any]:
+    head = {"type": "book", "symbol": "BOND", "ts": seq, "seq": seq}
+    return {**head, "bids": bids, "asks": (), **more}
+
+
+def trade(trade_id: int) -> dict[str, Any]:
+    head = {"type": "trade", "symbol": "BOND", "ts": trade_id, "price": 5}
+    return {**head, "seq": 1, "trade_id": trade_id, "qty": 1, "side": "buy"}
+
+
+@pytest.fixture
+def core() -> _Core:
+    """A core that follows BOND, without a user, and has caught up."""
+    core = _Core(None, "x")
+    core.follow("BOND")
+    core.connected()
+    hear(core, {"type": "ok", "id": 1, "ts": 1, "data": []})
+    hear(core, {"type": "ok", "id": 2, "ts": 1})
+    hear(core, {"type": "ok", "id": 3, "ts": 1, "data": [trade(7)]})
+    hear(core, book(20, (99, 5), (98, 1), snapshot=True))
+    return core
+
+
+def test_a_book_takes_each_change_once_and_in_order(core: _Core) -> None:
+    market = core.markets["BOND"]
+    assert hear(core, book(21, (99, 3), prev_seq=20)) == []
+    assert market.book.bids == ((99, 3), (98, 1))
+    # Once more, an older one, an older snapshot.
+    assert hear(core, book(21, (99, 4), prev_seq=20)) == []
+    assert hear(core, book(20, (99, 5), prev_seq=19)) == []
+    assert hear(core, book(20, snapshot=True)) == []
+    assert market.book.bids == ((99, 3), (98, 1)) and market.book.seq == 21
+    # One that covers several, of which some are known.
+    assert hear(core, book(23, (98, 0), (97, 2), prev_seq=20)) == []
+    assert market.book.bids == ((99, 3), (97, 2))
+    # A newer snapshot, as after slow reading.
+    assert hear(core, book(30, (90, 1), snapshot=True)) == []
+    assert market.book.bids == ((90, 1),) and market.is_live
+
+
+def test_a_gap_in_a_book_asks_for_a_snapshot(core: _Core) -> None:
+    market = core.markets["BOND"]
+    [request] = hear(core, book(23, (99, 3), prev_seq=21))
+    assert request["type"] == "subscribe" and not market.is_live
+    assert hear(core, book(24, (99, 2), prev_seq=23)) == []
+    assert market.book.seq == 20
+    hear(core, book(22, (99, 1), snapshot=True))  # even if older than 24
+    assert market.is_live and market.book.bids == ((99, 1),)
+
+
+def test_a_jump_in_trades_asks_for_the_missing(core: _Core) -> None:
+    market = core.markets["BOND"]
+    topic: client._Topic[Trade] = client._Topic()
+    market.trades.add(topic)
+    hear(core, trade(8), trade(8), trade(7))
+    [request] = hear(core, trade(10))
+    assert (request["what"], request["after"]) == ("trades", 7)
+    answer = {"type": "ok", "ts": 1, "id": request["id"], "data": [trade(8)]}
+    [request] = hear(core, answer)
+    assert (request["what"], request["after"]) == ("trades", 8)
+    missed = [trade(9), trade(10)]
+    answer = {"type": "ok", "ts": 1, "id": request["id"], "data": missed}
+    assert hear(core, answer, trade(10), trade(11)) == []
+    assert [t.trade_id for t in topic.events] == [8, 9, 10, 11]
+
+
+def test_a_heartbeat_shows_what_was_lost_last(core: _Core) -> None:
+    beat = {"type": "heartbeat", "ts": 1, "seq": {"BOND": 20}}
+    assert hear(core, beat) == []
+    [request] = hear(core, {**beat, "seq": {"BOND": 21}})
+    assert request["type"] == "subscribe"
 
 
 # What is sent again, and what never ---------------------------------------
@@ -545,7 +646,7 @@ async def test_a_refusal_counts_only_once_no_copy_is_under_way() -> None:
 async def test_without_a_connection_nothing_is_sent() -> None:
     async with desk(request_timeout=0.5) as d:
         order = await d.bond.buy(10, 99)
-        d.relay.upstream = "ws://127.0.0.1:9"
+        d.relay.upstream = NOBODY
         d.relay.cut()
         await until(d.ex, lambda: not d.ex.is_connected)
         assert not d.bond.is_live
@@ -666,8 +767,8 @@ async def test_a_login_refused_is_raised() -> None:
 
 
 async def test_nobody_there_is_said_with_the_address() -> None:
-    ex = Exchange("ws://127.0.0.1:9", "alice", connect_timeout=0.2)
-    with pytest.raises(ConnectionLost, match="ws://127.0.0.1:9"):
+    ex = Exchange(NOBODY, "alice", connect_timeout=0.2)
+    with pytest.raises(ConnectionLost, match=NOBODY):
         await ex.connect()
 
 
@@ -979,9 +1080,7 @@ async def test_blocking_from_a_plain_thread() -> None:
 async def test_blocking_says_when_nobody_is_there() -> None:
     def script() -> None:
         with pytest.raises(ConnectionLost):
-            with BlockingExchange(
-                "ws://127.0.0.1:9", "carl", connect_timeout=0.2
-            ):
+            with BlockingExchange(NOBODY, "carl", connect_timeout=0.2):
                 pass
 
     await asyncio.to_thread(script)
