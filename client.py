@@ -1590,7 +1590,6 @@ class _Core:
         """Note that nothing is in step any more."""
         self.is_online = False
         for market in self.markets.values():
-            market.is_live = False
             market.catching_up = None
 
     def receive(self, events: Iterable[Event]) -> None:
@@ -1799,17 +1798,13 @@ class _Core:
         for order_id, order in list(self._open.items()):
             found = reported.get(order_id) or ended.get(order_id)
             if found is None or not _is_same_order(order.report, found):
-                found = replace(
-                    order.report,
-                    order_status="canceled",
-                    leaves_qty=0,
-                    reason=_FORGOTTEN,
-                )
-            order.report = found
+                order.report = _forgotten(order.report)
+            else:
+                order.report = found
             if not order.is_open:
                 del self._open[order_id]
         for report in resync.orders:
-            self._order(report).report = report
+            self._order(report)
         self._account = resync.account
         self._seq, self._ts = resync.welcome.seq, resync.welcome.ts
         self._resync, self._target = None, self._seq
@@ -1822,8 +1817,10 @@ class _Core:
     def _order(self, report: Exec) -> _OrderState:
         """Return the state of an open order, new if it is not known."""
         state = self._open.get(report.order_id)
-        if state is not None and _is_same_order(state.report, report):
-            return state
+        if state is not None:
+            if _is_same_order(state.report, report):
+                return state
+            state.report = _forgotten(state.report)
         name = report.client_order_id
         call = self._placing.get(name) if name else None
         if call is not None and call.order is not None:
@@ -2002,6 +1999,13 @@ def _is_same_order(one: Exec, other: Exec) -> bool:
         and one.client_order_id == other.client_order_id
         and one.symbol == other.symbol
         and one.side == other.side
+    )
+
+
+def _forgotten(report: Exec) -> Exec:
+    """Return the end of an order that the exchange knows nothing of."""
+    return replace(
+        report, order_status="canceled", leaves_qty=0, reason=_FORGOTTEN
     )
 
 

@@ -385,7 +385,7 @@ if TYPE_CHECKING:
     @dataclass_transform(kw_only_default=True, frozen_default=True)
     def _event(cls: type[T]) -> type[T]: ...
 
-    @dataclass_transform(frozen_default=True, field_specifiers=(field,))
+    @dataclass_transform(frozen_default=True)
     def _positional_event(cls: type[T]) -> type[T]: ...
 
 else:
@@ -458,8 +458,6 @@ class Exec:
     It repeats every field of the order that is not at its default.
     """
 
-    type: Literal["exec"] = field(default="exec", kw_only=True)
-    id: Id | None = field(default=None, kw_only=True)
     seq: int
     ts: int
     exec_type: ExecType
@@ -484,6 +482,8 @@ class Exec:
     liquidity: Liquidity | None = None
     fee: int | None = None
     reason: Reason | None = None
+    type: Literal["exec"] = "exec"  # last, as this is made by position
+    id: Id | None = None
 
 
 @_event

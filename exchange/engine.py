@@ -343,17 +343,20 @@ class Engine:
                 account = self._account(command.account)
                 account.connect(command.session, action.cancel_on_disconnect)
             case Disconnect():
-                self._disconnect(
-                    self._account(command.account), command.session
-                )
+                account = self._account(command.account)
+                self._cut(account.disconnect(command.session))
             case Tick():
                 self._tick()
             case Configure():
                 self._configure(action)
             case Shutdown():
-                for account in self.accounts.values():
-                    for session in account.sessions:
-                        self._disconnect(account, session)
+                orders = [
+                    order
+                    for account in self.accounts.values()
+                    for session in account.sessions
+                    for order in account.disconnect(session)
+                ]
+                self._cut(sorted(orders, key=lambda o: o.order_id))
             case _:
                 assert_never(action)
 
@@ -442,8 +445,9 @@ class Engine:
             account.cancel_after_ts = None
         self._outputs.append((account.name, Ok(ts=self.ts)))
 
-    def _disconnect(self, account: Account, session: str) -> None:
-        for order in account.disconnect(session):
+    def _cut(self, orders: Iterable[Order]) -> None:
+        """Cancel the orders that die with their connection."""
+        for order in orders:
             self._cancel(order, "canceled", "disconnect")
 
     def _tick(self) -> None:
@@ -626,6 +630,7 @@ class Engine:
             order_status = "filled"
         else:
             order_status = "partially_filled" if cum_qty else "new"
+        last_qty, last_price, trade_id, liquidity, fee = fill
         account.seq += 1
         report = Exec(  # in the order of its fields, for speed
             account.seq,
@@ -646,7 +651,11 @@ class Engine:
             order.expire_ts,
             order.post_only,
             order.stp,
-            *fill,
+            last_qty,
+            last_price,
+            trade_id,
+            liquidity,
+            fee,
             reason,
         )
         self._outputs.append((account.name, report))

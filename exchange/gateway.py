@@ -322,18 +322,21 @@ class Gateway:
         if not session.account:
             raise Refused("unauthorized", "log in first")
         account = engine.accounts[session.account]
-        symbol = request.symbol and self._symbols([request.symbol])[0]
+        if request.symbol is not None:
+            engine.listing(request.symbol)
         match request.what:
             case "account":
                 return [encode(engine.account_report(account))]
             case "fills":
-                fills = self.history.fills(account.name, symbol, after, limit)
+                fills = self.history.fills(
+                    account.name, request.symbol, after, limit
+                )
                 return map(encode, fills)
             case "orders":
                 orders = [
                     order
                     for order in account.orders.values()
-                    if symbol in (None, order.symbol)
+                    if request.symbol in (None, order.symbol)
                 ]
                 rows = page(orders, lambda o: o.order_id, after, limit)
                 return map(encode, engine.order_reports(rows))

@@ -32,14 +32,13 @@ from client import (
     Order,
     OrderClosed,
     OutcomeUnknown,
-    Refused,
     Stream,
     Unauthorized,
     UnknownSymbol,
     WouldTake,
     _Core,
 )
-from orderbook import Exec, Trade
+from orderbook import Exec, Login, Refused, Trade
 from server import Server
 from test.relay import Direction, Fate, Relay, at_random, nth, relaying
 from test.support import PATIENCE_S, serving, wired
@@ -359,6 +358,8 @@ async def test_an_exchange_that_restarts_empty_replaces_the_state() -> None:
         old = [await d.bond.buy(3, 99), await d.bond.buy(2, 100)]
         assert d.bond.position == 2
         d.relay.upstream = NOBODY
+        d.relay.cut()
+        await until(d.ex, lambda: not d.ex.is_connected)
         await d.server.stop()
         async with (
             serving(port=d.server.port) as fresh,
@@ -367,12 +368,13 @@ async def test_an_exchange_that_restarts_empty_replaces_the_state() -> None:
         ):
             # It numbers orders, trades and reports from 1 again.
             await (await carl.market("BOND")).sell(6, 102)
-            await (await elsewhere.market("BOND")).buy(1, 102)
             new = await (await elsewhere.market("BOND")).buy(3, 98)
+            assert new.order_id == old[0].order_id
+            await (await elsewhere.market("BOND")).buy(1, 102)
             d.relay.upstream = fresh.url
             await until(d.ex, lambda: d.ex.is_connected and d.bond.is_live)
             assert old[0].order_status == "canceled"
-            assert old[0].reason == "unknown_order"
+            assert str(old[0].reason) == "unknown_order"
             assert [o.order_id for o in d.ex.orders] == [new.order_id]
             assert (d.bond.position, d.ex.cash) == (1, -102)
             again = await d.bond.buy(2, 102)
@@ -491,11 +493,93 @@ def test_a_jump_in_trades_asks_for_the_missing(core: _Core) -> None:
     assert [t.trade_id for t in topic.events] == [8, 9, 10, 11]
 
 
+def test_a_fetch_the_connection_did_not_survive_is_begun_anew(
+    core: _Core,
+) -> None:
+    assert hear(core, trade(10))
+    core.disconnected()
+    core.connected()
+    [hello] = hear(core)
+    ok = {"type": "ok", "ts": 1, "data": []}
+    [subscribe] = hear(core, {**ok, "id": hello["id"]})
+    [get] = hear(core, {**ok, "id": subscribe["id"]})
+    assert (get["what"], get["after"]) == ("trades", 6)
+
+
 def test_a_heartbeat_shows_what_was_lost_last(core: _Core) -> None:
     beat = {"type": "heartbeat", "ts": 1, "seq": {"BOND": 20}}
     assert hear(core, beat) == []
     [request] = hear(core, {**beat, "seq": {"BOND": 21}})
     assert request["type"] == "subscribe"
+
+
+def welcome(**more: Any) -> dict[str, Any]:
+    head = {"type": "welcome", "protocol": 1, "user": "alice", "limits": {}}
+    return {**head, "ts": 9, "durable": False, "instruments": [], **more}
+
+
+def report(seq: int, order_id: int, **more: Any) -> dict[str, Any]:
+    head = {"type": "exec", "symbol": "BOND", "side": "buy", "price": 99}
+    ends = {"order_status": "new", "qty": 9, "cum_qty": 0, "leaves_qty": 9}
+    ids = {"seq": seq, "ts": seq, "order_id": order_id, "exec_type": "new"}
+    return {**head, **ends, **ids, **more}
+
+
+def account(seq: int, cash: int) -> dict[str, Any]:
+    head = {"type": "account", "seq": seq, "ts": seq, "equity": 0}
+    return {**head, "cash": cash, "positions": {}}
+
+
+def test_what_comes_during_a_resync_comes_after_it() -> None:
+    core = _Core(Login(user="alice"), "x")
+    fills: client._Topic[Exec] = client._Topic()
+    core.fills.add(fills)
+    core.connected()
+    # Reports before the welcome are of a login that was given up.
+    hear(core, report(1, 5), account(1, -7))
+    assert not core.is_online and core.open_orders() == []
+    hear(core, welcome(id=1, session="s", seq=2, resumed=False))
+    hear(core, report(2, 6, exec_type="status"), account(2, 0))
+    assert core.is_online
+    core.disconnected()
+    core.connected()
+    [login] = [json.loads(frame) for frame in core.outbox]
+    assert (login["session"], login["last_seq"]) == ("s", 2)
+    core.outbox.clear()
+    assert hear(core, report(3, 5), report(9, 5)) == []
+    assert core.trouble is None and len(core.open_orders()) == 1
+    hear(core, welcome(id=2, session="s", seq=4, resumed=False))
+    [get] = hear(core, report(4, 6, exec_type="status"), account(4, -99))
+    assert (get["what"], get["after"]) == ("fills", 2)
+    traded = {"exec_type": "trade", "last_qty": 1, "last_price": 99}
+    filled = {**traded, "order_status": "partially_filled"}
+    later = report(5, 6, **filled, cum_qty=2, leaves_qty=7)
+    hear(core, later, account(6, -198))
+    assert not core.is_online and core.account.cash == 0
+    missed = report(3, 6, **filled, cum_qty=1, leaves_qty=8)
+    hear(core, {"type": "ok", "id": 3, "ts": 1, "data": [missed, later]})
+    assert core.is_online and core.account.cash == -198
+    [order] = core.open_orders()
+    assert order.report.cum_qty == 2
+    assert [f.seq for f in fills.events] == [f.seq for f in order.fills]
+    assert [f.seq for f in fills.events] == [3, 5]
+
+
+def test_an_order_does_not_step_back() -> None:
+    core = _Core(Login(user="alice"), "x")
+    core.connected()
+    hear(core, welcome(id=1, session="s", seq=0, resumed=False))
+    hear(core, account(0, 0), report(1, 5), report(1, 5, price=98))
+    filled = {"order_status": "partially_filled", "cum_qty": 4}
+    [row] = orderbook.decode_events(json.dumps(report(3, 5, **filled)))
+    assert isinstance(row, Exec)
+    order = core.learn(row)  # ahead of the reports
+    hear(core, report(2, 5, price=97, exec_type="amended"))
+    assert order.report == row and core.open_orders() == [order]
+    hear(core, report(3, 5, **filled), report(4, 5, price=96))
+    assert order.report.price == 96 and core.trouble is None
+    hear(core, report(6, 5))
+    assert core.trouble is not None and order.report.price == 96
 
 
 # What is sent again, and what never ---------------------------------------
@@ -641,6 +725,7 @@ async def test_a_refusal_counts_only_once_no_copy_is_under_way() -> None:
         d.relay.fault = fault
         order = await d.bond.buy(10, 99)
         assert order.is_open and len(kept) == 2
+        assert d.relay.connections == 1
 
 
 async def test_without_a_connection_nothing_is_sent() -> None:

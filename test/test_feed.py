@@ -11,7 +11,9 @@ and no orders. ``Reader`` keeps what it was told, in short::
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -258,6 +260,19 @@ def test_a_reader_that_is_gone_gets_nothing() -> None:
     market.flush()
     assert reader.news() == [] and stays.news()
     assert market.feed.held(reader) == {}
+
+
+def test_a_reader_that_is_gone_is_not_kept() -> None:
+    market = Market()
+    reader = Reader(market, "book", "trades", "ticker")
+    reader.is_slow = True
+    market.trade(101)
+    market.flush()
+    market.feed.drop(reader)
+    known = weakref.ref(reader)
+    del reader
+    gc.collect()
+    assert known() is None
 
 
 def test_a_slow_reader_that_is_gone_is_not_written_to() -> None:
@@ -582,6 +597,29 @@ def test_a_change_behind_the_top_is_not_told() -> None:
     assert reader.news() == []
 
 
+def test_who_saw_a_ticker_in_passing_is_told_of_its_return() -> None:
+    market = Market()
+    market.bid(99, 5)
+    market.flush()
+    early = Reader(market, "ticker")
+    market.feed.flush_tickers()
+    early.news()
+    market.bid(100, 5)
+    market.flush()
+    late = Reader(market)
+    late.subscribe("ticker")
+    assert late.news() == ["ticker BOND 100 None last=None"]
+    market.bid(100, 0)
+    market.flush()
+    market.feed.flush_tickers()
+    assert late.news() == ["ticker BOND 99 None last=None"]
+    early.news()
+    market.bid(90, 5)
+    market.flush()
+    market.feed.flush_tickers()
+    assert early.news() == late.news() == [], "and only once"
+
+
 def test_any_value_of_a_ticker_counts() -> None:
     market = Market()
     reader = Reader(market, "ticker")
@@ -608,7 +646,7 @@ def test_any_value_of_a_ticker_counts() -> None:
 
 def test_held_is_the_last_seq_that_was_sent() -> None:
     market = Market()
-    market.bid(99, 5)
+    market.trade(101)
     market.flush()
     held = market.feed.held
     reader = Reader(market)

@@ -500,6 +500,19 @@ def test_changes_between_two_moments_for_tickers_make_one(
     assert [ticker["bid"] for ticker in floor.read(watcher)] == [82]
 
 
+def test_no_ticker_where_nothing_that_it_tells_has_changed(
+    floor: Floor,
+) -> None:
+    alice, watcher = floor.join("alice"), floor.join()
+    floor.do(alice, order("buy", 1, 80))
+    floor.gateway.feed.flush_tickers()
+    floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
+    floor.do(alice, order("buy", 1, 70))
+    floor.gateway.feed.flush_tickers()
+    floor.gateway.publish()
+    assert floor.read(watcher) == []
+
+
 def test_a_ticker_that_changed_and_changed_back_after_a_subscription(
     floor: Floor,
 ) -> None:

@@ -24,6 +24,7 @@ from exchange import session
 from exchange.engine import Command, Engine, Output
 from exchange.session import SLOW_BYTES
 from exchange.settings import Settings
+from exchange.transport import READ_SIZE
 from orderbook import MAX_FRAME, Place
 from server import Server
 from test.support import (
@@ -663,6 +664,20 @@ async def test_the_last_words_of_a_connection_are_heard(
     assert quantity == 5 * MAX_FRAME
 
 
+async def test_they_are_heard_however_long_they_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "REQUESTS_PER_TURN", 1)
+    async with serving() as exchange, wired(exchange.url, "bob") as bob:
+        await bob.ask(**follow("book"))
+        async with wired(exchange.url) as wire:
+            await wire.login("alice", cancel_on_disconnect=False)
+            for _ in range(150):
+                await wire.send(order("buy", 1, 90))
+            wire.connection.transport.close()
+        await bob.until(type="book", bids=[[90, 150]])
+
+
 # Time ---------------------------------------------------------------------
 
 
@@ -685,6 +700,29 @@ async def test_gtd_expires(alice: Wire, watcher: Wire) -> None:
     assert expired["exec_type"] == expired["order_status"] == "expired"
     assert expired["reason"] == "gtd" and expired["ts"] >= expire_ts
     assert (await watcher.until(type="book", seq=2))["bids"] == [[90, 0]]
+
+
+async def test_a_deadline_comes_before_a_request_that_is_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Even where the timer for it has not gone off yet."""
+    now = server_module.Clock.now
+    ahead = {"us": 0}
+    monkeypatch.setattr(
+        server_module.Clock, "now", lambda clock: now(clock) + ahead["us"]
+    )
+    async with serving() as exchange:
+        async with (
+            wired(exchange.url, "alice") as alice,
+            wired(exchange.url, "bob") as bob,
+        ):
+            hour = 3_600_000_000
+            expire_ts = (await alice.ask(type="ping"))[0]["ts"] + hour
+            gtd = {"time_in_force": "gtd", "expire_ts": expire_ts}
+            await alice.ask(**order("sell", 1, 101, **gtd))
+            ahead["us"] = hour
+            assert words(await place(bob, "buy", 1, 101)) == ["new"]
+            assert (await alice.receive())["reason"] == "gtd"
 
 
 @pytest.mark.parametrize("step_us", [0, 1, 1_000])
@@ -985,6 +1023,23 @@ async def test_tables_are_paged(
     assert error["code"] == "bad_request" and error["field"] == "limit"
 
 
+async def test_private_tables_of_one_symbol() -> None:
+    async with serving(symbols=("BOND", "ETF")) as exchange:
+        async with (
+            wired(exchange.url, "alice") as alice,
+            wired(exchange.url, "bob") as bob,
+        ):
+            for symbol in ("BOND", "ETF", "BOND"):
+                await alice.ask(**order("buy", 1, 90, symbol=symbol))
+                await bob.ask(**order("sell", 1, 90, symbol=symbol))
+            for what in ("orders", "fills"):
+                assert len(await rows(bob, what)) == 3
+                (row,) = await rows(bob, what, symbol="ETF")
+                assert row["order_id"] == 4 and row["symbol"] == "ETF"
+                (error,) = await bob.ask(**get(what, symbol="NONE"))
+                assert error["code"] == "unknown_symbol"
+
+
 async def test_a_table_longer_than_a_frame(alice: Wire) -> None:
     for _ in range(10):
         await alice.send(*[order("buy", 1, 50)] * MAX_FRAME)
@@ -1189,6 +1244,25 @@ async def test_a_flood_holds_nobody_up(
             assert turns.index("alice") <= 2 * MAX_FRAME
             assert turns.index("bob") <= 2 * MAX_FRAME + 1
             assert applied.count("flood") == 40 * MAX_FRAME + 1
+
+
+async def test_of_a_flood_only_so_much_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting: list[int] = []
+    receive = session.Session.receive
+
+    def spy(self: session.Session, messages: list[bytes]) -> None:
+        receive(self, messages)
+        waiting.append(self.waiting)
+
+    monkeypatch.setattr(session.Session, "receive", spy)
+    async with serving() as exchange, wired(exchange.url, "flood") as flood:
+        for _ in range(200):
+            await flood.send(*[{"type": "cancel_all"}] * MAX_FRAME)
+        await flood.take(200 * MAX_FRAME)
+    in_one_read = READ_SIZE // len('{"type": "cancel_all"}')
+    assert max(waiting) < session.REQUESTS_WAITING + in_one_read + MAX_FRAME
 
 
 async def test_no_more_connections_than_the_maximum(

@@ -92,6 +92,15 @@ def test_frames_hold_all_messages_in_order_and_no_frame_too_many(
 # In -----------------------------------------------------------------------
 
 
+def turns(session: Session) -> list[list[int]]:
+    """Return the sizes of the frames that each turn takes, until none."""
+    taken = []
+    while turn := [len(frame) for frame in session.take()]:
+        taken.append(turn)
+    assert session.waiting == 0
+    return taken
+
+
 def test_requests_wait_decoded_until_they_are_taken() -> None:
     session = new_session()
     session.receive([b'{"type":"ping","id":1}', b"rubbish"])
@@ -109,20 +118,14 @@ def test_a_turn_takes_one_full_frame_or_as_many_short_ones() -> None:
     session = new_session()
     full = pings(*range(MAX_FRAME))
     session.receive([full, full] + [pings(1)] * 150)
-    turns = []
-    while session.waiting:
-        turns.append([len(frame) for frame in session.take()])
-    assert turns == [[100], [100], [1] * 100, [1] * 50]
+    assert turns(session) == [[100], [100], [1] * 100, [1] * 50]
 
 
 def test_a_frame_is_never_divided_between_turns() -> None:
     session = new_session()
     sizes = [60, 40, 1, 99, 2, 60, 60]
     session.receive([pings(*range(size)) for size in sizes])
-    turns = []
-    while session.waiting:
-        turns.append([len(frame) for frame in session.take()])
-    assert turns == [[60, 40], [1, 99], [2, 60], [60]]
+    assert turns(session) == [[60, 40], [1, 99], [2, 60], [60]]
 
 
 def test_what_was_not_taken_still_waits() -> None:
