@@ -1579,6 +1579,8 @@ class _Core:
         self.outbox.clear()
         self._replies.clear()
         self._resync = self._target = self.trouble = None
+        for market in self.markets.values():
+            market.catching_up = None
         if self._login is None:
             self._ask(Get(what="instruments"), self._hello)
             return
@@ -1589,8 +1591,6 @@ class _Core:
     def disconnected(self) -> None:
         """Note that nothing is in step any more."""
         self.is_online = False
-        for market in self.markets.values():
-            market.catching_up = None
 
     def receive(self, events: Iterable[Event]) -> None:
         """Take in the events of one frame."""

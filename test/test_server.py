@@ -667,7 +667,7 @@ async def test_the_last_words_of_a_connection_are_heard(
 async def test_they_are_heard_however_long_they_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session, "REQUESTS_PER_TURN", 1)
+    monkeypatch.setattr(session, "REQUESTS_PER_TURN", 2)
     async with serving() as exchange, wired(exchange.url, "bob") as bob:
         await bob.ask(**follow("book"))
         async with wired(exchange.url) as wire:
@@ -912,7 +912,7 @@ async def test_subscribing_again_gives_a_snapshot_again(
         assert snapshot["seq"] == 2
 
 
-async def test_channels_and_symbols_are_chosen(alice: Wire) -> None:
+async def test_channels_and_symbols_are_chosen() -> None:
     async with serving(symbols=("BOND", "ETF", "ADR")) as exchange:
         async with (
             wired(exchange.url, "alice") as alice,
@@ -1464,7 +1464,8 @@ async def test_a_failure_inside_stops_the_exchange(
 
 def address(line: str) -> str:
     """Return the URL in the line that a server greets with."""
-    return next(word for word in line.split() if word.startswith("ws://"))
+    (url,) = [word for word in line.split() if word.startswith("ws://")]
+    return url
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -1551,15 +1552,17 @@ async def test_debug_mode_prints_new_orders_and_the_book(debug: str) -> None:
 
 async def test_settings_of_the_process(tmp_path: Path) -> None:
     with socket.socket() as sock:
+        # Bound but not listening it keeps others off, not who reuses it.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    symbols = {"port": str(port), "symbols": "BOND, ETF"}
-    async with launched(**symbols) as process:
-        line = await greeting(process)
-        assert address(line) == f"ws://127.0.0.1:{port}"
-        assert "BOND" in line and "ETF" in line
-        async with wired(address(line)) as wire:
-            welcome = await wire.login("alice")
+        settings = {"port": str(port), "symbols": "BOND, ETF"}
+        async with launched(**settings) as process:
+            line = await greeting(process)
+            assert address(line) == f"ws://127.0.0.1:{port}"
+            assert "BOND" in line and "ETF" in line
+            async with wired(address(line)) as wire:
+                welcome = await wire.login("alice")
     listed = [i["symbol"] for i in welcome["instruments"]]
     assert listed == ["BOND", "ETF"]
 

@@ -16,13 +16,6 @@ from exchange.settings import (
 from orderbook import MAX_INT, Instrument
 
 
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start from nothing, whatever is set around the tests."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"EXCHANGE_SERVER_{name.upper()}", raising=False)
-
-
 @pytest.fixture
 def market(tmp_path: Path) -> Path:
     return tmp_path / "market.toml"
