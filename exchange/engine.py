@@ -18,7 +18,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, assert_never
+from typing import Any, Literal, TypeAlias, assert_never
 
 from exchange.accounts import Account, leaderboard
 from orderbook import (
@@ -67,6 +67,7 @@ NO_FILL: Fill = (None, None, None, None, None)
 class Configure:
     """The market as it shall be; the first command of all."""
 
+    type: Literal["configure"] = "configure"
     instruments: tuple[Instrument, ...]
     engine_version: int = ENGINE_VERSION
 
@@ -76,21 +77,35 @@ class Connect:
     """A login succeeded: the command's session begins or is taken over."""
 
     cancel_on_disconnect: bool
+    type: Literal["connect"] = "connect"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disconnect:
     """The connection of the command's session ended."""
 
+    type: Literal["disconnect"] = "disconnect"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """Time has passed: fire what is due."""
 
+    type: Literal["tick"] = "tick"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
     """Every connection ends, in order."""
+
+    type: Literal["shutdown"] = "shutdown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """A new process goes on: every connection of the old one has ended."""
+
+    type: Literal["restart"] = "restart"
 
 
 Action: TypeAlias = (
@@ -104,6 +119,7 @@ Action: TypeAlias = (
     | Tick
     | Configure
     | Shutdown
+    | Restart
 )
 
 
@@ -349,7 +365,7 @@ class Engine:
                 self._tick()
             case Configure():
                 self._configure(action)
-            case Shutdown():
+            case Shutdown() | Restart():
                 orders = [
                     order
                     for account in self.accounts.values()

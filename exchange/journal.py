@@ -1,0 +1,293 @@
+"""The commands on disk: append, commit, read back.
+
+A journal is one SQLite file. Each batch of commands that were applied
+together is one row and one transaction: first and last sequence number, the
+records, and a digest chained from row to row, so that a flipped bit or a
+missing row is noticed before anything is built on it. A record holds what
+the engine got and no more; replaying the records gives every event again.
+
+One process writes. A lock on a file beside the journal says which, and is
+taken before the journal is touched. Others may read at any time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from exchange.engine import (
+    ENGINE_VERSION,
+    Action,
+    Command,
+    Configure,
+    Connect,
+    Disconnect,
+    Restart,
+    Shutdown,
+    Tick,
+)
+from orderbook import MAX_INT, encode
+
+# The letters EXCH in SQLite's header, and the version of the layout below.
+APPLICATION_ID = 0x45584348
+FORMAT_VERSION = 1
+# The write-ahead log is cut back to this after a checkpoint.
+WAL_BYTES = 64 << 20
+# Below the first free space new orders are refused, above the second they
+# are taken again: between them lies what canceling everything may need.
+SPACE_LOW = 64 << 20
+SPACE_ENOUGH = 128 << 20
+
+_SCHEMA = """
+    CREATE TABLE batches (
+        first_seq INTEGER PRIMARY KEY,
+        last_seq INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        records BLOB NOT NULL
+    ) STRICT
+"""
+_NO_DIGEST = bytes(hashlib.sha256().digest_size)  # before the first row
+
+
+class JournalError(Exception):
+    """The journal cannot be used; it is as it was."""
+
+
+# Records ------------------------------------------------------------------
+
+_Ts = Annotated[int, Field(ge=1, le=MAX_INT)]
+_Record = tuple[_Ts, str, str, Annotated[Action, Field(discriminator="type")]]
+_RECORDS: TypeAdapter[list[_Record]] = TypeAdapter(
+    list[_Record], config=ConfigDict(strict=True)
+)
+
+
+def encode_record(command: Command) -> str:
+    """Return a command as JSON: ts, account, session, action.
+
+    Its sequence number is its place in the journal.
+    """
+    action = command.action
+    if isinstance(
+        action, (Configure, Connect, Disconnect, Restart, Shutdown, Tick)
+    ):
+        text = to_json(action).decode()
+    else:
+        text = encode(action)
+    # Account and session are names that need no escaping.
+    return f'[{command.ts},"{command.account}","{command.session}",{text}]'
+
+
+def decode_records(first_seq: int, records: bytes) -> list[Command]:
+    """Return the commands of one batch; raises ValidationError."""
+    return [
+        Command(seq, *record)
+        for seq, record in enumerate(
+            _RECORDS.validate_json(records), start=first_seq
+        )
+    ]
+
+
+# The file -----------------------------------------------------------------
+
+
+class Journal:
+    """The journal of the one process that writes it.
+
+    Raises JournalError, with the file untouched, if another process has it,
+    or it is no journal, or one that this program cannot read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last_seq = 0  # the last one committed
+        self._digest = _NO_DIGEST
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path.with_name(f"{path.name}.lock"))
+        try:
+            is_new = not path.exists() or not path.stat().st_size
+            if not is_new:
+                _identify(path)
+            # The thread that commits is not the one that opens.
+            self._file = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False
+            )
+            self._file.execute("PRAGMA journal_mode = WAL")
+            self._file.execute("PRAGMA synchronous = FULL")
+            self._file.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+            if is_new:
+                self._file.execute("BEGIN")
+                self._file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                self._file.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+                self._file.execute(_SCHEMA)
+                self._file.execute("COMMIT")
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def recover(self) -> Iterator[list[Command]]:
+        """Yield every batch, verified; then `append` goes on after them.
+
+        Raises JournalError at the first one that is not as it was written.
+        """
+        for commands, digest in _read(self._file):
+            yield commands
+            self.last_seq = commands[-1].seq
+            self._digest = digest
+
+    def append(self, first_seq: int, records: list[str]) -> int:
+        """Commit one batch; return its last sequence number.
+
+        Blocks until it is on disk. Any sqlite3.Error means that the process
+        must end: what is on disk then, a new one finds out.
+        """
+        assert first_seq == self.last_seq + 1 and records
+        last_seq = first_seq + len(records) - 1
+        blob = f"[{','.join(records)}]".encode()
+        digest = _chain(self._digest, first_seq, last_seq, blob)
+        self._file.execute(
+            "INSERT INTO batches VALUES (?, ?, ?, ?)",
+            (first_seq, last_seq, digest, blob),
+        )
+        self.last_seq, self._digest = last_seq, digest
+        return last_seq
+
+    def free_bytes(self) -> int:
+        """Return the space left on the journal's disk."""
+        return shutil.disk_usage(self.path.parent).free
+
+    def close(self) -> None:
+        """Release the file and the lock."""
+        self._file.close()
+        os.close(self._lock)
+
+
+def read_journal(path: Path) -> Iterator[list[Command]]:
+    """Yield every batch of a journal, verified, beside its writer.
+
+    Each is read in a transaction of its own, so the writer is never kept
+    from tidying up. Raises JournalError.
+    """
+    if not path.exists():
+        raise JournalError(f"{path}: there is no such journal")
+    _identify(path)
+    file = _open_to_read(path)
+    try:
+        for commands, _ in _read(file):
+            yield commands
+    finally:
+        file.close()
+
+
+def _lock(path: Path) -> int:
+    """Take the lock, for as long as the process lives; return its file."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        journal = path.with_suffix("")
+        raise JournalError(
+            f"{journal}: another exchange is writing this journal"
+        ) from None
+    return lock
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None)
+
+
+def _identify(path: Path) -> None:
+    """Raise JournalError unless a file is a journal of this format."""
+    try:
+        file = _open_to_read(path)
+        try:
+            (application_id,) = file.execute(
+                "PRAGMA application_id"
+            ).fetchone()
+            (version,) = file.execute("PRAGMA user_version").fetchone()
+        finally:
+            file.close()
+    except sqlite3.DatabaseError as error:
+        raise JournalError(f"{path}: no journal: {error}") from None
+    if application_id != APPLICATION_ID:
+        raise JournalError(f"{path}: a database, but no journal")
+    if version != FORMAT_VERSION:
+        raise JournalError(
+            f"{path}: of format {version}; this program reads format"
+            f" {FORMAT_VERSION}"
+        )
+
+
+def _read(file: sqlite3.Connection) -> Iterator[tuple[list[Command], bytes]]:
+    """Yield each batch and its digest, in order, if all is as written."""
+    seq, digest = 0, _NO_DIGEST
+    while True:
+        try:
+            row = file.execute(
+                "SELECT first_seq, last_seq, digest, records FROM batches"
+                " WHERE first_seq > ? ORDER BY first_seq LIMIT 1",
+                (seq,),
+            ).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise JournalError(f"after command {seq}: {error}") from None
+        if row is None:
+            return
+        first_seq, last_seq, stored, records = row
+        digest = _chain(digest, first_seq, last_seq, records)
+        if first_seq != seq + 1 or digest != stored:
+            raise JournalError(
+                f"after command {seq}: a batch is missing or damaged"
+            )
+        try:
+            commands = decode_records(first_seq, records)
+        except ValidationError:
+            raise JournalError(
+                f"after command {seq}: a record that this program does not"
+                " know"
+            ) from None
+        if not seq:
+            _check_version(commands[0])
+        seq = last_seq
+        yield commands, digest
+
+
+def _check_version(first: Command) -> None:
+    action = first.action
+    if not isinstance(action, Configure):
+        raise JournalError("the first command is no configuration")
+    if action.engine_version != ENGINE_VERSION:
+        raise JournalError(
+            f"written by version {action.engine_version} of the engine, and"
+            f" only that can read it; this is version {ENGINE_VERSION}"
+        )
+
+
+def _chain(
+    before: bytes, first_seq: int, last_seq: int, records: bytes
+) -> bytes:
+    """Return the digest of a batch, which covers all batches before it."""
+    head = f"{first_seq} {last_seq} ".encode()
+    return hashlib.sha256(before + head + records).digest()
