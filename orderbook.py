@@ -160,8 +160,9 @@ Code: TypeAlias = Annotated[
 class Refused(Exception):
     """The rules say no: nothing has changed, and ``code`` says why.
 
-    ``field`` names the field to mend, where one does; ``order_id``,
-    ``order_status`` and ``cum_qty`` tell the state of the order concerned.
+    ``field`` names the field to mend, where one does; ``retry_after_ms`` says
+    when to try again, where that helps; ``order_id``, ``order_status`` and
+    ``cum_qty`` tell the state of the order concerned.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Refused(Exception):
         message: str,
         *,
         field: str | None = None,
+        retry_after_ms: int | None = None,
         order_id: int | None = None,
         order_status: OrderStatus | None = None,
         cum_qty: int | None = None,
@@ -178,6 +180,7 @@ class Refused(Exception):
         self.code: Code = code
         self.message = message
         self.field = field
+        self.retry_after_ms = retry_after_ms
         self.order_id = order_id
         self.order_status = order_status
         self.cum_qty = cum_qty
@@ -188,6 +191,7 @@ class Refused(Exception):
             code=self.code,
             message=self.message,
             field=self.field,
+            retry_after_ms=self.retry_after_ms,
             order_id=self.order_id,
             order_status=self.order_status,
             cum_qty=self.cum_qty,

@@ -22,8 +22,19 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
 
 from exchange.gateway import Batch, Gateway
+from exchange.journal import (
+    SPACE_ENOUGH,
+    SPACE_LOW,
+    Journal,
+    JournalError,
+    encode_record,
+)
 from exchange.session import Session, pack
 from exchange.settings import Settings, SettingsError, load_settings
 from exchange.transport import Connection, frame
@@ -34,6 +45,7 @@ REQUESTS_PER_TICK = 2_000
 HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
 TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
+PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
 BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
 # Open files that are no connections: listeners, standard streams, the
 # loop's own, and what a page or a journal needs.
@@ -78,12 +90,14 @@ class Server:
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._settings = settings
         self._clock = Clock()
+        self._market = settings.configure()
+        self._journal: Journal | None = None
         self._gateway = Gateway(
-            settings.configure(),
             self._clock.now,
             self._let_go,
             make_frames,
-            settings.debug,
+            debug=settings.debug,
+            durable=settings.journal is not None,
         )
         self._listeners: list[asyncio.Server] = []
         self._hosts: frozenset[str] | None = None
@@ -100,6 +114,24 @@ class Server:
         self._ticker_due: asyncio.TimerHandle | None = None
         self._deadline_due: asyncio.TimerHandle | None = None
         self._deadline: int | None = None  # what the timer above is set to
+        # The only thread that writes to the journal, one batch at a time.
+        self._committer = ThreadPoolExecutor(1, "journal")
+        self._commit: asyncio.Future[int] | None = None
+        self._has_commit_failed = False
+        self._commands_recovered = 0
+        self._recovery_s = 0.0
+
+    @property
+    def recovered(self) -> str:
+        """Say what the exchange holds, and since when, in a few words."""
+        if self._journal is None:
+            return "in memory: a restart starts anew"
+        if not self._commands_recovered:
+            return f"journal {self._journal.path}: new"
+        return (
+            f"journal {self._journal.path}: {self._commands_recovered:,}"
+            f" commands recovered in {self._recovery_s:.1f} s"
+        )
 
     @property
     def url(self) -> str:
@@ -109,10 +141,22 @@ class Server:
     # Life
 
     async def start(self) -> None:
-        """Listen. Raises OSError where that is not possible."""
+        """Recover what the journal holds, then listen.
+
+        Raises JournalError where there is something wrong with it, OSError
+        where one cannot listen.
+        """
+        try:
+            if self._settings.journal is not None:
+                self._recover(self._settings.journal)
+            self._gateway.begin(self._market)
+            await self._finish_commits()
+            sockets = await bind(self._settings.hostname, self.port)
+        except BaseException:
+            self._close_journal()
+            raise
         files = raise_file_limit()
         self._connections_max = min(CONNECTIONS_MAX, files - FILES_RESERVED)
-        sockets = await bind(self._settings.hostname, self.port)
         self.port = sockets[0].getsockname()[1]
         self._hosts, self._origins = acceptable_names(self._settings, sockets)
         for sock in sockets:
@@ -130,6 +174,7 @@ class Server:
         while self._ready and not self.failure.done():
             self._drain()
         self._step(self._gateway.shut_down)
+        await self._finish_commits()
         for due in (
             self._drain_due,
             self._heartbeat_due,
@@ -148,6 +193,79 @@ class Server:
         # Only now: from Python 3.12 on this waits for open connections.
         for listener in self._listeners:
             await listener.wait_closed()
+        await self._finish_commits()  # of what the last connections were
+        self._close_journal()
+
+    # The journal
+
+    def _recover(self, path: Path) -> None:
+        """Apply again all that the journal holds."""
+        start = time.perf_counter()
+        self._journal = journal = Journal(path)
+        with tqdm(
+            total=journal.count(),
+            desc="recovering",
+            unit=" commands",
+            delay=PROGRESS_AFTER_S,
+            disable=None,  # where nobody watches
+        ) as progress:
+            for commands in journal.recover():
+                self._gateway.replay(commands)
+                progress.update(len(commands))
+        self._gateway.commit(journal.last_seq)
+        self._commands_recovered = journal.last_seq
+        self._recovery_s = time.perf_counter() - start
+
+    def _commit_more(self) -> None:
+        """Commit what was applied meanwhile, if no commit is under way."""
+        journal = self._journal
+        if journal is None or self._commit is not None:
+            return
+        commands = self._gateway.take_commands()
+        if not commands or self._has_commit_failed:
+            return
+        self._look_at_space()
+        self._commit = self._loop.run_in_executor(
+            self._committer,
+            journal.append,
+            commands[0].seq,
+            [encode_record(command) for command in commands],
+        )
+        self._commit.add_done_callback(self._committed)
+
+    def _committed(self, commit: asyncio.Future[int]) -> None:
+        """Let leave what a commit made durable; stop if it failed."""
+        self._commit = None
+        try:
+            self._gateway.commit(commit.result())
+            self._commit_more()
+        except Exception as error:
+            self._has_commit_failed = True
+            self._fail(error)
+
+    async def _finish_commits(self) -> None:
+        self._commit_more()
+        while self._commit is not None:
+            await asyncio.wait((self._commit,))
+
+    def _look_at_space(self) -> None:
+        """Refuse new orders while the disk is nearly full, and say so."""
+        if self._journal is None:
+            return
+        free = self._journal.free_bytes()
+        if not self._gateway.is_short_of_space and free < SPACE_LOW:
+            self._gateway.is_short_of_space = True
+            self._gateway.announce("disk nearly full: no new orders")
+            logger.warning("disk nearly full: new orders are refused")
+        elif self._gateway.is_short_of_space and free > SPACE_ENOUGH:
+            self._gateway.is_short_of_space = False
+            self._gateway.announce("new orders are taken again")
+            logger.warning("space on disk again: new orders are taken")
+
+    def _close_journal(self) -> None:
+        self._committer.shutdown()
+        if self._journal is not None:
+            self._journal.close()
 
     # Connections, as the transport reports them
 
@@ -218,9 +336,14 @@ class Server:
                 work()
             finally:  # what came before a failure did happen
                 self._gateway.publish()
+            self._commit_more()
             self._set_timers()
         except Exception as error:
-            logger.critical("the exchange stops", exc_info=error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        logger.critical("the exchange stops", exc_info=error)
+        if not self.failure.done():
             self.failure.set_result(error)
 
     def _take_turns(self) -> None:
@@ -269,6 +392,7 @@ class Server:
 
     def _beat(self) -> None:
         self._heartbeat_due = self._loop.call_later(HEARTBEAT_S, self._beat)
+        self._look_at_space()
         self._step(self._gateway.heartbeat)
 
     def _let_go(self, batch: Batch) -> None:
@@ -277,12 +401,16 @@ class Server:
             connection = self._connections.get(session)
             if connection is None:
                 continue
+            was_full = session.is_full
+            session.held -= sum(map(len, items))
             connection.write(
                 frame(item.encode()) if isinstance(item, str) else item
                 for item in items
             )
             if session.is_stuck:
                 connection.close(4008, "slow reader")
+            if was_full and not session.is_full:
+                connection.resume_reading()
         for session, code, reason in batch.closings:
             connection = self._connections.get(session)
             if connection is not None:
@@ -378,18 +506,17 @@ def acceptable_names(
 
 async def serve(settings: Settings) -> int:
     """Run an exchange until a signal or a failure; return the exit status."""
+    gc.set_threshold(*GC_THRESHOLDS)
     server = Server(settings)
     await server.start()
     gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
     loop = asyncio.get_running_loop()
     signaled = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, signaled.set)
     symbols = ", ".join(i.symbol for i in settings.configure().instruments)
     print(
-        f"Exchange on {server.url} | {symbols}"
-        " | in memory: a restart starts anew",
+        f"Exchange on {server.url} | {symbols}" f" | {server.recovered}",
         flush=True,
     )
     waiting = asyncio.create_task(signaled.wait())
@@ -411,7 +538,7 @@ def main() -> int:
     )
     try:
         return asyncio.run(serve(load_settings(sys.argv[1:])))
-    except (SettingsError, OSError) as error:
+    except (SettingsError, JournalError, OSError) as error:
         print(f"server.py: {error}", file=sys.stderr)
         return 2
 

@@ -28,6 +28,7 @@ from exchange.engine import (
     Disconnect,
     Engine,
     Output,
+    Restart,
     Shutdown,
     Tick,
 )
@@ -67,6 +68,10 @@ from orderbook import (
     with_id,
 )
 
+# Commands that may be ahead of the disk: a second's worth and more. Beyond
+# them new orders are refused, so that cancels get through.
+COMMANDS_UNCOMMITTED = 20_000
+BUSY_RETRY_MS = 1_000
 DEBUG_LEVELS = 10  # of each side of a book, in what debug mode prints
 
 
@@ -100,24 +105,77 @@ class Gateway:
 
     def __init__(
         self,
-        market: Configure,
         now: Callable[[], int],
         let_go: Callable[[Batch], None],
         make_frames: Callable[[list[str]], list[bytes]],
         debug: bool = False,
+        durable: bool = False,
     ) -> None:
         self.engine = Engine()
         self.history = History()
         self.feed = Feed(self._snapshot, self._ticker, make_frames)
         self.sessions: dict[Session, None] = {}
         self._now = now
+        self._durable = durable
         # In memory everything counts as committed: the gate stands open.
-        self._gate: Gate[Batch] = Gate(let_go, committed=MAX_INT)
+        self._committed = 0 if durable else MAX_INT
+        self._gate: Gate[Batch] = Gate(let_go, self._committed)
+        self._applied: list[Command] = []  # and not yet taken
+        self.is_short_of_space = False
         self._outgoing: dict[Session, None] = {}
         self._online: dict[str, dict[Session, None]] = {}  # by account
         self._closings: list[Closing] = []
         self._placed = _Placed() if debug else None
-        self._apply("", "", market)
+
+    # Life
+
+    def replay(self, commands: Iterable[Command]) -> None:
+        """Apply again what a journal holds; nothing leaves."""
+        for command in commands:
+            outputs = self.engine.apply(command)
+            self._route(
+                o for o in outputs if not isinstance(o[1], (Error, Ok))
+            )
+        self._flush_feed()
+
+    def begin(self, market: Configure) -> None:
+        """Open the market, or go on with the one that was replayed."""
+        is_restart = self.engine.seq > 0
+        listed = (l.instrument for l in self.engine.listings.values())
+        if not is_restart or market.instruments != tuple(listed):
+            self._route(self._apply("", "", market))
+        if is_restart:
+            self._route(self._apply("", "", Restart()))
+        self._flush_feed()
+
+    def shut_down(self) -> None:
+        """End every session in order, and say so."""
+        self._route(self._apply("", "", Shutdown()))
+        self._flush_feed()
+        self.announce("the exchange is shutting down")
+        for session in self.sessions:
+            self._closings.append((session, 1001, "shutdown"))
+
+    def announce(self, message: str) -> None:
+        """Send a status to every connection."""
+        status = encode(Status(ts=self._now(), message=message))
+        for session in self.sessions:
+            session.send(status)
+
+    # The journal
+
+    def take_commands(self) -> list[Command]:
+        """Return the commands applied since the last call, to commit them.
+
+        Those of `replay` are not among them; without a journal none are.
+        """
+        commands, self._applied = self._applied, []
+        return commands
+
+    def commit(self, seq: int) -> None:
+        """Let leave what depends on no command after ``seq``."""
+        self._committed = seq
+        self._gate.commit(seq)
 
     # Sessions
 
@@ -184,23 +242,12 @@ class Gateway:
                 seq["@"] = self.engine.accounts[session.account].seq
             session.send(encode(Heartbeat(ts=ts, seq=seq)))
 
-    def shut_down(self) -> None:
-        """End every session in order, and say so."""
-        self._route(self._apply("", "", Shutdown()))
-        self._flush_feed()
-        status = encode(
-            Status(ts=self._now(), message="the exchange is shutting down")
-        )
-        for session in self.sessions:
-            session.send(status)
-            self._closings.append((session, 1001, "shutdown"))
-
     def publish(self) -> None:
         """Send off all that was queued since the last time, in one batch."""
         self._flush_feed()
         if not self._outgoing and not self._closings:
             return
-        messages = [(s, list(s.seal())) for s in self._outgoing]
+        messages = [(s, s.seal()) for s in self._outgoing]
         self._outgoing.clear()
         closings, self._closings = self._closings, []
         batch = Batch(messages, closings, self._report())
@@ -216,6 +263,8 @@ class Gateway:
         account = session.account
         if not account:
             raise Refused("unauthorized", "log in first")
+        if isinstance(request, (Place, Amend)):
+            self._refuse_if_busy()
         outputs = self._apply(account, session.session_id, request)
         reply = outputs[0][1]
         text = encode(reply)
@@ -228,6 +277,21 @@ class Gateway:
             if self._placed is not None and reply.exec_type == "new":
                 self._note(account, reply)
         self._route(outputs[1:])
+
+    def _refuse_if_busy(self) -> None:
+        """Refuse what may add to the book while the disk cannot follow."""
+        if self.is_short_of_space:
+            raise Refused(
+                "busy",
+                "the journal's disk is nearly full; cancels are taken",
+                retry_after_ms=BUSY_RETRY_MS,
+            )
+        if self.engine.seq - self._committed >= COMMANDS_UNCOMMITTED:
+            raise Refused(
+                "busy",
+                "the journal's disk is too slow; cancels are taken",
+                retry_after_ms=BUSY_RETRY_MS,
+            )
 
     def _login(self, session: Session, request: Login) -> None:
         if session.account:
@@ -266,7 +330,7 @@ class Gateway:
                 ts=self.engine.ts,
                 seq=account.seq,
                 resumed=missed is not None,
-                durable=False,
+                durable=self._durable,
                 limits={
                     "max_frame": MAX_FRAME,
                     "orders_per_s": 0,
@@ -370,10 +434,13 @@ class Gateway:
         seq = self.engine.seq + 1
         command = Command(seq, ts, account, session_id, action)
         try:
-            return self.engine.apply(command)
+            outputs = self.engine.apply(command)
         except Exception as error:
             error.add_note(f"while applying {command}")
             raise
+        if self._durable:
+            self._applied.append(command)
+        return outputs
 
     def _route(self, outputs: Iterable[Output]) -> None:
         """Send events that are no replies to whom they concern."""

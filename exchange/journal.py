@@ -17,7 +17,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Self
@@ -146,6 +146,13 @@ class Journal:
     ) -> None:
         self.close()
 
+    def count(self) -> int:
+        """Return how many commands there seem to be, without verifying."""
+        (last,) = self._file.execute(
+            "SELECT max(last_seq) FROM batches"
+        ).fetchone()
+        return last or 0
+
     def recover(self) -> Iterator[list[Command]]:
         """Yield every batch, verified; then `append` goes on after them.
 
@@ -156,14 +163,14 @@ class Journal:
             self.last_seq = commands[-1].seq
             self._digest = digest
 
-    def append(self, first_seq: int, records: list[str]) -> int:
+    def append(self, first_seq: int, records: Sequence[str]) -> int:
         """Commit one batch; return its last sequence number.
 
         Blocks until it is on disk. Any sqlite3.Error means that the process
         must end: what is on disk then, a new one finds out.
         """
         assert first_seq == self.last_seq + 1 and records
-        last_seq = first_seq + len(records) - 1
+        last_seq = self.last_seq + len(records)
         blob = f"[{','.join(records)}]".encode()
         digest = _chain(self._digest, first_seq, last_seq, blob)
         self._file.execute(

@@ -68,6 +68,7 @@ class Session:
         self.session_id = ""
         self.is_gone = False  # the connection has ended
         self.waiting = 0  # requests in the inbox
+        self.held = 0  # characters and bytes sealed that have not yet left
         self._peer = peer
         self._outgoing = outgoing
         self._inbox: deque[Frame] = deque()
@@ -100,7 +101,7 @@ class Session:
     @property
     def is_full(self) -> bool:
         """Whether so much waits that no more should be read."""
-        return self.waiting >= REQUESTS_WAITING
+        return self.waiting >= REQUESTS_WAITING or self.held > SLOW_BYTES
 
     # Out
 
@@ -114,23 +115,29 @@ class Session:
         self._outbox.append(frames)
         self._outgoing[self] = None
 
-    def seal(self) -> Iterator[str | bytes]:
-        """Empty the outbox: texts still to be framed, and ready frames."""
+    def seal(self) -> list[str | bytes]:
+        """Empty the outbox: texts still to be framed, and ready frames.
+
+        They count as held until ``held`` is lowered by their length.
+        """
         outbox, self._outbox = self._outbox, []
+        sealed: list[str | bytes] = []
         texts: list[str] = []
         for item in outbox:
             if isinstance(item, str):
                 texts.append(item)
                 continue
-            yield from pack(texts)
+            sealed += pack(texts)
             texts = []
-            yield from item
-        yield from pack(texts)
+            sealed += item
+        sealed += pack(texts)
+        self.held += sum(map(len, sealed))
+        return sealed
 
     @property
     def is_slow(self) -> bool:
         """Whether the peer reads too slowly for public data."""
-        return self._peer.buffered > SLOW_BYTES
+        return self._peer.buffered + self.held > SLOW_BYTES
 
     @property
     def is_stuck(self) -> bool:

@@ -76,6 +76,10 @@ class Settings(BaseSettings):
         " https://example.org,https://example.com; the server's own always"
         " may, and so may programs, which send none",
     )
+    journal: Path | None = Field(
+        Path("data/exchange.db"),
+        description="file that keeps everything across restarts; off: none",
+    )
     debug: bool = Field(
         True, description="print the exchange state at each new order"
     )
@@ -86,6 +90,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(filter(None, (v.strip() for v in value.split(","))))
         return value
+
+    @field_validator("journal", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return None if value == "off" else value
 
     @model_validator(mode="after")
     def _one_market(self) -> Self:

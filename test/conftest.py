@@ -8,6 +8,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the settings of whoever runs the tests out of them."""
-    for name in os.environ:
+    for name in list(os.environ):
         if name.startswith("EXCHANGE_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("EXCHANGE_SERVER_JOURNAL", "off")

@@ -78,7 +78,7 @@ class Wire:
 
     async def until(self, **fields: Any) -> dict[str, Any]:
         """Return the next message with these fields, dropping others."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):  # heartbeats never end
             while True:
                 message = await self.receive()
                 if all(message.get(key) == fields[key] for key in fields):

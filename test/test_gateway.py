@@ -45,16 +45,18 @@ class Floor:
         self.clock = Clock()
         self.batches: list[Batch] = []
         self.gateway = Gateway(
+            self.clock.now,
+            self.batches.append,
+            lambda texts: [text.encode() for text in texts],
+            debug,
+        )
+        self.gateway.begin(
             Configure(
                 instruments=tuple(
                     InstrumentSettings().listed_as(symbol)
                     for symbol in symbols or ("BOND",)
                 )
-            ),
-            self.clock.now,
-            self.batches.append,
-            lambda texts: [text.encode() for text in texts],
-            debug,
+            )
         )
 
     @property

@@ -674,8 +674,8 @@ async def test_they_are_heard_however_long_they_take(
             await wire.login("alice", cancel_on_disconnect=False)
             for _ in range(150):
                 await wire.send(order("buy", 1, 90))
-            wire.connection.transport.close()
-        await bob.until(type="book", bids=[[90, 150]])
+            wire.connection.transport.write_eof()
+            await bob.until(type="book", bids=[[90, 150]])
 
 
 # Time ---------------------------------------------------------------------

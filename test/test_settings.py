@@ -28,7 +28,8 @@ def variable(name: str) -> str:
 # The environment and the command line -------------------------------------
 
 
-def test_defaults() -> None:
+def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(variable("JOURNAL"))
     settings = load_settings()
     assert settings.model_dump() == {
         "hostname": "localhost",
@@ -36,6 +37,7 @@ def test_defaults() -> None:
         "symbols": ("BOND",),
         "market": None,
         "origins": (),
+        "journal": Path("data/exchange.db"),
         "debug": True,
     }
     (bond,) = settings.configure().instruments
