@@ -141,8 +141,10 @@ class Gateway:
     def begin(self, market: Configure) -> None:
         """Open the market, or go on with the one that was replayed."""
         is_restart = self.engine.seq > 0
-        listed = (l.instrument for l in self.engine.listings.values())
-        if not is_restart or market.instruments != tuple(listed):
+        listed = tuple(
+            listing.instrument for listing in self.engine.listings.values()
+        )
+        if not is_restart or market.instruments != listed:
             self._route(self._apply("", "", market))
         if is_restart:
             self._route(self._apply("", "", Restart()))
