@@ -175,6 +175,8 @@ class Server:
             self._drain()
         self._step(self._gateway.shut_down)
         await self._finish_commits()
+        for connection in self._sessions:  # after a failure
+            connection.close(1011, "the exchange failed")
         for due in (
             self._drain_due,
             self._heartbeat_due,

@@ -18,9 +18,10 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -115,22 +116,20 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path.with_name(f"{path.name}.lock"))
         try:
-            is_new = not path.exists() or not path.stat().st_size
-            if not is_new:
+            if path.exists() and path.stat().st_size:
                 _identify(path)
+            else:
+                _create(path)
             # The thread that commits is not the one that opens.
             self._file = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False
             )
-            self._file.execute("PRAGMA journal_mode = WAL")
-            self._file.execute("PRAGMA synchronous = FULL")
-            self._file.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-            if is_new:
-                self._file.execute("BEGIN")
-                self._file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                self._file.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-                self._file.execute(_SCHEMA)
-                self._file.execute("COMMIT")
+            for pragma in (
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                f"journal_size_limit = {WAL_BYTES}",
+            ):
+                _fetch(path, self._file, f"PRAGMA {pragma}")
         except BaseException:
             os.close(self._lock)
             raise
@@ -148,17 +147,14 @@ class Journal:
 
     def count(self) -> int:
         """Return how many commands there seem to be, without verifying."""
-        (last,) = self._file.execute(
-            "SELECT max(last_seq) FROM batches"
-        ).fetchone()
-        return last or 0
+        return _count(self.path, self._file)
 
     def recover(self) -> Iterator[list[Command]]:
         """Yield every batch, verified; then `append` goes on after them.
 
         Raises JournalError at the first one that is not as it was written.
         """
-        for commands, digest in _read(self._file):
+        for commands, digest in _read(self.path, self._file):
             yield commands
             self.last_seq = commands[-1].seq
             self._digest = digest
@@ -190,21 +186,29 @@ class Journal:
         os.close(self._lock)
 
 
+def open_journal(path: Path) -> sqlite3.Connection:
+    """Open a journal to read, beside its writer. Raises JournalError."""
+    if not path.exists():
+        raise JournalError(f"{path}: there is no such journal")
+    _identify(path)
+    return _open_to_read(path)
+
+
 def read_journal(path: Path) -> Iterator[list[Command]]:
     """Yield every batch of a journal, verified, beside its writer.
 
     Each is read in a transaction of its own, so the writer is never kept
     from tidying up. Raises JournalError.
     """
-    if not path.exists():
-        raise JournalError(f"{path}: there is no such journal")
-    _identify(path)
-    file = _open_to_read(path)
-    try:
-        for commands, _ in _read(file):
+    with closing(open_journal(path)) as file:
+        for commands, _ in _read(path, file):
             yield commands
-    finally:
-        file.close()
+
+
+def count_commands(path: Path) -> int:
+    """Return how many commands there seem to be; raises JournalError."""
+    with closing(open_journal(path)) as file:
+        return _count(path, file)
 
 
 def _lock(path: Path) -> int:
@@ -221,24 +225,49 @@ def _lock(path: Path) -> int:
     return lock
 
 
+def _create(path: Path) -> None:
+    """Make an empty journal, which is there as a whole or not at all."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with closing(sqlite3.connect(new, isolation_level=None)) as file:
+        for statement in (
+            f"PRAGMA application_id = {APPLICATION_ID}",
+            f"PRAGMA user_version = {FORMAT_VERSION}",
+            _SCHEMA,
+        ):
+            _fetch(path, file, statement)
+    new.rename(path)
+
+
 def _open_to_read(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     return sqlite3.connect(uri, uri=True, isolation_level=None)
 
 
+def _fetch(
+    path: Path, file: sqlite3.Connection, sql: str, *values: object
+) -> Any:
+    """Return the first row; raises JournalError where that cannot be read."""
+    try:
+        return file.execute(sql, values).fetchone()
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        text = " ".join(str(error).split())
+        raise JournalError(f"{path}: {text}") from None
+
+
+def _count(path: Path, file: sqlite3.Connection) -> int:
+    (last,) = _fetch(path, file, "SELECT max(last_seq) FROM batches")
+    return last or 0
+
+
 def _identify(path: Path) -> None:
     """Raise JournalError unless a file is a journal of this format."""
     try:
-        file = _open_to_read(path)
-        try:
-            (application_id,) = file.execute(
-                "PRAGMA application_id"
-            ).fetchone()
-            (version,) = file.execute("PRAGMA user_version").fetchone()
-        finally:
-            file.close()
-    except sqlite3.DatabaseError as error:
-        raise JournalError(f"{path}: no journal: {error}") from None
+        with closing(_open_to_read(path)) as file:
+            (application_id,) = _fetch(path, file, "PRAGMA application_id")
+            (version,) = _fetch(path, file, "PRAGMA user_version")
+    except sqlite3.DatabaseError as error:  # it cannot be opened
+        raise JournalError(f"{path}: {error}") from None
     if application_id != APPLICATION_ID:
         raise JournalError(f"{path}: a database, but no journal")
     if version != FORMAT_VERSION:
@@ -248,47 +277,54 @@ def _identify(path: Path) -> None:
         )
 
 
-def _read(file: sqlite3.Connection) -> Iterator[tuple[list[Command], bytes]]:
+def _read(
+    path: Path, file: sqlite3.Connection
+) -> Iterator[tuple[list[Command], bytes]]:
     """Yield each batch and its digest, in order, if all is as written."""
+    # The chain cannot tell that its end is missing; a damaged page that
+    # hides it is noticed here.
+    (found,) = _fetch(path, file, "PRAGMA quick_check(1)")
+    if found != "ok":
+        raise JournalError(f"{path}: damaged: {' '.join(found.split())}")
     seq, digest = 0, _NO_DIGEST
     while True:
-        try:
-            row = file.execute(
-                "SELECT first_seq, last_seq, digest, records FROM batches"
-                " WHERE first_seq > ? ORDER BY first_seq LIMIT 1",
-                (seq,),
-            ).fetchone()
-        except sqlite3.DatabaseError as error:
-            raise JournalError(f"after command {seq}: {error}") from None
+        row = _fetch(
+            path,
+            file,
+            "SELECT first_seq, last_seq, digest, records FROM batches"
+            " WHERE first_seq > ? ORDER BY first_seq LIMIT 1",
+            seq,
+        )
         if row is None:
             return
         first_seq, last_seq, stored, records = row
         digest = _chain(digest, first_seq, last_seq, records)
         if first_seq != seq + 1 or digest != stored:
             raise JournalError(
-                f"after command {seq}: a batch is missing or damaged"
+                f"{path}: after command {seq}: a batch is missing or damaged"
             )
         try:
             commands = decode_records(first_seq, records)
         except ValidationError:
             raise JournalError(
-                f"after command {seq}: a record that this program does not"
-                " know"
+                f"{path}: after command {seq}: a record that this program"
+                " does not know"
             ) from None
         if not seq:
-            _check_version(commands[0])
+            _check_version(path, commands[0])
         seq = last_seq
         yield commands, digest
 
 
-def _check_version(first: Command) -> None:
+def _check_version(path: Path, first: Command) -> None:
     action = first.action
     if not isinstance(action, Configure):
-        raise JournalError("the first command is no configuration")
+        raise JournalError(f"{path}: the first command is no configuration")
     if action.engine_version != ENGINE_VERSION:
         raise JournalError(
-            f"written by version {action.engine_version} of the engine, and"
-            f" only that can read it; this is version {ENGINE_VERSION}"
+            f"{path}: written by version {action.engine_version} of the"
+            " engine, and only that can read it; this is version"
+            f" {ENGINE_VERSION}"
         )
 
 

@@ -167,7 +167,9 @@ def load_market(path: Path) -> tuple[Instrument, ...]:
     Raises SettingsError if it is missing or wrong.
     """
     try:
-        market = _MARKET.validate_python(tomllib.loads(path.read_text()))
+        market = _MARKET.validate_python(
+            tomllib.loads(path.read_text("utf-8"))
+        )
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
     except (OSError, ValueError) as error:

@@ -204,7 +204,8 @@ async def launched(
         for name, value in os.environ.items()
         if not name.startswith("EXCHANGE_SERVER_")
     }
-    settings = {"hostname": "127.0.0.1", "port": "0", **environment}
+    settings = {"hostname": "127.0.0.1", "port": "0", "journal": "off"}
+    settings |= environment
     for name, value in settings.items():
         variables[f"EXCHANGE_SERVER_{name.upper()}"] = value
     process = await asyncio.create_subprocess_exec(

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "exchange": set(),
     "exchange.transport": set(),
     "exchange.settings": {"orderbook", "exchange.engine"},
+    "exchange.journal": {"orderbook", "exchange.engine"},
     "exchange.gateway": set(PURE),
     "client": {"orderbook"},
 }
