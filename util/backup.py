@@ -1,0 +1,105 @@
+"""Copy a journal, also while it is written: ``python -m util.backup``.
+
+The copy is the journal as it was at one moment. It is verified like any
+journal at start-up, and only then gets its name; it is one file and needs
+no other beside it.
+
+Exit status: 0, 1 where there is no good copy, 2 for a command line that
+makes no sense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tqdm import tqdm
+
+from exchange.journal import (
+    JournalError,
+    count_commands,
+    open_journal,
+    read_journal,
+)
+
+PROGRESS_AFTER_S = 1.0
+
+
+def backup(journal: Path, target: Path) -> str:
+    """Copy a journal; return what was copied, in a line.
+
+    Raises JournalError, OSError or sqlite3.Error, and leaves nothing then.
+    """
+    _refuse_if_there(target)
+    with TemporaryDirectory(
+        prefix=f".{target.name}.", dir=target.parent
+    ) as folder:
+        copy = Path(folder, target.name)
+        with (
+            closing(open_journal(journal)) as source,
+            closing(sqlite3.connect(copy, isolation_level=None)) as file,
+        ):
+            source.backup(file)  # all pages at once: of one moment
+            file.execute("PRAGMA journal_mode = DELETE")  # no files beside it
+        batches, commands = verify(copy)
+        size = copy.stat().st_size
+        _refuse_if_there(target)
+        copy.rename(target)
+    return (
+        f"{target}: {batches:,} batches, {commands:,} commands, {size:,} bytes"
+    )
+
+
+def verify(path: Path) -> tuple[int, int]:
+    """Read a journal to its end; return the count of batches and commands.
+
+    Raises JournalError.
+    """
+    batches = 0
+    with tqdm(
+        total=count_commands(path),
+        desc="verifying",
+        unit=" commands",
+        delay=PROGRESS_AFTER_S,
+        disable=None,  # where nobody watches
+    ) as progress:
+        for batch in read_journal(path):
+            batches += 1
+            progress.update(len(batch))
+        return batches, progress.n
+
+
+def _refuse_if_there(target: Path) -> None:
+    if target.exists():
+        raise FileExistsError(f"{target}: is there already")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; exits with status 2 where it makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m util.backup",
+        description="Copy a journal, also while an exchange writes it.",
+        epilog="exit status: 0, 1 no good copy was made, 2 usage",
+    )
+    parser.add_argument("journal", type=Path)
+    parser.add_argument("target", type=Path, help="a file that is not there")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m util.backup``; return the exit status."""
+    options = parse(arguments)
+    try:
+        print(backup(options.journal, options.target))
+    except (JournalError, OSError, sqlite3.Error) as error:
+        print(f"backup: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

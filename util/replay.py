@@ -1,0 +1,467 @@
+"""Print what a journal holds: ``python -m util.replay JOURNAL``.
+
+Every command and every event that came of it, one a line; the events are
+made anew by applying the commands to a fresh engine. The journal is only
+read, also while an exchange is writing it: what is printed goes up to the
+last command committed when the replay began.
+
+Exit status: 0, 1 for a journal that is damaged or cannot be read, 2 for a
+command line that makes no sense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TextIO, TypeAlias, assert_never, get_args
+
+from pydantic_core import to_json, to_jsonable_python
+from tqdm import tqdm
+
+from exchange.engine import (
+    PUBLIC,
+    Action,
+    Command,
+    Configure,
+    Connect,
+    Disconnect,
+    Engine,
+    Output,
+    Restart,
+    Shutdown,
+    Tick,
+)
+from exchange.journal import JournalError, count_commands, read_journal
+from orderbook import (
+    AccountReport,
+    Amend,
+    BookUpdate,
+    Cancel,
+    CancelAfter,
+    CancelAll,
+    Error,
+    Event,
+    Exec,
+    Instrument,
+    Ok,
+    Place,
+    PriceLevel,
+    Refused,
+    Trade,
+    encode,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+PROGRESS_AFTER_S = 1.0
+# What the engine tells; other events are made by the server for a moment.
+TOLD = (Ok, Error, Exec, AccountReport, Trade, BookUpdate)
+
+
+@dataclass(slots=True)
+class Step:
+    """A command, and all that came of it in the order it was told.
+
+    ``symbol`` is what the command itself is about; "" where that is no
+    single instrument.
+    """
+
+    command: Command
+    outputs: list[Output]
+    symbol: str
+
+
+Write: TypeAlias = Callable[[Step, str, Action | Event], None]
+
+# Replaying ----------------------------------------------------------------
+
+
+def replay(path: Path, *, is_quiet: bool = False) -> Iterator[Step]:
+    """Yield every step of a journal, the changes of the books included.
+
+    Raises JournalError. Progress shows on a terminal unless ``is_quiet``.
+    """
+    engine = Engine()
+    total = count_commands(path)
+    with tqdm(
+        total=total,
+        desc=path.name,
+        unit=" commands",
+        delay=PROGRESS_AFTER_S,
+        disable=is_quiet or None,  # None: where nobody watches
+    ) as progress:
+        for commands in read_journal(path):
+            for command in commands:
+                yield _step(path, engine, command)
+            progress.update(len(commands))
+            if engine.seq >= total:
+                break
+
+
+def _step(path: Path, engine: Engine, command: Command) -> Step:
+    try:
+        outputs = engine.apply(command)
+    except Exception as error:
+        raise JournalError(
+            f"{path}: command {command.seq} cannot be applied: {error!r}"
+        ) from error
+    books = [(PUBLIC, update) for update in engine.take_book_updates()]
+    return Step(command, [*outputs, *books], _symbol(engine, command))
+
+
+def _symbol(engine: Engine, command: Command) -> str:
+    """Return the symbol that a command is about, "" if there is not one."""
+    match command.action:
+        case Place(symbol=symbol):
+            try:
+                return engine.listing(symbol).instrument.symbol
+            except Refused:
+                return symbol or ""
+        case Amend() | Cancel() as action:
+            account = engine.accounts[command.account]
+            if action.order_id is not None:
+                order = account.orders.get(action.order_id)
+            else:
+                name = action.client_order_id or ""
+                order = account.by_client_order_id.get(name)
+            return order.symbol if order else ""
+        case CancelAll(symbol=symbol):
+            return symbol or ""
+        case _:
+            return ""
+
+
+# Choosing -----------------------------------------------------------------
+
+
+def select(
+    step: Step, account: str | None, symbol: str | None
+) -> Iterator[tuple[str, Action | Event]]:
+    """Yield what of a step is wanted, each with whom it is from or for.
+
+    Of an account: its commands and private events. Of a symbol: the
+    commands about it or that moved it, what they were answered, its orders,
+    trades and book.
+    """
+    outputs = [
+        (recipient, event)
+        for recipient, event in step.outputs
+        if account in (None, recipient)
+        and (symbol is None or _concerns(event, symbol, step))
+    ]
+    command = step.command
+    if account in (None, command.account) and (
+        symbol is None or outputs or step.symbol == symbol
+    ):
+        yield command.account, command.action
+    yield from outputs
+
+
+def _concerns(event: Event, symbol: str, step: Step) -> bool:
+    if isinstance(event, (Exec, Trade, BookUpdate)):
+        return event.symbol == symbol
+    return isinstance(event, (Ok, Error)) and step.symbol == symbol
+
+
+# Writing ------------------------------------------------------------------
+
+
+def writer(form: str, file: TextIO) -> Write:
+    """Return what writes a command or an event as a line of a file."""
+    if form == "csv":
+        return csv_writer(file)
+    line = json_line if form == "jsonl" else text_line
+
+    def write(step: Step, who: str, what: Action | Event) -> None:
+        file.write(line(step, who, what))
+
+    return write
+
+
+def json_line(step: Step, who: str, what: Action | Event) -> str:
+    """Return one JSON object; requests and events are as on the wire."""
+    command = step.command
+    head = f'{{"seq":{command.seq},"ts":{command.ts}'
+    if who:
+        head += f',"account":"{who}"'
+    if what is not command.action:
+        assert isinstance(what, TOLD)
+        return f'{head},"event":{encode(what)}}}\n'
+    if command.session:
+        head += f',"session":"{command.session}"'
+    if isinstance(what, (Place, Amend, Cancel, CancelAll, CancelAfter)):
+        return f'{head},"command":{encode(what)}}}\n'
+    return f'{head},"command":{to_json(what).decode()}}}\n'
+
+
+def csv_writer(file: TextIO) -> Write:
+    """Return what writes rows of one table with the columns of all types.
+
+    An event's own ``seq`` is ``event_seq``; what is no single value is JSON.
+    """
+    columns = dict.fromkeys(
+        field.name
+        for cls in (*get_args(Action), *TOLD)
+        for field in fields(cls)
+    )
+    for name in ("type", "seq", "ts"):
+        del columns[name]
+    rows = csv.DictWriter(
+        file,
+        ["seq", "ts", "account", "session", "kind", "type", "event_seq"]
+        + list(columns),
+        lineterminator="\n",
+    )
+    rows.writeheader()
+
+    def write(step: Step, who: str, what: Action | Event) -> None:
+        command = step.command
+        row: dict[str, Any] = {
+            field.name: _cell(getattr(what, field.name))
+            for field in fields(what)
+        }
+        row["event_seq"] = row.pop("seq", None)
+        is_command = what is command.action
+        row |= {
+            "seq": command.seq,
+            "ts": command.ts,
+            "account": who,
+            "session": command.session if is_command else None,
+            "kind": "command" if is_command else "event",
+        }
+        rows.writerow(row)
+
+    return write
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool) or isinstance(value, (dict, list, tuple)):
+        return json.dumps(to_jsonable_python(value))
+    return value
+
+
+def text_line(step: Step, who: str, what: Action | Event) -> str:
+    """Return a line for a person; ``>`` marks commands."""
+    command = step.command
+    if what is command.action:
+        mark, text = ">", tell_command(command)
+    else:
+        assert isinstance(what, TOLD)
+        mark, text = " ", tell_event(what)
+    return f"{command.seq:>8} {iso(command.ts)} {who or '*':<10} {mark} {text}\n"
+
+
+def tell_command(command: Command) -> str:
+    """Say what a command asks for."""
+    match command.action:
+        case Place() as order:
+            words = [order.side, order.qty, order.symbol, _price(order.price)]
+            words.append(order.time_in_force)
+            if order.expire_ts is not None:
+                words.append(f"until {iso(order.expire_ts)}")
+            words.append("post-only" if order.post_only else None)
+            words.append(order.stp if order.stp != "cancel_oldest" else None)
+            if order.client_order_id is not None:
+                words.append(f"as {order.client_order_id}")
+        case Amend() as amend:
+            words = ["amend", _name(amend)]
+            words += [amend.qty and f"to {amend.qty}"]
+            words += [None if amend.price is None else _price(amend.price)]
+        case Cancel() as cancel:
+            words = ["cancel", _name(cancel)]
+        case CancelAll() as them:
+            words = ["cancel all", them.side and f"to {them.side}"]
+            words += [them.symbol and f"of {them.symbol}"]
+        case CancelAfter(timeout_ms=timeout_ms):
+            words = [f"cancel all after {timeout_ms} ms of silence"]
+            if not timeout_ms:
+                words = ["cancel all after no silence any more"]
+        case Connect(cancel_on_disconnect=is_canceled):
+            words = ["connect", command.session]
+            words.append(None if is_canceled else "orders stay at the end")
+        case Disconnect():
+            words = ["disconnect", command.session]
+        case Tick():
+            words = ["tick"]
+        case Shutdown():
+            words = ["shutdown"]
+        case Restart():
+            words = ["restart"]
+        case Configure(instruments=instruments, engine_version=version):
+            listed = ", ".join(map(_listing, instruments))
+            words = [f"configure engine {version}: {listed}"]
+        case _:
+            assert_never(command.action)
+    return " ".join(str(word) for word in words if word is not None)
+
+
+def tell_event(
+    event: Ok | Error | Exec | AccountReport | Trade | BookUpdate,
+) -> str:
+    """Say what happened."""
+    match event:
+        case Exec() as e:
+            text = f"order {e.order_id} {e.exec_type}"
+            if e.exec_type == "trade":
+                text += f" {e.trade_id}: {e.last_qty} {e.symbol}"
+                text += f" at {e.last_price} as {e.liquidity}"
+            elif e.reason is not None:
+                text += f" ({e.reason})"
+            else:
+                text += f": {e.side} {e.qty} {e.symbol} {_price(e.price)}"
+            return f"{text}; {e.order_status}, {e.cum_qty} of {e.qty} filled"
+        case AccountReport():
+            positions = event.positions.items()
+            held = ", ".join(f"{qty} {symbol}" for symbol, qty in positions)
+            return f"cash {event.cash}, {held}; worth {event.equity}"
+        case Ok(count=count):
+            return "ok" if count is None else f"ok: {count}"
+        case Error():
+            return f"refused: {event.code}: {event.message}"
+        case Trade() as t:
+            return f"trade {t.trade_id}: {t.qty} {t.symbol} at {t.price}" + (
+                " bought" if t.side == "buy" else " sold"
+            )
+        case BookUpdate():
+            bids, asks = _levels(event.bids), _levels(event.asks)
+            return f"book {event.symbol} {event.seq}: {bids} | {asks}"
+        case _:
+            assert_never(event)
+
+
+def _price(price: int | None) -> str:
+    return "at market" if price is None else f"at {price}"
+
+
+def _name(action: Amend | Cancel) -> str:
+    if action.order_id is not None:
+        return f"order {action.order_id}"
+    return action.client_order_id or ""
+
+
+def _listing(listed: Instrument) -> str:
+    return (
+        f"{listed.symbol} ({listed.min_price} to {listed.max_price} ticks of"
+        f" {listed.tick_size}, at most {listed.max_qty} lots)"
+    )
+
+
+def _levels(levels: tuple[PriceLevel, ...]) -> str:
+    return " ".join(f"{price}={qty}" for price, qty in levels) or "-"
+
+
+# The command --------------------------------------------------------------
+
+
+def iso(ts: int) -> str:
+    """Return a time in microseconds as ISO 8601, in UTC."""
+    time = EPOCH + ts * MICROSECOND
+    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def microseconds(text: str) -> int:
+    """Read a time: microseconds, or ISO 8601, in UTC unless it says else."""
+    if text.isdecimal():
+        return int(text)
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return (time - EPOCH) // MICROSECOND
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; exits with status 2 where it makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m util.replay",
+        description="Print every command and event of a journal.",
+        epilog="A time is ISO 8601, as in 2026-11-22T20:16 (UTC), or"
+        " microseconds since the epoch. Exit status: 0, 1 for a journal that"
+        " is damaged or cannot be read, 2 for usage.",
+    )
+    add = parser.add_argument
+    add("journal", type=Path)
+    add("--format", choices=("text", "jsonl", "csv"), default="text")
+    add("--output", type=Path, metavar="FILE", help="(default: print)")
+    add("--account", help="only its commands and private events")
+    add("--symbol", help="only its orders, trades and book")
+    add("--from", dest="start", type=microseconds, metavar="TIME")
+    add("--to", dest="end", type=microseconds, metavar="TIME", help="before")
+    add(
+        "--verify",
+        action="store_true",
+        help="only check the chain of digests, and that all can be applied",
+    )
+    options = parser.parse_args(arguments)
+    rest = {**vars(options), "journal": None, "verify": False}
+    if options.verify and rest != vars(parser.parse_args([""])) | {
+        "journal": None
+    }:
+        parser.error("--verify goes with no other option")
+    if options.output is not None and options.output.exists():
+        if options.output.samefile(options.journal):
+            parser.error("--output: that is the journal")
+    return options
+
+
+def verify(path: Path) -> str:
+    """Replay a journal; return what was found, in a line."""
+    first = last = None
+    events = 0
+    for step in replay(path):
+        first = first or step.command
+        last = step.command
+        events += len(step.outputs)
+    if first is None or last is None:
+        return f"{path}: good, and empty"
+    return (
+        f"{path}: good: {last.seq:,} commands and {events:,} events from"
+        f" {iso(first.ts)} to {iso(last.ts)}, last seq {last.seq}"
+    )
+
+
+def export(options: argparse.Namespace, file: TextIO) -> None:
+    """Write what the options ask for to a file."""
+    write = writer(options.format, file)
+    for step in replay(options.journal, is_quiet=file.isatty()):
+        ts = step.command.ts
+        if options.end is not None and ts >= options.end:
+            return
+        if options.start is None or ts >= options.start:
+            for who, what in select(step, options.account, options.symbol):
+                write(step, who, what)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m util.replay``; return the exit status."""
+    options = parse(arguments)
+    path: Path = options.journal
+    try:
+        if options.verify:
+            print(verify(path))
+            return 0
+        count_commands(path)  # before a file is made
+        with (
+            options.output.open("w", encoding="utf-8", newline="")
+            if options.output
+            else nullcontext(sys.stdout)
+        ) as file:
+            export(options, file)
+            file.flush()
+    except BrokenPipeError:  # whoever was reading has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (JournalError, OSError) as error:
+        print(f"replay: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
