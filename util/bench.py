@@ -22,13 +22,17 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from websockets.asyncio.server import ServerConnection, serve
 
 from exchange.engine import Action, Command, Configure, Connect, Engine
+from exchange.gateway import Gateway
+from exchange.journal import Journal
 from orderbook import (
     Amend,
     Cancel,
@@ -209,12 +213,15 @@ async def drive(port: int, load: Load, seconds: float) -> Rate:
     return Rate(count / elapsed, busy)
 
 
-def measure(arguments: list[str], load: Load, seconds: float) -> Rate:
+def measure(
+    arguments: list[str], load: Load, seconds: float, journal: str = "off"
+) -> Rate:
     """Start a server, load it, and end it."""
     environment = os.environ | {
         "EXCHANGE_SERVER_HOSTNAME": "127.0.0.1",
         "EXCHANGE_SERVER_PORT": "0",
         "EXCHANGE_SERVER_DEBUG": "0",
+        "EXCHANGE_SERVER_JOURNAL": journal,
     }
     with subprocess.Popen(
         [sys.executable, *arguments],
@@ -228,7 +235,7 @@ def measure(arguments: list[str], load: Load, seconds: float) -> Rate:
             port = int(url.rpartition(":")[2])
             return asyncio.run(drive(port, load, seconds))
         finally:
-            process.terminate()
+            process.kill()
 
 
 async def echo() -> None:
@@ -415,6 +422,45 @@ def compare_with_echo(rounds: int, seconds: float) -> None:
         )
 
 
+def compare_with_memory(rounds: int, seconds: float) -> None:
+    """Measure what the journal costs, and how fast it is read again."""
+    for load, floor in ((Load(50, 8), "floor 0.65x"), (Load(1, 1), "")):
+        off: list[Rate] = []
+        on: list[Rate] = []
+        recovery: list[float] = []
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "exchange.db"
+                off.append(measure(["server.py"], load, seconds))
+                on.append(measure(["server.py"], load, seconds, str(path)))
+                recovery.append(recovery_rate(path))
+        ratios = [a.per_s / b.per_s for a, b in zip(on, off)]
+        print(
+            f"orders/s, {load}, journal on:"
+            f" {spread([r.per_s for r in on], thousands)}; off:"
+            f" {spread([r.per_s for r in off], thousands)};"
+            f" ratio {spread(ratios, times)} {floor}",
+            flush=True,
+        )
+        if load.clients > 1:
+            print(
+                f"recovery, commands/s: {spread(recovery, thousands)},"
+                " floor 80 k",
+                flush=True,
+            )
+
+
+def recovery_rate(path: Path) -> float:
+    """Return commands per second of verifying and applying a journal."""
+    with Journal(path) as journal:
+        gateway = Gateway(time.time_ns, lambda batch: None, lambda texts: [])
+        start = time.perf_counter()
+        for commands in journal.recover():
+            gateway.replay(commands)
+        elapsed = time.perf_counter() - start
+        return journal.last_seq / elapsed
+
+
 def measure_core(rounds: int) -> None:
     """Measure book and engine alone."""
     small: list[float] = []
@@ -460,6 +506,7 @@ def main() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     measure_core(arguments.rounds)
     compare_with_echo(arguments.rounds, arguments.seconds)
+    compare_with_memory(arguments.rounds, arguments.seconds)
 
 
 if __name__ == "__main__":

@@ -256,7 +256,9 @@ def text_line(step: Step, who: str, what: Action | Event) -> str:
     else:
         assert isinstance(what, TOLD)
         mark, text = " ", tell_event(what)
-    return f"{command.seq:>8} {iso(command.ts)} {who or '*':<10} {mark} {text}\n"
+    return (
+        f"{command.seq:>8} {iso(command.ts)} {who or '*':<10} {mark} {text}\n"
+    )
 
 
 def tell_command(command: Command) -> str:
