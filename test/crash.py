@@ -25,7 +25,7 @@ import tempfile
 import time
 from asyncio.subprocess import Process
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,11 @@ from tqdm import tqdm
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from exchange.engine import Action, Configure, Connect, Engine, Restart
+from exchange.engine import Action, Command, Connect, Engine, Restart
 from exchange.journal import read_journal
 from orderbook import (
     AccountReport,
-    Error,
     Exec,
-    Ok,
     Trade,
     decode_requests,
     encode,
@@ -55,6 +53,8 @@ SYMBOLS = ("BOND", "ETF")
 PRICES = range(96, 105)  # few, so that orders often meet
 WINDOW = 8  # requests of a bot that wait for their reply, at most
 ROWS = 1_000  # of `get orders`, at most
+# What is journaled, and asked again when it is left unanswered.
+COMMANDS = frozenset("place amend cancel cancel_all cancel_after".split())
 # Fields of a report that tell what happened, not what the order is.
 OF_THE_EVENT = frozenset(
     "type id seq ts exec_type last_qty last_price trade_id liquidity fee"
@@ -133,8 +133,6 @@ class Bot:
 
     async def live(self, url: str, course: Course) -> None:
         """Trade with one process until it dies."""
-        self._again.extendleft(reversed(self._unanswered))
-        self._unanswered.clear()
         self._books.clear()
         self._held.clear()
         self.lives.append(Life())
@@ -145,6 +143,8 @@ class Bot:
                 await self._send(connection, self._opening())
                 async for frame in connection:
                     assert isinstance(frame, str)
+                    if course.is_lost:
+                        break
                     for text, message in messages_of(frame):
                         self._hear(text, message)
                         if "id" in message:
@@ -156,10 +156,12 @@ class Bot:
                         course.ready(self)
                         await course.opened.wait()
                     await self._send(connection, self._more())
-        # Whatever is no command is not asked again.
-        self._unanswered = deque(
-            r for r in self._unanswered if r in self.lives[-1].requests
+        self._again.extendleft(
+            request
+            for request in reversed(self._unanswered)
+            if request["type"] in COMMANDS
         )
+        self._unanswered.clear()
 
     async def _send(
         self, connection: ClientConnection, requests: list[Message]
@@ -202,7 +204,7 @@ class Bot:
             else:
                 requests.append(self._with_id(self._choose()))
         self.lives[-1].requests += [
-            r for r in requests if r["type"] not in ("get", "ping")
+            r for r in requests if r["type"] in COMMANDS
         ]
         return requests
 
@@ -289,7 +291,7 @@ class Bot:
     def _hear_reply(
         self, text: str, message: Message, request: Message
     ) -> None:
-        if request in self.lives[-1].requests[-2 * WINDOW :]:
+        if request["type"] in COMMANDS:
             self.lives[-1].replies.append(text)
         match request["type"]:
             case "login":
@@ -345,7 +347,7 @@ class Bot:
             assert message["prev_seq"] == self._held[symbol] < seq
         book = self._books[symbol]
         for side, levels in book.items():
-            levels.update(message[side])
+            levels = levels | dict(message[side])
             book[side] = {price: qty for price, qty in levels.items() if qty}
         self._held[symbol] = seq
         self.views[symbol, seq] = dict(book)
@@ -359,12 +361,20 @@ class Course:
     """One process: opens the trading, and ends it after some replies."""
 
     def __init__(
-        self, process: Process, bots: list[Bot], replies: int | None
+        self,
+        process: Process,
+        bots: list[Bot],
+        replies: int | None,
+        is_lossy: bool,
     ) -> None:
         self.opened = asyncio.Event()
+        self.is_lost = False  # what has not been heard never will be
+        self._is_lossy = is_lossy
         self._process = process
         self._bots = bots
-        self._replies = replies  # left until the kill; None: no trading
+        self._replies = (
+            replies  # left until the kill; None: a signal in its stead
+        )
         self._ready = 0
 
     def replied(self) -> None:
@@ -373,6 +383,7 @@ class Course:
             self._replies -= 1
             if not self._replies:
                 self._process.kill()
+                self.is_lost = self._is_lossy
                 self.opened.set()
 
     def ready(self, bot: Bot) -> None:
@@ -387,8 +398,7 @@ class Course:
             assert sum(shares) == 0
         if self._replies is None:
             self._process.send_signal(signal.SIGTERM)
-        else:
-            self.opened.set()
+        self.opened.set()
 
 
 # The comparison -----------------------------------------------------------
@@ -405,35 +415,19 @@ class Record:
         self.commands = 0
         self.events: defaultdict[str, list[str]] = defaultdict(list)
         self.trades: defaultdict[str, list[str]] = defaultdict(list)
-        self.runs: list[defaultdict[str, list[tuple[Action, str]]]] = []
+        self.runs: list[defaultdict[str, list[tuple[Action, str]]]] = [
+            defaultdict(list)
+        ]
         # Private and public events until the last restart.
         self.before: dict[str, int] = {}
         self._engine = engine = Engine()
         self._bots = {bot.name: bot for bot in bots}
+        self._followers = [bot for bot in bots if bot.views]
         self._order_id = 0
         self._names: set[tuple[str, str | None]] = set()
         for commands in read_journal(path):
             for command in commands:
-                self.commands += 1
-                assert command.seq == self.commands
-                doomed = self._doomed()
-                if isinstance(command.action, Restart):
-                    self.before = {k: len(v) for k, v in self.events.items()}
-                outputs = engine.apply(command)
-                for recipient, event in outputs:
-                    self._take(recipient, event)
-                if isinstance(command.action, Restart):
-                    ends = [e for _, e in outputs if isinstance(e, Exec)]
-                    assert [e.order_id for e in ends] == doomed
-                    assert {e.reason for e in ends} <= {"disconnect"}
-                    assert not self._doomed()
-                if isinstance(command.action, (Configure, Restart)):
-                    self.runs.append(defaultdict(list))
-                elif command.account:
-                    done = self.runs[-1][command.account]
-                    reply = encode(outputs[0][1]) if outputs else ""
-                    done.append((command.action, reply))
-                self._look_at_books()
+                self._apply(command)
         accounts = engine.accounts.values()
         assert sum(account.cash for account in accounts) == 0
         for symbol in SYMBOLS:
@@ -447,7 +441,27 @@ class Record:
             except AssertionError as error:
                 error.add_note(f"of {bot.name}")
                 raise
-            bot.views.clear()
+
+    def _apply(self, command: Command) -> None:
+        self.commands += 1
+        assert command.seq == self.commands
+        is_restart = isinstance(command.action, Restart)
+        if is_restart:
+            doomed = self._doomed()
+            self.before = {k: len(v) for k, v in self.events.items()}
+            self.runs.append(defaultdict(list))
+        outputs = self._engine.apply(command)
+        for recipient, event in outputs:
+            self._take(recipient, event)
+        if is_restart:
+            ends = [e for _, e in outputs if isinstance(e, Exec)]
+            assert [e.order_id for e in ends] == doomed
+            assert {e.reason for e in ends} <= {"disconnect"}
+            assert not self._doomed()
+        elif command.account:
+            reply = encode(outputs[0][1]) if outputs else ""
+            self.runs[-1][command.account].append((command.action, reply))
+        self._look_at_books()
 
     def _doomed(self) -> list[int]:
         """Return the orders that die with the exchange."""
@@ -476,7 +490,7 @@ class Record:
     def _look_at_books(self) -> None:
         """Compare every book that a bot has seen with the book as it was."""
         for symbol, listing in self._engine.listings.items():
-            for bot in self._bots.values():
+            for bot in self._followers:
                 view = bot.views.pop((symbol, listing.seq), None)
                 if view is not None:
                     book = listing.book
@@ -509,3 +523,86 @@ def _check_life(life: Life, done: list[tuple[Action, str]]) -> None:
         assert decode_requests(json.dumps(request)) == [action]
     for request, text, (_, reply) in zip(life.requests, life.replies, done):
         assert text == with_id(reply, request["id"])
+
+
+# The cycles ---------------------------------------------------------------
+
+
+async def crash(
+    path: Path,
+    seed: int,
+    cycles: int,
+    bots: int = BOTS,
+    replies: int = REPLIES,
+) -> Counter[str]:
+    """Kill an exchange so many times; return what was done, in figures.
+
+    Raises AssertionError where it broke its word.
+    """
+    chance = random.Random(seed)
+    traders = [
+        Bot(
+            name=f"bot{number}",
+            chance=random.Random(chance.random()),
+            cancel_on_disconnect=number % 2 == 0,
+            is_follower=number % 4 < 2,
+        )
+        for number in range(bots)
+    ]
+    counts: Counter[str] = Counter()
+    for cycle in range(cycles + 1):
+        async with launched(
+            journal=str(path), symbols=",".join(SYMBOLS), debug="0"
+        ) as process:
+            line = await greeting(process)
+            if cycle:
+                record = Record(path, traders)
+                record.check()
+            # The last process is not killed, but told to end.
+            left = None
+            if cycle < cycles:
+                left = chance.choice((3 * bots, replies, replies))
+                left = chance.randint(1, left)
+                counts["replies"] += left
+            is_lossy = chance.random() < 0.5
+            course = Course(process, traders, left, is_lossy)
+            url = next(w for w in line.split() if w.startswith("ws://"))
+            async with asyncio.timeout(3 * PATIENCE_S):
+                async with asyncio.TaskGroup() as group:
+                    for bot in traders:
+                        group.create_task(bot.live(url, course))
+            status, _, errors = await ended(process)
+            assert errors == ""
+            assert status == (0 if left is None else -signal.SIGKILL)
+    counts["cycles"] = cycles
+    counts["commands"] = record.commands
+    counts["trades"] = sum(map(len, record.trades.values()))
+    for bot in traders:
+        counts["events"] += bot.seq
+        counts["public"] += len(bot.trades)
+        counts += bot.counts
+    return counts
+
+
+def main() -> None:
+    """Run ``python -m test.crash CYCLES SEED``."""
+    cycles, seed = int(sys.argv[1]), int(sys.argv[2])
+    print(f"{cycles} cycles of {BOTS} bots, seed {seed}", flush=True)
+    start = time.perf_counter()
+    counts: Counter[str] = Counter()
+    with tqdm(total=cycles, unit=" cycles") as progress:
+        while counts["cycles"] < cycles:
+            more = min(cycles - counts["cycles"], CYCLES_PER_JOURNAL)
+            with tempfile.TemporaryDirectory() as directory:
+                path = Path(directory, "exchange.db")
+                counts += asyncio.run(
+                    crash(path, seed + counts["cycles"], more)
+                )
+            progress.update(more)
+    elapsed_s = time.perf_counter() - start
+    figures = ", ".join(f"{n:,} {what}" for what, n in counts.items())
+    print(f"nothing lost, nothing doubled in {elapsed_s:.0f} s: {figures}")
+
+
+if __name__ == "__main__":
+    main()

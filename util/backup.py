@@ -59,7 +59,7 @@ def verify(path: Path) -> tuple[int, int]:
 
     Raises JournalError.
     """
-    batches = 0
+    batches = commands = 0
     with tqdm(
         total=count_commands(path),
         desc="verifying",
@@ -69,8 +69,9 @@ def verify(path: Path) -> tuple[int, int]:
     ) as progress:
         for batch in read_journal(path):
             batches += 1
+            commands += len(batch)
             progress.update(len(batch))
-        return batches, progress.n
+    return batches, commands
 
 
 def _refuse_if_there(target: Path) -> None:

@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -51,6 +52,8 @@ SECONDS = 3.0
 WARM_UP = 0.2  # of the seconds; not counted
 OPERATIONS = 200_000  # of one round of book or engine
 MID = 50_000  # the price around which everything happens
+MOULDS = 1_009  # different orders
+FIRST_NUMBER = 1_000_000
 CROSSING = 0.1  # the share of orders that cross the spread
 BOND = Instrument(
     symbol="BOND",
@@ -83,34 +86,37 @@ class Rate:
     generator: float
 
 
-def orders(prefix: str) -> Iterator[str]:
-    """Yield orders without end: small ones near the top of the book."""
+def orders(prefix: str) -> Iterator[bytes]:
+    """Yield orders without end: small ones near the top of the book.
+
+    Only the numbers in them are new each time, for the load generator must
+    cost little.
+    """
     dice = random.Random(prefix)
-    number = 0
-    while True:
-        number += 1
+    moulds: list[list[bytes]] = []
+    for _ in range(MOULDS):
         side: Side = "buy" if dice.random() < 0.5 else "sell"
         offset = dice.randint(1, 10)
         if dice.random() < CROSSING:
             offset = -3
-        yield encode(
-            Place(
-                id=number,
-                symbol="BOND",
-                side=side,
-                qty=dice.randint(1, 10),
-                price=MID - offset if side == "buy" else MID + offset,
-                client_order_id=f"{prefix}-{number}",
-            )
+        order = Place(
+            id=FIRST_NUMBER,
+            symbol="BOND",
+            side=side,
+            qty=dice.randint(1, 10),
+            price=MID - offset if side == "buy" else MID + offset,
+            client_order_id=f"{prefix}-{FIRST_NUMBER}",
         )
+        moulds.append(encode(order).encode().split(b"%d" % FIRST_NUMBER))
+    for number in count(FIRST_NUMBER):
+        yield (b"%d" % number).join(moulds[number % MOULDS])
 
 
 # Load over websockets -----------------------------------------------------
 
 
-def masked(text: str) -> bytes:
+def masked(payload: bytes) -> bytes:
     """Return a client's text frame; its mask of zeros leaves it readable."""
-    payload = text.encode()
     size = len(payload)
     if size < 126:
         head = struct.pack("!BB", 0x81, 0x80 | size)
@@ -132,7 +138,7 @@ class LoadClient(asyncio.Protocol):
         self.replies = 0
         self.is_up = asyncio.get_running_loop().create_future()
         self._frames = self._make_frames(name, load.per_frame)
-        self._login = masked(encode(Login(id=0, user=name)))
+        self._login = masked(encode(Login(id=0, user=name)).encode())
         self._per_frame = load.per_frame
         self._window = load.in_flight
         self._unsent = 0  # replies not yet made up for by a new frame
@@ -142,10 +148,10 @@ class LoadClient(asyncio.Protocol):
     def _make_frames(name: str, per_frame: int) -> Iterator[bytes]:
         source = orders(name)
         while True:
-            texts = [next(source) for _ in range(per_frame)]
-            yield masked(
-                texts[0] if per_frame == 1 else f"[{','.join(texts)}]"
-            )
+            if per_frame == 1:
+                yield masked(next(source))
+            else:
+                yield masked(b"[%b]" % b",".join(islice(source, per_frame)))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Shake hands."""
@@ -172,9 +178,9 @@ class LoadClient(asyncio.Protocol):
             return
         data = self._tail + data
         self._tail = data[1 - len(self.MARK) :]
-        count = data.count(self.MARK)
-        self.replies += count
-        self._unsent += count
+        replies = data.count(self.MARK)
+        self.replies += replies
+        self._unsent += replies
         frames, self._unsent = divmod(self._unsent, self._per_frame)
         self._send(frames)
 
@@ -207,10 +213,10 @@ async def drive(port: int, load: Load, seconds: float) -> Rate:
     await asyncio.sleep(seconds)
     elapsed = time.perf_counter() - start
     busy = (time.process_time() - start_cpu) / elapsed
-    count = sum(client.replies for client in clients) - before
+    replies = sum(client.replies for client in clients) - before
     for client in clients:
         client._transport.abort()
-    return Rate(count / elapsed, busy)
+    return Rate(replies / elapsed, busy)
 
 
 def measure(

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias, assert_never, get_args
 
-from pydantic_core import to_json, to_jsonable_python
+from pydantic_core import to_json
 from tqdm import tqdm
 
 from exchange.engine import (
@@ -62,7 +61,8 @@ from orderbook import (
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 PROGRESS_AFTER_S = 1.0
-# What the engine tells; other events are made by the server for a moment.
+# The requests that are journaled, and the events that the engine makes.
+ASKED = (Place, Amend, Cancel, CancelAll, CancelAfter)
 TOLD = (Ok, Error, Exec, AccountReport, Trade, BookUpdate)
 
 
@@ -189,17 +189,19 @@ def writer(form: str, file: TextIO) -> Write:
 def json_line(step: Step, who: str, what: Action | Event) -> str:
     """Return one JSON object; requests and events are as on the wire."""
     command = step.command
-    head = f'{{"seq":{command.seq},"ts":{command.ts}'
+    head = f'"seq":{command.seq},"ts":{command.ts}'
     if who:
         head += f',"account":"{who}"'
-    if what is not command.action:
-        assert isinstance(what, TOLD)
-        return f'{head},"event":{encode(what)}}}\n'
-    if command.session:
-        head += f',"session":"{command.session}"'
-    if isinstance(what, (Place, Amend, Cancel, CancelAll, CancelAfter)):
-        return f'{head},"command":{encode(what)}}}\n'
-    return f'{head},"command":{to_json(what).decode()}}}\n'
+    kind = "event"
+    if what is command.action:
+        kind = "command"
+        if command.session:
+            head += f',"session":"{command.session}"'
+    if isinstance(what, ASKED + TOLD):
+        text = encode(what)
+    else:
+        text = to_json(what).decode()
+    return f'{{{head},"{kind}":{text}}}\n'
 
 
 def csv_writer(file: TextIO) -> Write:
@@ -243,8 +245,8 @@ def csv_writer(file: TextIO) -> Write:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, bool) or isinstance(value, (dict, list, tuple)):
-        return json.dumps(to_jsonable_python(value))
+    if isinstance(value, (bool, dict, list, tuple)):
+        return to_json(value).decode()
     return value
 
 
@@ -263,32 +265,32 @@ def text_line(step: Step, who: str, what: Action | Event) -> str:
 
 def tell_command(command: Command) -> str:
     """Say what a command asks for."""
+    words: list[object]
     match command.action:
         case Place() as order:
             words = [order.side, order.qty, order.symbol, _price(order.price)]
             words.append(order.time_in_force)
             if order.expire_ts is not None:
                 words.append(f"until {iso(order.expire_ts)}")
-            words.append("post-only" if order.post_only else None)
-            words.append(order.stp if order.stp != "cancel_oldest" else None)
+            words.append(order.post_only and "post-only")
+            words.append(order.stp != "cancel_oldest" and order.stp)
             if order.client_order_id is not None:
                 words.append(f"as {order.client_order_id}")
         case Amend() as amend:
             words = ["amend", _name(amend)]
-            words += [amend.qty and f"to {amend.qty}"]
-            words += [None if amend.price is None else _price(amend.price)]
+            words.append(amend.qty and f"to {amend.qty}")
+            words.append(amend.price is not None and _price(amend.price))
         case Cancel() as cancel:
             words = ["cancel", _name(cancel)]
         case CancelAll() as them:
-            words = ["cancel all", them.side and f"to {them.side}"]
-            words += [them.symbol and f"of {them.symbol}"]
+            words = ["cancel all", them.side, "orders"]
+            words.append(them.symbol and f"of {them.symbol}")
         case CancelAfter(timeout_ms=timeout_ms):
-            words = [f"cancel all after {timeout_ms} ms of silence"]
-            if not timeout_ms:
-                words = ["cancel all after no silence any more"]
+            words = ["cancel all after", timeout_ms or "never"]
+            words.append(timeout_ms and "ms")
         case Connect(cancel_on_disconnect=is_canceled):
             words = ["connect", command.session]
-            words.append(None if is_canceled else "orders stay at the end")
+            words.append(not is_canceled and "orders outlive the connection")
         case Disconnect():
             words = ["disconnect", command.session]
         case Tick():
@@ -302,7 +304,7 @@ def tell_command(command: Command) -> str:
             words = [f"configure engine {version}: {listed}"]
         case _:
             assert_never(command.action)
-    return " ".join(str(word) for word in words if word is not None)
+    return " ".join(str(word) for word in words if word)
 
 
 def tell_event(
@@ -319,7 +321,7 @@ def tell_event(
                 text += f" ({e.reason})"
             else:
                 text += f": {e.side} {e.qty} {e.symbol} {_price(e.price)}"
-            return f"{text}; {e.order_status}, {e.cum_qty} of {e.qty} filled"
+            return f"{text}; {e.cum_qty} of {e.qty} filled"
         case AccountReport():
             positions = event.positions.items()
             held = ", ".join(f"{qty} {symbol}" for symbol, qty in positions)
@@ -402,14 +404,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="only check the chain of digests, and that all can be applied",
     )
     options = parser.parse_args(arguments)
-    rest = {**vars(options), "journal": None, "verify": False}
-    if options.verify and rest != vars(parser.parse_args([""])) | {
-        "journal": None
-    }:
+    others = vars(options).items() - {
+        ("journal", options.journal),
+        ("verify", True),
+    }
+    if options.verify and any(
+        value != parser.get_default(name) for name, value in others
+    ):
         parser.error("--verify goes with no other option")
-    if options.output is not None and options.output.exists():
-        if options.output.samefile(options.journal):
-            parser.error("--output: that is the journal")
     return options
 
 
@@ -427,6 +429,20 @@ def verify(path: Path) -> str:
         f"{path}: good: {last.seq:,} commands and {events:,} events from"
         f" {iso(first.ts)} to {iso(last.ts)}, last seq {last.seq}"
     )
+
+
+def output(options: argparse.Namespace) -> AbstractContextManager[TextIO]:
+    """Open what to write to, if there is something to be written.
+
+    Raises JournalError or OSError, with no file made or changed.
+    """
+    path: Path | None = options.output
+    count_commands(options.journal)
+    if path is None:
+        return nullcontext(sys.stdout)
+    if path.exists() and path.samefile(options.journal):
+        raise OSError(f"{path}: that is the journal")
+    return path.open("w", encoding="utf-8", newline="")
 
 
 def export(options: argparse.Namespace, file: TextIO) -> None:
@@ -449,12 +465,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.verify:
             print(verify(path))
             return 0
-        count_commands(path)  # before a file is made
-        with (
-            options.output.open("w", encoding="utf-8", newline="")
-            if options.output
-            else nullcontext(sys.stdout)
-        ) as file:
+        with output(options) as file:
             export(options, file)
             file.flush()
     except BrokenPipeError:  # whoever was reading has seen enough
