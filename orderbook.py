@@ -712,8 +712,50 @@ _ENCODERS: dict[type, tuple[str, Any]] = {
 }
 
 
+def _encode_exec(e: Exec) -> str:
+    """Encode the event that is made most, in less than half the time.
+
+    As the exchange makes it: without an id, its strings words and names that
+    need no escaping. It is held to what pydantic makes by a test.
+    """
+    text = (
+        f'{{"type":"exec","seq":{e.seq},"ts":{e.ts}'
+        f',"exec_type":"{e.exec_type}","order_id":{e.order_id}'
+        f',"symbol":"{e.symbol}","side":"{e.side}"'
+        f',"order_status":"{e.order_status}","qty":{e.qty}'
+        f',"cum_qty":{e.cum_qty},"leaves_qty":{e.leaves_qty}'
+    )
+    if e.cum_cost:
+        text += f',"cum_cost":{e.cum_cost}'
+    if e.price is not None:
+        text += f',"price":{e.price}'
+    if e.client_order_id is not None:
+        text += f',"client_order_id":"{e.client_order_id}"'
+    if e.order_type != "limit":
+        text += f',"order_type":"{e.order_type}"'
+    if e.time_in_force != "gtc":
+        text += f',"time_in_force":"{e.time_in_force}"'
+    if e.expire_ts is not None:
+        text += f',"expire_ts":{e.expire_ts}'
+    if e.post_only:
+        text += ',"post_only":true'
+    if e.stp != "cancel_oldest":
+        text += f',"stp":"{e.stp}"'
+    if e.trade_id is not None:
+        text += (
+            f',"last_qty":{e.last_qty},"last_price":{e.last_price}'
+            f',"trade_id":{e.trade_id},"liquidity":"{e.liquidity}"'
+            f',"fee":{e.fee}'
+        )
+    if e.reason is not None:
+        text += f',"reason":"{e.reason}"'
+    return text + "}"
+
+
 def encode(message: Request | Event) -> str:
     """Encode one message; fields at their default are left out."""
+    if isinstance(message, Exec) and message.id is None:
+        return _encode_exec(message)
     head, serialize = _ENCODERS[type(message)]
     body: bytes = serialize(message, exclude_defaults=True)
     return (head + body.decode()[1:]) if body != b"{}" else head[:-1] + "}"
@@ -723,8 +765,7 @@ def with_id(text: str, request_id: Id | None) -> str:
     """Put the ``id`` of a request into the text of its reply."""
     if request_id is None:
         return text
-    head, _, rest = text.partition(",")
-    return f'{head},"id":{to_json(request_id).decode()},{rest}'
+    return f'{text[:-1]},"id":{to_json(request_id).decode()}}}'
 
 
 def with_data(text: str, rows: Iterable[str]) -> str:
@@ -735,7 +776,7 @@ def with_data(text: str, rows: Iterable[str]) -> str:
 # Order book ---------------------------------------------------------------
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Order:
     """One order, from its acceptance to its end.
 
@@ -746,9 +787,9 @@ class Order:
 
     order_id: int
     account: str
-    symbol: str = "BOND"
     side: Side
     qty: int
+    symbol: str = "BOND"
     price: int | None = None  # None: market
     order_type: OrderType = "limit"
     time_in_force: TimeInForce = "gtc"

@@ -402,20 +402,20 @@ class Engine:
         tif = request.time_in_force
         if tif is None:
             tif = "ioc" if request.order_type == "market" else "gtc"
-        order = Order(
-            order_id=self._order_id + 1,
-            account=account.name,
-            symbol=listing.instrument.symbol,
-            side=request.side,
-            qty=request.qty,
-            price=request.price,
-            order_type=request.order_type,
-            time_in_force=tif,
-            expire_ts=expire_ts,
-            post_only=request.post_only,
-            stp=request.stp,
-            client_order_id=client_order_id,
-            session=command.session,
+        order = Order(  # in the order of its fields, for speed
+            self._order_id + 1,
+            account.name,
+            request.side,
+            request.qty,
+            listing.instrument.symbol,
+            request.price,
+            request.order_type,
+            tif,
+            expire_ts,
+            request.post_only,
+            request.stp,
+            client_order_id,
+            command.session,
         )
         sweep = listing.book.place(order)
         self._order_id += 1

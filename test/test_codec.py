@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from orderbook import (
     DEFAULT_ROWS,
@@ -855,6 +856,48 @@ def test_with_id_gives_a_reply_its_id(request_id: Any, event: Event) -> None:
     assert told == json.loads(encode(with_its_id))
     assert decode_events(with_id(text, request_id)) == [with_its_id]
     assert with_id(text, None) == text
+
+
+WORDS = {
+    "exec_type": ["new", "trade", "canceled"],
+    "side": ["buy", "sell"],
+    "order_status": ["new", "filled"],
+    "order_type": ["limit", "market"],
+    "time_in_force": ["gtc", "ioc", "gtd"],
+    "stp": ["cancel_oldest", "cancel_both"],
+    "reason": [None, "user", "stp"],
+}
+NUMBERS = st.integers(-MAX_INT, MAX_INT)
+
+
+@given(
+    st.fixed_dictionaries(
+        {name: st.sampled_from(words) for name, words in WORDS.items()}
+        | dict.fromkeys(
+            ["seq", "ts", "order_id", "qty", "cum_qty", "leaves_qty"], NUMBERS
+        )
+        | {
+            "symbol": st.from_regex(r"[A-Z0-9_.-]{1,16}", fullmatch=True),
+            "client_order_id": st.none()
+            | st.from_regex(r"[A-Za-z0-9_.:-]{1,36}", fullmatch=True),
+            "cum_cost": NUMBERS,
+            "price": st.none() | NUMBERS,
+            "expire_ts": st.none() | NUMBERS,
+            "post_only": st.booleans(),
+        }
+    ),
+    st.none() | st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+)
+def test_an_exec_is_encoded_as_pydantic_does(
+    fields: dict[str, Any], fill: tuple[int, int, int, int] | None
+) -> None:
+    names = ("last_qty", "last_price", "trade_id", "fee")
+    if fill is not None:
+        fields |= dict(zip(names, fill)) | {"liquidity": "maker"}
+    report = Exec(**fields)
+    whole = TypeAdapter(Exec).dump_json(report, exclude_defaults=True)
+    told = json.loads(encode(report))
+    assert told == {"type": "exec"} | json.loads(whole)
 
 
 # Anything at all ----------------------------------------------------------
