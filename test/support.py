@@ -233,6 +233,12 @@ async def greeting(process: Process) -> str:
         return (await process.stdout.readline()).decode()
 
 
+def address(line: str) -> str:
+    """Return the URL in the line that a server greets with."""
+    (url,) = [word for word in line.split() if word.startswith("ws://")]
+    return url
+
+
 async def ended(process: Process) -> tuple[int, str, str]:
     """Wait for the end of a process; return status, output and errors."""
     async with asyncio.timeout(PATIENCE_S):

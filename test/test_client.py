@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -41,7 +42,14 @@ from client import (
 from orderbook import Exec, Login, Refused, Trade
 from server import Server
 from test.relay import Direction, Fate, Relay, at_random, nth, relaying
-from test.support import PATIENCE_S, serving, wired
+from test.support import (
+    PATIENCE_S,
+    address,
+    greeting,
+    launched,
+    serving,
+    wired,
+)
 
 # Short, so that what waits for them is soon over; none decides an outcome.
 QUICK: dict[str, Any] = {
@@ -384,6 +392,52 @@ async def test_an_exchange_that_restarts_empty_replaces_the_state() -> None:
             prices = [100, 102, 102]
             assert [f.last_price for f in await take(fills, 3)] == prices
             assert [t.price for t in await take(trades, 3)] == prices
+
+
+@pytest.mark.parametrize("cancel_on_disconnect", [True, False])
+async def test_a_bot_lives_through_kill_9(
+    tmp_path: Path, cancel_on_disconnect: bool
+) -> None:
+    """Three times, with fills before, an order open, and more after."""
+    journal = str(tmp_path / "exchange.db")
+    async with AsyncExitStack() as stack:
+        process = await stack.enter_async_context(launched(journal=journal))
+        url = address(await greeting(process))
+        ex = await stack.enter_async_context(
+            Exchange(url, "alice", cancel_on_disconnect=cancel_on_disconnect)
+        )
+        other = await stack.enter_async_context(Exchange(url, "bob"))
+        bond, theirs = await ex.market("BOND"), await other.market("BOND")
+        fills = ex.fills()
+        for cycle in range(1, 4):
+            order = await bond.buy(5, 99)
+            await theirs.sell(2, 99)
+            await until(ex, lambda: order.cum_qty == 2)
+            process.kill()
+            await process.wait()
+            # Asked for while nobody is there: it is done once there is.
+            asked = asyncio.create_task(bond.buy(1, 98))
+            process = await stack.enter_async_context(
+                launched(journal=journal, port=url.rpartition(":")[2])
+            )
+            await greeting(process)
+            late = await asked
+            await until(ex, lambda: ex.is_connected and bond.is_live)
+            if cancel_on_disconnect:
+                assert (await order.done()).reason == "disconnect"
+                assert [o.order_id for o in ex.orders] == [late.order_id]
+            else:
+                assert order.is_open and order.leaves_qty == 3
+                await order.cancel()
+            await late.cancel()
+            assert (bond.position, ex.cash) == (2 * cycle, -198 * cycle)
+            await until(other, lambda: other.is_connected and theirs.is_live)
+        assert [f.last_qty for f in await take(fills, 3)] == [2, 2, 2]
+        rows = await ex.get("orders")
+        assert [row.client_order_id for row in rows] == [
+            f"{rows[0].client_order_id.rpartition('-')[0]}-{n}"
+            for n in range(1, 7)
+        ]
 
 
 async def test_a_restart_on_the_same_port_is_found_again() -> None:

@@ -30,6 +30,7 @@ from server import Server
 from test.support import (
     PATIENCE_S,
     Wire,
+    address,
     answer,
     ended,
     greeting,
@@ -1460,12 +1461,6 @@ async def test_a_failure_inside_stops_the_exchange(
 
 
 # The process --------------------------------------------------------------
-
-
-def address(line: str) -> str:
-    """Return the URL in the line that a server greets with."""
-    (url,) = [word for word in line.split() if word.startswith("ws://")]
-    return url
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

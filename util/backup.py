@@ -45,7 +45,11 @@ def backup(journal: Path, target: Path) -> str:
         ):
             source.backup(file)  # all pages at once: of one moment
             file.execute("PRAGMA journal_mode = DELETE")  # no files beside it
-        batches, commands = verify(copy)
+        try:
+            batches, commands = verify(copy)
+        except JournalError as error:  # what is wrong with it came with it
+            reason = str(error).replace(str(copy), str(journal))
+            raise JournalError(reason) from None
         size = copy.stat().st_size
         _refuse_if_there(target)
         copy.rename(target)

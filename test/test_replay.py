@@ -1,0 +1,509 @@
+"""What a journal tells: to a person, to a program, to a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from subprocess import PIPE
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from exchange.engine import (
+    Action,
+    Command,
+    Engine,
+    Output,
+    Restart,
+    Shutdown,
+    Tick,
+)
+from exchange.journal import Journal
+from orderbook import Error, decode_events, decode_requests
+from test.test_engine import MARKET, SECOND, flow, in_full, parse
+from test.test_journal import GOLDEN, ROOT, alter, append, read, write
+from util.replay import iso, main, microseconds, replay
+
+START = 1_795_377_600_000_000  # 2026-11-22T20:00:00Z
+SCRIPT = """
+    ann connect
+    ann sell 5@101 symbol=BOND as=mine
+    bob sell 5@2 symbol=ETF
+    bob buy 3@101 symbol=BOND ioc
+    ann amend 1 price=102 qty=9
+    bob buy 1@99 symbol=NONE
+    cat cancel 1
+    bob cancel_after 1000
+    tick
+    ann cancel as=mine
+    cat cancel_all side=buy
+    restart
+"""
+OWN: dict[str, Action] = {
+    "tick": Tick(),
+    "restart": Restart(),
+    "shutdown": Shutdown(),
+}
+
+
+def commands(script: str) -> list[Command]:
+    """Read a script of `test_engine`: a command each second."""
+    found = [Command(1, START, "", "", MARKET)]
+    for line in script.split("\n"):
+        words = line.split()
+        if not words:
+            continue
+        ts = START + len(found) * SECOND
+        account, session = words[0], "5e55"
+        if words[0] in OWN:
+            account = session = ""
+        action = OWN.get(words[0]) or parse(words[1:])
+        found.append(Command(len(found) + 1, ts, account, session, action))
+    return found
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write(tmp_path / "day.db", commands(SCRIPT))
+
+
+def replayed(commands: Sequence[Command]) -> list[tuple[Command, Output]]:
+    engine = Engine()
+    return [(c, output) for c in commands for output in in_full(engine, c)]
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run the command, which must succeed, and return what it printed."""
+    assert main([str(word) for word in arguments]) == 0
+    output, errors = capsys.readouterr()
+    assert errors == ""
+    return output
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run the command, which must fail, and return why."""
+    assert main([str(word) for word in arguments]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("replay: ") and errors.count("\n") == 1
+    return errors.removeprefix("replay: ").rstrip()
+
+
+def without_times(text: str) -> str:
+    """Leave out the times; check that they go by the second."""
+    lines = []
+    for line in text.splitlines():
+        seq, time, rest = line.split(maxsplit=2)
+        assert microseconds(time) == START + (int(seq) - 1) * SECOND
+        lines.append(f"{seq} {' '.join(rest.split())}")
+    return "\n".join(lines)
+
+
+# For a person -------------------------------------------------------------
+
+
+def test_a_day_is_told_in_lines(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = told(capsys, path)
+    assert without_times(text) == dedent("""\
+        1 * > configure engine 1: BOND (96 to 104 ticks of 1, at most 9\
+ lots), ETF (-3 to 3 ticks of 1, at most 5 lots), XAU (10 to 12 ticks of 1,\
+ at most 20 lots)
+        2 ann > connect 5e55
+        3 ann > sell 5 BOND at 101 as mine
+        3 ann order 1 new: sell 5 BOND at 101; 0 of 5 filled
+        3 * book BOND 1: - | 101=5
+        4 bob > sell 5 ETF at 2
+        4 bob order 2 new: sell 5 ETF at 2; 0 of 5 filled
+        4 * book ETF 1: - | 2=5
+        5 bob > buy 3 BOND at 101 ioc
+        5 bob order 3 new: buy 3 BOND at 101; 0 of 3 filled
+        5 bob order 3 trade 1: 3 BOND at 101 as taker; 3 of 3 filled
+        5 ann order 1 trade 1: 3 BOND at 101 as maker; 3 of 5 filled
+        5 bob cash -303, 3 BOND; worth 0
+        5 ann cash 303, -3 BOND; worth 0
+        5 * trade 1: 3 BOND at 101 bought
+        5 * book BOND 2: - | 101=2
+        6 ann > amend order 1 to 9 at 102
+        6 ann order 1 amended: sell 9 BOND at 102; 3 of 9 filled
+        6 * book BOND 3: - | 101=0 102=6
+        7 bob > buy 1 NONE at 99
+        7 bob refused: unknown_symbol: NONE is not listed
+        8 cat > cancel order 1
+        8 cat refused: unknown_order: no order with this order_id is known
+        9 bob > cancel all after 1000 ms
+        9 bob ok
+        10 * > tick
+        10 bob order 2 canceled (cancel_after); 0 of 5 filled
+        10 * book ETF 2: - | 2=0
+        11 ann > cancel mine
+        11 ann order 1 canceled (user); 3 of 9 filled
+        11 * book BOND 4: - | 102=0
+        12 cat > cancel all buy orders
+        12 cat ok: 0
+        13 * > restart""")
+    first, second, *_ = text.splitlines()
+    assert first.startswith(
+        "       1 2026-11-22T20:00:00.000000Z *          >"
+    )
+    assert len(second.partition(" > ")[0]) == len(first.partition(" > ")[0])
+
+
+@pytest.mark.parametrize(
+    "line, text",
+    [
+        (
+            "ann buy 5@99 symbol=BOND gtd until=9s post_only cancel_both",
+            "buy 5 BOND at 99 gtd until 1970-01-01T00:00:09.000000Z post-only"
+            " cancel_both",
+        ),
+        ("ann buy 5@market", "buy 5 at market"),
+        ("ann amend as=mine qty=3", "amend mine to 3"),
+        ("ann amend 1 price=0", "amend order 1 at 0"),
+        ("ann cancel_all", "cancel all orders"),
+        ("ann cancel_all symbol=BOND", "cancel all orders of BOND"),
+        ("ann cancel_after 0", "cancel all after never"),
+        ("ann connect keep", "connect 5e55 orders outlive the connection"),
+        ("ann disconnect", "disconnect 5e55"),
+        ("shutdown", "shutdown"),
+    ],
+)
+def test_a_command_is_told_with_all_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, text: str
+) -> None:
+    path = write(tmp_path / "day.db", commands(line))
+    lines = told(capsys, path).splitlines()
+    assert [s.partition(" > ")[2] for s in lines if " > " in s][1:] == [text]
+
+
+# Views --------------------------------------------------------------------
+
+
+def test_an_account_sees_what_it_asked_and_what_it_was_told(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert without_times(told(capsys, path, "--account", "ann")) == dedent("""\
+        2 ann > connect 5e55
+        3 ann > sell 5 BOND at 101 as mine
+        3 ann order 1 new: sell 5 BOND at 101; 0 of 5 filled
+        5 ann order 1 trade 1: 3 BOND at 101 as maker; 3 of 5 filled
+        5 ann cash 303, -3 BOND; worth 0
+        6 ann > amend order 1 to 9 at 102
+        6 ann order 1 amended: sell 9 BOND at 102; 3 of 9 filled
+        11 ann > cancel mine
+        11 ann order 1 canceled (user); 3 of 9 filled""")
+
+
+def test_a_symbol_has_its_orders_trades_and_book(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert without_times(told(capsys, path, "--symbol", "ETF")) == dedent("""\
+        4 bob > sell 5 ETF at 2
+        4 bob order 2 new: sell 5 ETF at 2; 0 of 5 filled
+        4 * book ETF 1: - | 2=5
+        10 * > tick
+        10 bob order 2 canceled (cancel_after); 0 of 5 filled
+        10 * book ETF 2: - | 2=0""")
+    bond = without_times(told(capsys, path, "--symbol", "BOND"))
+    assert [line.split()[0] for line in bond.splitlines()] == (
+        ["3"] * 3 + ["5"] * 6 + ["6"] * 3 + ["11"] * 3
+    )
+    assert "ETF" not in bond and "cash" not in bond
+
+
+def test_a_symbol_has_what_was_refused_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = """
+        ann buy 5@99 symbol=BOND as=mine
+        ann buy 5@105 symbol=BOND
+        ann amend as=mine price=105
+        ann amend 1 qty=77
+        ann cancel as=mine
+        ann cancel as=mine
+        ann cancel_all symbol=BOND
+    """
+    path = write(tmp_path / "day.db", commands(script))
+    text = told(capsys, path, "--symbol", "BOND")
+    assert [line.split()[2:6] for line in text.splitlines()[3:]] == [
+        ["ann", ">", "buy", "5"],
+        ["ann", "refused:", "invalid_price:", "price"],
+        ["ann", ">", "amend", "mine"],
+        ["ann", "refused:", "invalid_price:", "price"],
+        ["ann", ">", "amend", "order"],
+        ["ann", "refused:", "invalid_qty:", "qty"],
+        ["ann", ">", "cancel", "mine"],
+        ["ann", "order", "1", "canceled"],
+        ["*", "book", "BOND", "2:"],
+        ["ann", ">", "cancel", "mine"],
+        ["ann", "refused:", "order_closed:", "order"],
+        ["ann", ">", "cancel", "all"],
+        ["ann", "ok:", "0"],
+    ]
+
+
+def test_an_order_without_a_symbol_is_in_the_only_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = commands("ann buy 1@105")
+    bond = MARKET.instruments[0]
+    found[0].action = type(MARKET)(instruments=(bond,))
+    path = write(tmp_path / "day.db", found)
+    text = told(capsys, path, "--symbol", "BOND")
+    assert [line.split()[3] for line in text.splitlines()] == [">", "refused:"]
+
+
+def test_views_can_be_put_together(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = told(capsys, path, "--account", "bob", "--symbol", "BOND")
+    assert without_times(text) == dedent("""\
+        5 bob > buy 3 BOND at 101 ioc
+        5 bob order 3 new: buy 3 BOND at 101; 0 of 3 filled
+        5 bob order 3 trade 1: 3 BOND at 101 as taker; 3 of 3 filled""")
+
+
+@pytest.mark.parametrize(
+    "start, end, seqs",
+    [
+        ("2026-11-22T20:00:10", "2026-11-22T20:00:12", [11, 12]),
+        ("2026-11-22T21:00:10+01:00", "2026-11-22 20:00:11Z", [11]),
+        (START + 10 * SECOND, START + 11 * SECOND, [11]),
+        (START + 10 * SECOND + 1, START + 11 * SECOND + 1, [12]),
+        ("2026-11-22T20:00:10.000001Z", "2026-11-23", [12, 13]),
+        ("2026-11-23", "2026-11-24", []),
+    ],
+)
+def test_a_span_of_time_begins_with_the_first_and_ends_before_the_second(
+    path: Path,
+    capsys: pytest.CaptureFixture[str],
+    start: object,
+    end: object,
+    seqs: list[int],
+) -> None:
+    text = told(capsys, path, "--from", start, "--to", end)
+    assert sorted({int(line.split()[0]) for line in text.splitlines()}) == seqs
+
+
+def test_a_time_that_was_printed_can_be_asked_for() -> None:
+    for ts in (0, 1, START, START + 999_999):
+        assert microseconds(iso(ts)) == microseconds(str(ts)) == ts
+
+
+# For a program ------------------------------------------------------------
+
+
+def test_json_lines_hold_everything(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = told(capsys, GOLDEN, "--format", "jsonl")
+    lines = [json.loads(line) for line in text.splitlines()]
+    events = [line for line in lines if "event" in line]
+    expected = replayed(read(GOLDEN))
+    assert len(events) == len(expected)
+    for line, (command, (recipient, event)) in zip(events, expected):
+        assert decode_events(json.dumps(line["event"])) == [event]
+        assert line.get("account", "") == recipient
+        assert (line["seq"], line["ts"]) == (command.seq, command.ts)
+    asked = [line for line in lines if "command" in line]
+    for line, command in zip(asked, read(GOLDEN), strict=True):
+        found = (line.get("account", ""), line.get("session", ""))
+        assert found == (command.account, command.session)
+        assert (line["seq"], line["ts"]) == (command.seq, command.ts)
+        (request,) = decode_requests(json.dumps(line["command"]))
+        if not isinstance(request, Error):
+            assert request == command.action
+        assert line["command"]["type"] == command.action.type
+    assert lines.index(asked[1]) == 1, "a command comes before its events"
+
+
+def test_csv_is_one_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "day.csv"
+    file.write_text("of yesterday")
+    arguments = (GOLDEN, "--format", "csv", "--output", file)
+    assert told(capsys, *arguments) == ""
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines, strict=True))
+    asked = [row for row in rows if row["kind"] == "command"]
+    events = [row for row in rows if row["kind"] == "event"]
+    assert len(asked) + len(events) == len(rows)
+    found = read(GOLDEN)
+    for row, command in zip(asked, found, strict=True):
+        same(row, command, command.account, command.action)
+        assert row["session"] == command.session
+    for row, (command, output) in zip(events, replayed(found), strict=True):
+        same(row, command, *output)
+        assert row["session"] == ""
+
+
+def same(row: dict[str, str], command: Command, who: str, what: Any) -> None:
+    """Hold a row against what it tells of."""
+    assert int(row["seq"]) == command.seq and int(row["ts"]) == command.ts
+    assert row["account"] == who
+    for name in what.__dataclass_fields__:
+        value = getattr(what, name)
+        text = row["event_seq" if name == "seq" else name]
+        if value is None:
+            assert text == ""
+        elif isinstance(value, (str, int)) and not isinstance(value, bool):
+            assert text == str(value)
+        elif name == "instruments":
+            assert [i["symbol"] for i in json.loads(text)] == [
+                i.symbol for i in value
+            ]
+        elif isinstance(value, tuple):
+            assert [tuple(level) for level in json.loads(text)] == list(value)
+        else:
+            assert json.loads(text) == value
+
+
+def test_lines_tell_of_every_command_and_event(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = told(capsys, GOLDEN).splitlines()
+    found = read(GOLDEN)
+    assert len(lines) == len(found) + len(replayed(found))
+    assert all(line.isascii() and line == line.rstrip() for line in lines)
+
+
+# Checking -----------------------------------------------------------------
+
+
+def test_verify_says_what_was_found(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(capsys, path, "--verify") == (
+        f"{path}: good: 13 commands and 21 events from"
+        " 2026-11-22T20:00:00.000000Z to 2026-11-22T20:00:12.000000Z,"
+        " last seq 13\n"
+    )
+    empty = write(tmp_path / "empty.db", [])
+    assert told(capsys, empty, "--verify") == f"{empty}: good, and empty\n"
+    assert told(capsys, empty) == ""
+
+
+def test_a_damaged_journal_is_told_up_to_the_damage(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alter(path, "UPDATE batches SET digest = zeroblob(32) WHERE first_seq > 7")
+    for more in ([], ["--verify"], ["--format", "csv"]):
+        assert failed(capsys, path, *more) == (
+            f"{path}: after command 7: a batch is missing or damaged"
+        )
+
+
+def test_a_command_that_cannot_be_applied_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = commands(SCRIPT)
+    found[5].ts = found[4].ts  # time stands still
+    path = write(tmp_path / "day.db", found)
+    assert failed(capsys, path, "--verify") == (
+        f"{path}: command 6 cannot be applied: AssertionError()"
+    )
+
+
+def test_what_is_no_journal_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.csv"
+    text = tmp_path / "notes.txt"
+    text.write_text("buy low, sell high\n")
+    for path, reason in (
+        (tmp_path / "none.db", "there is no such journal"),
+        (text, "file is not a database"),
+    ):
+        assert failed(capsys, path) == f"{path}: {reason}"
+        assert failed(capsys, path, "--verify") == f"{path}: {reason}"
+        assert failed(capsys, path, "--output", output) == f"{path}: {reason}"
+        assert not output.exists()
+
+
+def test_the_journal_itself_is_not_written_over(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = path.read_bytes()
+    link = path.with_name("link")
+    link.symlink_to(path)
+    for output in (path, link):
+        reason = failed(capsys, path, "--output", output)
+        assert reason == f"{output}: that is the journal"
+    nowhere = path.with_name("none") / "out.csv"
+    assert "No such file" in failed(capsys, path, "--output", nowhere)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a.db", "b.db"],
+        ["a.db", "--format", "xml"],
+        ["a.db", "--from", "noon"],
+        ["a.db", "--to", "2026-13-01"],
+        ["a.db", "--verify", "--account", "ann"],
+        ["a.db", "--verify", "--format", "csv"],
+        ["a.db", "--verify", "--to", "0"],
+    ],
+)
+def test_a_command_line_that_makes_no_sense(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+# As a process -------------------------------------------------------------
+
+
+def test_a_journal_can_be_replayed_while_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "day.db"
+    found = list(flow(random.Random(3), 300))
+    with Journal(path) as journal:
+        for i in range(0, 300, 100):
+            append(journal, found[i : i + 100])
+            text = told(capsys, path, "--format", "jsonl")
+            seqs = [json.loads(line)["seq"] for line in text.splitlines()]
+            assert sorted(set(seqs)) == list(range(1, i + 101))
+    assert read(path) == found
+
+
+def test_it_ends_with_what_was_there_when_it_began(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = list(flow(random.Random(3), 300))
+    with Journal(tmp_path / "day.db") as journal:
+        append(journal, found[:100])
+        with closing(replay(journal.path)) as steps:
+            assert next(steps).command == found[0]
+            append(journal, found[100:])
+            assert [step.command for step in steps] == found[1:100]
+
+
+def test_whoever_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
+    path = write(tmp_path / "day.db", list(flow(random.Random(3), 5_000)))
+    with subprocess.Popen(
+        [sys.executable, "-m", "util.replay", path],
+        cwd=ROOT,
+        stdout=PIPE,
+        stderr=PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith("       1 ")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
