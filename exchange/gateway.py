@@ -121,6 +121,7 @@ class Gateway:
         self._committed = 0 if durable else MAX_INT
         self._gate: Gate[Batch] = Gate(let_go, self._committed)
         self._applied: list[Command] = []  # and not yet taken
+        self._seq = 0  # of the last command applied without a failure
         self.is_short_of_space = False
         self._outgoing: dict[Session, None] = {}
         self._online: dict[str, dict[Session, None]] = {}  # by account
@@ -132,10 +133,10 @@ class Gateway:
     def replay(self, commands: Iterable[Command]) -> None:
         """Apply again what a journal holds; nothing leaves."""
         for command in commands:
-            outputs = self.engine.apply(command)
-            self._route(
-                o for o in outputs if not isinstance(o[1], (Error, Ok))
-            )
+            for output in self.engine.apply(command):
+                if not isinstance(output[1], (Error, Ok)):
+                    self._route((output,))
+            self._seq = command.seq
         self._flush_feed()
 
     def begin(self, market: Configure) -> None:
@@ -253,7 +254,7 @@ class Gateway:
         self._outgoing.clear()
         closings, self._closings = self._closings, []
         batch = Batch(messages, closings, self._report())
-        self._gate.hold(self.engine.seq, batch)
+        self._gate.hold(self._seq, batch)
 
     # Requests
 
@@ -440,6 +441,7 @@ class Gateway:
         except Exception as error:
             error.add_note(f"while applying {command}")
             raise
+        self._seq = seq
         if self._durable:
             self._applied.append(command)
         return outputs
