@@ -377,27 +377,29 @@ class Engine:
                 assert_never(action)
 
     def _place(self, command: Command, request: Place) -> None:
+        account = self._account(command.account)
         expire_ts = request.expire_ts
-        if expire_ts is not None and expire_ts <= self.ts:
+        client_order_id = request.client_order_id
+        known = None
+        if client_order_id is not None:
+            known = account.by_client_order_id.get(client_order_id)
+        # Of a repeat whose time is over meanwhile, that it is one says more.
+        if expire_ts is not None and expire_ts <= self.ts and known is None:
             raise Refused(
                 "bad_request",
                 "expire_ts: is not in the future",
                 field="expire_ts",
             )
         listing = self.listing(request.symbol)
-        account = self._account(command.account)
-        client_order_id = request.client_order_id
-        if client_order_id is not None:
-            known = account.by_client_order_id.get(client_order_id)
-            if known is not None:
-                raise Refused(
-                    "duplicate_client_order_id",
-                    f"{client_order_id} is order {known.order_id}",
-                    field="client_order_id",
-                    order_id=known.order_id,
-                    order_status=known.order_status,
-                    cum_qty=known.cum_qty,
-                )
+        if known is not None:
+            raise Refused(
+                "duplicate_client_order_id",
+                f"{client_order_id} is order {known.order_id}",
+                field="client_order_id",
+                order_id=known.order_id,
+                order_status=known.order_status,
+                cum_qty=known.cum_qty,
+            )
         self._check_bounds(listing.instrument, request.price, request.qty)
         tif = request.time_in_force
         if tif is None:

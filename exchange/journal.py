@@ -120,16 +120,9 @@ class Journal:
                 _identify(path)
             else:
                 _create(path)
-            # The thread that commits is not the one that opens.
-            self._file = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False
-            )
-            for pragma in (
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                f"journal_size_limit = {WAL_BYTES}",
-            ):
-                _fetch(path, self._file, f"PRAGMA {pragma}")
+            # A file opened to write is tidied up when it is closed: not
+            # before it is known to be good.
+            self._file = _open_to_read(path)
         except BaseException:
             os.close(self._lock)
             raise
@@ -150,7 +143,7 @@ class Journal:
         return _count(self.path, self._file)
 
     def recover(self) -> Iterator[list[Command]]:
-        """Yield every batch, verified; then `append` goes on after them.
+        """Yield every batch, verified; after the last one, allow `append`.
 
         Raises JournalError at the first one that is not as it was written.
         """
@@ -158,6 +151,8 @@ class Journal:
             yield commands
             self.last_seq = commands[-1].seq
             self._digest = digest
+        self._file.close()
+        self._file = _open_to_write(self.path)
 
     def append(self, first_seq: int, records: Sequence[str]) -> int:
         """Commit one batch; return its last sequence number.
@@ -242,6 +237,22 @@ def _create(path: Path) -> None:
 def _open_to_read(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     return sqlite3.connect(uri, uri=True, isolation_level=None)
+
+
+def _open_to_write(path: Path) -> sqlite3.Connection:
+    # The thread that commits is not the one that opens.
+    file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            f"journal_size_limit = {WAL_BYTES}",
+        ):
+            _fetch(path, file, f"PRAGMA {pragma}")
+    except JournalError:
+        file.close()
+        raise
+    return file
 
 
 def _fetch(

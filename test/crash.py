@@ -23,9 +23,8 @@ import signal
 import sys
 import tempfile
 import time
-from asyncio.subprocess import Process
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,6 +112,7 @@ class Bot:
         self._chance = chance
         self._is_follower = is_follower
         self._session: str | None = None
+        self._is_opening = False  # looks around before it trades
         self._by_client_order_id: dict[str, Message] = {}
         self._named = 0  # the last client_order_id
         self._asked = 0  # the last id
@@ -135,6 +135,7 @@ class Bot:
         """Trade with one process until it dies."""
         self._books.clear()
         self._held.clear()
+        self._is_opening = True
         self.lives.append(Life())
         with contextlib.suppress(OSError, EOFError, WebSocketException):
             async with connect(
@@ -149,9 +150,9 @@ class Bot:
                         self._hear(text, message)
                         if "id" in message:
                             course.replied()
-                    if self._unanswered and self._is_opening:
-                        continue
                     if self._is_opening:
+                        if self._unanswered:
+                            continue
                         self._is_opening = False
                         course.ready(self)
                         await course.opened.wait()
@@ -173,7 +174,6 @@ class Bot:
     # What it asks
 
     def _opening(self) -> list[Message]:
-        self._is_opening = True
         login: Message = {
             "type": "login",
             "user": self.name,
@@ -358,23 +358,26 @@ def _as_order(message: Message) -> Message:
 
 
 class Course:
-    """One process: opens the trading, and ends it after some replies."""
+    """One run of the exchange: opens the trading, and ends it.
+
+    ``end`` is called after so many replies, or, where they are None, as
+    soon as all bots are ready. What is lossy loses all that no bot has
+    heard by then.
+    """
 
     def __init__(
         self,
-        process: Process,
         bots: list[Bot],
-        replies: int | None,
-        is_lossy: bool,
+        replies: float | None,
+        end: Callable[[], object],
+        is_lossy: bool = False,
     ) -> None:
         self.opened = asyncio.Event()
-        self.is_lost = False  # what has not been heard never will be
-        self._is_lossy = is_lossy
-        self._process = process
+        self.is_lost = False
         self._bots = bots
-        self._replies = (
-            replies  # left until the kill; None: a signal in its stead
-        )
+        self._replies = replies
+        self._end = end
+        self._is_lossy = is_lossy
         self._ready = 0
 
     def replied(self) -> None:
@@ -382,7 +385,7 @@ class Course:
         if self._replies is not None:
             self._replies -= 1
             if not self._replies:
-                self._process.kill()
+                self._end()
                 self.is_lost = self._is_lossy
                 self.opened.set()
 
@@ -397,7 +400,7 @@ class Course:
             shares = [bot.positions.get(symbol, 0) for bot in self._bots]
             assert sum(shares) == 0
         if self._replies is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._end()
         self.opened.set()
 
 
@@ -528,27 +531,34 @@ def _check_life(life: Life, done: list[tuple[Action, str]]) -> None:
 # The cycles ---------------------------------------------------------------
 
 
-async def crash(
-    path: Path,
-    seed: int,
-    cycles: int,
-    bots: int = BOTS,
-    replies: int = REPLIES,
-) -> Counter[str]:
-    """Kill an exchange so many times; return what was done, in figures.
-
-    Raises AssertionError where it broke its word.
-    """
-    chance = random.Random(seed)
-    traders = [
+def make_bots(count: int, chance: random.Random) -> list[Bot]:
+    """Return bots of every kind."""
+    return [
         Bot(
             name=f"bot{number}",
             chance=random.Random(chance.random()),
             cancel_on_disconnect=number % 2 == 0,
             is_follower=number % 4 < 2,
         )
-        for number in range(bots)
+        for number in range(count)
     ]
+
+
+async def crash(
+    path: Path,
+    seed: int,
+    cycles: int,
+    bots: int = BOTS,
+    replies: int = REPLIES,
+    progress: Callable[[], object] = lambda: None,
+) -> Counter[str]:
+    """Kill an exchange so many times; return what was done, in figures.
+
+    ``progress`` is called after each. Raises AssertionError, maybe in a
+    group, where the exchange broke its word.
+    """
+    chance = random.Random(seed)
+    traders = make_bots(bots, chance)
     counts: Counter[str] = Counter()
     for cycle in range(cycles + 1):
         async with launched(
@@ -558,14 +568,14 @@ async def crash(
             if cycle:
                 record = Record(path, traders)
                 record.check()
-            # The last process is not killed, but told to end.
-            left = None
+                progress()
+            left, end = None, process.terminate  # the last one
             if cycle < cycles:
                 left = chance.choice((3 * bots, replies, replies))
-                left = chance.randint(1, left)
+                left, end = chance.randint(1, left), process.kill
                 counts["replies"] += left
             is_lossy = chance.random() < 0.5
-            course = Course(process, traders, left, is_lossy)
+            course = Course(traders, left, end, is_lossy)
             url = next(w for w in line.split() if w.startswith("ws://"))
             async with asyncio.timeout(3 * PATIENCE_S):
                 async with asyncio.TaskGroup() as group:
@@ -593,12 +603,18 @@ def main() -> None:
     with tqdm(total=cycles, unit=" cycles") as progress:
         while counts["cycles"] < cycles:
             more = min(cycles - counts["cycles"], CYCLES_PER_JOURNAL)
+            # A journal that fails alone is told to `main` by its own seed.
+            journal_seed = seed + counts["cycles"]
+            progress.set_postfix(seed=journal_seed)
             with tempfile.TemporaryDirectory() as directory:
-                path = Path(directory, "exchange.db")
                 counts += asyncio.run(
-                    crash(path, seed + counts["cycles"], more)
+                    crash(
+                        Path(directory, "exchange.db"),
+                        journal_seed,
+                        more,
+                        progress=progress.update,
+                    )
                 )
-            progress.update(more)
     elapsed_s = time.perf_counter() - start
     figures = ", ".join(f"{n:,} {what}" for what, n in counts.items())
     print(f"nothing lost, nothing doubled in {elapsed_s:.0f} s: {figures}")

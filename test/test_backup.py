@@ -89,6 +89,7 @@ def test_a_copy_is_made_while_the_journal_is_written(tmp_path: Path) -> None:
             written.extend(batch)
 
     with Journal(path) as journal:
+        list(journal.recover())
         append(journal, COMMANDS)
         written += COMMANDS
         writing = threading.Thread(target=write_on)
@@ -117,6 +118,7 @@ def test_a_copy_is_made_while_the_journal_is_written(tmp_path: Path) -> None:
 def test_a_log_not_yet_in_the_file_is_in_the_copy(tmp_path: Path) -> None:
     path = tmp_path / "exchange.db"
     with Journal(path) as journal:
+        list(journal.recover())
         append(journal, COMMANDS)
         alone = tmp_path / "alone.db"
         alone.write_bytes(path.read_bytes())

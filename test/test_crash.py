@@ -396,7 +396,7 @@ async def test_a_market_in_another_order_is_the_same(
     path: Path, tmp_path: Path
 ) -> None:
     market = tmp_path / "market.toml"
-    for symbols in (("BOND",), ("ETF", "BOND"), ("BOND", "ETF")):
+    for symbols in (("BOND",), ("ETF", "BOND"), ("ETF", "BOND")):
         market.write_text("\n".join(f"[instruments.{s}]" for s in symbols))
         async with running(path, market=str(market)) as (process, _):
             await finish(process)

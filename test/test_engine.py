@@ -783,12 +783,13 @@ def test_the_first_refusal_of_a_place_is_answered() -> None:
         "time_in_force": "gtd",
         "expire_ts": 10 * SECOND,
         "symbol": "NONE",
-        "client_order_id": "mine",
+        "client_order_id": "first",
         "qty": 101,
         "price": 1_001,
     }
+    in_time = {"expire_ts": 60 * SECOND, "client_order_id": "mine"}
     for code, field, mended in (
-        ("bad_request", "expire_ts", {"expire_ts": 60 * SECOND}),
+        ("bad_request", "expire_ts", in_time),
         ("unknown_symbol", "symbol", {"symbol": "BOND"}),
         (
             "duplicate_client_order_id",
@@ -805,6 +806,23 @@ def test_the_first_refusal_of_a_place_is_answered() -> None:
         wrong |= mended
     (_, new), *_ = apply(engine, Place(**wrong), "ann")
     assert isinstance(new, Exec) and new.exec_type == "new"
+
+
+def test_a_repeat_is_known_as_one_when_its_time_is_over() -> None:
+    engine = Engine()
+    apply(engine, MARKET)
+    gtd = Place(
+        symbol="BOND",
+        side="buy",
+        qty=1,
+        price=90,
+        time_in_force="gtd",
+        expire_ts=10 * SECOND,
+        client_order_id="once",
+    )
+    apply(engine, gtd, "ann")
+    error = refuse(engine, gtd, "ann", 11 * SECOND)
+    assert error.code == "duplicate_client_order_id"
 
 
 def test_the_first_refusal_of_an_amend_is_answered() -> None:

@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from subprocess import PIPE
 from textwrap import dedent
@@ -473,6 +472,7 @@ def test_a_journal_can_be_replayed_while_it_is_written(
     path = tmp_path / "day.db"
     found = list(flow(random.Random(3), 300))
     with Journal(path) as journal:
+        list(journal.recover())
         for i in range(0, 300, 100):
             append(journal, found[i : i + 100])
             text = told(capsys, path, "--format", "jsonl")
@@ -486,11 +486,12 @@ def test_it_ends_with_what_was_there_when_it_began(
 ) -> None:
     found = list(flow(random.Random(3), 300))
     with Journal(tmp_path / "day.db") as journal:
+        list(journal.recover())
         append(journal, found[:100])
-        with closing(replay(journal.path)) as steps:
-            assert next(steps).command == found[0]
-            append(journal, found[100:])
-            assert [step.command for step in steps] == found[1:100]
+        steps = replay(journal.path)
+        assert next(steps).command == found[0]
+        append(journal, found[100:])
+        assert [step.command for step in steps] == found[1:100]
 
 
 def test_whoever_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ def backup(journal: Path, target: Path) -> str:
 
     Raises JournalError, OSError or sqlite3.Error, and leaves nothing then.
     """
-    _refuse_if_there(target)
+    if target.exists():
+        raise FileExistsError(f"{target}: is there already")
     with TemporaryDirectory(
         prefix=f".{target.name}.", dir=target.parent
     ) as folder:
@@ -51,7 +52,6 @@ def backup(journal: Path, target: Path) -> str:
             reason = str(error).replace(str(copy), str(journal))
             raise JournalError(reason) from None
         size = copy.stat().st_size
-        _refuse_if_there(target)
         copy.rename(target)
     return (
         f"{target}: {batches:,} batches, {commands:,} commands, {size:,} bytes"
@@ -76,11 +76,6 @@ def verify(path: Path) -> tuple[int, int]:
             commands += len(batch)
             progress.update(len(batch))
     return batches, commands
-
-
-def _refuse_if_there(target: Path) -> None:
-    if target.exists():
-        raise FileExistsError(f"{target}: is there already")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
