@@ -809,10 +809,8 @@ def test_the_first_refusal_of_a_place_is_answered() -> None:
 
 
 def test_a_repeat_is_known_as_one_when_its_time_is_over() -> None:
-    engine = Engine()
-    apply(engine, MARKET)
+    engine = play("given bob sell 5@101")
     gtd = Place(
-        symbol="BOND",
         side="buy",
         qty=1,
         price=90,
@@ -820,7 +818,8 @@ def test_a_repeat_is_known_as_one_when_its_time_is_over() -> None:
         expire_ts=10 * SECOND,
         client_order_id="once",
     )
-    apply(engine, gtd, "ann")
+    (_, new), *_ = apply(engine, gtd, "ann")
+    assert isinstance(new, Exec)
     error = refuse(engine, gtd, "ann", 11 * SECOND)
     assert error.code == "duplicate_client_order_id"
 
