@@ -151,6 +151,10 @@ class Server:
                 self._recover(self._settings.journal)
             self._gateway.begin(self._market)
             await self._finish_commits()
+            if self.failure.done():
+                raise JournalError(
+                    f"nothing can be written: {self.failure.result()}"
+                )
             sockets = await bind(self._settings.hostname, self.port)
         except BaseException:
             self._close_journal()

@@ -122,6 +122,7 @@ class Gateway:
         self._gate: Gate[Batch] = Gate(let_go, self._committed)
         self._applied: list[Command] = []  # and not yet taken
         self._seq = 0  # of the last command applied without a failure
+        self._is_broken = False  # one failed: the books cannot be trusted
         self.is_short_of_space = False
         self._outgoing: dict[Session, None] = {}
         self._online: dict[str, dict[Session, None]] = {}  # by account
@@ -142,10 +143,12 @@ class Gateway:
     def begin(self, market: Configure) -> None:
         """Open the market, or go on with the one that was replayed."""
         is_restart = self.engine.seq > 0
-        listed = tuple(
-            listing.instrument for listing in self.engine.listings.values()
-        )
-        if not is_restart or market.instruments != listed:
+        listings = self.engine.listings
+        if any(
+            instrument.symbol not in listings
+            or listings[instrument.symbol].instrument != instrument
+            for instrument in market.instruments
+        ):
             self._route(self._apply("", "", market))
         if is_restart:
             self._route(self._apply("", "", Restart()))
@@ -439,6 +442,7 @@ class Gateway:
         try:
             outputs = self.engine.apply(command)
         except Exception as error:
+            self._is_broken = True
             error.add_note(f"while applying {command}")
             raise
         self._seq = seq
@@ -461,7 +465,8 @@ class Gateway:
                     session.send(text)
 
     def _flush_feed(self) -> None:
-        self.feed.flush(self.engine.take_book_updates())
+        if not self._is_broken:
+            self.feed.flush(self.engine.take_book_updates())
 
     def _reply(
         self, session: Session, request: Request | Error, event: Event

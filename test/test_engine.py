@@ -1545,6 +1545,7 @@ USERS = ("ann", "bob", "cat", "dan", "eve")
 def flow(rng: random.Random, steps: int) -> Iterator[Command]:
     """Yield the commands of a busy market, many of them refused."""
     ts = placed = 0
+    named = [("ann", "none")]  # orders by account and client_order_id
     for seq in range(1, steps + 1):
         ts += rng.choice((1, 1, 1, 50_000, 2 * SECOND))
         action: Action
@@ -1554,13 +1555,23 @@ def flow(rng: random.Random, steps: int) -> Iterator[Command]:
         elif rng.randrange(10) < 6:
             placed += 1
             action = random_place(rng, ts, placed)
-        else:
-            order_id = max(0, placed - rng.randrange(20))
+            if action.client_order_id is not None:
+                named.append((account, action.client_order_id))
+        elif rng.randrange(2):
+            # Mostly one's own, often still open.
+            owner, name = rng.choice(named[-20:])
+            account = rng.choice((owner, owner, owner, account))
             action = rng.choice(
                 (
-                    Cancel(order_id=order_id),
-                    random_amend(rng, order_id),
-                    random_amend(rng, order_id),
+                    Cancel(client_order_id=name),
+                    random_amend(rng, name),
+                    random_amend(rng, name),
+                )
+            )
+        else:
+            action = rng.choice(
+                (
+                    Cancel(order_id=max(0, placed - rng.randrange(20))),
                     CancelAll(
                         symbol=rng.choice((None, "BOND", "ETF", "NONE")),
                         side=rng.choice((None, "buy", "sell")),
@@ -1603,10 +1614,10 @@ def random_place(rng: random.Random, ts: int, placed: int) -> Place:
     return Place(price=rng.randint(low, high + (placed % 9 == 0)), **order)
 
 
-def random_amend(rng: random.Random, order_id: int) -> Amend:
+def random_amend(rng: random.Random, name: str) -> Amend:
     price = rng.choice((None, -1, 0, 1, 11, 12, *range(97, 104)))
     qty = rng.choice((None, 1, 2, 3, 5, 8)) if price is not None else 2
-    return Amend(order_id=order_id, price=price, qty=qty)
+    return Amend(client_order_id=name, price=price, qty=qty)
 
 
 class Follower:
