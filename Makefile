@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test lint types format bench clean
+.PHONY: help install lock run test lint types format bench crash twin clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,12 @@ format: $(STAMP) ## Format the code and sort the imports
 
 bench: $(STAMP) ## Measure the speed
 	$(PY) -m util.bench
+
+crash: $(STAMP) ## Kill the exchange 200 times and compare; some minutes
+	$(PY) -m test.crash 200 $(or $(SEED),1)
+
+twin: $(STAMP) ## Compare the book with a naive one for 2.5 million steps
+	$(PY) -m test.twin 2500000 $(or $(SEED),1)
 
 clean: ## Remove .venv and every cache
 	rm -rf .venv .mypy_cache .pytest_cache .hypothesis

@@ -232,6 +232,11 @@ def _create(path: Path) -> None:
         ):
             _fetch(path, file, statement)
     new.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # else a power failure may take the name away
+    finally:
+        os.close(folder)
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
