@@ -1438,10 +1438,8 @@ async def test_a_failure_inside_stops_the_exchange(
                 order("buy", 1, 92, id=3, client_order_id="bomb"),
                 order("buy", 1, 93, id=4),
             )
-            # What came before it did happen, and is told.
+            # What came before it did happen, and is told whom it concerns.
             assert [m["id"] for m in await alice.take(2)] == [1, 2]
-            update = await bob.receive()
-            assert update["bids"] == [[91, 1], [90, 1]]
             async with asyncio.timeout(PATIENCE_S):
                 failure = await asyncio.shield(server.failure)
             assert isinstance(failure, RuntimeError)
@@ -1453,7 +1451,8 @@ async def test_a_failure_inside_stops_the_exchange(
                 await server.stop()
             for wire in (alice, bob):
                 messages, _ = await wire.rest()
-                assert not [m for m in messages if m.get("id")]
+                # Nor are the books told: who knows what is in them.
+                assert messages == []
             assert state_of(server) == before
     (record,) = [r for r in caplog.records if r.levelname == "CRITICAL"]
     assert record.exc_info and record.exc_info[1] is failure
