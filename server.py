@@ -109,6 +109,7 @@ class Server:
         # Sessions with something to do; the first one's turn is next.
         self._ready: OrderedDict[Session, None] = OrderedDict()
         self._all_gone = asyncio.Event()
+        self._is_stopping = False
         self._drain_due: asyncio.Handle | None = None
         self._heartbeat_due: asyncio.TimerHandle | None = None
         self._ticker_due: asyncio.TimerHandle | None = None
@@ -177,6 +178,8 @@ class Server:
             listener.close()
         while self._ready and not self.failure.done():
             self._drain()
+        # What comes now is not heard: its order would outlive its session.
+        self._is_stopping = True
         self._step(self._gateway.shut_down)
         await self._finish_commits()
         for connection in self._sessions:  # after a failure
@@ -199,7 +202,6 @@ class Server:
         # Only now: from Python 3.12 on this waits for open connections.
         for listener in self._listeners:
             await listener.wait_closed()
-        await self._finish_commits()  # of what the last connections were
         self._close_journal()
 
     # The journal
@@ -329,6 +331,8 @@ class Server:
 
     def _drain(self) -> None:
         self._drain_due = None
+        if self._is_stopping:
+            return
         self._step(self._take_turns)
         if self._ready and self._drain_due is None:
             self._drain_due = self._loop.call_soon(self._drain)

@@ -382,6 +382,27 @@ async def test_nothing_leaves_before_it_is_committed_then_all_in_order(
         assert answers[1]["data"][0]["trade_id"] == 1
 
 
+async def test_what_comes_after_the_shutdown_is_not_heard(
+    path: Path, disk: Disk
+) -> None:
+    """Else its order would stay, although its session ended before."""
+    exchange = make_server(path)
+    await exchange.start()
+    async with wired(exchange.url, "alice") as alice:
+        began = disk.commits
+        with disk.held():
+            stopping = asyncio.create_task(exchange.stop())
+            await until(lambda: disk.commits == began + 1)
+            (session,) = exchange._sessions.values()
+            await alice.send(order("buy", 1, 90))
+            await until(lambda: session.waiting)
+        messages, code = await alice.rest()
+        await stopping
+    assert (words(messages), code) == (["status"], 1001)
+    actions = [c.action.type for batch in read_journal(path) for c in batch]
+    assert actions == ["configure", "connect", "shutdown"]
+
+
 async def test_what_waits_for_a_commit_that_fails_is_never_told(
     path: Path, disk: Disk, handled: list[object], writes: list[bytes]
 ) -> None:
