@@ -68,8 +68,9 @@ class Wire:
 
     async def receive(self) -> dict[str, Any]:
         """Return the next message."""
-        while not self.inbox:
-            self.inbox += await self.frame()
+        async with asyncio.timeout(PATIENCE_S):  # heartbeats never end
+            while not self.inbox:
+                self.inbox += await self.frame()
         return self.inbox.pop(0)
 
     async def take(self, count: int) -> list[dict[str, Any]]:
