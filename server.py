@@ -173,7 +173,12 @@ class Server:
         self._beat()
 
     async def stop(self) -> None:
-        """Finish what has arrived, tell everybody, close, and end."""
+        """Finish what has arrived, tell everybody, close, and end.
+
+        Once is enough: what is stopped, or stopping, stays so.
+        """
+        if self._is_stopping:
+            return
         for listener in self._listeners:
             listener.close()
         while self._ready and not self.failure.done():
