@@ -407,7 +407,7 @@ class Server:
 
     def _beat(self) -> None:
         self._heartbeat_due = self._loop.call_later(HEARTBEAT_S, self._beat)
-        self._look_at_space()
+        self._step(self._look_at_space)
         self._step(self._gateway.heartbeat)
 
     def _let_go(self, batch: Batch) -> None:

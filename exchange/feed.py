@@ -114,6 +114,7 @@ class Feed:
         One for each book that changed since the last flush. Then those who
         were slow, and are no more, get what they missed.
         """
+        followed: set[Subscription] = set().union(*self._groups)
         texts: dict[Subscription, list[str]] = {}
         fresh: list[tuple[_Stream, BookUpdate]] = []
         for update in updates:
@@ -121,8 +122,9 @@ class Feed:
             stream = self._stream(symbol)
             fresh.append((stream, update))
             self._stirred[symbol] = None
-            if self._groups:
+            if (symbol, "trades") in followed:
                 texts[symbol, "trades"] = [encode(t) for t in stream.trades]
+            if (symbol, "book") in followed:
                 texts[symbol, "book"] = [encode(update)]
         if texts:
             self._turn += 1
