@@ -85,10 +85,13 @@ from weakref import WeakSet
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from orderbook import (
     MAX_ROWS,
     AccountReport,
+    Admin,
+    AdminAction,
     Amend,
     BookUpdate,
     Cancel,
@@ -104,6 +107,7 @@ from orderbook import (
     Login,
     Ok,
     OrderStatus,
+    Phase,
     Place,
     PriceLevel,
     Reason,
@@ -132,6 +136,9 @@ SILENCE_TIMEOUT = 16.0  # seconds: three heartbeats of 5 s, and some delay
 CLOSE_TIMEOUT = 1.0  # seconds that a closing handshake may take
 BACKOFF_MIN = 0.1  # seconds at most before the first reconnect ...
 BACKOFF_MAX = 10.0  # ... doubled at each failure up to this
+# Seconds more after the exchange has cut off who asked too much: as a rule a
+# whole burst is allowed again by then.
+CUT_OFF_PAUSE = 2.0
 MAX_FRAME_BYTES = 16 << 20  # of a frame received; servers send 1 MiB at most
 EVENTS_WAITING = 100_000  # in an iterator before its reader is too slow
 
@@ -317,10 +324,15 @@ class Book:
 
     @property
     def mid(self) -> float | None:
-        """The middle between bid and ask, None if either is missing."""
+        """The middle between bid and ask, None if either is missing.
+
+        Also None while they cross, as before an auction: then neither is a
+        price to trade at.
+        """
         if not self.bids or not self.asks:
             return None
-        return (self.bids[0][0] + self.asks[0][0]) / 2
+        bid, ask = self.bids[0][0], self.asks[0][0]
+        return (bid + ask) / 2 if bid <= ask else None
 
     def _updated(self, update: BookUpdate) -> Book:
         """Return the book that a snapshot is, or a change makes of this."""
@@ -357,6 +369,24 @@ class OrderOptions(TypedDict, total=False):
     post_only: bool
     stp: Stp
     client_order_id: str
+
+
+class AdminArguments(TypedDict, total=False):
+    """What an administrator's action is about.
+
+    Which of them an action needs, and which it may have, stands in
+    ``docs/PROTOCOL.md``; ``cash`` and ``qty`` are to be added.
+    """
+
+    symbol: str
+    phase: Phase
+    reopen_ms: int
+    user: str
+    order_id: int
+    cash: int
+    qty: int
+    price: int
+    message: str
 
 
 class Candle(NamedTuple):
@@ -531,6 +561,16 @@ class ExchangeView:
         return self._core.account.equity
 
     @property
+    def realized(self) -> int:
+        """The profit of what has been closed, fees paid."""
+        return self._core.account.realized
+
+    @property
+    def unrealized(self) -> int:
+        """The profit of the positions, at the marks of the last report."""
+        return self._core.account.unrealized
+
+    @property
     def positions(self) -> dict[str, int]:
         """The lots held of each symbol ever traded."""
         return dict(self._core.account.positions)
@@ -612,7 +652,7 @@ class Exchange(ExchangeView):
         except TimeoutError:
             await self.close()
             raise ConnectionLost(
-                f"no exchange at {self.url}: {self._last_trouble!r}"
+                f"no way in at {self.url}: {self._last_trouble!r}"
             ) from self._last_trouble
         except BaseException:
             await self.close()
@@ -673,6 +713,22 @@ class Exchange(ExchangeView):
         timeout_ms = round(seconds * 1_000)
         await self._ask(_make("cancel_after", timeout_ms=timeout_ms))
 
+    async def admin(
+        self,
+        action: AdminAction,
+        reason: str,
+        **arguments: Unpack[AdminArguments],
+    ) -> None:
+        """Interfere as an administrator; everybody is told, with the reason.
+
+        Returns once it is done. Raises Refused: Forbidden without an
+        administrator's key. Never sent twice: OutcomeUnknown if the
+        connection breaks meanwhile.
+        """
+        await self._ask(
+            _make("admin", action=action, reason=reason, **arguments)
+        )
+
     async def get(
         self,
         what: Table,
@@ -712,7 +768,11 @@ class Exchange(ExchangeView):
         return self._stream(self._core.fills)
 
     def statuses(self) -> Stream[Status]:
-        """Iterate over the exchange's news from now on."""
+        """Iterate over the exchange's news from now on.
+
+        What is told while there is no connection does not come later; the
+        phase of a ``Market.instrument`` is right all the same.
+        """
         return self._stream(self._core.statuses)
 
     # Within
@@ -829,11 +889,16 @@ class Exchange(ExchangeView):
                 await self._attend()
             except Exception as error:  # of whatever kind: a disconnect
                 self._last_trouble = error
+                if isinstance(error, ConnectionClosed) and error.rcvd:
+                    self._core.closed(error.rcvd.code, error.rcvd.reason)
             self._core.disconnected()
             self._look()
             if self._core.refused is not None:
                 self._end(self._core.refused)
-            await asyncio.sleep(random.uniform(0, self._backoff))
+            pause = random.uniform(0, self._backoff)
+            if self._core.is_cut_off:
+                pause += CUT_OFF_PAUSE
+            await asyncio.sleep(pause)
             self._backoff = min(self._backoff * 2, BACKOFF_MAX)
 
     async def _attend(self) -> None:
@@ -1285,6 +1350,7 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
     connect = _blocking(Exchange.connect)
     cancel_all = _blocking(Exchange.cancel_all)
     cancel_after = _blocking(Exchange.cancel_after)
+    admin = _blocking(Exchange.admin)
     get = _blocking(Exchange.get)
     leaderboard = _blocking(Exchange.leaderboard)
     fills = _blocking_iterator(Exchange.fills)
@@ -1351,6 +1417,7 @@ class _Call:
     """A request of the user's, until it is answered.
 
     ``order`` is the order concerned; of a place, once it is known.
+    ``copies`` counts how often it was sent on the present connection.
     ``verdict`` is an answer that waits until lost reports are here again.
     """
 
@@ -1358,6 +1425,7 @@ class _Call:
     order: _OrderState | None = None
     settle: Callable[[Event | Exception], None] = lambda answer: None
     newest_id: int = 0  # of its copies; 0: never sent
+    copies: int = 0
     was_repeated: bool = False
     verdict: Error | None = None
 
@@ -1374,7 +1442,9 @@ class _Resync:
 
 
 _FORGOTTEN: Any = "unknown_order"  # a reason no exchange gives
-_Private: TypeAlias = Place | Amend | Cancel | CancelAll | CancelAfter
+# Close codes: the login failed, or its key was revoked; and abuse.
+_LOGIN_FAILED, _CUT_OFF = 4001, 4002
+_Private: TypeAlias = Place | Amend | Cancel | CancelAll | CancelAfter | Admin
 _Rows: TypeAlias = Generator[Get, list[Any], None]
 _INSTRUMENTS: TypeAdapter[list[Instrument]] = TypeAdapter(list[Instrument])
 
@@ -1392,7 +1462,8 @@ class _Core:
 
     Fed with events; what it wants sent it puts into ``outbox``, frame by
     frame. ``trouble`` says that a report is missing, so that the connection
-    must be replaced; ``refused`` that the login was.
+    must be replaced; ``refused`` that the login was, for good, and
+    ``is_cut_off`` that the exchange wants to be left alone for a while.
     """
 
     def __init__(self, login: Login | None, prefix: str) -> None:
@@ -1405,6 +1476,7 @@ class _Core:
         self.outbox: deque[str] = deque()
         self.trouble: str | None = None
         self.refused: Refused | None = None
+        self.is_cut_off = False
         self._login = login
         self._prefix = prefix
         self._placed = count(1)
@@ -1579,8 +1651,11 @@ class _Core:
         self.outbox.clear()
         self._replies.clear()
         self._resync = self._target = self.trouble = None
+        self.is_cut_off = False
         for market in self.markets.values():
             market.catching_up = None
+        for call in self._calls:
+            call.copies = 0
         if self._login is None:
             self._ask(Get(what="instruments"), self._hello)
             return
@@ -1591,6 +1666,13 @@ class _Core:
     def disconnected(self) -> None:
         """Note that nothing is in step any more."""
         self.is_online = False
+
+    def closed(self, code: int, reason: str) -> None:
+        """Heed why the exchange has closed the connection."""
+        if code == _LOGIN_FAILED and self.refused is None:
+            self.refused = Unauthorized("unauthorized", reason)
+        elif code == _CUT_OFF:
+            self.is_cut_off = True
 
     def receive(self, events: Iterable[Event]) -> None:
         """Take in the events of one frame."""
@@ -1624,6 +1706,7 @@ class _Core:
         texts = []
         for call in calls:
             call.newest_id = next(self._ids)
+            call.copies += 1
             self._replies[call.newest_id] = functools.partial(
                 self._answered, call, call.newest_id
             )
@@ -1660,15 +1743,17 @@ class _Core:
         """Whether reports that say more than an error may be lost.
 
         Such as that of the first copy of a request, which may have
-        succeeded whatever is said of the second.
+        succeeded whatever is said of the second. What earlier connections
+        have done is known by the time that this one is in step.
         """
+        is_copy = call.copies > 1
         if isinstance(call.request, Place):
-            return call.was_repeated and call.order is None
+            return is_copy and call.order is None
         too_late = error.code in ("order_closed", "unknown_order")
         return (
             call.order is not None
             and call.order.is_open
-            and (call.was_repeated or too_late)
+            and (is_copy or too_late)
         )
 
     def _decide(self, call: _Call, error: Error) -> None:
@@ -1709,6 +1794,7 @@ class _Core:
         if isinstance(event, Error):
             if event.code not in ("rate_limited", "busy"):
                 self.refused = _refusal(event)
+            self.is_cut_off = event.code == "rate_limited"
             self.trouble = event.message
         if not isinstance(event, Welcome):
             return
@@ -2013,7 +2099,7 @@ def _may_repeat(call: _Call) -> bool:
     """Whether doing a request twice does no more than doing it once."""
     if isinstance(call.request, Amend):
         return call.order is not None and call.order.newest_amend is call
-    return not isinstance(call.request, CancelAll)
+    return not isinstance(call.request, (CancelAll, Admin))
 
 
 def _unknown(call: _Call) -> OutcomeUnknown:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import (
@@ -89,7 +89,10 @@ Symbol: TypeAlias = Annotated[str, Field(pattern=r"^[A-Z0-9_.-]{1,16}$")]
 ClientOrderId: TypeAlias = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,36}$")
 ]
+# What people write for people to read; a line of a status.
+Words: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 PriceLevel: TypeAlias = tuple[int, int]  # price, total quantity
+Band: TypeAlias = tuple[int, int]  # the lowest and the highest price
 
 Side: TypeAlias = Literal["buy", "sell"]
 OrderType: TypeAlias = Literal["limit", "market"]
@@ -131,9 +134,8 @@ Reason: TypeAlias = Annotated[
     _Open(),
 ]
 Liquidity: TypeAlias = Annotated[Literal["maker", "taker", "auction"], _Open()]
-Phase: TypeAlias = Annotated[
-    Literal["pre_open", "auction", "open", "halted", "closed"], _Open()
-]
+_Phase: TypeAlias = Literal["pre_open", "auction", "open", "halted", "closed"]
+Phase: TypeAlias = Annotated[_Phase, _Open()]
 Code: TypeAlias = Annotated[
     Literal[  # in order of precedence: the first that applies is answered
         "bad_request",
@@ -369,6 +371,80 @@ class Ping(_Strict):
     id: Maybe[Id] = None
 
 
+AdminAction: TypeAlias = Literal[
+    "phase",
+    "kill",
+    "unkill",
+    "cancel",
+    "adjust",
+    "settle",
+    "reset",
+    "message",
+]
+# Of each action its arguments: those it needs, and those it may have.
+ADMIN_ARGUMENTS: dict[AdminAction, tuple[set[str], set[str]]] = {
+    "phase": ({"phase"}, {"symbol", "reopen_ms"}),
+    "kill": ({"user"}, set()),
+    "unkill": ({"user"}, set()),
+    "cancel": ({"order_id"}, set()),
+    "adjust": ({"user"}, {"cash", "symbol", "qty"}),
+    "settle": ({"symbol", "price"}, set()),
+    "reset": (set(), set()),
+    "message": ({"message"}, {"symbol"}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admin(_Strict):
+    """Interfere as an administrator, and say why.
+
+    Raises FieldError where an argument is missing or does not go with the
+    action.
+    """
+
+    type: Literal["admin"] = "admin"
+    id: Maybe[Id] = None
+    action: AdminAction
+    reason: Words
+    symbol: Maybe[Symbol] = None
+    phase: Maybe[_Phase] = None
+    reopen_ms: Maybe[Annotated[int, Field(ge=1_000, le=86_400_000)]] = None
+    user: Maybe[User] = None
+    order_id: Maybe[Seq] = None
+    cash: Maybe[Integer] = None  # to add
+    qty: Maybe[Integer] = None  # to add to a position
+    price: Maybe[Price] = None
+    message: Maybe[Words] = None
+
+    def __post_init__(self) -> None:
+        needed, allowed = ADMIN_ARGUMENTS[self.action]
+        for name in ADMIN_FIELDS:
+            is_given = getattr(self, name) is not None
+            if name in needed and not is_given:
+                raise FieldError(name, f"{self.action} needs it")
+            if is_given and name not in needed | allowed:
+                raise FieldError(name, f"does not go with {self.action}")
+        if self.action == "adjust":
+            if (self.symbol is None) != (self.qty is None):
+                raise FieldError("qty", "goes with a symbol, and it needs it")
+            if self.cash is None and self.qty is None:
+                raise FieldError("cash", "give cash, or symbol and qty")
+        if self.reopen_ms is not None and self.phase in ("open", "closed"):
+            raise FieldError("reopen_ms", f"does not go with {self.phase}")
+
+
+ADMIN_FIELDS = (
+    "symbol",
+    "phase",
+    "reopen_ms",
+    "user",
+    "order_id",
+    "cash",
+    "qty",
+    "price",
+    "message",
+)
+
 Request: TypeAlias = (
     Login
     | Place
@@ -380,6 +456,7 @@ Request: TypeAlias = (
     | Unsubscribe
     | Get
     | Ping
+    | Admin
 )
 
 # Events -------------------------------------------------------------------
@@ -402,7 +479,10 @@ else:
 
 @_event
 class Instrument:
-    """One listed instrument: its tick in money, its bounds in ticks."""
+    """One listed instrument: its tick in money, its bounds in ticks.
+
+    ``max_position``, ``collar`` and ``band`` are 0 where there is none.
+    """
 
     symbol: Symbol
     tick_size: str  # a decimal number
@@ -410,6 +490,14 @@ class Instrument:
     max_price: int
     max_qty: int
     phase: Phase
+    max_position: int = 0  # lots, long or short
+    short_selling: bool = True
+    maker_fee: int = 0  # ticks per lot; below 0: a rebate
+    taker_fee: int = 0
+    reference_price: int = 0  # before the first trade
+    collar: int = 0  # ticks from the reference: of an order's limit
+    band: int = 0  # ticks from the reference: of a trade's price
+    auction_ms: int = 30_000  # how long a price outside the band stops it
 
 
 @_event
@@ -500,6 +588,8 @@ class AccountReport:
     cash: int
     positions: dict[str, int]
     equity: int
+    realized: int = 0
+    unrealized: int = 0
 
 
 @_event
@@ -752,10 +842,28 @@ def _encode_exec(e: Exec) -> str:
     return text + "}"
 
 
+def _encode_account(a: AccountReport) -> str:
+    """Encode what follows each trade twice; like `_encode_exec`."""
+    positions = ",".join(
+        [f'"{symbol}":{qty}' for symbol, qty in a.positions.items()]
+    )
+    text = (
+        f'{{"type":"account","seq":{a.seq},"ts":{a.ts},"cash":{a.cash}'
+        f',"positions":{{{positions}}},"equity":{a.equity}'
+    )
+    if a.realized:
+        text += f',"realized":{a.realized}'
+    if a.unrealized:
+        text += f',"unrealized":{a.unrealized}'
+    return text + "}"
+
+
 def encode(message: Request | Event) -> str:
     """Encode one message; fields at their default are left out."""
-    if isinstance(message, Exec) and message.id is None:
+    if message.__class__ is Exec and message.id is None:
         return _encode_exec(message)
+    if message.__class__ is AccountReport:
+        return _encode_account(message)
     head, serialize = _ENCODERS[type(message)]
     body: bytes = serialize(message, exclude_defaults=True)
     return (head + body.decode()[1:]) if body != b"{}" else head[:-1] + "}"
@@ -765,6 +873,8 @@ def with_id(text: str, request_id: Id | None) -> str:
     """Put the ``id`` of a request into the text of its reply."""
     if request_id is None:
         return text
+    if request_id.__class__ is int:  # most are, and need no encoder
+        return f'{text[:-1]},"id":{request_id}}}'
     return f'{text[:-1]},"id":{to_json(request_id).decode()}}}'
 
 
@@ -782,7 +892,8 @@ class Order:
 
     ``qty == cum_qty + leaves_qty + what was canceled`` always holds, and
     ``cum_cost`` is the sum of price times quantity of its fills, in ticks
-    times lots. Only the ``OrderBook`` changes an order.
+    times lots. Only the ``OrderBook`` changes an order, save for
+    ``unit_cost``: the cash that the owner's account sets aside for each lot.
     """
 
     order_id: int
@@ -802,6 +913,7 @@ class Order:
     cum_qty: int = 0
     cum_cost: int = 0
     leaves_qty: int = -1
+    unit_cost: int = 0
 
     def __post_init__(self) -> None:
         if self.leaves_qty < 0:
@@ -811,6 +923,11 @@ class Order:
     def is_open(self) -> bool:
         """Whether the order can still trade."""
         return self.leaves_qty > 0
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether what is not filled at once stays in the book."""
+        return self.time_in_force == "gtc" or self.time_in_force == "gtd"
 
     def _fill(self, price: int, qty: int) -> None:
         self.cum_qty += qty
@@ -834,15 +951,28 @@ class Match(NamedTuple):
     qty: int
 
 
+class Cross(NamedTuple):
+    """One step of an uncrossing: two resting orders, and their quantity."""
+
+    bid: Order
+    ask: Order
+    qty: int
+
+
 class Sweep(NamedTuple):
     """What became of an order on its arrival.
 
     ``reason`` says why what was left of it ended; None: nothing was left,
-    or it rests in the book.
+    or it rests in the book. ``is_stopped``: the next match was due at a
+    price outside the band, and did not happen.
     """
 
-    matches: list[Match]
+    matches: Sequence[Match]
     reason: Reason | None
+    is_stopped: bool = False
+
+
+NO_MATCHES: tuple[Match, ...] = ()
 
 
 @dataclass(slots=True)
@@ -904,6 +1034,20 @@ class _BookSide:
         else:
             del self.keys[bisect_left(self.keys, key)]
 
+    def head(self) -> Order:
+        return next(iter(self.levels[self.keys[-1]].orders.values()))
+
+    def fill_head(self, order: Order, price: int, qty: int) -> None:
+        key = self.keys[-1]
+        level = self.levels[key]
+        level.qty -= qty
+        self.changed[key] = None
+        order._fill(price, qty)
+        if not order.leaves_qty:
+            del level.orders[order.order_id]
+            if not level.orders:
+                self.drop(key)
+
     def take_changes(self) -> tuple[PriceLevel, ...]:
         if not self.changed:
             return ()
@@ -926,6 +1070,10 @@ class OrderBook:
     an order never trades with itself; the arriving order's ``stp`` says
     which of the two gives way.
 
+    While ``is_collecting``, orders rest as they arrive, nothing matches, and
+    the book may be crossed, though not by two orders of one account: there
+    ``stp`` acts on arrival. ``uncross`` then trades at one price.
+
     Costs, with n levels on a side: best price O(1), placing at or canceling
     from a level that stays O(1), a level that comes or goes O(log n) and a
     move of at most n pointers, a match O(1) for each order met. None grows
@@ -938,26 +1086,44 @@ class OrderBook:
     orders: dict[int, Order] = field(default_factory=dict)  # resting, by id
     # Raised by every call that changes the quantity at any price.
     version: int = field(default=0, compare=False)
+    is_collecting: bool = False
     _bids: _BookSide = field(default_factory=lambda: _BookSide(1))
     _asks: _BookSide = field(default_factory=lambda: _BookSide(-1))
 
-    def place(self, order: Order) -> Sweep:
+    def place(
+        self,
+        order: Order,
+        limit: int | None = None,
+        band: Band | None = None,
+        own: Iterable[Order] = (),
+    ) -> Sweep:
         """Match an arriving order and rest what its time in force allows.
 
-        Raises Refused ("would_take") for a post-only order that would
-        trade, with nothing changed.
+        ``limit`` is the worst price for an order that has none, ``band`` the
+        lowest and the highest price a match may have, and ``own`` are the
+        account's other orders, here or elsewhere. Raises Refused
+        ("would_take") for a post-only order that would trade, with nothing
+        changed.
         """
         assert order.order_id not in self.orders and order.leaves_qty > 0
-        tif = order.time_in_force
+        if order.price is not None:
+            limit = order.price
         if order.post_only:
-            self._refuse_if_crossing(order, order.price)
-        if tif == "fok" and not self._can_fill(order):
+            self._refuse_if_crossing(order, limit)
+        if order.time_in_force == "fok" and not self._can_fill(
+            order, limit, band
+        ):
             order._end("expired")
             return Sweep([], "fok")
-        return self._arrive(order)
+        return self._arrive(order, limit, band, own)
 
     def amend(
-        self, order_id: int, price: int | None = None, qty: int | None = None
+        self,
+        order_id: int,
+        price: int | None = None,
+        qty: int | None = None,
+        band: Band | None = None,
+        own: Iterable[Order] = (),
     ) -> Sweep:
         """Change a resting order's price or total quantity.
 
@@ -992,7 +1158,7 @@ class OrderBook:
         order.price = price
         order.leaves_qty += qty - order.qty
         order.qty = qty
-        return self._arrive(order)
+        return self._arrive(order, price, band, own)
 
     def cancel(
         self, order_id: int, order_status: OrderStatus = "canceled"
@@ -1006,6 +1172,26 @@ class OrderBook:
         self.version += 1
         order._end(order_status)
         return order
+
+    def uncross(self, price: int) -> Iterator[Cross]:
+        """Trade bids at or above a price with asks at or below it, there.
+
+        By price, then time, until one of the two has run out. Each step has
+        been made when it is yielded; the last one must be asked for.
+        """
+        bids, asks = self._bids, self._asks
+        while bids.keys and asks.keys:
+            if bids.keys[-1] < price or asks.keys[-1] < -price:
+                return
+            bid, ask = bids.head(), asks.head()
+            assert bid.account != ask.account, "no account crosses itself"
+            qty = min(bid.leaves_qty, ask.leaves_qty)
+            self.version += 1
+            for side, order in ((bids, bid), (asks, ask)):
+                side.fill_head(order, price, qty)
+                if not order.leaves_qty:
+                    del self.orders[order.order_id]
+            yield Cross(bid, ask, qty)
 
     def best(self, side: Side) -> PriceLevel | None:
         """Return the best price of a side and the quantity there, if any."""
@@ -1086,44 +1272,96 @@ class OrderBook:
                 field="price",
             )
 
-    def _arrive(self, order: Order) -> Sweep:
+    def _arrive(
+        self,
+        order: Order,
+        limit: int | None,
+        band: Band | None,
+        own: Iterable[Order],
+    ) -> Sweep:
         """Match an order that is in no level, then rest or end the rest."""
-        matches, stopped = self._sweep(order)
+        if self.is_collecting:
+            assert order.may_rest
+            return self._rest(NO_MATCHES, order, own)
+        matches, stop = self._sweep(order, limit, band)
         if matches:
             self.version += 1
-        if not order.leaves_qty:
-            return Sweep(matches, None)
-        if stopped:
+            if not order.leaves_qty:
+                return Sweep(matches, None)
+        if stop == "stp":
             order._end("canceled")
             return Sweep(matches, "stp")
-        if order.time_in_force == "gtc" or order.time_in_force == "gtd":
+        if order.may_rest:
+            if stop:
+                return self._rest(matches, order, own, True)
             self._side(order.side).add(order)
             self.version += 1
             self.orders[order.order_id] = order
             return Sweep(matches, None)
         order._end("expired")
+        reason: Reason = "fok" if order.time_in_force == "fok" else "ioc"
         if order.order_type == "market":
-            return Sweep(matches, "no_liquidity")
-        return Sweep(matches, order.time_in_force)
+            reason = "no_liquidity"
+        return Sweep(matches, reason, stop is not None)
 
-    def _sweep(self, taker: Order) -> tuple[list[Match], bool]:
-        """Trade while prices cross; return the steps and "stopped by STP"."""
-        matches: list[Match] = []
+    def _rest(
+        self,
+        matches: Sequence[Match],
+        order: Order,
+        own: Iterable[Order],
+        is_stopped: bool = False,
+    ) -> Sweep:
+        """Rest an order in a book that may be crossed.
+
+        Orders of its account that it crosses give way, or it does.
+        """
+        assert order.price is not None
+        sign = self._opposite(order.side).sign
+        crossed = sorted(
+            (-sign * other.price, other.order_id)
+            for other in own
+            if other.order_id in self.orders
+            and other.side != order.side
+            and other.price is not None
+            and other.price * sign >= order.price * sign
+        )
+        if crossed and order.stp != "cancel_oldest":
+            del crossed[0 if order.stp == "cancel_newest" else 1 :]
+            order._end("canceled")
+        canceled = [Match(self.cancel(order_id), 0) for _, order_id in crossed]
+        matches = [*matches, *canceled]
+        if not order.leaves_qty:
+            return Sweep(matches, "stp", is_stopped)
+        self._side(order.side).add(order)
+        self.version += 1
+        self.orders[order.order_id] = order
+        return Sweep(matches, None, is_stopped)
+
+    def _sweep(
+        self, taker: Order, limit: int | None, band: Band | None
+    ) -> tuple[Sequence[Match], Literal["stp", "band"] | None]:
+        """Trade while prices cross; return the steps, and what stopped it."""
         side = self._opposite(taker.side)
         keys = side.keys
-        limit = None if taker.price is None else taker.price * side.sign
+        worst = None if limit is None else limit * side.sign
+        if not keys or (worst is not None and keys[-1] < worst):
+            return NO_MATCHES, None  # as most orders do
+        matches: list[Match] = []
         while taker.leaves_qty and keys:
             key = keys[-1]
-            if limit is not None and key < limit:
+            if worst is not None and key < worst:
                 break
             level = side.levels[key]
             price = key * side.sign
+            outside = band is not None and not band[0] <= price <= band[1]
             queue = level.orders
             while queue and taker.leaves_qty:
                 maker = next(iter(queue.values()))
                 own = maker.account == taker.account
                 if own and taker.stp == "cancel_newest":
-                    return matches, True
+                    return matches, "stp"
+                if outside and not own:
+                    return matches, "band"
                 side.changed[key] = None
                 if own:
                     qty = 0
@@ -1140,10 +1378,12 @@ class OrderBook:
                     if not queue:
                         side.drop(key)
                 if own and taker.stp == "cancel_both":
-                    return matches, True
-        return matches, False
+                    return matches, "stp"
+        return matches, None
 
-    def _can_fill(self, taker: Order) -> bool:
+    def _can_fill(
+        self, taker: Order, limit: int | None, band: Band | None
+    ) -> bool:
         """Whether a fill-or-kill order would be filled whole.
 
         One's own orders do not count, and where meeting one would stop the
@@ -1152,12 +1392,16 @@ class OrderBook:
         """
         wanted = taker.leaves_qty
         side = self._opposite(taker.side)
-        limit = None if taker.price is None else taker.price * side.sign
+        worst = None if limit is None else limit * side.sign
         for key in reversed(side.keys):
-            if limit is not None and key < limit:
+            if worst is not None and key < worst:
                 return False
+            price = key * side.sign
+            outside = band is not None and not band[0] <= price <= band[1]
             for maker in side.levels[key].orders.values():
                 if maker.account != taker.account:
+                    if outside:
+                        return False
                     wanted -= maker.leaves_qty
                 elif taker.stp != "cancel_oldest":
                     return False
@@ -1183,7 +1427,7 @@ class OrderBook:
                     assert (
                         order.cum_qty + order.leaves_qty == order.qty
                     ), "quantity adds up"
-                    assert order.time_in_force in ("gtc", "gtd"), "may rest"
+                    assert order.may_rest, "may rest"
                     assert order.order_status == (
                         "partially_filled" if order.cum_qty else "new"
                     ), "status is true"
@@ -1191,4 +1435,13 @@ class OrderBook:
                 assert level.qty == total, "level adds up"
         assert seen == len(self.orders), "each order in exactly one level"
         bid, ask = self.best("buy"), self.best("sell")
-        assert bid is None or ask is None or bid[0] < ask[0], "not crossed"
+        if not self.is_collecting:
+            assert not (bid and ask and bid[0] >= ask[0]), "not crossed"
+            return
+        for order in self.queue("buy"):
+            for other in self.queue("sell"):
+                assert order.account != other.account or (
+                    order.price is not None
+                    and other.price is not None
+                    and order.price < other.price
+                ), "no account crosses itself"

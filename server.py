@@ -13,14 +13,13 @@ import asyncio
 import contextlib
 import errno
 import gc
-import ipaddress
 import logging
 import resource
 import signal
 import socket
 import sys
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,8 +34,14 @@ from exchange.journal import (
     JournalError,
     encode_record,
 )
+from exchange.keys import KeyRing
 from exchange.session import Session, pack
-from exchange.settings import Settings, SettingsError, load_settings
+from exchange.settings import (
+    Settings,
+    SettingsError,
+    is_loopback,
+    load_settings,
+)
 from exchange.transport import Connection, frame
 
 # Requests one loop tick takes in all: some 20 ms of work, so that no timer
@@ -44,13 +49,13 @@ from exchange.transport import Connection, frame
 REQUESTS_PER_TICK = 2_000
 HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
 TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
+KEYS_S = 1.0  # until a connection whose key was revoked is closed
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
 PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
 BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
 # Open files that are no connections: listeners, standard streams, the
 # loop's own, and what a page or a journal needs.
 FILES_RESERVED = 64
-CONNECTIONS_MAX = 10_000  # where the limit of open files allows more
 # A full collection walks over every order; the engine makes no cycles, so
 # there is little to find and no hurry.
 GC_THRESHOLDS = (50_000, 50, 1_000)
@@ -90,7 +95,22 @@ class Server:
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._settings = settings
         self._clock = Clock()
-        self._market = settings.configure()
+        addresses = resolve(settings.hostname)
+        is_local = all(is_loopback(address) for address in addresses)
+        self._keys = KeyRing(settings.keys, settings.open)
+        self._keys_problem: str | None = None  # as last logged
+        if not (is_local or self._keys.is_needed or settings.open):
+            raise SettingsError(
+                f"others reach {settings.hostname}, and there are no keys in"
+                f" {settings.keys}: make some with python -m util.accounts"
+                " add NAME, or set EXCHANGE_SERVER_OPEN=1"
+            )
+        # Strangers may come in, so everything has its limits.
+        is_guarded = not is_local or self._keys.is_needed
+        rules = settings.rules(is_guarded)
+        self._market = rules.configure
+        self._per_address = settings.connections_per_address(is_guarded)
+        self._tls = settings.tls()
         self._journal: Journal | None = None
         self._gateway = Gateway(
             self._clock.now,
@@ -98,12 +118,15 @@ class Server:
             make_frames,
             debug=settings.debug,
             durable=settings.journal is not None,
+            keys=self._keys,
+            quotas=rules.quotas,
         )
         self._listeners: list[asyncio.Server] = []
         self._hosts: frozenset[str] | None = None
         self._origins: list[str | None] = []
         self._connections_max = 0
         self._sockets: set[Connection] = set()  # websockets or not (yet)
+        self._from: Counter[str] = Counter()  # of them, by address
         self._sessions: dict[Connection, Session] = {}
         self._connections: dict[Session, Connection] = {}
         # Sessions with something to do; the first one's turn is next.
@@ -113,6 +136,7 @@ class Server:
         self._drain_due: asyncio.Handle | None = None
         self._heartbeat_due: asyncio.TimerHandle | None = None
         self._ticker_due: asyncio.TimerHandle | None = None
+        self._keys_due: asyncio.TimerHandle | None = None
         self._deadline_due: asyncio.TimerHandle | None = None
         self._deadline: int | None = None  # what the timer above is set to
         # The only thread that writes to the journal, one batch at a time.
@@ -137,7 +161,22 @@ class Server:
     @property
     def url(self) -> str:
         """Return the address clients connect to."""
-        return f"ws://{in_url(self._settings.hostname)}:{self.port}"
+        scheme = "wss" if self._tls else "ws"
+        return f"{scheme}://{in_url(self._settings.hostname)}:{self.port}"
+
+    @property
+    def symbols(self) -> list[str]:
+        """Return what is listed."""
+        return list(self._gateway.engine.listings)
+
+    @property
+    def admission(self) -> str:
+        """Say who may log in, in a few words."""
+        if self._keys.is_open:
+            return "open to everybody by name"
+        if self._keys.is_needed:
+            return f"keys {self._keys.path}"
+        return "no keys: a name is enough"
 
     # Life
 
@@ -160,17 +199,22 @@ class Server:
         except BaseException:
             self._close_journal()
             raise
-        files = raise_file_limit()
-        self._connections_max = min(CONNECTIONS_MAX, files - FILES_RESERVED)
+        wanted = self._settings.max_connections
+        files = raise_file_limit(wanted + FILES_RESERVED)
+        self._connections_max = min(wanted, files - FILES_RESERVED)
         self.port = sockets[0].getsockname()[1]
         self._hosts, self._origins = acceptable_names(self._settings, sockets)
         for sock in sockets:
             self._listeners.append(
                 await self._loop.create_server(
-                    self._make_connection, sock=sock, backlog=BACKLOG
+                    self._make_connection,
+                    sock=sock,
+                    backlog=BACKLOG,
+                    ssl=self._tls,
                 )
             )
         self._beat()
+        self._look_at_keys()
 
     async def stop(self) -> None:
         """Finish what has arrived, tell everybody, close, and end.
@@ -193,6 +237,7 @@ class Server:
             self._drain_due,
             self._heartbeat_due,
             self._ticker_due,
+            self._keys_due,
             self._deadline_due,
         ):
             if due is not None:
@@ -286,7 +331,11 @@ class Server:
         """Say whether one more socket is served."""
         if len(self._sockets) >= self._connections_max:
             return False
+        most = self._per_address
+        if most and self._from[connection.remote] >= most:
+            return False
         self._sockets.add(connection)
+        self._from[connection.remote] += 1
         return True
 
     def connected(self, connection: Connection) -> None:
@@ -317,7 +366,11 @@ class Server:
 
     def closed(self, connection: Connection) -> None:
         """Make room for another socket."""
-        self._sockets.discard(connection)
+        if connection in self._sockets:
+            self._sockets.remove(connection)
+            self._from[connection.remote] -= 1
+            if not self._from[connection.remote]:
+                del self._from[connection.remote]
 
     def failed(self, connection: Connection, error: Exception) -> None:
         """Count and log what must not happen."""
@@ -370,10 +423,10 @@ class Server:
                 break
             session, _ = self._ready.popitem(last=False)
             was_full = session.is_full
-            for requests in session.take():
-                left -= len(requests)
-                for request in requests:
-                    gateway.handle(session, request)
+            requests = session.take()
+            left -= len(requests)
+            for request in requests:
+                gateway.handle(session, request)
             if session.waiting:
                 self._ready[session] = None
             elif session.is_gone:
@@ -410,6 +463,15 @@ class Server:
         self._step(self._look_at_space)
         self._step(self._gateway.heartbeat)
 
+    def _look_at_keys(self) -> None:
+        """Follow the key file, and say what is wrong with it, once."""
+        self._keys_due = self._loop.call_later(KEYS_S, self._look_at_keys)
+        self._keys.refresh()
+        if self._keys.problem != self._keys_problem:
+            self._keys_problem = self._keys.problem
+            logger.warning("%s", self._keys_problem or "the keys are good")
+        self._step(self._gateway.check_keys)
+
     def _let_go(self, batch: Batch) -> None:
         """Write what may leave: one write for each socket."""
         for session, items in batch.messages:
@@ -444,16 +506,26 @@ def in_url(hostname: str) -> str:
     return f"[{hostname}]" if ":" in hostname else hostname
 
 
-def raise_file_limit() -> int:
-    """Allow as many open files as one may; return how many that is."""
+def raise_file_limit(wanted: int) -> int:
+    """Allow so many open files, if one may; return how many are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS_MAX + FILES_RESERVED
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def resolve(hostname: str) -> list[str]:
+    """Return the addresses of a host name; raises OSError."""
+    try:
+        infos = socket.getaddrinfo(
+            hostname, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise OSError(f"{hostname}: {error.strerror}") from error
+    return [str(info[4][0]) for info in infos]
 
 
 async def bind(hostname: str, port: int) -> list[socket.socket]:
@@ -508,11 +580,9 @@ def acceptable_names(
     hostname = in_url(settings.hostname.lower())
     names = {"localhost", "127.0.0.1", "[::1]", hostname}
     port = sockets[0].getsockname()[1]
-    origins = [f"http://{name}:{port}" for name in sorted(names)]
-    is_local = all(
-        ipaddress.ip_address(sock.getsockname()[0]).is_loopback
-        for sock in sockets
-    )
+    scheme = "https" if settings.tls_cert else "http"
+    origins = [f"{scheme}://{name}:{port}" for name in sorted(names)]
+    is_local = all(is_loopback(sock.getsockname()[0]) for sock in sockets)
     return (
         frozenset(names) if is_local else None,
         [None, *origins, *settings.origins],
@@ -529,9 +599,9 @@ async def serve(settings: Settings) -> int:
     signaled = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, signaled.set)
-    symbols = ", ".join(i.symbol for i in settings.configure().instruments)
     print(
-        f"Exchange on {server.url} | {symbols}" f" | {server.recovered}",
+        f"Exchange on {server.url} | {', '.join(server.symbols)}"
+        f" | {server.admission} | {server.recovered}",
         flush=True,
     )
     waiting = asyncio.create_task(signaled.wait())

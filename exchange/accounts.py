@@ -1,8 +1,12 @@
-"""What each account has: cash, positions, its orders and its sessions.
+"""What each account has: money, positions, limits, orders and sessions.
 
 Cash is counted in ticks times lots, positions in lots. An account may owe
-both: cash and positions start at 0 and may go below it. Pure state: no
-clock, no socket, no event is made here.
+both, as far as its limits allow. Pure state: no clock, no socket, no event is
+made here.
+
+No number may leave what every JSON reader keeps exactly, 2**53 - 1. So the
+limits have limits, of which CASH_MAX, VALUE_MAX and ACCOUNTS_MAX are the sum:
+cash only moves between accounts, so what one account gains, others owe.
 """
 
 from __future__ import annotations
@@ -12,13 +16,49 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from orderbook import Order, Refused, Side
+from orderbook import Instrument, Order, Refused, Side
+
+# The exchange's own account: it takes the fees, pays the rebates, and is the
+# other side of what an administrator adjusts.
+HOUSE = "@exchange"
+ACCOUNTS_MAX = 10_000  # a hall full of people, and each of their attempts
+# The most an account may begin with, or owe. An account can get no more than
+# all others had and owe: ACCOUNTS_MAX * 2 * CASH_MAX = 4 * 10**15.
+CASH_MAX = 200_000_000_000
+# The most all positions of an account may be worth. With the above, equity
+# stays within 8 * 10**15, below 2**53.
+VALUE_MAX = 4_000_000_000_000_000
 
 # Finished orders an account keeps its client_order_ids of. At 100 orders a
 # second a bot that repeats itself after 100 seconds is still understood.
 ORDERS_REMEMBERED = 10_000
 # Sessions an account can come back to: more than it has connections.
 SESSIONS_REMEMBERED = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountLimits:
+    """What an account begins with, and what it may do.
+
+    ``min_cash`` None: it may owe CASH_MAX. ``open_orders`` 0: unlimited.
+    ``max_position`` stands in for the instrument's, by symbol.
+    """
+
+    cash: int = 0
+    min_cash: int | None = None
+    open_orders: int = 0
+    max_position: dict[str, int] = field(default_factory=dict)
+
+
+def unit_cost(instrument: Instrument, side: Side, price: int) -> int:
+    """Return the most that one lot of an order can cost its account.
+
+    In ticks. What it would bring in is not counted in advance.
+    """
+    cost = price if side == "buy" else -price
+    if instrument.maker_fee or instrument.taker_fee:
+        cost += max(instrument.maker_fee, instrument.taker_fee)
+    return cost if cost > 0 else 0
 
 
 @dataclass(slots=True)
@@ -36,11 +76,24 @@ class Account:
     ``orders`` and ``by_client_order_id`` hold the open orders and the last
     ORDERS_REMEMBERED finished ones; ``open_orders`` the open ones, in order
     of order id. ``seq`` numbers the account's private events.
+
+    ``costs`` says of each position what it was bought for (below 0: sold
+    for), and ``realized`` is the profit of what has been closed, fees paid.
+    ``buying``, ``selling`` and ``reserved`` are the lots of its open orders
+    and the cash set aside for them.
     """
 
     name: str
     cash: int = 0
+    limits: AccountLimits = AccountLimits()
     positions: dict[str, int] = field(default_factory=dict)
+    costs: dict[str, int] = field(default_factory=dict)
+    realized: int = 0
+    buying: dict[str, int] = field(default_factory=dict)
+    selling: dict[str, int] = field(default_factory=dict)
+    reserved: int = 0
+    is_admin: bool = False
+    is_killed: bool = False  # by an administrator: no new orders
     seq: int = 0
     orders: dict[int, Order] = field(default_factory=dict)
     by_client_order_id: dict[str, Order] = field(default_factory=dict)
@@ -49,11 +102,36 @@ class Account:
     sessions: dict[str, LogicalSession] = field(default_factory=dict)
     cancel_after_ts: int | None = None
 
-    def settle(self, symbol: str, side: Side, price: int, qty: int) -> None:
-        """Book one fill: quantity in against cash out, or the reverse."""
-        bought = qty if side == "buy" else -qty
-        self.positions[symbol] = self.positions.get(symbol, 0) + bought
-        self.cash -= price * bought
+    # Money and positions
+
+    def settle(self, symbol: str, bought: int, price: int, fee: int) -> None:
+        """Book one fill: lots in (below 0: out) against cash out, or in."""
+        self.cash -= price * bought + fee
+        self.realized -= fee
+        self.move(symbol, bought, price)
+
+    def move(self, symbol: str, bought: int, price: int) -> None:
+        """Book lots in, or out, as bought at a price.
+
+        A position is worth its average cost: what is closed takes its share
+        of the cost along, rounded down to a tick times lot.
+        """
+        position = self.positions.get(symbol, 0)
+        cost = self.costs.get(symbol, 0)
+        self.positions[symbol] = position + bought
+        if (position < 0) == (bought < 0) or not position:
+            self.costs[symbol] = cost + price * bought
+        elif abs(bought) < abs(position):
+            released = cost * abs(bought) // abs(position)
+            self.realized -= price * bought + released
+            self.costs[symbol] = cost - released
+        else:  # closed, and what is beyond that opened the other way round
+            self.realized += price * position - cost
+            self.costs[symbol] = price * (position + bought)
+
+    def unrealized(self, equity: int) -> int:
+        """Return what of so much equity is profit of open positions."""
+        return equity - self.cash - sum(self.costs.values())
 
     def equity(self, mark: Callable[[str], int]) -> int:
         """Return cash plus each position at its mark, in ticks x lots."""
@@ -62,6 +140,74 @@ class Account:
             if position:
                 equity += position * mark(symbol)
         return equity
+
+    # Limits
+
+    def hold(self, order: Order, qty: int) -> None:
+        """Set aside what so many lots of an order may need."""
+        lots = self.buying if order.side == "buy" else self.selling
+        lots[order.symbol] = lots.get(order.symbol, 0) + qty
+        self.reserved += qty * order.unit_cost
+
+    def release(self, order: Order, qty: int) -> None:
+        """Give back what was set aside for so many lots of an order."""
+        self.hold(order, -qty)
+
+    def check_count(self) -> None:
+        """Refuse ("too_many_orders") one more order that rests."""
+        most = self.limits.open_orders
+        if most and len(self.open_orders) >= most:
+            raise Refused(
+                "too_many_orders",
+                f"{len(self.open_orders)} orders are open, and {most} may be",
+            )
+
+    def max_position(self, instrument: Instrument) -> int:
+        """Return the most lots it may hold, long or short; 0: unlimited."""
+        return self.limits.max_position.get(
+            instrument.symbol, instrument.max_position
+        )
+
+    def check_position(
+        self, instrument: Instrument, side: Side, qty: int, most: int
+    ) -> None:
+        """Refuse ("position_limit") so many lots more on one side.
+
+        As if every open order of that side were filled. ``most`` applies
+        where the account has no limit of its own.
+        """
+        symbol = instrument.symbol
+        if instrument.max_position or self.limits.max_position:
+            most = self.max_position(instrument) or most
+        position = self.positions.get(symbol, 0)
+        if side == "buy":
+            reached = position + self.buying.get(symbol, 0) + qty
+        else:
+            reached = self.selling.get(symbol, 0) + qty - position
+            if not instrument.short_selling:
+                most = 0
+        if reached > most:
+            raise Refused(
+                "position_limit",
+                f"the position could become {reached} lots"
+                f" {'long' if side == 'buy' else 'short'}, and {most} is"
+                " the limit",
+                field="qty",
+            )
+
+    def check_funds(self, cost: int) -> None:
+        """Refuse ("insufficient_funds") what may cost so much more."""
+        least = self.limits.min_cash
+        if least is None:
+            least = -CASH_MAX
+        free = self.cash - self.reserved - least
+        if cost > free:
+            raise Refused(
+                "insufficient_funds",
+                f"it could cost {cost}, and {max(free, 0)} is free",
+            )
+
+    # Orders
 
     def find(self, order_id: int | None, client_order_id: str | None) -> Order:
         """Return the open order that one of the two ids names.
@@ -108,6 +254,8 @@ class Account:
             if oldest.client_order_id is not None:
                 del self.by_client_order_id[oldest.client_order_id]
 
+    # Sessions
+
     def connect(self, session: str, cancel_on_disconnect: bool) -> None:
         """Begin a session, or take a known one over."""
         self.sessions.pop(session, None)
@@ -138,14 +286,14 @@ def leaderboard(
 ) -> list[dict[str, Any]]:
     """Rank the accounts by equity, best first; equals share a rank.
 
-    Rows: rank, user, equity, cash, positions. The exchange's own accounts
-    ("@...") are left out.
+    Rows: rank, user, equity, cash, positions. The exchange's own account
+    and those of administrators are left out.
     """
     standings = sorted(
         (
             (account.equity(mark), account)
             for account in accounts
-            if not account.name.startswith("@")
+            if account.name != HOUSE and not account.is_admin
         ),
         key=lambda standing: (-standing[0], standing[1].name),
     )

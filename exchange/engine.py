@@ -9,8 +9,9 @@ What comes out is a list of (recipient, event): an account's name for its
 private events, PUBLIC for what everybody may see. A request is answered by
 the first output, addressed to its account; then come the executions as they
 happened, one ``AccountReport`` for each account whose cash or positions
-moved, and the public trades. What the commands did to the books is fetched
-with ``Engine.take_book_updates()`` when somebody wants to know.
+moved, then the public ``Status`` and trades. What the commands did to the
+books is fetched with ``Engine.take_book_updates()`` when somebody wants to
+know.
 """
 
 from __future__ import annotations
@@ -20,9 +21,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, assert_never
 
-from exchange.accounts import Account, leaderboard
+from exchange.accounts import (
+    HOUSE,
+    VALUE_MAX,
+    Account,
+    AccountLimits,
+    leaderboard,
+    unit_cost,
+)
+from exchange.auction import clearing_price
+from exchange.listing import Listing
 from orderbook import (
+    MAX_INT,
     AccountReport,
+    Admin,
     Amend,
     BookUpdate,
     Cancel,
@@ -37,20 +49,25 @@ from orderbook import (
     Order,
     OrderBook,
     OrderStatus,
+    Phase,
     Place,
     Reason,
     Refused,
+    Side,
+    Status,
     Sweep,
     Ticker,
     Trade,
 )
 
-ENGINE_VERSION = 1  # of the rules: a change of any output is a new version
+ENGINE_VERSION = 2  # of the rules: a change of any output is a new version
 PUBLIC = ""  # the recipient of public events; no account has this name
 # Deadlines one tick fires: what is due beyond them is fired by the next
 # tick, so that no command does an unbounded amount of work.
 DEADLINES_PER_TICK = 1_000
 DEADLINES_MIN = 1_000  # kept before stale ones are looked for
+# In the place of an order id: a phase ends after the orders that expire then.
+PHASE_ENDS = MAX_INT
 
 Output: TypeAlias = tuple[str, Event]
 # Quantity, price, trade id, liquidity and fee of one order's part in a trade.
@@ -58,6 +75,8 @@ Fill: TypeAlias = (
     tuple[int, int, int, Liquidity, int] | tuple[None, None, None, None, None]
 )
 NO_FILL: Fill = (None, None, None, None, None)
+# When, which order or PHASE_ENDS or 0, and whose: see `Engine._deadlines`.
+Deadline: TypeAlias = tuple[int, int, str]
 
 
 # Commands that are no requests --------------------------------------------
@@ -65,10 +84,16 @@ NO_FILL: Fill = (None, None, None, None, None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configure:
-    """The market as it shall be; the first command of all."""
+    """The market as it shall be; the first command of all.
+
+    ``limits`` hold for every account that ``accounts`` has none of its own
+    for. An instrument's phase is the one that it begins in.
+    """
 
     type: Literal["configure"] = "configure"
     instruments: tuple[Instrument, ...]
+    limits: AccountLimits = AccountLimits()
+    accounts: dict[str, AccountLimits] = field(default_factory=dict)
     engine_version: int = ENGINE_VERSION
 
 
@@ -77,6 +102,7 @@ class Connect:
     """A login succeeded: the command's session begins or is taken over."""
 
     cancel_on_disconnect: bool
+    is_admin: bool = False
     type: Literal["connect"] = "connect"
 
 
@@ -120,6 +146,7 @@ Action: TypeAlias = (
     | Configure
     | Shutdown
     | Restart
+    | Admin
 )
 
 
@@ -142,55 +169,31 @@ class Command:
 # State --------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Listing:
-    """One instrument, its book and its public counters."""
-
-    instrument: Instrument
-    book: OrderBook
-    seq: int = 0  # of the last command that changed a level or traded
-    ts: int = 0  # of the same command
-    book_version: int = 0  # the book's, at that command
-    published_seq: int = 0  # up to where the changes have been taken
-    trade_id: int = 0
-    last: int | None = None
-    volume: int = 0
-    trades: list[Trade] = field(default_factory=list)  # of this command
-
-    def mark(self) -> int:
-        """Return the price positions are valued at.
-
-        The median of best bid, last trade and best ask; the last trade
-        where a side is missing.
-        """
-        last = self.last or 0
-        bid, ask = self.book.best("buy"), self.book.best("sell")
-        if bid is None or ask is None:
-            return last
-        return sorted((bid[0], last, ask[0]))[1]
-
-
 class Engine:
     """All books and accounts, moved by one command at a time.
 
-    ``listings``, ``accounts``, ``seq`` and ``ts`` are there to be read.
+    ``listings``, ``accounts``, ``seq``, ``ts`` and ``configured``, the last
+    `Configure`, are there to be read.
     """
 
     def __init__(self) -> None:
         self.seq = 0
         self.ts = 0
+        self.configured = Configure(instruments=())
         self.listings: dict[str, Listing] = {}
         self.accounts: dict[str, Account] = {}
         self._order_id = 0
         # (ts, order id, "") of gtd orders; (ts, 0, account) of the switches
-        # of cancel_after. An entry outlives what it is about: `_is_due`.
-        self._deadlines: list[tuple[int, int, str]] = []
+        # of cancel_after; (ts, PHASE_ENDS, symbol) of phases. An entry
+        # outlives what it is about: `_is_due`.
+        self._deadlines: list[Deadline] = []
         self._deadlines_max = DEADLINES_MIN
         self._gtd: dict[int, Order] = {}
         # Of the command at hand:
         self._outputs: list[Output] = []
         self._moved: dict[str, Account] = {}
         self._touched: dict[str, Listing] = {}
+        self._news: list[Status] = []
         # With changes that `take_book_updates` has not yet handed out:
         self._stirred: dict[str, Listing] = {}
 
@@ -212,6 +215,9 @@ class Engine:
             return [(command.account, refusal.as_error())]
         if self._moved:
             self._report_accounts()
+        if self._news:
+            outputs.extend((PUBLIC, status) for status in self._news)
+            self._news.clear()
         if self._touched:
             self._report_trades()
         return outputs
@@ -242,6 +248,8 @@ class Engine:
     @property
     def next_deadline(self) -> int | None:
         """When the next `tick` is due, in microseconds; None: never."""
+        if not self._deadlines:
+            return None
         while self._deadlines and not self._is_due(self._deadlines[0]):
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
@@ -302,12 +310,15 @@ class Engine:
 
     def account_report(self, account: Account) -> AccountReport:
         """Return an account's state under its current ``seq``."""
+        equity = account.equity(self.mark)
         return AccountReport(
             seq=account.seq,
             ts=self.ts,
             cash=account.cash,
             positions=dict(account.positions),
-            equity=account.equity(self.mark),
+            equity=equity,
+            realized=account.realized,
+            unrealized=account.unrealized(equity),
         )
 
     def order_reports(self, orders: Iterable[Order]) -> Iterator[Exec]:
@@ -357,12 +368,15 @@ class Engine:
                 self._cancel_after(self._account(command.account), action)
             case Connect():
                 account = self._account(command.account)
+                account.is_admin = action.is_admin
                 account.connect(command.session, action.cancel_on_disconnect)
             case Disconnect():
                 account = self._account(command.account)
                 self._cut(account.disconnect(command.session))
             case Tick():
                 self._tick()
+            case Admin():
+                self._administer(command.account, action)
             case Configure():
                 self._configure(action)
             case Shutdown() | Restart():
@@ -390,6 +404,10 @@ class Engine:
                 "expire_ts: is not in the future",
                 field="expire_ts",
             )
+        if account.is_killed and known is None:
+            if request.symbol is None:
+                self.listing(None)
+            self._refuse_killed()
         listing = self.listing(request.symbol)
         if known is not None:
             raise Refused(
@@ -400,17 +418,27 @@ class Engine:
                 order_status=known.order_status,
                 cum_qty=known.cum_qty,
             )
-        self._check_bounds(listing.instrument, request.price, request.qty)
         tif = request.time_in_force
         if tif is None:
             tif = "ioc" if request.order_type == "market" else "gtc"
+        side, qty, price = request.side, request.qty, request.price
+        instrument = listing.instrument
+        if listing.phase != "open":
+            listing.check_phase(request.order_type, tif)
+        listing.check_bounds(side, price, qty)
+        limit = listing.worst_price(side) if price is None else price
+        if tif == "gtc" or tif == "gtd":
+            account.check_count()
+        account.check_position(instrument, side, qty, listing.position_max)
+        cost = unit_cost(instrument, side, limit)
+        account.check_funds(qty * cost)
         order = Order(  # in the order of its fields, for speed
             self._order_id + 1,
             account.name,
-            request.side,
-            request.qty,
-            listing.instrument.symbol,
-            request.price,
+            side,
+            qty,
+            instrument.symbol,
+            price,
             request.order_type,
             tif,
             expire_ts,
@@ -418,9 +446,13 @@ class Engine:
             request.stp,
             client_order_id,
             command.session,
+            unit_cost=cost,
         )
-        sweep = listing.book.place(order)
+        sweep = listing.book.place(
+            order, limit, listing.band, account.open_orders.values()
+        )
         self._order_id += 1
+        account.hold(order, qty)
         account.remember(order)
         self._arrived(account, listing, order, "new", sweep, 0, 0)
         if expire_ts is not None and order.is_open:
@@ -428,18 +460,45 @@ class Engine:
             self._add_deadline((expire_ts, order.order_id, ""))
 
     def _amend(self, account: Account, request: Amend) -> None:
+        if account.is_killed:
+            self._refuse_killed()
         order = account.find(request.order_id, request.client_order_id)
         listing = self.listings[order.symbol]
-        self._check_bounds(listing.instrument, request.price, request.qty)
+        instrument = listing.instrument
+        listing.check_phase(order.order_type, order.time_in_force)
+        listing.check_bounds(order.side, request.price, request.qty)
+        price = order.price if request.price is None else request.price
+        qty = order.qty if request.qty is None else request.qty
+        assert price is not None
+        held, leaves_qty = order.leaves_qty, qty - order.cum_qty
+        cost = unit_cost(instrument, order.side, price)
+        if leaves_qty > held:
+            more = leaves_qty - held
+            most = listing.position_max
+            account.check_position(instrument, order.side, more, most)
+        if leaves_qty * cost > held * order.unit_cost:
+            account.check_funds(leaves_qty * cost - held * order.unit_cost)
         cum_qty, cum_cost = order.cum_qty, order.cum_cost
-        sweep = listing.book.amend(order.order_id, request.price, request.qty)
+        sweep = listing.book.amend(
+            order.order_id,
+            request.price,
+            request.qty,
+            listing.band,
+            account.open_orders.values(),
+        )
         if sweep.reason == "user":
             self._touched[order.symbol] = listing
             self._ended(account, order, "user")
-        else:
-            self._arrived(
-                account, listing, order, "amended", sweep, cum_qty, cum_cost
-            )
+            return
+        account.release(order, held)
+        order.unit_cost = cost
+        account.hold(order, leaves_qty)
+        self._arrived(
+            account, listing, order, "amended", sweep, cum_qty, cum_cost
+        )
+
+    def _refuse_killed(self) -> None:
+        raise Refused("forbidden", "an administrator suspended this account")
 
     def _cancel_all(self, account: Account, request: CancelAll) -> None:
         if request.symbol is not None:
@@ -474,6 +533,9 @@ class Engine:
             if due is None or due > self.ts:
                 return
             _, order_id, name = heapq.heappop(self._deadlines)
+            if order_id == PHASE_ENDS:
+                self._enter(self.listings[name], "open", "time is up")
+                continue
             if order_id:
                 self._cancel(self._gtd[order_id], "expired", "gtd")
                 continue
@@ -484,51 +546,280 @@ class Engine:
 
     def _configure(self, configure: Configure) -> None:
         assert configure.engine_version == ENGINE_VERSION
+        self.configured = configure
         for instrument in configure.instruments:
             listing = self.listings.get(instrument.symbol)
             if listing is None:
-                self.listings[instrument.symbol] = Listing(
+                listing = self.listings[instrument.symbol] = Listing(
                     instrument, OrderBook(instrument.symbol)
                 )
+                listing.phase = instrument.phase
+                listing.book.is_collecting = listing.phase != "open"
             else:
                 listing.instrument = instrument
-
-    # Rules
-
-    def _check_bounds(
-        self, instrument: Instrument, price: int | None, qty: int | None
-    ) -> None:
-        if qty is not None and qty > instrument.max_qty:
-            raise Refused(
-                "invalid_qty",
-                f"qty {qty} is above the maximum of {instrument.max_qty}",
-                field="qty",
+        for listing in self.listings.values():
+            low, high = (
+                listing.instrument.min_price,
+                listing.instrument.max_price,
             )
-        if price is not None and not (
-            instrument.min_price <= price <= instrument.max_price
+            worth = len(self.listings) * max(abs(low), abs(high), 1)
+            listing.position_max = VALUE_MAX // worth
+        for account in self.accounts.values():
+            account.limits = self._limits(account.name)
+            account.buying.clear()
+            account.selling.clear()
+            account.reserved = 0
+            for order in account.open_orders.values():
+                instrument = self.listings[order.symbol].instrument
+                assert order.price is not None
+                order.unit_cost = unit_cost(
+                    instrument, order.side, order.price
+                )
+                account.hold(order, order.leaves_qty)
+
+    # An administrator's actions
+
+    def _administer(self, name: str, admin: Admin) -> None:
+        """Carry out what an administrator wants, with a reply and a status.
+
+        What cannot be is refused before the reply is made.
+        """
+        reply = (name, Ok(ts=self.ts))
+        match admin.action:
+            case "phase":
+                assert admin.phase is not None
+                listings = self._chosen(admin.symbol)
+                self._outputs.append(reply)
+                for listing in listings:
+                    self._enter(
+                        listing, admin.phase, admin.reason, admin.reopen_ms
+                    )
+            case "kill" | "unkill":
+                account = self._known(admin.user)
+                self._outputs.append(reply)
+                account.is_killed = admin.action == "kill"
+                if account.is_killed:
+                    self._cancel_each(account.open_orders.values())
+                self._tell(f"{admin.action} {account.name}: {admin.reason}")
+            case "cancel":
+                order = self._find(admin.order_id)
+                self._outputs.append(reply)
+                self._cancel(order, "canceled", "admin")
+                self._tell(f"cancel order {order.order_id}: {admin.reason}")
+            case "adjust":
+                self._adjust(reply, admin)
+            case "settle":
+                self._settle(reply, admin)
+            case "reset":
+                self._outputs.append(reply)
+                self._reset(admin.reason)
+            case "message":
+                listings = self._chosen(admin.symbol) if admin.symbol else []
+                self._outputs.append(reply)
+                self._tell(admin.message, *listings)
+            case _:
+                assert_never(admin.action)
+
+    def _chosen(self, symbol: str | None) -> list[Listing]:
+        if symbol is None:
+            return list(self.listings.values())
+        return [self.listing(symbol)]
+
+    def _known(self, user: str | None) -> Account:
+        account = self.accounts.get(user or "")
+        if account is None:
+            raise Refused(
+                "bad_request", f"user: {user} is unknown", field="user"
+            )
+        return account
+
+    def _find(self, order_id: int | None) -> Order:
+        """Return an open order, whosever it is; raises Refused."""
+        for account in self.accounts.values():
+            if order_id in account.orders:
+                return account.find(order_id, None)
+        raise Refused(
+            "unknown_order", "no such order is known", field="order_id"
+        )
+
+    def _adjust(self, reply: Output, admin: Admin) -> None:
+        """Give an account cash or lots of the house, or take them."""
+        account, house = self._known(admin.user), self._account(HOUSE)
+        cash, qty = admin.cash or 0, admin.qty or 0
+        given = f"{cash:+} cash" if cash else ""
+        listing = None
+        if admin.symbol is not None:
+            listing = self.listing(admin.symbol)
+            symbol, most = admin.symbol, listing.position_max
+            for owner, change in ((account, qty), (house, -qty)):
+                if abs(owner.positions.get(symbol, 0) + change) > most:
+                    raise Refused(
+                        "position_limit",
+                        f"no position beyond {most} lots",
+                        field="qty",
+                    )
+            given += f"{', ' if given else ''}{qty:+} {symbol}"
+        if any(
+            abs(balance) > VALUE_MAX
+            for balance in (account.cash + cash, house.cash - cash)
         ):
             raise Refused(
+                "insufficient_funds",
+                f"no cash beyond {VALUE_MAX}",
+                field="cash",
+            )
+        if listing is not None and qty:
+            account.move(symbol, qty, listing.mark())
+            house.move(symbol, -qty, listing.mark())
+        account.cash += cash
+        house.cash -= cash
+        self._outputs.append(reply)
+        self._moved[account.name] = account
+        self._tell(f"adjust {account.name} by {given}: {admin.reason}")
+
+    def _settle(self, reply: Output, admin: Admin) -> None:
+        """End an instrument: positions become cash at one price."""
+        listing = self.listing(admin.symbol)
+        symbol, price = listing.instrument.symbol, admin.price
+        assert price is not None
+        low, high = listing.instrument.min_price, listing.instrument.max_price
+        holders = [
+            account
+            for account in self.accounts.values()
+            if account.positions.get(symbol)
+        ]
+        if not low <= price <= high:
+            raise Refused(
                 "invalid_price",
-                f"price {price} is not within {instrument.min_price}"
-                f" and {instrument.max_price}",
+                f"price {price} is not within {low} and {high}",
                 field="price",
             )
+        for account in holders:
+            if abs(account.cash + account.positions[symbol] * price) > MAX_INT:
+                raise Refused(
+                    "insufficient_funds", f"more than {account.name} can have"
+                )
+        self._outputs.append(reply)
+        self._cancel_each(listing.book.orders.values())
+        for account in holders:
+            account.settle(symbol, -account.positions[symbol], price, 0)
+            if account.name != HOUSE:
+                self._moved[account.name] = account
+        self._enter(listing, "closed", f"settled at {price}: {admin.reason}")
+
+    def _reset(self, reason: str) -> None:
+        """Begin anew: no orders, no positions, cash as at the start."""
+        self._cancel_each(
+            order
+            for account in self.accounts.values()
+            for order in account.open_orders.values()
+        )
+        for account in self.accounts.values():
+            account.cash = account.limits.cash
+            account.realized = 0
+            account.positions.clear()
+            account.costs.clear()
+            if account.name != HOUSE:
+                self._moved[account.name] = account
+        for listing in self.listings.values():
+            listing.last = None
+            listing.volume = 0
+            self._enter(listing, listing.instrument.phase, f"reset: {reason}")
+
+    def _cancel_each(self, orders: Iterable[Order]) -> None:
+        """Cancel orders for an administrator, in order of their ids."""
+        for order in sorted(orders, key=lambda o: o.order_id):
+            self._cancel(order, "canceled", "admin")
+
+    # Phases
+
+    def _enter(
+        self,
+        listing: Listing,
+        phase: Phase,
+        message: str,
+        reopen_ms: int | None = None,
+    ) -> None:
+        """Begin a phase of an instrument, and say so.
+
+        Whatever led there, one that opens is uncrossed first, and one that
+        closes cancels all orders. With ``reopen_ms`` it opens by itself.
+        """
+        symbol = listing.instrument.symbol
+        if phase == "open" and listing.phase != "open":
+            self._uncross(listing)
+        if phase == "closed":
+            for order in sorted(
+                listing.book.orders.values(), key=lambda o: o.order_id
+            ):
+                self._cancel(order, "canceled", "closed")
+        listing.phase = phase
+        listing.book.is_collecting = phase != "open"
+        listing.reopen_ts = None
+        if reopen_ms is not None:
+            listing.reopen_ts = self.ts + reopen_ms * 1_000
+            self._add_deadline((listing.reopen_ts, PHASE_ENDS, symbol))
+        self._news.append(
+            Status(ts=self.ts, symbol=symbol, phase=phase, message=message)
+        )
+
+    def _uncross(self, listing: Listing) -> None:
+        """Let the orders that cross trade at one price, and report it."""
+        book = listing.book
+        price = clearing_price(
+            book.depth("buy"), book.depth("sell"), listing.reference
+        )
+        if price is None:
+            return
+        self._touched[listing.instrument.symbol] = listing
+        for bid, ask, qty in book.uncross(price):
+            younger: Side = "buy" if bid.order_id > ask.order_id else "sell"
+            trade_id = self._print(listing, price, qty, younger)
+            for order in (bid, ask):
+                account = self.accounts[order.account]
+                self._fill(
+                    account,
+                    order,
+                    order.cum_qty,
+                    order.cum_cost,
+                    (qty, price, trade_id, "auction", 0),
+                )
+                if not order.leaves_qty:
+                    self._finish(account, order)
+
+    def _tell(self, message: str | None, *listings: Listing) -> None:
+        """Tell everybody something, of instruments or of the exchange."""
+        symbols: list[str | None] = [x.instrument.symbol for x in listings]
+        for symbol in symbols or [None]:
+            self._news.append(
+                Status(ts=self.ts, symbol=symbol, message=message)
+            )
+
+    # Rules
 
     def _account(self, name: str) -> Account:
         """Return an account, opened at its first mention."""
         account = self.accounts.get(name)
         if account is None:
-            account = self.accounts[name] = Account(name)
+            limits = self._limits(name)
+            account = self.accounts[name] = Account(name, limits.cash, limits)
         return account
 
-    def _is_due(self, entry: tuple[int, int, str]) -> bool:
+    def _limits(self, name: str) -> AccountLimits:
+        if name == HOUSE:
+            return AccountLimits()
+        return self.configured.accounts.get(name, self.configured.limits)
+
+    def _is_due(self, entry: Deadline) -> bool:
         """Whether an entry of the deadlines still stands."""
         ts, order_id, name = entry
+        if order_id == PHASE_ENDS:
+            return self.listings[name].reopen_ts == ts
         if order_id:
             return order_id in self._gtd
         return self.accounts[name].cancel_after_ts == ts
 
-    def _add_deadline(self, entry: tuple[int, int, str]) -> None:
+    def _add_deadline(self, entry: Deadline) -> None:
         heapq.heappush(self._deadlines, entry)
         if len(self._deadlines) > self._deadlines_max:
             self._deadlines = [e for e in self._deadlines if self._is_due(e)]
@@ -561,6 +852,7 @@ class Engine:
         """
         self._report(account, order, exec_type, cum_qty, cum_cost)
         self._touched[order.symbol] = listing
+        instrument = listing.instrument
         for maker, qty in sweep.matches:
             owner = self.accounts[maker.account]
             if not qty:
@@ -568,49 +860,77 @@ class Engine:
                 continue
             price = maker.price
             assert price is not None
-            listing.last = price
-            listing.volume += qty
-            listing.trade_id += 1
-            trade_id = listing.trade_id
+            trade_id = self._print(listing, price, qty, order.side)
             cum_qty += qty
             cum_cost += price * qty
-            self._report(
+            fee = qty * instrument.taker_fee
+            self._fill(
                 account,
                 order,
-                "trade",
                 cum_qty,
                 cum_cost,
-                (qty, price, trade_id, "taker", 0),
+                (qty, price, trade_id, "taker", fee),
             )
-            self._report(
+            fee = qty * instrument.maker_fee
+            self._fill(
                 owner,
                 maker,
-                "trade",
                 maker.cum_qty,
                 maker.cum_cost,
-                (qty, price, trade_id, "maker", 0),
+                (qty, price, trade_id, "maker", fee),
             )
-            account.settle(order.symbol, order.side, price, qty)
-            owner.settle(order.symbol, maker.side, price, qty)
-            self._moved[account.name] = account
-            self._moved[owner.name] = owner
             if not maker.leaves_qty:
                 self._finish(owner, maker)
-            listing.trades.append(
-                Trade(
-                    symbol=order.symbol,
-                    seq=listing.seq + 1,
-                    ts=self.ts,
-                    trade_id=trade_id,
-                    price=price,
-                    qty=qty,
-                    side=order.side,
-                )
-            )
         if sweep.reason is not None:
             self._ended(account, order, sweep.reason)
         elif not order.leaves_qty:
             self._finish(account, order)
+        if sweep.is_stopped:
+            self._enter(
+                listing,
+                "auction",
+                f"the next trade would be more than {instrument.band} from"
+                " the reference price",
+                instrument.auction_ms,
+            )
+
+    def _print(
+        self, listing: Listing, price: int, qty: int, side: Side
+    ) -> int:
+        """Record a public trade; return its number."""
+        listing.last = price
+        listing.volume += qty
+        listing.trade_id += 1
+        listing.trades.append(
+            Trade(
+                symbol=listing.instrument.symbol,
+                seq=listing.seq + 1,
+                ts=self.ts,
+                trade_id=listing.trade_id,
+                price=price,
+                qty=qty,
+                side=side,
+            )
+        )
+        return listing.trade_id
+
+    def _fill(
+        self,
+        account: Account,
+        order: Order,
+        cum_qty: int,
+        cum_cost: int,
+        fill: tuple[int, int, int, Liquidity, int],
+    ) -> None:
+        """Report and book one order's part in a trade."""
+        qty, price, _, _, fee = fill
+        self._report(account, order, "trade", cum_qty, cum_cost, fill)
+        bought = qty if order.side == "buy" else -qty
+        account.settle(order.symbol, bought, price, fee)
+        account.release(order, qty)
+        if fee:
+            self._account(HOUSE).cash += fee
+        self._moved[account.name] = account
 
     def _ended(self, account: Account, order: Order, reason: Reason) -> None:
         """Report an order that was canceled or has expired."""
@@ -625,6 +945,9 @@ class Engine:
         self._finish(account, order)
 
     def _finish(self, account: Account, order: Order) -> None:
+        unfilled = order.qty - order.cum_qty
+        if unfilled:
+            account.release(order, unfilled)
         account.finish(order)
         self._gtd.pop(order.order_id, None)
 

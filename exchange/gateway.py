@@ -15,11 +15,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias, assert_never
+from typing import Any, Protocol, TypeAlias, assert_never
 
+from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from exchange.accounts import ORDERS_REMEMBERED
+from exchange.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
 from exchange.engine import (
     Action,
     Command,
@@ -35,12 +36,14 @@ from exchange.engine import (
 from exchange.feed import Feed
 from exchange.gate import Gate
 from exchange.history import RESUME_EVENTS, History, page
+from exchange.rate import Bucket, Quotas, Rate
 from exchange.session import Peer, Session
 from orderbook import (
     MAX_FRAME,
     MAX_INT,
     PROTOCOL_VERSION,
     AccountReport,
+    Admin,
     Amend,
     BookUpdate,
     Cancel,
@@ -51,6 +54,7 @@ from orderbook import (
     Exec,
     Get,
     Heartbeat,
+    Instrument,
     Login,
     Ok,
     Ping,
@@ -73,9 +77,37 @@ from orderbook import (
 COMMANDS_UNCOMMITTED = 20_000
 BUSY_RETRY_MS = 1_000
 DEBUG_LEVELS = 10  # of each side of a book, in what debug mode prints
-
+# Cancels may be so many times as frequent as orders, so that a bot that is
+# throttled can always get flat.
+CANCELS_RATE = 5
+# Bursts that may be refused as too many before a connection is cut; they
+# are forgiven at the rate that is allowed, so who sends less than twice as
+# much as that never is.
+STRIKES_BURST = 10
 
 Closing: TypeAlias = tuple[Session, int, str]  # close code, reason
+_INSTRUMENT = TypeAdapter(Instrument)
+
+
+class Key(Protocol):
+    """What somebody has logged in with."""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether it is an administrator's."""
+
+
+class Keys(Protocol):
+    """Who may log in."""
+
+    def lets_in(self, user: str) -> bool:
+        """Whether a name alone is enough for this user."""
+
+    def check(self, user: str, token: str | None) -> Key | None:
+        """Return the key of a user whose token this is."""
+
+    def is_valid(self, key: Any) -> bool:
+        """Whether who logged in with a key may stay."""
 
 
 @dataclass(slots=True)
@@ -95,12 +127,16 @@ class _Placed:
     symbols: dict[str, None] = field(default_factory=dict)
 
 
+# Requests that need a login, whatever they ask for.
+PRIVATE = (Place, Amend, Cancel, CancelAll, CancelAfter, Admin)
+
+
 class Gateway:
     """The exchange without its sockets.
 
     ``now`` returns microseconds since the epoch; ``let_go`` is called with
     each batch that may leave; ``make_frames`` frames messages once for many
-    readers.
+    readers; ``keys`` say who may log in, None: anybody, by name.
     """
 
     def __init__(
@@ -110,6 +146,8 @@ class Gateway:
         make_frames: Callable[[list[str]], list[bytes]],
         debug: bool = False,
         durable: bool = False,
+        keys: Keys | None = None,
+        quotas: Quotas = Quotas(),
     ) -> None:
         self.engine = Engine()
         self.history = History()
@@ -117,6 +155,9 @@ class Gateway:
         self.sessions: dict[Session, None] = {}
         self._now = now
         self._durable = durable
+        self._keys = keys
+        self._quotas = quotas
+        self._buckets: dict[str, dict[type, Bucket | None]] = {}  # by account
         # In memory everything counts as committed: the gate stands open.
         self._committed = 0 if durable else MAX_INT
         self._gate: Gate[Batch] = Gate(let_go, self._committed)
@@ -143,12 +184,7 @@ class Gateway:
     def begin(self, market: Configure) -> None:
         """Open the market, or go on with the one that was replayed."""
         is_restart = self.engine.seq > 0
-        listings = self.engine.listings
-        if any(
-            instrument.symbol not in listings
-            or listings[instrument.symbol].instrument != instrument
-            for instrument in market.instruments
-        ):
+        if self.engine.configured != market:
             self._route(self._apply("", "", market))
         if is_restart:
             self._route(self._apply("", "", Restart()))
@@ -164,9 +200,7 @@ class Gateway:
 
     def announce(self, message: str) -> None:
         """Send a status to every connection."""
-        status = encode(Status(ts=self._now(), message=message))
-        for session in self.sessions:
-            session.send(status)
+        self._broadcast(Status(ts=self._now(), message=message))
 
     # The journal
 
@@ -188,6 +222,12 @@ class Gateway:
     def connect(self, peer: Peer) -> Session:
         """Return the session of a new connection."""
         session = Session(peer, self._outgoing)
+        rate = self._quotas.rate
+        if rate.per_s:
+            now = self._now()
+            session.bucket = Bucket(rate, now)
+            patience = Rate(rate.per_s, rate.burst * STRIKES_BURST)
+            session.strikes = Bucket(patience, now)
         self.sessions[session] = None
         return session
 
@@ -203,13 +243,23 @@ class Gateway:
 
     def handle(self, session: Session, request: Request | Error) -> None:
         """Carry out one request of a session and queue what came of it."""
+        if session.is_cut:
+            return
         try:
+            if session.buckets or session.bucket is not None:
+                self._charge(session, request)
             match request:
                 case Error():
                     session.send(encode(request))
                 case (
                     Place() | Amend() | Cancel() | CancelAll() | CancelAfter()
                 ):
+                    self._execute(session, request)
+                case Admin():
+                    if session.account and not session.is_admin:
+                        raise Refused(
+                            "forbidden", "only an administrator may do that"
+                        )
                     self._execute(session, request)
                 case Login():
                     self._login(session, request)
@@ -232,6 +282,18 @@ class Gateway:
                     assert_never(request)
         except Refused as refusal:
             self._reply(session, request, refusal.as_error())
+
+    def check_keys(self) -> None:
+        """Close the connections of those whose key is no longer valid."""
+        keys = self._keys
+        if keys is None:
+            return
+        for session in self.sessions:
+            user, key = session.account, session.key
+            if user and not (
+                keys.is_valid(key) if key else keys.lets_in(user)
+            ):
+                self._cut_off(session, 4001, "key revoked")
 
     # Time
 
@@ -264,7 +326,7 @@ class Gateway:
     def _execute(
         self,
         session: Session,
-        request: Place | Amend | Cancel | CancelAll | CancelAfter,
+        request: Place | Amend | Cancel | CancelAll | CancelAfter | Admin,
     ) -> None:
         account = session.account
         if not account:
@@ -282,7 +344,8 @@ class Gateway:
                     other.send(text)
             if self._placed is not None and reply.exec_type == "new":
                 self._note(account, reply)
-        self._route(outputs[1:])
+        if len(outputs) > 1:
+            self._route(outputs[1:])
 
     def _refuse_if_busy(self) -> None:
         """Refuse what may add to the book while the disk cannot follow."""
@@ -299,6 +362,98 @@ class Gateway:
                 retry_after_ms=BUSY_RETRY_MS,
             )
 
+    def _charge(self, session: Session, request: Request | Error) -> None:
+        """Let a request draw on its bucket, and refuse it if that is empty.
+
+        What is to be refused anyway, for a reason that goes before, draws
+        too. Who overdoes it for long is cut off.
+        """
+        bucket = session.buckets.get(request.__class__, session.bucket)
+        if bucket is None or (session.is_admin and type(request) is Admin):
+            return
+        now = self._now()
+        retry_after_ms = bucket.take(now)
+        if not retry_after_ms:
+            return
+        if session.strikes is not None and session.strikes.take(now):
+            self._cut_off(session, 4002, "far too many requests")
+        if type(request) is Error or (
+            not session.account and type(request) in PRIVATE
+        ):
+            return
+        raise Refused(
+            "rate_limited",
+            f"too many requests; there is room in {retry_after_ms} ms",
+            retry_after_ms=retry_after_ms,
+        )
+
+    def _buckets_of(self, user: str) -> dict[type, Bucket | None]:
+        """Return what an account's requests draw on, by their type."""
+        buckets = self._buckets.get(user)
+        if buckets is None:
+            buckets = self._buckets[user] = {}
+            rate = self._quotas.rates.get(user, self._quotas.rate)
+            if not (rate.per_s or self._quotas.rate.per_s):
+                return buckets
+            orders = cancels = None  # or they drew on the connection's
+            if rate.per_s:
+                orders = Bucket(rate, self._now())
+                cancels = Bucket(rate.times(CANCELS_RATE), self._now())
+            buckets |= {Place: orders, Amend: orders}
+            buckets |= {Cancel: cancels, CancelAll: cancels}
+            buckets[CancelAfter] = cancels
+        return buckets
+
+    def _cut_off(self, session: Session, code: int, reason: str) -> None:
+        if not session.is_cut:
+            session.is_cut = True
+            self._closings.append((session, code, reason))
+
+    def _authenticate(self, session: Session, request: Login) -> None:
+        """Note whose the session is; cut it off if it may not be."""
+        user = request.user
+        try:
+            if self._keys is not None and not self._keys.lets_in(user):
+                key = self._keys.check(user, request.token)
+                if key is None:
+                    raise Refused(
+                        "unauthorized", "unknown user or wrong token"
+                    )
+                session.key, session.is_admin = key, key.is_admin
+            accounts = self.engine.accounts
+            if user not in accounts and len(accounts) >= ACCOUNTS_MAX:
+                raise Refused("forbidden", f"{ACCOUNTS_MAX:,} accounts exist")
+        except Refused:
+            self._cut_off(session, 4001, "login failed")
+            raise
+        most = self._quotas.connections
+        others = [
+            other
+            for other in self._online.get(user, ())
+            if other.session_id != request.session
+        ]
+        if most and len(others) >= most:
+            self._cut_off(session, 4002, "too many connections")
+            raise Refused(
+                "rate_limited", f"{user} has {most} connections already"
+            )
+
+    def _limits_of(self, account: Account) -> dict[str, int]:
+        """Return what a welcome tells of an account's limits."""
+        rate = self._quotas.rates.get(account.name, self._quotas.rate)
+        limits = {
+            "max_frame": MAX_FRAME,
+            "orders_per_s": rate.per_s,
+            "burst": rate.burst,
+            "open_orders": account.limits.open_orders,
+            "orders_remembered": ORDERS_REMEMBERED,
+            "resume_events": RESUME_EVENTS,
+            "connections": self._quotas.connections,
+        }
+        if account.limits.min_cash is not None:
+            limits["min_cash"] = account.limits.min_cash
+        return limits
+
     def _login(self, session: Session, request: Login) -> None:
         if session.account:
             raise Refused(
@@ -306,6 +461,7 @@ class Gateway:
                 f"already logged in as {session.account}",
                 field="user",
             )
+        self._authenticate(session, request)
         user, session_id = request.user, request.session or ""
         known = self.engine.accounts.get(user)
         is_known = known is not None and session_id in known.sessions
@@ -317,11 +473,14 @@ class Gateway:
                 self._closings.append((other, 4009, "session taken over"))
         self._route(
             self._apply(
-                user, session_id, Connect(request.cancel_on_disconnect)
+                user,
+                session_id,
+                Connect(request.cancel_on_disconnect, session.is_admin),
             )
         )
         account = self.engine.accounts[user]
         session.account, session.session_id = user, session_id
+        session.buckets = self._buckets_of(user)
         self._online.setdefault(user, {})[session] = None
         missed = None
         if is_known and request.last_seq is not None:
@@ -337,16 +496,9 @@ class Gateway:
                 seq=account.seq,
                 resumed=missed is not None,
                 durable=self._durable,
-                limits={
-                    "max_frame": MAX_FRAME,
-                    "orders_per_s": 0,
-                    "burst": 0,
-                    "open_orders": 0,
-                    "orders_remembered": ORDERS_REMEMBERED,
-                    "resume_events": RESUME_EVENTS,
-                },
+                limits=self._limits_of(account),
                 instruments=tuple(
-                    listing.instrument
+                    listing.as_told(account.max_position(listing.instrument))
                     for listing in self.engine.listings.values()
                 ),
             ),
@@ -374,7 +526,12 @@ class Gateway:
                 return _json(engine.leaderboard()[:limit])
             case "instruments":
                 listings = list(engine.listings.values())[:limit]
-                return _json(listing.instrument for listing in listings)
+                return (
+                    _INSTRUMENT.dump_json(
+                        listing.as_told(), exclude_defaults=True
+                    ).decode()
+                    for listing in listings
+                )
             case "book":
                 listing = engine.listing(request.symbol)
                 return [encode(engine.snapshot(listing))]
@@ -422,7 +579,9 @@ class Gateway:
         """
         engine = self.engine
         while True:
-            ts = max(engine.ts + 1, self._now())
+            ts = self._now()
+            if ts <= engine.ts:
+                ts = engine.ts + 1
             due = engine.next_deadline
             if due is None or due > ts:
                 return ts
@@ -437,10 +596,11 @@ class Gateway:
     def _step(
         self, ts: int, account: str, session_id: str, action: Action
     ) -> list[Output]:
-        seq = self.engine.seq + 1
+        engine = self.engine
+        seq = engine.seq + 1
         command = Command(seq, ts, account, session_id, action)
         try:
-            outputs = self.engine.apply(command)
+            outputs = engine.apply(command)
         except Exception as error:
             self._is_broken = True
             error.add_note(f"while applying {command}")
@@ -457,12 +617,20 @@ class Gateway:
                 self.history.record_trade(event)
                 self.feed.record(event)
                 continue
+            if isinstance(event, Status):
+                self._broadcast(event)
+                continue
             assert isinstance(event, (Exec, AccountReport))
             self.history.record(recipient, event)
             if recipient in self._online:
                 text = encode(event)
                 for session in self._online[recipient]:
                     session.send(text)
+
+    def _broadcast(self, status: Status) -> None:
+        text = encode(status)
+        for session in self.sessions:
+            session.send(text)
 
     def _flush_feed(self) -> None:
         if not self._is_broken:
@@ -479,6 +647,7 @@ class Gateway:
         if not others:
             del self._online[session.account]
         session.account = session.session_id = ""
+        session.is_admin, session.buckets = False, {}
 
     def _symbols(self, symbols: Iterable[str] | None) -> list[str]:
         """Return the symbols asked for, all of them where none is."""

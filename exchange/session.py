@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeAlias
 
+from exchange.rate import Bucket
 from orderbook import Error, Request, decode_requests
 
 # Requests of one connection that one loop tick takes: one full frame.
@@ -66,6 +67,14 @@ class Session:
     def __init__(self, peer: Peer, outgoing: dict[Session, None]) -> None:
         self.account = ""
         self.session_id = ""
+        self.key: object = None  # what it logged in with
+        self.is_admin = False
+        # What its requests draw on, by type; the others draw on `bucket`,
+        # and refusals of too many on `strikes`. None: nothing is limited.
+        self.buckets: dict[type, Bucket | None] = {}
+        self.bucket: Bucket | None = None
+        self.strikes: Bucket | None = None
+        self.is_cut = False  # it is being closed: nothing more is done
         self.is_gone = False  # the connection has ended
         self.waiting = 0  # requests in the inbox
         self.held = 0  # characters and bytes sealed that have not yet left
@@ -83,20 +92,18 @@ class Session:
             self.waiting += len(frame)
             self._inbox.append(frame)
 
-    def take(self) -> Iterator[Frame]:
-        """Yield whole frames, one turn's share of them.
+    def take(self) -> Frame:
+        """Return the requests of whole frames, one turn's share of them.
 
         The requests of a frame stay together, so a turn ends before the
         frame that would exceed REQUESTS_PER_TURN.
         """
-        taken = 0
-        while self._inbox:
-            taken += len(self._inbox[0])
-            if taken > REQUESTS_PER_TURN:
-                return
-            frame = self._inbox.popleft()
-            self.waiting -= len(frame)
-            yield frame
+        inbox = self._inbox
+        taken: Frame = []
+        while inbox and len(taken) + len(inbox[0]) <= REQUESTS_PER_TURN:
+            taken += inbox.popleft()
+        self.waiting -= len(taken)
+        return taken
 
     @property
     def is_full(self) -> bool:

@@ -6,11 +6,14 @@ names the variable, or the file and the field.
 
 from __future__ import annotations
 
+import ipaddress
+import ssl
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -28,11 +31,22 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from exchange.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.engine import Configure
-from orderbook import Instrument, Price, Qty, Symbol
+from exchange.keys import DEFAULT_PATH
+from exchange.rate import Quotas, Rate
+from orderbook import MAX_INT, Instrument, Integer, Price, Qty, Symbol, User
 
 ENV_PREFIX = "EXCHANGE_SERVER_"
 DEFAULT_SYMBOLS = ("BOND",)
+# What an account may do where strangers come in, unless the market file says
+# otherwise: quick bots are not hindered, runaway ones are.
+ORDERS_PER_S = 100
+BURST = 200
+OPEN_ORDERS = 200
+CONNECTIONS_PER_ACCOUNT = 20  # a few bots and pages
+CONNECTIONS_PER_ADDRESS = 1_000  # a class sits behind one address
+CONNECTIONS = 10_000
 
 
 class SettingsError(Exception):
@@ -80,6 +94,33 @@ class Settings(BaseSettings):
         Path("data/exchange.db"),
         description="file that keeps everything across restarts; off: none",
     )
+    keys: Path = Field(
+        DEFAULT_PATH,
+        description="file of the accounts' keys, made by util.accounts;"
+        " without it a name is enough, on this machine alone",
+    )
+    open: bool = Field(
+        False, description="let everybody in by name, from anywhere"
+    )
+    tls_cert: Path | None = Field(
+        None, description="certificate chain, to serve wss and https"
+    )
+    tls_key: Path | None = Field(None, description="its private key")
+    max_connections: int = Field(
+        CONNECTIONS, ge=1, description="connections in all"
+    )
+    max_per_address: int | None = Field(
+        None,
+        ge=0,
+        description=f"connections from one address; 0: any number (default:"
+        f" {CONNECTIONS_PER_ADDRESS}; 0 without keys)",
+    )
+    max_per_account: int | None = Field(
+        None,
+        ge=0,
+        description=f"connections of one account; 0: any number (default:"
+        f" {CONNECTIONS_PER_ACCOUNT}; 0 without keys)",
+    )
     debug: bool = Field(
         True, description="print the exchange state at each new order"
     )
@@ -102,19 +143,84 @@ class Settings(BaseSettings):
             raise ValueError("set either MARKET or SYMBOLS, not both")
         return self
 
-    def configure(self) -> Configure:
-        """Return the market as a command for the engine.
+    @model_validator(mode="after")
+    def _both_of_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("set both TLS_CERT and TLS_KEY, or neither")
+        return self
 
-        Raises SettingsError if the market file is missing or wrong.
+    def tls(self) -> ssl.SSLContext | None:
+        """Return what TLS needs, if it is wanted.
+
+        Raises SettingsError if the files are missing or wrong.
+        """
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(self.tls_cert, self.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(
+                f"{self.tls_cert}, {self.tls_key}: {error}"
+            ) from None
+        return context
+
+    def rules(self, is_guarded: bool) -> Rules:
+        """Return the rules of the market and the quotas of connections.
+
+        ``is_guarded``: strangers may come in, so everything has a limit
+        unless the market file says otherwise. Raises SettingsError if that
+        is missing or wrong.
         """
         if self.market is not None:
-            return Configure(instruments=load_market(self.market))
-        return Configure(
-            instruments=tuple(
-                InstrumentSettings().listed_as(symbol)
-                for symbol in dict.fromkeys(self.symbols)
-            )
+            market = load_market(self.market)
+        else:
+            symbols = dict.fromkeys(self.symbols, InstrumentSettings())
+            market = MarketSettings(instruments=symbols)
+        common = _GUARDED if is_guarded else AccountSettings()
+        common = common.model_copy(update=_given(market.account))
+        accounts = {
+            name: common.model_copy(update=_given(settings))
+            for name, settings in market.accounts.items()
+        }
+        for name, settings in {"": common, **accounts}.items():
+            if settings.floor > settings.cash:
+                where = f"accounts.{name}" if name else "account"
+                raise SettingsError(
+                    f"{self.market}: {where}: cash is below min_cash"
+                )
+        most = self.max_per_account
+        if most is None:
+            most = CONNECTIONS_PER_ACCOUNT if is_guarded else 0
+        return Rules(
+            configure=Configure(
+                instruments=tuple(
+                    settings.listed_as(symbol)
+                    for symbol, settings in market.instruments.items()
+                ),
+                limits=common.limits(),
+                accounts={n: a.limits() for n, a in accounts.items()},
+            ),
+            quotas=Quotas(
+                rate=common.rate(),
+                rates={n: a.rate() for n, a in accounts.items()},
+                connections=most,
+            ),
         )
+
+    def connections_per_address(self, is_guarded: bool) -> int:
+        """Return how many connections one address may have; 0: any."""
+        if self.max_per_address is not None:
+            return self.max_per_address
+        return CONNECTIONS_PER_ADDRESS if is_guarded else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the market file, or its absence, comes to."""
+
+    configure: Configure
+    quotas: Quotas
 
 
 def load_settings(arguments: Sequence[str] = ()) -> Settings:
@@ -129,6 +235,8 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
 
 
 TickSize = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")]
+Lots = Annotated[int, Field(ge=0, le=MAX_INT)]
+Cash = Annotated[int, Field(ge=-CASH_MAX, le=CASH_MAX)]
 
 
 class InstrumentSettings(BaseModel):
@@ -141,46 +249,146 @@ class InstrumentSettings(BaseModel):
     min_price: Price = 1  # in ticks, and so is max_price
     max_price: Price = 100_000
     max_qty: Qty = 1_000  # in lots, of one order
+    max_position: Lots = 0  # in lots, long or short; 0: unlimited
+    short_selling: bool = True
+    maker_fee: Integer = 0  # in ticks per lot; below 0: a rebate
+    taker_fee: Integer = 0
+    reference_price: Price = 0  # until the first trade
+    collar: Lots = 0  # in ticks; 0: none
+    band: Lots = 0  # in ticks; 0: none
+    auction_s: Annotated[int, Field(ge=1, le=86_400)] = 30
+    phase: Literal["pre_open", "auction", "open", "halted", "closed"] = "open"
 
     @model_validator(mode="after")
-    def _bounds_in_order(self) -> Self:
+    def _makes_sense(self) -> Self:
         if self.min_price > self.max_price:
             raise ValueError("min_price is above max_price")
         if not Decimal(self.tick_size):
             raise ValueError("tick_size is zero")
+        if self.maker_fee + self.taker_fee < 0:
+            raise ValueError("the rebate is more than the other side's fee")
+        if self.collar and self.band >= self.collar:
+            raise ValueError("band is not narrower than collar")
+        if (self.collar or self.band or self.reference_price) and not (
+            self.min_price <= self.reference_price <= self.max_price
+        ):
+            raise ValueError("reference_price is out of bounds, or missing")
         return self
+
+    @property
+    def worth(self) -> int:
+        """Return the most that one lot may cost, or bring, in ticks."""
+        fees = max(abs(self.maker_fee), abs(self.taker_fee))
+        return max(abs(self.min_price), abs(self.max_price)) + fees
 
     def listed_as(self, symbol: str) -> Instrument:
         """Return the instrument that these settings describe."""
-        return Instrument(symbol=symbol, **self.model_dump(), phase="open")
+        fields = self.model_dump(exclude={"auction_s"})
+        return Instrument(
+            symbol=symbol, auction_ms=self.auction_s * 1_000, **fields
+        )
 
 
-class _Market(BaseModel):
+class AccountSettings(BaseModel):
+    """The ``[account]`` table of the market file, or ``[accounts.NAME]``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    cash: Cash = 0  # at the start, in ticks x lots
+    min_cash: Cash | None = None  # None: it may owe what it likes
+    open_orders: Lots = 0  # 0: unlimited, and so are the next two
+    orders_per_s: Lots = 0
+    burst: Lots = 0
+    max_position: dict[Symbol, Qty] = {}  # instead of the instrument's
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        given = self.model_fields_set
+        if {"cash", "min_cash"} <= given and self.floor > self.cash:
+            raise ValueError("cash is below min_cash")
+        if self.orders_per_s and "burst" in given and not self.burst:
+            raise ValueError("burst is zero where orders_per_s is not")
+        return self
+
+    @property
+    def floor(self) -> int:
+        """Return the least cash it may have."""
+        return -CASH_MAX if self.min_cash is None else self.min_cash
+
+    def limits(self) -> AccountLimits:
+        """Return what the engine checks."""
+        return AccountLimits(
+            cash=self.cash,
+            min_cash=self.min_cash,
+            open_orders=self.open_orders,
+            max_position=dict(self.max_position),
+        )
+
+    def rate(self) -> Rate:
+        """Return what the gateway checks; a burst of a second by default."""
+        return Rate(self.orders_per_s, self.burst or self.orders_per_s)
+
+
+_GUARDED = AccountSettings(
+    open_orders=OPEN_ORDERS, orders_per_s=ORDERS_PER_S, burst=BURST
+)
+
+
+def _given(settings: AccountSettings) -> dict[str, Any]:
+    return {
+        name: getattr(settings, name) for name in settings.model_fields_set
+    }
+
+
+class MarketSettings(BaseModel):
+    """The market file."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
     instruments: dict[Symbol, InstrumentSettings] = Field(min_length=1)
+    account: AccountSettings = AccountSettings()  # every account's
+    accounts: dict[User, AccountSettings] = {}
+
+    @model_validator(mode="after")
+    def _stays_exact(self) -> Self:
+        """Refuse limits that could lead beyond 2**53."""
+        for symbol, instrument in self.instruments.items():
+            most = VALUE_MAX // (len(self.instruments) * instrument.worth or 1)
+            limits = {
+                "max_qty": instrument.max_qty,
+                "max_position": instrument.max_position,
+            }
+            for name, settings in {"": self.account, **self.accounts}.items():
+                whose = f"max_position of {name or 'account'}"
+                limits[whose] = settings.max_position.get(symbol, 0)
+            for name, limit in limits.items():
+                if limit > most:
+                    raise ValueError(
+                        f"instruments.{symbol}: {name} {limit} at these"
+                        f" prices could leave 2**53; at most {most}"
+                    )
+        return self
 
 
-def load_market(path: Path) -> tuple[Instrument, ...]:
-    """Read the instruments of a market file.
+def load_market(path: Path) -> MarketSettings:
+    """Read a market file.
 
     Raises SettingsError if it is missing or wrong.
     """
     try:
-        market = _MARKET.validate_python(
-            tomllib.loads(path.read_text("utf-8"))
-        )
+        return _MARKET.validate_python(tomllib.loads(path.read_text("utf-8")))
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"{path}: {error}") from None
-    return tuple(
-        settings.listed_as(symbol)
-        for symbol, settings in market.instruments.items()
-    )
 
 
-_MARKET = TypeAdapter(_Market)
+def is_loopback(address: str) -> bool:
+    """Return whether an address is this machine's own."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+_MARKET = TypeAdapter(MarketSettings)
 
 
 def _explain(error: ValidationError, prefix: str = "") -> str:

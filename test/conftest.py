@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from test.support import NO_KEYS
+
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -12,3 +14,4 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("EXCHANGE_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("EXCHANGE_SERVER_JOURNAL", "off")
+    monkeypatch.setenv("EXCHANGE_SERVER_KEYS", NO_KEYS)

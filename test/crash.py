@@ -1,14 +1,16 @@
 """Kill the exchange under load, again and again, and hold it to its word.
 
-``python -m test.crash CYCLES SEED`` runs a real exchange and bots that trade
-with it at random over real sockets, each writing down what it is told. After
-some number of replies the exchange is killed, and started again on the same
-journal. Then
+``python -m test.crash CYCLES SEED`` runs a real exchange, with fees, limits
+and keys, and bots that trade with it at random over real sockets, each
+writing down what it is told. One of them is an administrator, who opens and
+halts the market, suspends the others, gives and takes. After some number of
+replies the exchange is killed, and started again on the same journal. Then
 
 - all that any bot was told must be in the journal before the restart, to
   the byte, and nothing in it twice;
 - the restart must have canceled the orders that die with their connection,
   and no other;
+- cash and lots must have gone from one to the other, and nowhere else;
 - every bot comes back for what it missed, finds its own books equal to the
   exchange's, asks again what was left unanswered, and trades on.
 """
@@ -33,27 +35,56 @@ from tqdm import tqdm
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from exchange.accounts import HOUSE
 from exchange.engine import Action, Command, Connect, Engine, Restart
 from exchange.journal import read_journal
 from orderbook import (
     AccountReport,
+    Error,
     Exec,
+    Status,
     Trade,
     decode_requests,
     encode,
     with_id,
 )
-from test.support import PATIENCE_S, ended, greeting, launched
+from test.support import PATIENCE_S, add_key, ended, greeting, launched
 
 BOTS = 20
 REPLIES = 2_000  # the most that all bots together get before the kill
 CYCLES_PER_JOURNAL = 25  # each cycle reads all of it
 SYMBOLS = ("BOND", "ETF")
 PRICES = range(96, 105)  # few, so that orders often meet
+CASH = 20_000
+# Every limit is reached now and then; the first bot has limits of its own.
+MARKET = f"""
+    [instruments.BOND]
+    maker_fee = -1
+    taker_fee = 2
+    max_position = 60
+    reference_price = 100
+    collar = 5
+    band = 3
+    auction_s = 1
+    [instruments.ETF]
+    taker_fee = 1
+    phase = "pre_open"
+    [account]
+    cash = {CASH}
+    min_cash = 0
+    open_orders = 9
+    orders_per_s = 0
+    [accounts.bot0]
+    min_cash = -5_000
+    max_position = {{ BOND = 20, ETF = 30 }}
+"""
+ADMINISTRATOR = "boss"
 WINDOW = 8  # requests of a bot that wait for their reply, at most
 ROWS = 1_000  # of `get orders`, at most
 # What is journaled, and asked again when it is left unanswered.
-COMMANDS = frozenset("place amend cancel cancel_all cancel_after".split())
+COMMANDS = frozenset(
+    "place amend cancel cancel_all cancel_after admin".split()
+)
 # Fields of a report that tell what happened, not what the order is.
 OF_THE_EVENT = frozenset(
     "type id seq ts exec_type last_qty last_price trade_id liquidity fee"
@@ -87,6 +118,7 @@ class Life:
     is_welcome: bool = False
     requests: list[Message] = field(default_factory=list)  # only commands
     replies: list[str] = field(default_factory=list)
+    statuses: list[str] = field(default_factory=list)
 
 
 class Bot:
@@ -95,20 +127,24 @@ class Bot:
     def __init__(
         self,
         name: str,
+        token: str,
         chance: random.Random,
         cancel_on_disconnect: bool,
         is_follower: bool,
     ) -> None:
         self.name = name
         self.cancel_on_disconnect = cancel_on_disconnect
+        self.untold = 0  # private events before the first welcome that came
         self.told: list[tuple[str, Any]] = []  # private events, with their id
         self.lives: list[Life] = []
         self.trades: dict[tuple[str, int], str] = {}  # by symbol, trade_id
         self.views: dict[tuple[str, int], Book] = {}  # by symbol, seq
         self.orders: dict[int, Message] = {}
         self.cash = 0
+        self.realized = 0
         self.positions: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
+        self._token = token
         self._chance = chance
         self._is_follower = is_follower
         self._session: str | None = None
@@ -124,7 +160,7 @@ class Bot:
     @property
     def seq(self) -> int:
         """The last account seq that it was told."""
-        return len(self.told)
+        return self.untold + len(self.told)
 
     @property
     def open_orders(self) -> list[Message]:
@@ -177,6 +213,7 @@ class Bot:
         login: Message = {
             "type": "login",
             "user": self.name,
+            "token": self._token,
             "cancel_on_disconnect": self.cancel_on_disconnect,
         }
         if self._session is not None:
@@ -215,6 +252,8 @@ class Bot:
     def _choose(self) -> Message:
         chance = self._chance
         draw = chance.random()
+        if self.name == ADMINISTRATOR and chance.random() < 0.7:
+            return self._interfere()
         if draw < 0.6 or not self.orders:
             return self._place()
         if draw < 0.65:
@@ -267,6 +306,39 @@ class Bot:
                 request["expire_ts"] = time.time_ns() // 1_000 + in_us
         return request
 
+    def _interfere(self) -> Message:
+        chance = self._chance
+        symbol = chance.choice(SYMBOLS)
+        action = chance.choices(
+            ("phase", "unkill", "adjust", "kill", "cancel", "message")
+            + ("reset", "settle"),
+            (40, 25, 15, 8, 8, 2, 1, 1),
+        )[0]
+        request: Message = {"type": "admin", "action": action, "reason": "é"}
+        match action:
+            case "phase":
+                request["phase"] = "open"
+                if chance.random() < 0.4:
+                    phases = ("auction", "pre_open", "halted", "closed")
+                    request |= {"symbol": symbol}
+                    request["phase"] = chance.choices(phases, (6, 6, 3, 1))[0]
+                    if request["phase"] != "closed":
+                        request["reopen_ms"] = 1_000
+            case "kill" | "unkill" | "adjust":
+                request["user"] = f"bot{chance.randrange(BOTS)}"
+                if action == "adjust":
+                    request["cash"] = chance.randint(-500, 500)
+                    qty = chance.randint(-9, 9)
+                    request |= {"symbol": symbol, "qty": qty}
+            case "cancel":
+                newest = max(self.orders, default=1)
+                request["order_id"] = max(newest - chance.randrange(40), 0)
+            case "message":
+                request["message"] = "lunch is served"
+            case "settle":
+                request |= {"symbol": symbol, "price": chance.choice(PRICES)}
+        return request
+
     # What it is told
 
     def _hear(self, text: str, message: Message) -> None:
@@ -281,6 +353,8 @@ class Bot:
                     self._hear_private(text, message)
                 case "trade" | "book":
                     self._hear_public(text, message)
+                case "status":
+                    self.lives[-1].statuses.append(text)
                 case "heartbeat":
                     seqs = {**self._held, "@": self.seq}
                     assert message["seq"] == seqs
@@ -300,12 +374,15 @@ class Bot:
                 assert message["seq"] >= self.seq
                 if self._session is not None:
                     assert message["session"] == self._session
+                else:
+                    self.untold = message["seq"]
                 self._session = message["session"]
                 self.lives[-1].is_welcome = True
             case "get" if request["what"] == "account":
                 (row,) = message["data"]
                 assert row["seq"] == self.seq
                 assert row["cash"] == self.cash
+                assert row.get("realized", 0) == self.realized
                 assert row["positions"] == self.positions
             case "get":
                 rows = [_as_order(row) for row in message["data"]]
@@ -322,12 +399,14 @@ class Bot:
                 assert client_order_id not in self._by_client_order_id
 
     def _hear_private(self, text: str, message: Message) -> None:
-        if message["seq"] == self.seq == 0:  # its account as it was opened
-            return
-        assert message["seq"] == self.seq + 1
-        self.told.append((text, message.get("id")))
+        if not self.told and message["seq"] == self.seq:
+            assert message["type"] == "account"  # as it was at the login
+        else:
+            assert message["seq"] == self.seq + 1
+            self.told.append((text, message.get("id")))
         if message["type"] == "account":
             self.cash = message["cash"]
+            self.realized = message.get("realized", 0)
             self.positions = message["positions"]
         else:
             order = _as_order(message)
@@ -390,15 +469,11 @@ class Course:
                 self.opened.set()
 
     def ready(self, bot: Bot) -> None:
-        """Compare what all bots have, before any of them trades."""
+        """Let them trade once all are there."""
         assert not bot.cancel_on_disconnect or not bot.open_orders
         self._ready += 1
         if self._ready < len(self._bots):
             return
-        assert sum(bot.cash for bot in self._bots) == 0
-        for symbol in SYMBOLS:
-            shares = [bot.positions.get(symbol, 0) for bot in self._bots]
-            assert sum(shares) == 0
         if self._replies is None:
             self._end()
         self.opened.set()
@@ -421,6 +496,8 @@ class Record:
         self.runs: list[defaultdict[str, list[tuple[Action, str]]]] = [
             defaultdict(list)
         ]
+        self.statuses: list[list[str]] = [[]]  # of each run
+        self.counts: Counter[str] = Counter()
         # Private and public events until the last restart.
         self.before: dict[str, int] = {}
         self._engine = engine = Engine()
@@ -431,8 +508,9 @@ class Record:
         for commands in read_journal(path):
             for command in commands:
                 self._apply(command)
+        opened = engine.accounts.keys() - {HOUSE}
         accounts = engine.accounts.values()
-        assert sum(account.cash for account in accounts) == 0
+        assert sum(account.cash for account in accounts) == CASH * len(opened)
         for symbol in SYMBOLS:
             assert not sum(a.positions.get(symbol, 0) for a in accounts)
 
@@ -453,9 +531,10 @@ class Record:
             doomed = self._doomed()
             self.before = {k: len(v) for k, v in self.events.items()}
             self.runs.append(defaultdict(list))
+            self.statuses.append([])
         outputs = self._engine.apply(command)
         for recipient, event in outputs:
-            self._take(recipient, event)
+            self._take(recipient, event, command.action.type)
         if is_restart:
             ends = [e for _, e in outputs if isinstance(e, Exec)]
             assert [e.order_id for e in ends] == doomed
@@ -471,11 +550,11 @@ class Record:
         return sorted(
             order_id
             for name, account in self._engine.accounts.items()
-            if self._bots[name].cancel_on_disconnect
+            if name != HOUSE and self._bots[name].cancel_on_disconnect
             for order_id in account.open_orders
         )
 
-    def _take(self, recipient: str, event: object) -> None:
+    def _take(self, recipient: str, event: object, by: str) -> None:
         match event:
             case Trade():
                 self.trades[event.symbol].append(encode(event))
@@ -483,6 +562,13 @@ class Record:
             case Exec() | AccountReport():
                 self.events[recipient].append(encode(event))
                 assert event.seq == len(self.events[recipient])
+            case Status():
+                self.statuses[-1].append(encode(event))
+                self.counts[f"statuses by {by}"] += 1
+            case Error():
+                self.counts[event.code] += 1
+        if isinstance(event, Exec) and event.liquidity is not None:
+            self.counts[event.liquidity] += 1
         if isinstance(event, Exec) and event.exec_type == "new":
             self._order_id += 1
             assert event.order_id == self._order_id
@@ -503,15 +589,19 @@ class Record:
     def _check(self, bot: Bot) -> None:
         events = self.events[bot.name]
         assert bot.seq <= self.before.get(bot.name, 0)
-        for (text, request_id), event in zip(bot.told, events):
+        for (text, request_id), event in zip(bot.told, events[bot.untold :]):
             assert text == with_id(event, request_id)
         for (symbol, trade_id), text in bot.trades.items():
             assert text == self.trades[symbol][trade_id - 1]
         assert not bot.views
         # The run of the last restart has just begun.
         assert len(self.runs) == len(bot.lives) + 1
-        for life, run in zip(bot.lives, self.runs):
+        for life, run, statuses in zip(bot.lives, self.runs, self.statuses):
             _check_life(life, run[bot.name])
+            if life.statuses:
+                first = statuses.index(life.statuses[0])
+                last = first + len(life.statuses)
+                assert life.statuses == statuses[first:last]
 
 
 def _check_life(life: Life, done: list[tuple[Action, str]]) -> None:
@@ -531,16 +621,18 @@ def _check_life(life: Life, done: list[tuple[Action, str]]) -> None:
 # The cycles ---------------------------------------------------------------
 
 
-def make_bots(count: int, chance: random.Random) -> list[Bot]:
-    """Return bots of every kind."""
+def make_bots(count: int, chance: random.Random, keys: Path) -> list[Bot]:
+    """Return bots of every kind, and an administrator, with their keys."""
+    names = [f"bot{number}" for number in range(count)]
     return [
         Bot(
-            name=f"bot{number}",
+            name=name,
+            token=add_key(keys, name, is_admin=name == ADMINISTRATOR),
             chance=random.Random(chance.random()),
             cancel_on_disconnect=number % 2 == 0,
             is_follower=number % 4 < 2,
         )
-        for number in range(count)
+        for number, name in enumerate([*names, ADMINISTRATOR])
     ]
 
 
@@ -558,11 +650,13 @@ async def crash(
     group, where the exchange broke its word.
     """
     chance = random.Random(seed)
-    traders = make_bots(bots, chance)
+    keys, market = path.with_name("keys.json"), path.with_name("market.toml")
+    market.write_text(MARKET)
+    traders = make_bots(bots, chance, keys)
     counts: Counter[str] = Counter()
     for cycle in range(cycles + 1):
         async with launched(
-            journal=str(path), symbols=",".join(SYMBOLS), debug="0"
+            journal=str(path), keys=str(keys), market=str(market), debug="0"
         ) as process:
             line = await greeting(process)
             if cycle:
@@ -586,6 +680,7 @@ async def crash(
             assert status == (0 if left is None else -signal.SIGKILL)
     counts["cycles"] = cycles
     counts["commands"] = record.commands
+    counts += record.counts
     counts["trades"] = sum(map(len, record.trades.values()))
     for bot in traders:
         counts["events"] += bot.seq

@@ -1,4 +1,4 @@
-"""A real exchange for a test, and a bare connection to it."""
+"""A real exchange for a test, a bare connection to it, and its inner half."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from exchange.settings import Settings
+from exchange.engine import Configure
+from exchange.gateway import Batch, Gateway
+from exchange.keys import changing, make_entry, make_token
+from exchange.session import Session
+from exchange.settings import InstrumentSettings, Settings
+from orderbook import decode_requests
 from server import Server
 
 # For what must happen; long enough never to decide whether it does.
 PATIENCE_S = 20.0
 ROOT = Path(__file__).parent.parent
+NO_KEYS = "/dev/null/keys.json"  # where there can be none
 
 
 @contextlib.asynccontextmanager
@@ -100,9 +106,10 @@ class Wire:
     async def rest(self) -> tuple[list[dict[str, Any]], int]:
         """Return what comes until the connection ends, and the close code."""
         messages, self.inbox = self.inbox, []
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                messages += await self.frame()
+        async with asyncio.timeout(PATIENCE_S):  # heartbeats never end
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    messages += await self.frame()
         return messages, self.connection.close_code or 0
 
     def pause(self) -> None:
@@ -115,11 +122,28 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def wired(url: str, user: str = "", **more: Any) -> AsyncIterator[Wire]:
-    """Connect, and log in if a user is given."""
+async def wired(
+    url: str,
+    user: str = "",
+    tls: Any = None,
+    host: str = "",
+    sock: Any = None,
+    **more: Any,
+) -> AsyncIterator[Wire]:
+    """Connect, and log in if a user is given.
+
+    ``tls`` is the client's context, ``host`` an address of this machine to
+    come from, ``sock`` a socket that is connected already.
+    """
     # Without a limit of its own the client reads on, whatever a test does.
     async with connect(
-        url, compression=None, proxy=None, max_queue=None
+        url,
+        compression=None,
+        proxy=None,
+        max_queue=None,
+        ssl=tls,
+        local_addr=(host, 0) if host else None,
+        sock=sock,
     ) as connection:
         wire = Wire(connection)
         if user:
@@ -167,28 +191,47 @@ async def answer(port: int, *headers: str) -> int:
     return status
 
 
-def state_of(server: Server) -> Any:
-    """Return all that a request may change, to be compared."""
-    engine = server._gateway.engine
+def state_of(server: Server | Gateway) -> Any:
+    """Return all that a request may change, to be compared.
+
+    The first element, the engine's ``seq``, counts refused commands too.
+    """
+    gateway = server._gateway if isinstance(server, Server) else server
+    engine = gateway.engine
     books = {
-        symbol: [
-            (order.order_id, order.account, order.price, order.leaves_qty)
-            for side in ("buy", "sell")
-            for order in listing.book.queue(side)
-        ]
+        symbol: (
+            listing.phase,
+            listing.reopen_ts,
+            [
+                (order.order_id, order.account, order.price, order.leaves_qty)
+                for side in ("buy", "sell")
+                for order in listing.book.queue(side)
+            ],
+        )
         for symbol, listing in engine.listings.items()
     }
     accounts = {
         name: (
             account.seq,
             account.cash,
+            account.realized,
             dict(account.positions),
             sorted(account.orders),
             account.cancel_after_ts,
+            account.is_killed,
+            account.is_admin,
         )
         for name, account in engine.accounts.items()
     }
     return engine.seq, books, accounts
+
+
+def add_key(path: Path, user: str, is_admin: bool = False) -> str:
+    """Put an account into a key file, as a new one; return its token."""
+    token = make_token()
+    with changing(path, create=True) as accounts:
+        accounts[user] = make_entry(token, is_admin)
+    return token
 
 
 @contextlib.asynccontextmanager
@@ -206,7 +249,7 @@ async def launched(
         if not name.startswith("EXCHANGE_SERVER_")
     }
     settings = {"hostname": "127.0.0.1", "port": "0", "journal": "off"}
-    settings |= environment
+    settings |= {"keys": NO_KEYS, **environment}
     for name, value in settings.items():
         variables[f"EXCHANGE_SERVER_{name.upper()}"] = value
     process = await asyncio.create_subprocess_exec(
@@ -236,7 +279,7 @@ async def greeting(process: Process) -> str:
 
 def address(line: str) -> str:
     """Return the URL in the line that a server greets with."""
-    (url,) = [word for word in line.split() if word.startswith("ws://")]
+    (url,) = [word for word in line.split() if "://" in word]
     return url
 
 
@@ -246,3 +289,106 @@ async def ended(process: Process) -> tuple[int, str, str]:
         output, errors = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output.decode(), errors.decode()
+
+
+# Without sockets ----------------------------------------------------------
+
+NOON = 1_795_340_157_000_000
+SECOND = 1_000_000
+
+
+class Peer:
+    """A connection that has taken all of what was written, or has not."""
+
+    buffered = 0
+
+
+class Clock:
+    """A wall clock that anybody may set."""
+
+    ts = NOON
+
+    def now(self) -> int:
+        return self.ts
+
+
+class Floor:
+    """A gateway, its clock, and what has left it.
+
+    Options are those of the gateway; without a ``market`` the symbols are
+    listed with nothing special about them.
+    """
+
+    def __init__(
+        self,
+        *symbols: str,
+        market: Configure | None = None,
+        **options: Any,
+    ) -> None:
+        self.clock = Clock()
+        self.batches: list[Batch] = []
+        self.gateway = Gateway(
+            self.clock.now,
+            self.batches.append,
+            lambda texts: [text.encode() for text in texts],
+            **options,
+        )
+        self.gateway.begin(
+            market
+            or Configure(
+                instruments=tuple(
+                    InstrumentSettings().listed_as(symbol)
+                    for symbol in symbols or ("BOND",)
+                )
+            )
+        )
+
+    @property
+    def seq(self) -> int:
+        return self.gateway.engine.seq
+
+    def join(self, user: str = "", **more: Any) -> Session:
+        """Connect, and log in if a user is given; drop what comes of it."""
+        session = self.gateway.connect(Peer())
+        if user:
+            self.do(session, {"type": "login", "user": user, **more})
+        return session
+
+    def do(self, session: Session, *requests: dict[str, Any]) -> Any:
+        """Carry out requests in one batch; return what ``session`` got."""
+        self.gateway.tick()
+        for request in decode_requests(json.dumps(requests)):
+            self.gateway.handle(session, request)
+        self.gateway.publish()
+        return self.read(session)
+
+    def read(self, session: Session) -> list[dict[str, Any]]:
+        """Return what has left for a session since the last look."""
+        messages = []
+        for batch in self.batches:
+            for index, (recipient, items) in enumerate(batch.messages):
+                if recipient is session:
+                    batch.messages[index] = (recipient, [])
+                    messages += [m for item in items for m in unpack(item)]
+        return messages
+
+    def closings(self, session: Session) -> list[int]:
+        """Return the close codes that have left for a session."""
+        return [
+            code
+            for batch in self.batches
+            for recipient, code, _ in batch.closings
+            if recipient is session
+        ]
+
+    def close_gate(self) -> None:
+        """Commit nothing from now on."""
+        self.gateway._gate.commit(self.seq)
+
+    def commit(self, seq: int) -> None:
+        self.gateway._gate.commit(seq)
+
+
+def unpack(item: str | bytes) -> list[dict[str, Any]]:
+    frame = json.loads(item)
+    return frame if isinstance(frame, list) else [frame]

@@ -1,16 +1,26 @@
-"""What an account has, what it remembers, and who is the richest."""
+"""What an account has and may do, what it remembers, who is the richest."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange import accounts
-from exchange.accounts import Account, leaderboard
-from orderbook import Order, Refused
+from exchange.accounts import (
+    ACCOUNTS_MAX,
+    CASH_MAX,
+    HOUSE,
+    VALUE_MAX,
+    Account,
+    AccountLimits,
+    leaderboard,
+    unit_cost,
+)
+from orderbook import MAX_INT, Instrument, Order, Refused
 
 
 def order(order_id: int, **more: Any) -> Order:
@@ -28,48 +38,56 @@ def finish(account: Account, finished: Order) -> None:
 
 
 @pytest.mark.parametrize(
-    "side, price, cash, position",
+    "bought, price, fee, cash",
     [
-        ("buy", 99, -396, 4),
-        ("sell", 99, 396, -4),
-        ("buy", -5, 20, 4),
-        ("sell", -5, -20, -4),
-        ("buy", 0, 0, 4),
+        (4, 99, 0, -396),
+        (-4, 99, 0, 396),
+        (4, -5, 0, 20),
+        (-4, -5, 0, -20),
+        (4, 0, 0, 0),
+        (4, 99, 3, -399),
+        (-4, 99, 3, 393),
+        (4, 99, -3, -393),
     ],
 )
 def test_a_fill_moves_quantity_against_cash(
-    side: Any, price: int, cash: int, position: int
+    bought: int, price: int, fee: int, cash: int
 ) -> None:
     account = Account("ann")
-    account.settle("BOND", side, price, 4)
-    assert (account.cash, account.positions) == (cash, {"BOND": position})
+    account.settle("BOND", bought, price, fee)
+    assert (account.cash, account.positions) == (cash, {"BOND": bought})
+    assert account.realized == -fee
 
 
 def test_positions_are_kept_by_symbol_and_a_closed_one_is_0() -> None:
     account = Account("ann")
-    account.settle("BOND", "buy", 10, 3)
-    account.settle("ETF", "sell", 7, 2)
-    account.settle("BOND", "sell", 12, 3)
+    account.settle("BOND", 3, 10, 0)
+    account.settle("ETF", -2, 7, 0)
+    account.settle("BOND", -3, 12, 0)
     assert account.cash == -30 + 14 + 36
     assert account.positions == {"BOND": 0, "ETF": -2}
+    assert account.costs == {"BOND": 0, "ETF": -14}
 
 
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["BOND", "ETF"]),
-            st.integers(-10, 10),
-            st.integers(1, 9),
-        )
+FILLS = st.lists(
+    st.tuples(
+        st.sampled_from(["BOND", "ETF"]),
+        st.integers(-9, 9).filter(bool),
+        st.integers(-10, 10),
+        st.integers(-3, 3),
     )
 )
+
+
+@settings(deadline=None)
+@given(FILLS)
 def test_both_parties_of_a_trade_move_by_opposite_amounts(
-    fills: list[tuple[str, int, int]],
+    fills: list[tuple[str, int, int, int]],
 ) -> None:
     buyer, seller = Account("ann"), Account("bob")
-    for symbol, price, qty in fills:
-        buyer.settle(symbol, "buy", price, qty)
-        seller.settle(symbol, "sell", price, qty)
+    for symbol, qty, price, _ in fills:
+        buyer.settle(symbol, qty, price, 0)
+        seller.settle(symbol, -qty, price, 0)
     assert buyer.cash == -seller.cash
     assert buyer.positions == {
         symbol: -qty for symbol, qty in seller.positions.items()
@@ -77,9 +95,298 @@ def test_both_parties_of_a_trade_move_by_opposite_amounts(
     assert buyer.equity(lambda _: 3) == -seller.equity(lambda _: 3)
 
 
+# What was bought so far (below 0: sold), at which price; then a fill; then
+# what is left, what it cost, and what was made.
+PROFITS = {
+    "open": ([], (5, 100), 5, 500, 0),
+    "add": ([(5, 100)], (3, 110), 8, 830, 0),
+    "reduce": ([(5, 100), (3, 108)], (-4, 110), 4, 412, 4 * 110 - 412),
+    "reduce at a loss": ([(5, 100)], (-2, 90), 3, 300, -20),
+    "close": ([(5, 100)], (-5, 101), 0, 0, 5),
+    "turn over": ([(5, 100)], (-8, 101), -3, -303, 5),
+    "open short": ([], (-5, 100), -5, -500, 0),
+    "add short": ([(-5, 100)], (-3, 110), -8, -830, 0),
+    "reduce short": ([(-5, 100)], (2, 90), -3, -300, 20),
+    "reduce short at a loss": ([(-5, 100)], (2, 110), -3, -300, -20),
+    "close short": ([(-5, 100)], (5, 99), 0, 0, 5),
+    "turn short over": ([(-5, 100)], (8, 99), 3, 297, 5),
+    "open anew": ([(5, 100), (-5, 100)], (2, 7), 2, 14, 0),
+    # A third of 301 is 100.33..: the closed lot takes 100 along.
+    "round": ([(2, 100), (1, 101)], (-1, 100), 2, 201, 0),
+    # A third of -301 is -100.33..: rounded down it is -101.
+    "round short": ([(-2, 100), (-1, 101)], (1, 100), -2, -200, 1),
+    "below zero": ([(2, -5)], (-1, 3), 1, -5, 8),
+    "short below zero": ([(-2, -5)], (1, -9), -1, 5, 4),
+}
+
+
+@pytest.mark.parametrize(
+    "before, fill, left, cost, made", PROFITS.values(), ids=PROFITS
+)
+def test_profit_goes_by_average_cost(
+    before: list[tuple[int, int]],
+    fill: tuple[int, int],
+    left: int,
+    cost: int,
+    made: int,
+) -> None:
+    account = Account("ann")
+    for qty, price in before:
+        account.settle("BOND", qty, price, 0)
+    assert account.realized == 0
+    account.settle("BOND", *fill, 0)
+    assert account.positions == {"BOND": left}
+    assert account.costs == {"BOND": cost}
+    assert account.realized == made
+    equity = account.equity(lambda _: 103)
+    assert account.unrealized(equity) == 103 * left - cost
+
+
+def test_fees_and_rebates_are_part_of_what_is_made_not_of_the_cost() -> None:
+    account = Account("ann", cash=1_000)
+    account.settle("BOND", 5, 100, 10)
+    account.settle("BOND", -5, 102, -5)
+    assert account.cash == 1_000 - 500 - 10 + 510 + 5
+    assert (account.realized, account.costs) == (5, {"BOND": 0})
+
+
+@settings(deadline=None)
+@given(FILLS, st.integers(-12, 12))
+def test_equity_is_the_start_and_what_was_made_to_the_unit(
+    fills: list[tuple[str, int, int, int]], mark: int
+) -> None:
+    account = Account("ann", cash=77)
+    for symbol, qty, price, fee in fills:
+        account.settle(symbol, qty, price, fee)
+        equity = account.equity(lambda _: mark)
+        assert equity == 77 + account.realized + account.unrealized(equity)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-9, 9).filter(bool)), st.data())
+def test_rounding_never_adds_up(qtys: list[int], data: st.DataObject) -> None:
+    """A cost is within a tick times lot of the exact one for each closing."""
+    account = Account("ann")
+    exact, position, closings = Fraction(), 0, 0
+    for qty in qtys:
+        price = data.draw(st.integers(-10, 10))
+        account.settle("BOND", qty, price, 0)
+        if position * qty >= 0:
+            exact += qty * price
+        elif abs(qty) < abs(position):
+            exact += exact * qty / abs(position) * (1 if position > 0 else -1)
+            closings += 1
+        else:
+            exact, closings = Fraction(price * (position + qty)), 0
+        position += qty
+        assert 0 <= account.costs["BOND"] - exact <= closings
+
+
+def test_lots_that_are_given_cost_what_they_are_worth() -> None:
+    account = Account("ann", cash=50)
+    account.move("BOND", 3, 100)
+    assert (account.cash, account.realized) == (50, 0)
+    assert (account.positions, account.costs) == ({"BOND": 3}, {"BOND": 300})
+    assert account.unrealized(account.equity(lambda _: 100)) == 0
+
+
 def test_equity_is_cash_and_each_position_at_its_mark() -> None:
     account = Account("ann", cash=-50, positions={"BOND": 3, "ETF": -2})
     assert account.equity({"BOND": 100, "ETF": 7}.__getitem__) == 236
+
+
+# Limits -------------------------------------------------------------------
+
+
+def instrument(**more: Any) -> Instrument:
+    bounds = {"min_price": 1, "max_price": 1_000, "max_qty": 100}
+    return Instrument(
+        symbol="BOND", tick_size="1", phase="open", **{**bounds, **more}
+    )
+
+
+@pytest.mark.parametrize(
+    "side, price, maker_fee, taker_fee, cost",
+    [
+        ("buy", 100, 0, 0, 100),
+        ("buy", 100, 1, 2, 102),
+        ("buy", 100, 3, 2, 103),
+        ("buy", 100, 3, 0, 103),
+        ("buy", 100, 0, 2, 102),
+        ("buy", 100, -1, 2, 102),
+        ("buy", -5, 0, 0, 0),
+        ("buy", -5, 0, 7, 2),
+        ("buy", 0, 0, 0, 0),
+        ("sell", 100, 0, 0, 0),
+        ("sell", 100, 1, 2, 0),
+        ("sell", 1, 1, 2, 1),
+        ("sell", -5, 0, 0, 5),
+        ("sell", -5, 1, 2, 7),
+        ("sell", 0, 0, 0, 0),
+    ],
+)
+def test_a_lot_may_cost_its_price_and_the_higher_fee(
+    side: Any, price: int, maker_fee: int, taker_fee: int, cost: int
+) -> None:
+    fees = instrument(maker_fee=maker_fee, taker_fee=taker_fee)
+    assert unit_cost(fees, side, price) == cost
+
+
+def test_what_is_held_for_an_order_is_released() -> None:
+    account = Account("ann")
+    bid, ask = order(1, unit_cost=99), order(2, side="sell", unit_cost=4)
+    account.hold(bid, 5)
+    account.hold(order(3, symbol="ETF", unit_cost=7), 2)
+    account.hold(ask, 6)
+    assert account.buying == {"BOND": 5, "ETF": 2}
+    assert account.selling == {"BOND": 6}
+    assert account.reserved == 5 * 99 + 2 * 7 + 6 * 4
+    account.release(bid, 3)
+    account.release(ask, 6)
+    assert account.buying == {"BOND": 2, "ETF": 2}
+    assert account.selling == {"BOND": 0}
+    assert account.reserved == 2 * 99 + 2 * 7
+
+
+@pytest.mark.parametrize(
+    "limit, is_open, is_refused",
+    [(0, 9, False), (3, 2, False), (3, 3, True), (3, 4, True)],
+)
+def test_so_many_orders_may_be_open(
+    limit: int, is_open: int, is_refused: bool
+) -> None:
+    account = Account("ann", limits=AccountLimits(open_orders=limit))
+    for order_id in range(is_open):
+        account.remember(order(order_id))
+    check(account.check_count, "too_many_orders" if is_refused else None)
+
+
+@pytest.mark.parametrize(
+    "side, position, working, qty, is_refused",
+    [
+        ("buy", 0, 0, 10, False),
+        ("buy", 0, 0, 11, True),
+        ("buy", 4, 3, 3, False),
+        ("buy", 4, 3, 4, True),
+        ("buy", -10, 0, 20, False),
+        ("buy", -10, 15, 6, True),
+        ("buy", -50, 0, 60, False),
+        ("buy", 50, 0, 1, True),
+        ("sell", 0, 0, 10, False),
+        ("sell", 0, 0, 11, True),
+        ("sell", -4, 3, 3, False),
+        ("sell", -4, 3, 4, True),
+        ("sell", 10, 15, 5, False),
+        ("sell", 10, 15, 6, True),
+        ("sell", 50, 0, 60, False),
+        ("sell", -50, 0, 1, True),
+    ],
+)
+def test_a_position_counts_with_the_open_orders_of_that_side(
+    side: Any, position: int, working: int, qty: int, is_refused: bool
+) -> None:
+    account = Account("ann", positions={"BOND": position, "ETF": 999})
+    account.hold(order(1, side=side), working)
+    other = "sell" if side == "buy" else "buy"
+    account.hold(order(2, side=other), 999)
+    account.hold(order(3, side=side, symbol="ETF"), 999)
+    check(
+        lambda: account.check_position(
+            instrument(max_position=10), side, qty, 10_000
+        ),
+        "position_limit" if is_refused else None,
+        "qty",
+    )
+
+
+@pytest.mark.parametrize(
+    "own, instruments, most",
+    [(None, 0, 40), (None, 30, 30), (20, 30, 20), (20, 0, 20), (35, 30, 35)],
+)
+def test_whose_limit_of_the_position_counts(
+    own: int | None, instruments: int, most: int
+) -> None:
+    """One's own before the instrument's; else what can be counted at all."""
+    limits = AccountLimits(max_position={} if own is None else {"BOND": own})
+    account = Account("ann", limits=limits)
+    listed = instrument(max_position=instruments)
+    for side in ("buy", "sell"):
+        account.check_position(listed, side, most, 40)
+        with pytest.raises(Refused):
+            account.check_position(listed, side, most + 1, 40)
+
+
+def test_ones_own_limit_of_0_is_none() -> None:
+    account = Account("ann", limits=AccountLimits(max_position={"BOND": 0}))
+    listed = instrument(max_position=30)
+    assert account.max_position(listed) == 0
+    account.check_position(listed, "buy", 40, 40)
+
+
+@pytest.mark.parametrize(
+    "position, working, qty, is_refused",
+    [
+        (5, 0, 5, False),
+        (5, 0, 6, True),
+        (5, 3, 2, False),
+        (5, 3, 3, True),
+        (0, 0, 1, True),
+        (-5, 0, 1, True),
+    ],
+)
+def test_without_short_selling_one_sells_no_more_than_one_has(
+    position: int, working: int, qty: int, is_refused: bool
+) -> None:
+    account = Account("ann", positions={"BOND": position})
+    account.hold(order(1, side="sell"), working)
+    listed = instrument(short_selling=False)
+    check(
+        lambda: account.check_position(listed, "sell", qty, 40),
+        "position_limit" if is_refused else None,
+        "qty",
+    )
+    account.check_position(listed, "buy", 10, 40)
+
+
+@pytest.mark.parametrize(
+    "cash, reserved, least, cost, is_refused",
+    [
+        (100, 0, 0, 100, False),
+        (100, 0, 0, 101, True),
+        (100, 40, 0, 60, False),
+        (100, 40, 0, 61, True),
+        (100, 40, 20, 40, False),
+        (100, 40, 20, 41, True),
+        (100, 40, -20, 80, False),
+        (100, 40, -20, 81, True),
+        (0, 0, None, CASH_MAX, False),
+        (0, 0, None, CASH_MAX + 1, True),
+        (0, 0, 0, 0, False),
+    ],
+)
+def test_what_may_be_owed_is_not_less_than_the_least_cash(
+    cash: int, reserved: int, least: int | None, cost: int, is_refused: bool
+) -> None:
+    limits = AccountLimits(min_cash=least)
+    account = Account("ann", cash=cash, limits=limits, reserved=reserved)
+    check(
+        lambda: account.check_funds(cost),
+        "insufficient_funds" if is_refused else None,
+    )
+
+
+def check(call: Any, code: str | None, name: str | None = None) -> None:
+    """Call, and see it refused with a code and a field, or not at all."""
+    if code is None:
+        return call()
+    with pytest.raises(Refused) as refused:
+        call()
+    assert (refused.value.code, refused.value.field) == (code, name)
+
+
+def test_no_number_can_leave_what_json_keeps() -> None:
+    most_cash = ACCOUNTS_MAX * 2 * CASH_MAX
+    assert most_cash + VALUE_MAX <= MAX_INT
 
 
 # Orders -------------------------------------------------------------------
@@ -225,7 +532,8 @@ def test_the_oldest_ended_sessions_are_forgotten(
 def test_the_richest_come_first_and_equals_share_a_rank() -> None:
     standings = [
         Account("cat", cash=5),
-        Account("@exchange", cash=1_000),
+        Account(HOUSE, cash=1_000),
+        Account("boss", cash=1_000, is_admin=True),
         Account("ann", cash=5),
         Account("bob", cash=-7, positions={"BOND": 4}),
         Account("eve"),
@@ -253,7 +561,7 @@ def test_the_richest_come_first_and_equals_share_a_rank() -> None:
 def test_a_row_is_not_the_account_itself() -> None:
     account = Account("ann", positions={"BOND": 1})
     (row,) = leaderboard([account], lambda symbol: 1)
-    account.settle("BOND", "buy", 1, 1)
+    account.settle("BOND", 1, 1, 0)
     assert row["positions"] == {"BOND": 1}
 
 

@@ -29,21 +29,29 @@ from client import (
     DuplicateClientOrderId,
     EventsLost,
     Exchange,
+    Forbidden,
     Market,
+    MarketClosed,
     Order,
     OrderClosed,
     OutcomeUnknown,
+    RateLimited,
     Stream,
     Unauthorized,
     UnknownSymbol,
     WouldTake,
     _Core,
 )
+from exchange.engine import Connect
+from exchange.journal import read_journal
+from exchange.keys import changing, make_token, rotate
 from orderbook import Exec, Login, Refused, Trade
 from server import Server
+from test import support
 from test.relay import Direction, Fate, Relay, at_random, nth, relaying
 from test.support import (
     PATIENCE_S,
+    add_key,
     address,
     greeting,
     launched,
@@ -112,10 +120,12 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(**options: Any) -> AsyncIterator[Desk]:
+async def desk(
+    server_settings: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[Desk]:
     options = {"user": "alice", **QUICK, **options}
     async with (
-        serving() as server,
+        serving(**(server_settings or {})) as server,
         relaying(server.url) as relay,
         Exchange(server.url, "bob") as bob,
         Exchange(relay.url, **options) as ex,
@@ -131,7 +141,10 @@ async def tables(url: str) -> dict[str, list[Any]]:
     """Return what the exchange itself says, asked without the client."""
     async with wired(url, "alice", cancel_on_disconnect=False) as wire:
         found = {}
-        for what in ("orders", "fills", "trades", "book", "account"):
+        for what in (
+            *("orders", "fills", "trades", "book", "account"),
+            "instruments",
+        ):
             answer = await wire.ask(type="get", id=1, what=what, limit=1000)
             [found[what]] = [m["data"] for m in answer if m.get("id") == 1]
         return found
@@ -150,10 +163,12 @@ def view(ex: Exchange, bond: Market, orders: list[Order]) -> dict[str, Any]:
     """Return what a client holds, comparable with ``truth``."""
     return {
         "live": bond.is_live,
+        "phase": bond.instrument.phase,
         "bids": [list(level) for level in bond.book.bids],
         "asks": [list(level) for level in bond.book.asks],
         "seq": bond.book.seq,
         "cash": ex.cash,
+        "realized": ex.realized,
         "position": bond.position,
         "open": [facts(order) for order in ex.orders],
         "orders": [facts(order) for order in orders],
@@ -166,10 +181,12 @@ def truth(found: dict[str, list[Any]], orders: list[Order]) -> dict[str, Any]:
     [book], [account] = found["book"], found["account"]
     return {
         "live": True,
+        "phase": found["instruments"][0]["phase"],
         "bids": book.get("bids", []),
         "asks": book.get("asks", []),
         "seq": book["seq"],
         "cash": account["cash"],
+        "realized": account.get("realized", 0),
         "position": account["positions"].get("BOND", 0),
         "open": [facts(r) for r in rows.values() if r["leaves_qty"]],
         "orders": [facts(rows[order.order_id]) for order in orders],
@@ -1107,6 +1124,445 @@ async def test_a_quote_that_crosses_itself_is_refused() -> None:
         assert [o.price for o in d.ex.orders] == [98, 101]
 
 
+# Phases, money, and an administrator --------------------------------------
+
+
+@asynccontextmanager
+async def governed(
+    tmp_path: Path, rules: str = "", **options: Any
+) -> AsyncIterator[tuple[Desk, Exchange]]:
+    """Open a desk, and let the administrator of its exchange in."""
+    keys, market = tmp_path / "keys.json", tmp_path / "market.toml"
+    token = add_key(keys, "boss", is_admin=True)
+    market.write_text(f"[instruments.BOND]\n{rules}")
+    # Whoever has no key gets in by name.
+    settings = {"keys": keys, "market": market, "open": True}
+    async with desk(settings, **options) as d:
+        async with Exchange(d.server.url, "boss", token) as boss:
+            yield d, boss
+
+
+async def phase_is(d: Desk, phase: str) -> None:
+    await until(d.ex, lambda: d.bond.instrument.phase == phase)
+
+
+async def test_a_phase_is_followed_and_kept_to(tmp_path: Path) -> None:
+    async with governed(tmp_path) as (d, boss):
+        news = d.ex.statuses()
+        order = await d.bond.buy(1, 90)
+        for phase in ("halted", "closed", "pre_open", "auction"):
+            await boss.admin("phase", "tea", symbol="BOND", phase=phase)
+            [told] = await take(news, 1)
+            assert (told.symbol, told.phase) == ("BOND", phase)
+            assert told.message == "tea" and d.bond.instrument.phase == phase
+            for sell in (
+                d.bond.sell(1),
+                d.bond.sell(1, 90, time_in_force="ioc"),
+                d.bond.sell(1, 90, time_in_force="fok"),
+            ):
+                with pytest.raises(MarketClosed):
+                    await sell
+            if phase in ("halted", "closed"):
+                with pytest.raises(MarketClosed):
+                    await d.bond.sell(1, 110)
+                with pytest.raises(MarketClosed):
+                    await d.bond.quote(80, 120, 5)
+                assert await d.bond.quote(None, None, 5) == (None, None)
+            if phase == "closed":
+                assert (await order.done()).reason == "closed"
+                assert d.ex.orders == []
+        gathered = await d.bond.quote(105, 120, 5)
+        assert d.ex.orders == [*gathered]
+        # It opens by itself.
+        await boss.admin("phase", "go", phase="auction", reopen_ms=1_000)
+        await phase_is(d, "open")
+        taken = await d.bob.sell(5, 105)
+        assert taken.order_status == "filled"
+        orders = [order for order in (*gathered, order) if order is not None]
+        await check_in_step(d.server.url, d.ex, d.bond, orders)
+
+
+async def test_a_crossed_book_has_no_middle(tmp_path: Path) -> None:
+    async with governed(tmp_path, 'phase = "pre_open"') as (d, _):
+        bid = await d.bond.buy(5, 103)
+        await d.bob.sell(3, 103)
+        await until(d.ex, lambda: d.bond.book.asks)
+        assert d.bond.book.mid == 103
+        await d.bob.sell(3, 98)
+        await until(d.ex, lambda: d.bond.book.ask == 98)
+        book = d.bond.book
+        assert (book.bid, book.ask, book.mid) == (103, 98, None)
+        assert book.asks == ((98, 3), (103, 3))
+        quoted, _ = await d.bond.quote(97, None, 2)
+        assert quoted is not None and quoted.price == 97
+        await quoted.amend(price=101)
+        await d.bond.quote(102, 104, 2)
+        assert [o.price for o in d.ex.orders] == [103, 102, 104]
+        assert bid.is_open and repr(d.bond) == "<Market BOND: 103/98>"
+        orders = [o for o in d.ex.orders]
+        await check_in_step(d.server.url, d.ex, d.bond, orders)
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_an_auction_is_told_whole(tmp_path: Path, is_away: bool) -> None:
+    rules = 'phase = "pre_open"\nreference_price = 100\nmaker_fee = 3'
+    async with governed(tmp_path, rules, cancel_on_disconnect=False) as (
+        d,
+        boss,
+    ):
+        fills, trades = d.ex.fills(), d.bond.trades()
+        orders = [await d.bond.buy(5, 103), await d.bond.buy(4, 101)]
+        await d.bob.sell(3, 98)
+        await d.bob.sell(4, 101)
+        upstream = d.relay.upstream
+        if is_away:
+            d.relay.upstream = NOBODY
+            d.relay.cut()
+            await until(d.ex, lambda: not d.ex.is_connected)
+        await boss.admin("phase", "go", phase="open")
+        d.relay.upstream = upstream
+        await orders[0].done()
+        await phase_is(d, "open")
+        found = await check_in_step(d.server.url, d.ex, d.bond, orders)
+        assert [o.order_status for o in orders] == [
+            "filled",
+            "partially_filled",
+        ]
+        assert (d.bond.position, d.ex.cash, d.ex.realized) == (7, -707, 0)
+        assert (d.bond.book.bid, d.bond.book.ask) == (101, None)
+        told = [(f.last_qty, f.last_price) for f in await take(fills, 3)]
+        assert told == [(3, 101), (2, 101), (2, 101)]
+        auctioned = [f for order in orders for f in order.fills]
+        assert {f.liquidity for f in auctioned} == {"auction"}
+        assert {f.fee for f in auctioned} == {0}
+        assert len(await take(trades, 3)) == len(found["trades"])
+
+
+async def test_a_breaker_is_followed(tmp_path: Path) -> None:
+    rules = "reference_price = 100\nband = 5\nauction_s = 60"
+    async with governed(tmp_path, rules) as (d, boss):
+        orders = [await d.bond.buy(2, 96), await d.bond.buy(2, 94)]
+        swept = await d.bob.sell(9, 90)
+        await phase_is(d, "auction")
+        assert (swept.cum_qty, swept.is_open) == (2, True)
+        await until(d.ex, lambda: d.bond.book.asks == ((90, 7),))
+        assert (d.bond.book.bid, d.bond.book.mid) == (94, None)
+        assert (d.bond.position, d.ex.cash) == (2, -192)
+        await check_in_step(d.server.url, d.ex, d.bond, orders)
+        late = await d.bond.buy(1, 105)
+        await boss.admin("phase", "enough", phase="open")
+        await until(d.ex, lambda: late.cum_qty == 1 and orders[1].cum_qty == 2)
+        await phase_is(d, "open")
+        await check_in_step(d.server.url, d.ex, d.bond, [*orders, late])
+
+
+async def test_profit_and_fees(tmp_path: Path) -> None:
+    rules = "maker_fee = -1\ntaker_fee = 2\n[account]\ncash = 5_000"
+    async with governed(tmp_path, rules) as (d, _):
+        await d.bob.sell(10, 100)
+        await d.bond.buy(10)
+        assert (d.ex.cash, d.ex.realized, d.ex.unrealized) == (3_980, -20, 0)
+        order = await d.bond.sell(4, 103)
+        await d.bob.buy(4, 103)
+        await order.done()
+        await until(d.ex, lambda: d.ex.realized == -20 + 12 + 4)
+        assert (d.ex.unrealized, d.ex.equity) == (18, 5_000 + 14)
+        assert order.fills[0].fee == -4
+
+
+# What an administrator does, once or more: the rest is seen by the client.
+INTERVENTIONS: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "kill": [("kill", {"user": "alice"})],
+    "cancel": [("cancel", {"order_id": 2})],
+    "adjust": [("adjust", {"user": "alice", "cash": -7})],
+    "give": [("adjust", {"user": "alice", "symbol": "BOND", "qty": -9})],
+    "settle": [("settle", {"symbol": "BOND", "price": 120})],
+    "reset": [("reset", {})],
+    "close": [("phase", {"phase": "closed"})],
+    "much": [
+        ("phase", {"phase": "halted"}),
+        ("adjust", {"user": "alice", "symbol": "BOND", "qty": 2, "cash": 1}),
+        ("settle", {"symbol": "BOND", "price": 90}),
+        ("reset", {}),
+        ("adjust", {"user": "alice", "symbol": "BOND", "qty": 5}),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS)
+@pytest.mark.parametrize("kept", [None, 2_000, 1])
+async def test_whatever_an_administrator_does_is_seen(
+    tmp_path: Path,
+    name: str,
+    kept: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it happens, or later, resumed or not."""
+    if kept is not None:
+        monkeypatch.setattr(exchange.history, "RESUME_EVENTS", kept)
+    rules = "[account]\ncash = 5_000"
+    async with governed(tmp_path, rules, cancel_on_disconnect=False) as (
+        d,
+        boss,
+    ):
+        fills, trades = d.ex.fills(), d.bond.trades()
+        orders = [await d.bond.buy(6, 99), await d.bond.sell(3, 105)]
+        await d.bob.sell(4, 99)
+        await until(d.ex, lambda: d.bond.position == 4)
+        upstream = d.relay.upstream
+        if kept is not None:
+            d.relay.upstream = NOBODY
+            d.relay.cut()
+            await until(d.ex, lambda: not d.ex.is_connected)
+        for action, arguments in INTERVENTIONS[name]:
+            await boss.admin(action, "because", **arguments)  # type: ignore
+        d.relay.upstream = upstream
+        await until(d.ex, lambda: d.ex.is_connected and d.bond.is_live)
+        found = await check_in_step(d.server.url, d.ex, d.bond, orders)
+        ended = [o for o in orders if not o.is_open]
+        assert bool(ended) == (name not in ("adjust", "give"))
+        if kept != 1:  # which tells the state of an order, and not why
+            closed = "admin" if name not in ("close",) else "closed"
+            assert {o.reason for o in ended} <= {closed}
+        if name == "kill":
+            with pytest.raises(Forbidden):
+                await d.bond.buy(1, 99)
+            await boss.admin("unkill", "mended", user="alice")
+            await d.bond.buy(1, 99)
+        elif name == "reset":
+            assert (d.ex.cash, d.ex.realized, d.ex.positions) == (5_000, 0, {})
+        await check_streams(found, d.ex, fills, trades)
+
+
+async def test_only_an_administrator_may(tmp_path: Path) -> None:
+    async with governed(tmp_path) as (d, boss):
+        with pytest.raises(Forbidden):
+            await d.ex.admin("reset", "for fun")
+        with pytest.raises(UnknownSymbol):
+            await boss.admin("phase", "x", symbol="NONE", phase="open")
+        async with Exchange(d.server.url) as nobody:
+            with pytest.raises(Unauthorized):
+                await nobody.admin("reset", "for fun")
+
+
+@pytest.mark.parametrize(
+    "field, action, reason, arguments",
+    [
+        ("action", "stop", "x", {}),
+        ("reason", "reset", "", {}),
+        ("phase", "phase", "x", {}),
+        ("phase", "phase", "x", {"phase": "noon"}),
+        ("user", "reset", "x", {"user": "alice"}),
+        ("whom", "kill", "x", {"whom": "alice"}),
+        ("qty", "adjust", "x", {"user": "alice", "symbol": "BOND"}),
+    ],
+)
+async def test_a_senseless_action_is_refused_before_it_is_sent(
+    tmp_path: Path, field: str, action: Any, reason: str, arguments: Any
+) -> None:
+    async with desk() as d:
+        with pytest.raises(BadRequest) as caught:
+            await d.ex.admin(action, reason, **arguments)
+        assert caught.value.field == field
+        assert d.sent("admin") == 0
+
+
+@pytest.mark.parametrize("fate", ["drop", "cut_before", "cut_after"])
+async def test_an_action_is_never_repeated(tmp_path: Path, fate: Fate) -> None:
+    async with governed(tmp_path, cancel_on_disconnect=False) as (d, _):
+        token = add_key(tmp_path / "keys.json", "chief", is_admin=True)
+        async with Exchange(d.relay.url, "chief", token, **QUICK) as chief:
+            d.lose("up", "adjust", fate)
+            with pytest.raises(OutcomeUnknown):
+                await chief.admin("adjust", "x", user="alice", cash=5)
+            assert d.sent("adjust") == 1
+            await until(chief, lambda: chief.is_connected)
+            await until(d.ex, lambda: d.ex.is_connected)
+            assert d.ex.cash in ((0, 5) if fate == "cut_after" else (0,))
+
+
+# Keys, and too much of it -------------------------------------------------
+
+
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(server_module, "KEYS_S", 0.05)
+    return tmp_path / "keys.json"
+
+
+async def over(ex: Exchange) -> None:
+    """Wait until a client has stopped to try."""
+    async with asyncio.timeout(PATIENCE_S):
+        while ex._tasks:
+            await asyncio.wait(ex._tasks)
+
+
+def disable(keys: Path, user: str) -> None:
+    with changing(keys) as accounts:
+        entry = accounts[user]
+        accounts[user] = entry.model_copy(update={"is_disabled": True})
+
+
+async def test_a_wrong_key_is_refused_at_once(keys: Path) -> None:
+    add_key(keys, "alice")
+    async with serving(keys=keys) as server:
+        for token in (None, "wrong"):
+            with pytest.raises(Unauthorized, match="wrong token"):
+                await Exchange(server.url, "alice", token).connect()
+
+
+async def test_a_key_revoked_ends_it(keys: Path) -> None:
+    token = add_key(keys, "alice")
+    async with serving(keys=keys) as server:
+        ex = Exchange(server.url, "alice", token)
+        async with ex:
+            bond = await ex.market("BOND")
+            order = await bond.buy(1, 90)
+            waiting = [
+                asyncio.create_task(work)
+                for work in (order.done(), collect(ex.fills()))
+            ]
+            disable(keys, "alice")
+            for task in waiting:
+                with pytest.raises(Unauthorized, match="key revoked"):
+                    await task
+            await over(ex)
+            for request in (bond.buy(1, 90), ex.get("orders"), order.cancel()):
+                with pytest.raises(Unauthorized, match="key revoked"):
+                    await request
+            assert not ex.is_connected and not bond.is_live
+            await support.until(lambda: not server._gateway.sessions)
+
+
+@pytest.mark.parametrize("is_rotated", [False, True])
+async def test_a_key_revoked_meanwhile_ends_it(
+    keys: Path, is_rotated: bool
+) -> None:
+    token = add_key(keys, "alice")
+    async with (
+        serving(keys=keys) as server,
+        relaying(server.url) as relay,
+        Exchange(relay.url, "alice", token) as ex,
+    ):
+        bond = await ex.market("BOND")
+        upstream, relay.upstream = relay.upstream, NOBODY
+        relay.cut()
+        await until(ex, lambda: not ex.is_connected)
+        asked = asyncio.create_task(bond.buy(1, 90))
+        if is_rotated:
+            with changing(keys) as accounts:
+                accounts["alice"] = rotate(accounts["alice"], make_token())
+        else:
+            disable(keys, "alice")
+        relay.upstream = upstream
+        with pytest.raises(Unauthorized, match="wrong token"):
+            await asked
+        await over(ex)
+        logins = [frame for frame in relay.seen["up"] if '"login"' in frame]
+        assert len(logins) == 2
+
+
+FEW = "[instruments.BOND]\n[account]\norders_per_s = 1\nburst = 20\n"
+
+
+async def flood(market: Market, count: int) -> list[Any]:
+    orders = (market.buy(1, 90) for _ in range(count))
+    return await asyncio.gather(*orders, return_exceptions=True)
+
+
+async def test_who_was_cut_off_does_not_come_back_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "BACKOFF_MIN", 0.0)
+    monkeypatch.setattr(client, "CUT_OFF_PAUSE", 2 * PATIENCE_S)
+    (tmp_path / "market.toml").write_text(FEW)
+    options = {**QUICK, "request_timeout": 0.5}
+    async with (
+        serving(market=tmp_path / "market.toml") as server,
+        wired(server.url) as watcher,
+        Exchange(server.url, "alice", **options) as ex,
+    ):
+        found = await flood(await ex.market("BOND"), 300)
+        counts = {type(outcome).__name__ for outcome in found}
+        assert counts == {"Order", "RateLimited", "OutcomeUnknown"}
+        # Without the pause it would be back long since.
+        watcher.hears_heartbeats = True
+        for _ in range(10):
+            await watcher.until(type="heartbeat")
+        assert not ex.is_connected
+        assert [s.account for s in server._gateway.sessions] == [""]
+
+
+async def test_who_was_cut_off_comes_back_once_and_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CUT_OFF_PAUSE", 0.2)
+    market, journal = tmp_path / "market.toml", tmp_path / "exchange.db"
+    market.write_text(FEW)
+    async with (
+        serving(market=market, journal=journal) as server,
+        Exchange(server.url, "alice", cancel_on_disconnect=False) as ex,
+    ):
+        bond = await ex.market("BOND")
+        found = await flood(bond, 300)
+        placed = [order for order in found if isinstance(order, Order)]
+        refused = [e for e in found if isinstance(e, RateLimited)]
+        assert len(placed) >= 20 and len(placed) + len(refused) == 300
+        assert all(error.retry_after_ms for error in refused)
+        await until(ex, lambda: ex.is_connected and bond.is_live)
+        await check_in_step(server.url, ex, bond, placed)
+    sessions = [
+        command.session
+        for commands in read_journal(journal)
+        for command in commands
+        if isinstance(command.action, Connect)
+    ]
+    assert sessions.count(sessions[0]) == 2
+
+
+async def test_too_many_connections_wait_for_a_free_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "CUT_OFF_PAUSE", 0.05)
+    async with (
+        serving(max_per_account=1) as server,
+        Exchange(server.url, "alice") as ex,
+    ):
+        second = Exchange(server.url, "alice", connect_timeout=PATIENCE_S)
+        coming = asyncio.create_task(second.connect())
+        await support.until(lambda: second._last_trouble)
+        assert not coming.done()
+        await ex.close()
+        await coming
+        assert second.is_connected
+        await second.close()
+
+
+async def test_too_many_connections_do_not_knock_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "BACKOFF_MIN", 0.0)
+    monkeypatch.setattr(client, "CUT_OFF_PAUSE", 2 * PATIENCE_S)
+    async with (
+        serving(max_per_account=1) as server,
+        relaying(server.url) as relay,
+        Exchange(server.url, "alice"),
+    ):
+        with pytest.raises(ConnectionLost, match="has 1 connections already"):
+            await Exchange(relay.url, "alice", connect_timeout=0.5).connect()
+        assert relay.connections == 1
+
+
+def test_who_is_back_is_no_longer_cut_off(core: _Core) -> None:
+    core.closed(4002, "far too many requests")
+    assert core.is_cut_off and core.refused is None
+    core.disconnected()
+    core.connected()
+    assert not core.is_cut_off
+    core.closed(1001, "shutdown")
+    assert not core.is_cut_off and core.refused is None
+
+
 # Iterators ----------------------------------------------------------------
 
 
@@ -1214,6 +1670,28 @@ async def test_blocking_from_a_plain_thread() -> None:
 
     async with serving() as server:
         assert await asyncio.to_thread(script, server.url) == []
+
+
+async def test_blocking_administration(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    tokens = add_key(keys, "alice"), add_key(keys, "boss", is_admin=True)
+
+    def script(url: str) -> None:
+        with (
+            BlockingExchange(url, "alice", tokens[0]) as ex,
+            BlockingExchange(url, "boss", tokens[1]) as boss,
+        ):
+            news = ex.statuses()
+            order = ex.market("BOND").buy(1, 90)
+            boss.admin("kill", "runs wild", user="alice")
+            assert next(news).message == "kill alice: runs wild"
+            assert order.done().reason == "admin" and ex.orders == []
+            assert (ex.realized, ex.unrealized) == (0, 0)
+            with pytest.raises(Forbidden):
+                ex.admin("unkill", "please", user="alice")
+
+    async with serving(keys=keys) as server:
+        await asyncio.to_thread(script, server.url)
 
 
 async def test_blocking_says_when_nobody_is_there() -> None:

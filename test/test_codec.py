@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import assume, given, settings
@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from orderbook import (
+    ADMIN_ARGUMENTS,
+    ADMIN_FIELDS,
     DEFAULT_ROWS,
     EVENT_TYPES,
     MAX_FRAME,
@@ -24,6 +26,8 @@ from orderbook import (
     MAX_ROWS,
     REQUEST_TYPES,
     AccountReport,
+    Admin,
+    AdminAction,
     Amend,
     BookUpdate,
     Cancel,
@@ -90,6 +94,32 @@ FULL: dict[str, JsonObject] = {
         "interval": "1h",
     },
     "ping": {},
+    "admin": {
+        "action": "adjust",
+        "reason": "prize of round 1",
+        "user": "alice",
+        "cash": -500,
+        "symbol": "BOND",
+        "qty": -3,
+    },
+}
+# Of each action of an administrator: a request with all it may have, and
+# what of that it needs.
+ACTIONS: dict[str, tuple[JsonObject, list[str]]] = {
+    "phase": (
+        {"symbol": "BOND", "phase": "halted", "reopen_ms": 5_000},
+        ["phase"],
+    ),
+    "kill": ({"user": "mallory"}, ["user"]),
+    "unkill": ({"user": "mallory"}, ["user"]),
+    "cancel": ({"order_id": 5512}, ["order_id"]),
+    "adjust": (
+        {"user": "alice", "cash": -500, "symbol": "BOND", "qty": -3},
+        ["user"],
+    ),
+    "settle": ({"symbol": "BOND", "price": 104}, ["symbol", "price"]),
+    "reset": ({}, []),
+    "message": ({"message": "hello", "symbol": "BOND"}, ["message"]),
 }
 REQUIRED = {
     "login": ["user"],
@@ -98,6 +128,7 @@ REQUIRED = {
     "subscribe": ["channels"],
     "unsubscribe": ["channels"],
     "get": ["what"],
+    "admin": ["action", "reason"],
 }
 
 NO_INTEGER = ["5", 1.0, 1.5, True, False, None, [], [5], {}, "", "1_000"]
@@ -108,9 +139,11 @@ TOO_BIG = [MAX_INT + 1, 2**63, 2**64, 10**30, -(2**63) - 1, -(10**30)]
 NO_PRICE = [*NO_INTEGER, *TOO_BIG, -MAX_INT - 1]
 NO_COUNT = [*NO_INTEGER, *TOO_BIG, -1]
 NO_BOOL = [0, 1, "true", "false", "yes", None, [], {}, 1.0]
+NO_TEXT = [*NO_STRING, "", "x" * 201, "é" * 201]
 NO_NAME = [*NO_STRING, "", "a b", "a/b", "é", "a\n", "\0", "@a", "٠", "a,b"]
 
-# By field: values that are taken and values that are refused.
+# By field, or by request and field: values that are taken and values that
+# are refused.
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "type": ([], [*NO_WORD, "stop", "Ping", "ok", "exec", "ping ", "admin "]),
     "id": (
@@ -156,15 +189,48 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "after": ([0, MAX_INT], NO_COUNT),
     "limit": ([1, MAX_ROWS], [*NO_COUNT, 0, MAX_ROWS + 1]),
     "interval": (["1s", "1m", "5m", "1h", "1d"], [*NO_WORD, "2m", "1M"]),
+    "action": (list(ACTIONS), [*NO_WORD, "stop", "Kill", "halt"]),
+    "reason": (["x", "é" * 200, "back at 15:00", '"\\,}{'], NO_TEXT),
+    "message": (["x", "é" * 200, "back at 15:00", '"\\,}{'], NO_TEXT),
+    "phase": (
+        ["pre_open", "auction", "open", "halted", "closed"],
+        [*NO_WORD, "Open", "all", "auction "],
+    ),
+    "reopen_ms": (
+        [1_000, 86_400_000],
+        [*NO_COUNT, 0, 1, 999, 86_400_001],
+    ),
+    "cash": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
+    "admin.qty": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
 }
+
+
+def values(name: str, field: str) -> tuple[list[Any], list[Any]]:
+    """Return what that field of that request takes and what it refuses."""
+    return VALUES.get(f"{name}.{field}") or VALUES[field]
 
 
 def message_with(name: str, field: str, value: Any) -> JsonObject:
     """Return the full request of that type with one field set so."""
+    if name == "admin":
+        return administering(field, value)
     message = {"type": name, "id": 7, **FULL[name], field: value}
     if field == "client_order_id" and name in ("amend", "cancel"):
         del message["order_id"]
     return message
+
+
+def administering(field: str, value: Any) -> JsonObject:
+    """Return what an administrator may ask with one field set so."""
+    actions = [a for a, (its, _) in ACTIONS.items() if field in its]
+    action = actions[0] if actions else FULL["admin"]["action"]
+    if field == "action" and value in list(ACTIONS):
+        action = value
+    its = dict(ACTIONS[action][0])
+    if field == "phase":
+        del its["reopen_ms"]
+    head = {"type": "admin", "id": 7, "action": action, "reason": "why"}
+    return {**head, **its, field: value}
 
 
 FIELDS = [
@@ -172,8 +238,8 @@ FIELDS = [
     for name, cls in REQUEST_TYPES.items()
     for field in dataclasses.fields(cls)
 ]
-TAKEN = [(n, f, value) for n, f in FIELDS for value in VALUES[f][0]]
-WRONG = [(n, f, value) for n, f in FIELDS for value in VALUES[f][1]]
+TAKEN = [(n, f, value) for n, f in FIELDS for value in values(n, f)[0]]
+WRONG = [(n, f, value) for n, f in FIELDS for value in values(n, f)[1]]
 
 
 def decode(message: Any) -> Request | Error:
@@ -192,7 +258,7 @@ def bad_request(decoded: Request | Error) -> Error:
 # Strict in ----------------------------------------------------------------
 
 
-def test_the_ten_requests_and_ten_events() -> None:
+def test_the_requests_and_events() -> None:
     assert list(REQUEST_TYPES) == list(FULL)
     assert list(EVENT_TYPES) == [
         "welcome",
@@ -219,8 +285,13 @@ def test_the_full_request_has_every_field(
         assert (list(taken) if type(taken) is tuple else taken) == value
     fields = {field.name for field in dataclasses.fields(decoded)}
     left_out = fields - {"type", "id"} - message.keys()
-    either_or = {"client_order_id"} if name in ("amend", "cancel") else set()
-    assert left_out == either_or
+    elsewhere: set[str] = set()
+    if name in ("amend", "cancel"):
+        elsewhere = {"client_order_id"}
+    elif name == "admin":
+        elsewhere = {field for its, _ in ACTIONS.values() for field in its}
+        elsewhere -= message.keys()
+    assert left_out == elsewhere
 
 
 @pytest.mark.parametrize("name, field, value", TAKEN, ids=repr)
@@ -277,10 +348,12 @@ def test_of_several_problems_the_first_is_named() -> None:
 @pytest.mark.parametrize("name", FULL)
 def test_every_other_field_may_be_absent(name: str) -> None:
     required = [*REQUIRED.get(name, [])]
-    required += {"place": ["price"], "amend": ["order_id", "qty"]}.get(
-        name, []
-    )
-    required += ["order_id"] if name == "cancel" else []
+    required += {
+        "place": ["price"],
+        "amend": ["order_id", "qty"],
+        "cancel": ["order_id"],
+        "admin": ["user", "cash"],
+    }.get(name, [])
     message = {field: FULL[name][field] for field in required}
     decoded = decode({"type": name, **message})
     assert type(decoded) is REQUEST_TYPES[name]
@@ -308,6 +381,9 @@ def test_the_defaults_are_those_of_the_protocol() -> None:
         post_only=False,
         stp="cancel_oldest",
         client_order_id=None,
+    )
+    assert decode({"type": "admin", "action": "reset", "reason": "x"}) == (
+        Admin(action="reset", reason="x", **dict.fromkeys(ADMIN_FIELDS))
     )
     assert decode({"type": "get", "what": "book"}) == Get(
         what="book", symbol=None, after=None, limit=500, interval="1m"
@@ -409,11 +485,117 @@ def test_an_amend_or_cancel_names_one_order_and_a_change(
     assert (error.field, error.id) == (field, 3)
 
 
+def test_the_table_of_actions_is_whole() -> None:
+    assert list(ACTIONS) == list(get_args(AdminAction))
+    assert {
+        action: (set(needed), set(its) - set(needed))
+        for action, (its, needed) in ACTIONS.items()
+    } == ADMIN_ARGUMENTS
+    fields = {field.name for field in dataclasses.fields(Admin)}
+    assert set(ADMIN_FIELDS) == fields - {"type", "id", "action", "reason"}
+    assert set(ADMIN_FIELDS) == {
+        field for its, _ in ACTIONS.values() for field in its
+    }
+
+
+# A value of each argument, of an action that has it.
+ARGUMENTS = {f: v for its, _ in ACTIONS.values() for f, v in its.items()}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_action_takes_all_it_may_have_and_what_it_needs(
+    action: str,
+) -> None:
+    whole, needed = ACTIONS[action]
+    least = {field: whole[field] for field in needed}
+    if action == "adjust":
+        least["cash"] = whole["cash"]
+    for its in (whole, least):
+        message = {"type": "admin", "action": action, "reason": "why", **its}
+        decoded = decode(message)
+        assert isinstance(decoded, Admin)
+        assert json.loads(encode(decoded)) == message
+        assert decode_requests(encode(decoded)) == [decoded]
+
+
+@pytest.mark.parametrize(
+    "action, field",
+    [
+        (action, field)
+        for action, (its, needed) in ACTIONS.items()
+        for field in ("reason", *ARGUMENTS)
+        if field not in its or field in needed
+    ],
+)
+def test_an_argument_that_is_missing_or_too_much_is_refused_by_name(
+    action: str, field: str
+) -> None:
+    message = {"type": "admin", "id": 7, "action": action, "reason": "why"}
+    message |= ACTIONS[action][0]
+    if field in message:
+        del message[field]
+    else:
+        message[field] = ARGUMENTS[field]
+    error = bad_request(decode(message))
+    assert (error.field, error.id) == (field, 7)
+    assert error.message.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    "field, arguments",
+    [
+        ("cash", {"action": "adjust", "user": "a"}),
+        ("qty", {"action": "adjust", "user": "a", "symbol": "BOND"}),
+        ("qty", {"action": "adjust", "user": "a", "qty": 1}),
+        ("qty", {"action": "adjust", "user": "a", "qty": 1, "cash": 1}),
+        (
+            "qty",
+            {"action": "adjust", "user": "a", "symbol": "BOND", "cash": 1},
+        ),
+        (
+            "reopen_ms",
+            {"action": "phase", "phase": "open", "reopen_ms": 1_000},
+        ),
+        (
+            "reopen_ms",
+            {"action": "phase", "phase": "closed", "reopen_ms": 1_000},
+        ),
+    ],
+)
+def test_an_action_that_makes_no_sense_is_refused(
+    field: str, arguments: JsonObject
+) -> None:
+    message = {"type": "admin", "id": 7, "reason": "why", **arguments}
+    error = bad_request(decode(message))
+    assert (error.field, error.id) == (field, 7)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"action": "adjust", "user": "a", "cash": 0},
+        {"action": "adjust", "user": "a", "symbol": "BOND", "qty": 0},
+        {"action": "phase", "phase": "pre_open", "reopen_ms": 1_000},
+        {"action": "phase", "phase": "auction", "reopen_ms": 1_000},
+        {"action": "phase", "phase": "halted", "reopen_ms": 1_000},
+        {"action": "settle", "symbol": "BOND", "price": 0},
+        {"action": "cancel", "order_id": 0},
+    ],
+)
+def test_an_action_that_makes_sense_is_taken(arguments: JsonObject) -> None:
+    message = {"type": "admin", "reason": "why", **arguments}
+    decoded = decode(message)
+    assert isinstance(decoded, Admin)
+    assert json.loads(encode(decoded)) == message
+
+
 def test_a_combination_is_refused_in_python_too() -> None:
     with pytest.raises(ValueError, match="a limit order needs a price"):
         Place(side="buy", qty=1)
     with pytest.raises(ValueError, match="exactly one of"):
         Cancel()
+    with pytest.raises(ValueError, match="kill needs it"):
+        Admin(action="kill", reason="x")
 
 
 # Frames -------------------------------------------------------------------
@@ -622,6 +804,14 @@ INSTRUMENT = Instrument(
     max_price=500,
     max_qty=50,
     phase="halted",
+    max_position=9,
+    short_selling=False,
+    maker_fee=-1,
+    taker_fee=2,
+    reference_price=100,
+    collar=20,
+    band=10,
+    auction_ms=5_000,
 )
 # One of each class with no field at its default.
 EVENTS: list[Event] = [
@@ -675,7 +865,15 @@ EVENTS: list[Event] = [
         fee=0,
         reason="stp",
     ),
-    AccountReport(seq=1, ts=9, cash=-396, positions={"BOND": 4}, equity=0),
+    AccountReport(
+        seq=1,
+        ts=9,
+        cash=-396,
+        positions={"BOND": 4},
+        equity=8,
+        realized=-4,
+        unrealized=12,
+    ),
     BookUpdate(
         symbol="BOND",
         seq=2,
@@ -716,6 +914,7 @@ SHORT_EVENTS: list[Event] = [
         cum_qty=0,
         leaves_qty=1,
     ),
+    AccountReport(seq=1, ts=9, cash=0, positions={}, equity=0),
     BookUpdate(symbol="BOND", seq=2, ts=9, bids=(), asks=((101, 10),)),
     Ticker(symbol="BOND", ts=9, volume=0),
     Status(ts=9),
@@ -745,6 +944,8 @@ def test_fields_at_their_default_are_left_out() -> None:
         '{"type":"exec","seq":1,"ts":9,"exec_type":"new","order_id":1,'
         '"symbol":"BOND","side":"sell","order_status":"new","qty":1,'
         '"cum_qty":0,"leaves_qty":1}',
+        '{"type":"account","seq":1,"ts":9,"cash":0,"positions":{},'
+        '"equity":0}',
         '{"type":"book","symbol":"BOND","seq":2,"ts":9,"bids":[],'
         '"asks":[[101,10]]}',
         '{"type":"ticker","symbol":"BOND","ts":9,"volume":0}',
@@ -766,9 +967,31 @@ def test_fields_at_their_default_are_left_out() -> None:
             '{"type":"unsubscribe","channels":["book"],"symbols":["A"]}'
         ),
         Get(what="book"): '{"type":"get","what":"book"}',
+        Admin(action="adjust", reason="x", user="a", cash=0): (
+            '{"type":"admin","action":"adjust","reason":"x","user":"a",'
+            '"cash":0}'
+        ),
     }
     for request, text in requests.items():
         assert encode(request) == text
+
+
+def test_an_instrument_shows_what_limits_it() -> None:
+    (event,) = [event for event in EVENTS if isinstance(event, Welcome)]
+    (told,) = json.loads(encode(event))["instruments"]
+    assert told == dataclasses.asdict(INSTRUMENT)
+    fields = dataclasses.fields(Instrument)
+    shortest = {f.name: told[f.name] for f in fields if not has_default(f)}
+    message = {**json.loads(encode(event)), "instruments": [shortest]}
+    (decoded,) = decode_events(json.dumps(message))
+    assert isinstance(decoded, Welcome)
+    assert decoded.instruments == (Instrument(**shortest),)
+    text = encode(dataclasses.replace(event, instruments=decoded.instruments))
+    assert json.loads(text)["instruments"] == [shortest]
+
+
+def has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING
 
 
 def test_a_field_may_be_given_its_default() -> None:

@@ -21,6 +21,7 @@ from exchange.journal import read_journal
 from test.crash import crash
 from test.support import (
     Wire,
+    add_key,
     ended,
     greeting,
     launched,
@@ -32,6 +33,7 @@ from test.support import (
 
 Message = dict[str, Any]
 STAY = {"cancel_on_disconnect": False}
+HALT = {"type": "admin", "action": "phase", "phase": "halted", "reason": "x"}
 
 
 @pytest.fixture
@@ -77,7 +79,8 @@ async def come_back(
 
 async def rows(wire: Wire, what: str, **more: Any) -> list[Message]:
     """Return the rows of a table."""
-    (answer,) = await wire.ask(type="get", what=what, id=0, **more)
+    messages = await wire.ask(type="get", what=what, id=0, **more)
+    (answer,) = [m for m in messages if m.get("id") == 0]  # and no news
     table: list[Message] = answer["data"]
     return table
 
@@ -92,7 +95,11 @@ def actions(path: Path) -> list[Action]:
 
 async def test_nothing_told_is_lost_and_nothing_doubled(path: Path) -> None:
     counts = await crash(path, seed=6, cycles=6, replies=1_500)
-    assert counts["trades"] and counts["asked again"]
+    for what in (
+        *("trades", "auction", "asked again", "statuses by admin"),
+        *("forbidden", "market_closed", "invalid_price"),
+    ):
+        assert counts[what], what
 
 
 # Exactly once -------------------------------------------------------------
@@ -250,32 +257,54 @@ async def test_numbers_go_on_after_a_crash(path: Path) -> None:
 # Time ---------------------------------------------------------------------
 
 
+async def opens(wire: Wire, symbol: str, at_once: bool) -> int:
+    """Wait until an instrument is open; return when it was known to be."""
+    messages = await wire.ask(type="get", what="instruments", id=0)
+    (reply,) = [m for m in messages if m.get("id") == 0]
+    (row,) = [row for row in reply["data"] if row["symbol"] == symbol]
+    ts: int = reply["ts"]
+    if row["phase"] != "open":
+        assert not at_once and row["phase"] == "halted"
+        wire.inbox = messages[messages.index(reply) + 1 :]
+        status = await wire.until(type="status", symbol=symbol)
+        assert status["phase"] == "open"
+        ts = status["ts"]
+    return ts
+
+
 @pytest.mark.parametrize("is_down", [False, True])
 async def test_deadlines_hold_through_a_crash(
     path: Path, is_down: bool
 ) -> None:
     """Whether their time comes after the restart or before it."""
-    async with running(path) as (process, url):
+    keys = path.with_name("keys.json")
+    token = add_key(keys, "boss", is_admin=True)
+    rules = {"symbols": "BOND,ETF", "keys": str(keys), "open": "1"}
+    async with running(path, **rules) as (process, url):
         async with (
             wired(url) as alice,
             wired(url) as bob,
             wired(url, "carol", **STAY) as carol,
+            wired(url, "boss", token=token) as boss,
         ):
+            request = order("buy", 1, 95, symbol="BOND")
             session = (await alice.login("alice", **STAY))["session"]
             his = (await bob.login("bob", **STAY))["session"]
-            await alice.ask(**order("buy", 1, 95))
+            await alice.ask(**request)
             (ok,) = await alice.ask(type="cancel_after", timeout_ms=1_000)
             due = ok["ts"] + 1_000_000
-            request = order("buy", 1, 95, time_in_force="gtd", expire_ts=due)
-            assert words(await bob.ask(**request)) == ["new"]
-            await carol.ask(**order("buy", 1, 95))
+            gtd = {"time_in_force": "gtd", "expire_ts": due}
+            assert words(await bob.ask(**request, **gtd)) == ["new"]
+            await carol.ask(**request)
             await carol.ask(type="cancel_after", timeout_ms=1_000)
             await carol.ask(type="cancel_after", timeout_ms=0)
+            await boss.ask(**HALT, symbol="ETF", reopen_ms=1_000)
             await kill(process)
     if is_down:
         await until(lambda: time.time_ns() // 1_000 > due)
-    async with running(path) as (process, url):
+    async with running(path, **rules) as (process, url):
         async with (
+            wired(url) as watcher,
             wired(url) as alice,
             wired(url) as bob,
             wired(url, "carol", **STAY) as carol,
@@ -288,13 +317,16 @@ async def test_deadlines_hold_through_a_crash(
             assert canceled["reason"] == "cancel_after"
             expired = await bob.until(exec_type="expired")
             assert expired["reason"] == "gtd"
+            opened = await opens(watcher, "ETF", at_once=is_down)
+            traders = {r["user"] for r in await rows(watcher, "leaderboard")}
+            assert traders == {"alice", "bob", "carol"}
             # Once, and only what was armed.
-            await alice.ask(**order("buy", 1, 95))
+            await alice.ask(**request)
             (row,) = await rows(carol, "orders")
             assert row["order_status"] == "new"
             await kill(process)
-    assert min(canceled["ts"], expired["ts"]) >= due
-    async with running(path) as (_, url):
+    assert min(canceled["ts"], expired["ts"], opened) >= due
+    async with running(path, **rules) as (_, url):
         async with wired(url) as alice:
             missed = await come_back(alice, "alice", session, 2, **STAY)
             assert words(missed) == ["new"]

@@ -18,6 +18,7 @@ import pytest
 import orderbook
 from exchange.settings import (
     ENV_PREFIX,
+    AccountSettings,
     InstrumentSettings,
     Settings,
     load_market,
@@ -249,6 +250,7 @@ def test_fields_of_instrument() -> None:
         ("channel", orderbook.Channel),
         ("what", orderbook.Table),
         ("stp", orderbook.Stp),
+        ("action", orderbook.AdminAction),
     ],
 )
 def test_words(head: str, words: Any) -> None:
@@ -265,6 +267,7 @@ def test_words(head: str, words: Any) -> None:
         ("place", "time_in_force", orderbook.TimeInForce),
         ("place", "stp", orderbook.Stp),
         ("get", "interval", orderbook.Interval),
+        ("admin", "phase", get_args(orderbook.Phase)[0]),
     ],
 )
 def test_words_of_field(name: str, field: str, words: Any) -> None:
@@ -281,7 +284,6 @@ def test_close_codes() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        {"type": "admin"},
         order("buy", 1, 100, order_type="stop"),
         order("buy", 1, 100, order_type="stop_limit"),
         order("buy", 1, 100, trigger_price=99),
@@ -440,9 +442,14 @@ def test_market_file(tmp_path: Path) -> None:
     [example] = blocks(README, "toml")
     path = tmp_path / "market.toml"
     path.write_text(example)
-    bond, etf = load_market(path)
-    assert bond == InstrumentSettings().listed_as("BOND")
-    assert etf.symbol == "ETF"
+    market = load_market(path)
+    assert list(market.instruments) == ["BOND", "ETF"]
+    assert market.instruments["BOND"] == InstrumentSettings()
+    shown = market.instruments["BOND"].model_fields_set
+    assert shown == set(InstrumentSettings.model_fields)
+    own, common = market.accounts["maker"], market.account
+    shown = own.model_fields_set | common.model_fields_set
+    assert shown == set(AccountSettings.model_fields)
 
 
 # Links and files ----------------------------------------------------------

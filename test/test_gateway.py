@@ -7,99 +7,41 @@ looked at batch by batch.
 from __future__ import annotations
 
 import json
-from typing import Any
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic_core import to_json
 
 import exchange.feed
-from exchange.engine import Configure
-from exchange.gateway import Batch, Gateway
+from exchange.engine import Command
+from exchange.gateway import Gateway
+from exchange.keys import (
+    Key,
+    KeyRing,
+    make_entry,
+    make_token,
+    read_keys,
+    rotate,
+)
 from exchange.session import SLOW_BYTES, Session
-from exchange.settings import InstrumentSettings
-from orderbook import decode_requests
-from test.support import order, words
-
-NOON = 1_795_340_157_000_000
-SECOND = 1_000_000
-
-
-class Peer:
-    """A connection that has taken all of what was written, or has not."""
-
-    buffered = 0
-
-
-class Clock:
-    """A wall clock that anybody may set."""
-
-    ts = NOON
-
-    def now(self) -> int:
-        return self.ts
-
-
-class Floor:
-    """A gateway, its clock, and what has left it."""
-
-    def __init__(self, *symbols: str, debug: bool = False) -> None:
-        self.clock = Clock()
-        self.batches: list[Batch] = []
-        self.gateway = Gateway(
-            self.clock.now,
-            self.batches.append,
-            lambda texts: [text.encode() for text in texts],
-            debug,
-        )
-        self.gateway.begin(
-            Configure(
-                instruments=tuple(
-                    InstrumentSettings().listed_as(symbol)
-                    for symbol in symbols or ("BOND",)
-                )
-            )
-        )
-
-    @property
-    def seq(self) -> int:
-        return self.gateway.engine.seq
-
-    def join(self, user: str = "", **more: Any) -> Session:
-        """Connect, and log in if a user is given; drop what comes of it."""
-        session = self.gateway.connect(Peer())
-        if user:
-            self.do(session, {"type": "login", "user": user, **more})
-        return session
-
-    def do(self, session: Session, *requests: dict[str, Any]) -> Any:
-        """Carry out requests in one batch; return what ``session`` got."""
-        self.gateway.tick()
-        for request in decode_requests(json.dumps(requests)):
-            self.gateway.handle(session, request)
-        self.gateway.publish()
-        return self.read(session)
-
-    def read(self, session: Session) -> list[dict[str, Any]]:
-        """Return what has left for a session since the last look."""
-        messages = []
-        for batch in self.batches:
-            for index, (recipient, items) in enumerate(batch.messages):
-                if recipient is session:
-                    batch.messages[index] = (recipient, [])
-                    messages += [m for item in items for m in unpack(item)]
-        return messages
-
-    def close_gate(self) -> None:
-        """Commit nothing from now on."""
-        self.gateway._gate.commit(self.seq)
-
-    def commit(self, seq: int) -> None:
-        self.gateway._gate.commit(seq)
-
-
-def unpack(item: str | bytes) -> list[dict[str, Any]]:
-    frame = json.loads(item)
-    return frame if isinstance(frame, list) else [frame]
-
+from exchange.settings import Settings
+from orderbook import Table, decode_requests
+from test.support import (
+    NOON,
+    SECOND,
+    Floor,
+    Peer,
+    add_key,
+    order,
+    state_of,
+    words,
+)
 
 PING = {"type": "ping", "id": "ping"}
 FOLLOW = {"type": "subscribe", "channels": ["book", "trades", "ticker"]}
@@ -552,3 +494,377 @@ def test_one_catching_up_takes_nothing_from_one_who_falls_behind(
     assert first.get("snapshot") or first["prev_seq"] <= held
     bids = {price for price, _ in first["bids"]}
     assert {94, 95} <= bids
+
+
+# Logins -------------------------------------------------------------------
+
+
+def login(floor: Floor, user: str) -> tuple[str, list[int]]:
+    """Log in; return what came of it, and the close codes."""
+    session = floor.join()
+    reply, *_ = floor.do(session, {"type": "login", "user": user})
+    return words([reply])[0], floor.closings(session)
+
+
+def test_only_so_many_accounts_are_opened(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.gateway.ACCOUNTS_MAX", 2)
+    assert login(floor, "alice") == ("welcome", [])
+    assert login(floor, "bob") == ("welcome", [])
+    seq = floor.seq
+    assert login(floor, "carol") == ("forbidden", [4001])
+    assert floor.seq == seq
+    assert login(floor, "alice") == ("welcome", [])
+
+
+def test_news_goes_to_everybody_once(floor: Floor) -> None:
+    first, second = floor.join("alice"), floor.join("alice")
+    watcher = floor.join()
+    floor.gateway.announce("lunch")
+    floor.gateway.publish()
+    for session in (first, second, watcher):
+        (status,) = floor.read(session)
+        assert status == {"type": "status", "ts": NOON, "message": "lunch"}
+
+
+# Anything at all ----------------------------------------------------------
+
+USERS = ("alice", "bob", "carol", "boss")
+RULES = """
+[instruments.BOND]
+max_position = 30
+maker_fee = -1
+taker_fee = 2
+reference_price = 100
+collar = 30
+band = 3
+auction_s = 1
+
+[instruments.ETF]
+phase = "pre_open"
+short_selling = false
+
+[account]
+cash = 5_000
+min_cash = 0
+open_orders = 8
+orders_per_s = 20
+burst = 30
+
+[accounts.boss]
+orders_per_s = 0
+
+[accounts.carol]
+max_position = { BOND = 3 }
+orders_per_s = 5
+burst = 2
+"""
+
+symbols = st.sampled_from(["BOND", "BOND", "BOND", "ETF", "NONE"])
+order_ids = st.integers(1, 30)
+names = st.sampled_from(["a", "b", "c", "d"])
+users = st.sampled_from([*USERS, "eve"])
+sides = st.sampled_from(["buy", "sell"])
+
+
+Fields = dict[str, st.SearchStrategy[Any]]
+
+
+def message(
+    kind: str, optional: Fields = {}, **fields: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, Any]]:
+    needed: Fields = {"type": st.just(kind), **fields}
+    return st.fixed_dictionaries(needed, optional=optional)
+
+
+def action(
+    name: str, optional: Fields = {}, **fields: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, Any]]:
+    said: Fields = {"action": st.just(name), "reason": st.just("why")}
+    return message("admin", optional, **said, **fields)
+
+
+phases = st.sampled_from(["pre_open", "auction", "open", "halted", "closed"])
+admins = (
+    action(
+        "phase",
+        {"symbol": symbols, "reopen_ms": st.integers(1_000, 2_000)},
+        phase=phases,
+    )
+    | action("kill", user=users)
+    | action("unkill", user=users)
+    | action("unkill", user=users)
+    | action("phase", phase=st.just("open"))
+    | action("cancel", order_id=order_ids)
+    | action(
+        "adjust",
+        {
+            "cash": st.integers(-900, 900),
+            "symbol": symbols,
+            "qty": st.integers(-9, 9),
+        },
+        user=users,
+    )
+    | action("settle", symbol=symbols, price=st.integers(0, 200))
+    | action("reset")
+    | action("message", {"symbol": symbols}, message=st.just("m"))
+)
+orders = message(
+    "place",
+    symbol=symbols,
+    side=sides,
+    qty=st.integers(1, 12),
+    price=st.integers(98, 102),
+) | message(
+    "place",
+    {
+        "time_in_force": st.sampled_from(["gtc", "ioc", "fok"]),
+        "post_only": st.booleans(),
+        "stp": st.sampled_from(
+            ["cancel_oldest", "cancel_newest", "cancel_both"]
+        ),
+        "client_order_id": names,
+    },
+    symbol=symbols,
+    side=sides,
+    qty=st.integers(1, 12),
+    price=st.integers(94, 106) | st.integers(60, 140),
+)
+asked = (
+    orders
+    | orders
+    | orders
+    | orders
+    | orders
+    | orders
+    | message(
+        "place",
+        order_type=st.just("market"),
+        symbol=symbols,
+        side=sides,
+        qty=st.integers(1, 9),
+    )
+    | message(
+        "place",
+        time_in_force=st.just("gtd"),
+        expire_ts=st.integers(NOON, NOON + 9 * SECOND),
+        symbol=symbols,
+        side=sides,
+        qty=st.integers(1, 9),
+        price=st.integers(94, 106),
+    )
+    | message(
+        "amend",
+        {"price": st.integers(90, 110), "qty": st.integers(1, 12)},
+        order_id=order_ids,
+    )
+    | message("amend", client_order_id=names, qty=st.integers(1, 12))
+    | message("cancel", order_id=order_ids)
+    | message("cancel", client_order_id=names)
+    | message("cancel_all", {"symbol": symbols, "side": sides})
+    | message("cancel_after", timeout_ms=st.sampled_from([0, 1_000, 2_000]))
+    | message("subscribe", channels=st.just(["book", "trades", "ticker"]))
+    | message("unsubscribe", channels=st.just(["book"]))
+    | message(
+        "get",
+        {"symbol": symbols, "after": order_ids, "limit": st.integers(1, 9)},
+        what=st.sampled_from(get_args(Table)),
+    )
+    | message("ping")
+    | message("nonsense")
+    | admins
+)
+logins = st.fixed_dictionaries(
+    {
+        "user": st.sampled_from([*USERS, *USERS, "eve"]),
+        "is_right": st.sampled_from([True] * 9 + [False]),
+        "session": st.integers(0, 9),
+        "last_seq": st.integers(0, 20),
+        "is_resuming": st.booleans(),
+        "cancel_on_disconnect": st.booleans(),
+    }
+)
+changes = st.sampled_from(["same", "new key", "disable", "promote", "away"])
+peers = st.integers(0, 3)
+steps = (
+    st.tuples(st.just("ask"), peers, st.lists(asked, min_size=4, max_size=9))
+    | st.tuples(st.just("ask"), peers, st.lists(asked, min_size=4, max_size=9))
+    | st.tuples(st.just("wait"), peers, st.integers(0, 1_500_000))
+    | st.tuples(st.just("log in"), peers, logins)
+    | st.tuples(st.just("log in"), peers, logins)
+    | st.tuples(st.just("ask"), peers, st.lists(asked, min_size=4, max_size=9))
+    | st.tuples(st.just("ask"), peers, st.lists(asked, min_size=4, max_size=9))
+    | st.tuples(st.just("hang up"), peers, st.just(None))
+    | st.tuples(st.just("wait"), peers, st.integers(0, 1_500_000))
+    | st.tuples(st.just("change"), st.sampled_from(USERS), changes)
+)
+
+
+class Anything:
+    """Peers who ask anything of one gateway, and what must hold for them."""
+
+    def __init__(self, folder: Path, tokens: dict[str, str]) -> None:
+        market = folder / "market.toml"
+        market.write_text(RULES)
+        self.rules = Settings(market=market, max_per_account=2).rules(True)
+        self.keys = folder / "keys.json"
+        self.tokens = dict(tokens)
+        self.ring = KeyRing(self.keys)
+        self.floor = Floor(
+            market=self.rules.configure,
+            durable=True,
+            keys=self.ring,
+            quotas=self.rules.quotas,
+        )
+        self.peers = [self.floor.join() for _ in range(4)]
+        self.commands: list[Command] = []
+        self.session_ids = [""]
+        self.asked = 0
+        self.codes: Counter[str] = Counter()
+
+    def step(self, what: str, who: Any, how: Any) -> None:
+        match what:
+            case "log in":
+                self.log_in(who, **how)
+            case "ask":
+                self.ask(who, how)
+            case "hang up":
+                self.hang_up(who)
+            case "wait":
+                self.floor.clock.ts += how
+                self.floor.gateway.tick()
+                self.floor.gateway.heartbeat()
+            case "change":
+                self.change(who, how)
+        self.leave()
+        for listing in self.floor.gateway.engine.listings.values():
+            listing.book.check()
+
+    def hang_up(self, who: int) -> None:
+        self.floor.gateway.disconnect(self.peers[who])
+        self.peers[who] = self.floor.join()
+
+    def leave(self) -> None:
+        """Let all that has happened be journaled, and leave."""
+        self.floor.gateway.publish()
+        self.commands += self.floor.gateway.take_commands()
+        assert self.commands[-1].seq == self.floor.seq
+        self.floor.gateway.commit(self.floor.seq)
+
+    def log_in(
+        self,
+        who: int,
+        user: str,
+        is_right: bool,
+        session: int,
+        last_seq: int,
+        is_resuming: bool,
+        cancel_on_disconnect: bool,
+    ) -> None:
+        if self.peers[who].is_cut:
+            self.hang_up(who)
+        login: dict[str, Any] = {
+            "type": "login",
+            "user": user,
+            "cancel_on_disconnect": cancel_on_disconnect,
+        }
+        login["token"] = self.tokens.get(user, "x") if is_right else "wrong"
+        if is_resuming:
+            ids = self.session_ids
+            login["session"] = ids[session % len(ids)]
+            login["last_seq"] = last_seq
+        self.ask(who, [login, {"type": "ping"}])
+
+    def ask(self, who: int, requests: list[dict[str, Any]]) -> None:
+        """Send requests in one frame; check that each has its reply."""
+        session = self.peers[who]
+        was_cut = session.is_cut
+        ids = list(range(self.asked, self.asked + len(requests)))
+        self.asked += len(requests)
+        self.floor.gateway.tick()
+        self.leave()
+        self.floor.read(session)
+        for request in decode_requests(
+            json.dumps([{**r, "id": n} for r, n in zip(requests, ids)])
+        ):
+            self.floor.gateway.handle(session, request)
+        self.leave()
+        got = self.floor.read(session)
+        replies = [message for message in got if "id" in message]
+        answered = [reply["id"] for reply in replies]
+        assert answered == ids[: len(answered)], "in order, each once"
+        if was_cut:
+            assert got == []
+        elif session.is_cut:
+            assert replies[-1]["type"] == "error", "the one that broke it"
+        else:
+            assert answered == ids
+        for reply in replies:
+            assert reply["type"] in ("welcome", "exec", "ok", "error")
+            self.codes[reply.get("code", reply["type"])] += 1
+            if reply["type"] == "welcome":
+                self.session_ids.append(reply["session"])
+                assert not self.is_over_the_limit(reply["user"])
+
+    def is_over_the_limit(self, user: str) -> bool:
+        return len(self.floor.gateway._online[user]) > 2
+
+    def change(self, user: str, how: str) -> None:
+        accounts = read_keys(self.keys)
+        entry = accounts.get(user, make_entry(self.tokens[user]))
+        match how:
+            case "new key":
+                self.tokens[user] = make_token()
+                entry = rotate(entry, self.tokens[user])
+            case "disable":
+                entry = entry.model_copy(update={"is_disabled": True})
+            case "promote":
+                entry = entry.model_copy(update={"is_admin": True})
+        accounts[user] = entry
+        if how == "away":
+            del accounts[user]
+        # Not by `changing`, which waits for the disk.
+        content = {"version": 1, "accounts": accounts}
+        self.keys.write_bytes(to_json(content))
+        self.ring.refresh()
+        self.floor.gateway.check_keys()
+        for session in self.peers:
+            if session.account and not session.is_cut:
+                assert isinstance(session.key, Key)
+                assert self.ring.is_valid(session.key)
+
+    def end(self) -> None:
+        """Check that the journal holds all that has happened."""
+        gateway = self.floor.gateway
+        other = Gateway(self.floor.clock.now, print, lambda texts: [])
+        other.replay(self.commands)
+        assert state_of(other) == state_of(gateway)
+        for symbol in gateway.engine.listings:
+            assert not sum(
+                account.positions.get(symbol, 0)
+                for account in gateway.engine.accounts.values()
+            )
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A key file, and the tokens of its accounts."""
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    return path, {user: add_key(path, user, user == "boss") for user in USERS}
+
+
+@settings(max_examples=60, deadline=None)
+@given(what=st.lists(steps, min_size=20, max_size=40))
+def test_whatever_is_asked_each_request_has_its_reply(
+    keys: tuple[Path, Any], what: list[tuple[str, Any, Any]]
+) -> None:
+    path, tokens = keys
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(path, folder)
+        anything = Anything(Path(folder), tokens)
+        for user in (0, 1, 3):
+            anything.log_in(user, USERS[user], True, 0, 0, False, True)
+        for step in what:
+            anything.step(*step)
+        anything.end()

@@ -18,9 +18,10 @@ import random
 import sqlite3
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any, get_args
@@ -29,6 +30,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exchange.accounts import AccountLimits
 from exchange.engine import (
     ENGINE_VERSION,
     Action,
@@ -52,14 +54,24 @@ from exchange.journal import (
     read_journal,
 )
 from orderbook import (
+    ADMIN_ARGUMENTS,
     MAX_INT,
+    Admin,
+    AdminAction,
     Amend,
     Cancel,
     CancelAfter,
     CancelAll,
+    Code,
+    Error,
     Exec,
     Instrument,
+    Liquidity,
+    Ok,
+    Phase,
     Place,
+    Reason,
+    Status,
     encode,
 )
 from test.test_engine import MARKET, flow, in_full
@@ -67,6 +79,7 @@ from test.test_engine import MARKET, flow, in_full
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "test" / "golden" / "day.journal"
 DIGEST = GOLDEN.with_suffix(".sha256")
+GOLDEN_COMMANDS = 1_400
 GOLDEN_BYTES = 200_000  # at most
 PYTHONS = [sys.executable]
 PYTHONS += filter(None, os.environ.get("TEST_PYTHONS", "").split(os.pathsep))
@@ -250,6 +263,9 @@ SIDE = st.sampled_from(["buy", "sell"])
 SYMBOL = name("[A-Z0-9_.-]{1,16}")
 CLIENT_ORDER_ID = name("[A-Za-z0-9_.:-]{1,36}")
 QTY = st.integers(1, MAX_INT)
+USER = name("[A-Za-z0-9_.-]{1,32}")
+PHASE = st.sampled_from(get_args(get_args(Phase)[0]))
+WORDS = st.text(min_size=1, max_size=200)
 ID = {"id": maybe(INTEGER | st.text(max_size=36))}
 ONE_ORDER = st.one_of(
     st.fixed_dictionaries({"order_id": st.integers(0, MAX_INT)}),
@@ -301,8 +317,51 @@ INSTRUMENT = st.builds(
     min_price=INTEGER,
     max_price=INTEGER,
     max_qty=QTY,
-    phase=st.sampled_from(["open", "halted"]),
+    phase=PHASE,
+    max_position=INTEGER,
+    short_selling=st.booleans(),
+    maker_fee=INTEGER,
+    taker_fee=INTEGER,
+    reference_price=INTEGER,
+    collar=INTEGER,
+    band=INTEGER,
+    auction_ms=INTEGER,
 )
+LIMITS = st.builds(
+    AccountLimits,
+    cash=INTEGER,
+    min_cash=maybe(INTEGER),
+    open_orders=INTEGER,
+    max_position=st.dictionaries(SYMBOL, INTEGER, max_size=3),
+)
+ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
+    "symbol": SYMBOL,
+    "phase": PHASE,
+    "user": USER,
+    "order_id": st.integers(0, MAX_INT),
+    "cash": INTEGER,
+    "qty": INTEGER,
+    "price": INTEGER,
+    "message": WORDS,
+}
+
+
+@st.composite
+def admins(draw: st.DrawFn) -> Admin:
+    """Return what an administrator may ask for."""
+    action = draw(st.sampled_from(get_args(AdminAction)))
+    needed, allowed = ADMIN_ARGUMENTS[action]
+    chosen = sorted(needed | {a for a in allowed if draw(st.booleans())})
+    if action == "adjust":
+        what = [["cash"], ["symbol", "qty"], ["cash", "symbol", "qty"]]
+        chosen = ["user", *draw(st.sampled_from(what))]
+    given = {a: draw(ARGUMENTS[a]) for a in chosen if a in ARGUMENTS}
+    if "reopen_ms" in chosen and given["phase"] not in ("open", "closed"):
+        given["reopen_ms"] = draw(st.integers(1_000, 86_400_000))
+    given |= {field: draw(its) for field, its in ID.items()}
+    return Admin(action=action, reason=draw(WORDS), **given)
+
+
 ACTIONS: dict[type, st.SearchStrategy[Any]] = {
     Place: st.builds(lambda a, b: Place(**a, **b), PLACE, KINDS),
     Amend: st.builds(
@@ -322,12 +381,15 @@ ACTIONS: dict[type, st.SearchStrategy[Any]] = {
         **ID,
         timeout_ms=st.just(0) | st.integers(1_000, 86_400_000),
     ),
-    Connect: st.builds(Connect, st.booleans()),
+    Admin: admins(),
+    Connect: st.builds(Connect, st.booleans(), is_admin=st.booleans()),
     Disconnect: st.just(Disconnect()),
     Tick: st.just(Tick()),
     Configure: st.builds(
         Configure,
         instruments=st.lists(INSTRUMENT, max_size=3).map(tuple),
+        limits=LIMITS,
+        accounts=st.dictionaries(USER, LIMITS, max_size=3),
         engine_version=st.integers(1, MAX_INT),
     ),
     Shutdown: st.just(Shutdown()),
@@ -345,7 +407,7 @@ def test_every_command_survives(kind: type) -> None:
         Command,
         seq=st.integers(1, MAX_INT),
         ts=st.integers(1, MAX_INT),
-        account=st.just("") | name("[A-Za-z0-9_.-]{1,32}"),
+        account=st.just("") | USER,
         session=st.just("") | name("[0-9a-f]{32}"),
         action=ACTIONS[kind],
     )
@@ -403,8 +465,8 @@ def bad_record(path: Path) -> None:
         (newer_format, "of format 2; this program reads format 1"),
         (
             other_engine,
-            "written by version 2 of the engine, and only that can read it;"
-            " this is version 1",
+            f"written by version {ENGINE_VERSION + 1} of the engine, and only"
+            f" that can read it; this is version {ENGINE_VERSION}",
         ),
         (
             lambda p: write(p, [Command(1, 1, "", "", Tick())]),
@@ -515,7 +577,8 @@ def test_what_a_crash_left_is_not_tidied_up_if_it_is_refused(
         assert process.stdout is not None and process.stdout.readline()
         process.kill()
     log = path.with_name("exchange.db-wal").read_bytes()
-    assert log and "written by version 2" in refused(path)
+    assert log
+    assert f"written by version {ENGINE_VERSION + 1}" in refused(path)
     assert path.with_name("exchange.db-wal").read_bytes() == log
 
 
@@ -652,37 +715,14 @@ def test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless(
 # Determinism --------------------------------------------------------------
 
 
-def golden_commands() -> list[Command]:
-    """Return a busy day, in which many an amend and cancel succeeds."""
-    rng = random.Random(2026)
-    engine = Engine()
-    commands = []
-    for command in flow(rng, 1_400):
-        account = engine.accounts.get(command.account)
-        if command.seq % 250 == 0:
-            command.account = command.session = ""
-            command.action = Restart()
-        elif (
-            isinstance(command.action, (Amend, Cancel))
-            and account is not None
-            and account.open_orders
-        ):
-            order = rng.choice(list(account.open_orders.values()))
-            its: dict[str, Any] = {"order_id": order.order_id}
-            if order.client_order_id and rng.random() < 0.5:
-                its = {
-                    "order_id": None,
-                    "client_order_id": order.client_order_id,
-                }
-            command.action = replace(command.action, **its)
-        engine.apply(command)
-        commands.append(command)
-    return commands
-
-
 def write_golden() -> None:
+    """Write the first busy day that has everything in it."""
+    for seed in count(2026):
+        commands = list(flow(random.Random(seed), GOLDEN_COMMANDS))
+        if not missing(commands):
+            break
     GOLDEN.unlink(missing_ok=True)
-    write(GOLDEN, golden_commands(), per_batch=100)
+    write(GOLDEN, commands, per_batch=100)
     # So that reading it leaves no files beside it.
     alter(GOLDEN, "PRAGMA journal_mode = DELETE")
     GOLDEN.with_name(f"{GOLDEN.name}.lock").unlink()
@@ -700,35 +740,56 @@ def events_digest(commands: Iterable[Command]) -> str:
     return digest.hexdigest()
 
 
+# What can come of commands, each of which must come of the golden day.
+EVERYTHING: dict[str, set[Any]] = {
+    "command": set(get_args(Action)),
+    "interference": set(get_args(AdminAction)),
+    "event": set("ok error exec account status trade book".split()),
+    "exec_type": set("new trade amended canceled expired".split()),
+    "reason": set(get_args(get_args(Reason)[0])) | {None},
+    "liquidity": set(get_args(get_args(Liquidity)[0])) | {None},
+    "fee": {"paid", "got", "none"},
+    "phase": set(get_args(get_args(Phase)[0])) | {None},
+    # Those that the gateway answers with are not of the engine.
+    "refusal": set(get_args(get_args(Code)[0]))
+    - {"unauthorized", "rate_limited", "busy"},
+    "in time": {"an auction began", "a phase ended"},
+}
+
+
+def missing(commands: Iterable[Command]) -> dict[str, set[Any]]:
+    """Return what there could be, and does not come of commands."""
+    engine = Engine()
+    found: defaultdict[str, set[Any]] = defaultdict(set)
+    for command in commands:
+        action = command.action
+        found["command"].add(type(action))
+        for _, event in in_full(engine, command):
+            found["event"].add(event.type)
+            match event:
+                case Ok() if isinstance(action, Admin):
+                    found["interference"].add(action.action)
+                case Exec():
+                    found["exec_type"].add(event.exec_type)
+                    found["reason"].add(event.reason)
+                    found["liquidity"].add(event.liquidity)
+                    fee = event.fee or 0
+                    words = "paid" if fee > 0 else "got" if fee else "none"
+                    found["fee"].add(words)
+                case Status():
+                    found["phase"].add(event.phase)
+                    if isinstance(action, (Place, Amend)):
+                        found["in time"].add("an auction began")
+                    elif isinstance(action, Tick):
+                        found["in time"].add("a phase ended")
+                case Error():
+                    found["refusal"].add(event.code)
+    return {k: v - found[k] for k, v in EVERYTHING.items() if v - found[k]}
+
+
 def test_the_golden_day_has_everything_in_it() -> None:
     assert GOLDEN.stat().st_size < GOLDEN_BYTES
-    commands = read(GOLDEN)
-    assert {type(c.action) for c in commands} == set(get_args(Action))
-    engine = Engine()
-    events = [e for c in commands for _, e in in_full(engine, c)]
-    kinds = {getattr(e, "exec_type", e.type) for e in events}
-    assert kinds == {
-        "new",
-        "trade",
-        "amended",
-        "canceled",
-        "expired",
-        "ok",
-        "error",
-        "account",
-        "book",
-    }
-    reasons = {e.reason for e in events if isinstance(e, Exec)}
-    assert reasons - {None} == {
-        "user",
-        "disconnect",
-        "cancel_after",
-        "stp",
-        "ioc",
-        "fok",
-        "gtd",
-        "no_liquidity",
-    }
+    assert not missing(read(GOLDEN))
 
 
 def test_the_golden_day_would_be_written_as_it_was() -> None:

@@ -22,6 +22,7 @@ from orderbook import (
     MAX_FRAME,
     MAX_INT,
     REQUEST_TYPES,
+    Admin,
     Amend,
     Cancel,
     CancelAfter,
@@ -118,6 +119,19 @@ GOOD: dict[str, Message] = {
         "interval": "1m",
     },
     "ping": {},
+    "admin": {
+        "action": "adjust",
+        "reason": "why",
+        "symbol": "BOND",
+        "phase": "halted",
+        "reopen_ms": 1_000,
+        "user": "alice",
+        "order_id": 1,
+        "cash": 1,
+        "qty": 1,
+        "price": 100,
+        "message": "hello",
+    },
 }
 # What no field of any request takes ...
 NEVER: list[Any] = [None, 1.0, -1.5, 1e300, {}, {"a": 1}, [[]], [None]]
@@ -128,7 +142,12 @@ NO_BOOL = [0, 1, "true", "", []]
 NO_LIST = ["book", 1, True, [], ["x", ""], [1], [["book"]], {"book": 1}]
 KINDS = {bool: NO_BOOL, int: NO_INTEGER, str: NO_STRING, list: NO_LIST}
 # Fields whose texts may be anything, as long as they are not too long.
-FREE_TEXT = {"token": [1, True, [], "x" * 129], "session": [1, [], "x" * 37]}
+FREE_TEXT = {
+    "token": [1, True, [], "x" * 129],
+    "session": [1, [], "x" * 37],
+    "reason": [1, [], "", "x" * 201],
+    "message": [1, [], "", "x" * 201],
+}
 # A wrong value of one of these is told by its own name; the partner must go.
 PARTNERS = {"order_id": "client_order_id", "client_order_id": "order_id"}
 
@@ -239,6 +258,39 @@ async def test_every_field_with_every_wrong_value(
         ("limit", {"type": "get", "what": "trades", "limit": 1_001}),
         ("after", {"type": "get", "what": "trades", "after": -1}),
         ("interval", {"type": "get", "what": "candles", "interval": "1w"}),
+        ("action", {"type": "admin", "reason": "x"}),
+        ("action", {"type": "admin", "reason": "x", "action": "halt"}),
+        ("reason", {"type": "admin", "action": "reset"}),
+        ("reason", {"type": "admin", "action": "reset", "reason": ""}),
+        ("user", {"type": "admin", "action": "kill", "reason": "x"}),
+        (
+            "user",
+            {
+                "type": "admin",
+                "action": "adjust",
+                "reason": "x",
+                "user": "@exchange",
+                "cash": 1,
+            },
+        ),
+        (
+            "phase",
+            {
+                "type": "admin",
+                "action": "phase",
+                "reason": "x",
+                "phase": "lunch",
+            },
+        ),
+        (
+            "symbol",
+            {
+                "type": "admin",
+                "action": "reset",
+                "reason": "x",
+                "symbol": "BOND",
+            },
+        ),
     ],
 )
 async def test_a_request_that_makes_no_sense(
@@ -541,6 +593,8 @@ def some_request(dice: random.Random) -> Message:
         {"type": "unsubscribe", "channels": ["book"]},
         {"type": "login", "user": "eve"},
         {"type": "ping"},
+        {"type": "admin", "action": "reset", "reason": "x"},
+        {"type": "admin", "action": "kill", "reason": "x", "user": "alice"},
     ]
     return dice.choice(requests)
 
@@ -635,6 +689,8 @@ def judge(element: Any, request: Any, messages: list[Message]) -> None:
     if isinstance(request, Error):
         assert reply["type"] == "error" and not events
         assert reply["code"] == "bad_request", (element, reply)
+    if isinstance(request, Admin):
+        assert reply["code"] == "forbidden", (element, reply)
     assert reply["type"] in ("ok", "error", "exec"), (element, reply)
     assert reply.get("id") == request.id, (element, reply)
     if reply["type"] == "exec":

@@ -9,6 +9,9 @@ caused, in order. Orders are numbered by who places them::
     cancel 1                   -> canceled user
     asks                       -> 101: 1x5      best first, and who is first
     changes                    -> 99=10 | 101=0    bids | asks
+    3 bob buy 5@105 band=95..103   -> rests 5, stopped
+    collect                    ->               no order is matched
+    uncross 102                -> 3 buys 3 of 1
 
 The book's own ``check()`` follows each line. The second half of the module
 leads the book and its naive twin (``test/twin.py``) through random flows.
@@ -18,8 +21,9 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import groupby
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -53,18 +57,55 @@ def act(book: OrderBook, action: str) -> str:
             return tell_levels(*book.take_changes())
         case ["depth"]:
             return tell_levels(book.depth("buy"), book.depth("sell"))
+        case ["collect"]:
+            book.is_collecting = True
+            return ""
+        case ["uncross", price]:
+            told = tell_crosses(book, int(price))
+            book.is_collecting = False
+            return told
         case ["cancel", order_id]:
             order = book.cancel(int(order_id))
             assert order.order_id == int(order_id) and not order.is_open
             return f"{order.order_status} user"
         case ["amend", order_id, *words]:
             order = book.orders[int(order_id)]
-            pairs = (word.split("=") for word in words)
-            changes = {name: int(value) for name, value in pairs}
-            return tell(order, lambda: book.amend(int(order_id), **changes))
-        case _:
-            order = parse_order(action)
-            return tell(order, lambda: book.place(order))
+            changes, given = parse_changes(words)
+            given["own"] = own(book, order.account)
+            return tell(
+                book,
+                order,
+                lambda: book.amend(int(order_id), **changes, **given),
+            )
+        case words:
+            _, given = parse_changes(w for w in words if "=" in w)
+            order = parse_order(
+                " ".join(w for w in words if w.partition("=")[0] not in given)
+            )
+            given["own"] = own(book, order.account)
+            return tell(book, order, lambda: book.place(order, **given))
+
+
+def own(book: OrderBook, account: str) -> list[Order]:
+    return [o for o in book.orders.values() if o.account == account]
+
+
+def parse_changes(
+    words: Iterable[str],
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """Read ``price=100 qty=3``, and apart from it ``limit=`` and ``band=``."""
+    changes: dict[str, int] = {}
+    given: dict[str, Any] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name == "band":
+            low, _, high = value.partition("..")
+            given[name] = int(low), int(high)
+        elif name == "limit":  # of an order without a price
+            given[name] = int(value)
+        else:
+            changes[name] = int(value)
+    return changes, given
 
 
 def parse_order(text: str) -> Order:
@@ -83,16 +124,17 @@ def parse_order(text: str) -> Order:
             order.post_only = True
         elif option.startswith("cancel_"):
             order.stp = option
-        elif option.startswith("collar="):  # the limit of a market order
-            order.price = int(option.removeprefix("collar="))
         else:
             order.time_in_force = option
             order.expire_ts = 1 if option == "gtd" else None
     return order
 
 
-def tell(order: Order, call: Callable[[], Sweep]) -> str:
-    """Tell the matches of an arriving order, and how it ended or rests."""
+def tell(book: OrderBook, order: Order, call: Callable[[], Sweep]) -> str:
+    """Tell the matches of an arriving order, and how it ended or rests.
+
+    Where the band stopped it the book collects, as in the exchange.
+    """
     filled, cost = order.cum_qty, order.cum_cost
     try:
         sweep = call()
@@ -115,6 +157,23 @@ def tell(order: Order, call: Callable[[], Sweep]) -> str:
         told.append(f"rests {order.leaves_qty}")
     else:
         told.append(order.order_status)
+    if sweep.is_stopped:
+        told.append("stopped")
+        book.is_collecting = True
+    return ", ".join(told)
+
+
+def tell_crosses(book: OrderBook, price: int) -> str:
+    """Uncross, and tell who bought how much of whom, and what is done."""
+    told = []
+    for bid, ask, qty in book.uncross(price):
+        assert (bid.side, ask.side) == ("buy", "sell")
+        told.append(f"{bid.order_id} buys {qty} of {ask.order_id}")
+        for order in (bid, ask):
+            assert (order.order_id in book.orders) == order.is_open
+            assert order.order_status == (
+                "partially_filled" if order.is_open else "filled"
+            )
     return ", ".join(told)
 
 
@@ -226,7 +285,7 @@ def test_a_fill_is_counted_in_quantity_and_money_on_both_sides() -> None:
     maker, taker = parse_order("1 ann sell 5@100"), parse_order(
         "2 bob buy 3@105"
     )
-    assert book.place(maker).matches == []
+    assert not book.place(maker).matches
     ((met, qty),) = book.place(taker).matches
     assert met is maker and qty == 3
     assert (maker.order_status, maker.cum_qty) == ("partially_filled", 3)
@@ -253,7 +312,7 @@ def test_a_market_order_stops_at_the_edge_of_its_collar() -> None:
     play("""
         1 ann sell 5@100              -> rests 5
         2 ann sell 5@103              -> rests 5
-        3 bob buy 9@market collar=102 -> 5@100 with 1, expired no_liquidity
+        3 bob buy 9@market limit=102 -> 5@100 with 1, expired no_liquidity
         asks                          -> 103: 2x5
         """)
 
@@ -264,7 +323,7 @@ def test_a_market_order_may_be_fill_or_kill() -> None:
         2 bob buy 6@market fok            -> expired fok
         3 bob buy 5@market fok            -> 5@100 with 1, filled
         4 ann sell 5@100                  -> rests 5
-        5 bob buy 5@market fok collar=99  -> expired fok
+        5 bob buy 5@market fok limit=99  -> expired fok
         """)
 
 
@@ -587,6 +646,283 @@ def test_an_amend_obeys_the_mode_of_the_amended_order() -> None:
         """)
 
 
+# The band -----------------------------------------------------------------
+
+
+def test_a_match_outside_the_band_does_not_happen() -> None:
+    play("""
+        1 ann sell 5@100             -> rests 5
+        2 ann sell 5@102             -> rests 5
+        3 ann sell 5@103             -> rests 5
+        4 bob buy 9@103 band=98..102 -> 5@100 with 1, 4@102 with 2, filled
+        5 bob buy 9@103 band=98..102 -> 1@102 with 2, rests 8, stopped
+        depth                        -> 103=8 | 103=5
+        """)
+    play("""
+        1 ann buy 5@100              -> rests 5
+        2 ann buy 5@97               -> rests 5
+        3 bob sell 9@97 band=98..102 -> 5@100 with 1, rests 4, stopped
+        depth                        -> 97=5 | 97=4
+        """)
+
+
+def test_a_band_that_is_not_reached_stops_nothing() -> None:
+    play("""
+        1 ann sell 5@103                     -> rests 5
+        2 bob buy 5@102 band=98..102         -> rests 5
+        3 bob buy 5@110 band=98..103         -> 5@103 with 1, filled
+        4 cat sell 5@102 band=1..9 post_only -> refused would_take
+        """)
+
+
+@pytest.mark.parametrize(
+    "order, end, asks",
+    [
+        ("9@105 gtc", "5@100 with 1, rests 4, stopped", "103: 2x5"),
+        ("9@105 gtd", "5@100 with 1, rests 4, stopped", "103: 2x5"),
+        ("9@105 ioc", "5@100 with 1, expired ioc, stopped", "103: 2x5"),
+        (
+            "9@market",
+            "5@100 with 1, expired no_liquidity, stopped",
+            "103: 2x5",
+        ),
+        ("9@105 fok", "expired fok", "100: 1x5 / 103: 2x5"),
+        ("9@market fok", "expired fok", "100: 1x5 / 103: 2x5"),
+        ("5@105 fok", "5@100 with 1, filled", "103: 2x5"),
+    ],
+)
+def test_at_the_band_an_order_ends_or_rests_as_its_time_in_force_has_it(
+    order: str, end: str, asks: str
+) -> None:
+    play(f"""
+        1 ann sell 5@100               -> rests 5
+        2 ann sell 5@103               -> rests 5
+        3 bob buy {order} band=98..102 -> {end}
+        asks                           -> {asks}
+        """)
+
+
+def test_ones_own_orders_outside_the_band_do_not_stop_it() -> None:
+    play("""
+        1 ann sell 5@103                            -> rests 5
+        2 ann buy 5@103 band=98..102                -> 1 canceled, rests 5
+        3 ann sell 5@103 band=98..102 cancel_newest -> canceled stp
+        4 ann sell 5@103 band=98..102 cancel_both   -> 2 canceled, canceled stp
+        5 ann sell 5@103                            -> rests 5
+        6 ann buy 5@103 band=98..102 ioc            -> 5 canceled, expired ioc
+        7 ann sell 5@103                            -> rests 5
+        8 cat sell 5@102                            -> rests 5
+        9 ann buy 5@104 band=1..102 fok             -> 5@102 with 8, filled
+        """)
+
+
+def test_behind_ones_own_order_the_band_stops_it() -> None:
+    play("""
+        1 ann sell 5@103             -> rests 5
+        2 bob sell 5@104             -> rests 5
+        3 ann buy 5@104 band=98..102 -> 1 canceled, rests 5, stopped
+        depth                        -> 104=5 | 104=5
+        """)
+
+
+@pytest.mark.parametrize(
+    "stp, end, asks",
+    [
+        ("gtc", "3 canceled, 4 canceled, rests 5", "103: 2x5 / 106: 5x5"),
+        ("cancel_newest", "canceled stp", "103: 2x5 / 104: 3x5 / 105: 4x5"),
+        ("cancel_both", "3 canceled, canceled stp", "103: 2x5 / 105: 4x5"),
+    ],
+)
+def test_what_the_band_leaves_does_not_cross_ones_own_orders(
+    stp: str, end: str, asks: str
+) -> None:
+    if stp != "gtc":
+        asks += " / 106: 5x5"
+    play(f"""
+        1 bob sell 1@102                     -> rests 1
+        2 bob sell 5@103                     -> rests 5
+        3 ann sell 5@104                     -> rests 5
+        4 ann sell 5@105                     -> rests 5
+        5 ann sell 5@106                     -> rests 5
+        6 ann buy 6@105 band=98..102 {stp}   -> 1@102 with 1, {end}, stopped
+        asks                                 -> {asks}
+        """)
+
+
+def test_an_amend_stops_at_the_band_too() -> None:
+    play("""
+        1 ann sell 5@100                     -> rests 5
+        2 ann sell 5@103                     -> rests 5
+        3 bob buy 7@99                       -> rests 7
+        amend 3 price=103 band=98..102       -> 5@100 with 1, rests 2, stopped
+        amend 3 qty=6 band=98..102           -> rests 1
+        """)
+
+
+# Collecting and uncrossing ------------------------------------------------
+
+
+def test_while_it_collects_orders_rest_and_may_cross() -> None:
+    play("""
+        collect                   ->
+        1 ann sell 5@100          -> rests 5
+        2 bob buy 5@105           -> rests 5
+        3 cat buy 5@105 gtd       -> rests 5
+        4 bob sell 1@106 post_only -> rests 1
+        5 cat sell 1@105 post_only -> refused would_take
+        6 cat buy 1@100 post_only -> refused would_take
+        7 cat buy 1@99 post_only  -> rests 1
+        amend 1 price=90 qty=6    -> rests 6
+        amend 2 qty=3             -> rests 3
+        amend 4 price=105         -> refused would_take
+        cancel 3                  -> canceled user
+        depth                     -> 105=3 99=1 | 90=6 106=1
+        """)
+
+
+def test_while_it_collects_the_band_stops_nothing() -> None:
+    play("""
+        collect                    ->
+        1 ann sell 5@105           -> rests 5
+        2 bob buy 5@105 band=1..99 -> rests 5
+        """)
+
+
+COLLECTED = """
+    1 ann sell 5@101  -> rests 5
+    2 ann sell 5@100  -> rests 5
+    3 bob sell 5@100  -> rests 5
+    4 ann sell 5@100  -> rests 5
+    5 ann sell 5@103  -> rests 5
+    6 ann buy 5@98    -> rests 5
+    collect           ->
+    """
+
+
+@pytest.mark.parametrize(
+    "stp, end, asks",
+    [
+        (
+            "gtc",
+            "2 canceled, 4 canceled, 1 canceled, rests 9",
+            "100: 3x5 / 103: 5x5",
+        ),
+        (
+            "cancel_newest",
+            "canceled stp",
+            "100: 2x5 3x5 4x5 / 101: 1x5 / 103: 5x5",
+        ),
+        (
+            "cancel_both",
+            "2 canceled, canceled stp",
+            "100: 3x5 4x5 / 101: 1x5 / 103: 5x5",
+        ),
+    ],
+)
+def test_while_it_collects_self_trade_prevention_acts_on_arrival(
+    stp: str, end: str, asks: str
+) -> None:
+    book = play(COLLECTED)
+    play(f"7 ann buy 9@102 {stp} -> {end}", book)
+    play(f"asks -> {asks}", book)
+    book = play(COLLECTED)
+    play(f"7 ann buy 9@99 {stp} -> rests 9", book)
+    play(f"amend 7 price=102 -> {end}", book)
+    play(f"asks -> {asks}", book)
+
+
+def test_self_trade_prevention_of_an_order_to_sell() -> None:
+    play("""
+        collect                   ->
+        1 ann buy 5@100           -> rests 5
+        2 ann buy 5@102           -> rests 5
+        3 bob buy 5@103           -> rests 5
+        4 ann buy 5@99            -> rests 5
+        5 ann sell 5@100          -> 2 canceled, 1 canceled, rests 5
+        bids                      -> 103: 3x5 / 99: 4x5
+        6 ann buy 5@98            -> rests 5
+        7 ann sell 5@97 cancel_both -> 4 canceled, canceled stp
+        """)
+
+
+def test_orders_that_rest_elsewhere_are_left_alone() -> None:
+    book = OrderBook(is_collecting=True)
+    elsewhere = parse_order("9 ann sell 5@100")
+    order = parse_order("1 ann buy 5@105")
+    assert not book.place(order, own=[elsewhere]).matches
+    assert elsewhere.is_open
+
+
+def test_an_uncrossing_fills_by_price_and_then_by_time() -> None:
+    """At 101 there are 11 lots to buy and 12 to sell; 2 of order 6 rest."""
+    play("""
+        collect            ->
+        1 ann buy 4@101    -> rests 4
+        2 bob buy 3@103    -> rests 3
+        3 cat buy 4@101    -> rests 4
+        4 cat buy 9@100    -> rests 9
+        5 dan sell 1@101   -> rests 1
+        6 eve sell 4@101   -> rests 4
+        7 fay sell 8@99    -> rests 8
+        8 gus sell 9@102   -> rests 9
+        changes            -> 103=3 101=8 100=9 | 99=8 101=5 102=9
+        uncross 101        -> 2 buys 3 of 7, 1 buys 4 of 7, 3 buys 1 of 7, \
+3 buys 1 of 5, 3 buys 2 of 6
+        bids               -> 100: 4x9
+        asks               -> 101: 6x2 / 102: 8x9
+        changes            -> 103=0 101=0 | 99=0 101=2
+        9 ann buy 2@101    -> 2@101 with 6, filled
+        """)
+
+
+def test_an_uncrossing_is_made_at_its_own_price() -> None:
+    book = play("""
+        collect          ->
+        1 ann buy 4@109  -> rests 4
+        2 bob sell 3@95  -> rests 3
+        """)
+    ann = book.orders[1]
+    play("uncross 101 -> 1 buys 3 of 2", book)
+    assert (ann.cum_qty, ann.cum_cost, ann.leaves_qty) == (3, 303, 1)
+
+
+def test_an_order_keeps_its_place_through_phases() -> None:
+    play("""
+        1 ann buy 5@99   -> rests 5
+        2 bob buy 5@99   -> rests 5
+        collect          ->
+        amend 1 qty=4    -> rests 4
+        3 cat sell 3@99  -> rests 3
+        uncross 99       -> 1 buys 3 of 3
+        bids             -> 99: 1x1 2x5
+        """)
+
+
+def test_nothing_crosses_nothing_trades() -> None:
+    play("""
+        collect          ->
+        uncross 100      ->
+        1 ann buy 5@99   -> rests 5
+        collect          ->
+        uncross 100      ->
+        2 bob sell 5@101 -> rests 5
+        collect          ->
+        uncross 100      ->
+        depth            -> 99=5 | 101=5
+        """)
+
+
+def test_an_uncrossing_counts_as_a_change() -> None:
+    book = play("""
+        collect          ->
+        1 ann buy 5@99   -> rests 5
+        2 bob sell 5@99  -> rests 5
+        """)
+    version = book.version
+    play("uncross 99 -> 1 buys 5 of 2", book)
+    assert book.version > version and not book.orders
+
+
 # What the book shows ------------------------------------------------------
 
 
@@ -636,7 +972,7 @@ def test_changes_name_the_levels_that_changed_and_no_other() -> None:
         4 cat buy 6@101 fok              -> expired fok
         5 cat buy 5@101 post_only        -> refused would_take
         6 cat buy 5@100 ioc              -> expired ioc
-        7 cat buy 5@market collar=100    -> expired no_liquidity
+        7 cat buy 5@market limit=100    -> expired no_liquidity
         amend 1 qty=5                    -> rests 5
         amend 1 price=101                -> rests 5
         changes                          -> |
@@ -798,6 +1134,10 @@ def corrupt(book: OrderBook, how: str) -> None:
         case "a level that does not add up":
             best.qty += 1
         case "a crossed book":
+            asks.add(order := parse_order("9 eve sell 5@99"))
+            orders[9] = order
+        case "an account that crosses itself":
+            book.is_collecting = True
             asks.add(order := parse_order("9 ann sell 5@99"))
             orders[9] = order
 
@@ -825,6 +1165,7 @@ CORRUPTIONS = {
     "a finished order": "status is true",
     "a level that does not add up": "level adds up",
     "a crossed book": "not crossed",
+    "an account that crosses itself": "no account crosses itself",
 }
 
 
@@ -850,20 +1191,27 @@ PRICES = st.integers(-2, 2)
 ORDER_IDS = st.integers(1, 12)
 
 
+BANDS = st.none() | st.tuples(PRICES, st.integers(0, 3)).map(
+    lambda band: (band[0], band[0] + band[1])
+)
+
+
 @st.composite
 def placed(draw: st.DrawFn) -> twin.Step:
     order_type, time_in_force = draw(st.sampled_from(twin.KINDS))
     may_rest = time_in_force in ("gtc", "gtd")
-    no_price = st.none() if order_type == "market" else st.nothing()
+    is_market = order_type == "market"
     return "place", {
         "account": draw(st.sampled_from("abc")),
         "side": draw(st.sampled_from(twin.SIDES)),
         "qty": draw(st.integers(1, 6)),
-        "price": draw(no_price | PRICES),
+        "price": None if is_market else draw(PRICES),
+        "limit": draw(st.none() | PRICES) if is_market else None,
         "order_type": order_type,
         "time_in_force": time_in_force,
         "post_only": may_rest and draw(st.booleans()),
         "stp": draw(st.sampled_from(twin.STP)),
+        "band": draw(BANDS),
     }
 
 
@@ -872,6 +1220,7 @@ AMENDED = st.fixed_dictionaries(
         "order_id": ORDER_IDS,
         "price": st.none() | PRICES,
         "qty": st.none() | st.integers(1, 9),
+        "band": BANDS,
     }
 )
 CANCELED = st.fixed_dictionaries(
@@ -884,6 +1233,10 @@ STEPS = st.one_of(
     st.tuples(st.just("amend"), AMENDED),
     st.tuples(st.just("cancel"), CANCELED),
     st.just(("take_changes", {})),
+    st.just(("collect", {})),
+    st.tuples(
+        st.just("uncross"), st.fixed_dictionaries({"reference": PRICES})
+    ),
 )
 
 

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from subprocess import PIPE
 from textwrap import dedent
@@ -15,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from exchange.accounts import AccountLimits
 from exchange.engine import (
     Action,
     Command,
+    Configure,
     Engine,
     Output,
     Restart,
@@ -25,7 +28,7 @@ from exchange.engine import (
     Tick,
 )
 from exchange.journal import Journal
-from orderbook import Error, decode_events, decode_requests
+from orderbook import Admin, Error, decode_events, decode_requests
 from test.test_engine import MARKET, SECOND, flow, in_full, parse
 from test.test_journal import GOLDEN, ROOT, alter, append, read, write
 from util.replay import iso, main, microseconds, replay
@@ -112,7 +115,7 @@ def test_a_day_is_told_in_lines(
 ) -> None:
     text = told(capsys, path)
     assert without_times(text) == dedent("""\
-        1 * > configure engine 1: BOND (96 to 104 ticks of 1, at most 9\
+        1 * > configure engine 2: BOND (96 to 104 ticks of 1, at most 9\
  lots), ETF (-3 to 3 ticks of 1, at most 5 lots), XAU (10 to 12 ticks of 1,\
  at most 20 lots)
         2 ann > connect 5e55
@@ -170,6 +173,7 @@ def test_a_day_is_told_in_lines(
         ("ann cancel_all symbol=BOND", "cancel all orders of BOND"),
         ("ann cancel_after 0", "cancel all after never"),
         ("ann connect keep", "connect 5e55 orders outlive the connection"),
+        ("ann connect admin", "connect 5e55 as an administrator"),
         ("ann disconnect", "disconnect 5e55"),
         ("shutdown", "shutdown"),
     ],
@@ -180,6 +184,211 @@ def test_a_command_is_told_with_all_it_says(
     path = write(tmp_path / "day.db", commands(line))
     lines = told(capsys, path).splitlines()
     assert [s.partition(" > ")[2] for s in lines if " > " in s][1:] == [text]
+
+
+RULES = Configure(
+    instruments=(
+        replace(
+            MARKET.instruments[0],
+            phase="pre_open",
+            max_position=60,
+            maker_fee=-1,
+            taker_fee=2,
+            reference_price=100,
+            collar=4,
+            band=2,
+        ),
+        replace(MARKET.instruments[1], short_selling=False),
+    ),
+    limits=AccountLimits(cash=1_000, min_cash=0),
+    accounts={
+        "bob": AccountLimits(open_orders=5),
+        "cat": AccountLimits(max_position={"BOND": 9}),
+        "dan": AccountLimits(),
+    },
+)
+
+
+def test_a_configuration_is_told_with_all_that_is_limited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "day.db", [Command(1, START, "", "", RULES)])
+    assert without_times(told(capsys, path)) == (
+        "1 * > configure engine 2: BOND (96 to 104 ticks of 1, at most 9"
+        " lots, phase=pre_open, max_position=60, maker_fee=-1, taker_fee=2,"
+        " reference_price=100, collar=4, band=2), ETF (-3 to 3 ticks of 1, at"
+        " most 5 lots, short_selling=false) | everybody: cash=1000,"
+        ' min_cash=0 | bob: open_orders=5 | cat: max_position={"BOND":9}'
+    )
+
+
+# Administrators -----------------------------------------------------------
+
+GOVERNED = """
+    ann connect
+    op connect admin
+    ann buy 3@101 symbol=BOND
+    bob sell 2@99 symbol=BOND
+    op admin phase symbol=BOND open
+    ann buy 1@98 symbol=BOND
+    op admin phase halted reopen_ms=2000
+    op admin kill user=ann
+    ann buy 1@98 symbol=BOND
+    tick
+    op admin unkill user=ann
+    bob buy 1@98 symbol=BOND
+    op admin cancel 4
+    op admin adjust user=ann cash=-5
+    op admin adjust user=ann cash=7 symbol=BOND qty=-2
+    op admin settle symbol=BOND price=97
+    op admin message message=lunch
+    op admin message message=lunch symbol=ETF
+    op admin reset
+    op admin cancel 77
+"""
+
+
+@pytest.fixture
+def governed(tmp_path: Path) -> Path:
+    found = commands(GOVERNED)
+    found[0].action = RULES
+    return write(tmp_path / "day.db", found)
+
+
+def test_interference_is_told_with_who_and_why(
+    governed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = without_times(told(capsys, governed))
+    lines = [line for line in text.splitlines() if " book " not in line][1:]
+    assert "\n".join(lines) == dedent("""\
+        2 ann > connect 5e55
+        3 op > connect 5e55 as an administrator
+        4 ann > buy 3 BOND at 101
+        4 ann order 1 new: buy 3 BOND at 101; 0 of 3 filled
+        5 bob > sell 2 BOND at 99
+        5 bob order 2 new: sell 2 BOND at 99; 0 of 2 filled
+        6 op > admin set BOND to open because: why
+        6 op ok
+        6 ann order 1 trade 1: 2 BOND at 100 as auction; 2 of 3 filled
+        6 bob order 2 trade 1: 2 BOND at 100 as auction; 2 of 2 filled
+        6 ann cash 800, 2 BOND; worth 1000
+        6 bob cash 200, -2 BOND; worth 0
+        6 * status BOND open: why
+        6 * trade 1: 2 BOND at 100 sold
+        7 ann > buy 1 BOND at 98
+        7 ann order 3 new: buy 1 BOND at 98; 0 of 1 filled
+        8 op > admin set all to halted for 2000 ms because: why
+        8 op ok
+        8 * status BOND halted: why
+        8 * status ETF halted: why
+        9 op > admin kill ann because: why
+        9 op ok
+        9 ann order 1 canceled (admin); 2 of 3 filled
+        9 ann order 3 canceled (admin); 0 of 1 filled
+        9 * status: kill ann: why
+        10 ann > buy 1 BOND at 98
+        10 ann refused: forbidden: an administrator suspended this account
+        11 * > tick
+        11 * status BOND open: time is up
+        11 * status ETF open: time is up
+        12 op > admin unkill ann because: why
+        12 op ok
+        12 * status: unkill ann: why
+        13 bob > buy 1 BOND at 98
+        13 bob order 4 new: buy 1 BOND at 98; 0 of 1 filled
+        14 op > admin cancel order 4 because: why
+        14 op ok
+        14 bob order 4 canceled (admin); 0 of 1 filled
+        14 * status: cancel order 4: why
+        15 op > admin adjust ann by -5 cash because: why
+        15 op ok
+        15 ann cash 795, 2 BOND; worth 995
+        15 * status: adjust ann by -5 cash: why
+        16 op > admin adjust ann by +7 cash, -2 BOND because: why
+        16 op ok
+        16 ann cash 802, 0 BOND; worth 802
+        16 * status: adjust ann by +7 cash, -2 BOND: why
+        17 op > admin settle BOND at 97 because: why
+        17 op ok
+        17 bob cash 6, 0 BOND; worth 6
+        17 * status BOND closed: settled at 97: why
+        18 op > admin tell: lunch because: why
+        18 op ok
+        18 * status: lunch
+        19 op > admin tell about ETF: lunch because: why
+        19 op ok
+        19 * status ETF: lunch
+        20 op > admin reset because: why
+        20 op ok
+        20 ann cash 1000; worth 1000
+        20 op cash 1000; worth 1000
+        20 bob cash 0; worth 0
+        20 * status BOND pre_open: reset: why
+        20 * status ETF open: reset: why
+        21 op > admin cancel order 77 because: why
+        21 op refused: unknown_order: no such order is known""")
+
+
+def seqs_of(text: str, mark: str = "") -> list[int]:
+    """Return which commands, or events, a text tells of."""
+    return [int(row.split()[0]) for row in text.splitlines() if mark in row]
+
+
+def test_an_account_sees_who_interfered_with_it(
+    governed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = told(capsys, governed, "--account", "bob")
+    assert seqs_of(text, " > admin ") == [6, 14, 17, 20]
+    text = told(capsys, governed, "--account", "ann")
+    assert seqs_of(text, " > admin ") == [6, 9, 12, 15, 16, 20]
+    assert " status " not in text and " bob " not in text
+    text = told(capsys, governed, "--account", "op")
+    assert seqs_of(text, " > admin ") == [6, 8, 9, 12, *range(14, 22)]
+
+
+def test_a_symbol_has_its_phases_and_what_interfered_with_it(
+    governed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = told(capsys, governed, "--symbol", "BOND")
+    assert seqs_of(text, " > admin ") == [6, 8, 9, 14, 16, 17, 20]
+    assert seqs_of(text, " status") == [6, 8, 11, 14, 16, 17, 20]
+    assert seqs_of(text, " ok") == [6, 14, 16, 17]
+    text = told(capsys, governed, "--symbol", "ETF")
+    assert seqs_of(text, " > admin ") == [8, 19, 20]
+    assert seqs_of(text, " status") == [8, 11, 19, 20]
+
+
+def test_a_fee_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = """
+        op admin phase open
+        ann buy 3@101 symbol=BOND
+        bob sell 2@99 symbol=BOND
+    """
+    found = commands(script)
+    found[0].action = RULES
+    lines = told(capsys, write(tmp_path / "day.db", found)).splitlines()
+    told_of = [
+        line.partition(" at 101 ")[2] for line in lines if "as " in line
+    ]
+    assert told_of == [
+        "as taker for a fee of 4; 2 of 2 filled",
+        "as maker for a fee of -2; 2 of 3 filled",
+    ]
+
+
+def test_a_reason_cannot_break_a_line_or_hide_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = "é\n  9 ann buy\x1b[2K\u202e\u2028"
+    found = commands("op admin reset")
+    found[1].action = Admin(action="reset", reason=reason)
+    text = told(capsys, write(tmp_path / "day.db", found))
+    shown = r"é\u000a  9 ann buy\u001b[2K\u202e\u2028"
+    line = text.splitlines()[1]
+    assert line.endswith(f"op         > admin reset because: {shown}")
+    assert len(text.splitlines()) == 6
 
 
 # Views --------------------------------------------------------------------
@@ -355,10 +564,13 @@ def same(row: dict[str, str], command: Command, who: str, what: Any) -> None:
             assert text == ""
         elif isinstance(value, (str, int)) and not isinstance(value, bool):
             assert text == str(value)
+        elif name == "limits":
+            assert json.loads(text) == asdict(value)
+        elif name == "accounts":
+            its = {user: asdict(limits) for user, limits in value.items()}
+            assert json.loads(text) == its
         elif name == "instruments":
-            assert [i["symbol"] for i in json.loads(text)] == [
-                i.symbol for i in value
-            ]
+            assert json.loads(text) == [asdict(i) for i in value]
         elif isinstance(value, tuple):
             assert [tuple(level) for level in json.loads(text)] == list(value)
         else:

@@ -17,19 +17,19 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import WebSocketException
 
 import server as server_module
 from exchange import session
 from exchange.engine import Command, Engine, Output
 from exchange.session import SLOW_BYTES
-from exchange.settings import Settings
+from exchange.settings import Settings, SettingsError
 from exchange.transport import READ_SIZE
 from orderbook import MAX_FRAME, Place
 from server import Server
 from test.support import (
     PATIENCE_S,
     Wire,
+    add_key,
     address,
     answer,
     ended,
@@ -232,6 +232,7 @@ async def test_the_welcome(exchange: Server, watcher: Wire) -> None:
             "open_orders": 0,
             "orders_remembered": 10_000,
             "resume_events": 2_000,
+            "connections": 0,
         },
         "instruments": [
             {
@@ -1266,32 +1267,6 @@ async def test_of_a_flood_only_so_much_is_read(
     assert max(waiting) < session.REQUESTS_WAITING + in_one_read + MAX_FRAME
 
 
-async def test_no_more_connections_than_the_maximum(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(server_module, "CONNECTIONS_MAX", 2)
-    async with serving() as exchange:
-        async with (
-            wired(exchange.url, "alice") as alice,
-            wired(exchange.url, "bob") as bob,
-        ):
-            for _ in range(3):
-                with pytest.raises((OSError, EOFError, WebSocketException)):
-                    async with wired(exchange.url):
-                        pass
-            assert words(await place(alice, "buy", 1, 90)) == ["new"]
-            await leave(bob)
-            async with asyncio.timeout(PATIENCE_S):
-                while True:
-                    with contextlib.suppress(
-                        OSError, EOFError, WebSocketException
-                    ):
-                        async with wired(exchange.url, "carol") as carol:
-                            break
-            assert carol.connection
-            assert words(await alice.ask(type="ping")) == ["ok"]
-
-
 # Who may connect ----------------------------------------------------------
 
 
@@ -1323,7 +1298,7 @@ async def test_no_host_and_two_hosts(exchange: Server) -> None:
 
 
 async def test_any_host_where_others_can_reach() -> None:
-    async with serving(hostname="0.0.0.0") as exchange:
+    async with serving(hostname="0.0.0.0", open=True) as exchange:
         port = exchange.port
         assert await answer(port, f"Host: example.org:{port}") == 101
 
@@ -1353,6 +1328,154 @@ async def test_origins(origin: str, status: int) -> None:
 async def test_the_url_of_an_address_of_ipv6() -> None:
     server = Server(Settings(hostname="::1", port=80, debug=False))
     assert server.url == "ws://[::1]:80"
+
+
+# Where others can reach ---------------------------------------------------
+
+REFUSED = "others reach 0.0.0.0, and there are no keys in"
+
+
+async def test_strangers_are_not_let_in_by_mistake(tmp_path: Path) -> None:
+    keys, journal = tmp_path / "keys.json", tmp_path / "exchange.db"
+    settings = {
+        "hostname": "0.0.0.0",
+        "keys": str(keys),
+        "journal": str(journal),
+    }
+    journal.write_bytes(b"not even looked at")
+    for more in ({}, {"open": "0"}):
+        async with launched(**settings, **more) as process:
+            status, output, errors = await ended(process)
+        assert (status, output) == (2, "")
+        (line,) = errors.splitlines()
+        assert REFUSED in line and str(keys) in line
+        assert "EXCHANGE_SERVER_OPEN=1" in line and "util.accounts" in line
+    assert journal.read_bytes() == b"not even looked at"
+    assert list(tmp_path.iterdir()) == [journal]
+
+
+async def test_strangers_are_let_in_on_purpose(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    settings = {"hostname": "0.0.0.0", "keys": str(keys)}
+    async with launched(**settings, open="1") as process:
+        line = await greeting(process)
+        assert " | open to everybody by name | " in line
+        async with wired(address(line), "alice"):
+            pass
+    token = add_key(keys, "alice")
+    async with launched(**settings) as process:
+        line = await greeting(process)
+        assert f" | keys {keys} | " in line
+        async with wired(address(line), "alice", token=token):
+            pass
+    async with launched(keys=str(tmp_path / "none.json")) as process:
+        line = await greeting(process)
+        assert " | no keys: a name is enough | " in line
+
+
+@pytest.mark.parametrize(
+    "addresses, is_refused",
+    [
+        (["127.0.0.1"], False),
+        (["127.0.0.1", "::1"], False),
+        (["127.0.0.1", "192.0.2.7"], True),
+        (["2001:db8::7", "::1"], True),
+        (["::"], True),
+    ],
+)
+async def test_every_address_of_the_name_counts(
+    monkeypatch: pytest.MonkeyPatch, addresses: list[str], is_refused: bool
+) -> None:
+    monkeypatch.setattr(server_module, "resolve", lambda name: addresses)
+    settings = Settings(hostname="here", port=0, debug=False)
+    if is_refused:
+        with pytest.raises(SettingsError, match="others reach here"):
+            Server(settings)
+    else:
+        Server(settings)
+
+
+@pytest.mark.parametrize(
+    "settings, has_keys, is_guarded",
+    [
+        ({}, False, False),
+        ({"open": True}, False, False),
+        ({}, True, True),
+        ({"open": True}, True, True),
+        ({"hostname": "0.0.0.0", "open": True}, False, True),
+    ],
+)
+async def test_where_strangers_come_in_everything_has_a_limit(
+    tmp_path: Path,
+    settings: dict[str, Any],
+    has_keys: bool,
+    is_guarded: bool,
+) -> None:
+    path = tmp_path / "keys.json"
+    token = add_key(path, "alice") if has_keys else "any"
+    async with serving(keys=path, **settings) as exchange:
+        async with wired(exchange.url) as wire:
+            limits = (await wire.login("alice", token=token))["limits"]
+        assert exchange._per_address == (1_000 if is_guarded else 0)
+    names = ("orders_per_s", "burst", "open_orders", "connections")
+    most = (100, 200, 200, 20) if is_guarded else (0, 0, 0, 0)
+    assert tuple(limits[name] for name in names) == most
+    assert "min_cash" not in limits
+
+
+async def test_an_account_is_told_its_own_limits(tmp_path: Path) -> None:
+    market = tmp_path / "market.toml"
+    market.write_text("""
+        [instruments.BOND]
+        max_position = 500
+        short_selling = false
+        [account]
+        cash = 1_000
+        min_cash = -50
+        open_orders = 9
+        [accounts.alice]
+        min_cash = 0
+        orders_per_s = 30
+        open_orders = 0
+        max_position = { BOND = 20 }
+        """)
+    settings = {"market": market, "max_per_account": 3}
+    async with serving(**settings) as exchange:
+        async with (
+            wired(exchange.url) as alice,
+            wired(exchange.url) as bob,
+        ):
+            hers, account = await alice.ask(type="login", user="alice")
+            his = await bob.login("bob")
+            assert account["cash"] == 1_000
+            common = {
+                "max_frame": 100,
+                "orders_remembered": 10_000,
+                "resume_events": 2_000,
+                "connections": 3,
+            }
+            assert hers["limits"] == {
+                **common,
+                "orders_per_s": 30,
+                "burst": 30,
+                "open_orders": 0,
+                "min_cash": 0,
+            }
+            assert his["limits"] == {
+                **common,
+                "orders_per_s": 0,
+                "burst": 0,
+                "open_orders": 9,
+                "min_cash": -50,
+            }
+            (bond,), (same,) = hers["instruments"], his["instruments"]
+            assert bond == {**same, "max_position": 20}
+            assert same["max_position"] == 500
+            assert same["short_selling"] is False
+            # To everybody an instrument is what it is to most.
+            assert await rows(alice, "instruments") == [same]
+            too_much = await place(alice, "buy", 21, 1)
+            assert words(too_much) == ["position_limit"]
 
 
 # The end ------------------------------------------------------------------
@@ -1511,7 +1634,7 @@ async def test_help_names_every_setting() -> None:
         status, output, errors = await ended(process)
     assert (status, errors) == (0, "")
     for name in Settings.model_fields:
-        assert f"--{name}" in output
+        assert f"--{name.replace('_', '-')}" in output
     assert "EXCHANGE_SERVER_" in output
 
 

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
+from exchange.accounts import CASH_MAX, VALUE_MAX, AccountLimits
+from exchange.engine import Configure
+from exchange.rate import Quotas, Rate
 from exchange.settings import (
+    AccountSettings,
+    InstrumentSettings,
+    MarketSettings,
+    Rules,
     Settings,
     SettingsError,
+    is_loopback,
     load_market,
     load_settings,
 )
@@ -25,11 +33,39 @@ def variable(name: str) -> str:
     return f"EXCHANGE_SERVER_{name}"
 
 
+def option(name: str) -> str:
+    """Return a setting as it is named on the command line."""
+    return f"--{name.lower().replace('_', '-')}"
+
+
+def load(market: Path, *lines: str) -> MarketSettings:
+    """Load a market file of these lines."""
+    market.write_text("\n".join(lines), encoding="utf-8")
+    return load_market(market)
+
+
+def refusal(market: Path, *lines: str) -> str:
+    """Return the one line that says what is wrong with a market file."""
+    with pytest.raises(SettingsError) as caught:
+        load(market, *lines)
+    message = str(caught.value)
+    assert message.startswith(f"{market}: ")
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def rules(market: Path, *lines: str, is_guarded: bool = False) -> Rules:
+    """Return what a market file of these lines comes to."""
+    market.write_text("\n".join(lines), encoding="utf-8")
+    return Settings(market=market).rules(is_guarded)
+
+
 # The environment and the command line -------------------------------------
 
 
 def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(variable("JOURNAL"))
+    monkeypatch.delenv(variable("KEYS"))
     settings = load_settings()
     assert settings.model_dump() == {
         "hostname": "localhost",
@@ -38,17 +74,29 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "market": None,
         "origins": (),
         "journal": Path("data/exchange.db"),
+        "keys": Path("data/keys.json"),
+        "open": False,
+        "tls_cert": None,
+        "tls_key": None,
+        "max_connections": 10_000,
+        "max_per_address": None,
+        "max_per_account": None,
         "debug": True,
     }
-    (bond,) = settings.configure().instruments
-    assert bond == Instrument(
-        symbol="BOND",
-        tick_size="1",
-        min_price=1,
-        max_price=100_000,
-        max_qty=1_000,
-        phase="open",
+    assert settings.tls() is None
+    assert settings.rules(is_guarded=False) == Rules(
+        configure=Configure(instruments=(BOND,)), quotas=Quotas()
     )
+
+
+BOND = Instrument(
+    symbol="BOND",
+    tick_size="1",
+    min_price=1,
+    max_price=100_000,
+    max_qty=1_000,
+    phase="open",
+)
 
 
 GOOD = [
@@ -63,6 +111,16 @@ GOOD = [
     ("MARKET", "some/market.toml", Path("some/market.toml")),
     ("ORIGINS", "https://a.example", ("https://a.example",)),
     ("ORIGINS", "https://a, https://b", ("https://a", "https://b")),
+    ("JOURNAL", "some/journal.db", Path("some/journal.db")),
+    ("JOURNAL", "off", None),
+    ("KEYS", "some/keys.json", Path("some/keys.json")),
+    ("OPEN", "1", True),
+    ("OPEN", "0", False),
+    ("MAX_CONNECTIONS", "1", 1),
+    ("MAX_PER_ADDRESS", "0", 0),
+    ("MAX_PER_ADDRESS", "7", 7),
+    ("MAX_PER_ACCOUNT", "0", 0),
+    ("MAX_PER_ACCOUNT", "7", 7),
     ("DEBUG", "0", False),
     ("DEBUG", "false", False),
     ("DEBUG", "1", True),
@@ -84,11 +142,17 @@ def test_a_good_value_on_the_command_line(
 ) -> None:
     if name != "MARKET":
         monkeypatch.setenv(variable(name), "overruled")
-    settings = load_settings([f"--{name.lower()}", text])
+    settings = load_settings([option(name), text])
     assert getattr(settings, name.lower()) == value
 
 
-@pytest.mark.parametrize("name", ["HOSTNAME", "PORT", "SYMBOLS", "DEBUG"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HOSTNAME", "PORT", "SYMBOLS", "DEBUG", "OPEN", "TLS_CERT"),
+        *("MAX_CONNECTIONS", "MAX_PER_ADDRESS", "MAX_PER_ACCOUNT"),
+    ],
+)
 def test_an_empty_variable_counts_as_not_set(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -109,6 +173,11 @@ BAD = [
     ("SYMBOLS", "É"),
     ("DEBUG", "maybe"),
     ("DEBUG", "2"),
+    ("OPEN", "yes please"),
+    ("MAX_CONNECTIONS", "0"),
+    ("MAX_CONNECTIONS", "many"),
+    ("MAX_PER_ADDRESS", "-1"),
+    ("MAX_PER_ACCOUNT", "-1"),
 ]
 
 
@@ -125,7 +194,7 @@ def test_a_bad_value_is_refused_by_name(
 @pytest.mark.parametrize("name, text", BAD)
 def test_a_bad_option_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(SettingsError, match=variable(name)):
-        load_settings([f"--{name.lower()}={text}"])
+        load_settings([f"{option(name)}={text}"])
 
 
 def test_market_and_symbols_exclude_each_other(
@@ -152,7 +221,7 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert not caught.value.code
     text = capsys.readouterr().out
     for name in Settings.model_fields:
-        assert f"--{name}" in text
+        assert option(name) in text
     assert "EXCHANGE_SERVER_PORT" in text
 
 
@@ -160,11 +229,39 @@ def test_a_symbol_named_twice_is_listed_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(variable("SYMBOLS"), "ETF,BOND,ETF")
-    instruments = load_settings().configure().instruments
+    rules = load_settings().rules(is_guarded=False)
+    instruments = rules.configure.instruments
     assert [i.symbol for i in instruments] == ["ETF", "BOND"]
 
 
-# The market file ----------------------------------------------------------
+@pytest.mark.parametrize("name", ["TLS_CERT", "TLS_KEY"])
+def test_a_certificate_needs_its_key(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(variable(name), "some/file.pem")
+    with pytest.raises(SettingsError, match="both TLS_CERT and TLS_KEY"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "address, is_local",
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.10", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+        ("fe80::1%eth0", False),
+    ],
+)
+def test_which_addresses_are_this_machines_own(
+    address: str, is_local: bool
+) -> None:
+    assert is_loopback(address) is is_local
+
+
+# The market file: instruments ---------------------------------------------
 
 
 def test_a_market_file(monkeypatch: pytest.MonkeyPatch, market: Path) -> None:
@@ -176,36 +273,79 @@ def test_a_market_file(monkeypatch: pytest.MonkeyPatch, market: Path) -> None:
         min_price = -10
         max_price = 10
         max_qty = 5
+        max_position = 70
+        short_selling = false
+        maker_fee = -1
+        taker_fee = 2
+        reference_price = -3
+        collar = 8
+        band = 4
+        auction_s = 90
+        phase = "pre_open"
         """)
     monkeypatch.setenv(variable("MARKET"), str(market))
-    bond, etf = load_settings().configure().instruments
-    assert bond == Settings().configure().instruments[0]
-    assert etf == Instrument(
-        symbol="ETF",
-        tick_size="0.05",
-        min_price=-10,
-        max_price=10,
-        max_qty=5,
-        phase="open",
+    rules = load_settings().rules(is_guarded=False)
+    assert rules.configure.instruments == (
+        BOND,
+        Instrument(
+            symbol="ETF",
+            tick_size="0.05",
+            min_price=-10,
+            max_price=10,
+            max_qty=5,
+            phase="pre_open",
+            max_position=70,
+            short_selling=False,
+            maker_fee=-1,
+            taker_fee=2,
+            reference_price=-3,
+            collar=8,
+            band=4,
+            auction_ms=90_000,
+        ),
     )
 
 
+MOST = VALUE_MAX // 100_000  # lots, at the default prices of one instrument
+
+
 @pytest.mark.parametrize(
-    "line",
+    "lines",
     [
         'tick_size = "0.000000000001"',
         'tick_size = "100"',
         "min_price = 0",
-        f"min_price = -{MAX_INT}",
-        f"max_price = {MAX_INT}",
+        "min_price = -100_000",
         "min_price = 7\nmax_price = 7",
+        "min_price = 0\nmax_price = 0",
+        f"min_price = -{VALUE_MAX}\nmax_qty = 1",
+        f"max_price = {VALUE_MAX}\nmax_qty = 1",
         "max_qty = 1",
-        f"max_qty = {MAX_INT}",
+        f"max_qty = {MOST}",
+        f"max_position = {MOST}",
+        "max_position = 0",
+        "short_selling = true",
+        "maker_fee = 5\ntaker_fee = 5",
+        "maker_fee = -5\ntaker_fee = 5",
+        "maker_fee = 5\ntaker_fee = -5",
+        "reference_price = 1",
+        "reference_price = 100_000",
+        "reference_price = 1\ncollar = 1",
+        "reference_price = 1\nband = 1",
+        "reference_price = 1\ncollar = 2\nband = 1",
+        f"reference_price = 1\ncollar = {MAX_INT}\nband = {MAX_INT - 1}",
+        "min_price = -1\ncollar = 1",  # 0 is a price here
+        "auction_s = 1",
+        "auction_s = 86_400",
+        *(
+            f'phase = "{phase}"'
+            for phase in ("pre_open", "auction", "open", "halted", "closed")
+        ),
     ],
 )
-def test_a_good_field(market: Path, line: str) -> None:
-    market.write_text(f"[instruments.BOND]\n{line}\n")
-    assert [i.symbol for i in load_market(market)] == ["BOND"]
+def test_a_good_field(market: Path, lines: str) -> None:
+    loaded = load(market, "[instruments.BOND]", lines)
+    assert list(loaded.instruments) == ["BOND"]
 
 
 @pytest.mark.parametrize(
@@ -231,20 +371,39 @@ def test_a_good_field(market: Path, line: str) -> None:
         ("max_qty = -1", "max_qty"),
         ("max_qty = 1.5", "max_qty"),
         (f"max_qty = {MAX_INT + 1}", "max_qty"),
+        ("max_position = -1", "max_position"),
+        ("max_position = 1.5", "max_position"),
+        ("short_selling = 0", "short_selling"),
+        ('short_selling = "no"', "short_selling"),
+        ("maker_fee = 0.5", "maker_fee"),
+        ("taker_fee = 0.5", "taker_fee"),
+        ("maker_fee = -1", "rebate"),
+        ("maker_fee = -2\ntaker_fee = 1", "rebate"),
+        ("maker_fee = 1\ntaker_fee = -2", "rebate"),
+        ("reference_price = 100_001", "reference_price"),
+        ("reference_price = -1", "reference_price"),
+        ("reference_price = 1.5", "reference_price"),
+        ("collar = 5", "reference_price"),
+        ("band = 5", "reference_price"),
+        ("reference_price = 9\ncollar = -1", "collar"),
+        ("reference_price = 9\nband = -1", "band"),
+        ("reference_price = 9\ncollar = 5\nband = 5", "band"),
+        ("reference_price = 9\ncollar = 5\nband = 6", "band"),
+        ("auction_s = 0", "auction_s"),
+        ("auction_s = 86_401", "auction_s"),
+        ("auction_s = 0.5", "auction_s"),
+        ("auction_ms = 1000", "auction_ms"),
         ("colour = 1", "colour"),
         ('symbol = "BOND"', "symbol"),
-        ('phase = "open"', "phase"),
+        ('phase = "Open"', "phase"),
+        ("phase = 1", "phase"),
     ],
 )
 def test_a_bad_field_is_refused_by_name(
     market: Path, line: str, field: str
 ) -> None:
-    market.write_text(f"[instruments.BOND]\n{line}\n", encoding="utf-8")
-    with pytest.raises(SettingsError) as caught:
-        load_market(market)
-    message = str(caught.value)
-    assert str(market) in message and "BOND" in message and field in message
-    assert len(message.splitlines()) == 1
+    message = refusal(market, "[instruments.BOND]", line)
+    assert "BOND" in message and field in message
 
 
 @pytest.mark.parametrize(
@@ -259,6 +418,7 @@ def test_a_bad_field_is_refused_by_name(
         (b"[instruments.BOND]\n[other]\n", "other"),
         (b"[instruments.BOND]\n[instruments.BOND]\n", "BOND"),
         (b"[instruments.BOND\n", "line 1"),
+        (b"[account]\n", "instruments"),
         (b"\xff", "utf-8"),
     ],
 )
@@ -277,5 +437,299 @@ def test_a_missing_file_is_refused_by_name(
 ) -> None:
     monkeypatch.setenv(variable("MARKET"), str(market))
     with pytest.raises(SettingsError, match="No such file") as caught:
-        load_settings().configure()
+        load_settings().rules(is_guarded=False)
     assert str(market) in str(caught.value)
+
+
+# No number may leave 2**53
+
+
+@pytest.mark.parametrize(
+    "lines, name",
+    [
+        (f"max_qty = {MOST + 1}", "max_qty"),
+        (f"max_position = {MOST + 1}", "max_position"),
+        (f"max_price = {VALUE_MAX + 1}\nmax_qty = 1", "max_qty"),
+        (f"min_price = -{VALUE_MAX + 1}\nmax_qty = 1", "max_qty"),
+        (f"max_price = {MAX_INT}", "max_qty"),
+        # A fee makes a lot worth more, and so does a rebate.
+        (f"maker_fee = 1\nmax_qty = {MOST}", "max_qty"),
+        (f"taker_fee = 1\nmax_qty = {MOST}", "max_qty"),
+        (f"maker_fee = -1\ntaker_fee = 1\nmax_qty = {MOST}", "max_qty"),
+        (f"maker_fee = 1\ntaker_fee = -1\nmax_qty = {MOST}", "max_qty"),
+    ],
+)
+def test_limits_that_could_leave_2_53_are_refused(
+    market: Path, lines: str, name: str
+) -> None:
+    message = refusal(market, "[instruments.BOND]", lines)
+    assert f"instruments.BOND: {name} " in message and "2**53" in message
+
+
+def test_the_most_is_said_and_taken(market: Path) -> None:
+    message = refusal(
+        market,
+        "[instruments.BOND]",
+        "max_price = 3",
+        "taker_fee = 4",
+        f"max_qty = {MAX_INT}",
+    )
+    _, _, most = message.partition("at most ")
+    assert most.startswith(f"{VALUE_MAX // 7} ")
+    for qty, is_good in ((VALUE_MAX // 7, True), (VALUE_MAX // 7 + 1, False)):
+        lines = "[instruments.BOND]\nmax_price = 3\ntaker_fee = 4"
+        attempt = load if is_good else refusal
+        attempt(market, lines, f"max_qty = {qty}")
+
+
+def test_several_instruments_share_the_most(market: Path) -> None:
+    both = ("[instruments.BOND]", f"max_qty = {MOST // 2}")
+    load(market, *both, "[instruments.ETF]")
+    both = ("[instruments.BOND]", f"max_qty = {MOST // 2 + 1}")
+    assert "instruments.BOND: max_qty" in refusal(
+        market, *both, "[instruments.ETF]"
+    )
+
+
+@pytest.mark.parametrize("table", ["account", "accounts.alice"])
+def test_an_accounts_position_could_leave_2_53(
+    market: Path, table: str
+) -> None:
+    def lines(most: int) -> tuple[str, str]:
+        return "[instruments.BOND]", f"[{table}.max_position]\nBOND = {most}"
+
+    load(market, *lines(MOST))
+    message = refusal(market, *lines(MOST + 1))
+    name = table.removeprefix("accounts.")
+    assert f"max_position of {name} {MOST + 1}" in message
+
+
+# The market file: accounts ------------------------------------------------
+
+
+def test_without_a_word_accounts_are_unlimited_where_nobody_comes_in(
+    market: Path,
+) -> None:
+    found = rules(market, "[instruments.BOND]", "[account]")
+    assert found == Settings().rules(is_guarded=False)
+    assert found.configure.limits == AccountLimits()
+    assert found.quotas == Quotas()
+
+
+@pytest.mark.parametrize("lines", ["", "[account]\n[accounts.alice]"])
+def test_where_strangers_come_in_everything_has_a_limit(
+    market: Path, lines: str
+) -> None:
+    found = rules(market, "[instruments.BOND]", lines, is_guarded=True)
+    limits = AccountLimits(cash=0, min_cash=None, open_orders=200)
+    assert found.configure.limits == limits
+    assert found.quotas.rate == Rate(100, 200)
+    assert found.quotas.connections == 20
+    if lines:
+        assert found.configure.accounts == {"alice": limits}
+        assert found.quotas.rates == {"alice": Rate(100, 200)}
+    assert Settings().connections_per_address(True) == 1_000
+
+
+def test_an_account_table(market: Path) -> None:
+    lines = """
+        [instruments.BOND]
+        [account]
+        cash = 1_000_000
+        min_cash = -500
+        open_orders = 50
+        orders_per_s = 20
+        burst = 40
+        [account.max_position]
+        BOND = 300
+        """
+    for is_guarded in (False, True):
+        found = rules(market, lines, is_guarded=is_guarded)
+        assert found.configure.limits == AccountLimits(
+            cash=1_000_000,
+            min_cash=-500,
+            open_orders=50,
+            max_position={"BOND": 300},
+        )
+        assert found.quotas.rate == Rate(20, 40)
+
+
+def test_an_account_of_its_own_takes_the_rest_from_all_others(
+    market: Path,
+) -> None:
+    found = rules(
+        market,
+        """
+        [instruments.BOND]
+        [account]
+        cash = 1_000
+        min_cash = 0
+        open_orders = 50
+        orders_per_s = 20
+        burst = 40
+        max_position = { BOND = 300 }
+        [accounts.maker]
+        open_orders = 0
+        orders_per_s = 500
+        burst = 900
+        max_position = { BOND = 9_000 }
+        [accounts.poor]
+        cash = 10
+        [accounts.same]
+        """,
+        is_guarded=True,
+    )
+    common = found.configure.limits
+    assert found.configure.accounts == {
+        "maker": AccountLimits(
+            cash=1_000, min_cash=0, max_position={"BOND": 9_000}
+        ),
+        "poor": AccountLimits(
+            cash=10,
+            min_cash=0,
+            open_orders=50,
+            max_position={"BOND": 300},
+        ),
+        "same": common,
+    }
+    assert found.quotas.rates == {
+        "maker": Rate(500, 900),
+        "poor": Rate(20, 40),
+        "same": Rate(20, 40),
+    }
+
+
+@pytest.mark.parametrize("is_guarded", [False, True])
+def test_a_zero_unlimits_where_strangers_come_in(
+    market: Path, is_guarded: bool
+) -> None:
+    found = rules(
+        market,
+        "[instruments.BOND]\n[account]\nopen_orders = 0\norders_per_s = 0",
+        is_guarded=is_guarded,
+    )
+    assert found.configure.limits == AccountLimits()
+    assert found.quotas.rate.per_s == 0
+
+
+@pytest.mark.parametrize(
+    "lines, rate",
+    [
+        ("orders_per_s = 7", Rate(7, 7)),  # a burst of a second
+        ("orders_per_s = 7\nburst = 1", Rate(7, 1)),
+        ("orders_per_s = 7\nburst = 700", Rate(7, 700)),
+    ],
+)
+def test_a_burst_is_by_default_that_of_a_second(
+    market: Path, lines: str, rate: Rate
+) -> None:
+    found = rules(market, "[instruments.BOND]\n[account]", lines)
+    assert found.quotas.rate == rate
+
+
+@pytest.mark.parametrize("table", ["account", "accounts.alice"])
+@pytest.mark.parametrize(
+    "lines, field",
+    [
+        ("cash = 1.5", "cash"),
+        ('cash = "1"', "cash"),
+        (f"cash = {CASH_MAX + 1}", "cash"),
+        (f"cash = {-CASH_MAX - 1}", "cash"),
+        (f"min_cash = {-CASH_MAX - 1}", "min_cash"),
+        (f"min_cash = {CASH_MAX + 1}", "min_cash"),
+        ("cash = 5\nmin_cash = 6", "min_cash"),
+        ("open_orders = -1", "open_orders"),
+        ("open_orders = true", "open_orders"),
+        ("orders_per_s = -1", "orders_per_s"),
+        ("orders_per_s = 0.5", "orders_per_s"),
+        ("burst = -1", "burst"),
+        ("orders_per_s = 5\nburst = 0", "burst"),
+        ("max_position = 5", "max_position"),
+        ("max_position = { BOND = 0 }", "max_position"),
+        ("max_position = { BOND = 1.5 }", "max_position"),
+        ("max_position = { bond = 5 }", "max_position"),
+        ("colour = 1", "colour"),
+    ],
+)
+def test_a_bad_field_of_an_account_is_refused_by_name(
+    market: Path, table: str, lines: str, field: str
+) -> None:
+    message = refusal(market, "[instruments.BOND]", f"[{table}]", lines)
+    assert field in message and f"{market}: {table}" in message
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"cash = {CASH_MAX}",
+        f"cash = {-CASH_MAX}",
+        "cash = 5\nmin_cash = 5",
+        f"min_cash = {-CASH_MAX}",
+        f"cash = {CASH_MAX}\nmin_cash = {CASH_MAX}",
+        "orders_per_s = 0\nburst = 0",
+        "max_position = { BOND = 1 }",
+    ],
+)
+def test_a_good_field_of_an_account(market: Path, lines: str) -> None:
+    for table in ("account", "accounts.alice"):
+        load(market, "[instruments.BOND]", f"[{table}]", lines)
+
+
+@pytest.mark.parametrize("name", ["a b", "é", "x" * 33, "@exchange"])
+def test_an_account_must_have_a_name_that_can_log_in(
+    market: Path, name: str
+) -> None:
+    message = refusal(market, "[instruments.BOND]", f'[accounts."{name}"]')
+    assert "accounts" in message
+
+
+@pytest.mark.parametrize("is_guarded", [False, True])
+@pytest.mark.parametrize(
+    "lines, where",
+    [
+        ("[account]\nmin_cash = 1", "account"),
+        ("[accounts.bob]\nmin_cash = 1", "accounts.bob"),
+        ("[accounts.bob]\ncash = -1\n[account]\nmin_cash = 0", "bob"),
+        ("[account]\ncash = 9\n[accounts.bob]\nmin_cash = 10", "bob"),
+    ],
+)
+def test_less_cash_than_there_must_be_is_refused_where_it_is_inherited(
+    market: Path, lines: str, where: str, is_guarded: bool
+) -> None:
+    with pytest.raises(SettingsError, match="min_cash") as caught:
+        rules(market, "[instruments.BOND]", lines, is_guarded=is_guarded)
+    assert str(market) in str(caught.value) and where in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings, is_guarded, per_account, per_address",
+    [
+        ({}, False, 0, 0),
+        ({}, True, 20, 1_000),
+        ({"max_per_account": 3, "max_per_address": 4}, False, 3, 4),
+        ({"max_per_account": 3, "max_per_address": 4}, True, 3, 4),
+        ({"max_per_account": 0, "max_per_address": 0}, True, 0, 0),
+    ],
+)
+def test_limits_of_connections(
+    settings: dict[str, Any],
+    is_guarded: bool,
+    per_account: int,
+    per_address: int,
+) -> None:
+    made = Settings(**settings)
+    assert made.rules(is_guarded).quotas.connections == per_account
+    assert made.connections_per_address(is_guarded) == per_address
+
+
+def test_the_two_kinds_of_tables_have_the_fields_that_are_tried_here() -> None:
+    """A new field needs its rows above."""
+    assert set(InstrumentSettings.model_fields) == {
+        *("tick_size", "min_price", "max_price", "max_qty", "max_position"),
+        *("short_selling", "maker_fee", "taker_fee", "reference_price"),
+        *("collar", "band", "auction_s", "phase"),
+    }
+    assert set(AccountSettings.model_fields) == {
+        *("cash", "min_cash", "open_orders", "orders_per_s", "burst"),
+        "max_position",
+    }

@@ -20,8 +20,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from orderbook import Order, OrderBook, Refused
+from exchange.auction import clearing_price
+from orderbook import Order, OrderBook, Refused, Sweep
+from test.test_auction import by_trying
 
+ACCOUNTS = "abcd"
 SIDES = ("buy", "sell")
 STP = ("cancel_oldest", "cancel_newest", "cancel_both")
 # What an order may be, besides post-only (which is gtc or gtd): its type and
@@ -36,13 +39,19 @@ KINDS = (
 )
 
 Step = tuple[str, dict[str, Any]]  # a method of Twins and its arguments
+Band = tuple[int, int] | None
+# What an arriving order met, why its rest ended, whether the band stopped it.
+Outcome = tuple[list[tuple[int, int]], str | None, bool]
 
 # The twin -----------------------------------------------------------------
 
 
 @dataclass
 class TwinOrder:
-    """One order; ``turn`` is when it took its place in the queue."""
+    """One order; ``turn`` is when it took its place in the queue.
+
+    ``limit`` is the worst price for an order that has none.
+    """
 
     order_id: int
     account: str
@@ -53,6 +62,7 @@ class TwinOrder:
     time_in_force: str
     post_only: bool
     stp: str
+    limit: int | None = None
     turn: int = 0
     filled: int = 0
     cost: int = 0
@@ -68,11 +78,10 @@ class TwinOrder:
 
     def crosses(self, price: int) -> bool:
         """Whether a trade at this price keeps to the order's limit."""
-        if self.price is None:
+        limit = self.limit if self.price is None else self.price
+        if limit is None:
             return True
-        return (
-            price <= self.price if self.side == "buy" else price >= self.price
-        )
+        return price <= limit if self.side == "buy" else price >= limit
 
     def fill(self, price: int, qty: int) -> None:
         self.filled += qty
@@ -87,6 +96,7 @@ class TwinBook:
     def __init__(self) -> None:
         self.orders: list[TwinOrder] = []  # all that rest, in no order
         self.turn = 0
+        self.is_collecting = False
 
     def queue(self, side: str) -> list[TwinOrder]:
         """Price first, then time."""
@@ -107,35 +117,35 @@ class TwinBook:
                 return order
         raise KeyError(order_id)
 
-    def place(self, order: TwinOrder) -> tuple[list[tuple[int, int]], Any]:
+    def place(self, order: TwinOrder, band: Band) -> Outcome:
         if order.post_only and self.would_trade(order, order.price):
             raise Refused("would_take", "")
         if order.time_in_force == "fok":
             # Try it on a copy, and do it only if that filled it whole.
             trial = copy.deepcopy((self, order))
-            trial[0].arrive(trial[1])
+            trial[0].arrive(trial[1], band)
             if trial[1].status != "filled":
                 order.status = "expired"
-                return [], "fok"
-        return self.arrive(order)
+                return [], "fok", False
+        return self.arrive(order, band)
 
     def amend(
-        self, order_id: int, price: int | None, qty: int | None
-    ) -> tuple[list[tuple[int, int]], Any]:
+        self, order_id: int, price: int | None, qty: int | None, band: Band
+    ) -> Outcome:
         order = self.find(order_id)
         price = order.price if price is None else price
         qty = order.qty if qty is None else qty
         if qty <= order.filled:
             self.cancel(order_id, "canceled")
-            return [], "user"
+            return [], "user", False
         if price == order.price and qty <= order.qty:
             order.qty = qty
-            return [], None
+            return [], None, False
         if order.post_only and self.would_trade(order, price):
             raise Refused("would_take", "")
         order.price, order.qty = price, qty
         self.orders.remove(order)
-        return self.arrive(order)
+        return self.arrive(order, band)
 
     def cancel(self, order_id: int, status: str) -> None:
         order = self.find(order_id)
@@ -151,8 +161,11 @@ class TwinBook:
             if other.side != order.side
         )
 
-    def arrive(self, order: TwinOrder) -> tuple[list[tuple[int, int]], Any]:
-        matches = []
+    def arrive(self, order: TwinOrder, band: Band) -> Outcome:
+        matches: list[tuple[int, int]] = []
+        if self.is_collecting:
+            return self.rest(order, matches, False)
+        is_stopped = False
         for other in self.queue("sell" if order.side == "buy" else "buy"):
             if not order.leaves or not order.crosses(other.price):
                 break
@@ -162,8 +175,11 @@ class TwinBook:
                     matches.append((other.order_id, 0))
                 if order.stp != "cancel_oldest":
                     order.status = "canceled"
-                    return matches, "stp"
+                    return matches, "stp", False
                 continue
+            if band and not band[0] <= other.price <= band[1]:
+                is_stopped = True
+                break
             qty = min(order.leaves, other.leaves)
             order.fill(other.price, qty)
             other.fill(other.price, qty)
@@ -171,15 +187,59 @@ class TwinBook:
             if not other.leaves:
                 self.orders.remove(other)
         if not order.leaves:
-            return matches, None
+            return matches, None, False
         if order.time_in_force in ("gtc", "gtd"):
-            self.turn += 1
-            order.turn = self.turn
-            self.orders.append(order)
-            return matches, None
+            return self.rest(order, matches, is_stopped)
         order.status = "expired"
         is_market = order.order_type == "market"
-        return matches, "no_liquidity" if is_market else order.time_in_force
+        reason = "no_liquidity" if is_market else order.time_in_force
+        return matches, reason, is_stopped
+
+    def rest(
+        self,
+        order: TwinOrder,
+        matches: list[tuple[int, int]],
+        is_stopped: bool,
+    ) -> Outcome:
+        """Rest an order; what it crosses of its own account gives way.
+
+        The best price first and of equal ones the lowest id.
+        """
+        crossed = [
+            other
+            for other in self.queue("sell" if order.side == "buy" else "buy")
+            if other.account == order.account and order.crosses(other.price)
+        ]
+        sign = 1 if order.side == "buy" else -1
+        crossed.sort(key=lambda o: (sign * o.price, o.order_id))
+        if crossed and order.stp != "cancel_oldest":
+            order.status = "canceled"
+            crossed = crossed[: order.stp == "cancel_both"]
+        for other in crossed:
+            self.cancel(other.order_id, "canceled")
+            matches.append((other.order_id, 0))
+        if not order.open:
+            return matches, "stp", is_stopped
+        self.turn += 1
+        order.turn = self.turn
+        self.orders.append(order)
+        return matches, None, is_stopped
+
+    def uncross(self, price: int) -> list[tuple[int, int, int]]:
+        """Trade at one price what can; return bids, asks and quantities."""
+        steps = []
+        while True:
+            bids = [o for o in self.queue("buy") if o.price >= price]
+            asks = [o for o in self.queue("sell") if o.price <= price]
+            if not bids or not asks:
+                return steps
+            pair = bids[0], asks[0]
+            qty = min(order.leaves for order in pair)
+            for order in pair:
+                order.fill(price, qty)
+                if not order.leaves:
+                    self.orders.remove(order)
+            steps.append((pair[0].order_id, pair[1].order_id, qty))
 
 
 # Both, side by side -------------------------------------------------------
@@ -197,6 +257,14 @@ class Twins:
         self.finished: deque[tuple[Order, Order]] = deque(maxlen=5)
         self.depth: dict[str, dict[int, int]] = {side: {} for side in SIDES}
         self.changed: dict[str, set[int]] = {side: set() for side in SIDES}
+        # Of another instrument: they would be crossed, were they here.
+        self.elsewhere = [
+            Order(
+                -1, account, side, 1, price=1_000 if side == "buy" else -1_000
+            )
+            for account in ACCOUNTS
+            for side in SIDES
+        ]
 
     def run(self, step: Step) -> None:
         verb, fields = step
@@ -213,25 +281,63 @@ class Twins:
 
     # Steps
 
-    def place(self, **fields: Any) -> None:
+    def place(self, band: Band = None, **fields: Any) -> None:
         self.last_id += 1
+        may_rest = fields["time_in_force"] in ("gtc", "gtd")
+        if self.twin.is_collecting and not may_rest:
+            return  # no phase takes it
+        limit = fields.pop("limit", None)
         expire_ts = 1 if fields["time_in_force"] == "gtd" else None
         order = Order(order_id=self.last_id, expire_ts=expire_ts, **fields)
-        twin = TwinOrder(order_id=self.last_id, **fields)
-        ours = outcome(self.book.place, order)
-        theirs = outcome(self.twin.place, twin)
+        twin = TwinOrder(order_id=self.last_id, limit=limit, **fields)
+        own = self.own(order.account)
+        ours = outcome(self.book.place, order, limit, band, own)
+        theirs = outcome(self.twin.place, twin, band)
         assert ours == theirs, f"{ours} is not {theirs}"
         self.open[self.last_id] = order, twin
         if ours == "would_take":  # never accepted: forget it
             self.compare_order(*self.open.pop(self.last_id))
+        self.stop_if_told(ours)
 
-    def amend(self, order_id: int, price: Any, qty: Any) -> None:
+    def amend(
+        self, order_id: int, price: Any, qty: Any, band: Band = None
+    ) -> None:
         before = copy.copy(self.book.orders.get(order_id))
-        ours = outcome(self.book.amend, order_id, price, qty)
-        theirs = outcome(self.twin.amend, order_id, price, qty)
+        own = self.own(before.account if before else "a")
+        ours = outcome(self.book.amend, order_id, price, qty, band, own)
+        theirs = outcome(self.twin.amend, order_id, price, qty, band)
         assert ours == theirs, f"{ours} is not {theirs}"
         if ours == "would_take":
             assert self.book.orders[order_id] == before, "left as it was"
+        self.stop_if_told(ours)
+
+    def own(self, account: str) -> list[Order]:
+        """Return the open orders of an account, in all instruments."""
+        here = [order for order, _ in self.open.values()]
+        return [o for o in here + self.elsewhere if o.account == account]
+
+    def stop_if_told(self, outcome: Any) -> None:
+        """Stop trading where the band said so, as the exchange does."""
+        if isinstance(outcome, tuple) and outcome[2]:
+            self.collect()
+
+    def collect(self) -> None:
+        self.book.is_collecting = self.twin.is_collecting = True
+
+    def uncross(self, reference: int) -> None:
+        """Trade what crosses at the price of an auction, and go on."""
+        depth = self.book.depth("buy"), self.book.depth("sell")
+        price = clearing_price(*depth, reference)
+        found = by_trying(*depth, reference)
+        assert price == (found[0].price if found else None)
+        if price is not None:
+            ours = [
+                (bid.order_id, ask.order_id, qty)
+                for bid, ask, qty in self.book.uncross(price)
+            ]
+            theirs = self.twin.uncross(price)
+            assert ours == theirs, f"{ours} is not {theirs}"
+        self.book.is_collecting = self.twin.is_collecting = False
 
     def cancel(self, order_id: int, status: str) -> None:
         ours = outcome(self.book.cancel, order_id, status)
@@ -269,6 +375,7 @@ class Twins:
                 self.finished.append((order, copy.copy(order)))
         for order, as_it_ended in self.finished:
             assert order == as_it_ended, f"finished, yet changed: {order}"
+        assert all(o.leaves_qty for o in self.elsewhere), "of another book"
 
     @staticmethod
     def compare_order(order: Order, twin: TwinOrder) -> None:
@@ -303,12 +410,10 @@ def outcome(call: Any, *args: Any) -> Any:
         return refused.code
     except KeyError:
         return "no such order"
-    if isinstance(result, tuple):
-        matches, reason = result
-        if matches and hasattr(matches[0], "maker"):
-            matches = [(m.maker.order_id, m.qty) for m in matches]
-        return matches, reason
-    return None
+    if isinstance(result, Sweep):
+        matches = [(maker.order_id, qty) for maker, qty in result.matches]
+        return matches, result.reason, result.is_stopped
+    return result if isinstance(result, tuple) else None
 
 
 # Random flows -------------------------------------------------------------
@@ -317,15 +422,25 @@ def outcome(call: Any, *args: Any) -> Any:
 def random_steps(rng: random.Random, count: int) -> Iterator[Step]:
     """Yield steps that collide: few accounts, few prices, small orders.
 
-    ``prices`` and ``crowd`` set how wide and how full this book gets.
+    ``prices`` and ``crowd`` set how wide and how full this book gets, and
+    ``stops`` how often a band or a phase stops it.
     """
     prices = rng.choice((1, 3, 6, 40))
     crowd = rng.choice((3, 12, 40))
+    stops = rng.choice((0, 0.02, 0.1))
     last_id = 0
     for _ in range(count):
         if rng.random() < 0.4:
             yield "take_changes", {}
+        if rng.random() < stops:
+            yield "collect", {}
+        elif rng.random() < 4 * stops:
+            yield "uncross", {"reference": rng.randint(-prices, prices)}
         price = rng.randint(-prices, prices)
+        low = rng.randint(-prices, prices)
+        band = None
+        if rng.random() < 5 * stops:
+            band = low, low + rng.randint(0, prices)
         # Mostly the latest, which are likely to be open still.
         order_id = max(1, last_id - int(rng.expovariate(1 / crowd)))
         dice = rng.random()
@@ -333,25 +448,27 @@ def random_steps(rng: random.Random, count: int) -> Iterator[Step]:
             qty = rng.choice((None, rng.randint(1, 12)))
             if qty is not None and rng.random() < 0.5:
                 price = None
-            yield "amend", {"order_id": order_id, "price": price, "qty": qty}
+            fields = {"order_id": order_id, "price": price, "qty": qty}
+            yield "amend", {**fields, "band": band}
         elif dice < 0.4 and last_id:
             status = rng.choice(("canceled", "expired"))
             yield "cancel", {"order_id": order_id, "status": status}
         else:
             last_id += 1
-            yield "place", random_order(rng, price)
+            yield "place", {**random_order(rng, price), "band": band}
 
 
 def random_order(rng: random.Random, price: int) -> dict[str, Any]:
     resting = rng.random() < 0.6
     order_type, time_in_force = rng.choice(KINDS[:2] if resting else KINDS)
-    no_price = order_type == "market" and rng.random() < 0.7
+    is_market = order_type == "market"
     return {
-        "account": rng.choice("abcd"),
+        "account": rng.choice(ACCOUNTS),
         "side": rng.choice(SIDES),
         "qty": rng.choice((1, 2, 3, 5, 8, 30)),
-        # A market order may bring the edge of a price collar.
-        "price": None if no_price else price,
+        "price": None if is_market else price,
+        # The edge of a collar, for one.
+        "limit": price if is_market and rng.random() < 0.3 else None,
         "order_type": order_type,
         "time_in_force": time_in_force,
         "post_only": time_in_force in ("gtc", "gtd") and rng.random() < 0.2,
@@ -378,7 +495,7 @@ def long_run(
                     f"seed {seed}, after {done} steps: {step}: {error!r}"
                     f"\n{twins.book}"
                 ) from error
-            done += step[0] != "take_changes"
+            done += step[0] in ("place", "amend", "cancel")
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from typing import Any, TextIO, TypeAlias, assert_never, get_args
 from pydantic_core import to_json
 from tqdm import tqdm
 
+from exchange.accounts import AccountLimits
 from exchange.engine import (
     PUBLIC,
     Action,
@@ -41,6 +42,7 @@ from exchange.engine import (
 from exchange.journal import JournalError, count_commands, read_journal
 from orderbook import (
     AccountReport,
+    Admin,
     Amend,
     BookUpdate,
     Cancel,
@@ -54,6 +56,7 @@ from orderbook import (
     Place,
     PriceLevel,
     Refused,
+    Status,
     Trade,
     encode,
 )
@@ -62,8 +65,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 PROGRESS_AFTER_S = 1.0
 # The requests that are journaled, and the events that the engine makes.
-ASKED = (Place, Amend, Cancel, CancelAll, CancelAfter)
-TOLD = (Ok, Error, Exec, AccountReport, Trade, BookUpdate)
+ASKED = (Place, Amend, Cancel, CancelAll, CancelAfter, Admin)
+TOLD = (Ok, Error, Exec, AccountReport, Status, Trade, BookUpdate)
 
 
 @dataclass(slots=True)
@@ -133,7 +136,12 @@ def _symbol(engine: Engine, command: Command) -> str:
                 name = action.client_order_id or ""
                 order = account.by_client_order_id.get(name)
             return order.symbol if order else ""
-        case CancelAll(symbol=symbol):
+        case Admin(action="cancel", order_id=order_id):
+            for account in engine.accounts.values():
+                if order_id in account.orders:
+                    return account.orders[order_id].symbol
+            return ""
+        case CancelAll(symbol=symbol) | Admin(symbol=symbol):
             return symbol or ""
         case _:
             return ""
@@ -147,9 +155,9 @@ def select(
 ) -> Iterator[tuple[str, Action | Event]]:
     """Yield what of a step is wanted, each with whom it is from or for.
 
-    Of an account: its commands and private events. Of a symbol: the
-    commands about it or that moved it, what they were answered, its orders,
-    trades and book.
+    Of an account: its commands, those of administrators that concerned it,
+    and its private events. Of a symbol: the commands about it or that moved
+    it, what they were answered, its phases, orders, trades and book.
     """
     outputs = [
         (recipient, event)
@@ -158,17 +166,30 @@ def select(
         and (symbol is None or _concerns(event, symbol, step))
     ]
     command = step.command
-    if account in (None, command.account) and (
+    if (account is None or _is_of(step, account)) and (
         symbol is None or outputs or step.symbol == symbol
     ):
         yield command.account, command.action
     yield from outputs
 
 
+def _is_of(step: Step, account: str) -> bool:
+    """Return whether a command is of an account, or interferes with it."""
+    command = step.command
+    if isinstance(command.action, Admin) and (
+        command.action.user == account
+        or any(recipient == account for recipient, _ in step.outputs)
+    ):
+        return True
+    return command.account == account
+
+
 def _concerns(event: Event, symbol: str, step: Step) -> bool:
     if isinstance(event, (Exec, Trade, BookUpdate)):
         return event.symbol == symbol
-    return isinstance(event, (Ok, Error)) and step.symbol == symbol
+    if isinstance(event, Status) and event.symbol is not None:
+        return event.symbol == symbol
+    return isinstance(event, (Ok, Error, Status)) and step.symbol == symbol
 
 
 # Writing ------------------------------------------------------------------
@@ -245,9 +266,10 @@ def csv_writer(file: TextIO) -> Write:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, (bool, dict, list, tuple)):
-        return to_json(value).decode()
-    return value
+    is_plain = isinstance(value, (str, int)) and not isinstance(value, bool)
+    if value is None or is_plain:
+        return value
+    return to_json(value).decode()
 
 
 def text_line(step: Step, who: str, what: Action | Event) -> str:
@@ -258,6 +280,7 @@ def text_line(step: Step, who: str, what: Action | Event) -> str:
     else:
         assert isinstance(what, TOLD)
         mark, text = " ", tell_event(what)
+    text = _printable(text)
     return (
         f"{command.seq:>8} {iso(command.ts)} {who or '*':<10} {mark} {text}\n"
     )
@@ -288,9 +311,11 @@ def tell_command(command: Command) -> str:
         case CancelAfter(timeout_ms=timeout_ms):
             words = ["cancel all after", timeout_ms or "never"]
             words.append(timeout_ms and "ms")
-        case Connect(cancel_on_disconnect=is_canceled):
+        case Connect() as connect:
             words = ["connect", command.session]
-            words.append(not is_canceled and "orders outlive the connection")
+            words.append(connect.is_admin and "as an administrator")
+            stays = not connect.cancel_on_disconnect
+            words.append(stays and "orders outlive the connection")
         case Disconnect():
             words = ["disconnect", command.session]
         case Tick():
@@ -299,16 +324,50 @@ def tell_command(command: Command) -> str:
             words = ["shutdown"]
         case Restart():
             words = ["restart"]
-        case Configure(instruments=instruments, engine_version=version):
-            listed = ", ".join(map(_listing, instruments))
-            words = [f"configure engine {version}: {listed}"]
+        case Admin() as admin:
+            words = ["admin", tell_admin(admin), f"because: {admin.reason}"]
+        case Configure() as market:
+            listed = ", ".join(map(_listing, market.instruments))
+            words = [f"configure engine {market.engine_version}: {listed}"]
+            limits = {"everybody": market.limits, **market.accounts}
+            for name, its in limits.items():
+                changes = _changes(its, AccountLimits())
+                words.append(changes and f"| {name}: {changes}")
         case _:
             assert_never(command.action)
     return " ".join(str(word) for word in words if word)
 
 
+def tell_admin(admin: Admin) -> str:
+    """Say what an administrator does."""
+    match admin.action:
+        case "phase":
+            text = f"set {admin.symbol or 'all'} to {admin.phase}"
+            if admin.reopen_ms is not None:
+                text += f" for {admin.reopen_ms} ms"
+            return text
+        case "kill" | "unkill":
+            return f"{admin.action} {admin.user}"
+        case "cancel":
+            return f"cancel order {admin.order_id}"
+        case "adjust":
+            gifts = [] if admin.cash is None else [f"{admin.cash:+} cash"]
+            if admin.qty is not None:
+                gifts.append(f"{admin.qty:+} {admin.symbol}")
+            return f"adjust {admin.user} by {', '.join(gifts)}"
+        case "settle":
+            return f"settle {admin.symbol} {_price(admin.price)}"
+        case "reset":
+            return "reset"
+        case "message":
+            about = f" about {admin.symbol}" if admin.symbol else ""
+            return f"tell{about}: {admin.message}"
+        case _:
+            assert_never(admin.action)
+
+
 def tell_event(
-    event: Ok | Error | Exec | AccountReport | Trade | BookUpdate,
+    event: Ok | Error | Exec | AccountReport | Status | Trade | BookUpdate,
 ) -> str:
     """Say what happened."""
     match event:
@@ -317,19 +376,23 @@ def tell_event(
             if e.exec_type == "trade":
                 text += f" {e.trade_id}: {e.last_qty} {e.symbol}"
                 text += f" at {e.last_price} as {e.liquidity}"
+                text += f" for a fee of {e.fee}" if e.fee else ""
             elif e.reason is not None:
                 text += f" ({e.reason})"
             else:
                 text += f": {e.side} {e.qty} {e.symbol} {_price(e.price)}"
             return f"{text}; {e.cum_qty} of {e.qty} filled"
         case AccountReport():
-            positions = event.positions.items()
-            held = ", ".join(f"{qty} {symbol}" for symbol, qty in positions)
-            return f"cash {event.cash}, {held}; worth {event.equity}"
+            held = [f"cash {event.cash}"]
+            held += [f"{qty} {s}" for s, qty in event.positions.items()]
+            return f"{', '.join(held)}; worth {event.equity}"
         case Ok(count=count):
             return "ok" if count is None else f"ok: {count}"
         case Error():
             return f"refused: {event.code}: {event.message}"
+        case Status():
+            head = filter(None, ("status", event.symbol, event.phase))
+            return ": ".join(filter(None, (" ".join(head), event.message)))
         case Trade() as t:
             return f"trade {t.trade_id}: {t.qty} {t.symbol} at {t.price}" + (
                 " bought" if t.side == "buy" else " sold"
@@ -352,10 +415,37 @@ def _name(action: Amend | Cancel) -> str:
 
 
 def _listing(listed: Instrument) -> str:
+    plain = Instrument(
+        symbol=listed.symbol,
+        tick_size=listed.tick_size,
+        min_price=listed.min_price,
+        max_price=listed.max_price,
+        max_qty=listed.max_qty,
+        phase="open",
+    )
+    changes = _changes(listed, plain)
     return (
         f"{listed.symbol} ({listed.min_price} to {listed.max_price} ticks of"
-        f" {listed.tick_size}, at most {listed.max_qty} lots)"
+        f" {listed.tick_size}, at most {listed.max_qty} lots"
+        f"{', ' if changes else ''}{changes})"
     )
+
+
+def _changes(what: Any, usual: Any) -> str:
+    """Say what is not as usual."""
+    its = ((field.name, getattr(what, field.name)) for field in fields(what))
+    return ", ".join(
+        f"{name}={_cell(value)}"
+        for name, value in its
+        if value != getattr(usual, name)
+    )
+
+
+def _printable(text: str) -> str:
+    """Return a text without what would end or hide its line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 def _levels(levels: tuple[PriceLevel, ...]) -> str:

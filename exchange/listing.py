@@ -1,0 +1,135 @@
+"""One listed instrument: its book, its phase, and the prices that matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from orderbook import (
+    Band,
+    Instrument,
+    OrderBook,
+    OrderType,
+    Phase,
+    Refused,
+    Side,
+    TimeInForce,
+    Trade,
+)
+
+
+@dataclass(slots=True)
+class Listing:
+    """An instrument, its book and its public counters.
+
+    ``instrument`` is as configured; the phase it is in is ``phase``.
+    ``position_max`` is the most an account may hold, long or short, where
+    nothing else limits it.
+    """
+
+    instrument: Instrument
+    book: OrderBook
+    phase: Phase = "closed"
+    reopen_ts: int | None = None  # when the phase ends by itself
+    position_max: int = 0
+    seq: int = 0  # of the last command that changed a level or traded
+    ts: int = 0  # of the same command
+    book_version: int = 0  # the book's, at that command
+    published_seq: int = 0  # up to where the changes have been taken
+    trade_id: int = 0
+    last: int | None = None
+    volume: int = 0
+    trades: list[Trade] = field(default_factory=list)  # of this command
+
+    @property
+    def reference(self) -> int:
+        """The last trade's price; before the first one, the configured."""
+        if self.last is None:
+            return self.instrument.reference_price
+        return self.last
+
+    @property
+    def band(self) -> Band | None:
+        """The lowest and the highest price that may print, if any."""
+        width = self.instrument.band
+        if not width:
+            return None
+        reference = self.reference
+        return reference - width, reference + width
+
+    def mark(self) -> int:
+        """Return the price positions are valued at.
+
+        The median of best bid, reference and best ask; the reference where
+        a side is missing.
+        """
+        bid, ask = self.book.best("buy"), self.book.best("sell")
+        reference = self.reference
+        if bid is None or ask is None:
+            return reference
+        return sorted((bid[0], reference, ask[0]))[1]
+
+    def as_told(self, max_position: int | None = None) -> Instrument:
+        """Return the instrument as it is now, or as it is to an account."""
+        instrument = self.instrument
+        if max_position is None:
+            max_position = instrument.max_position
+        return replace(instrument, phase=self.phase, max_position=max_position)
+
+    def worst_price(self, side: Side) -> int:
+        """Return the limit of a market order: collar, or price bound."""
+        instrument = self.instrument
+        if side == "buy":
+            worst = instrument.max_price
+            if instrument.collar:
+                worst = min(worst, self.reference + instrument.collar)
+        else:
+            worst = instrument.min_price
+            if instrument.collar:
+                worst = max(worst, self.reference - instrument.collar)
+        return worst
+
+    def check_phase(self, order_type: OrderType, tif: TimeInForce) -> None:
+        """Refuse ("market_closed") what this phase does not take."""
+        if self.phase == "open":
+            return
+        if self.phase in ("pre_open", "auction"):
+            if order_type == "limit" and tif in ("gtc", "gtd"):
+                return
+            words = "takes limit orders that rest, gtc or gtd, alone"
+        else:
+            words = "takes cancels alone"
+        raise Refused(
+            "market_closed",
+            f"{self.instrument.symbol} is in the phase {self.phase}, which"
+            f" {words}",
+        )
+
+    def check_bounds(
+        self, side: Side, price: int | None, qty: int | None
+    ) -> None:
+        """Refuse ("invalid_qty", "invalid_price") what is out of bounds."""
+        instrument = self.instrument
+        if qty is not None and qty > instrument.max_qty:
+            raise Refused(
+                "invalid_qty",
+                f"qty {qty} is above the maximum of {instrument.max_qty}",
+                field="qty",
+            )
+        if price is None:
+            return
+        if not instrument.min_price <= price <= instrument.max_price:
+            raise Refused(
+                "invalid_price",
+                f"price {price} is not within {instrument.min_price}"
+                f" and {instrument.max_price}",
+                field="price",
+            )
+        if instrument.collar:
+            away = price - self.reference
+            if (away if side == "buy" else -away) > instrument.collar:
+                raise Refused(
+                    "invalid_price",
+                    f"{side} at {price} is more than {instrument.collar}"
+                    f" beyond the reference price of {self.reference}",
+                    field="price",
+                )

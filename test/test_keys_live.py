@@ -1,0 +1,557 @@
+"""Keys and a running exchange: who gets in, who is shown the door.
+
+Over real sockets, with a real key file that changes meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import server as server_module
+from exchange.keys import Entries, changing, make_entry, make_token, rotate
+from server import Server
+from test.support import (
+    add_key,
+    address,
+    ended,
+    greeting,
+    launched,
+    order,
+    serving,
+    state_of,
+    until,
+    wired,
+    words,
+)
+
+Message = dict[str, Any]
+PING = {"type": "ping", "id": "ping"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the key file all the time."""
+    assert server_module.KEYS_S == 1.0, "as the manual says"
+    monkeypatch.setattr(server_module, "KEYS_S", 0.005)
+
+
+@pytest.fixture
+def token(path: Path) -> str:
+    """The token of alice, who is in the key file."""
+    return add_key(path, "alice")
+
+
+@pytest.fixture
+async def exchange(path: Path, token: str) -> AsyncIterator[Server]:
+    async with serving(keys=path) as server:
+        yield server
+
+
+async def try_login(url: str, user: str, **more: Any) -> str:
+    """Log in; return "welcome" or the error's code, checking the rest."""
+    async with wired(url) as wire:
+        await wire.send({"type": "login", "user": user, "id": 1, **more})
+        reply = await wire.receive()
+        assert reply["id"] == 1
+        if reply["type"] == "welcome":
+            assert reply["user"] == user
+            assert words(await wire.ask(type="ping"))[-1] == "ok"
+            return "welcome"
+        assert reply["type"] == "error" and "field" not in reply
+        assert await wire.rest() == ([], 4001)
+        return str(reply["code"])
+
+
+async def looks(server: Server, count: int = 3) -> None:
+    """Wait until the server has looked at the key file so many times."""
+    for _ in range(count):
+        due = server._keys_due
+        await until(lambda: server._keys_due is not due)
+
+
+def edit(path: Path, change: Callable[[Entries], object]) -> None:
+    with changing(path) as accounts:
+        change(accounts)
+
+
+def disable(accounts: Entries) -> None:
+    accounts["alice"] = accounts["alice"].model_copy(
+        update={"is_disabled": True}
+    )
+
+
+def promote(accounts: Entries) -> None:
+    accounts["alice"] = accounts["alice"].model_copy(update={"is_admin": True})
+
+
+# Logging in ---------------------------------------------------------------
+
+
+async def test_who_gets_in(exchange: Server, path: Path, token: str) -> None:
+    others = add_key(path, "bob")
+    gone = add_key(path, "carol")
+    edit(path, lambda accounts: accounts.update(carol=disabled(gone)))
+    cases: list[tuple[str, Message, str]] = [
+        ("alice", {"token": token}, "welcome"),
+        ("bob", {"token": others}, "welcome"),
+        ("alice", {}, "unauthorized"),
+        ("alice", {"token": ""}, "unauthorized"),
+        ("alice", {"token": "wrong"}, "unauthorized"),
+        ("alice", {"token": token[:-1]}, "unauthorized"),
+        ("alice", {"token": token + "x"}, "unauthorized"),
+        ("alice", {"token": token.swapcase()}, "unauthorized"),
+        ("alice", {"token": others}, "unauthorized"),
+        ("bob", {"token": token}, "unauthorized"),
+        ("Alice", {"token": token}, "unauthorized"),
+        ("carol", {"token": gone}, "unauthorized"),
+        ("carol", {}, "unauthorized"),
+        ("eve", {"token": token}, "unauthorized"),
+        ("eve", {}, "unauthorized"),
+    ]
+    for user, more, word in cases:
+        assert await try_login(exchange.url, user, **more) == word, user
+    accounts = exchange._gateway.engine.accounts
+    assert set(accounts) == {"alice", "bob"}, "nobody else has an account"
+
+
+def disabled(token: str) -> Any:
+    return make_entry(token).model_copy(update={"is_disabled": True})
+
+
+async def test_refusals_tell_no_user_from_another(exchange: Server) -> None:
+    told = []
+    for user in ("alice", "eve"):
+        async with wired(exchange.url) as wire:
+            await wire.send({"type": "login", "user": user, "token": "no"})
+            told.append(await wire.rest())
+    assert told[0] == told[1]
+
+
+async def test_public_data_needs_no_key(exchange: Server) -> None:
+    async with wired(exchange.url) as wire:
+        await wire.ask(type="subscribe", channels=["book"])
+        (reply,) = await wire.ask(type="get", what="leaderboard")
+        assert reply["data"] == []
+
+
+async def test_nothing_behind_a_failed_login_is_done(
+    exchange: Server, token: str
+) -> None:
+    right = {"type": "login", "user": "alice", "token": token, "id": 2}
+    async with wired(exchange.url) as wire:
+        before = state_of(exchange)
+        await wire.send(
+            {"type": "login", "user": "alice", "token": "wrong", "id": 1},
+            right,
+            order("buy", 1, 90, id=3),
+            PING,
+        )
+        await wire.send(right)
+        await wire.send(order("buy", 1, 90, id=3), PING)
+        (error,), code = await wire.rest()
+        assert (error["code"], error["id"], code) == ("unauthorized", 1, 4001)
+        assert state_of(exchange) == before
+
+
+async def test_what_came_before_a_failed_login_is_answered(
+    exchange: Server,
+) -> None:
+    async with wired(exchange.url) as wire:
+        login = {"type": "login", "user": "eve", "id": 1}
+        await wire.send(PING, {"type": "get", "what": "book"}, login, PING)
+        messages, code = await wire.rest()
+        assert words(messages) == ["ok", "ok", "unauthorized"] and code == 4001
+
+
+async def test_a_changed_file_counts_at_once_for_who_comes(
+    monkeypatch: pytest.MonkeyPatch, path: Path, token: str
+) -> None:
+    monkeypatch.setattr(server_module, "KEYS_S", 3_600)
+    async with serving(keys=path) as exchange:
+        url, new = exchange.url, make_token()
+        assert await try_login(url, "alice", token=token) == "welcome"
+        edit(path, lambda a: a.update(alice=rotate(a["alice"], new)))
+        assert await try_login(url, "alice", token=token) == "unauthorized"
+        assert await try_login(url, "alice", token=new) == "welcome"
+        edit(path, disable)
+        assert await try_login(url, "alice", token=new) == "unauthorized"
+        bob = add_key(path, "bob")
+        assert await try_login(url, "bob", token=bob) == "welcome"
+        path.unlink()
+        assert await try_login(url, "bob", token=bob) == "unauthorized"
+        assert await try_login(url, "eve") == "unauthorized"
+
+
+# Being there when it happens ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda accounts: accounts.update(
+            alice=rotate(accounts["alice"], make_token())
+        ),
+        disable,
+        lambda accounts: accounts.pop("alice"),
+        promote,
+    ],
+    ids=["rotated", "disabled", "removed", "promoted"],
+)
+async def test_who_has_another_key_now_must_leave(
+    exchange: Server,
+    path: Path,
+    token: str,
+    change: Callable[[Entries], None],
+) -> None:
+    bobs = add_key(path, "bob")
+    async with (
+        wired(exchange.url, "alice", token=token) as alice,
+        wired(
+            exchange.url, "alice", token=token, cancel_on_disconnect=False
+        ) as second,
+        wired(exchange.url, "bob", token=bobs) as bob,
+        wired(exchange.url) as watcher,
+    ):
+        await alice.ask(**order("buy", 1, 90))
+        await second.ask(**order("buy", 2, 80))
+        await alice.receive()
+        await watcher.ask(type="subscribe", channels=["book"])
+        await looks(exchange)
+        edit(path, change)
+        assert await alice.rest() == await second.rest() == ([], 4001)
+        # What dies with its connection died, and nothing else.
+        book = await watcher.until(type="book")
+        assert book["bids"] == [[90, 0]]
+        (row,) = (await bob.ask(type="get", what="book"))[0]["data"]
+        assert row["bids"] == [[80, 2]]
+        assert words(await watcher.ask(type="ping")) == ["ok"]
+
+
+async def test_the_reason_is_told(
+    exchange: Server, path: Path, token: str
+) -> None:
+    async with wired(exchange.url, "alice", token=token) as alice:
+        edit(path, disable)
+        await alice.rest()
+        assert alice.connection.close_reason == "key revoked"
+
+
+async def test_without_the_file_nobody_stays_or_comes(
+    exchange: Server, path: Path, token: str
+) -> None:
+    bobs = add_key(path, "bob")
+    async with (
+        wired(exchange.url, "alice", token=token) as alice,
+        wired(exchange.url, "bob", token=bobs) as bob,
+        wired(exchange.url) as watcher,
+    ):
+        content = path.read_text()
+        path.unlink()
+        assert await alice.rest() == await bob.rest() == ([], 4001)
+        for more in ({}, {"token": token}):
+            word = await try_login(exchange.url, "alice", **more)
+            assert word == "unauthorized"
+        assert words(await watcher.ask(type="ping")) == ["ok"]
+        path.touch(mode=0o600)
+        path.write_text(content)
+        word = await try_login(exchange.url, "alice", token=token)
+        assert word == "welcome"
+
+
+async def test_a_new_key_takes_the_session_up(
+    exchange: Server, path: Path, token: str
+) -> None:
+    async with wired(exchange.url) as alice:
+        session = (await alice.login("alice", token=token))["session"]
+        await alice.ask(**order("buy", 1, 90))
+        new = make_token()
+        edit(path, lambda a: a.update(alice=rotate(a["alice"], new)))
+        assert (await alice.rest())[1] == 4001
+    account = exchange._gateway.engine.accounts["alice"]
+    await until(lambda: not account.open_orders)
+    async with wired(exchange.url) as alice:
+        welcome, canceled = await alice.ask(
+            type="login",
+            user="alice",
+            token=new,
+            session=session,
+            last_seq=1,
+        )
+        assert welcome["resumed"] and welcome["session"] == session
+        assert canceled["reason"] == "disconnect"
+
+
+async def test_an_administrators_right_is_taken_away(
+    exchange: Server, path: Path
+) -> None:
+    token = add_key(path, "boss", is_admin=True)
+    speak = {
+        "type": "admin",
+        "action": "message",
+        "reason": "r",
+        "message": "m",
+    }
+    async with wired(exchange.url, "boss", token=token) as boss:
+        assert words(await boss.ask(**speak)) == ["ok", "status"]
+        edit(path, lambda a: a.update(boss=make_entry(token)))
+        assert await boss.rest() == ([], 4001)
+    async with wired(exchange.url, "boss", token=token) as boss:
+        assert words(await boss.ask(**speak)) == ["forbidden"]
+
+
+# Where a name is enough ---------------------------------------------------
+
+
+async def test_the_first_key_ends_the_time_of_names(path: Path) -> None:
+    async with serving(keys=path) as exchange:
+        assert "a name is enough" in exchange.admission
+        async with (
+            wired(exchange.url, "alice", token="any") as alice,
+            wired(exchange.url, "boss") as boss,
+            wired(exchange.url) as watcher,
+        ):
+            await alice.ask(**order("buy", 1, 90))
+            await looks(exchange)
+            assert words(await alice.ask(type="ping")) == ["ok"]
+            await watcher.ask(type="subscribe", channels=["book"])
+            token = add_key(path, "boss", is_admin=True)
+            assert await alice.rest() == await boss.rest() == ([], 4001)
+            book = await watcher.until(type="book")
+            assert book["bids"] == [[90, 0]]
+        assert str(path) in exchange.admission
+        assert await try_login(exchange.url, "alice") == "unauthorized"
+        word = await try_login(exchange.url, "boss", token=token)
+        assert word == "welcome"
+
+
+async def test_open_to_all_but_in_the_names_that_have_keys(
+    path: Path, token: str
+) -> None:
+    async with serving(keys=path, open=True) as exchange:
+        assert "open" in exchange.admission
+        url = exchange.url
+        assert await try_login(url, "eve") == "welcome"
+        assert await try_login(url, "eve", token="any") == "welcome"
+        assert await try_login(url, "alice") == "unauthorized"
+        assert await try_login(url, "alice", token="any") == "unauthorized"
+        assert await try_login(url, "alice", token=token) == "welcome"
+        async with (
+            wired(url, "alice", token=token) as alice,
+            wired(url, "eve") as eve,
+            wired(url, "bob") as bob,
+        ):
+            # A name that gets a key is no longer free ...
+            bobs = add_key(path, "bob")
+            assert await bob.rest() == ([], 4001)
+            assert await try_login(url, "bob") == "unauthorized"
+            assert await try_login(url, "bob", token=bobs) == "welcome"
+            # ... not even while that is disabled ...
+            edit(path, disable)
+            assert await alice.rest() == ([], 4001)
+            assert await try_login(url, "alice") == "unauthorized"
+            assert await try_login(url, "alice", token=token) == (
+                "unauthorized"
+            )
+            # ... until it is forgotten.
+            edit(path, lambda accounts: accounts.pop("alice"))
+            assert await try_login(url, "alice") == "welcome"
+            # The file gone, the names it had are not free to take.
+            path.unlink()
+            await looks(exchange)
+            assert await try_login(url, "bob") == "unauthorized"
+            assert await try_login(url, "bob", token=bobs) == "unauthorized"
+            assert words(await eve.ask(type="ping")) == ["ok"]
+
+
+async def test_open_to_all_without_a_key_file(path: Path) -> None:
+    async with serving(keys=path, open=True) as exchange:
+        async with wired(exchange.url, "eve") as eve:
+            await looks(exchange)
+            assert words(await eve.ask(type="ping")) == ["ok"]
+            add_key(path, "alice")
+            await looks(exchange)
+            assert words(await eve.ask(type="ping")) == ["ok"]
+            assert await try_login(exchange.url, "alice") == "unauthorized"
+
+
+# What is wrong with the file ----------------------------------------------
+
+
+def spoil(path: Path) -> None:
+    path.write_text("{")
+
+
+def expose(path: Path) -> None:
+    path.chmod(0o644)
+
+
+@pytest.mark.parametrize("damage", [spoil, expose])
+async def test_a_damaged_file_leaves_the_keys_as_they_were(
+    exchange: Server,
+    path: Path,
+    token: str,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], None],
+) -> None:
+    def told() -> list[str]:
+        return [r.getMessage() for r in caplog.records]
+
+    content = path.read_text()
+    async with wired(exchange.url, "alice", token=token) as alice:
+        await looks(exchange)
+        assert told() == []
+        damage(path)
+        await looks(exchange, 10)
+        (line,) = told()
+        assert line.startswith(f"{path}: ") and len(line.splitlines()) == 1
+        assert words(await alice.ask(type="ping")) == ["ok"]
+        url = exchange.url
+        assert await try_login(url, "alice", token=token) == "welcome"
+        assert await try_login(url, "alice", token="no") == "unauthorized"
+        assert await try_login(url, "alice") == "unauthorized"
+        path.write_text(content)
+        path.chmod(0o600)
+        await looks(exchange, 10)
+        assert told() == [line, "the keys are good"]
+        assert {record.levelname for record in caplog.records} == {"WARNING"}
+        assert words(await alice.ask(type="ping")) == ["ok"]
+
+
+async def test_a_file_that_is_damaged_from_the_start_lets_nobody_in(
+    path: Path, token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = path.read_text()
+    spoil(path)
+    async with serving(keys=path) as exchange:
+        (record,) = caplog.records
+        assert str(path) in record.getMessage()
+        for more in ({}, {"token": token}):
+            word = await try_login(exchange.url, "alice", **more)
+            assert word == "unauthorized"
+        path.write_text(content)
+        word = await try_login(exchange.url, "alice", token=token)
+        assert word == "welcome"
+        await looks(exchange)
+    assert len(caplog.records) == 2
+
+
+# Tokens stay secret -------------------------------------------------------
+
+LOUD = """
+import logging
+import sys
+
+logging.basicConfig(level=logging.DEBUG)
+
+import exchange.engine
+import server
+
+for name in ("websockets", "websockets.server", "asyncio", "exchange"):
+    logging.getLogger(name).setLevel(logging.DEBUG)
+
+apply = exchange.engine.Engine.apply
+
+def explosive(engine, command):
+    if isinstance(command.action, exchange.engine.CancelAfter):
+        raise RuntimeError("boom")
+    return apply(engine, command)
+
+exchange.engine.Engine.apply = explosive
+server.SHUTDOWN_S = 0.01
+sys.exit(server.main())
+"""
+
+
+def malformed(token: str) -> list[str]:
+    """Return frames with a token in them that are no good logins."""
+    return [
+        '{"type":"login","user":"alice","token":["%s"]}' % token,
+        '{"type":"login","user":"alice","token":{"%s":1}}' % token,
+        '{"type":"login","user":"alice","token":"%s"}' % (token * 4),
+        '{"type":"login","user":"alice","token":"%s\\ud800"}' % token,
+        '{"type":"login","user":"alice","%s":1}' % token,
+        '{"type":"login","user":"%s"}' % token,
+        '{"type":"login","user":"alice","id":"%s"}' % token,
+        '{"type":"login","user":"alice","session":"%s"}' % token,
+        '{"type":"%s"}' % token,
+        '{"type":"login","user":"alice","token":"%s"' % token,
+        '[{"type":"login","user":"alice","token":"%s"},5]' % token,
+        '[[{"type":"login","user":"alice","token":"%s"}]]' % token,
+        '"%s"' % token,
+        token,
+    ]
+
+
+async def test_tokens_reach_no_log_and_no_file(path: Path) -> None:
+    journal = path.parent / "exchange.db"
+    tokens = {
+        user: add_key(path, user, is_admin=user == "boss")
+        for user in ("alice", "bob", "boss")
+    }
+    wrong = [make_token() for _ in range(4)]
+    rotated = make_token()
+    settings = {"keys": str(path), "journal": str(journal), "debug": "1"}
+    async with launched(code=LOUD, **settings) as process:
+        line = await greeting(process)
+        assert str(path) in line
+        url = address(line)
+        for user in ("alice", "boss", "eve"):
+            assert await try_login(url, user, token=wrong[0]) == "unauthorized"
+        for frame in (*malformed(wrong[1]), *malformed(tokens["bob"])):
+            async with wired(url) as wire:
+                await wire.connection.send(frame)
+                await wire.receive()
+        for data in (wrong[2].encode(), b"\xff" + wrong[2].encode()):
+            async with wired(url) as wire:
+                await wire.connection.send(data)  # no text: closed
+                await wire.rest()
+        async with wired(url) as wire:
+            await wire.connection.send(wrong[2] * 2_000)  # too long: closed
+            await wire.rest()
+        async with wired(f"{url}/?token={wrong[3]}") as wire:
+            await wire.ask(type="ping")
+        alice = {"token": tokens["alice"]}
+        async with (
+            wired(url, "alice", **alice) as wire,
+            wired(url, "boss", token=tokens["boss"]) as boss,
+        ):
+            await wire.ask(type="login", user="alice", **alice)
+            await wire.ask(**order("buy", 1, 90))
+            await boss.ask(
+                type="admin", action="kill", user="alice", reason="r"
+            )
+            edit(path, lambda a: a.update(boss=rotate(a["boss"], rotated)))
+            assert (await boss.rest())[1] == 4001
+            assert await try_login(url, "boss", token=rotated) == "welcome"
+            # The end, with all that is known about it.
+            await wire.send({"type": "cancel_after", "timeout_ms": 0})
+            await wire.rest()
+        status, output, errors = await ended(process)
+    assert status == 1 and "while applying" in errors
+    assert "DEBUG:asyncio" in errors, "the log is as loud as can be"
+    assert "alice buy 1" in output
+    written = [file for file in path.parent.iterdir() if file.is_file()]
+    assert {path, journal} <= set(written)
+    texts = [line, output, errors]
+    texts += [file.read_bytes().decode("latin-1") for file in written]
+    for token in (*tokens.values(), *wrong, rotated):
+        assert not any(token in text for text in texts)
+
+
+async def test_a_process_follows_its_key_file(path: Path) -> None:
+    """With the period that it really has."""
+    token = add_key(path, "alice")
+    async with launched(keys=str(path)) as process:
+        url = address(await greeting(process))
+        async with wired(url, "alice", token=token) as alice:
+            edit(path, disable)
+            assert await alice.rest() == ([], 4001)

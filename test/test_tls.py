@@ -1,0 +1,470 @@
+"""The exchange behind TLS, with a certificate made for the occasion."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import ssl
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+import server as server_module
+from client import Exchange
+from exchange.session import SLOW_BYTES
+from exchange.settings import Settings, SettingsError
+from orderbook import MAX_FRAME
+from server import Server
+from test.support import (
+    PATIENCE_S,
+    ROOT,
+    Wire,
+    add_key,
+    ended,
+    greeting,
+    launched,
+    order,
+    serving,
+    until,
+    wired,
+    words,
+)
+
+PING = {"type": "ping", "id": "ping"}
+
+
+class Files:
+    """An authority that clients may trust, and what the server shows."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = trustme.CA()
+        certificate = authority.issue_cert("localhost", "127.0.0.1")
+        self.authority = folder / "authority.pem"
+        self.cert = folder / "cert.pem"
+        self.key = folder / "key.pem"
+        authority.cert_pem.write_to_path(str(self.authority))
+        for blob in certificate.cert_chain_pems:
+            blob.write_to_path(str(self.cert), append=True)
+        certificate.private_key_pem.write_to_path(str(self.key))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"tls_cert": self.cert, "tls_key": self.key}
+
+    def trusting(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.authority))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+async def exchange(files: Files) -> AsyncIterator[Server]:
+    async with serving(**files.settings) as server:
+        assert server.url == f"wss://127.0.0.1:{server.port}"
+        yield server
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is logged: asyncio reports there what nobody handles."""
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+async def test_everything_works_as_without(
+    exchange: Server, files: Files
+) -> None:
+    tls = files.trusting()
+    async with (
+        wired(exchange.url, "alice", tls=tls) as alice,
+        wired(exchange.url, "bob", tls=tls) as bob,
+    ):
+        await bob.ask(type="subscribe", channels=["book", "trades"])
+        assert words(await alice.ask(**order("buy", 5, 99))) == ["new"]
+        replies = await bob.ask(**order("sell", 2, 99))
+        assert words(replies)[:4] == ["book", "new", "trade", "account"]
+        await alice.connection.close()
+        book = await bob.until(type="book", bids=[[99, 0]])
+        assert book["seq"] == 3
+
+
+async def test_the_library_and_a_bot_of_its_own_process(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the manual says: the certificate's authority in SSL_CERT_FILE."""
+    keys = tmp_path / "keys.json"
+    token = add_key(keys, "alice")
+    monkeypatch.setenv("SSL_CERT_FILE", str(files.authority))
+    settings = {"tls_cert": str(files.cert), "tls_key": str(files.key)}
+    async with launched(
+        hostname="localhost", keys=str(keys), **settings
+    ) as process:
+        line = await greeting(process)
+        (url,) = [word for word in line.split() if word.startswith("wss:")]
+        async with Exchange(url, "alice", token) as ex:
+            bond = await ex.market("BOND")
+            placed = await bond.buy(10, 99)
+            assert bond.book.bid == 99 and placed.is_open
+        bot = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "util.send_order", "--side", "buy", "--price", "98"),
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "EXCHANGE_URL": url,
+                "EXCHANGE_USER": "alice",
+                "EXCHANGE_TOKEN": token,
+            },
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        status, output, _ = await ended(bot)
+        assert status == 0 and "98" in output
+
+
+async def test_who_does_not_know_the_authority_does_not_connect(
+    exchange: Server, quiet: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        async with wired(exchange.url, tls=ssl.create_default_context()):
+            pass
+    await until(lambda: not exchange._sockets)
+    assert quiet.records == []
+
+
+# What is not TLS ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01",  # the beginning of a handshake, and no more
+        b"\x16\x03\x01\x00\x05rubbish",
+        b"\x00" * 100_000,
+        b"",
+    ],
+)
+async def test_bytes_that_are_not_tls_end_their_connection_alone(
+    exchange: Server,
+    files: Files,
+    quiet: pytest.LogCaptureFixture,
+    data: bytes,
+) -> None:
+    async with wired(exchange.url, "alice", tls=files.trusting()) as alice:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", exchange.port)) as s:
+                with contextlib.suppress(OSError):
+                    s.sendall(data)
+                await alive(alice)
+        await until(lambda: len(exchange._sockets) == 1)
+        await alive(alice)
+    assert quiet.records == []
+
+
+async def alive(*wires: Wire) -> None:
+    for wire in wires:
+        assert words(await wire.ask(type="ping")) == ["ok"]
+
+
+async def test_a_plain_client_at_a_tls_port(
+    exchange: Server, quiet: pytest.LogCaptureFixture
+) -> None:
+    url = exchange.url.replace("wss:", "ws:")
+    with pytest.raises((OSError, EOFError, WebSocketException)):
+        async with wired(url):
+            pass
+    assert quiet.records == []
+
+
+async def test_a_tls_client_at_a_plain_port(
+    files: Files, quiet: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as exchange:
+        url = exchange.url.replace("ws:", "wss:")
+        with pytest.raises((OSError, EOFError, WebSocketException)):
+            async with wired(url, tls=files.trusting()):
+                pass
+        async with wired(exchange.url) as wire:
+            await alive(wire)
+    assert quiet.records == []
+
+
+# Wrong files --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "case", ["no cert", "no key", "swapped", "of another", "rubbish", "empty"]
+)
+async def test_wrong_files_are_one_clear_line(
+    files: Files, tmp_path: Path, case: str
+) -> None:
+    wrong = tmp_path / "wrong.pem"
+    cert, key = files.cert, files.key
+    match case:
+        case "no cert":
+            cert = wrong
+        case "no key":
+            key = wrong
+        case "swapped":
+            cert, key = key, cert
+        case "of another":
+            (tmp_path / "other").mkdir()
+            key = Files(tmp_path / "other").key
+        case "rubbish":
+            wrong.write_text("rubbish")
+            cert = wrong
+        case "empty":
+            wrong.touch()
+            key = wrong
+    settings = Settings(
+        hostname="127.0.0.1", port=0, tls_cert=cert, tls_key=key
+    )
+    with pytest.raises(SettingsError) as caught:
+        Server(settings)
+    message = str(caught.value)
+    assert str(cert) in message and str(key) in message
+    assert len(message.splitlines()) == 1
+
+
+async def test_a_process_with_wrong_files_does_not_start(
+    files: Files, tmp_path: Path
+) -> None:
+    journal = tmp_path / "exchange.db"
+    settings = {"tls_cert": str(files.cert), "journal": str(journal)}
+    for more in ({}, {"tls_key": str(tmp_path / "none.pem")}):
+        async with launched(**settings, **more) as process:
+            status, output, errors = await ended(process)
+        assert (status, output) == (2, "")
+        (line,) = errors.splitlines()
+        assert "TLS_KEY" in line or "none.pem" in line
+    assert not journal.exists()
+
+
+# Web pages ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "origin, is_accepted",
+    [
+        ("https://localhost:{port}", True),
+        ("https://127.0.0.1:{port}", True),
+        ("http://localhost:{port}", False),
+        ("http://127.0.0.1:{port}", False),
+        ("https://localhost", False),
+        ("https://example.org", False),
+    ],
+)
+async def test_origins_are_those_of_pages_over_tls(
+    exchange: Server, files: Files, origin: str, is_accepted: bool
+) -> None:
+    header = origin.format(port=exchange.port)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", exchange.port, ssl=files.trusting()
+    )
+    lines = [
+        "GET / HTTP/1.1",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        f"Host: localhost:{exchange.port}",
+        f"Origin: {header}",
+    ]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    async with asyncio.timeout(PATIENCE_S):
+        status = (await reader.readline()).split()[1]
+    assert status == (b"101" if is_accepted else b"403")
+    writer.close()
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        await writer.wait_closed()
+
+
+# The end of a connection, and slow readers --------------------------------
+
+SMALL_BUFFER = 8_192
+
+
+@pytest.fixture
+async def narrow(
+    monkeypatch: pytest.MonkeyPatch, files: Files
+) -> AsyncIterator[Callable[..., Any]]:
+    """Sockets in which the kernel keeps little, so that it soon waits."""
+    bind = server_module.bind
+
+    async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
+        sockets = await bind(hostname, port)
+        for sock in sockets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
+        return sockets
+
+    monkeypatch.setattr(server_module, "bind", bind_narrow)
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def dial(server: Server, user: str) -> Wire:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+            sock.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(sock, ("127.0.0.1", server.port))
+            wire = await stack.enter_async_context(
+                wired(server.url, user, tls=files.trusting(), sock=sock)
+            )
+            return wire
+
+        yield dial
+
+
+async def open_orders(wire: Wire) -> None:
+    await wire.send(*[order("buy", 1, 50)] * MAX_FRAME)
+    await wire.take(MAX_FRAME)
+
+
+async def stuff(wire: Wire, tables: int) -> None:
+    """Ask for so many tables of some 20,000 bytes, and do not read."""
+    wire.pause()
+    for n in range(tables):
+        await wire.send({"type": "get", "what": "orders", "id": n})
+
+
+@pytest.mark.parametrize("size", [SLOW_BYTES // 2, 8 * SLOW_BYTES])
+async def test_a_slow_reader_gets_all_of_it(
+    narrow: Callable[..., Any],
+    files: Files,
+    quiet: pytest.LogCaptureFixture,
+    size: int,
+) -> None:
+    async with serving(**files.settings) as exchange:
+        slow = await narrow(exchange, "slow")
+        tables = size // 20_000
+        await open_orders(slow)
+        await stuff(slow, tables)
+        (session,) = exchange._gateway.sessions
+        async with wired(exchange.url, "alice", tls=files.trusting()) as alice:
+            for _ in range(20):
+                await alive(alice)
+            await until(lambda: not session.waiting)
+        slow.resume()
+        for n in range(tables):
+            reply = await slow.receive()
+            assert reply["id"] == n and len(reply["data"]) == MAX_FRAME
+        await alive(slow)
+    assert quiet.records == []
+
+
+async def test_who_says_goodbye_gets_what_was_on_its_way(
+    narrow: Callable[..., Any],
+    files: Files,
+    quiet: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(**files.settings) as exchange:
+        slow = await narrow(exchange, "slow")
+        (session,) = exchange._gateway.sessions
+        connection = exchange._connections[session]
+        await open_orders(slow)
+        before = connection._written
+        await stuff(slow, 40)
+        await until(lambda: connection.buffered)
+        written = connection._written - before
+        goodbye = asyncio.create_task(slow.connection.close())
+        await until(lambda: not connection.is_open)
+        slow.resume()
+        messages, code = await slow.rest()
+        await goodbye
+        assert code == 1000
+        assert [m["id"] for m in messages] == list(range(len(messages)))
+        one = len(json.dumps(messages[0], separators=(",", ":")))
+        assert written > 2 * SLOW_BYTES
+        assert len(messages) == round(written / one)
+    assert quiet.records == []
+
+
+async def test_who_never_reads_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+    narrow: Callable[..., Any],
+    files: Files,
+    quiet: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("exchange.session.STUCK_BYTES", 2 * SLOW_BYTES)
+    async with serving(**files.settings) as exchange:
+        slow = await narrow(exchange, "slow")
+        (session,) = exchange._gateway.sessions
+        await open_orders(slow)
+        await stuff(slow, 10 * SLOW_BYTES // 20_000)
+        connection = exchange._connections[session]
+        async with wired(exchange.url, "alice", tls=files.trusting()) as alice:
+            await until(lambda: not connection.is_open)
+            await alive(alice)
+        slow.resume()
+        messages, code = await slow.rest()
+        assert code == 4008 and words(messages)[:2] == ["ok", "ok"]
+    assert quiet.records == []
+
+
+@pytest.mark.parametrize(
+    "frames, code",
+    [
+        (['{"type":"login","user":"eve","token":"no"}'], 4001),
+        ([b"\x00"], 1003),
+        (["x" * 70_000], 1009),
+        ([b"\xff"] + ['{"type":"ping"}'] * 2_000, 1003),
+    ],
+)
+async def test_close_codes_arrive(
+    files: Files,
+    tmp_path: Path,
+    quiet: pytest.LogCaptureFixture,
+    frames: list[str | bytes],
+    code: int,
+) -> None:
+    add_key(tmp_path / "keys.json", "alice")
+    settings = {**files.settings, "keys": tmp_path / "keys.json"}
+    async with serving(**settings) as exchange:
+        async with wired(exchange.url, tls=files.trusting()) as wire:
+            with contextlib.suppress(ConnectionClosed):
+                for data in frames:
+                    await wire.connection.send(data)
+            assert (await wire.rest())[1] == code
+        await until(lambda: not exchange._sockets)
+    assert quiet.records == []
+
+
+async def test_everybody_is_told_of_the_end(
+    files: Files, quiet: pytest.LogCaptureFixture
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with serving(**files.settings) as exchange:
+            wire = await stack.enter_async_context(
+                wired(exchange.url, "alice", tls=files.trusting())
+            )
+            await wire.ask(**order("buy", 1, 90))
+        messages, code = await wire.rest()
+        assert words(messages) == ["canceled", "status"] and code == 1001
+    assert quiet.records == []
+
+
+async def test_a_page_over_tls(exchange: Server, files: Files) -> None:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", exchange.port, ssl=files.trusting()
+    )
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_S):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 426 ")
+    assert answer.endswith(b"\r\n\r\nThis is a websocket.\n")
+    writer.close()
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        await writer.wait_closed()

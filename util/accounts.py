@@ -1,0 +1,221 @@
+"""Say who may log in, and with which key: ``python -m util.accounts``.
+
+A key is shown once, when it is made: one line ``name<TAB>token`` for each
+account on standard output, and everything else on standard error. A running
+exchange takes up what has changed by itself.
+
+Exit status: 0, 1 refused (nothing has changed), 2 a command line that makes
+no sense, or a file that cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+from exchange.keys import (
+    DEFAULT_PATH,
+    Entries,
+    KeysError,
+    changing,
+    is_user,
+    make_entry,
+    make_token,
+    read_keys,
+    rotate,
+)
+
+COUNT_MAX = 10_000  # no exchange takes more connections
+DONE = {
+    "add": "added",
+    "disable": "disabled",
+    "enable": "enabled",
+    "rotate": "given a new key",
+    "remove": "removed",
+}
+
+
+class Refusal(Exception):
+    """What is asked for cannot be, and nothing has changed."""
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; exits with status 2 where it makes no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m util.accounts",
+        description="Say who may log in, and with which key.",
+        epilog="exit status: 0, 1 refused, 2 usage or a file problem",
+    )
+    parser.add_argument(
+        "--keys",
+        type=Path,
+        metavar="PATH",
+        default=os.environ.get("EXCHANGE_SERVER_KEYS") or DEFAULT_PATH,
+        help="the key file (default: $EXCHANGE_SERVER_KEYS, or"
+        f" {DEFAULT_PATH})",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str, nargs: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=text, description=text)
+        parser.add_argument("names", nargs=nargs, metavar="NAME")
+        return parser
+
+    adding = command(
+        "add",
+        "Make accounts and show their keys; once there is one, nobody logs"
+        " in without a key.",
+        "*",
+    )
+    adding.add_argument("--count", type=int, help="so many, numbered from 1")
+    adding.add_argument("--prefix", help="what comes before the number")
+    adding.add_argument("--admin", action="store_true", help="operators")
+    listing = commands.add_parser("list", help="Show the accounts.")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    command("disable", "Let nobody log in to them; their keys are kept.", "+")
+    command("enable", "Let them log in again, with the same keys.", "+")
+    command("rotate", "Show a new key each; the old one ends at once.", "+")
+    command("remove", "Forget the keys; orders and money stay.", "+")
+    options = parser.parse_args(arguments)
+    if options.command == "add":
+        _check_numbering(adding, options)
+    return options
+
+
+def _check_numbering(
+    parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> None:
+    is_numbered = options.count is not None
+    if is_numbered != (options.prefix is not None):
+        parser.error("--count and --prefix go together")
+    if is_numbered == bool(options.names):
+        parser.error("give names, or --count and --prefix")
+    if is_numbered and not 1 <= options.count <= COUNT_MAX:
+        parser.error(f"--count: must be 1 to {COUNT_MAX:,}")
+
+
+def names_of(options: argparse.Namespace) -> list[str]:
+    """Return the names given, or those that --count and --prefix mean.
+
+    Raises Refusal if one is given twice.
+    """
+    if options.command == "add" and options.count:
+        width = len(str(options.count))  # they sort as they count
+        return [
+            f"{options.prefix}{number:0{width}}"
+            for number in range(1, options.count + 1)
+        ]
+    names: list[str] = options.names
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise Refusal(f"{name!r} is given twice")
+    return names
+
+
+def check(accounts: Entries, names: list[str], is_new: bool) -> None:
+    """Raise Refusal unless all names are new and valid, or all are known."""
+    for name in names:
+        if is_new and not is_user(name):
+            raise Refusal(f"{name!r} is no name: 1 to 32 of A-Z a-z 0-9 _ . -")
+        if is_new and name in accounts:
+            raise Refusal(f"{name!r} is there already")
+        if not is_new and name not in accounts:
+            raise Refusal(f"{name!r} is no account")
+
+
+def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
+    """Carry out any command but list; return the new tokens by name.
+
+    Raises Refusal, KeysError or OSError, and changes nothing then.
+    """
+    command, tokens = options.command, {}
+    if command in ("add", "rotate"):
+        tokens = {name: make_token() for name in names}
+    with changing(options.keys, create=command == "add") as accounts:
+        check(accounts, names, is_new=command == "add")
+        for name in names:
+            match command:
+                case "add":
+                    accounts[name] = make_entry(tokens[name], options.admin)
+                case "rotate":
+                    accounts[name] = rotate(accounts[name], tokens[name])
+                case "remove":
+                    del accounts[name]
+                case _:
+                    accounts[name] = accounts[name].model_copy(
+                        update={"is_disabled": command == "disable"}
+                    )
+    return tokens
+
+
+def show(text: str, otherwise: str = "") -> None:
+    """Print a text; raises OSError if it may not have arrived."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        # What is left in the buffer would fail again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OSError(f"{otherwise}{error.strerror}") from None
+
+
+def tell(accounts: Entries) -> str:
+    """Show accounts as a table for a person; times are UTC."""
+    rows = [("name", "role", "login", "added", "key made")]
+    for name, entry in sorted(accounts.items()):
+        added, made = (
+            f"{datetime.fromtimestamp(ts // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
+            for ts in (entry.created_ts, entry.rotated_ts)
+        )
+        role = "admin" if entry.is_admin else "trader"
+        login = "disabled" if entry.is_disabled else "enabled"
+        rows.append((name, role, login, added, made))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows
+    )
+
+
+def describe(accounts: Entries) -> list[dict[str, object]]:
+    """Return accounts as plain values, without the digests of their keys."""
+    return [
+        {"user": name, **entry.model_dump(exclude={"sha256"})}
+        for name, entry in sorted(accounts.items())
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m util.accounts``; return the exit status."""
+    options = parse(arguments)
+    try:
+        if options.command == "list":
+            accounts = read_keys(options.keys)
+            is_json = options.json
+            show(json.dumps(describe(accounts)) if is_json else tell(accounts))
+            return 0
+        names = names_of(options)
+        tokens = change(options, names)
+        if tokens:
+            lines = (f"{name}\t{token}" for name, token in tokens.items())
+            show("\n".join(lines), "rotate these keys, they are not shown: ")
+    except Refusal as refusal:
+        print(f"accounts: {refusal}", file=sys.stderr)
+        return 1
+    except (KeysError, OSError) as error:
+        print(f"accounts: {error}", file=sys.stderr)
+        return 2
+    what = "account" if len(names) == 1 else "accounts"
+    once = "; a key is shown only this once" if tokens else ""
+    print(
+        f"{options.keys}: {len(names)} {what} {DONE[options.command]}{once}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
