@@ -22,10 +22,15 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
+from pydantic_core import to_json
 from tqdm import tqdm
+from websockets.http11 import Response
 
+from exchange import metrics
 from exchange.gateway import Batch, Gateway
 from exchange.journal import (
     SPACE_ENOUGH,
@@ -35,6 +40,8 @@ from exchange.journal import (
     encode_record,
 )
 from exchange.keys import KeyRing
+from exchange.metrics import Figures, Metrics, Timing
+from exchange.schema import protocol_schema
 from exchange.session import Session, pack
 from exchange.settings import (
     Settings,
@@ -42,7 +49,10 @@ from exchange.settings import (
     is_loopback,
     load_settings,
 )
+from exchange.tables import COLUMNS, as_csv, asked
 from exchange.transport import Connection, frame
+from exchange.web import Pages, Query, Reply, reply
+from orderbook import Refused
 
 # Requests one loop tick takes in all: some 20 ms of work, so that no timer
 # and no socket is kept waiting longer.
@@ -144,7 +154,19 @@ class Server:
         self._commit: asyncio.Future[int] | None = None
         self._has_commit_failed = False
         self._commands_recovered = 0
-        self._recovery_s = 0.0
+        self._timing = Timing()
+        self._commit_began = 0  # in microseconds, and so is the next
+        self._arrival = 0  # of the first of the requests that are ready
+        self._taken = 0  # requests carried out and not yet published
+        self._pages = Pages()
+        self._metrics = Metrics(self._figures)
+        self._pages.add("/readyz", self._answer_readyz)
+        self._pages.add("/metrics", self._answer_metrics)
+        schema = reply(to_json(protocol_schema()), "application/schema+json")
+        self._pages.add("/schema.json", lambda query: schema)
+        for what in COLUMNS:
+            answer = partial(self._answer_table, what)
+            self._pages.add(f"/v1/{what}.csv", answer)
 
     @property
     def recovered(self) -> str:
@@ -155,7 +177,7 @@ class Server:
             return f"journal {self._journal.path}: new"
         return (
             f"journal {self._journal.path}: {self._commands_recovered:,}"
-            f" commands recovered in {self._recovery_s:.1f} s"
+            f" commands recovered in {self._timing.recovery_s:.1f} s"
         )
 
     @property
@@ -272,7 +294,7 @@ class Server:
                 progress.update(len(commands))
         self._gateway.commit(journal.last_seq)
         self._commands_recovered = journal.last_seq
-        self._recovery_s = time.perf_counter() - start
+        self._timing.recovery_s = time.perf_counter() - start
 
     def _commit_more(self) -> None:
         """Commit what was applied meanwhile, if no commit is under way."""
@@ -283,6 +305,8 @@ class Server:
         if not commands or self._has_commit_failed:
             return
         self._look_at_space()
+        self._commit_began = self._clock.now()
+        self._timing.batch.observe(len(commands))
         self._commit = self._loop.run_in_executor(
             self._committer,
             journal.append,
@@ -296,6 +320,8 @@ class Server:
         self._commit = None
         try:
             self._gateway.commit(commit.result())
+            took_us = self._clock.now() - self._commit_began
+            self._timing.commit_s.observe(took_us / 1e6)
             self._commit_more()
         except Exception as error:
             self._has_commit_failed = True
@@ -378,11 +404,72 @@ class Server:
         logger.error("connection of %s", connection.remote, exc_info=error)
 
     def _make_connection(self) -> Connection:
-        return Connection(self, origins=self._origins, hosts=self._hosts)
+        return Connection(
+            self,
+            origins=self._origins,
+            hosts=self._hosts,
+            respond=self._pages,
+        )
+
+    # What is asked over HTTP
+
+    def _answer_readyz(self, query: Query) -> Response:
+        """Say whether requests are carried out, and commits get through."""
+        if self._is_stopping or self.failure.done():
+            return reply("stopping\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        if self._gateway.is_busy:
+            return reply("busy\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return reply("ok\n")
+
+    def _answer_metrics(self, query: Query) -> Response:
+        return reply(self._metrics.text(), metrics.CONTENT_TYPE)
+
+    def _answer_table(self, what: str, query: Query) -> Reply:
+        """Answer with a public table, once what it shows is on disk."""
+        gateway = self._gateway
+        try:
+            rows = gateway.public_rows(asked(what, query))
+        except Refused as refusal:
+            is_unknown = refusal.code == "unknown_symbol"
+            return reply(
+                f"{refusal.message}\n",
+                status=HTTPStatus(404 if is_unknown else 400),
+            )
+        text = as_csv(what, rows, self.symbols)
+        response = reply(text, "text/csv; charset=utf-8")
+        later: asyncio.Future[Response] = self._loop.create_future()
+        self._step(lambda: gateway.answer(partial(later.set_result, response)))
+        return later
+
+    def _figures(self) -> Figures:
+        gateway = self._gateway
+        engine = gateway.engine
+        outboxes: Counter[str] = Counter()
+        for connection, session in self._sessions.items():
+            outboxes[session.account] += session.held + connection.buffered
+        return Figures(
+            timing=self._timing,
+            requests=gateway.requests_by_word(),
+            refusals=gateway.refusals,
+            commands=engine.seq,
+            uncommitted=gateway.uncommitted,
+            orders=engine.order_id,
+            trades={s: x.trade_id for s, x in engine.listings.items()},
+            volume={s: x.volume for s, x in engine.listings.items()},
+            resting={
+                s: len(x.book.orders) for s, x in engine.listings.items()
+            },
+            accounts=len(engine.accounts),
+            connections=self._from,
+            outboxes=outboxes,
+            connection_errors=self.connection_errors,
+        )
 
     # The drain, and what else happens in time
 
     def _schedule(self, session: Session) -> None:
+        if not self._ready:
+            self._arrival = self._clock.now()
         self._ready[session] = None
         if self._drain_due is None:
             self._drain_due = self._loop.call_soon(self._drain)
@@ -403,7 +490,8 @@ class Server:
             try:
                 work()
             finally:  # what came before a failure did happen
-                self._gateway.publish()
+                self._gateway.publish(self._arrival, self._taken)
+                self._taken = 0
             self._commit_more()
             self._set_timers()
         except Exception as error:
@@ -435,6 +523,7 @@ class Server:
                 continue
             if was_full and not session.is_full:
                 self._connections[session].resume_reading()
+        self._taken = REQUESTS_PER_TICK - left
 
     def _set_timers(self) -> None:
         """Wake up for the next deadline, and for tickers that changed."""
@@ -488,6 +577,11 @@ class Server:
                 connection.close(4008, "slow reader")
             if was_full and not session.is_full:
                 connection.resume_reading()
+        if batch.requests:
+            waited_us = self._clock.now() - batch.arrival
+            self._timing.ack_s.observe(waited_us / 1e6, batch.requests)
+        for answer in batch.answers:
+            answer()
         for session, code, reason in batch.closings:
             connection = self._connections.get(session)
             if connection is not None:

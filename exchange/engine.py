@@ -172,8 +172,8 @@ class Command:
 class Engine:
     """All books and accounts, moved by one command at a time.
 
-    ``listings``, ``accounts``, ``seq``, ``ts`` and ``configured``, the last
-    `Configure`, are there to be read.
+    ``listings``, ``accounts``, ``seq``, ``ts``, ``order_id`` and
+    ``configured``, the last `Configure`, are there to be read.
     """
 
     def __init__(self) -> None:
@@ -182,7 +182,7 @@ class Engine:
         self.configured = Configure(instruments=())
         self.listings: dict[str, Listing] = {}
         self.accounts: dict[str, Account] = {}
-        self._order_id = 0
+        self.order_id = 0  # of the last order accepted
         # (ts, order id, "") of gtd orders; (ts, 0, account) of the switches
         # of cancel_after; (ts, PHASE_ENDS, symbol) of phases. An entry
         # outlives what it is about: `_is_due`.
@@ -433,7 +433,7 @@ class Engine:
         cost = unit_cost(instrument, side, limit)
         account.check_funds(qty * cost)
         order = Order(  # in the order of its fields, for speed
-            self._order_id + 1,
+            self.order_id + 1,
             account.name,
             side,
             qty,
@@ -451,7 +451,7 @@ class Engine:
         sweep = listing.book.place(
             order, limit, listing.band, account.open_orders.values()
         )
-        self._order_id += 1
+        self.order_id += 1
         account.hold(order, qty)
         account.remember(order)
         self._arrived(account, listing, order, "new", sweep, 0, 0)

@@ -13,6 +13,7 @@ it hands over, batch by batch, when the gate lets it go.
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, assert_never
@@ -42,6 +43,7 @@ from orderbook import (
     MAX_FRAME,
     MAX_INT,
     PROTOCOL_VERSION,
+    REQUEST_TYPES,
     AccountReport,
     Admin,
     Amend,
@@ -117,6 +119,9 @@ class Batch:
     messages: list[tuple[Session, list[str | bytes]]]
     closings: list[Closing]
     report: str
+    answers: list[Callable[[], None]]  # to what was asked over HTTP
+    arrival: int  # when the first of its requests came; 0: it has none
+    requests: int
 
 
 @dataclass(slots=True)
@@ -127,6 +132,10 @@ class _Placed:
     symbols: dict[str, None] = field(default_factory=dict)
 
 
+WORDS: dict[type, str] = {
+    Error: "bad_request",
+    **{kind: word for word, kind in REQUEST_TYPES.items()},
+}
 # Requests that need a login, whatever they ask for.
 PRIVATE = (Place, Amend, Cancel, CancelAll, CancelAfter, Admin)
 
@@ -153,6 +162,10 @@ class Gateway:
         self.history = History()
         self.feed = Feed(self._snapshot, self._ticker, make_frames)
         self.sessions: dict[Session, None] = {}
+        # Figures: requests by account ("" before the login) and class, and
+        # errors answered, by code.
+        self.requests: dict[str, dict[type, int]] = {}
+        self.refusals: Counter[str] = Counter()
         self._now = now
         self._durable = durable
         self._keys = keys
@@ -168,6 +181,7 @@ class Gateway:
         self._outgoing: dict[Session, None] = {}
         self._online: dict[str, dict[Session, None]] = {}  # by account
         self._closings: list[Closing] = []
+        self._answers: list[Callable[[], None]] = []
         self._placed = _Placed() if debug else None
 
     # Life
@@ -198,9 +212,27 @@ class Gateway:
         for session in self.sessions:
             self._closings.append((session, 1001, "shutdown"))
 
+    def requests_by_word(self) -> dict[str, dict[str, int]]:
+        """Return the requests counted, by account and type."""
+        return {
+            account: {WORDS[kind]: count for kind, count in counts.items()}
+            for account, counts in self.requests.items()
+        }
+
     def announce(self, message: str) -> None:
         """Send a status to every connection."""
         self._broadcast(Status(ts=self._now(), message=message))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether new orders are refused because the disk cannot follow."""
+        too_many = self.uncommitted >= COMMANDS_UNCOMMITTED
+        return self.is_short_of_space or too_many
+
+    @property
+    def uncommitted(self) -> int:
+        """Return how many commands are ahead of the disk."""
+        return max(0, self.engine.seq - self._committed)
 
     # The journal
 
@@ -222,6 +254,7 @@ class Gateway:
     def connect(self, peer: Peer) -> Session:
         """Return the session of a new connection."""
         session = Session(peer, self._outgoing)
+        session.counts = self.requests.setdefault("", {})
         rate = self._quotas.rate
         if rate.per_s:
             now = self._now()
@@ -245,11 +278,14 @@ class Gateway:
         """Carry out one request of a session and queue what came of it."""
         if session.is_cut:
             return
+        kind = request.__class__
+        session.counts[kind] = session.counts.get(kind, 0) + 1
         try:
             if session.buckets or session.bucket is not None:
                 self._charge(session, request)
             match request:
                 case Error():
+                    self.refusals[request.code] += 1
                     session.send(encode(request))
                 case (
                     Place() | Amend() | Cancel() | CancelAll() | CancelAfter()
@@ -281,6 +317,7 @@ class Gateway:
                 case _:
                     assert_never(request)
         except Refused as refusal:
+            self.refusals[refusal.code] += 1
             self._reply(session, request, refusal.as_error())
 
     def check_keys(self) -> None:
@@ -310,15 +347,21 @@ class Gateway:
                 seq["@"] = self.engine.accounts[session.account].seq
             session.send(encode(Heartbeat(ts=ts, seq=seq)))
 
-    def publish(self) -> None:
-        """Send off all that was queued since the last time, in one batch."""
+    def publish(self, arrival: int = 0, requests: int = 0) -> None:
+        """Send off all that was queued since the last time, in one batch.
+
+        So many requests were carried out, which came at ``arrival`` or later.
+        """
         self._flush_feed()
-        if not self._outgoing and not self._closings:
+        if not (self._outgoing or self._closings or self._answers):
             return
         messages = [(s, s.seal()) for s in self._outgoing]
         self._outgoing.clear()
         closings, self._closings = self._closings, []
-        batch = Batch(messages, closings, self._report())
+        answers, self._answers = self._answers, []
+        batch = Batch(
+            messages, closings, self._report(), answers, arrival, requests
+        )
         self._gate.hold(self._seq, batch)
 
     # Requests
@@ -344,6 +387,8 @@ class Gateway:
                     other.send(text)
             if self._placed is not None and reply.exec_type == "new":
                 self._note(account, reply)
+        elif isinstance(reply, Error):
+            self.refusals[reply.code] += 1
         if len(outputs) > 1:
             self._route(outputs[1:])
 
@@ -481,6 +526,7 @@ class Gateway:
         account = self.engine.accounts[user]
         session.account, session.session_id = user, session_id
         session.buckets = self._buckets_of(user)
+        session.counts = self.requests.setdefault(user, {})
         self._online.setdefault(user, {})[session] = None
         missed = None
         if is_known and request.last_seq is not None:
@@ -512,13 +558,21 @@ class Gateway:
             for event in missed:
                 session.send(encode(event))
 
+    def public_rows(self, request: Get) -> list[str]:
+        """Return the rows of a table, encoded; raises Refused."""
+        return [*self._rows(None, request)]
+
+    def answer(self, leave: Callable[[], None]) -> None:
+        """Call back when all that has happened so far may be told."""
+        self._answers.append(leave)
+
     def _subscribe(self, session: Session, request: Subscribe) -> None:
         symbols = self._symbols(request.symbols)
         self._flush_feed()  # what came before is not for this reader
         self._reply(session, request, Ok(ts=self._now()))
         self.feed.subscribe(session, request.channels, symbols)
 
-    def _rows(self, session: Session, request: Get) -> Iterable[str]:
+    def _rows(self, session: Session | None, request: Get) -> Iterable[str]:
         """Return the rows of a table, encoded."""
         engine, after, limit = self.engine, request.after, request.limit
         match request.what:
@@ -546,7 +600,7 @@ class Gateway:
                         symbol, request.interval, after, limit
                     )
                 )
-        if not session.account:
+        if session is None or not session.account:
             raise Refused("unauthorized", "log in first")
         account = engine.accounts[session.account]
         if request.symbol is not None:

@@ -74,6 +74,7 @@ class Session:
         self.buckets: dict[type, Bucket | None] = {}
         self.bucket: Bucket | None = None
         self.strikes: Bucket | None = None
+        self.counts: dict[type, int] = {}  # of its requests, by type
         self.is_cut = False  # it is being closed: nothing more is done
         self.is_gone = False  # the connection has ended
         self.waiting = 0  # requests in the inbox

@@ -18,8 +18,9 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
-from typing import Concatenate, ParamSpec, Protocol, cast
+from typing import Concatenate, ParamSpec, Protocol, TypeAlias, cast
 
 from websockets.datastructures import Headers
 from websockets.frames import (  # type: ignore[attr-defined]
@@ -62,6 +63,7 @@ OPCODES = frozenset(Opcode)
 _HOST = re.compile(r"([^:]+|\[.+\])(?::\d*)?")
 
 P = ParamSpec("P")
+Answer: TypeAlias = Response | asyncio.Future[Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +166,10 @@ class Connection(asyncio.BufferedProtocol):
             lower case, without port, IPv6 in brackets; ``None`` accepts any.
             This and ``origins`` keep a foreign web page, or a foreign name
             rebound to this address, from using a visitor's browser.
-        respond: answers GET and HEAD requests that ask for no websocket. The
-            body of an answer to HEAD is dropped, ``Content-Length`` and
-            ``Connection: close`` are added.
+        respond: answers GET and HEAD requests that ask for no websocket, at
+            once or with a future; ``open_timeout`` cuts off who waits longer
+            for that. The body of an answer to HEAD is dropped,
+            ``Content-Length`` and ``Connection: close`` are added.
         limits: sizes and time-outs.
     """
 
@@ -178,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         *,
         origins: Sequence[str | re.Pattern[str] | None] | None,
         hosts: Collection[str] | None,
-        respond: Callable[[Request], Response] = refuse,
+        respond: Callable[[Request], Answer] = refuse,
         limits: Limits = Limits(),
     ) -> None:
         self._receiver = receiver
@@ -194,6 +197,7 @@ class Connection(asyncio.BufferedProtocol):
         self._partial = b""  # the beginning of a frame not complete yet
         self._fragments = bytearray()  # of a message not complete yet
         self._connected = False  # the receiver knows of this connection
+        self._is_answering = False  # HTTP: the answer is yet to come
         self._ending = False  # the peer has close_timeout left to hang up
         self._lost = False
         # One timer is enough: a connection is opening, then waiting to ping
@@ -280,6 +284,8 @@ class Connection(asyncio.BufferedProtocol):
         """Take one read: feed all, answer in one write, report at once."""
         data = bytes(self._view[:nbytes])
         if self._protocol.state is CONNECTING:
+            if self._is_answering:  # what follows such a request is noise
+                return
             data = self._handshake(data)
             if not data:
                 return
@@ -336,7 +342,12 @@ class Connection(asyncio.BufferedProtocol):
             start = end
             for request in protocol.events_received():
                 assert isinstance(request, Request)
-                protocol.send_response(self._answer(request))
+                answer = self._answer(request)
+                if isinstance(answer, asyncio.Future):
+                    self._is_answering = True
+                    answer.add_done_callback(partial(self._late, request))
+                    return b""
+                protocol.send_response(_finished(request, answer))
             self._flush()
             if protocol.state is OPEN:
                 self._connected = True
@@ -345,8 +356,19 @@ class Connection(asyncio.BufferedProtocol):
                 return data[start:]
         return b""
 
-    def _answer(self, request: Request) -> Response:
+    @_guarded
+    def _late(
+        self, request: Request, answer: asyncio.Future[Response]
+    ) -> None:
+        """Send an answer that took its time."""
+        if not self._lost and not self._protocol.eof_sent:
+            response = _finished(request, answer.result())
+            self._protocol.send_response(response)
+            self._flush()
+
+    def _answer(self, request: Request) -> Answer:
         """Accept a websocket, or answer with anything else."""
+        response: Answer
         if not self._is_host_accepted(request):
             response = self._protocol.reject(
                 HTTPStatus.FORBIDDEN, "Unknown host.\n"
@@ -363,22 +385,7 @@ class Connection(asyncio.BufferedProtocol):
             response = self._protocol.accept(request)
         else:
             response = self._respond(request)
-        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            return response
-        # A copy: `respond` may return the same response again and again.
-        headers = Headers(
-            (name, value)
-            for name, value in response.headers.raw_items()
-            if name.lower() not in ("connection", "content-length")
-        )
-        headers["Connection"] = "close"
-        headers["Content-Length"] = str(len(response.body))
-        return Response(
-            response.status_code,
-            response.reason_phrase,
-            headers,
-            b"" if request.method == "HEAD" else response.body,
-        )
+        return response
 
     def _is_host_accepted(self, request: Request) -> bool:
         if self._hosts is None:
@@ -601,6 +608,28 @@ class Connection(asyncio.BufferedProtocol):
         """Tell whether the kernel took bytes since the last call."""
         before, self._taken = self._taken, self._written - self.buffered
         return self._taken > before
+
+
+def _finished(request: Request, response: Response) -> Response:
+    """Return the answer as it leaves; one to a websocket as it is.
+
+    A copy: `respond` may return the same response again and again.
+    """
+    if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+        return response
+    headers = Headers(
+        (name, value)
+        for name, value in response.headers.raw_items()
+        if name.lower() not in ("connection", "content-length")
+    )
+    headers["Connection"] = "close"
+    headers["Content-Length"] = str(len(response.body))
+    return Response(
+        response.status_code,
+        response.reason_phrase,
+        headers,
+        b"" if request.method == "HEAD" else response.body,
+    )
 
 
 def _header(first: int, length: int) -> bytes:

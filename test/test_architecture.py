@@ -27,6 +27,7 @@ PURE = {  # of each module, what it may import of ours
     "exchange.feed": {"orderbook"},
     "exchange.history": {"orderbook"},
     "exchange.rate": set(),
+    "exchange.schema": {"orderbook"},
     "exchange.session": {"orderbook", "exchange.rate"},
     "exchange.gate": set(),
 }
@@ -34,6 +35,9 @@ MAY_IMPORT = {
     **PURE,
     "exchange": set(),
     "exchange.transport": set(),
+    "exchange.metrics": set(),
+    "exchange.tables": {"orderbook"},
+    "exchange.web": set(),
     "exchange.keys": {"orderbook"},
     "exchange.settings": {
         "orderbook",

@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 import exchange.feed
-from exchange.engine import Command
+from exchange.accounts import AccountLimits
+from exchange.engine import Command, Configure, Restart
 from exchange.gateway import Gateway
 from exchange.keys import (
     Key,
@@ -30,7 +32,7 @@ from exchange.keys import (
     rotate,
 )
 from exchange.session import SLOW_BYTES, Session
-from exchange.settings import Settings
+from exchange.settings import InstrumentSettings, Settings
 from orderbook import Table, decode_requests
 from test.support import (
     NOON,
@@ -526,6 +528,34 @@ def test_news_goes_to_everybody_once(floor: Floor) -> None:
     for session in (first, second, watcher):
         (status,) = floor.read(session)
         assert status == {"type": "status", "ts": NOON, "message": "lunch"}
+
+
+# Another day --------------------------------------------------------------
+
+
+def restarted(commands: list[Command], market: Configure) -> list[Any]:
+    """Go on with a journal; return what is journaled at once."""
+    gateway = Gateway(lambda: NOON, print, lambda texts: [], durable=True)
+    gateway.replay(commands)
+    gateway.begin(market)
+    return [command.action for command in gateway.take_commands()]
+
+
+def test_a_market_is_configured_again_only_if_it_has_changed() -> None:
+    def market(**fields: Any) -> Configure:
+        bond = InstrumentSettings(**fields).listed_as("BOND")
+        return Configure(instruments=(bond,))
+
+    floor = Floor(market=market(), durable=True)
+    floor.join("alice")
+    commands = floor.gateway.take_commands()
+    assert restarted(commands, market()) == [Restart()]
+    for changed in (
+        market(max_qty=7),
+        replace(market(), limits=AccountLimits(cash=7)),
+        replace(market(), accounts={"alice": AccountLimits()}),
+    ):
+        assert restarted(commands, changed) == [changed, Restart()]
 
 
 # Anything at all ----------------------------------------------------------

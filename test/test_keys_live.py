@@ -100,6 +100,7 @@ async def test_who_gets_in(exchange: Server, path: Path, token: str) -> None:
     others = add_key(path, "bob")
     gone = add_key(path, "carol")
     edit(path, lambda accounts: accounts.update(carol=disabled(gone)))
+    edit(path, lambda accounts: accounts.update(nokey=make_entry("")))
     cases: list[tuple[str, Message, str]] = [
         ("alice", {"token": token}, "welcome"),
         ("bob", {"token": others}, "welcome"),
@@ -114,6 +115,8 @@ async def test_who_gets_in(exchange: Server, path: Path, token: str) -> None:
         ("Alice", {"token": token}, "unauthorized"),
         ("carol", {"token": gone}, "unauthorized"),
         ("carol", {}, "unauthorized"),
+        ("nokey", {"token": ""}, "unauthorized"),
+        ("nokey", {}, "unauthorized"),
         ("eve", {"token": token}, "unauthorized"),
         ("eve", {}, "unauthorized"),
     ]
@@ -189,6 +192,18 @@ async def test_a_changed_file_counts_at_once_for_who_comes(
         path.unlink()
         assert await try_login(url, "bob", token=bob) == "unauthorized"
         assert await try_login(url, "eve") == "unauthorized"
+
+
+async def test_the_first_key_counts_at_once_for_who_comes(
+    monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    monkeypatch.setattr(server_module, "KEYS_S", 3_600)
+    async with serving(keys=path) as exchange:
+        assert await try_login(exchange.url, "alice") == "welcome"
+        token = add_key(path, "bob")
+        assert await try_login(exchange.url, "alice") == "unauthorized"
+        word = await try_login(exchange.url, "bob", token=token)
+        assert word == "welcome"
 
 
 # Being there when it happens ----------------------------------------------

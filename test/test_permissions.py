@@ -6,6 +6,7 @@ nobody else hears of it.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,12 @@ import pytest
 
 from exchange.keys import KeyRing, changing
 from exchange.session import Session
-from orderbook import ADMIN_ARGUMENTS, REQUEST_TYPES, Table
+from orderbook import (
+    ADMIN_ARGUMENTS,
+    REQUEST_TYPES,
+    Table,
+    decode_requests,
+)
 from test.support import Floor, add_key, order, state_of, words
 
 Message = dict[str, Any]
@@ -312,6 +318,25 @@ def test_the_right_is_the_connections_that_proved_it(
     assert floor.closings(old) == [4009]
     assert words(floor.do(old, admin("reset"))) == ["unauthorized"]
     assert words(floor.do(new, admin("message", message="m")))[0] == "ok"
+
+
+def test_the_right_ends_with_the_session(tokens: dict[str, str]) -> None:
+    floor = Floor(keys=KeyRing(Path(tokens[""]), is_open=True))
+    old, new = floor.join(), floor.join()
+    login = {"type": "login", "user": "boss", "token": tokens["boss"]}
+    session = floor.do(old, login)[0]["session"]
+    # In one batch, so that the old connection is not yet closed.
+    for peer, request in (
+        (new, {**login, "session": session}),
+        (old, {"type": "login", "user": "eve"}),
+        (old, admin("reset")),
+    ):
+        for decoded in decode_requests(json.dumps(request)):
+            floor.gateway.handle(peer, decoded)
+    floor.gateway.publish()
+    replies = floor.read(old)
+    assert words(replies) == ["welcome", "account", "forbidden"]
+    assert floor.closings(old) == [4009]
 
 
 def test_nobody_takes_over_the_session_of_another(

@@ -233,6 +233,16 @@ def test_all_connections_of_an_account_share_its_buckets() -> None:
     assert fits(floor, again, PLACE) == fits(floor, again, CANCEL) == 0
 
 
+def test_who_was_taken_over_draws_on_the_account_no_more() -> None:
+    floor = limited(10, 4)
+    old, new = floor.join(), floor.join()
+    login = {"type": "login", "user": "alice"}
+    welcome = floor.do(old, login)[0]
+    floor.do(new, {**login, "session": welcome["session"]})
+    assert words(floor.do(old, *[PLACE] * 9)) == ["unauthorized"] * 9
+    assert fits(floor, new, PLACE) == 4
+
+
 def test_each_connection_has_its_own_bucket_for_the_rest() -> None:
     floor = limited(10, 4)
     first, second = floor.join("alice"), floor.join("alice")

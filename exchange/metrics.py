@@ -1,0 +1,166 @@
+"""The figures of a running exchange, as Prometheus reads them.
+
+The exchange only counts, in plain numbers; the text is made when somebody
+asks for it. Names and units follow the conventions of Prometheus.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from prometheus_client import (
+    CollectorRegistry,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Upper bounds, in seconds: 0.1 ms is a turn of a quiet exchange, 10 s a disk
+# that has all but stopped.
+SECONDS = (
+    *(0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025),
+    *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3)
+
+
+class Histogram:
+    """How often a value was at most so much."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)  # the last: above all bounds
+        self.sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count in a value that occurred so many times."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return each bound and how many values were not above it."""
+        bounds = [*map(str, self.bounds), "+Inf"]
+        return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
+@dataclass(slots=True)
+class Timing:
+    """How long things took: measured by the server."""
+
+    ack_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    commit_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    batch: Histogram = field(default_factory=lambda: Histogram(SIZES))
+    recovery_s: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Figures:
+    """All figures at one moment."""
+
+    timing: Timing
+    requests: dict[str, dict[str, int]]  # by account and type
+    refusals: dict[str, int]  # by code
+    commands: int
+    uncommitted: int
+    orders: int
+    trades: dict[str, int]  # by symbol, and so are the next two
+    volume: dict[str, int]
+    resting: dict[str, int]
+    accounts: int
+    connections: dict[str, int]  # by address
+    outboxes: dict[str, int]  # bytes, by account
+    connection_errors: int
+
+
+class _Collector(Collector):
+    def __init__(self, figures: Callable[[], Figures]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        now = self._figures()
+        yield from _counters(now)
+        yield from _gauges(now)
+        timing = now.timing
+        for name, text, histogram in (
+            ("ack_seconds", "arrival of requests to release", timing.ack_s),
+            ("commit_seconds", "writing a batch to disk", timing.commit_s),
+            ("batch_commands", "commands of one commit", timing.batch),
+        ):
+            yield HistogramMetricFamily(
+                f"exchange_{name}",
+                text,
+                buckets=histogram.buckets(),
+                sum_value=histogram.sum,
+            )
+
+
+def _counters(now: Figures) -> Iterator[Metric]:
+    for name, text, value in (
+        ("commands", "commands carried out, of all times", now.commands),
+        ("orders", "orders accepted, of all times", now.orders),
+        (
+            "connection_errors",
+            "connections that failed inside",
+            now.connection_errors,
+        ),
+    ):
+        yield CounterMetricFamily(f"exchange_{name}", text, value=value)
+    for name, text, label, values in (
+        ("trades", "trades, of all times", "symbol", now.trades),
+        ("refusals", "errors answered", "code", now.refusals),
+    ):
+        family = CounterMetricFamily(f"exchange_{name}", text, labels=[label])
+        for key, value in values.items():
+            family.add_metric([key], value)
+        yield family
+    family = CounterMetricFamily(
+        "exchange_requests",
+        "requests, refused or not",
+        labels=["account", "type"],
+    )
+    for account, types in now.requests.items():
+        for word, count in types.items():
+            family.add_metric([account, word], count)
+    yield family
+
+
+def _gauges(now: Figures) -> Iterator[Metric]:
+    for name, text, value in (
+        ("uncommitted_commands", "ahead of the disk", now.uncommitted),
+        ("accounts", "accounts opened", now.accounts),
+        ("recovery_seconds", "of the last start", now.timing.recovery_s),
+    ):
+        yield GaugeMetricFamily(f"exchange_{name}", text, value=value)
+    for name, text, label, values in (
+        ("volume_lots", "traded in this round", "symbol", now.volume),
+        ("resting_orders", "orders in the book", "symbol", now.resting),
+        ("connections", "open sockets", "address", now.connections),
+        ("outbox_bytes", "waiting to be read", "account", now.outboxes),
+    ):
+        family = GaugeMetricFamily(f"exchange_{name}", text, labels=[label])
+        for key, value in values.items():
+            family.add_metric([key], value)
+        yield family
+
+
+class Metrics:
+    """The text that Prometheus asks for."""
+
+    def __init__(self, figures: Callable[[], Figures]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Collector(figures))
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """Return all figures as they are now."""
+        return generate_latest(self._registry)

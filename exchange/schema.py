@@ -1,0 +1,59 @@
+"""The protocol as JSON Schema, made from the types that decode it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
+
+from orderbook import EVENT_TYPES, PROTOCOL_VERSION, REQUEST_TYPES
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class _Absent(GenerateJsonSchema):
+    """Leave defaults of None out: an absent field is none, never null."""
+
+    def default_schema(
+        self, schema: core_schema.WithDefaultSchema
+    ) -> dict[str, Any]:
+        if "default" in schema and schema["default"] is None:
+            return self.generate_inner(_without_null(schema["schema"]))
+        return super().default_schema(schema)
+
+
+def _without_null(schema: Any) -> Any:
+    return schema["schema"] if schema["type"] == "nullable" else schema
+
+
+def protocol_schema() -> dict[str, Any]:
+    """Return one schema: a frame of requests, or one of events.
+
+    ``$defs`` has each message under its ``type``; "request" and "event" say
+    what a single message of a client, or of the server, may be.
+    """
+    named: dict[str, Any] = {}
+    kinds: dict[str, list[str]] = {"request": [], "event": []}
+    for kind, types in (("request", REQUEST_TYPES), ("event", EVENT_TYPES)):
+        for name, cls in types.items():
+            schema = TypeAdapter(cls).json_schema(
+                mode="serialization" if kind == "event" else "validation",
+                ref_template="#/$defs/{model}",
+                schema_generator=_Absent,
+            )
+            named |= schema.pop("$defs", {})
+            schema["required"] = sorted({*schema.get("required", ()), "type"})
+            named[name] = schema
+            kinds[kind].append(f"#/$defs/{name}")
+    for kind, references in kinds.items():
+        named[kind] = {"oneOf": [{"$ref": ref} for ref in references]}
+    messages = [{"$ref": f"#/$defs/{kind}"} for kind in kinds]
+    frames = [{"type": "array", "minItems": 1, "items": m} for m in messages]
+    return {
+        "$schema": DIALECT,
+        "title": f"Exchange wire protocol, version {PROTOCOL_VERSION}",
+        "oneOf": messages + frames,
+        "$defs": named,
+    }

@@ -1,0 +1,61 @@
+"""The public tables as CSV, for spreadsheets, curl and `pandas.read_csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from pydantic_core import from_json, to_json
+
+from orderbook import MAX_ROWS, Error, Get, Refused, decode_requests
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "trades": ("ts", "trade_id", "symbol", "price", "qty", "side", "seq"),
+    "candles": ("start_ts", "open", "high", "low", "close", "volume"),
+    "leaderboard": ("rank", "user", "equity", "cash"),  # then positions
+}
+
+Query: TypeAlias = Mapping[str, str]
+
+
+def asked(what: str, query: Query) -> Get:
+    """Return the request that the query of an address stands for.
+
+    Raises Refused ("bad_request") that names the field.
+    """
+    fields: dict[str, Any] = {"limit": MAX_ROWS, **query}
+    for name in ("after", "limit"):  # in a query all is text
+        text = str(fields.get(name, ""))
+        if text.isascii() and text.isdigit():
+            fields[name] = int(text)
+    [request] = decode_requests(
+        to_json({**fields, "what": what, "type": "get"})
+    )
+    if isinstance(request, Error):
+        raise Refused("bad_request", request.message, field=request.field)
+    assert isinstance(request, Get)
+    return request
+
+
+def as_csv(what: str, rows: Iterable[str], symbols: Iterable[str]) -> str:
+    """Return rows of a table, as `get` has them encoded, as CSV.
+
+    The leaderboard has a column for the position in each symbol.
+    """
+    columns = COLUMNS[what]
+    decoded = [from_json(row) for row in rows]
+    if what == "leaderboard":
+        symbols = list(symbols)
+        for row in decoded:
+            row |= {s: row["positions"].get(s, 0) for s in symbols}
+        columns = (*columns, *symbols)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in decoded:
+        if isinstance(row, dict):
+            row = [row[name] for name in columns]
+        writer.writerow(row)
+    return text.getvalue()

@@ -1,0 +1,123 @@
+"""What the exchange's port answers to plain HTTP: the live page, /healthz.
+
+The files of the page are read once, at the start; a path is looked up in a
+table and never touches the disk. The page may load nothing from elsewhere
+and turn no text into markup: that is what the headers are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import parse_qsl
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+PAGE = Path(__file__).parent / "page"
+INDEX = "index.html"
+PLAIN = "text/plain; charset=utf-8"
+CONTENT_TYPES = {
+    "": PLAIN,  # licences
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+# Of every answer. The websocket of the same origin is part of 'self'.
+HEADERS = {
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "connect-src 'self'",
+            "img-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        )
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # keep it, but ask whether it is current
+}
+
+Query: TypeAlias = Mapping[str, str]
+# A future, where the answer has to wait for the journal.
+Reply: TypeAlias = Response | asyncio.Future[Response]
+Answer: TypeAlias = Callable[[Query], Reply]
+
+
+def reply(
+    body: str | bytes,
+    content_type: str = PLAIN,
+    status: HTTPStatus = HTTPStatus.OK,
+) -> Response:
+    """Return a response with the headers that every answer has."""
+    headers = Headers({**HEADERS, "Content-Type": content_type})
+    content = body.encode() if isinstance(body, str) else body
+    return Response(status, status.phrase, headers, content)
+
+
+class Pages:
+    """Answer GET and HEAD requests; an instance is a ``respond`` hook.
+
+    ``folder`` holds the files of the page, its ``index.html`` is "/". A name
+    that ends in none of CONTENT_TYPES raises KeyError.
+    """
+
+    def __init__(self, folder: Path = PAGE) -> None:
+        self._answers: dict[str, Answer] = {}
+        for file in folder.rglob("*"):
+            if file.is_file():
+                name = file.relative_to(folder).as_posix()
+                page = _page(file)
+                self.add(
+                    "/" if name == INDEX else f"/{name}", partial(_same, page)
+                )
+        self.add("/healthz", lambda query: reply("ok\n"))
+
+    def add(self, path: str, answer: Answer) -> None:
+        """Let ``answer`` make the response to a path, from its query.
+
+        Of a name that occurs twice in a query the last value counts.
+        """
+        assert path not in self._answers, f"{path} has an answer already"
+        self._answers[path] = answer
+
+    def __call__(self, request: Request) -> Reply:
+        """Return the response to a request."""
+        path, _, query = request.path.partition("?")
+        answer = self._answers.get(path)
+        if answer is None:
+            return reply("Not found.\n", status=HTTPStatus.NOT_FOUND)
+        response = answer(dict(parse_qsl(query)))
+        if isinstance(response, asyncio.Future):
+            return response
+        tag = response.headers.get("ETag")
+        known = request.headers.get_all("If-None-Match")
+        if tag is not None and any(tag in tags for tags in known):
+            status = HTTPStatus.NOT_MODIFIED
+            return Response(status, status.phrase, response.headers)
+        return response
+
+
+def _page(file: Path) -> Response:
+    """Return the response that carries a file."""
+    content = file.read_bytes()
+    response = reply(content, CONTENT_TYPES[file.suffix])
+    response.headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    return response
+
+
+def _same(response: Response, query: Query) -> Response:
+    return response

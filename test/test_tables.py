@@ -1,0 +1,139 @@
+"""The public tables as CSV over HTTP, and when they may be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from exchange.journal import Journal
+from server import Server
+from test.support import order, serving, until, wired
+from test.test_metrics import fetch
+
+CSV = "text/csv; charset=utf-8"
+
+
+async def table(server: Server, path: str) -> Any:
+    """Return a table as pandas reads it."""
+    status, content_type, body = await fetch(server, path)
+    assert (status, content_type) == (200, CSV), body
+    return pandas.read_csv(io.StringIO(body))
+
+
+async def test_trades_candles_and_leaderboard() -> None:
+    async with (
+        serving(symbols="BOND,ETF") as server,
+        wired(server.url, "ann") as ann,
+        wired(server.url, "bob") as bob,
+    ):
+        for price in (100, 102, 101):
+            await ann.ask(**order("sell", 2, price, symbol="ETF"))
+            await bob.ask(**order("buy", 2, price, symbol="ETF"))
+        trades = await table(server, "/v1/trades.csv?symbol=ETF")
+        first = await table(
+            server, "/v1/trades.csv?symbol=ETF&limit=2&after=0"
+        )
+        candles = await table(server, "/v1/candles.csv?symbol=ETF&interval=1d")
+        leaders = await table(server, "/v1/leaderboard.csv")
+        [*_, reply] = await ann.ask(type="get", what="trades", symbol="ETF")
+    assert list(trades["price"]) == [100, 102, 101]
+    names = list(trades.columns)
+    assert trades.values.tolist() == [
+        [row[name] for name in names] for row in reply["data"]
+    ]
+    assert list(first["trade_id"]) == [1, 2]
+    assert candles.values.tolist()[0][1:] == [100, 102, 100, 101, 6]
+    assert list(leaders.columns) == [
+        *("rank", "user", "equity", "cash", "BOND", "ETF")
+    ]
+    rows = {row["user"]: row for row in leaders.to_dict("records")}
+    assert rows["ann"]["ETF"] == -6 and rows["bob"]["ETF"] == 6
+    assert rows["ann"]["BOND"] == 0 and rows["ann"]["cash"] == 606
+
+
+@pytest.mark.parametrize(
+    "path, status, word",
+    [
+        ("/v1/trades.csv", 400, "symbol"),  # two are listed
+        ("/v1/trades.csv?symbol=X", 404, "X is not listed"),
+        ("/v1/trades.csv?symbol=ETF&limit=0", 400, "limit"),
+        ("/v1/trades.csv?symbol=ETF&limit=1001", 400, "limit"),
+        ("/v1/trades.csv?symbol=ETF&limit=ten", 400, "limit"),
+        ("/v1/trades.csv?symbol=ETF&after=-1", 400, "after"),
+        ("/v1/trades.csv?symbol=ETF&colour=red", 400, "colour"),
+        ("/v1/trades.csv?symbol=ETF&type=ping", 200, "trade_id"),
+        ("/v1/candles.csv?symbol=ETF&interval=2m", 400, "interval"),
+        ("/v1/leaderboard.csv?what=orders", 200, "rank"),
+        ("/v1/orders.csv", 404, "Not found"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_by_name(
+    path: str, status: int, word: str
+) -> None:
+    async with serving(symbols="BOND,ETF") as server:
+        got, _, body = await fetch(server, path)
+    assert got == status and word in body
+
+
+async def test_nothing_is_shown_before_it_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_commit = threading.Event()
+    append = Journal.append
+
+    def slow(self: Journal, *arguments: Any) -> int:
+        may_commit.wait()
+        return append(self, *arguments)
+
+    async with (
+        serving(journal=tmp_path / "j.db") as server,
+        wired(server.url, "ann") as ann,
+        wired(server.url, "bob") as bob,
+    ):
+        await ann.ask(**order("sell", 2, 100))
+        monkeypatch.setattr(Journal, "append", slow)
+        await bob.send(order("buy", 2, 100))
+        engine = server._gateway.engine
+        await until(lambda: engine.listings["BOND"].trade_id)
+        asking = asyncio.create_task(fetch(server, "/v1/trades.csv"))
+        ready, *_ = await fetch(server, "/readyz")  # behind it, and through
+        assert ready == 200 and not asking.done()
+        may_commit.set()
+        status, _, body = await asking
+        assert status == 200 and len(body.splitlines()) == 2
+
+
+async def test_who_does_not_wait_for_an_answer_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_commit = threading.Event()
+    append = Journal.append
+
+    def slow(self: Journal, *arguments: Any) -> int:
+        may_commit.wait()
+        return append(self, *arguments)
+
+    async with (
+        serving(journal=tmp_path / "j.db") as server,
+        wired(server.url, "ann") as ann,
+    ):
+        monkeypatch.setattr(Journal, "append", slow)
+        await ann.send(order("sell", 2, 100))
+        await until(lambda: server._gateway.engine.order_id)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", server.port
+        )
+        writer.write(b"GET /v1/trades.csv HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n\x81\x00")
+        await until(lambda: server._gateway._gate._held)
+        await until(lambda: len(server._sockets) == 2)
+        writer.transport.abort()
+        await until(lambda: len(server._sockets) == 1)
+        may_commit.set()
+        assert (await ann.until(exec_type="new"))["order_id"] == 1
