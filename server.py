@@ -14,6 +14,7 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -587,7 +588,18 @@ class Server:
             if connection is not None:
                 connection.close(code, reason)
         if batch.report:
-            print(batch.report, flush=True)
+            try:
+                print(batch.report, flush=True)
+            except OSError as error:  # nobody reads it any more
+                logger.warning("nothing more is printed: %s", error)
+                silence()
+
+
+def silence() -> None:
+    """Let standard output, which is closed, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def make_frames(texts: list[str]) -> list[bytes]:
@@ -715,8 +727,13 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    # As the first process of a container it would be ignored until the loop
+    # runs, and a recovery may take a while.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return asyncio.run(serve(load_settings(sys.argv[1:])))
+    except KeyboardInterrupt:  # before it served: nothing has been promised
+        return 130
     except (SettingsError, JournalError, OSError) as error:
         print(f"server.py: {error}", file=sys.stderr)
         return 2

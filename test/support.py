@@ -236,7 +236,7 @@ def add_key(path: Path, user: str, is_admin: bool = False) -> str:
 
 @contextlib.asynccontextmanager
 async def launched(
-    *arguments: str, code: str = "", **environment: str
+    *arguments: str, code: str = "", output: int = PIPE, **environment: str
 ) -> AsyncIterator[Process]:
     """Run ``python server.py``, or some code, as a process of its own.
 
@@ -259,7 +259,7 @@ async def launched(
         *arguments,
         cwd=ROOT,
         env=variables,
-        stdout=PIPE,
+        stdout=output,
         stderr=PIPE,
     )
     try:
@@ -288,7 +288,7 @@ async def ended(process: Process) -> tuple[int, str, str]:
     async with asyncio.timeout(PATIENCE_S):
         output, errors = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()
+    return process.returncode, (output or b"").decode(), errors.decode()
 
 
 # Without sockets ----------------------------------------------------------

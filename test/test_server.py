@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import socket
@@ -1665,6 +1666,44 @@ async def test_debug_mode_prints_new_orders_and_the_book(debug: str) -> None:
     assert [level.split() for level in levels] == [
         ["25", "97", "|", "103", "31"]
     ]
+
+
+async def test_it_goes_on_when_nobody_reads_what_it_prints() -> None:
+    """As in ``make run | head``."""
+    reading, writing = os.pipe()
+    async with launched(debug="1", output=writing) as process:
+        os.close(writing)
+        with open(reading) as lines:
+            url = address(lines.readline())
+        async with wired(url, "alice") as alice:
+            assert await place(alice, "buy", 25, 97)
+            assert await place(alice, "sell", 31, 103)
+        process.send_signal(signal.SIGTERM)
+        status, _, errors = await ended(process)
+    assert status == 0
+    assert errors.count("nothing more is printed") == 1
+    assert "Traceback" not in errors and "BrokenPipe" not in errors
+
+
+async def test_a_recovery_can_be_stopped() -> None:
+    """Also as the first process of a container, so by a handler."""
+    code = """
+import os
+import signal
+import sys
+import server
+
+def recover(self, path):
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        pass
+
+server.Server._recover = recover
+sys.argv = ["server.py"]
+sys.exit(server.main())
+"""
+    async with launched(code=code, journal="unused.db") as process:
+        assert await ended(process) == (130, "", "")
 
 
 async def test_settings_of_the_process(tmp_path: Path) -> None:
