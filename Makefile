@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test lint types format bench crash twin clean
+.PHONY: help install lock run test lint types format bench crash twin chart clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,6 +46,9 @@ crash: $(STAMP) ## Kill the exchange 200 times and compare; some minutes
 
 twin: $(STAMP) ## Compare the book with a naive one for 2.5 million steps
 	$(PY) -m test.twin 2500000 $(or $(SEED),1)
+
+chart: $(STAMP) ## Check the Helm chart; the first time it fetches its tools
+	PYTHON="$(PYTHON)" .ci/chart
 
 clean: ## Remove .venv and every cache
 	rm -rf .venv .mypy_cache .pytest_cache .hypothesis

@@ -1,0 +1,332 @@
+"""Judge the Helm chart in k8s/: run it with `make chart`.
+
+Every set of values in k8s/ci/ is rendered, and what comes out must
+
+- be what the schema of Kubernetes allows, the oldest version and the newest;
+- meet the pod security standard "restricted", and more of our own;
+- hang together: names, selectors, volumes, config maps, services;
+- give the server settings that it understands, with the instruments asked
+  for.
+
+Every set in k8s/ci/refused/ must be refused, with a message that contains
+what its first line says. Exit status: 0, or 1 if anything is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import kubernetes_validate
+import yaml
+from helm import Helm, HelmError, find_helm
+
+Manifest: TypeAlias = dict[str, Any]
+
+ROOT = Path(__file__).parent.parent
+CHART = ROOT / "k8s"
+OLDEST = "1.25"  # of kubeVersion in Chart.yaml
+NO_SCHEMA = {"ServiceMonitor"}  # of the Prometheus operator
+NAME_MAX = 63  # of a DNS label
+STATEFUL_SET_MAX = 52  # its pods have a label with 11 characters more
+# What "restricted" lets a pod mount.
+# https://kubernetes.io/docs/concepts/security/pod-security-standards/
+VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+LIMITS = {
+    "connections": "EXCHANGE_SERVER_MAX_CONNECTIONS",
+    "perAddress": "EXCHANGE_SERVER_MAX_PER_ADDRESS",
+    "perAccount": "EXCHANGE_SERVER_MAX_PER_ACCOUNT",
+}
+# Prints the market that the settings in the environment mean.
+SETTINGS = """
+from exchange.settings import load_market, load_settings
+settings = load_settings()
+settings.rules(is_guarded=True)
+print(load_market(settings.market).model_dump_json())
+"""
+
+
+def main() -> int:
+    """Check everything; return the exit status."""
+    helm = find_helm()
+    problems = list(lint(helm))
+    rendered = 0
+    for values in sorted(CHART.glob("ci/*.yaml")):
+        for problem in judge(helm, values):
+            problems.append(f"{values.relative_to(ROOT)}: {problem}")
+        rendered += 1
+    for values in sorted(CHART.glob("ci/refused/*.yaml")):
+        for problem in is_refused(helm, values):
+            problems.append(f"{values.relative_to(ROOT)}: {problem}")
+    if not rendered:
+        problems.append("k8s/ci: no values to render")
+    for problem in problems:
+        print(f"chart: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def lint(helm: Helm) -> Iterator[str]:
+    """Yield what the linter finds."""
+    try:
+        helm.lint(CHART)
+    except HelmError as error:
+        yield str(error)
+
+
+def is_refused(helm: Helm, values: Path) -> Iterator[str]:
+    """Yield what is wrong with the refusal of some values."""
+    reason = values.read_text("utf-8").splitlines()[0].removeprefix("# ")
+    try:
+        helm.render(CHART, values)
+    except HelmError as error:
+        if reason not in str(error):
+            yield f"{reason!r} is not in the refusal: {error}"
+    else:
+        yield "is not refused"
+
+
+def judge(helm: Helm, values: Path) -> Iterator[str]:
+    """Yield what is wrong with the manifests that some values give."""
+    try:
+        text = helm.render(CHART, values)
+    except HelmError as error:
+        yield str(error)
+        return
+    manifests = [m for m in yaml.safe_load_all(text) if m]
+    markets = yaml.safe_load(values.read_text("utf-8"))["markets"]
+    for manifest in manifests:
+        where = f"{manifest['kind']} {manifest['metadata']['name']}"
+        for problem in invalid(manifest):
+            yield f"{where}: {problem}"
+        if manifest["kind"] == "StatefulSet":
+            template = manifest["spec"]["template"]
+            for problem in insecure(template["spec"]):
+                yield f"{where}: {problem}"
+            for problem in adrift(manifest, manifests):
+                yield f"{where}: {problem}"
+            market = markets.pop(manifest["metadata"]["labels"]["market"])
+            for problem in misunderstood(manifest, manifests, market):
+                yield f"{where}: {problem}"
+    yield from misnamed(manifests)
+    if markets:
+        yield f"no stateful set for {', '.join(markets)}"
+    kinds = Counter(manifest["kind"] for manifest in manifests)
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    print(f"{values.relative_to(ROOT)}: {counts}")
+
+
+# One manifest
+
+
+def invalid(manifest: Manifest) -> Iterator[str]:
+    """Yield where a manifest is not as Kubernetes wants it."""
+    if manifest["kind"] in NO_SCHEMA:
+        return
+    for version in (OLDEST, kubernetes_validate.latest_version()):
+        try:
+            kubernetes_validate.validate(manifest, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            path = ".".join(map(str, error.path))
+            yield f"Kubernetes {version}: {path}: {error.message}"
+        except kubernetes_validate.SchemaNotFoundError as error:
+            yield error.message
+
+
+def insecure(pod: Manifest) -> Iterator[str]:
+    """Yield where a pod is not "restricted", or could write or ask around.
+
+    Beyond the standard: a read-only root, a number for the user, no token
+    of the cluster, and a limit of memory.
+    """
+    context = pod.get("securityContext", {})
+    for field in ("hostNetwork", "hostPID", "hostIPC"):
+        if pod.get(field):
+            yield f"{field} is set"
+    if context.get("runAsNonRoot") is not True:
+        yield "runAsNonRoot is not true"
+    if not context.get("runAsUser"):
+        yield "runAsUser is no number other than 0"
+    profile = context.get("seccompProfile", {}).get("type")
+    if profile not in ("RuntimeDefault", "Localhost"):
+        yield f"seccompProfile is {profile}"
+    for field in ("sysctls", "seLinuxOptions", "windowsOptions"):
+        if field in context:
+            yield f"{field} is set"
+    if pod.get("automountServiceAccountToken") is not False:
+        yield "the token of the service account is mounted"
+    for volume in pod.get("volumes", []):
+        for kind in volume.keys() - {"name"} - VOLUMES:
+            yield f"volume {volume['name']} is of kind {kind}"
+    for container in pod.get("initContainers", []) + pod["containers"]:
+        for problem in insecure_container(container):
+            yield f"container {container['name']}: {problem}"
+
+
+def insecure_container(container: Manifest) -> Iterator[str]:
+    """Yield where a container is not "restricted", or has a writable root."""
+    context = container.get("securityContext", {})
+    for field, wanted in (
+        ("allowPrivilegeEscalation", False),
+        ("readOnlyRootFilesystem", True),
+    ):
+        if context.get(field) is not wanted:
+            yield f"{field} is not {wanted}"
+    capabilities = context.get("capabilities", {})
+    if capabilities.get("drop") != ["ALL"] or capabilities.get("add"):
+        yield "not all capabilities are dropped"
+    # The pod decides; nothing here may say otherwise.
+    known = {
+        "allowPrivilegeEscalation",
+        "readOnlyRootFilesystem",
+        "capabilities",
+    }
+    for field in context.keys() - known:
+        yield f"{field} is set"
+    if any("hostPort" in port for port in container.get("ports", [])):
+        yield "a port of the host is taken"
+    if "memory" not in container.get("resources", {}).get("limits", {}):
+        yield "no limit of memory"
+
+
+# All manifests
+
+
+def misnamed(manifests: list[Manifest]) -> Iterator[str]:
+    """Yield names that are too long, or given twice."""
+    names = Counter((m["kind"], m["metadata"]["name"]) for m in manifests)
+    for (kind, name), count in names.items():
+        if count > 1:
+            yield f"{kind} {name}: {count} times"
+        if len(name) > (
+            STATEFUL_SET_MAX if kind == "StatefulSet" else NAME_MAX
+        ):
+            yield f"{kind} {name}: the name is too long"
+
+
+def adrift(stateful_set: Manifest, manifests: list[Manifest]) -> Iterator[str]:
+    """Yield what a stateful set refers to, or is referred to by, in vain."""
+    spec = stateful_set["spec"]
+    pod, labels = spec["template"]["spec"], spec["template"]["metadata"]
+    found = {(m["kind"], m["metadata"]["name"]): m for m in manifests}
+    if spec["replicas"] != 1:
+        yield "more or less than one replica"
+    if not selects(spec["selector"]["matchLabels"], labels["labels"]):
+        yield "does not select its pod"
+    services = [
+        service
+        for (kind, _), service in found.items()
+        if kind == "Service"
+        and selects(service["spec"]["selector"], labels["labels"])
+    ]
+    if len(services) != 2:
+        yield f"{len(services)} services, instead of two, select its pod"
+    if spec["serviceName"] not in [s["metadata"]["name"] for s in services]:
+        yield f"service {spec['serviceName']} is missing, or another's"
+    if ("ServiceAccount", pod["serviceAccountName"]) not in found:
+        yield f"service account {pod['serviceAccountName']} is missing"
+    volumes = pod["volumes"] + [
+        {"name": claim["metadata"]["name"]}
+        for claim in spec["volumeClaimTemplates"]
+    ]
+    for volume in volumes:
+        config = volume.get("configMap")
+        if config and ("ConfigMap", config["name"]) not in found:
+            yield f"config map {config['name']} is missing"
+    given = {volume["name"] for volume in volumes}
+    used = {
+        mount["name"]
+        for container in pod.get("initContainers", []) + pod["containers"]
+        for mount in container["volumeMounts"]
+    }
+    for name in given ^ used:
+        yield f"volume {name} is only {'given' if name in given else 'used'}"
+
+
+def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    """Return whether a selector finds what has these labels."""
+    return selector.items() <= labels.items()
+
+
+def misunderstood(
+    stateful_set: Manifest, manifests: list[Manifest], market: Manifest
+) -> Iterator[str]:
+    """Yield where the server understands other things than asked for."""
+    pod = stateful_set["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    settings = {entry["name"]: entry["value"] for entry in container["env"]}
+    for variable, value in asked_for(market).items():
+        if settings.get(variable) != value:
+            yield f"{variable} is {settings.get(variable)}, not {value}"
+    files = {
+        manifest["metadata"]["name"]: manifest["data"].get("market.toml")
+        for manifest in manifests
+        if manifest["kind"] == "ConfigMap"
+    }
+    for volume in pod["volumes"]:
+        text = files.get(volume.get("configMap", {}).get("name"))
+        if text is not None:
+            yield from mislisted(settings, text, market)
+
+
+def asked_for(market: Manifest) -> dict[str, str | None]:
+    """Return what a market's own values make of the server's settings."""
+    variables: dict[str, str | None] = {}
+    for limit, value in market.get("limits", {}).items():
+        variables[LIMITS[limit]] = str(value)
+    if "journal" in market:
+        variables["EXCHANGE_SERVER_JOURNAL"] = f"/data/{market['journal']}"
+    if "open" in market:
+        is_open = market["open"]
+        variables["EXCHANGE_SERVER_OPEN"] = "1" if is_open else None
+        variables["EXCHANGE_SERVER_KEYS"] = (
+            None if is_open else "/keys/keys.json"
+        )
+    return variables
+
+
+def mislisted(
+    settings: dict[str, str], text: str, market: Manifest
+) -> Iterator[str]:
+    """Yield where the server reads another market than asked for."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "market.toml")
+        path.write_text(text, "utf-8")
+        done = subprocess.run(
+            [".venv/bin/python", "-c", SETTINGS],
+            cwd=ROOT,
+            env={**settings, "EXCHANGE_SERVER_MARKET": str(path)},
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        yield f"the server refuses: {done.stderr.splitlines()[-1]}"
+        return
+    understood = json.loads(done.stdout)
+    for table in ("instruments", "accounts"):
+        wanted, listed = market.get(table, {}), understood[table]
+        if listed.keys() != wanted.keys():
+            yield f"the server lists {', '.join(listed)}"
+        for name, fields in wanted.items():
+            if not fields.items() <= listed.get(name, {}).items():
+                yield f"the server understands {name} as {listed.get(name)}"
+    if not market.get("account", {}).items() <= understood["account"].items():
+        yield f"the server understands account as {understood['account']}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
