@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test lint types format bench crash twin chart clean
+.PHONY: help install lock run test lint types format bench crash twin chart demo clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ lock: ## Write poetry.lock anew after a change to pyproject.toml
 
 run: $(STAMP) ## Start the exchange
 	$(PY) server.py
+
+demo: $(STAMP) ## Start the exchange, with house bots that trade
+	.ci/demo
 
 test: $(STAMP) ## Run the tests
 	$(PY) -m pytest test

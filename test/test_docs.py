@@ -410,7 +410,16 @@ async def test_send_order_commands_run() -> None:
 
 
 @pytest.mark.parametrize(
-    "program", ["server.py", "-m util.send_order", "-m util.bench"]
+    "program",
+    [
+        "server.py",
+        "-m util.send_order",
+        "-m util.accounts",
+        "-m util.admin",
+        "-m util.bench",
+        "-m util.bots",
+        "-m util.watch",
+    ],
 )
 async def test_program_has_help(program: str) -> None:
     status, output, _ = await run(*program.split(), "--help", url="")

@@ -1,0 +1,629 @@
+"""House bots on a real exchange: what each does, and what stops none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import count, islice, pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from client import Exchange, Market, MarketClosed, MarketView, Unauthorized
+from exchange.settings import InstrumentSettings
+from orderbook import Side
+from test.relay import Direction, Fate, Relay, relaying
+from test.support import (
+    PATIENCE_S,
+    ROOT,
+    address,
+    ended,
+    greeting,
+    launched,
+    serving,
+    until,
+)
+from util.bots import house, informed, maker, noise
+from util.bots.__main__ import parse
+from util.bots.house import Plan, run_house
+from util.bots.informed import trade_on_knowledge
+from util.bots.maker import make_market
+from util.bots.noise import trade_at_random
+from util.bots.value import SWING, FairValue, fair_values, mean_of
+
+SPEED = 200.0  # acts of a bot in a second: no test waits for a person's pace
+ENOUGH = 200  # trades that show a market
+BOND = InstrumentSettings().listed_as("BOND")
+ETF = InstrumentSettings().listed_as("ETF")
+# Of seed 7, from its 24th value on.
+KNOWN = [101, 102, 102, 103, 103, 103, 104, 104, 105, 105, 106, 107]
+MOST = {"maker": maker.MOST, "noise": noise.MOST, "informed": informed.MOST}
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house, "PAUSE_S", 0.05)
+
+
+def plan_for(url: str | None, **changes: Any) -> Plan:
+    plan = Plan(
+        url=url,
+        symbols=(),
+        makers=1,
+        noise=3,
+        informed=1,
+        value=100,
+        seed=1,
+        speed=SPEED,
+        user_prefix="house-",
+        tokens={},
+    )
+    return replace(plan, **changes)
+
+
+@asynccontextmanager
+async def working(work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Let something run that has no end of its own; it must not fail."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait([task])
+    assert task.cancelled(), task.exception()
+
+
+@asynccontextmanager
+async def watching(url: str) -> AsyncIterator[tuple[Exchange, Market]]:
+    """Look at the public data of BOND."""
+    async with Exchange(url, user="") as ex:
+        yield ex, await ex.market("BOND")
+
+
+async def trades(market: Market, count: int) -> None:
+    """Wait until so many trades have happened from now on."""
+    stream = market.trades()
+    async with asyncio.timeout(PATIENCE_S):
+        for _ in range(count):
+            await anext(stream)
+
+
+async def book_until(market: Market, is_so: Callable[[], object]) -> None:
+    """Wait until something is so; looked at after each change of a book."""
+    async with asyncio.timeout(PATIENCE_S):
+        async for _ in market.books():
+            if is_so():
+                return
+
+
+async def positions(ex: Exchange) -> dict[str, dict[str, int]]:
+    """Return the positions of each account."""
+    return {row["user"]: row["positions"] for row in await ex.leaderboard()}
+
+
+# The fair value -----------------------------------------------------------
+
+
+def test_a_seed_always_gives_the_same_walk() -> None:
+    def walk(seed: int, instrument: Any) -> list[int]:
+        return [*islice(fair_values(seed, instrument, 100), 1_000)]
+
+    assert walk(7, BOND) == walk(7, BOND)
+    assert walk(7, BOND) != walk(8, BOND)
+    assert walk(7, BOND) != walk(7, ETF)
+    # On every machine and for ever.
+    assert walk(7, BOND)[24:36] == KNOWN
+
+
+@pytest.mark.parametrize(
+    "low, high, mean, least, most",
+    [
+        (1, 100_000, 100, 100 - SWING, 100 + SWING),
+        (95, 103, 100, 97, 103),
+        (-5, 5, 0, -5, 5),
+        (7, 7, 7, 7, 7),
+    ],
+)
+def test_a_walk_is_bounded_and_reverts(
+    low: int, high: int, mean: int, least: int, most: int
+) -> None:
+    instrument = replace(BOND, min_price=low, max_price=high)
+    values = [*islice(fair_values(1, instrument, mean), 50_000)]
+    assert values[0] == mean
+    assert all(abs(b - a) <= 1 for a, b in pairwise(values))
+    assert least <= min(values) and max(values) <= most
+    assert abs(sum(values) / len(values) - mean) < 1
+    assert len(set(values)) > min(most - mean, 4)
+
+
+@pytest.mark.parametrize(
+    "low, high, wanted, mean",
+    [
+        (1, 100_000, 100, 100),
+        (1, 100_000, 500, 500),
+        (1, 100, 100, 50),
+        (100, 200, 100, 150),
+        (-50, -10, 100, -30),
+    ],
+)
+def test_the_mean_is_within_the_bounds(
+    low: int, high: int, wanted: int, mean: int
+) -> None:
+    instrument = replace(BOND, min_price=low, max_price=high)
+    assert mean_of(instrument, wanted) == mean
+
+
+def test_a_value_follows_the_clock() -> None:
+    times = iter([1_000.0, 1_000.9, 1_001.0, 1_001.0, 1_004.1])
+    value = FairValue(iter(range(50)), 2.0, lambda: next(times))
+    assert [value.now() for _ in range(4)] == [1, 2, 2, 8]
+
+
+# Each bot -----------------------------------------------------------------
+
+
+@asynccontextmanager
+async def two(url: str) -> AsyncIterator[tuple[Exchange, Market, Market]]:
+    """Be a bot's account, its market, and that of somebody else."""
+    async with Exchange(url, "bot") as ex, Exchange(url, "other") as other:
+        yield ex, await ex.market("BOND"), await other.market("BOND")
+
+
+def shown(market: Market) -> tuple[Any, Any]:
+    return market.book.bids, market.book.asks
+
+
+def shown_prices(market: Market) -> tuple[int | None, int | None]:
+    return market.book.bid, market.book.ask
+
+
+class Looks:
+    """A value, and how often a bot has asked for it."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+        self.count = 0
+
+    def __call__(self) -> int:
+        self.count += 1
+        return self.value
+
+    async def twice_more(self) -> None:
+        """Wait until the bot has looked, acted, and looked again."""
+        seen = self.count
+        await until(lambda: self.count >= seen + 2)
+
+
+async def test_the_maker_quotes_around_its_belief() -> None:
+    async with serving() as server, two(server.url) as (ex, mine, theirs):
+        async with working(make_market(ex, mine, 50, SPEED)):
+            quotes = (((48, 10),), ((52, 10),))
+            await book_until(theirs, lambda: shown(theirs) == quotes)
+
+
+async def test_the_maker_learns_from_trades_and_leans() -> None:
+    async with serving() as server, two(server.url) as (ex, mine, theirs):
+        async with working(make_market(ex, mine, 100, SPEED)):
+            await book_until(theirs, lambda: theirs.book.bid == 98)
+            await theirs.sell(10, 98)
+            # It holds 10 now: (5 x 100 + 98) / 6 - 10 / 20 is 99.2.
+            quotes = (((97, 10),), ((101, 10),))
+            await book_until(theirs, lambda: shown(theirs) == quotes)
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+async def test_the_maker_pulls_a_side_in_time(side: Side) -> None:
+    """Before what it shows, filled twice, would be too much."""
+
+    def best() -> tuple[int, int] | None:
+        book = theirs.book
+        levels = book.asks if side == "buy" else book.bids
+        return levels[0] if levels else None
+
+    async with serving() as server, two(server.url) as (ex, mine, theirs):
+        place = theirs.buy if side == "buy" else theirs.sell
+        async with working(make_market(ex, mine, 1_000, SPEED)):
+            await book_until(theirs, best)
+            while level := best():
+                await place(5, level[0], time_in_force="ioc")
+                # All 10 lots again: it has seen the fill.
+                await book_until(theirs, lambda: (best() or (0, 10))[1] == 10)
+        held = maker.MOST - 2 * maker.QTY + 5
+        assert mine.position == (-held if side == "buy" else held)
+
+
+async def test_the_maker_stays_within_the_bounds_of_prices() -> None:
+    async with serving() as server, two(server.url) as (ex, mine, theirs):
+        async with working(make_market(ex, mine, 1, SPEED)):
+            for _ in range(2):  # it does so again and again
+                await book_until(theirs, lambda: theirs.book.asks)
+                assert shown(theirs)[0] == ()
+                await theirs.buy(10)
+
+
+async def test_the_informed_trader_takes_what_is_wrong() -> None:
+    looks = Looks(110)
+    async with serving() as server, two(server.url) as (_, mine, theirs):
+        for qty, price in ((3, 107), (8, 108), (1, 109)):
+            await theirs.sell(qty, price)
+        async with working(trade_on_knowledge(mine, looks, SPEED)):
+            await book_until(theirs, lambda: theirs.book.ask == 109)
+            await looks.twice_more()
+            assert await theirs.cancel_all() == 1
+            for qty, price in ((6, 112), (1, 111)):
+                await theirs.buy(qty, price)
+            await book_until(theirs, lambda: theirs.book.bid == 111)
+            await looks.twice_more()
+        assert shown(theirs) == (((111, 1),), ())
+
+
+@pytest.mark.parametrize("price", [90, 110])
+async def test_the_informed_trader_has_a_bound(price: int) -> None:
+    looks = Looks(100)
+    async with serving() as server, two(server.url) as (_, mine, theirs):
+        place = theirs.sell if price < 100 else theirs.buy
+        await place(200, price)
+        async with working(trade_on_knowledge(mine, looks, SPEED)):
+            await book_until(
+                theirs, lambda: abs(mine.position) >= informed.MOST
+            )
+            await looks.twice_more()
+        assert abs(mine.position) == informed.MOST
+
+
+async def test_a_noise_trader_has_a_bound() -> None:
+    async with serving() as server, two(server.url) as (ex, mine, theirs):
+        await theirs.quote(99, 101, 1_000)
+        fills = ex.fills()
+        async with working(trade_at_random(mine, Random(1), 5 * SPEED)):
+            position, most = 0, 0
+            async with asyncio.timeout(PATIENCE_S):
+                for _ in range(ENOUGH):
+                    fill = await anext(fills)
+                    lots = fill.last_qty or 0
+                    position += lots if fill.side == "buy" else -lots
+                    most = max(most, abs(position))
+    assert noise.MOST - noise.QTY < most <= noise.MOST
+
+
+@pytest.mark.parametrize("bid, ask", [(None, 100), (100, None), (50, 100)])
+async def test_a_noise_trader_needs_a_market(
+    bid: int | None, ask: int | None
+) -> None:
+    async with (
+        serving() as server,
+        relaying(server.url) as relay,
+        Exchange(relay.url, "bot") as ex,
+        Exchange(server.url, "other") as other,
+    ):
+        await (await other.market("BOND")).quote(bid, ask, 10)
+        market = await ex.market("BOND")
+        await book_until(market, lambda: market.book.ts)
+        async with working(trade_at_random(market, Random(1), SPEED)):
+            await relay_until(relay, lambda: sent(relay, "cancel_all") > 5)
+        assert not sent(relay, "place")
+
+
+async def relay_until(relay: Relay, is_so: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        await relay.until(is_so)
+
+
+def sent(relay: Relay, word: str) -> int:
+    """Return how many frames with a word went up."""
+    return sum(f'"{word}"' in frame for frame in relay.seen["up"])
+
+
+# The house ----------------------------------------------------------------
+
+
+async def test_bots_make_a_market() -> None:
+    async with serving(symbols=("BOND", "ETF")) as server:
+        plan = plan_for(server.url)
+        async with watching(server.url) as (ex, market):
+            etf = await ex.market("ETF")
+            async with working(run_house(plan)):
+                for _ in range(ENOUGH // 10):
+                    await trades(market, 10)
+                    for user, lots in (await positions(ex)).items():
+                        most = MOST[user.split("-")[1]]
+                        assert all(abs(p) <= most for p in lots.values())
+                for one in (market, etf):
+                    await book_until(one, lambda: one.book.mid)
+            held = await positions(ex)
+    assert set(held) == {name for _, name in plan.names()}
+    for symbol in ("BOND", "ETF"):
+        each = [row.get(symbol, 0) for row in held.values()]
+        assert sum(each) == 0 and len([p for p in each if p]) > 2
+
+
+async def test_a_house_can_be_small() -> None:
+    async with serving(symbols=("BOND", "ETF")) as server:
+        plan = plan_for(
+            server.url,
+            symbols=("ETF",),
+            noise=0,
+            informed=0,
+            user_prefix="my.",
+            value=500,
+        )
+        async with Exchange(server.url, user="") as ex:
+            etf, bond = await ex.market("ETF"), await ex.market("BOND")
+            async with working(run_house(plan)):
+                await book_until(etf, lambda: shown_prices(etf) == (498, 502))
+            assert set(await positions(ex)) == {"my.maker-1"}
+            assert shown(bond) == ((), ())
+
+
+# Trouble ------------------------------------------------------------------
+
+
+def spoil(relay: Relay, code: str, which: str = "", **more: Any) -> None:
+    """Let the exchange refuse orders, with a code of our choice.
+
+    Of frames that begin with ``which``.
+    """
+
+    def fault(way: Direction, n: int, frame: str) -> Fate | list[str]:
+        is_order = '"place"' in frame or '"amend"' in frame
+        if way == "up" and is_order and frame.startswith(which):
+            return [re.sub(r'"qty":\d+', '"qty":9999', frame)]
+        if way == "down" and '"invalid_qty"' in frame:
+            said = json.dumps({"code": code, **more})[1:-1]
+            return [frame.replace('"code":"invalid_qty"', said)]
+        return "pass"
+
+    relay.fault = fault
+
+
+def mend(relay: Relay) -> None:
+    """Spoil no more orders; what is refused already still gets its code."""
+    spoiled = relay.fault
+    relay.fault = lambda way, n, frame: (
+        "pass" if way == "up" else spoiled(way, n, frame)
+    )
+
+
+async def tell(relay: Relay, **status: Any) -> None:
+    """Send a status to every client, as the exchange would."""
+    for peer in relay._peers:
+        if isinstance(peer, ServerConnection):
+            await peer.send(json.dumps({"type": "status", "ts": 1, **status}))
+
+
+@pytest.mark.parametrize(
+    "code, more",
+    [
+        ("market_closed", {}),
+        ("position_limit", {}),
+        ("insufficient_funds", {}),
+        ("rate_limited", {"retry_after_ms": 70}),
+        ("solar_flare", {}),
+    ],
+)
+async def test_refusals_pass(
+    code: str, more: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with (
+        serving() as server,
+        relaying(server.url) as relay,
+        watching(server.url) as (ex, market),
+        working(run_house(plan_for(relay.url))),
+    ):
+        await trades(market, 10)
+        spoil(relay, code, **more)
+        await relay_until(relay, lambda: refused(relay) > 5)  # some twice
+        mend(relay)
+        await trades(market, 30)
+    told = capsys.readouterr().err.splitlines()
+    assert told and len(told) == len(set(told))  # each bot says it once
+    for line in told:
+        name, _, reason = line.partition(": ")
+        assert name.startswith("house-")
+        assert reason == f"{code}: qty 9999 is above the maximum of 1000"
+
+
+def refused(relay: Relay) -> int:
+    return sum("invalid_qty" in frame for frame in relay.seen["down"])
+
+
+@pytest.mark.parametrize("word", ["status", "login"])
+async def test_a_bot_waits_while_the_market_is_closed(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls = count()
+    instrument: Any = MarketView.instrument.fget  # type: ignore[attr-defined]
+
+    def polled(market: Market) -> Any:
+        next(polls)
+        return instrument(market)
+
+    monkeypatch.setattr(MarketView, "instrument", property(polled))
+    monkeypatch.setattr(house, "PAUSE_S", 0.001)
+    async with (
+        serving() as server,
+        relaying(server.url) as relay,
+        Exchange(relay.url, "bot") as ex,
+    ):
+        market, tries = await ex.market("BOND"), 0
+        bot = house.Bot("noise", "bot", ex, 0, 0)
+
+        async def trade() -> None:
+            nonlocal tries
+            tries += 1
+            raise MarketClosed("market_closed", "BOND is halted")
+
+        statuses = ex.statuses()
+        await tell(relay, symbol="BOND", phase="halted")
+        await anext(statuses)
+        async with working(house.keep_trading(bot, market, trade)):
+            await until(lambda: next(polls) > 1_000)
+            assert tries == 1
+            if word == "status":
+                await tell(relay, symbol="BOND", phase="open")
+            else:
+                relay.cut()
+            await until(lambda: tries > 1)
+
+
+@pytest.mark.parametrize("name", ["exchange.db", "off"])
+async def test_bots_live_through_kill_9(tmp_path: Path, name: str) -> None:
+    journal = name if name == "off" else str(tmp_path / name)
+    async with launched(journal=journal, debug="0") as process:
+        url = address(await greeting(process))
+        async with (
+            watching(url) as (ex, market),
+            working(run_house(plan_for(url))),
+        ):
+            await trades(market, 20)
+            process.kill()
+            await process.wait()
+            port = url.rpartition(":")[2]
+            async with launched(journal=journal, debug="0", port=port) as new:
+                await greeting(new)
+                held: dict[str, dict[str, int]] = {}
+                async with asyncio.timeout(PATIENCE_S):
+                    while not {"house-maker-1", "house-noise-1"} <= set(held):
+                        await trades(market, 20)
+                        held = await positions(ex)
+                await book_until(market, lambda: market.book.mid)
+                held = await positions(ex)
+                assert sum(p.get("BOND", 0) for p in held.values()) == 0
+
+
+async def test_a_bot_that_is_thrown_out_ends_the_house() -> None:
+    async with serving() as server, relaying(server.url) as relay:
+        house_task = asyncio.create_task(run_house(plan_for(relay.url)))
+        async with watching(server.url) as (_, market):
+            await trades(market, 5)
+            spoil(relay, "unauthorized", "[")  # the maker's
+            async with asyncio.timeout(PATIENCE_S):
+                with pytest.raises(Unauthorized):
+                    await house_task
+            await book_until(market, lambda: shown(market) == ((), ()))
+
+
+# The process --------------------------------------------------------------
+
+
+@asynccontextmanager
+async def tool(url: str, *arguments: str) -> AsyncIterator[Process]:
+    """Run ``python -m util.bots``; what is left of it is killed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-W", "error", "-m", "util.bots", *arguments),
+        cwd=ROOT,
+        env={**os.environ, "EXCHANGE_URL": url},
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_house_in_order(signum: int) -> None:
+    async with (
+        serving() as server,
+        relaying(server.url) as relay,
+        watching(server.url) as (ex, market),
+    ):
+        async with tool(relay.url, "--speed", "100") as process:
+            await trades(market, 50)
+            process.send_signal(signum)
+            status, output, errors = await ended(process)
+        assert (status, errors) == (0, "")
+        first, *lines = output.splitlines()
+        assert first == "5 house bots trade; Ctrl-C stops them"
+        lots = r"(?:BOND (-?\d+)|none)"
+        pattern = rf"house-(\w+-\d): position {lots}, profit (-?\d+)"
+        found = [re.fullmatch(pattern, line) for line in lines]
+        told = {m[1]: (int(m[2] or 0), int(m[3])) for m in found if m}
+        assert len(found) == len(told) == 5, output
+        assert [sum(column) for column in zip(*told.values())] == [0, 0]
+        for row in await ex.leaderboard():
+            name = row["user"].removeprefix("house-")
+            assert told[name][0] == row["positions"].get("BOND", 0)
+        assert shown(market) == ((), ())
+        # Canceled by themselves, not by hanging up.
+        cancels = [f for f in relay.seen["up"] if '"cancel_all"' in f]
+        assert len([f for f in cancels if '"symbol"' not in f]) == 5
+
+
+async def test_an_unknown_symbol_is_told() -> None:
+    async with serving() as server:
+        async with tool(server.url, "--symbols", "BOND,NONE") as process:
+            status, output, errors = await ended(process)
+    assert (status, output) == (1, "")
+    assert errors.startswith("bots: ") and "NONE" in errors
+
+
+def test_the_command_line() -> None:
+    plan = parse([])
+    assert plan == plan_for(None, speed=1.0, symbols=[])
+    plan = parse(["--symbols", "BOND, ETF", "--speed", "2.5", "--noise=0"])
+    assert (plan.symbols, plan.speed) == (["BOND", "ETF"], 2.5)
+    assert [name for _, name in plan.names()] == [
+        "house-maker-1",
+        "house-informed-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        ("--makers -1", "below 0"),
+        ("--makers x", "invalid"),
+        ("--speed 0", "not above 0"),
+        ("--speed inf", "not above 0"),
+        ("--speed nan", "not above 0"),
+        ("--makers 0 --noise 0 --informed 0", "no bots at all"),
+        ("--tokens missing", "missing"),
+        ("--tokens bad", "line 3: no name, tab, token"),
+        ("--tokens few", "few has no house-noise-2"),
+    ],
+)
+def test_what_makes_no_sense_is_told(
+    arguments: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad").write_text("house-maker-1\tabc\n\nhouse-noise-1 abc\n")
+    Path("few").write_text("house-maker-1\tabc\nhouse-noise-1\tabc\n")
+    with pytest.raises(SystemExit) as left:
+        parse(arguments.split())
+    assert left.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+async def test_each_bot_shows_its_own_token(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    names = [name for _, name in plan_for(None).names()]
+    path.write_text("".join(f"{name}\tkey of {name}\n" for name in names))
+    async with serving() as server, relaying(server.url) as relay:
+        plan = parse(["--tokens", str(path), "--url", relay.url])
+        async with working(run_house(plan)):
+            await relay_until(relay, lambda: sent(relay, "place"))
+        logins = [json.loads(f) for f in relay.seen["up"] if "login" in f]
+    assert {row["user"]: row["token"] for row in logins} == {
+        name: f"key of {name}" for name in names
+    }

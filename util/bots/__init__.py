@@ -1,0 +1,8 @@
+"""House bots: traders of the exchange's own, so that nobody trades alone.
+
+``python -m util.bots`` runs them. Each kind is one short module, written to
+be copied: ``maker`` quotes, ``noise`` trades for no reason, ``informed``
+knows what the instrument is worth. A bot is a coroutine that trades one
+instrument until it is canceled, and lets whatever goes wrong fly; how it
+goes on then stands in ``__main__``.
+"""

@@ -1,0 +1,204 @@
+"""The life of the house bots: they come, trade, meet trouble, and leave.
+
+What a bot must not do by itself stands here once: to wait after a refusal
+or a lost connection and try again, and to cancel its orders at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Any, Literal, TypeAlias
+
+from client import (
+    Exchange,
+    ExchangeError,
+    Market,
+    Unauthorized,
+    UnknownSymbol,
+)
+from orderbook import Refused
+from util.bots.informed import trade_on_knowledge
+from util.bots.maker import make_market
+from util.bots.noise import trade_at_random
+from util.bots.value import FairValue, fair_values, mean_of
+
+PAUSE_S = 1.0  # after a refusal or a loss; the client itself reconnects
+LEAVE_S = 3.0  # to say goodbye, for somebody waits for the prompt
+NO_TRADING = ("pre_open", "halted", "closed")  # phases
+FINAL = (Unauthorized, UnknownSymbol)  # no use to try again
+
+Kind: TypeAlias = Literal["maker", "noise", "informed"]
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Who trades what.
+
+    ``value`` is the mean of the fair value in ticks, ``speed`` how often a
+    second each bot acts on each instrument. Without ``symbols`` it is all
+    that are listed; ``tokens`` holds the keys of the bots by name, where the
+    exchange wants any.
+    """
+
+    url: str | None
+    symbols: Sequence[str]
+    makers: int
+    noise: int
+    informed: int
+    value: int
+    seed: int
+    speed: float
+    user_prefix: str
+    tokens: dict[str, str]
+
+    def names(self) -> list[tuple[Kind, str]]:
+        """Return the kind and the name of each bot."""
+        kinds: tuple[tuple[Kind, int], ...] = (
+            ("maker", self.makers),
+            ("noise", self.noise),
+            ("informed", self.informed),
+        )
+        return [
+            (kind, f"{self.user_prefix}{kind}-{number}")
+            for kind, count in kinds
+            for number in range(1, count + 1)
+        ]
+
+
+@dataclass(slots=True)
+class Bot:
+    """One account of the house, connected; equities in ticks x lots."""
+
+    kind: Kind
+    name: str
+    exchange: Exchange
+    equity_before: int
+    equity: int
+    refusals_told: set[str] = field(default_factory=set)
+
+    def tell(self, refusal: Refused) -> None:
+        """Say why the bot pauses; each reason once, however often it comes."""
+        if refusal.code not in self.refusals_told:
+            self.refusals_told.add(refusal.code)
+            print(f"{self.name}: {refusal.code}: {refusal}", file=sys.stderr)
+
+    def report(self) -> str:
+        """Say in a line how the bot did."""
+        lots = ", ".join(
+            f"{symbol} {position}"
+            for symbol, position in sorted(self.exchange.positions.items())
+        )
+        profit = self.equity - self.equity_before
+        return f"{self.name}: position {lots or 'none'}, profit {profit}"
+
+
+async def run_house(plan: Plan) -> None:
+    """Let the bots trade until canceled; then cancel what they have open.
+
+    Prints a line when they begin, and at the end one for each bot. Raises
+    ExchangeError or Refused if a bot is not let in, or is thrown out.
+    """
+    async with AsyncExitStack() as stack:
+        bots = [
+            await _connect(stack, plan, kind, name)
+            for kind, name in plan.names()
+        ]
+        works = await _assign(plan, bots)
+        print(f"{len(bots)} house bots trade; Ctrl-C stops them", flush=True)
+        tasks = [asyncio.create_task(work()) for work in works]
+        try:
+            await asyncio.gather(*tasks)  # ends by an exception only
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            # First all cancel, so that all count what then stands.
+            await asyncio.gather(*(_cancel_orders(bot) for bot in bots))
+            await asyncio.gather(*(_count_equity(bot) for bot in bots))
+            for bot in bots:
+                print(bot.report(), flush=True)
+
+
+async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
+    """Let a bot trade again whenever it was stopped by something that passes.
+
+    The phase of an instrument follows the exchange's `status` messages, and
+    what a login tells after a lost connection.
+    """
+    while True:
+        try:
+            await trade()
+        except FINAL:
+            raise
+        except Refused as refusal:
+            bot.tell(refusal)
+            retry_after_ms = getattr(refusal, "retry_after_ms", None) or 0
+            await asyncio.sleep(max(PAUSE_S, retry_after_ms / 1_000))
+            while market.instrument.phase in NO_TRADING:
+                await asyncio.sleep(PAUSE_S)
+        except ExchangeError:  # the client is connecting again
+            await asyncio.sleep(PAUSE_S)
+
+
+async def _connect(
+    stack: AsyncExitStack, plan: Plan, kind: Kind, name: str
+) -> Bot:
+    exchange = await stack.enter_async_context(
+        Exchange(plan.url, name, plan.tokens.get(name))
+    )
+    return Bot(kind, name, exchange, exchange.equity, exchange.equity)
+
+
+async def _assign(plan: Plan, bots: Sequence[Bot]) -> list[Work]:
+    """Return the work of each bot in each instrument."""
+    clock = asyncio.get_running_loop().time
+    works: list[Work] = []
+    for symbol in plan.symbols or bots[0].exchange.instruments:
+        markets = [await bot.exchange.market(symbol) for bot in bots]
+        instrument = markets[0].instrument
+        mean = mean_of(instrument, plan.value)
+        walk = fair_values(plan.seed, instrument, mean)
+        fair = FairValue(walk, plan.speed, clock)
+        for bot, market in zip(bots, markets):
+            trade = _trade(plan, bot, market, mean, fair)
+            works.append(partial(keep_trading, bot, market, trade))
+    return works
+
+
+def _trade(
+    plan: Plan, bot: Bot, market: Market, mean: int, fair: FairValue
+) -> Work:
+    speed = plan.speed
+    match bot.kind:
+        case "maker":
+            return partial(make_market, bot.exchange, market, mean, speed)
+        case "noise":
+            chance = Random(f"{plan.seed} {bot.name} {market.symbol}")
+            return partial(trade_at_random, market, chance, speed)
+        case "informed":
+            return partial(trade_on_knowledge, market, fair.now, speed)
+
+
+async def _cancel_orders(bot: Bot) -> None:
+    # Without a connection the exchange has canceled them because of that.
+    if bot.exchange.is_connected:
+        with contextlib.suppress(Refused, ExchangeError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await bot.exchange.cancel_all()
+
+
+async def _count_equity(bot: Bot) -> None:
+    bot.equity = bot.exchange.equity
+    if bot.exchange.is_connected:
+        with contextlib.suppress(Refused, ExchangeError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                [account] = await bot.exchange.get("account")
+                bot.equity = account.equity  # at the marks of now

@@ -1,0 +1,40 @@
+"""An informed trader: knows the value, and trades when the market is wrong.
+
+It takes its profit from whoever quotes the wrong price, and so brings the
+price to where it belongs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from client import Market
+
+EDGE = 2  # ticks of profit for which it trades
+QTY = 5  # lots of an order, at most
+MOST = 50  # lots held at most, long or short
+
+
+async def trade_on_knowledge(
+    market: Market, value: Callable[[], int], speed: float
+) -> None:
+    """Look at the book ``speed`` times a second until canceled.
+
+    ``value`` says what an instrument is worth now. Raises Refused and
+    ExchangeError.
+    """
+    size = min(QTY, market.instrument.max_qty)
+    while True:
+        await asyncio.sleep(1 / speed)
+        worth, position, book = value(), market.position, market.book
+        if book.asks and book.asks[0][0] <= worth - EDGE:
+            price, offered = book.asks[0]
+            qty = min(size, offered, MOST - position)
+            if qty > 0:
+                await market.buy(qty, price, time_in_force="ioc")
+        elif book.bids and book.bids[0][0] >= worth + EDGE:
+            price, wanted = book.bids[0]
+            qty = min(size, wanted, MOST + position)
+            if qty > 0:
+                await market.sell(qty, price, time_in_force="ioc")

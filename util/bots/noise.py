@@ -1,0 +1,49 @@
+"""A noise trader: buys and sells a little, for reasons of its own.
+
+Real markets are full of them: somebody needs cash, somebody rebalances a
+fund. They are whom a market maker lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from client import Market
+
+QTY = 5  # lots of an order, at most
+MOST = 20  # lots held at most, long or short
+PATIENT = 0.5  # probability of an order that waits in the book
+NEAR = 3  # ticks behind the best price where such an order is, at most
+WIDE = 20  # ticks of spread at which it stays away
+
+
+async def trade_at_random(
+    market: Market, chance: random.Random, speed: float
+) -> None:
+    """Trade ``speed`` times a second on average until canceled.
+
+    Raises Refused and ExchangeError.
+    """
+    limits = market.instrument
+    while True:
+        await asyncio.sleep(chance.expovariate(speed))
+        # Nothing open and every fill known: the position is what it is.
+        await market.cancel_all()
+        bid, ask, position = market.book.bid, market.book.ask, market.position
+        if bid is None or ask is None or ask - bid > WIDE:
+            continue
+        qty = min(chance.randint(1, QTY), limits.max_qty)
+        is_buying = chance.random() < 0.5
+        if abs(position) + qty > MOST:  # enough: back towards nothing
+            is_buying = position < 0
+        place = market.buy if is_buying else market.sell
+        if chance.random() < PATIENT:
+            best, behind = (bid, -1) if is_buying else (ask, 1)
+            price = best + behind * chance.randint(0, NEAR)
+            price = min(max(price, limits.min_price), limits.max_price)
+            await place(qty, price)
+        else:
+            # A market order would pay any price; this pays what it saw.
+            price = ask if is_buying else bid
+            await place(qty, price, time_in_force="ioc")
