@@ -26,7 +26,8 @@ run: $(STAMP) ## Start the exchange
 demo: $(STAMP) ## Start the exchange, with house bots that trade
 	.ci/demo
 
-test: $(STAMP) ## Run the tests
+test: $(STAMP) ## Run the tests, in a Chromium that is installed if need be
+	@.ci/browser >/dev/null
 	$(PY) -m pytest test
 
 lint: $(STAMP) ## Check format, style and order of imports

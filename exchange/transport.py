@@ -270,6 +270,7 @@ class Connection(asyncio.BufferedProtocol):
         # A peer that is already gone has no name.
         peer = self._transport.get_extra_info("peername")
         self.remote = peer[0] if peer else ""
+        self._accept_own_address()
         if self._receiver.opened(self):
             self._arm(self._limits.open_timeout, self.abort)
         else:
@@ -325,6 +326,20 @@ class Connection(asyncio.BufferedProtocol):
         # Not at once: an abort() in the middle of asyncio's own writing
         # makes it report the loss of the connection twice.
         self._loop.call_soon(self._drained)
+
+    def _accept_own_address(self) -> None:
+        """Accept pages that were opened by the address they connect to.
+
+        No foreign page has such an origin: an address has no name to rebind.
+        """
+        local = self._transport.get_extra_info("sockname")
+        is_tls = self._transport.get_extra_info("sslcontext") is not None
+        if local and self._protocol.origins is not None:
+            host = f"[{local[0]}]" if ":" in local[0] else local[0]
+            scheme, default = ("https", 443) if is_tls else ("http", 80)
+            port = "" if local[1] == default else f":{local[1]}"
+            own = cast("Origin", f"{scheme}://{host}{port}")
+            self._protocol.origins = [*self._protocol.origins, own]
 
     # Reading -----------------------------------------------------------------
 
@@ -623,7 +638,8 @@ def _finished(request: Request, response: Response) -> Response:
         if name.lower() not in ("connection", "content-length")
     )
     headers["Connection"] = "close"
-    headers["Content-Length"] = str(len(response.body))
+    if response.status_code != HTTPStatus.NOT_MODIFIED:  # RFC 9110, 8.6
+        headers["Content-Length"] = str(len(response.body))
     return Response(
         response.status_code,
         response.reason_phrase,

@@ -171,9 +171,9 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-async def answer(port: int, *headers: str) -> int:
+async def answer(port: int, *headers: str, to: str = "127.0.0.1") -> int:
     """Ask for a websocket with these headers; return the HTTP status."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection(to, port)
     lines = [
         "GET / HTTP/1.1",
         "Connection: Upgrade",

@@ -1326,6 +1326,21 @@ async def test_origins(origin: str, status: int) -> None:
         assert await answer(port, f"Host: localhost:{port}", header) == status
 
 
+async def test_a_page_opened_by_an_address_may_connect_to_it() -> None:
+    """As on the desk of somebody else in the same network."""
+    async with serving(hostname="0.0.0.0", open=True) as exchange:
+        port = exchange.port
+        for origin, status in (
+            (f"http://127.0.0.2:{port}", 101),
+            (f"http://127.0.0.3:{port}", 403),
+            (f"http://127.0.0.2:{port + 1}", 403),
+            (f"https://127.0.0.2:{port}", 403),
+            ("http://127.0.0.2", 403),
+        ):
+            headers = f"Host: 127.0.0.2:{port}", f"Origin: {origin}"
+            assert await answer(port, *headers, to="127.0.0.2") == status
+
+
 async def test_the_url_of_an_address_of_ipv6() -> None:
     server = Server(Settings(hostname="::1", port=80, debug=False))
     assert server.url == "ws://[::1]:80"

@@ -1,0 +1,525 @@
+/**
+ * One connection to the exchange, and what it has told.
+ *
+ * It speaks docs/PROTOCOL.md and nothing else, follows its sequence rules,
+ * and comes back by itself. State changes as messages arrive; whoever draws
+ * it is told what has changed, and reads it when it likes.
+ */
+
+import { Account, Book, Candles, TRADES_KEPT, Trades } from "./market.js";
+
+const BACKOFF_MIN_MS = 250; // before the first reconnect, at most ...
+const BACKOFF_MAX_MS = 10_000; // ... doubled at each failure up to this
+const ABUSE_MS = 60_000; // after 4002: do not come back at once
+const SILENCE_MS = 16_000; // three heartbeats of 5 s, and some delay
+const RETRY_MS = 2_000; // after a refusal that says no time
+const MESSAGES_KEPT = 50;
+const ROWS = 1_000; // of a table, at most
+const OUR_ORDERS = "page-"; // how the client_order_ids made here begin
+const UNKNOWN = "nobody knows what became of the order";
+
+export class Exchange {
+  /**
+   * `tell(what)` is called after each change of "connection", "market",
+   * "book", "trades", "tickers", "leaderboard", "account" or "messages";
+   * `tell("reports", list)` with the `exec` events that say of orders placed
+   * here what nobody asked for.
+   */
+  constructor(url, tell) {
+    this.url = url;
+    this.tell = tell;
+    this.isLive = false; // the book shown is that of the exchange
+    this.isLoggedIn = false;
+    this.retryAt = null; // when the next try begins, ms since the epoch
+    this.instruments = new Map(); // by symbol, and so are the tickers
+    this.tickers = new Map();
+    this.leaderboard = [];
+    this.messages = []; // { ts, text, isBad }, the newest first
+    this.symbol = null; // the instrument shown
+    this.interval = "1s";
+    this.account = null;
+    this.#begin();
+    this.heard = Date.now();
+    setInterval(() => this.#listen(), 1_000);
+    this.#connect();
+  }
+
+  #socket = null;
+  #credentials = null;
+  #loggedIn = null; // who waits for the first reply to a login
+  #replies = new Map(); // id -> what to do with the reply
+  #id = 0;
+  #failures = 0; // since the last heartbeat
+  #isBack = true; // no loss of the connection was told that lasts
+  #retry = null; // timer of the next try
+  #awaitsBook = false; // subscribed, the snapshot has not come
+  #isAnswer = false; // the next snapshot answers our subscribe
+  #awaitsHistory = false;
+  #reports = []; // of the frame that is being read
+  #uncertain = new Map(); // client_order_id -> done: placed, no answer came
+
+  /** Return the instrument shown, or undefined. */
+  get instrument() {
+    return this.instruments.get(this.symbol);
+  }
+
+  // What one can do ---------------------------------------------------------
+
+  /** Show another instrument, or the first one if there is none such. */
+  show(name) {
+    const [first] = this.instruments.keys();
+    const isListed = first === undefined || this.instruments.has(name);
+    const symbol = isListed ? name : first;
+    if (symbol === this.symbol) return;
+    const before = this.symbol;
+    this.symbol = symbol;
+    this.#begin();
+    if (this.#isOpen && first !== undefined) this.#follow(before);
+    this.tell("market");
+  }
+
+  /** Show candles of another interval. */
+  showCandles(interval) {
+    this.interval = interval;
+    this.candles = new Candles(interval);
+    if (this.#isOpen && this.symbol) this.#fetchHistory();
+    this.tell("trades");
+  }
+
+  /**
+   * Log in, and again after each reconnect. `done` gets the first reply, a
+   * `welcome` or `error`.
+   */
+  login(user, token, done) {
+    const isOnItsWay = this.#socket?.readyState === WebSocket.CONNECTING;
+    if (!isOnItsWay) this.#drop();
+    this.#credentials = { user, ...(token && { token }) };
+    this.#loggedIn = done;
+    this.account = new Account(user);
+    if (!isOnItsWay) this.#connect();
+  }
+
+  /** Go on with public data only. The orders stay. */
+  logout() {
+    this.#drop();
+    this.#forgetLogin();
+    this.#connect();
+  }
+
+  /**
+   * Place an order. `done` gets the reply, an `exec` or `error`, or, if the
+   * connection was lost meanwhile, the order as it was found afterwards.
+   */
+  place(order, done) {
+    const chance = crypto.getRandomValues(new Uint32Array(2));
+    const name = OUR_ORDERS + chance.join("-");
+    const request = { type: "place", ...order, client_order_id: name };
+    this.#trade(request, (reply) => {
+      if (reply) done(reply);
+      else this.#uncertain.set(name, done);
+    });
+  }
+
+  /** Change or cancel orders; `done` gets the reply. */
+  change(request, done) {
+    this.#trade(request, (reply) =>
+      done(reply ?? refusal("the connection was lost; look at the orders")),
+    );
+  }
+
+  /** Ask for the leaderboard. */
+  fetchLeaderboard() {
+    if (!this.#isOpen) return;
+    this.#send([{ type: "get", what: "leaderboard" }], (reply) => {
+      if (!reply?.data) return;
+      this.leaderboard = reply.data;
+      this.tell("leaderboard");
+    });
+  }
+
+  /** Add a message to those shown. */
+  note(text, isBad = false, ts = Date.now() * 1_000) {
+    this.messages.unshift({ ts, text, isBad });
+    this.messages.length = Math.min(this.messages.length, MESSAGES_KEPT);
+    this.tell("messages");
+  }
+
+  // The connection ----------------------------------------------------------
+
+  get #isOpen() {
+    return this.#socket?.readyState === WebSocket.OPEN;
+  }
+
+  #connect() {
+    clearTimeout(this.#retry);
+    this.retryAt = null;
+    const socket = new WebSocket(this.url);
+    this.#socket = socket;
+    this.heard = Date.now();
+    socket.onopen = () => this.#greet();
+    socket.onmessage = ({ data }) => {
+      this.heard = Date.now();
+      const frame = JSON.parse(data);
+      for (const message of Array.isArray(frame) ? frame : [frame]) {
+        // What an earlier message of the frame has ended gets no more.
+        if (socket === this.#socket) this.#receive(message);
+      }
+      if (this.#reports.length) {
+        this.tell("reports", this.#reports.splice(0));
+      }
+    };
+    socket.onclose = ({ code, reason }) => this.#lost(code, reason);
+    this.tell("connection");
+  }
+
+  #greet() {
+    if (this.#credentials) {
+      const { session, seq } = this.account;
+      this.#send(
+        [
+          {
+            type: "login",
+            ...this.#credentials,
+            cancel_on_disconnect: false,
+            ...(session && { session, last_seq: seq }),
+          },
+          { type: "get", what: "fills" },
+        ],
+        (welcome) => this.#welcomed(welcome),
+        (fills) => {
+          if (fills?.data) this.account.fill(fills.data);
+          this.tell("account");
+        },
+      );
+    }
+    this.#fetchInstruments();
+  }
+
+  #welcomed(reply) {
+    if (!reply) return;
+    if (reply.type !== "error") {
+      this.isLoggedIn = true;
+      if (this.#uncertain.size) this.#findOrders();
+    } else if (reply.retry_after_ms === undefined) {
+      this.#forgetLogin();
+      this.note(`Not signed in: ${reply.message}`, true);
+    } else {
+      this.#later(reply, () => this.#reconnect());
+      return;
+    }
+    this.#loggedIn?.(reply);
+    this.#loggedIn = null;
+    this.tell("account");
+  }
+
+  #forgetLogin() {
+    this.#credentials = null;
+    this.account = null;
+    this.isLoggedIn = false;
+    for (const done of this.#uncertain.values()) {
+      done(refusal(UNKNOWN));
+    }
+    this.#uncertain.clear();
+    this.tell("account");
+  }
+
+  /** Leave this connection for a new one, at once. */
+  #reconnect() {
+    this.#drop();
+    this.#connect();
+  }
+
+  /** Let go of the connection, without waiting for its end. */
+  #drop() {
+    const socket = this.#socket;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+    this.#socket = null;
+    this.isLive = this.isLoggedIn = false;
+    this.#awaitsBook = this.#awaitsHistory = this.#isAnswer = false;
+    const replies = [...this.#replies.values()];
+    this.#replies.clear();
+    for (const done of replies) done(undefined);
+  }
+
+  #lost(code, reason) {
+    const wasLive = this.isLive;
+    this.#drop();
+    if (code === 4001) this.#forgetLogin();
+    if (code === 4009) {
+      this.#forgetLogin();
+      this.note("Signed out: another connection has taken over", true);
+    }
+    if (wasLive) {
+      this.#isBack = false;
+      this.note(`Connection lost${reason ? `: ${reason}` : ""}`, true);
+    }
+    const ceiling = Math.min(
+      BACKOFF_MIN_MS * 2 ** this.#failures,
+      BACKOFF_MAX_MS,
+    );
+    this.#failures += 1;
+    const pause = code === 4002 ? ABUSE_MS : 0;
+    const delay = pause + ceiling * (0.5 + Math.random() / 2);
+    this.retryAt = Date.now() + delay;
+    this.#retry = setTimeout(() => this.#connect(), delay);
+    this.tell("connection");
+  }
+
+  /** Take a connection on which nothing comes any more for dead. */
+  #listen() {
+    if (this.#socket && Date.now() - this.heard > SILENCE_MS) {
+      this.#lost(1006, "nothing was heard");
+    }
+  }
+
+  /** Send requests in one frame; each reply goes to its function. */
+  #send(requests, ...replies) {
+    for (const [index, request] of requests.entries()) {
+      request.id = ++this.#id;
+      if (replies[index]) this.#replies.set(request.id, replies[index]);
+    }
+    this.#socket.send(
+      JSON.stringify(requests.length === 1 ? requests[0] : requests),
+    );
+  }
+
+  #trade(request, done) {
+    if (this.isLoggedIn) this.#send([request], done);
+    else done(refusal("not connected: nothing was sent"));
+  }
+
+  /** Find out what became of orders whose answer was lost. */
+  #findOrders() {
+    const lost = new Map(this.#uncertain);
+    this.#send([{ type: "get", what: "orders", limit: ROWS }], (reply) => {
+      if (!reply) return;
+      if (!reply.data) {
+        this.#later(reply, () => this.#findOrders());
+        return;
+      }
+      const orders = reply.data;
+      const isAll = orders.length < ROWS;
+      const verdict = isAll ? "the order was lost on its way" : UNKNOWN;
+      for (const [name, done] of lost) {
+        this.#uncertain.delete(name);
+        const order = orders.find((row) => row.client_order_id === name);
+        done(order ?? refusal(verdict));
+      }
+    });
+  }
+
+  // What to follow ----------------------------------------------------------
+
+  /** Forget what was known of the instrument shown. */
+  #begin() {
+    this.book = new Book();
+    this.trades = new Trades();
+    this.candles = new Candles(this.interval);
+    this.isLive = false;
+  }
+
+  #fetchInstruments() {
+    this.#send(
+      [
+        { type: "get", what: "instruments", limit: ROWS },
+        { type: "subscribe", channels: ["ticker"] },
+      ],
+      (reply) => {
+        if (!reply) return;
+        if (!reply.data) {
+          this.#later(reply, () => this.#fetchInstruments());
+          return;
+        }
+        const rows = reply.data;
+        this.instruments = new Map(rows.map((row) => [row.symbol, row]));
+        this.tickers.clear();
+        if (!this.instruments.has(this.symbol)) {
+          this.symbol = rows[0]?.symbol ?? null;
+        }
+        this.#begin();
+        if (this.symbol) this.#follow(null);
+        this.fetchLeaderboard();
+        this.tell("market");
+      },
+    );
+  }
+
+  /** Subscribe to the instrument shown instead of another one. */
+  #follow(before) {
+    const channels = ["book", "trades"];
+    const requests = [
+      { type: "subscribe", channels, symbols: [this.symbol] },
+    ];
+    if (before) {
+      requests.push({ type: "unsubscribe", channels, symbols: [before] });
+    }
+    this.#subscribe(requests, () => this.#follow(before));
+    this.#fetchHistory();
+  }
+
+  /** Ask for the book once more: something of it is missing. */
+  #followBook() {
+    if (this.#awaitsBook) return;
+    this.isLive = false;
+    this.tell("connection");
+    const symbols = [this.symbol];
+    this.#subscribe(
+      [{ type: "subscribe", channels: ["book"], symbols }],
+      () => this.#followBook(),
+    );
+  }
+
+  #subscribe(requests, again) {
+    const { symbol } = this;
+    this.#awaitsBook = true;
+    this.#send(requests, (reply) => {
+      if (!reply || symbol !== this.symbol) return;
+      if (reply.type === "ok") this.#isAnswer = true;
+      else {
+        this.#awaitsBook = false;
+        this.#later(reply, again);
+      }
+    });
+  }
+
+  /** Ask for trades and candles as they are at one moment. */
+  #fetchHistory() {
+    const { symbol, interval } = this;
+    let rows;
+    this.#awaitsHistory = true;
+    this.#send(
+      [
+        { type: "get", what: "trades", symbol, limit: TRADES_KEPT },
+        { type: "get", what: "candles", symbol, interval, limit: ROWS },
+      ],
+      (reply) => (rows = reply?.data),
+      (reply) => {
+        if (!reply || symbol !== this.symbol) return;
+        if (interval !== this.interval) return; // others are under way
+        this.#awaitsHistory = false;
+        if (!rows || !reply.data) {
+          this.#later(reply, () => this.#fetchHistory());
+          return;
+        }
+        this.trades.fill(rows);
+        this.candles.fill(reply.data, rows.at(-1)?.trade_id ?? 0);
+        this.tell("trades");
+      },
+    );
+  }
+
+  /** Do it again when a refusal says that one may. */
+  #later(reply, again) {
+    const socket = this.#socket;
+    setTimeout(() => {
+      if (socket === this.#socket && this.#isOpen) again();
+    }, reply.retry_after_ms ?? RETRY_MS);
+  }
+
+  // What comes --------------------------------------------------------------
+
+  #receive(message) {
+    switch (message.type) {
+      case "book":
+        this.#receiveBook(message);
+        break;
+      case "trade":
+        this.#receiveTrade(message);
+        break;
+      case "ticker":
+        this.tickers.set(message.symbol, message);
+        this.tell("tickers");
+        break;
+      case "welcome":
+        this.account?.welcome(message);
+        break;
+      case "exec":
+      case "account":
+        if (!this.#receivePrivate(message)) return;
+        break;
+      case "status":
+        this.#receiveStatus(message);
+        break;
+      case "heartbeat":
+        this.#failures = 0;
+        this.#compare(message.seq);
+        break;
+      case "error":
+        if (message.id === undefined) this.note(message.message, true);
+        break;
+    }
+    if (message.id !== undefined) {
+      const done = this.#replies.get(message.id);
+      this.#replies.delete(message.id);
+      done?.(message);
+    }
+  }
+
+  #receiveBook(message) {
+    if (message.symbol !== this.symbol) return;
+    const isAnswer = this.#isAnswer && message.snapshot === true;
+    const outcome = this.book.take(message, isAnswer);
+    if (isAnswer) {
+      this.#isAnswer = this.#awaitsBook = false;
+      this.isLive = true;
+      if (!this.#isBack) this.note("Connected again");
+      this.#isBack = true;
+      this.tell("connection");
+    }
+    if (outcome === "gap") this.#followBook();
+    if (outcome === "taken") this.tell("book");
+  }
+
+  #receiveTrade(trade) {
+    if (trade.symbol !== this.symbol) return;
+    const outcome = this.trades.take(trade);
+    if (outcome === "old") return;
+    this.candles.take(trade);
+    if (outcome === "gap" && !this.#awaitsHistory) this.#fetchHistory();
+    this.tell("trades");
+  }
+
+  /** Return whether the connection goes on. */
+  #receivePrivate(event) {
+    if (!this.account) return true;
+    const outcome = this.account.take(event);
+    if (outcome === "gap") {
+      this.#reconnect();
+      return false;
+    }
+    if (outcome === "taken") {
+      const isOurs = event.client_order_id?.startsWith(OUR_ORDERS);
+      const isNews = event.exec_type === "trade" || event.reason;
+      const isAsked = event.id !== undefined || event.reason === "user";
+      if (isOurs && isNews && !isAsked) this.#reports.push(event);
+      this.tell("account");
+    }
+    return true;
+  }
+
+  #receiveStatus({ ts, symbol, phase, message }) {
+    const instrument = this.instruments.get(symbol);
+    if (instrument && phase) {
+      this.instruments.set(symbol, { ...instrument, phase });
+      this.tell("market");
+    }
+    const words = [symbol, phase?.replaceAll("_", " "), message];
+    this.note(words.filter(Boolean).join(": "), false, ts);
+  }
+
+  /** Look for messages that were lost. */
+  #compare(sent) {
+    const { account, book } = this;
+    if (this.isLoggedIn && sent["@"] > account.seq) {
+      this.#reconnect();
+    } else if (this.isLive && sent[this.symbol] > book.held) {
+      this.#followBook();
+    }
+  }
+}
+
+function refusal(message) {
+  return { type: "error", code: "", message };
+}

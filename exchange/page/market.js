@@ -1,0 +1,265 @@
+/**
+ * What the exchange says, as values: prices, a book, trades, candles, an
+ * account. Pure: no socket, no clock, no document. The sequence rules are
+ * those of docs/PROTOCOL.md; `take` answers one of
+ *
+ *   "taken"  the message was applied
+ *   "old"    seen already: ignored
+ *   "gap"    something before it is missing
+ */
+
+export const TRADES_KEPT = 500;
+export const CANDLES_KEPT = 1_000;
+export const FILLS_KEPT = 50;
+
+export const INTERVALS = {
+  "1s": 1_000_000,
+  "1m": 60_000_000,
+  "5m": 300_000_000,
+  "1h": 3_600_000_000,
+  "1d": 86_400_000_000,
+}; // microseconds
+
+/** Ticks as money and back, exactly: never by way of a float. */
+export class Tick {
+  /** `size`: money per tick as a decimal text, such as "0.25". */
+  constructor(size) {
+    const [whole, part = ""] = size.split(".");
+    this.size = size;
+    this.places = part.length;
+    this.units = BigInt(whole + part);
+  }
+
+  /** Return ticks as a decimal text, such as "-1234.50". */
+  plain(ticks) {
+    const amount = BigInt(ticks) * this.units;
+    const digits = String(amount < 0n ? -amount : amount);
+    const padded = digits.padStart(this.places + 1, "0");
+    const cut = padded.length - this.places;
+    const sign = amount < 0n ? "-" : "";
+    const part = this.places ? `.${padded.slice(cut)}` : "";
+    return sign + padded.slice(0, cut) + part;
+  }
+
+  /** Return ticks for people to read, such as "−1,234.50". */
+  show(ticks) {
+    const [whole, part] = this.plain(ticks).split(".");
+    const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ",").replace("-", "−");
+    return part === undefined ? grouped : `${grouped}.${part}`;
+  }
+
+  /** Return the ticks of a decimal text, or null: no number of ticks. */
+  parse(text) {
+    const match = /^\s*([-−]?)(\d+)(?:\.(\d*))?\s*$/.exec(text);
+    if (!match) return null;
+    const [, sign, whole, part = ""] = match;
+    const kept = part.slice(0, this.places).padEnd(this.places, "0");
+    if (/[1-9]/.test(part.slice(this.places))) return null;
+    const amount = BigInt(whole + kept);
+    if (amount % this.units) return null;
+    const ticks = Number(amount / this.units);
+    if (!Number.isSafeInteger(ticks)) return null;
+    return sign && ticks ? -ticks : ticks;
+  }
+}
+
+/** One side of a book: `sign` is -1 where the highest price is the best. */
+class Side {
+  constructor(sign) {
+    this.sign = sign;
+    this.clear();
+  }
+
+  clear() {
+    this.keys = []; // sign * price, the best one first
+    this.qtys = new Map(); // by price
+  }
+
+  set(price, qty) {
+    const known = this.qtys.has(price);
+    if (qty > 0) this.qtys.set(price, qty);
+    else this.qtys.delete(price);
+    if (known === qty > 0) return;
+    const key = this.sign * price;
+    let low = 0;
+    let high = this.keys.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.keys[middle] < key) low = middle + 1;
+      else high = middle;
+    }
+    if (qty > 0) this.keys.splice(low, 0, key);
+    else this.keys.splice(low, 1);
+  }
+
+  /** Return the best so many levels as [price, qty]. */
+  top(count) {
+    return this.keys.slice(0, count).map((key) => {
+      const price = this.sign * key;
+      return [price, this.qtys.get(price)];
+    });
+  }
+}
+
+/** The book of one symbol. */
+export class Book {
+  constructor() {
+    this.bids = new Side(-1);
+    this.asks = new Side(1);
+    this.held = null; // seq of the last message taken
+  }
+
+  /** Take in a `book`; `isAnswer`: it answers a subscribe of ours. */
+  take(message, isAnswer) {
+    const { seq, prev_seq: previous, snapshot, bids, asks } = message;
+    if (!(snapshot && isAnswer)) {
+      if (this.held === null) return snapshot ? "old" : "gap";
+      if (seq <= this.held) return "old";
+      if (!snapshot && previous > this.held) return "gap";
+    }
+    if (snapshot) {
+      this.bids.clear();
+      this.asks.clear();
+    }
+    for (const [price, qty] of bids) this.bids.set(price, qty);
+    for (const [price, qty] of asks) this.asks.set(price, qty);
+    this.held = seq;
+    return "taken";
+  }
+}
+
+/** The last trades of one symbol, oldest first. */
+export class Trades {
+  constructor() {
+    this.rows = [];
+    this.last = null; // trade_id of the newest one known of
+  }
+
+  /** Take in a `trade`; at a gap too, since it is the newest one. */
+  take(trade) {
+    if (this.last !== null && trade.trade_id <= this.last) return "old";
+    const isNext = this.last === null || trade.trade_id === this.last + 1;
+    this.rows.push(trade);
+    if (this.rows.length > TRADES_KEPT) this.rows.shift();
+    this.last = trade.trade_id;
+    return isNext ? "taken" : "gap";
+  }
+
+  /** Take in the newest trades of the table; newer ones stay. */
+  fill(rows) {
+    const last = rows.length ? rows.at(-1).trade_id : 0;
+    const newer = this.rows.filter((trade) => trade.trade_id > last);
+    this.rows = [...rows, ...newer].slice(-TRADES_KEPT);
+    this.last = Math.max(last, this.last ?? 0);
+  }
+}
+
+/** The candles of one symbol: [start_ts, open, high, low, close, volume]. */
+export class Candles {
+  constructor(interval) {
+    this.interval = interval;
+    this.rows = [];
+    this.covered = Infinity; // trade_id that the rows go up to
+  }
+
+  /** Take in the table, made when `last` was the newest trade_id. */
+  fill(rows, last) {
+    this.rows = rows.map((row) => [...row]);
+    this.covered = last;
+  }
+
+  take({ trade_id: id, ts, price, qty }) {
+    if (id <= this.covered) return;
+    this.covered = id;
+    const start = ts - (ts % INTERVALS[this.interval]);
+    const row = this.rows.at(-1);
+    if (row && row[0] === start) {
+      row[2] = Math.max(row[2], price);
+      row[3] = Math.min(row[3], price);
+      row[4] = price;
+      row[5] += qty;
+      return;
+    }
+    this.rows.push([start, price, price, price, price, qty]);
+    if (this.rows.length > CANDLES_KEPT) this.rows.shift();
+  }
+}
+
+/** An account: its open orders, fills, cash and positions. */
+export class Account {
+  constructor(user) {
+    this.user = user;
+    this.session = undefined;
+    this.seq = undefined; // the last one received
+    this.isStating = false; // the state follows a welcome
+    this.orders = new Map(); // by order_id: the last report of each open one
+    this.fills = []; // oldest first
+    this.cash = 0;
+    this.positions = {};
+    this.equity = 0;
+    this.paidIn = 0; // equity that is no profit: the cash of the start
+  }
+
+  /** Take in a `welcome`: go on, or begin with the state that follows. */
+  welcome({ session, seq, resumed }) {
+    this.session = session;
+    if (resumed) return;
+    this.seq = seq;
+    this.isStating = true;
+    this.orders.clear();
+    this.fills = [];
+  }
+
+  /** Take in an `exec` or `account`. */
+  take(event) {
+    if (!this.isStating) {
+      if (event.seq <= this.seq) return "old";
+      if (event.seq > this.seq + 1) return "gap";
+      this.seq = event.seq;
+    }
+    if (event.type === "account") {
+      this.isStating = false;
+      this.cash = event.cash;
+      this.positions = event.positions;
+      this.equity = event.equity;
+      const { realized = 0, unrealized = 0 } = event;
+      this.paidIn = event.equity - realized - unrealized;
+      return "taken";
+    }
+    if (event.leaves_qty > 0) this.orders.set(event.order_id, event);
+    else this.orders.delete(event.order_id);
+    if (event.exec_type === "trade") {
+      this.fills.push(event);
+      if (this.fills.length > FILLS_KEPT) this.fills.shift();
+    }
+    return "taken";
+  }
+
+  /** Take in the newest fills of the table; newer ones stay. */
+  fill(rows) {
+    const last = rows.length ? rows.at(-1).seq : 0;
+    const newer = this.fills.filter((fill) => fill.seq > last);
+    this.fills = [...rows, ...newer].slice(-FILLS_KEPT);
+  }
+
+  /** Return what was gained, at the marks of these tickers, by symbol. */
+  profit(tickers) {
+    let sum = this.cash - this.paidIn;
+    for (const [symbol, lots] of Object.entries(this.positions)) {
+      if (!lots) continue;
+      const price = mark(tickers.get(symbol));
+      if (price === undefined) return this.equity - this.paidIn;
+      sum += lots * price;
+    }
+    return sum;
+  }
+}
+
+/** Return what a position is valued at, or undefined: nobody knows. */
+export function mark(ticker) {
+  const { bid, ask, last } = ticker ?? {};
+  if (bid === undefined || ask === undefined || last === undefined) {
+    return last;
+  }
+  return [bid, last, ask].sort((a, b) => a - b)[1];
+}

@@ -1,0 +1,174 @@
+/** Puts the page together: what changes is drawn once a frame, at most. */
+
+import { Chart } from "./chart.js";
+import {
+  byId,
+  drawAccount,
+  drawConnection,
+  drawHead,
+  drawMessages,
+  Fills,
+  Instruments,
+  Ladder,
+  Leaderboard,
+  Orders,
+  put,
+  Tape,
+  tickOf,
+} from "./draw.js";
+import { Exchange } from "./exchange.js";
+import {
+  Changes,
+  drawLogin,
+  setUpLogin,
+  tellReports,
+  Ticket,
+} from "./trade.js";
+
+const DRAW_MS = 50; // between drawings, at least
+const LEADERBOARD_MS = 2_000;
+const ANNOUNCE_MS = 3_000; // between texts read out, at least
+const ANNOUNCED = 3; // messages in one of them, at most
+const THEME = "exchange-theme"; // in localStorage, and so is the next
+const MODE = "exchange-chart";
+
+// What to draw ----------------------------------------------------------------
+
+const due = new Set(); // functions that draw
+let drawnAt = 0;
+
+/** Draw, when the browser is ready to, what shows something that changed. */
+function changed(what) {
+  if (!due.size) requestAnimationFrame(draw);
+  for (const drawing of drawings[what]) due.add(drawing);
+}
+
+function draw(now) {
+  if (now - drawnAt < DRAW_MS) {
+    requestAnimationFrame(draw);
+    return;
+  }
+  drawnAt = now;
+  const drawn = [...due];
+  due.clear();
+  for (const drawing of drawn) drawing(exchange);
+}
+
+const drawings = {
+  connection: [drawConnection],
+  book: [(state) => ladder.draw(state)],
+  trades: [drawHead, (state) => tape.draw(state), drawChart],
+  tickers: [(state) => instruments.draw(state), drawAccount],
+  leaderboard: [(state) => leaderboard.draw(state)],
+  account: [
+    drawLogin,
+    drawAccount,
+    (state) => orders.draw(state),
+    (state) => fills.draw(state),
+  ],
+  messages: [drawMessages, announceSoon],
+  market: [drawMarket],
+};
+drawings.account.push(...drawings.book, ...drawings.leaderboard);
+drawings.market.push(
+  ...["connection", "trades", "tickers", "account"].flatMap(
+    (what) => drawings[what],
+  ),
+);
+
+function drawMarket({ instrument, symbol }) {
+  chart.setTick(tickOf(instrument));
+  ticket.draw();
+  byId("plot").ariaLabel = `Price of ${symbol}; Trades has it as a table`;
+}
+
+function drawChart({ trades, candles }) {
+  if (mode === "trades") chart.drawTrades(trades.rows);
+  else chart.drawCandles(candles.rows);
+}
+
+// What is read out ------------------------------------------------------------
+
+let announcing = null; // timer
+let announced; // the newest message read out
+
+function announceSoon() {
+  announcing ??= setTimeout(announce, ANNOUNCE_MS);
+}
+
+function announce() {
+  const { messages } = exchange;
+  const known = messages.indexOf(announced);
+  const news = messages.slice(0, known < 0 ? ANNOUNCED : known);
+  announcing = null;
+  announced = messages[0];
+  const texts = news.slice(0, ANNOUNCED).map(({ text }) => text);
+  put(byId("live"), texts.reverse().join(". "));
+}
+
+// The parts -------------------------------------------------------------------
+
+const url = new URL(".", location.href);
+url.protocol = url.protocol.replace("http", "ws");
+
+const chart = new Chart(byId("plot"));
+const ladder = new Ladder(byId("ladder"));
+const tape = new Tape(byId("tape"));
+const leaderboard = new Leaderboard(byId("leaderboard"));
+const fills = new Fills(byId("fills"));
+const exchange = new Exchange(url, (what, detail) => {
+  if (what === "reports") tellReports(exchange, detail);
+  else changed(what);
+});
+const ticket = new Ticket(exchange);
+const changes = new Changes(exchange);
+const orders = new Orders(byId("orders"), changes.amend, changes.cancel);
+const instruments = new Instruments(byId("instruments"), (symbol) => {
+  location.hash = symbol;
+});
+
+// What can be chosen ----------------------------------------------------------
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+function drawTheme() {
+  const { dataset } = document.documentElement;
+  const saved = localStorage.getItem(THEME);
+  if (saved) dataset.theme = saved;
+  const isDark = saved ? saved === "dark" : dark.matches;
+  put(byId("theme"), isDark ? "☀ Light" : "☾ Dark");
+  byId("theme").onclick = () => {
+    localStorage.setItem(THEME, isDark ? "light" : "dark");
+    drawTheme();
+  };
+  chart.paint();
+}
+
+let mode;
+
+function chooseMode(value) {
+  mode = value;
+  localStorage.setItem(MODE, mode);
+  if (mode !== "trades") exchange.showCandles(mode);
+  changed("trades");
+}
+
+function followHash() {
+  exchange.show(decodeURIComponent(location.hash.slice(1)));
+}
+
+const modes = [...byId("modes").querySelectorAll("input")];
+const chosen =
+  modes.find(({ value }) => value === localStorage.getItem(MODE)) ?? modes[1];
+for (const input of modes) input.onchange = () => chooseMode(input.value);
+chosen.checked = true;
+chooseMode(chosen.value);
+dark.onchange = drawTheme;
+drawTheme();
+window.onhashchange = followHash;
+followHash();
+setUpLogin(exchange);
+setInterval(() => changed("connection"), 1_000); // the seconds left
+setInterval(() => {
+  if (!document.hidden) exchange.fetchLeaderboard();
+}, LEADERBOARD_MS);

@@ -1,0 +1,231 @@
+/** What a person does: sign in, place, amend and cancel orders. */
+
+import { byId, put, tickOf } from "./draw.js";
+
+const KEY = "exchange-login"; // in sessionStorage: gone with the tab
+const DONE = { new: "accepted", amended: "amended" }; // by exec_type
+
+/** Let a form act on its fields, instead of leaving the page. */
+function onSubmit(form, act) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    act(form.elements);
+  });
+}
+
+function onClose(dialog) {
+  dialog.querySelector("[value=close]").onclick = () => dialog.close();
+}
+
+/** Give a field the bounds of an instrument's price. */
+function boundPrice(field, instrument) {
+  const tick = tickOf(instrument);
+  field.step = tick.size;
+  field.min = tick.plain(instrument.min_price);
+  field.max = tick.plain(instrument.max_price);
+}
+
+/** Show and hide what needs a login. */
+export function setUpLogin(exchange) {
+  const dialog = byId("sign-in-dialog");
+  const form = dialog.querySelector("form");
+  const result = dialog.querySelector(".result");
+  const saved = JSON.parse(sessionStorage.getItem(KEY));
+
+  function login(user, token) {
+    put(result, "Signing in …");
+    exchange.login(user, token, (reply) => {
+      if (reply.type === "error") {
+        put(result, reply.message);
+        sessionStorage.removeItem(KEY);
+        return;
+      }
+      dialog.close();
+      sessionStorage.setItem(KEY, JSON.stringify({ user, token }));
+    });
+  }
+
+  byId("sign-in").onclick = () => {
+    put(result, "");
+    dialog.showModal();
+  };
+  byId("sign-out").onclick = () => {
+    sessionStorage.removeItem(KEY);
+    form.reset();
+    exchange.logout();
+  };
+  onSubmit(form, ({ user, token }) => login(user.value, token.value));
+  onClose(dialog);
+  if (saved) login(saved.user, saved.token);
+}
+
+export function drawLogin({ account }) {
+  const isOurs = account !== null;
+  byId("sign-in").hidden = isOurs;
+  byId("sign-out").hidden = !isOurs;
+  byId("ticket").hidden = byId("own").hidden = !isOurs;
+  document.body.classList.toggle("signed-in", isOurs);
+}
+
+/** Say in words what became of a request. */
+function describe(reply, instruments) {
+  if (reply.type === "error") return `Refused: ${reply.message}`;
+  if (reply.type === "ok") return `${reply.count} canceled`;
+  const price =
+    reply.price === undefined
+      ? "at market"
+      : `at ${tickOf(instruments.get(reply.symbol)).show(reply.price)}`;
+  const status = DONE[reply.exec_type] ?? reply.order_status;
+  const words = [status, reply.reason].filter(Boolean);
+  return (
+    `Order ${reply.order_id}: ${reply.side} ${reply.qty} ${reply.symbol}` +
+    ` ${price}: ${words.join(", ").replaceAll("_", " ")}`
+  );
+}
+
+/** Return a function that tells what became of a request. */
+function teller(exchange, ...places) {
+  return (reply) => {
+    const text = describe(reply, exchange.instruments);
+    const isBad = reply.type === "error";
+    for (const place of places) {
+      put(place, text);
+      place.classList.toggle("bad", isBad);
+    }
+    exchange.note(text, isBad);
+  };
+}
+
+/** Tell what reports say that nobody asked for: fills, and other ends. */
+export function tellReports(exchange, reports) {
+  const byOrder = Map.groupBy(reports, (report) => report.order_id);
+  for (const events of byOrder.values()) {
+    const fills = events.filter(({ exec_type: type }) => type === "trade");
+    const { instruments } = exchange;
+    const texts = fills.length ? [describeFills(fills, instruments)] : [];
+    const last = events.at(-1);
+    if (last.reason) texts.push(describe(last, instruments));
+    put(byId("ticket-result"), texts.join(". "));
+    exchange.note(texts.join(". "));
+  }
+}
+
+function describeFills(fills, instruments) {
+  const { side, symbol } = fills[0];
+  const tick = tickOf(instruments.get(symbol));
+  const lots = fills.reduce((sum, fill) => sum + fill.last_qty, 0);
+  const prices = fills.map((fill) => fill.last_price);
+  const ends = new Set([Math.min(...prices), Math.max(...prices)]);
+  const range = [...ends].map((price) => tick.show(price)).join(" to ");
+  return `${side === "buy" ? "Bought" : "Sold"} ${lots} ${symbol} at ${range}`;
+}
+
+export class Ticket {
+  constructor(exchange) {
+    this.exchange = exchange;
+    this.form = byId("ticket-form");
+    this.fields = this.form.elements;
+    this.tell = teller(exchange, byId("ticket-result"));
+    this.symbol = null; // that the price was meant for
+    const { order_type: type, time_in_force: time } = this.fields;
+    type.oninput = () => (time.value = type.value === "limit" ? "gtc" : "ioc");
+    this.form.addEventListener("input", () => this.draw());
+    onSubmit(this.form, () => this.#place());
+  }
+
+  /** Offer what goes together, for the instrument shown. */
+  draw() {
+    const { instrument } = this.exchange;
+    if (!instrument) return;
+    const { side, qty, price, order_type, time_in_force, post_only } =
+      this.fields;
+    const isMarket = order_type.value === "market";
+    const [untilCanceled] = time_in_force.options;
+    if (instrument.symbol !== this.symbol) price.value = "";
+    this.symbol = instrument.symbol;
+    boundPrice(price, instrument);
+    qty.max = instrument.max_qty;
+    price.disabled = isMarket;
+    untilCanceled.disabled = isMarket;
+    post_only.disabled = time_in_force.value !== "gtc";
+    const button = this.form.querySelector("[type=submit]");
+    const verb = side.value === "buy" ? "Buy" : "Sell";
+    put(button, `${verb} ${instrument.symbol}`);
+    button.dataset.side = side.value;
+  }
+
+  #place() {
+    const { instrument } = this.exchange;
+    const { side, qty, price, order_type, time_in_force, post_only } =
+      this.fields;
+    const order = {
+      symbol: instrument.symbol,
+      side: side.value,
+      qty: Number(qty.value),
+      order_type: order_type.value,
+      time_in_force: time_in_force.value,
+    };
+    if (!price.disabled) order.price = tickOf(instrument).parse(price.value);
+    if (!post_only.disabled && post_only.checked) order.post_only = true;
+    this.exchange.place(order, this.tell);
+  }
+}
+
+/** Amend and cancel; `amend` and `cancel` take an order_id. */
+export class Changes {
+  constructor(exchange) {
+    this.exchange = exchange;
+    this.dialog = byId("amend-dialog");
+    this.form = this.dialog.querySelector("form");
+    this.result = this.form.querySelector(".result");
+    this.order = null; // that the dialog is about
+    onSubmit(this.form, () => this.#amend());
+    onClose(this.dialog);
+    const tell = teller(exchange, byId("ticket-result"));
+    this.cancel = (id) =>
+      exchange.change({ type: "cancel", order_id: id }, tell);
+    byId("cancel-all").onclick = () =>
+      exchange.change({ type: "cancel_all" }, tell);
+    this.amend = (id) => this.#open(id);
+  }
+
+  #open(id) {
+    const { account, instruments } = this.exchange;
+    const order = account.orders.get(id);
+    if (!order) return; // it has just ended
+    const { qty, price } = this.form.elements;
+    const instrument = instruments.get(order.symbol);
+    this.order = order;
+    put(this.result, "");
+    put(
+      byId("amend-title"),
+      `Amend order ${id}: ${order.side} ${order.symbol}`,
+    );
+    boundPrice(price, instrument);
+    qty.max = instrument.max_qty;
+    qty.value = order.qty;
+    price.value = tickOf(instrument).plain(order.price);
+    this.dialog.showModal();
+    qty.select();
+  }
+
+  #amend() {
+    const { order } = this;
+    const { qty, price } = this.form.elements;
+    const tick = tickOf(this.exchange.instruments.get(order.symbol));
+    const tell = teller(this.exchange, this.result, byId("ticket-result"));
+    const request = { type: "amend", order_id: order.order_id };
+    const wanted = { qty: Number(qty.value), price: tick.parse(price.value) };
+    for (const name of ["qty", "price"]) {
+      if (wanted[name] !== order[name]) request[name] = wanted[name];
+    }
+    if (request.qty === undefined && request.price === undefined) {
+      this.dialog.close();
+      return;
+    }
+    this.exchange.change(request, (reply) => {
+      tell(reply);
+      if (reply.type !== "error") this.dialog.close();
+    });
+  }
+}
