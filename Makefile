@@ -6,7 +6,8 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test lint types format bench crash twin chart demo clean
+.PHONY: help install lock run test lint types format bench stress crash twin chart demo \
+	clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -42,8 +43,11 @@ format: $(STAMP) ## Format the code and sort the imports
 	$(PY) -m black --line-length 79 .
 	$(PY) -m isort .
 
-bench: $(STAMP) ## Measure the speed
-	$(PY) -m util.bench
+bench: $(STAMP) ## Measure the speed, and write docs/BENCHMARKS.md
+	$(PY) -m util.bench --markdown docs/BENCHMARKS.md
+
+stress: $(STAMP) ## Tell how many orders per minute an exchange handles
+	$(PY) -m util.stress --start
 
 crash: $(STAMP) ## Kill the exchange 200 times and compare; some minutes
 	$(PY) -m test.crash 200 $(or $(SEED),1)

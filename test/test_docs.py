@@ -418,6 +418,7 @@ async def test_send_order_commands_run() -> None:
         "-m util.admin",
         "-m util.bench",
         "-m util.bots",
+        "-m util.stress",
         "-m util.watch",
     ],
 )

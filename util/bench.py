@@ -1,5 +1,8 @@
 """Measure the exchange: ``python -m util.bench``.
 
+Some eight minutes for all of it. ``--markdown docs/BENCHMARKS.md`` writes
+what was measured, and on what machine, as a page.
+
 What goes through websockets is measured as a ratio against the stock echo
 server of the websockets library, which answers each frame with itself: same
 load generator, same requests, same machine, turn by turn in one run. Book
@@ -15,21 +18,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import gc
 import os
+import platform
 import random
 import statistics
-import struct
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from datetime import date
+from importlib.metadata import version
+from itertools import chain, count, islice
 from pathlib import Path
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.uri import parse_uri
 
 from exchange.engine import Action, Command, Configure, Connect, Engine
 from exchange.gateway import Gateway
@@ -45,8 +51,12 @@ from orderbook import (
     Side,
     encode,
 )
-from server import GC_THRESHOLDS
+from server import FILES_RESERVED, GC_THRESHOLDS, raise_file_limit
+from util.load import launched, masked
 
+EXCHANGE = ["server.py"]
+ECHO = ["-m", "util.bench", "--echo"]
+RAW = ["-m", "util.bench", "--raw"]
 ROUNDS = 5
 SECONDS = 3.0
 WARM_UP = 0.2  # of the seconds; not counted
@@ -55,6 +65,11 @@ MID = 50_000  # the price around which everything happens
 MOULDS = 1_009  # different orders
 FIRST_NUMBER = 1_000_000
 CROSSING = 0.1  # the share of orders that cross the spread
+PACE = 2_000  # orders per second, of which the latency is measured
+PACED_CLIENTS = 10
+READERS = 1_000
+SUBSCRIBE = b'{"type":"subscribe","id":0,"channels":["book"]}'
+RAW_UPDATE = b"\x81\x7e\x00\x68" + b"x" * 104  # as long as such an update
 BOND = Instrument(
     symbol="BOND",
     tick_size="1",
@@ -76,6 +91,22 @@ class Load:
     def __str__(self) -> str:
         each = f", {self.per_frame} per frame" if self.per_frame > 1 else ""
         return f"{self.clients} x {self.in_flight}{each}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the report: all but ``what`` as it is to be read."""
+
+    what: str
+    measured: str
+    floor: str = ""
+    aim: str = ""
+    remarks: str = ""
+
+    def __str__(self) -> str:
+        aimed = f"; floor {self.floor}, aim {self.aim}" if self.floor else ""
+        remarks = f"; {self.remarks}" if self.remarks else ""
+        return f"{self.what}: {self.measured}{aimed}{remarks}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +144,6 @@ def orders(prefix: str) -> Iterator[bytes]:
 
 
 # Load over websockets -----------------------------------------------------
-
-
-def masked(payload: bytes) -> bytes:
-    """Return a client's text frame; its mask of zeros leaves it readable."""
-    size = len(payload)
-    if size < 126:
-        head = struct.pack("!BB", 0x81, 0x80 | size)
-    else:
-        head = struct.pack("!BBH", 0x81, 0x80 | 126, size)
-    return head + bytes(4) + payload
 
 
 class LoadClient(asyncio.Protocol):
@@ -195,13 +216,14 @@ class LoadClient(asyncio.Protocol):
         )
 
 
-async def drive(port: int, load: Load, seconds: float) -> Rate:
+async def drive(url: str, load: Load, seconds: float) -> Rate:
     """Load a server and return the rate of its replies."""
     loop = asyncio.get_running_loop()
+    uri = parse_uri(url)
     clients: list[LoadClient] = []
     for number in range(load.clients):
         _, client = await loop.create_connection(
-            lambda: LoadClient(f"bot{number}", load), "127.0.0.1", port
+            lambda: LoadClient(f"bot{number}", load), uri.host, uri.port
         )
         clients.append(client)
         await client.is_up
@@ -223,25 +245,8 @@ def measure(
     arguments: list[str], load: Load, seconds: float, journal: str = "off"
 ) -> Rate:
     """Start a server, load it, and end it."""
-    environment = os.environ | {
-        "EXCHANGE_SERVER_HOSTNAME": "127.0.0.1",
-        "EXCHANGE_SERVER_PORT": "0",
-        "EXCHANGE_SERVER_DEBUG": "0",
-        "EXCHANGE_SERVER_JOURNAL": journal,
-    }
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().split()[2]
-            port = int(url.rpartition(":")[2])
-            return asyncio.run(drive(port, load, seconds))
-        finally:
-            process.kill()
+    with launched(*arguments, journal=journal) as (url, _):
+        return asyncio.run(drive(url, load, seconds))
 
 
 async def echo() -> None:
@@ -255,6 +260,165 @@ async def echo() -> None:
         port = server.sockets[0].getsockname()[1]
         print(f"Echo on ws://127.0.0.1:{port}", flush=True)
         await server.serve_forever()
+
+
+# Latency ------------------------------------------------------------------
+
+
+class PacedClient(LoadClient):
+    """A client whose requests are due at fixed times, answered or not."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, Load(1, 1))
+        self.latencies: list[float] = []  # from due time to reply
+        self._due: deque[float] = deque()
+
+    def send_due(self, due: float) -> None:
+        """Send a request that was due at this time of the loop."""
+        self._due.append(due)
+        self._send(1)
+
+    def data_received(self, data: bytes) -> None:
+        """Note how long each reply took."""
+        if not self.is_up.done():
+            super().data_received(data)
+            return
+        now = asyncio.get_running_loop().time()
+        data = self._tail + data
+        self._tail = data[1 - len(self.MARK) :]
+        for _ in range(data.count(self.MARK)):
+            self.latencies.append(now - self._due.popleft())
+
+
+async def pace(url: str, seconds: float) -> float:
+    """Return the 99th percentile of the latency at PACE orders/s."""
+    loop = asyncio.get_running_loop()
+    uri = parse_uri(url)
+    clients: list[PacedClient] = []
+    for number in range(PACED_CLIENTS):
+        _, client = await loop.create_connection(
+            lambda: PacedClient(f"bot{number}"), uri.host, uri.port
+        )
+        clients.append(client)
+        await client.is_up
+    start = loop.time()
+    for number in range(round(PACE * seconds * (1 + WARM_UP))):
+        due = start + number / PACE
+        if due > loop.time():
+            await asyncio.sleep(due - loop.time())
+        clients[number % PACED_CLIENTS].send_due(due)
+    while any(client._due for client in clients):
+        await asyncio.sleep(0)
+    latencies = sorted(
+        latency
+        for client in clients
+        for latency in client.latencies[
+            round(PACE / PACED_CLIENTS * seconds * WARM_UP) :
+        ]
+    )
+    for client in clients:
+        client._transport.abort()
+    return latencies[round(len(latencies) * 0.99)]
+
+
+def latency(arguments: list[str], seconds: float) -> float:
+    """Start a server, pace it, and end it; return its p99 in seconds."""
+    with launched(*arguments) as (url, _):
+        return asyncio.run(pace(url, seconds))
+
+
+# Fan-out ------------------------------------------------------------------
+
+
+class Reader(LoadClient):
+    """A subscriber of the book, that throws away what it gets."""
+
+    def __init__(self) -> None:
+        super().__init__("", Load(1, 1))
+        self._login = masked(SUBSCRIBE)
+        self.size = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes."""
+        if self.is_up.done():
+            self.size += len(data)
+        else:
+            super().data_received(data)
+
+
+async def fan_out(url: str, pid: int, seconds: float) -> float:
+    """Return seconds of the server's CPU for each update to a reader.
+
+    One client moves the book, and waits until the readers have it.
+    """
+    loop = asyncio.get_running_loop()
+    uri = parse_uri(url)
+    readers: list[Reader] = []
+    for _ in range(READERS):
+        _, reader = await loop.create_connection(Reader, uri.host, uri.port)
+        readers.append(reader)
+        await reader.is_up
+    _, mover = await loop.create_connection(
+        lambda: LoadClient("mover", Load(1, 1)), uri.host, uri.port
+    )
+    await mover.is_up
+    updates, before = 0, cpu_of(pid)
+    end = loop.time() + seconds
+    while loop.time() < end:
+        sizes = [reader.size for reader in readers]
+        mover._send(1)
+        while any(r.size == size for r, size in zip(readers, sizes)):
+            await asyncio.sleep(0)
+        updates += 1
+    used = cpu_of(pid) - before
+    for client in (*readers, mover):
+        client._transport.abort()
+    return used / updates / READERS
+
+
+def cpu_of(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def fan_out_cost(arguments: list[str], seconds: float) -> float:
+    """Start a server with many readers, and end it."""
+    with launched(*arguments) as (url, pid):
+        return asyncio.run(fan_out(url, pid, seconds))
+
+
+class RawWriter(asyncio.Protocol):
+    """A server without an exchange: answers, and writes the same to all."""
+
+    everybody: list[asyncio.Transport] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take in one more reader."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Do what is needed, and no more: nothing is parsed."""
+        if data.startswith(b"GET"):
+            self._transport.write(b"HTTP/1.1 101 \r\n\r\n")
+        elif b"subscribe" in data:
+            self._transport.write(b'"id":')
+            self.everybody.append(self._transport)
+        elif b"login" in data:
+            self._transport.write(b'"id":')
+        else:
+            for transport in self.everybody:
+                transport.write(RAW_UPDATE)
+
+
+async def write_raw() -> None:
+    """Serve raw writes."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(RawWriter, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    print(f"Raw on ws://127.0.0.1:{port}", flush=True)
+    await server.serve_forever()
 
 
 # Book and engine alone ----------------------------------------------------
@@ -396,63 +560,112 @@ def thousands(value: float) -> str:
     return f"{value / 1_000:.0f} k"
 
 
+def milliseconds(value: float) -> str:
+    """Write a time in milliseconds."""
+    return f"{value * 1e3:.2f} ms"
+
+
+def microseconds(value: float) -> str:
+    """Write a time in microseconds."""
+    return f"{value * 1e6:.1f} us"
+
+
 def times(value: float) -> str:
     """Write a ratio."""
     return f"{value:.2f}x"
 
 
-def compare_with_echo(rounds: int, seconds: float) -> None:
+def compare_with_echo(rounds: int, seconds: float) -> Iterator[Row]:
     """Measure orders per second against the stock echo."""
-    loads = [
-        (Load(1, 32), Load(1, 32), 0.8),
-        (Load(10, 8), Load(10, 8), 0.8),
-        (Load(10, 8, per_frame=50), Load(10, 8), 1.5),
-    ]
-    for load, echo_load, floor in loads:
+    for load, echo_load, floor, aim in (
+        (Load(1, 32), Load(1, 32), 0.8, 1.2),
+        (Load(10, 8), Load(10, 8), 0.8, 1.2),
+        (Load(10, 8, per_frame=50), Load(10, 8), 1.5, 2.5),
+    ):
         ours: list[Rate] = []
         theirs: list[Rate] = []
         for _ in range(rounds):
-            theirs.append(
-                measure(["-m", "util.bench", "--echo"], echo_load, seconds)
-            )
-            ours.append(measure(["server.py"], load, seconds))
+            theirs.append(measure(ECHO, echo_load, seconds))
+            ours.append(measure(EXCHANGE, load, seconds))
         ratios = [a.per_s / b.per_s for a, b in zip(ours, theirs)]
-        print(
-            f"orders/s, {load}: {spread([r.per_s for r in ours], thousands)};"
-            f" echo {echo_load}:"
-            f" {spread([r.per_s for r in theirs], thousands)};"
-            f" ratio {spread(ratios, times)}, floor {floor}x;"
-            f" generator busy {max(r.generator for r in ours):.0%}"
+        yield Row(
+            f"orders/s, {load}, against the stock echo, {echo_load}",
+            f"{spread([r.per_s for r in ours], thousands)} against"
+            f" {spread([r.per_s for r in theirs], thousands)}:"
+            f" {spread(ratios, times)}",
+            f"{floor}x",
+            f"{aim}x",
+            f"generator busy {max(r.generator for r in ours):.0%}"
             f" and {max(r.generator for r in theirs):.0%}",
-            flush=True,
         )
 
 
-def compare_with_memory(rounds: int, seconds: float) -> None:
+def compare_latency(rounds: int, seconds: float) -> Iterator[Row]:
+    """Measure the p99 of acknowledgements against the stock echo's."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(rounds):
+        theirs.append(latency(ECHO, seconds))
+        ours.append(latency(EXCHANGE, seconds))
+    ratios = [a / b for a, b in zip(ours, theirs)]
+    yield Row(
+        f"ack p99 at {PACE:,} orders/s, against the stock echo's",
+        f"{spread(ours, milliseconds)} against"
+        f" {spread(theirs, milliseconds)}: {spread(ratios, times)}",
+        "2x",
+        "1.3x",
+    )
+
+
+def compare_fan_out(rounds: int, seconds: float) -> Iterator[Row]:
+    """Measure what a reader of the book costs, against raw writes."""
+    raise_file_limit(READERS + FILES_RESERVED)
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(rounds):
+        theirs.append(fan_out_cost(RAW, seconds))
+        ours.append(fan_out_cost(EXCHANGE, seconds))
+    ratios = [b / a for a, b in zip(ours, theirs)]
+    yield Row(
+        f"book to {READERS:,} subscribers, CPU of the server for each,"
+        " against raw writes",
+        f"{spread(ours, microseconds)} against"
+        f" {spread(theirs, microseconds)}: {spread(ratios, times)}",
+        "0.8x",
+        "0.95x",
+    )
+
+
+def compare_with_memory(rounds: int, seconds: float) -> Iterator[Row]:
     """Measure what the journal costs, and how fast it is read again."""
-    for load, floor in ((Load(50, 8), "floor 0.65x"), (Load(1, 1), "")):
+    for load, floor, aim in (
+        (Load(50, 8), "0.65x", "0.85x"),
+        (Load(1, 1), "", ""),
+    ):
         off: list[Rate] = []
         on: list[Rate] = []
         recovery: list[float] = []
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "exchange.db"
-                off.append(measure(["server.py"], load, seconds))
-                on.append(measure(["server.py"], load, seconds, str(path)))
+                off.append(measure(EXCHANGE, load, seconds))
+                on.append(measure(EXCHANGE, load, seconds, str(path)))
                 recovery.append(recovery_rate(path))
         ratios = [a.per_s / b.per_s for a, b in zip(on, off)]
-        print(
-            f"orders/s, {load}, journal on:"
-            f" {spread([r.per_s for r in on], thousands)}; off:"
-            f" {spread([r.per_s for r in off], thousands)};"
-            f" ratio {spread(ratios, times)} {floor}",
-            flush=True,
+        yield Row(
+            f"orders/s, {load}, journal on against off",
+            f"{spread([r.per_s for r in on], thousands)} against"
+            f" {spread([r.per_s for r in off], thousands)}:"
+            f" {spread(ratios, times)}",
+            floor,
+            aim,
         )
         if load.clients > 1:
-            print(
-                f"recovery, commands/s: {spread(recovery, thousands)},"
-                " floor 80 k",
-                flush=True,
+            yield Row(
+                "recovery, commands/s",
+                spread(recovery, thousands),
+                "80 k",
+                "150 k",
             )
 
 
@@ -467,7 +680,7 @@ def recovery_rate(path: Path) -> float:
         return journal.last_seq / elapsed
 
 
-def measure_core(rounds: int) -> None:
+def measure_core(rounds: int) -> Iterator[Row]:
     """Measure book and engine alone."""
     small: list[float] = []
     large: list[float] = []
@@ -477,42 +690,97 @@ def measure_core(rounds: int) -> None:
         large.append(book_rate(1_000_000))
         engine.append(engine_rate())
     ratios = [a / b for a, b in zip(small, large)]
-    print(f"book, operations/s: {spread(small, thousands)}, floor 300 k")
-    print(
-        "cost with 1,000,000 orders resting against 1,000:"
-        f" {spread(ratios, times)}, floor 1.3x"
+    yield Row(
+        "`OrderBook` alone, operations/s", spread(small, thousands), "300 k"
     )
-    print(
-        f"Engine.apply, commands/s: {spread(engine, thousands)},"
-        " floor 150 k",
-        flush=True,
+    yield Row(
+        "its cost with 1,000,000 orders resting against 1,000",
+        spread(ratios, times),
+        "1.3x",
+        "1.1x",
     )
+    yield Row(
+        "`Engine.apply`, commands/s",
+        spread(engine, thousands),
+        "150 k",
+        "300 k",
+    )
+
+
+def page(rows: Iterable[Row], rounds: int, seconds: float) -> str:
+    """Return the report as Markdown."""
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in ("websockets", "pydantic")
+    )
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Measured on {date.today()} with `make bench`: {rounds} rounds of"
+        f" {seconds:g} s, the two sides of a comparison in turn; median",
+        "(minimum-maximum). Read them as ratios: another machine has other"
+        " rates.",
+        "",
+        f"The machine: {cpu_model()}, {os.cpu_count()} cores,"
+        f" {platform.system()} {platform.release()}, Python"
+        f" {platform.python_version()}, {versions}.",
+        "",
+        "| what | measured | floor | aim | remarks |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row.what} | {row.measured} | {row.floor} | {row.aim} |"
+            f" {row.remarks} |"
+            for row in rows
+        ),
+        "",
+        "How each of them is measured stands in `util/bench.py`. The load"
+        " comes from",
+        "another process, which counts replies without parsing them, and"
+        " says how busy",
+        "it was; a tenth of the orders cross the spread; debug printing is"
+        " off.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def cpu_model() -> str:
+    """Return what the kernel calls the processor."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def main() -> None:
-    """Run all measurements, or the echo server that some need."""
+    """Run all measurements, or a server that some need."""
     parser = argparse.ArgumentParser(
         prog="python -m util.bench", description="Measure the exchange."
     )
-    parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="of each measurement"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=SECONDS, help="of one round"
-    )
-    parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--rounds", type=int, default=ROUNDS, help="of each measurement")
+    add("--seconds", type=float, default=SECONDS, help="of one round")
+    add("--markdown", type=Path, help="file to write a page to")
+    add("--echo", action="store_true", help=argparse.SUPPRESS)
+    add("--raw", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.echo:
-        asyncio.run(echo())
+    if arguments.echo or arguments.raw:
+        asyncio.run(echo() if arguments.echo else write_raw())
         return
-    print(
-        f"{arguments.rounds} rounds of {arguments.seconds:g} s;"
-        " median (minimum-maximum)"
-    )
+    rounds, seconds = arguments.rounds, arguments.seconds
+    print(f"{rounds} rounds of {seconds:g} s; median (minimum-maximum)")
     gc.set_threshold(*GC_THRESHOLDS)
-    measure_core(arguments.rounds)
-    compare_with_echo(arguments.rounds, arguments.seconds)
-    compare_with_memory(arguments.rounds, arguments.seconds)
+    rows: list[Row] = []
+    for row in chain(
+        measure_core(rounds),
+        compare_with_echo(rounds, seconds),
+        compare_latency(rounds, seconds),
+        compare_fan_out(rounds, seconds),
+        compare_with_memory(rounds, seconds),
+    ):
+        rows.append(row)
+        print(row, flush=True)
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(page(rows, rounds, seconds), "utf-8")
 
 
 if __name__ == "__main__":

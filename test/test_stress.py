@@ -1,0 +1,1010 @@
+"""What the load generator tells is true, and what lies to it is caught."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import struct
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from orderbook import AccountReport, Error, Place, decode_requests
+from server import Server
+from test.support import PATIENCE_S, ROOT, ended, serving, until
+from util.load import (
+    ACCEPTED,
+    OPEN_ORDERS,
+    Account,
+    Flow,
+    Histogram,
+    Link,
+    Pace,
+    Tally,
+    Trader,
+    Trouble,
+    Violation,
+    launched,
+)
+from util.stress import (
+    MIX,
+    Meter,
+    Plan,
+    Report,
+    Run,
+    Worker,
+    bottleneck,
+    figures,
+    main,
+    mixture,
+    parse,
+)
+
+BRIEF = ("--seconds", "0.3", "--warmup", "0.1")
+FLOW = Flow(
+    symbol="BOND", middle=50, depth=10, max_qty=10, mix=MIX, run="cafe"
+)
+STRESS = ("-m", "util.stress")
+
+
+@contextlib.asynccontextmanager
+async def stressing(
+    *arguments: str, code: tuple[str, ...] = STRESS, **environment: str
+) -> AsyncIterator[Process]:
+    """Run the program in a session of its own, as a terminal would."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", *code, *arguments),
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE_S):
+            await process.communicate()
+
+
+async def run(
+    *arguments: str, code: tuple[str, ...] = STRESS, **environment: str
+) -> tuple[int, str, str]:
+    """Run the program to its end; return status, output and errors."""
+    async with stressing(*arguments, code=code, **environment) as process:
+        return await ended(process)
+
+
+async def run_until(
+    condition: Callable[[], object],
+    *arguments: str,
+    code: tuple[str, ...] = STRESS,
+) -> tuple[int, str, str]:
+    """Run the program, and end it in order once something has happened."""
+    async with stressing(
+        *("--seconds", "600", "--warmup", "0", *arguments), code=code
+    ) as process:
+        await until(condition)
+        process.terminate()
+        return await ended(process)
+
+
+async def found(server: Server, *arguments: str) -> dict[str, Any]:
+    """Return the figures of a good run of some hundred requests."""
+    listing = server._gateway.engine.listings["BOND"]
+    status, output, errors = await run_until(
+        lambda: server._gateway.engine.seq > 1_000,
+        *("--url", server.url, "--json", *arguments),
+    )
+    assert (status, errors) == (0, "")
+    figures: dict[str, Any] = json.loads(output)
+    assert figures["answered"] == figures["sent"] > 0
+    assert figures["trades"] == listing.trade_id
+    assert figures["lost"] == 0
+    assert figures["trouble"] is None
+    return figures
+
+
+# Figures ------------------------------------------------------------------
+
+
+def recorded(*values: int) -> Histogram:
+    histogram = Histogram()
+    for value in values:
+        histogram.record(value)
+    return histogram
+
+
+def test_percentiles_of_a_known_series() -> None:
+    values = list(range(1, 10_001))
+    random.Random(1).shuffle(values)
+    histogram = recorded(*values)
+    assert histogram.total == 10_000
+    for percent in (50, 90, 99, 99.9):
+        exact = math.ceil(10_000 * percent / 100)
+        assert exact <= histogram.percentile(percent) <= exact * 129 / 128
+    assert histogram.percentile(100) == histogram.max_us == 10_000
+
+
+def test_percentiles_of_few() -> None:
+    assert recorded().percentile(99) == 0
+    assert recorded(7).percentile(50) == 7
+    assert recorded(0, 100, 200).percentile(50) == 100
+    assert recorded(0, 100, 200).percentile(99) == 200
+
+
+def test_a_bucket_holds_what_was_recorded() -> None:
+    dice = random.Random(2)
+    values = [*range(1_000), *(dice.randrange(2**32) for _ in range(1_000))]
+    for value in values:
+        [(first, last, number)] = recorded(value).bars()
+        assert first <= value <= last
+        assert number == 1
+        assert (last - first) * 128 <= first
+
+
+def test_what_takes_too_long_counts_as_the_longest() -> None:
+    histogram = recorded(2**40, 5)
+    assert histogram.max_us == Histogram.MOST_US
+    assert histogram.percentile(50) == 5
+
+
+def test_histograms_add_up() -> None:
+    both = recorded(1, 10)
+    both.add(recorded(10, 1_000))
+    assert [number for *_, number in both.bars()] == [1, 2, 1]
+    assert both.max_us == 1_000
+
+
+def test_tallies_add_and_subtract() -> None:
+    early = Tally(5, Counter(new=2), Counter(busy=1), 1)
+    late = Tally(9, Counter(new=3, amended=1), Counter(busy=1), 1)
+    assert late - early == Tally(4, Counter(new=1, amended=1), Counter(), 0)
+    assert (late - early) + early == late
+    assert (late.answered, late.orders) == (5, 4)
+
+
+@pytest.mark.parametrize(
+    "figures, side, words",
+    [
+        ({}, "window", "waited"),
+        ({"exchange": 0.9}, "exchange", "a whole core"),
+        ({"exchange": 0.9, "generator": 0.9}, "exchange", "whole core"),
+        ({"exchange": 0.85, "exchange_wait": 0.09}, "exchange", "whole core"),
+        ({"exchange": 1.2, "exchange_wait": 0.3}, "exchange", "whole core"),
+        ({"generator": 0.9}, "generator", "--processes"),
+        ({"exchange": None}, "unknown", "--pid"),
+        ({"exchange": None, "generator": 0.9}, "generator", "--processes"),
+        ({"exchange_wait": 0.11}, "machine", "the exchange had to wait"),
+        ({"generator_wait": 0.4}, "machine", "generator had to wait for a"),
+        ({"exchange_wait": 0.4, "is_on_time": True}, "rate", "it was due"),
+        ({"exchange_wait": 0.09}, "window", "neither side"),
+        ({"exchange": 0.9, "is_on_time": True}, "rate", "none: "),
+        ({"exchange": 0.9, "codes": {"rate_limited"}}, "limit", "limit of"),
+        ({"exchange": 0.9, "codes": {"busy"}}, "busy", "no new orders"),
+        ({"exchange": 0.89, "generator": 0.89}, "window", "neither side"),
+    ],
+)
+def test_bottleneck(figures: dict[str, Any], side: str, words: str) -> None:
+    quiet: dict[str, Any] = {
+        "exchange": 0.5,
+        "exchange_wait": 0.0,
+        "generator": 0.5,
+        "generator_wait": 0.0,
+        "codes": {"order_closed"},
+        "is_on_time": False,
+    }
+    named, sentence = bottleneck(**quiet | figures)
+    assert named == side
+    assert words in sentence
+
+
+def fail(trouble: Trouble) -> None:
+    pytest.fail(str(trouble))
+
+
+def plan(**changes: Any) -> Plan:
+    """Return a plan for two clients in one process."""
+    given: dict[str, Any] = {
+        "url": "ws://localhost",
+        "accounts": (Account("ann"), Account("bob")),
+        "flow": FLOW,
+        "processes": 1,
+        "window": 1,
+        "frame": 1,
+        "rate": None,
+        "seconds": 10.0,
+        "warmup": 0.0,
+        "seed": 1,
+    }
+    return Plan(**given | changes)
+
+
+def test_figures_of_two_processes() -> None:
+    meter = Meter(None)
+    run = Run(plan(), [], meter)
+    early = Tally(9, Counter(new=3, amended=2, canceled=1), Counter(busy=2), 4)
+    run.reports = [
+        Report(
+            total=early + early,
+            measured=early,
+            seconds=2.0,
+            cpu_s=1.0,
+            wait_s=0.5,
+            latency=recorded(1_000, 2_000),
+            lost=1,
+        ),
+        Report(
+            total=early,
+            measured=early,
+            seconds=4.0,
+            cpu_s=3.8,
+            wait_s=0.4,
+            latency=recorded(3_000),
+            overdue=5,
+        ),
+        Report(),  # had not begun to measure
+    ]
+    told = figures(plan(), run, meter)
+    assert told["orders_per_s"] == 5 / 2 + 5 / 4
+    assert told["orders_per_minute"] == 60 * told["orders_per_s"]
+    assert told["requests_per_s"] == 8 / 2 + 8 / 4
+    assert told["trades_per_s"] == 4 / 2 + 4 / 4
+    assert (told["sent"], told["answered"]) == (27, 24)
+    assert (told["lost"], told["overdue"], told["trades"]) == (1, 5, 12)
+    assert told["accepted"] == {"new": 9, "amended": 6, "canceled": 3}
+    assert told["refused"] == {"busy": 6}
+    assert told["seconds"] == 4.0
+    assert told["generator_cpu"] == pytest.approx(0.95)
+    assert told["generator_wait"] == pytest.approx(0.1)
+    assert told["latency_ms"]["max"] == 3.0
+    assert told["exchange_cpu"] is told["exchange_rss"] is None
+    assert told["bottleneck"] == "busy"
+
+
+def test_meter_reads_what_a_process_uses() -> None:
+    meter = Meter(os.getpid())
+    meter.begin()
+    enough = time.process_time() + 0.1
+    while time.process_time() < enough:
+        pass
+    meter.end()
+    assert meter.cpu is not None and meter.cpu > 0
+    assert meter.rss is not None and meter.rss > 2**20
+    used = meter.cpu
+    meter.end()
+    assert meter.cpu == used
+
+
+async def test_what_was_before_is_not_measured() -> None:
+    worker = Worker(plan(), 0, multiprocessing.Pipe()[1])
+    worker._total.sent = 5
+    worker._count()
+    assert worker._report.seconds == 0
+    worker._measure()
+    worker._total.sent = 7
+    worker._count()
+    assert worker._report.seconds > 0
+    assert worker._report.measured.sent == 2
+    assert worker._report.total.sent == 7
+
+
+# A trader -----------------------------------------------------------------
+
+
+def trader(seed: str = "1", **changes: Any) -> Trader:
+    flow = {name: getattr(FLOW, name) for name in FLOW.__slots__} | changes
+    return Trader(Account("ann"), Flow(**flow), seed, Tally(), Histogram())
+
+
+def test_only_late_replies_are_timed() -> None:
+    """The warm-up is not measured."""
+    one = trader(mix={"place": 1})
+    one.is_ready = True
+    one.measured_from = 2.0
+    for number, now in ((1, 1.9), (2, 2.0)):
+        one.request(1.5)
+        one.take(Error(id=number, code="busy", message="no"), now)
+    [(first, last, count)] = one._latency.bars()
+    assert first <= 500_000 <= last
+    assert count == 1
+
+
+def test_same_seed_same_requests() -> None:
+    def asked(seed: str) -> list[str]:
+        source = trader(seed)
+        return [source.request(0.0) for _ in range(100)]
+
+    assert asked("1") == asked("1") != asked("2")
+
+
+def test_places_near_the_middle_and_crosses_it() -> None:
+    source = trader(mix={"place": 1, "cross": 1})
+    texts = [source.request(0.0) for _ in range(200)]
+    [*orders] = decode_requests(f"[{','.join(texts[:100])}]")
+    prices: dict[tuple[str, str | None], set[int]] = {}
+    for order in orders:
+        assert isinstance(order, Place) and order.price is not None
+        assert 1 <= order.qty <= 10
+        key = order.side, order.time_in_force
+        prices.setdefault(key, set()).add(order.price)
+    assert max(prices["buy", None]) < 50 < min(prices["sell", None])
+    assert prices["buy", "ioc"] == {60}
+    assert prices["sell", "ioc"] == {40}
+    stps = {order.stp for order in orders if isinstance(order, Place)}
+    assert stps == {"cancel_oldest", "cancel_newest"}
+
+
+def test_trades_the_other_way_with_a_large_position() -> None:
+    def sides(position: int) -> set[str]:
+        one = trader(mix={"place": 1, "cross": 1})
+        positions = {"BOND": position}
+        one.take(
+            AccountReport(seq=0, ts=1, cash=0, positions=positions, equity=0),
+            0.0,
+        )
+        texts = ",".join(one.request(0.0) for _ in range(50))
+        orders = decode_requests(f"[{texts}]")
+        return {order.side for order in orders if isinstance(order, Place)}
+
+    assert sides(99) == sides(-99) == {"buy", "sell"}
+    assert sides(100) == {"sell"}
+    assert sides(-100) == {"buy"}
+
+
+# A real exchange ----------------------------------------------------------
+
+TYPES: dict[str, Any] = {
+    "url": str,
+    "symbol": str,
+    "clients": int,
+    "processes": int,
+    "window": int,
+    "frame": int,
+    "rate": float | None,
+    "mix": dict,
+    "seed": int,
+    "seconds": float,
+    "orders_per_minute": float,
+    "orders_per_s": float,
+    "requests_per_s": float,
+    "trades_per_s": float,
+    "latency_ms": dict,
+    "sent": int,
+    "answered": int,
+    "lost": int,
+    "overdue": int,
+    "accepted": dict,
+    "refused": dict,
+    "trades": int,
+    "exchange_cpu": float | None,
+    "exchange_wait": float | None,
+    "exchange_rss": int | None,
+    "generator_cpu": float,
+    "generator_wait": float,
+    "bottleneck": str,
+    "verdict": str,
+    "trouble": str | None,
+}
+
+
+async def test_counts_are_those_of_the_exchange() -> None:
+    async with serving() as server:
+        told = await found(
+            server,
+            *("--clients", "5", "--processes", "2", "--frame", "3"),
+            *("--window", "10", "--seed", "7", "--user-prefix", "load."),
+            *("--pid", str(os.getpid())),
+        )
+        engine = server._gateway.engine
+        assert set(engine.accounts) - {"@exchange"} == {
+            f"load.{number}" for number in range(5)
+        }
+        assert not engine.listings["BOND"].book.orders  # all hung up
+        assert told["accepted"]["new"] == engine.order_id
+    assert list(told) == list(TYPES)
+    for name, kind in TYPES.items():
+        assert isinstance(told[name], kind), name
+    assert told["url"] == server.url
+    assert (told["clients"], told["processes"]) == (5, 2)
+    assert (told["window"], told["frame"]) == (10, 3)
+    assert (told["seed"], told["rate"]) == (7, None)
+    assert told["orders_per_s"] > 0
+    counts = [*told["accepted"].values(), *told["refused"].values()]
+    assert sum(counts) == told["answered"]
+    assert set(told["refused"]) <= {"order_closed"}
+    latency = told["latency_ms"]
+    assert list(latency) == ["p50", "p99", "p99.9", "max"]
+    assert 0 < latency["p50"] <= latency["p99"] <= latency["p99.9"]
+    assert latency["p99.9"] <= latency["max"]
+    assert None not in (told["exchange_cpu"], told["exchange_wait"])
+    assert told["exchange_rss"] > 2**20
+
+
+async def test_rate_is_kept() -> None:
+    async with serving() as server:
+        status, output, errors = await run(
+            *("--url", server.url, "--json", "--rate", "400"),
+            *("--clients", "4", "--frame", "2"),
+            *("--seconds", "0.4", "--warmup", "0.1"),
+        )
+    assert (status, errors) == (0, "")
+    told = json.loads(output)
+    # 200 requests are due, give or take one frame of each client.
+    assert abs(told["sent"] + told["overdue"] - 200) <= 8
+    assert told["rate"] == 400
+
+
+async def test_latency_counts_from_when_a_request_was_due() -> None:
+    async with serving() as server:
+        tally, latency = Tally(), Histogram()
+        one = Trader(Account("ann"), FLOW, "1", tally, latency)
+        link = Link(server.url, one, Pace(1, 1, interval_s=0.1), fail)
+        await link.open()
+        now = asyncio.get_running_loop().time()
+        link.begin(now - 1.0, math.inf, 0.0)  # ten were due since
+        await until(lambda: latency.total >= 11)
+        await link.finish()
+        await link.close()
+    assert tally.sent == tally.answered
+    assert latency.max_us >= 1_000_000
+    assert latency.percentile(50) >= 300_000
+
+
+async def test_what_was_due_and_not_sent_is_told() -> None:
+    async with serving() as server:
+        one = trader()
+        link = Link(server.url, one, Pace(2, 2, interval_s=0.1), fail)
+        await link.open()
+        now = asyncio.get_running_loop().time()
+        link.begin(now - 1.05, now - 0.01, 0.0)  # over before it began
+        await link.finish()
+        await link.close()
+    assert link.overdue == 20
+
+
+async def test_open_orders_are_bounded() -> None:
+    async with serving() as server:
+        told = await found(
+            server, *("--clients", "2", "--window", "50", "--mix", "place=1")
+        )
+    accepted = told["accepted"]
+    assert accepted["new"] - accepted["canceled"] <= 2 * (OPEN_ORDERS + 50)
+    assert told["refused"] == {}
+
+
+@pytest.mark.parametrize("journal", ["on", "off"])
+async def test_starts_an_exchange(journal: str, tmp_path: Path) -> None:
+    status, output, errors = await run(
+        *("--start", "--journal", journal, *BRIEF), TMPDIR=str(tmp_path)
+    )
+    assert (status, errors) == (0, "")
+    lines = dict(line.split("  ", 1) for line in output.splitlines()[1:])
+    assert list(lines) == [
+        *("orders per minute", "requests per second", "trades per second"),
+        *("ack latency", "in the whole run", "refused", "exchange"),
+        *("load generator", "bottleneck"),
+    ]
+    assert "CPU" in lines["exchange"] and "MiB" in lines["exchange"]
+    assert "seed: " in output.splitlines()[0]
+    assert not list(tmp_path.iterdir())
+
+
+async def test_draws(tmp_path: Path) -> None:
+    picture = tmp_path / "latency.png"
+    async with serving() as server:
+        await found(server, "--plot", str(picture))
+    data = picture.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack("!II", data[16:24]) == (1_600, 900)
+    assert len(data) > 20_000
+
+
+def test_what_is_started_is_ended() -> None:
+    with launched("server.py") as (url, pid):
+        assert url.startswith("ws://127.0.0.1:")
+        assert os.getpgid(pid) != os.getpgid(0)  # out of reach of Ctrl-C
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_an_exchange_that_does_not_start() -> None:
+    status, output, errors = await run(
+        "--start", *BRIEF, EXCHANGE_SERVER_MARKET="/nowhere"
+    )
+    assert (status, output) == (2, "")
+    assert "stress: server.py did not start\n" in errors
+
+
+async def test_ctrl_c_ends_it_in_order() -> None:
+    terminal = (
+        "-c",
+        "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode("
+        "pty.spawn([sys.executable, '-m', 'util.stress', *sys.argv[1:]])))",
+    )
+    async with stressing(
+        *("--start", "--journal", "off", "--warmup", "0"),
+        *("--seconds", "600", "--processes", "2"),
+        code=terminal,
+        TQDM_NCOLS="80",
+        TQDM_NROWS="24",
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            seen = await process.stdout.readuntil(b"orders/s, p99")
+        assert b"of 600 s" in seen
+        process.stdin.write(b"\x03")
+        async with asyncio.timeout(PATIENCE_S):
+            rest = (await process.stdout.read()).decode()
+            status = await process.wait()
+    assert status == 0
+    assert "orders per minute" in rest
+    assert " 0 lost, " in rest
+    assert "Traceback" not in rest
+
+
+async def test_what_is_started_is_ended_even_before_it_began() -> None:
+    slow = """
+import asyncio, sys, util.stress
+async def look(url, mix):
+    print(url, flush=True)
+    await asyncio.sleep(600)
+util.stress.look = look
+sys.exit(util.stress.main(sys.argv[1:]))
+"""
+    async with stressing("--start", code=("-c", slow)) as process:
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            url = (await process.stdout.readline()).decode().strip()
+        process.terminate()
+        assert await ended(process) == (
+            *(2, ""),
+            "stress: interrupted before it began\n",
+        )
+    with pytest.raises(ConnectionRefusedError):
+        await connect(url)
+
+
+async def test_stopped_before_anything_was_measured() -> None:
+    async with serving() as server:
+        engine = server._gateway.engine
+        async with stressing(
+            "--url", server.url, "--warmup", "600"
+        ) as process:
+            await until(lambda: engine.seq > 500)
+            os.killpg(process.pid, signal.SIGINT)
+            assert await ended(process) == (
+                *(2, ""),
+                "stress: it was stopped before anything was measured\n",
+            )
+
+
+async def test_processes_end_with_their_parent() -> None:
+    async with serving() as server:
+        engine = server._gateway.engine
+        async with stressing(
+            *("--url", server.url, "--seconds", "600", "--processes", "2")
+        ) as process:
+            await until(lambda: engine.seq > 500)
+            assert server._sessions
+            process.kill()
+            await until(lambda: not server._sessions)
+
+
+async def test_a_process_that_dies_is_told() -> None:
+    mortal = (
+        "import os, sys, util.stress;"
+        "util.stress.Worker.run = lambda self: os._exit(3);"
+        "sys.exit(util.stress.main(sys.argv[1:]))"
+    )
+    async with serving() as server:
+        assert await run(
+            *("--url", server.url, "--processes", "2"), code=("-c", mortal)
+        ) == (2, "", "stress: a process that generates load died\n")
+
+
+# A server that lies -------------------------------------------------------
+
+LISTED = {
+    "symbol": "BOND",
+    "tick_size": "1",
+    "min_price": 1,
+    "max_price": 100,
+    "max_qty": 10,
+    "phase": "open",
+}
+STATE = {"ts": 1, "cash": 0, "positions": {}, "equity": 0}
+
+
+RETRY_MS = 200
+
+
+class Liar:
+    """A server that takes every order, and then does as its lie says.
+
+    ``arrivals`` are the times at which requests came, ``logins`` what was
+    given to be let in.
+    """
+
+    def __init__(
+        self, lie: str, after: int = 20, open_orders: int = 0
+    ) -> None:
+        self.lie = lie
+        self.arrivals: list[float] = []
+        self.logins: list[dict[str, Any]] = []
+        self.kinds: list[str] = []  # of the requests that came
+        self.only = ""  # the kind of request that is lied to, if not all
+        self._after = after
+        self._limits = {"open_orders": open_orders}
+        self._orders = 0
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """Answer one connection."""
+        self.seq = 0
+        async for frame in connection:
+            request = json.loads(frame)
+            kind = request["type"]
+            if kind == "get":
+                await self.get(connection, request)
+            elif kind == "login":
+                if not await self.login(connection, request):
+                    return
+            else:
+                self._orders += 1
+                self.kinds.append(kind)
+                self.arrivals.append(time.monotonic())
+                answers = self.answers(request)
+                if kind == self.only or self._orders == self._after:
+                    if self.lie == "gone":
+                        await connection.close(1001, "that is it")
+                        return
+                    answers = self.lies(request, answers)
+                if answers:
+                    await connection.send(json.dumps(answers))
+
+    async def get(
+        self, connection: ServerConnection, request: dict[str, Any]
+    ) -> None:
+        book = {"type": "book", "symbol": "BOND", "seq": 0, "ts": 1}
+        book |= {"snapshot": True, "bids": [], "asks": []}
+        rows = [LISTED if request["what"] == "instruments" else book]
+        reply = {"type": "ok", "id": request["id"], "ts": 1, "data": rows}
+        await connection.send(json.dumps(reply))
+
+    async def login(
+        self, connection: ServerConnection, request: dict[str, Any]
+    ) -> bool:
+        self.logins.append(request)
+        if self.lie == "forbids":
+            reply = {"type": "error", "id": 0, "code": "unauthorized"}
+            reply["message"] = "wrong token"
+            await connection.send(json.dumps(reply))
+            await connection.close(4001)
+            return False
+        welcome = {"type": "welcome", "id": 0, "protocol": 1, "session": "a"}
+        welcome |= {"user": request["user"], "ts": 1, "seq": 0}
+        welcome |= {"resumed": False, "durable": False}
+        welcome |= {"limits": self._limits, "instruments": [LISTED]}
+        state = {"type": "account", "seq": 0, **STATE}
+        await connection.send(json.dumps([welcome, state]))
+        return True
+
+    def answers(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Accept whatever is asked for; each order is number 1."""
+        self.seq += 1
+        qty = request.get("qty", 1)
+        report = {
+            "type": "exec",
+            "id": request["id"],
+            "seq": self.seq,
+            "ts": 1,
+            "exec_type": ACCEPTED[request["type"]][0],
+            "order_id": request.get("order_id", self._orders),
+            "clientorder_id": request.get("client_order_id", "?"),
+            "symbol": "BOND",
+            "side": request.get("side", "buy"),
+            "order_status": "new",
+            "qty": qty,
+            "cum_qty": 0,
+            "leaves_qty": 0 if request["type"] == "cancel" else qty,
+        }
+        return [report]
+
+    def lies(
+        self, request: dict[str, Any], truth: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Return what is sent instead of the truth, once."""
+        [reply] = truth
+        error = {"type": "error", "id": reply["id"], "message": "no"}
+        match self.lie:
+            case "nothing":
+                return truth
+            case "answers twice":
+                return [reply, reply | {"seq": reply["seq"] + 1}]
+            case "refuses twice":
+                return [error | {"code": "busy"}] * 2
+            case "skips a reply":
+                self.seq -= 1
+                return []
+            case "skips a seq":
+                return [reply | {"seq": reply["seq"] + 1}]
+            case "repeats a seq":
+                return [reply | {"seq": reply["seq"] - 1}]
+            case "loses an event":
+                return [
+                    *truth,
+                    {"type": "heartbeat", "ts": 1, "seq": {"@": 9_999}},
+                ]
+            case "names another order":
+                return [reply | {"clientorder_id": "a", "order_id": 9_999}]
+            case "does something else":
+                return [reply | {"exec_type": "expired"}]
+            case "gives no id":
+                return [{"type": "error", "code": "busy", "message": "no"}]
+            case "replies with ok":
+                return [{"type": "ok", "id": reply["id"], "ts": 1}]
+            case "forgets a field":
+                del reply["order_id"]
+                return truth
+            case code:
+                assert code in ("busy", "rate_limited", "position_limit")
+                self.seq -= 1
+                return [error | {"code": code, "retry_after_ms": RETRY_MS}]
+
+
+@contextlib.asynccontextmanager
+async def lying(lie: str, **more: Any) -> AsyncIterator[tuple[Liar, str]]:
+    liar = Liar(lie, **more)
+    async with serve(liar.serve, "127.0.0.1", 0, compression=None) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield liar, f"ws://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(
+    "lie, words",
+    [
+        ("answers twice", "id 20 (new of order 20) came where"),
+        ("refuses twice", "id 20 (busy: no) came where"),
+        ("skips a reply", "id 21 (new of order 21) came where 20 was due"),
+        ("skips a seq", "seq 21 came where 20 was due"),
+        ("repeats a seq", "seq 19 came where 20 was due"),
+        ("loses an event", "seq is 9999 by the heartbeat, 20 by the events"),
+        ("names another order", "request 20 (place) got the reply new"),
+        ("does something else", "request 20 (place) got the reply expired"),
+        ("gives no id", "id None (busy: no) came where 20 was due"),
+        ("replies with ok", "ok is no reply to this"),
+        ("forgets a field", "not understood"),
+    ],
+)
+async def test_lie_is_caught(lie: str, words: str) -> None:
+    failed: asyncio.Future[Trouble] = asyncio.Future()
+    async with lying(lie) as (_, url):
+        link = Link(
+            url, trader(mix={"place": 1}), Pace(2, 1), failed.set_result
+        )
+        await link.open()
+        link.begin(0.0, math.inf, 0.0)
+        async with asyncio.timeout(PATIENCE_S):
+            trouble = await failed
+            await link.close()
+    assert isinstance(trouble, Violation)
+    assert trouble.status == 1
+    assert str(trouble).startswith("ann: ")
+    assert words in str(trouble)
+
+
+@pytest.mark.parametrize("asked", ["amend", "cancel"])
+async def test_the_order_is_the_one_that_was_named(asked: str) -> None:
+    """Also of an order that rests."""
+    failed: asyncio.Future[Trouble] = asyncio.Future()
+    mix = {"place": 1, asked: 1}
+    async with lying("names another order") as (liar, url):
+        liar.only = asked
+        link = Link(url, trader(mix=mix), Pace(1, 1), failed.set_result)
+        await link.open()
+        link.begin(0.0, math.inf, 0.0)
+        async with asyncio.timeout(PATIENCE_S):
+            trouble = await failed
+    assert f"({asked}) got the reply {asked}ed" in str(trouble)
+
+
+async def lied_to(
+    lie: str, *arguments: str, **more: Any
+) -> tuple[Liar, dict[str, Any], str, int]:
+    """Run the program against a lie; return what it tells, and its status."""
+    async with lying(lie, **more) as (liar, url):
+        status, output, errors = await run(
+            *("--url", url, "--clients", "1", "--window", "1"),
+            *("--json", "--warmup", "0", "--seconds", "600", *arguments),
+        )
+    return liar, json.loads(output), errors, status
+
+
+async def test_a_violation_ends_the_run() -> None:
+    _, told, errors, status = await lied_to("skips a seq", after=200)
+    assert status == 1
+    assert errors == "stress: stress-0: seq 201 came where 200 was due\n"
+    assert told["trouble"] in errors
+    assert 199 <= told["answered"] <= told["sent"] == 200
+
+
+async def test_an_exchange_that_goes_away_is_told() -> None:
+    _, told, errors, status = await lied_to("gone", after=200)
+    assert status == 1
+    assert errors.startswith("stress: stress-0: the exchange hung up: ")
+    assert "1001 (going away) that is it" in errors
+    assert (told["sent"], told["answered"], told["lost"]) == (200, 199, 1)
+
+
+async def test_lost_requests_are_told() -> None:
+    impatient = (
+        "import sys, util.stress; util.stress.DRAIN_S = 0.1;"
+        "sys.exit(util.stress.main(sys.argv[1:]))"
+    )
+    async with lying("skips a reply") as (liar, url):
+        status, output, errors = await run_until(
+            lambda: len(liar.arrivals) == 20,
+            *("--url", url, "--clients", "1", "--window", "1", "--json"),
+            code=("-c", impatient),
+        )
+    assert (status, errors) == (1, "stress: requests without a reply: 1\n")
+    told = json.loads(output)
+    assert (told["sent"], told["answered"], told["lost"]) == (20, 19, 1)
+
+
+@pytest.mark.parametrize("code", ["rate_limited", "busy"])
+async def test_slows_down_when_told_to(code: str) -> None:
+    one = trader()
+    async with lying(code) as (liar, url):
+        link = Link(url, one, Pace(1, 1), fail)
+        await link.open()
+        link.begin(0.0, math.inf, 0.0)
+        await until(lambda: len(liar.arrivals) > 25)
+        await link.finish()
+        await link.close()
+    assert liar.arrivals[20] - liar.arrivals[19] >= RETRY_MS / 1_000
+    assert one._tally.refused == {code: 1}
+
+
+async def test_keeps_to_the_limit_of_open_orders() -> None:
+    async with lying("nothing", open_orders=3) as (liar, url):
+        link = Link(url, trader(mix={"place": 1}), Pace(1, 1), fail)
+        await link.open()
+        link.begin(0.0, math.inf, 0.0)
+        await until(lambda: len(liar.kinds) > 6)
+        await link.finish()
+        await link.close()
+    assert liar.kinds[:6] == [*["place"] * 3, "cancel", "place", "cancel"]
+
+
+async def test_goes_on_after_other_refusals() -> None:
+    async with lying("position_limit") as (liar, url):
+        status, output, errors = await run_until(
+            lambda: len(liar.arrivals) > 25,
+            *("--url", url, "--clients", "1", "--window", "1"),
+        )
+    assert (status, errors) == (0, "")
+    assert "refused              position_limit 1\n" in output
+
+
+# What it cannot do --------------------------------------------------------
+
+
+async def test_nobody_there() -> None:
+    impatient = (
+        "import sys, util.stress; util.stress.CONNECT_S = 0.5;"
+        "sys.exit(util.stress.main(sys.argv[1:]))"
+    )
+    status, output, errors = await run(
+        "--url", "ws://127.0.0.1:1", code=("-c", impatient)
+    )
+    assert (status, output) == (2, "")
+    assert errors.startswith("stress: no way in at ws://127.0.0.1:1: ")
+    assert len(errors.splitlines()) == 1
+
+
+async def test_keys(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.tsv"
+    keys.write_text("ann\tsesame\nbob\topen\n")
+    async with lying("forbids") as (liar, url):
+        assert await run(
+            *("--url", url, "--tokens", str(keys), "--clients", "2")
+        ) == (2, "", "stress: ann: unauthorized: wrong token\n")
+    assert {(one["user"], one["token"]) for one in liar.logins} == {
+        ("ann", "sesame"),
+        ("bob", "open"),
+    }
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("ann\tsesame\n", "10 clients need an account each, and here are 1"),
+        ("ann sesame\n", "a line is no name, tab, token"),
+        (None, "No such file"),
+    ],
+)
+def test_keys_that_are_none(
+    text: str | None,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keys = tmp_path / "keys.tsv"
+    if text is not None:
+        keys.write_text(text)
+    assert main(["--tokens", str(keys)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_no_url(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--url", "http://localhost"]) == 2
+    told = "stress: http://localhost is not like ws://hostname:port\n"
+    assert capsys.readouterr().err == told
+
+
+async def test_no_matplotlib(tmp_path: Path) -> None:
+    without = (
+        "import sys; sys.modules['matplotlib'] = None; import util.stress;"
+        "sys.exit(util.stress.main(sys.argv[1:]))"
+    )
+    assert await run(
+        *("--start", "--plot", str(tmp_path / "a.png")), code=("-c", without)
+    ) == (2, "", "stress: --plot needs matplotlib, which is not installed\n")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ("--clients 0", "1 or more"),
+        ("--rate 0", "above 0"),
+        ("--rate inf", "above 0"),
+        ("--seconds -1", "above 0"),
+        ("--warmup -1", "0 or more"),
+        ("--frame 101", "100 requests at most"),
+        ("--frame 9 --window 8", "larger than --window"),
+        ("--mix place=0", "all shares are 0"),
+        ("--mix steal=1", "steal=1: not as in"),
+        ("--mix place=-1", "place=-1: not as in"),
+        ("--journal on", "needs --start"),
+        ("--start --url ws://localhost", "--start goes with none of"),
+        ("--start --tokens keys", "--start goes with none of"),
+        ("--tokens keys --user-prefix a", "leave out --user-prefix"),
+        ("--plot a.gif", "ends in none of"),
+        ("--plot /nowhere/a.png", "is no folder"),
+    ],
+)
+def test_makes_no_sense(
+    arguments: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        parse(arguments.split())
+    assert exit.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_defaults() -> None:
+    options = parse([])
+    assert options.mix == MIX
+    assert (options.clients, options.window, options.frame) == (10, 8, 1)
+    assert parse(["--frame", "50"]).window == 400
+    assert mixture("cancel=2,place=1") == {
+        **{"place": 1, "cancel": 2, "amend": 0, "cross": 0}
+    }
