@@ -588,6 +588,7 @@ class Exchange(ExchangeView):
     and $EXCHANGE_TOKEN. Without a user, "" where that variable is set, there
     is public data only. When the connection ends for good, the exchange
     cancels the orders placed here, unless ``cancel_on_disconnect`` is False.
+    A key that is revoked ends it: who waits, or asks, gets Unauthorized.
     Times are in seconds.
     """
 

@@ -89,8 +89,10 @@ Symbol: TypeAlias = Annotated[str, Field(pattern=r"^[A-Z0-9_.-]{1,16}$")]
 ClientOrderId: TypeAlias = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,36}$")
 ]
-# What people write for people to read; a line of a status.
-Words: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+# What people write for people to read: a line, without control characters.
+Words: TypeAlias = Annotated[
+    str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
+]
 PriceLevel: TypeAlias = tuple[int, int]  # price, total quantity
 Band: TypeAlias = tuple[int, int]  # the lowest and the highest price
 

@@ -139,6 +139,10 @@ class Feed:
             if not reader.is_slow:
                 self._catch_up(reader)
 
+    def stir(self, symbol: str) -> None:
+        """Look at a ticker with the next flush, though no book changed."""
+        self._stirred[symbol] = None
+
     @property
     def is_stirred(self) -> bool:
         """Whether a ticker may have changed since `flush_tickers`."""

@@ -673,6 +673,8 @@ class Gateway:
                 continue
             if isinstance(event, Status):
                 self._broadcast(event)
+                if event.symbol is not None:
+                    self.feed.stir(event.symbol)  # a reset clears it
                 continue
             assert isinstance(event, (Exec, AccountReport))
             self.history.record(recipient, event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -28,6 +29,7 @@ def _without_null(schema: Any) -> Any:
     return schema["schema"] if schema["type"] == "nullable" else schema
 
 
+@cache
 def protocol_schema() -> dict[str, Any]:
     """Return one schema: a frame of requests, or one of events.
 

@@ -177,13 +177,18 @@ async def test_a_socket_that_says_nothing_counts_too(limit: str) -> None:
 async def test_as_many_connections_as_there_may_be_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        server_module, "raise_file_limit", lambda wanted: FILES_RESERVED + 1
-    )
+    asked: list[int] = []
+
+    def allow_one(wanted: int) -> int:
+        asked.append(wanted)
+        return FILES_RESERVED + 1
+
+    monkeypatch.setattr(server_module, "raise_file_limit", allow_one)
     async with serving(max_connections=500) as exchange:
         async with wired(exchange.url, "alice") as alice:
             assert await is_dropped(exchange.url)
             await alive(alice)
+    assert asked == [500 + FILES_RESERVED]
 
 
 INFINITE = resource.RLIM_INFINITY

@@ -394,15 +394,16 @@ def test_settling_turns_positions_into_cash_and_closes() -> None:
         given ann sell 5@120 symbol=BOND
         given ann buy 5@90 symbol=ETF
         given op admin adjust user=cat symbol=BOND qty=4
+        given cat amend 3 price=98
         op admin settle symbol=BOND price=104
             op ok
-            cat 5 canceled 3 canceled 2/5 admin
+            cat 6 canceled 3 canceled 2/5 admin
             ann 6 canceled 5 canceled 0/5 admin
             ann 7 account 1020 BOND=0 worth 1020 made 20
             bob 7 account 967 BOND=0 worth 967 made -33
-            cat 6 account 1422 BOND=0 worth 1422 made 18
+            cat 7 account 1422 BOND=0 worth 1422 made 18
             * status BOND closed settled at 104: why
-            * book BOND 6 101=0 | 120=0
+            * book BOND 7 98=0 | 120=0
         """,
         engine,
     )
@@ -494,6 +495,7 @@ def test_a_reset_begins_a_new_round() -> None:
         given ann buy 5@100 symbol=BOND
         given bob sell 3@100 symbol=BOND
         given bob buy 5@90 symbol=ETF
+        given ann sell 5@110 symbol=BOND
         given 1s ann cancel_after 90000
         given op admin adjust user=ann symbol=BOND qty=2 cash=7
         given zoe connect
@@ -502,14 +504,15 @@ def test_a_reset_begins_a_new_round() -> None:
         given op admin phase open symbol=ETF
         op admin reset
             op ok
-            ann 5 canceled 1 canceled 3/5 admin
+            ann 6 canceled 1 canceled 3/5 admin
             bob 5 canceled 3 canceled 0/5 admin
-            ann 6 account 1000 worth 1000
+            ann 7 canceled 4 canceled 0/5 admin
+            ann 8 account 1000 worth 1000
             bob 6 account 500 worth 500
             zoe 1 account 1000 worth 1000
             * status BOND open reset: why
             * status ETF pre_open reset: why
-            * book BOND 3 100=0 |
+            * book BOND 4 100=0 | 110=0
             * book ETF 2 90=0 |
         """,
         engine,
@@ -532,13 +535,13 @@ def test_a_reset_begins_a_new_round() -> None:
         """
         given ann sell 1@95 symbol=BOND
         bob buy 1@95 symbol=BOND
-            bob 7 new 5 new 0/1
-            bob 8 trade 5 filled 1/1 1@95 taker #2 fee 1
-            ann 8 trade 4 filled 1/1 1@95 maker #2
+            bob 7 new 6 new 0/1
+            bob 8 trade 6 filled 1/1 1@95 taker #2 fee 1
+            ann 10 trade 5 filled 1/1 1@95 maker #2
             bob 9 account 404 BOND=1 worth 499 made -1
-            ann 9 account 1095 BOND=-1 worth 1000
-            * trade BOND 5 #2 1@95 buy
-            * book BOND 5 | 95=0
+            ann 11 account 1095 BOND=-1 worth 1000
+            * trade BOND 6 #2 1@95 buy
+            * book BOND 6 | 95=0
         """,
         engine,
     )

@@ -1470,27 +1470,32 @@ async def flood(market: Market, count: int) -> list[Any]:
     return await asyncio.gather(*orders, return_exceptions=True)
 
 
+async def beats(url: str, count: int) -> None:
+    """Let an exchange live on for so many heartbeats."""
+    async with wired(url) as wire:
+        wire.hears_heartbeats = True
+        for _ in range(count):
+            await wire.until(type="heartbeat")
+
+
 async def test_who_was_cut_off_does_not_come_back_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "BACKOFF_MIN", 0.0)
-    monkeypatch.setattr(client, "CUT_OFF_PAUSE", 2 * PATIENCE_S)
+    monkeypatch.setattr(client, "CUT_OFF_PAUSE", 10 * PATIENCE_S)
     (tmp_path / "market.toml").write_text(FEW)
-    options = {**QUICK, "request_timeout": 0.5}
     async with (
         serving(market=tmp_path / "market.toml") as server,
-        wired(server.url) as watcher,
-        Exchange(server.url, "alice", **options) as ex,
+        Exchange(server.url, "alice") as ex,
     ):
-        found = await flood(await ex.market("BOND"), 300)
-        counts = {type(outcome).__name__ for outcome in found}
-        assert counts == {"Order", "RateLimited", "OutcomeUnknown"}
-        # Without the pause it would be back long since.
-        watcher.hears_heartbeats = True
-        for _ in range(10):
-            await watcher.until(type="heartbeat")
+        flooding = asyncio.create_task(flood(await ex.market("BOND"), 300))
+        await until(ex, lambda: not ex.is_connected)
+        await beats(server.url, 10)  # it would be back long since
         assert not ex.is_connected
-        assert [s.account for s in server._gateway.sessions] == [""]
+        assert not any(s.account for s in server._gateway.sessions)
+        await ex.close()
+        found = {type(outcome).__name__ for outcome in await flooding}
+        assert found == {"Order", "RateLimited", "ConnectionLost"}
 
 
 async def test_who_was_cut_off_comes_back_once_and_knows(
@@ -1501,7 +1506,13 @@ async def test_who_was_cut_off_comes_back_once_and_knows(
     market.write_text(FEW)
     async with (
         serving(market=market, journal=journal) as server,
-        Exchange(server.url, "alice", cancel_on_disconnect=False) as ex,
+        Exchange(
+            server.url,
+            "alice",
+            cancel_on_disconnect=False,
+            resend_after=PATIENCE_S,
+            request_timeout=PATIENCE_S,
+        ) as ex,
     ):
         bond = await ex.market("BOND")
         found = await flood(bond, 300)
@@ -1542,15 +1553,21 @@ async def test_too_many_connections_do_not_knock_all_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client, "BACKOFF_MIN", 0.0)
-    monkeypatch.setattr(client, "CUT_OFF_PAUSE", 2 * PATIENCE_S)
+    monkeypatch.setattr(client, "CUT_OFF_PAUSE", 10 * PATIENCE_S)
     async with (
         serving(max_per_account=1) as server,
         relaying(server.url) as relay,
         Exchange(server.url, "alice"),
     ):
-        with pytest.raises(ConnectionLost, match="has 1 connections already"):
-            await Exchange(relay.url, "alice", connect_timeout=0.5).connect()
+        second = Exchange(relay.url, "alice", connect_timeout=3 * PATIENCE_S)
+        coming = asyncio.create_task(second.connect())
+        await support.until(lambda: second._last_trouble)
+        assert "has 1 connections already" in str(second._last_trouble)
+        await beats(server.url, 10)  # it would have knocked again long since
         assert relay.connections == 1
+        await second.close()
+        with pytest.raises(ConnectionLost):
+            await coming
 
 
 def test_who_is_back_is_no_longer_cut_off(core: _Core) -> None:

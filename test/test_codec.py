@@ -139,7 +139,7 @@ TOO_BIG = [MAX_INT + 1, 2**63, 2**64, 10**30, -(2**63) - 1, -(10**30)]
 NO_PRICE = [*NO_INTEGER, *TOO_BIG, -MAX_INT - 1]
 NO_COUNT = [*NO_INTEGER, *TOO_BIG, -1]
 NO_BOOL = [0, 1, "true", "false", "yes", None, [], {}, 1.0]
-NO_TEXT = [*NO_STRING, "", "x" * 201, "é" * 201]
+NO_TEXT = [*NO_STRING, "", "x" * 201, "é" * 201, "a\nb", "\x1b[2K", "\x85"]
 NO_NAME = [*NO_STRING, "", "a b", "a/b", "é", "a\n", "\0", "@a", "٠", "a,b"]
 
 # By field, or by request and field: values that are taken and values that
@@ -1121,6 +1121,25 @@ def test_an_exec_is_encoded_as_pydantic_does(
     whole = TypeAdapter(Exec).dump_json(report, exclude_defaults=True)
     told = json.loads(encode(report))
     assert told == {"type": "exec"} | json.loads(whole)
+
+
+@given(
+    st.fixed_dictionaries(
+        dict.fromkeys(["seq", "ts", "cash", "equity"], NUMBERS),
+        optional=dict.fromkeys(["realized", "unrealized"], NUMBERS),
+    ),
+    st.dictionaries(
+        st.from_regex(r"[A-Z0-9_.-]{1,16}", fullmatch=True), NUMBERS
+    ),
+)
+def test_an_account_is_encoded_as_pydantic_does(
+    fields: dict[str, int], positions: dict[str, int]
+) -> None:
+    report = AccountReport(**fields, positions=positions)
+    adapter = TypeAdapter(AccountReport)
+    whole = adapter.dump_json(report, exclude_defaults=True)
+    told = json.loads(encode(report))
+    assert told == {"type": "account"} | json.loads(whole)
 
 
 # Anything at all ----------------------------------------------------------

@@ -77,6 +77,7 @@ from orderbook import (
     Exec,
     Instrument,
     Ok,
+    Order,
     Place,
     Refused,
     Status,
@@ -173,9 +174,28 @@ def play(script: str, engine: Engine | None = None) -> Engine:
         if not line.startswith("given "):
             listing = indent("\n".join(told), "    ")
             assert told == expected, f"{line}\n{listing}"
-        for each in engine.listings.values():
-            each.book.check()
+        check(engine)
     return engine
+
+
+def check(engine: Engine) -> None:
+    """Verify the books, and that the accounts agree with them."""
+    resting: dict[int, Order] = {}
+    for each in engine.listings.values():
+        each.book.check()
+        resting |= each.book.orders
+    for account in engine.accounts.values():
+        lots = {"buy": Counter[str](), "sell": Counter[str]()}
+        reserved = 0
+        for order_id, order in account.open_orders.items():
+            assert order is resting.pop(order_id, None)
+            assert order.account == account.name
+            lots[order.side][order.symbol] += order.leaves_qty
+            reserved += order.leaves_qty * order.unit_cost
+        assert account.reserved == reserved
+        for side, held in (("buy", account.buying), ("sell", account.selling)):
+            assert {s: n for s, n in held.items() if n} == lots[side]
+    assert not resting, "of an account"
 
 
 def act(engine: Engine, line: str) -> list[Output]:
@@ -1828,10 +1848,10 @@ class Follower:
 
     def compare(self, engine: Engine) -> None:
         """Hold all that is known against the engine itself."""
+        check(engine)
         held = self.holdings.values()
         assert sum(holding.cash for holding in held) == self.started
         for symbol, listing in engine.listings.items():
-            listing.book.check()
             assert listing.phase == self.phases[symbol]
             assert listing.book.is_collecting == (listing.phase != "open")
             self._look(engine.snapshot(listing))

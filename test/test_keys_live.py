@@ -387,6 +387,12 @@ async def test_open_to_all_but_in_the_names_that_have_keys(
             assert words(await eve.ask(type="ping")) == ["ok"]
 
 
+async def test_after_the_end_nobody_looks_any_more(path: Path) -> None:
+    async with serving(keys=path) as exchange:
+        await looks(exchange)
+    assert exchange._keys_due is not None and exchange._keys_due.cancelled()
+
+
 async def test_open_to_all_without_a_key_file(path: Path) -> None:
     async with serving(keys=path, open=True) as exchange:
         async with wired(exchange.url, "eve") as eve:
@@ -570,3 +576,22 @@ async def test_a_process_follows_its_key_file(path: Path) -> None:
         async with wired(url, "alice", token=token) as alice:
             edit(path, disable)
             assert await alice.rest() == ([], 4001)
+
+
+async def test_a_reset_shows_in_the_ticker(tmp_path: Path) -> None:
+    """Also where no order was open, so that no book has changed."""
+    keys = tmp_path / "keys.json"
+    admin, ann, bob = (add_key(keys, n, n == "op") for n in ("op", "a", "b"))
+    async with (
+        serving(keys=keys) as server,
+        wired(server.url, "op", token=admin) as op,
+        wired(server.url, "a", token=ann) as seller,
+        wired(server.url, "b", token=bob) as buyer,
+    ):
+        await seller.ask(**order("sell", 2, 100))
+        await buyer.ask(**order("buy", 2, 100))
+        await op.send({"type": "subscribe", "channels": ["ticker"]})
+        assert (await op.until(type="ticker", last=100))["volume"] == 2
+        await op.send({"type": "admin", "action": "reset", "reason": "new"})
+        ticker = await op.until(type="ticker", volume=0)
+        assert "last" not in ticker

@@ -23,6 +23,7 @@ from test.test_engine import (
     SECOND,
     act,
     apply,
+    check,
     listed,
     listing,
     play,
@@ -47,6 +48,7 @@ def judge(engine: Engine, script: str) -> Engine:
             told = f"{reply.code} {reply.field or ''}".strip()
             assert state_of(engine) == before, action
         assert told == expected, f"{action} -> {told}, not {expected}"
+        check(engine)
     return engine
 
 
@@ -803,10 +805,12 @@ def test_who_has_too_little_by_now_may_amend_for_no_more() -> None:
 
 
 def test_new_fees_and_limits_change_what_is_set_aside() -> None:
+    """Of ann's order 3 lots were filled, for 300: 5 are left."""
     engine = judge(
-        limited(cash=1_000, min_cash=0),
+        limited(cash=1_300, min_cash=0),
         """
-        ann buy 5@100    -> ok
+        ann buy 8@100    -> ok
+        bob sell 3@100   -> ok
         ann buy 5@101    -> insufficient_funds
         ann sell 5@150   -> ok
         """,

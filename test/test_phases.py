@@ -125,18 +125,19 @@ def test_closing_cancels_every_order_by_its_id() -> None:
         given ann buy 5@91 symbol=BOND gtd until=60s
         given ann buy 5@91 symbol=ETF
         given bob sell 2@91 symbol=BOND
+        given ann amend 1 price=89
         op admin phase closed symbol=BOND
             op ok
-            ann 6 canceled 1 canceled 0/5 closed
+            ann 7 canceled 1 canceled 0/5 closed
             bob 5 canceled 2 canceled 0/5 closed
-            ann 7 canceled 3 canceled 2/5 closed
+            ann 8 canceled 3 canceled 2/5 closed
             * status BOND closed why
-            * book BOND 5 91=0 90=0 | 95=0
+            * book BOND 6 91=0 89=0 | 95=0
         60s tick
         ann cancel 3
             ann error order_closed 3 canceled 2
         ann cancel 4
-            ann 8 canceled 4 canceled 0/5 user
+            ann 9 canceled 4 canceled 0/5 user
             * book ETF 2 91=0 |
         """,
         listed("BOND", "ETF"),

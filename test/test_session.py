@@ -207,3 +207,4 @@ def test_a_new_session_is_nobody() -> None:
     session = new_session()
     assert (session.account, session.session_id) == ("", "")
     assert not session.is_gone and not session.is_full
+    assert not session.is_admin and not session.is_cut and not session.key

@@ -717,7 +717,7 @@ class Liar:
             "ts": 1,
             "exec_type": ACCEPTED[request["type"]][0],
             "order_id": request.get("order_id", self._orders),
-            "clientorder_id": request.get("client_order_id", "?"),
+            "client_order_id": request.get("client_order_id", "?"),
             "symbol": "BOND",
             "side": request.get("side", "buy"),
             "order_status": "new",
@@ -753,7 +753,7 @@ class Liar:
                     {"type": "heartbeat", "ts": 1, "seq": {"@": 9_999}},
                 ]
             case "names another order":
-                return [reply | {"clientorder_id": "a", "order_id": 9_999}]
+                return [reply | {"client_order_id": "a", "order_id": 9_999}]
             case "does something else":
                 return [reply | {"exec_type": "expired"}]
             case "gives no id":

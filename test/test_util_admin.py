@@ -18,7 +18,16 @@ from exchange.engine import Engine
 from orderbook import AdminAction
 from server import Server
 from test.relay import Direction, Fate, relaying
-from test.support import ROOT, Wire, add_key, order, serving, wired, words
+from test.support import (
+    PATIENCE_S,
+    ROOT,
+    Wire,
+    add_key,
+    order,
+    serving,
+    wired,
+    words,
+)
 from util.admin import ACTIONS, main
 
 NOBODY = "ws://127.0.0.1:9"  # where nobody listens
@@ -75,8 +84,11 @@ class Hall:
 
 @pytest.fixture
 async def hall(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Hall]:
+    monkeypatch.setattr("util.admin.CONNECT_TIMEOUT_S", PATIENCE_S)
     keys, market = tmp_path / "keys.json", tmp_path / "market.toml"
     tokens = {name: add_key(keys, name) for name in ("alice", "bob")}
     tokens["boss"] = add_key(keys, "boss", is_admin=True)
