@@ -200,11 +200,11 @@ class Account:
         least = self.limits.min_cash
         if least is None:
             least = -CASH_MAX
-        free = self.cash - self.reserved - least
-        if cost > free:
+        free = max(0, self.cash - self.reserved - least)
+        if cost > free:  # what costs nothing is always possible
             raise Refused(
                 "insufficient_funds",
-                f"it could cost {cost}, and {max(free, 0)} is free",
+                f"it could cost {cost}, and {free} is free",
             )
 
     # Orders

@@ -567,3 +567,10 @@ def test_a_row_is_not_the_account_itself() -> None:
 
 def test_nobody_is_no_row() -> None:
     assert leaderboard([], lambda symbol: 1) == []
+
+
+def test_what_costs_nothing_is_possible_below_the_least_cash() -> None:
+    account = Account("ann", -1_500, AccountLimits(min_cash=0))
+    account.check_funds(0)
+    with pytest.raises(Refused, match="could cost 1, and 0 is free"):
+        account.check_funds(1)

@@ -35,7 +35,7 @@ from exchange.settings import Settings
 from exchange.transport import Connection
 from orderbook import Place
 from server import Server
-from test.crash import SYMBOLS, Course, Record, make_bots
+from test.crash import MARKET, Course, Record, make_bots
 from test.support import (
     PATIENCE_S,
     Wire,
@@ -188,11 +188,13 @@ async def test_a_failing_commit_ends_it_with_nothing_lost_or_made_up(
 ) -> None:
     """At the first commit of a run, at the second, and so on."""
     disk.is_full = is_full
-    bots = make_bots(6, random.Random(5))
+    keys, market = path.with_name("keys.json"), path.with_name("market.toml")
+    market.write_text(MARKET)
+    bots = make_bots(6, random.Random(5), keys)
     runs = [8, *range(2, 16)] if is_full else [1, 8, *range(1, 16)]
     for fails_at in [*runs, 0]:
         disk.commits, disk.fails_at = 0, fails_at
-        exchange = make_server(path, symbols=SYMBOLS)
+        exchange = make_server(path, market=market, keys=keys)
         if fails_at == 1:
             with pytest.raises(JournalError, match="disk I/O error"):
                 await exchange.start()

@@ -15,13 +15,14 @@ all that came of it, in order: who is told, and what. ``*`` is everybody::
         * trade BOND 2 #1 5@101 buy
         * book BOND 2 | 101=0
 
-What comes of a command after ``given`` is not compared. ``10s tick`` happens
-ten seconds after the start, ``ann/b`` is ann in her session b, and ``op admin
-phase halted`` is what op does as an administrator, whose reason is "why".
-Books are asked for their changes after each command, unless a test says
-otherwise. The tests of limits, phases and administrators play scripts too.
-The second half of the module leads the engine through random flows, and
-rebuilds all that it knows from the events alone.
+``worth`` is the equity; what was ``made`` (realized), and a ``fee``, are told
+if there are any. What comes of a command after ``given`` is not compared.
+``10s tick`` happens ten seconds after the start, ``ann/b`` is ann in her
+session b, and ``op admin phase halted`` is what op does as an administrator,
+whose reason is "why". Books are asked for their changes after each command,
+unless a test says otherwise. The tests of limits, phases and administrators
+play scripts too. The second half of the module leads the engine through
+random flows, and rebuilds all that it knows from the events alone.
 
 ``python -m test.test_engine SEED`` prints what comes of one of those flows.
 """
@@ -2205,12 +2206,12 @@ def follow(commands: Iterable[Command], per_batch: int) -> Follower:
     return follower
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 5))
 def test_events_alone_tell_everything(
     rng: random.Random, per_batch: int
 ) -> None:
-    follow(flow(rng, 60), per_batch)
+    follow(flow(rng, 80), per_batch)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
@@ -884,7 +884,12 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return path, {user: add_key(path, user, user == "boss") for user in USERS}
 
 
-@settings(max_examples=60, deadline=None)
+# To make a failing example small would take minutes.
+@settings(
+    max_examples=60,
+    deadline=None,
+    phases=set(Phase) - {Phase.shrink, Phase.explain},
+)
 @given(what=st.lists(steps, min_size=20, max_size=40))
 def test_whatever_is_asked_each_request_has_its_reply(
     keys: tuple[Path, Any], what: list[tuple[str, Any, Any]]

@@ -265,7 +265,8 @@ CLIENT_ORDER_ID = name("[A-Za-z0-9_.:-]{1,36}")
 QTY = st.integers(1, MAX_INT)
 USER = name("[A-Za-z0-9_.-]{1,32}")
 PHASE = st.sampled_from(get_args(get_args(Phase)[0]))
-WORDS = st.text(min_size=1, max_size=200)
+LINE = st.characters(exclude_categories=("Cc", "Cs"))
+WORDS = st.text(LINE, min_size=1, max_size=200)
 ID = {"id": maybe(INTEGER | st.text(max_size=36))}
 ONE_ORDER = st.one_of(
     st.fixed_dictionaries({"order_id": st.integers(0, MAX_INT)}),

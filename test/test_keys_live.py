@@ -565,7 +565,7 @@ async def test_tokens_reach_no_log_and_no_file(path: Path) -> None:
     texts = [line, output, errors]
     texts += [file.read_bytes().decode("latin-1") for file in written]
     for token in (*tokens.values(), *wrong, rotated):
-        assert not any(token in text for text in texts)
+        assert not any(token[:20] in text for text in texts)
 
 
 async def test_a_process_follows_its_key_file(path: Path) -> None:

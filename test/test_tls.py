@@ -463,8 +463,8 @@ async def test_a_page_over_tls(exchange: Server, files: Files) -> None:
     writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     async with asyncio.timeout(PATIENCE_S):
         answer = await reader.read()
-    assert answer.startswith(b"HTTP/1.1 426 ")
-    assert answer.endswith(b"\r\n\r\nThis is a websocket.\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"</html>\n")
     writer.close()
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         await writer.wait_closed()
