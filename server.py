@@ -51,7 +51,7 @@ from exchange.settings import (
     load_settings,
 )
 from exchange.tables import COLUMNS, as_csv, asked
-from exchange.transport import Connection, frame
+from exchange.transport import OPEN_TIMEOUT_S, Connection, frame
 from exchange.web import Pages, Query, Reply, reply
 from orderbook import Refused
 
@@ -110,6 +110,8 @@ class Server:
         is_local = all(is_loopback(address) for address in addresses)
         self._keys = KeyRing(settings.keys, settings.open)
         self._keys_problem: str | None = None  # as last logged
+        if settings.open and self._keys.problem:  # whose names are these?
+            raise SettingsError(self._keys.problem)
         if not (is_local or self._keys.is_needed or settings.open):
             raise SettingsError(
                 f"others reach {settings.hostname}, and there are no keys in"
@@ -234,6 +236,9 @@ class Server:
                     sock=sock,
                     backlog=BACKLOG,
                     ssl=self._tls,
+                    ssl_handshake_timeout=(
+                        OPEN_TIMEOUT_S if self._tls else None
+                    ),
                 )
             )
         self._beat()

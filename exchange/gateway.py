@@ -255,12 +255,8 @@ class Gateway:
         """Return the session of a new connection."""
         session = Session(peer, self._outgoing)
         session.counts = self.requests.setdefault("", {})
-        rate = self._quotas.rate
-        if rate.per_s:
-            now = self._now()
-            session.bucket = Bucket(rate, now)
-            patience = Rate(rate.per_s, rate.burst * STRIKES_BURST)
-            session.strikes = Bucket(patience, now)
+        if self._quotas.rate.per_s:
+            session.bucket = self._bucket(self._quotas.rate)
         self.sessions[session] = None
         return session
 
@@ -420,11 +416,9 @@ class Gateway:
         retry_after_ms = bucket.take(now)
         if not retry_after_ms:
             return
-        if session.strikes is not None and session.strikes.take(now):
+        if bucket.strikes is not None and bucket.strikes.take(now):
             self._cut_off(session, 4002, "far too many requests")
-        if type(request) is Error or (
-            not session.account and type(request) in PRIVATE
-        ):
+        if _is_refused_anyway(session, request):
             return
         raise Refused(
             "rate_limited",
@@ -442,12 +436,17 @@ class Gateway:
                 return buckets
             orders = cancels = None  # or they drew on the connection's
             if rate.per_s:
-                orders = Bucket(rate, self._now())
-                cancels = Bucket(rate.times(CANCELS_RATE), self._now())
+                orders = self._bucket(rate)
+                cancels = self._bucket(rate.times(CANCELS_RATE))
             buckets |= {Place: orders, Amend: orders}
             buckets |= {Cancel: cancels, CancelAll: cancels}
             buckets[CancelAfter] = cancels
         return buckets
+
+    def _bucket(self, rate: Rate) -> Bucket:
+        now = self._now()
+        patience = Rate(rate.per_s, rate.burst * STRIKES_BURST)
+        return Bucket(rate, now, Bucket(patience, now))
 
     def _cut_off(self, session: Session, code: int, reason: str) -> None:
         if not session.is_cut:
@@ -703,7 +702,7 @@ class Gateway:
         if not others:
             del self._online[session.account]
         session.account = session.session_id = ""
-        session.is_admin, session.buckets = False, {}
+        session.key, session.is_admin, session.buckets = None, False, {}
 
     def _symbols(self, symbols: Iterable[str] | None) -> list[str]:
         """Return the symbols asked for, all of them where none is."""
@@ -739,6 +738,17 @@ class Gateway:
         report = "\n".join(self._placed.lines + books) + "\n\n"
         self._placed = _Placed()
         return report
+
+
+def _is_refused_anyway(session: Session, request: Request | Error) -> bool:
+    """Whether a reason applies that goes before that of too many requests."""
+    if isinstance(request, Login):
+        return bool(session.account)
+    if session.account:
+        return type(request) is Error
+    if isinstance(request, Get):
+        return request.what in ("account", "fills", "orders")
+    return type(request) is Error or type(request) in PRIVATE
 
 
 def _json(rows: Iterable[object]) -> Iterable[str]:

@@ -290,7 +290,7 @@ class KeyRing:
         except (FileNotFoundError, NotADirectoryError):
             self._seen, self._keys = None, {}
             if self.is_needed:
-                self.problem = f"{self.path}: is gone: nobody can log in"
+                self.problem = f"{self.path}: is gone: no key is valid"
             return
         except OSError as error:
             self._seen, self.is_needed = None, True

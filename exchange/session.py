@@ -69,11 +69,10 @@ class Session:
         self.session_id = ""
         self.key: object = None  # what it logged in with
         self.is_admin = False
-        # What its requests draw on, by type; the others draw on `bucket`,
-        # and refusals of too many on `strikes`. None: nothing is limited.
+        # What its requests draw on, by type; the others draw on `bucket`.
+        # None: they are not limited.
         self.buckets: dict[type, Bucket | None] = {}
         self.bucket: Bucket | None = None
-        self.strikes: Bucket | None = None
         self.counts: dict[type, int] = {}  # of its requests, by type
         self.is_cut = False  # it is being closed: nothing more is done
         self.is_gone = False  # the connection has ended

@@ -326,6 +326,8 @@ class AccountSettings(BaseModel):
 
     def rate(self) -> Rate:
         """Return what the gateway checks; a burst of a second by default."""
+        if not self.orders_per_s:
+            return Rate()
         return Rate(self.orders_per_s, self.burst or self.orders_per_s)
 
 
@@ -351,7 +353,16 @@ class MarketSettings(BaseModel):
 
     @model_validator(mode="after")
     def _stays_exact(self) -> Self:
-        """Refuse limits that could lead beyond 2**53."""
+        """Refuse limits that could lead beyond 2**53, or nowhere."""
+        for name, settings in {
+            "account": self.account,
+            **self.accounts,
+        }.items():
+            for symbol in settings.max_position:
+                if symbol not in self.instruments:
+                    raise ValueError(
+                        f"max_position of {name}: {symbol} is not listed"
+                    )
         for symbol, instrument in self.instruments.items():
             most = VALUE_MAX // (len(self.instruments) * instrument.worth or 1)
             limits = {

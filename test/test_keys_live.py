@@ -13,6 +13,7 @@ import pytest
 
 import server as server_module
 from exchange.keys import Entries, changing, make_entry, make_token, rotate
+from exchange.settings import Settings, SettingsError
 from server import Server
 from test.support import (
     add_key,
@@ -463,6 +464,13 @@ async def test_a_file_that_is_damaged_from_the_start_lets_nobody_in(
         assert word == "welcome"
         await looks(exchange)
     assert len(caplog.records) == 2
+
+
+async def test_a_damaged_file_opens_nothing_to_everybody(path: Path) -> None:
+    """Where names are enough, it says for whom they are not."""
+    spoil(path)
+    with pytest.raises(SettingsError, match="keys.json"):
+        Server(Settings(keys=path, open=True, debug=False))
 
 
 # Tokens stay secret -------------------------------------------------------

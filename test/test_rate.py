@@ -209,8 +209,9 @@ def test_the_rest_draws_on_a_bucket_of_the_connection() -> None:
     for request in rest:
         floor.do(session, request)
     assert fits(floor, session, PING) == 20 - len(rest)
-    for request in rest[1:-2]:
+    for request in rest[2:-2]:
         assert send(floor, session, request, 1) == [LIMITED]
+    assert words(floor.do(session, rest[1])) == ["bad_request"]
     assert fits(floor, session, PLACE) == 20
     assert fits(floor, session, CANCEL) == 100
 
@@ -486,3 +487,24 @@ def test_what_is_too_much_is_no_command(tmp_path: Path) -> None:
     seq = floor.seq
     floor.do(alice, PLACE, AMEND, CANCEL, ADMIN)
     assert floor.gateway.take_commands() == [] and floor.seq == seq
+
+
+@pytest.mark.parametrize("request_", [PLACE, CANCEL, PING], ids=str)
+def test_twice_the_rate_of_any_kind_is_never_cut_off(request_: Any) -> None:
+    floor = limited(10, 5)
+    session = floor.join("alice")
+    per_s = 100 if request_ is CANCEL else 20
+    for _ in range(100 * per_s):
+        floor.clock.ts += SECOND // per_s
+        floor.do(session, request_)
+    assert not floor.closings(session)
+
+
+def test_an_empty_bucket_hides_no_other_reason() -> None:
+    floor = limited(10, 5)
+    session = floor.join()
+    for _ in range(9):
+        floor.do(session, PING)
+    for request in ({"type": "get", "what": "orders"}, PLACE):
+        assert words(floor.do(session, request)) == ["unauthorized"]
+    assert send(floor, session, PING, 1) == [LIMITED]
