@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import (
@@ -975,6 +975,7 @@ class Sweep(NamedTuple):
 
 
 NO_MATCHES: tuple[Match, ...] = ()
+NO_ORDERS: Mapping[int, Order] = {}
 
 
 @dataclass(slots=True)
@@ -1097,13 +1098,13 @@ class OrderBook:
         order: Order,
         limit: int | None = None,
         band: Band | None = None,
-        own: Iterable[Order] = (),
+        own: Mapping[int, Order] = NO_ORDERS,
     ) -> Sweep:
         """Match an arriving order and rest what its time in force allows.
 
         ``limit`` is the worst price for an order that has none, ``band`` the
         lowest and the highest price a match may have, and ``own`` are the
-        account's other orders, here or elsewhere. Raises Refused
+        account's other orders by id, here or elsewhere. Raises Refused
         ("would_take") for a post-only order that would trade, with nothing
         changed.
         """
@@ -1125,7 +1126,7 @@ class OrderBook:
         price: int | None = None,
         qty: int | None = None,
         band: Band | None = None,
-        own: Iterable[Order] = (),
+        own: Mapping[int, Order] = NO_ORDERS,
     ) -> Sweep:
         """Change a resting order's price or total quantity.
 
@@ -1279,7 +1280,7 @@ class OrderBook:
         order: Order,
         limit: int | None,
         band: Band | None,
-        own: Iterable[Order],
+        own: Mapping[int, Order],
     ) -> Sweep:
         """Match an order that is in no level, then rest or end the rest."""
         if self.is_collecting:
@@ -1310,7 +1311,7 @@ class OrderBook:
         self,
         matches: Sequence[Match],
         order: Order,
-        own: Iterable[Order],
+        own: Mapping[int, Order],
         is_stopped: bool = False,
     ) -> Sweep:
         """Rest an order in a book that may be crossed.
@@ -1321,7 +1322,7 @@ class OrderBook:
         sign = self._opposite(order.side).sign
         crossed = sorted(
             (-sign * other.price, other.order_id)
-            for other in own
+            for other in own.values()
             if other.order_id in self.orders
             and other.side != order.side
             and other.price is not None

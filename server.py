@@ -576,8 +576,10 @@ class Server:
             was_full = session.is_full
             session.held -= sum(map(len, items))
             connection.write(
-                frame(item.encode()) if isinstance(item, str) else item
-                for item in items
+                [
+                    frame(item.encode()) if isinstance(item, str) else item
+                    for item in items
+                ]
             )
             if session.is_stuck:
                 connection.close(4008, "slow reader")

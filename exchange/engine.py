@@ -209,7 +209,11 @@ class Engine:
         outputs: list[Output] = []
         self._outputs = outputs
         try:
-            self._dispatch(command)
+            action = command.action
+            if action.__class__ is Place:  # as most are
+                self._place(command, action)
+            else:
+                self._dispatch(command)
         except Refused as refusal:
             assert not outputs, "refused before anything happened"
             return [(command.account, refusal.as_error())]
@@ -446,11 +450,14 @@ class Engine:
             request.stp,
             client_order_id,
             command.session,
-            unit_cost=cost,
+            "new",
+            0,
+            0,
+            qty,
+            cost,
         )
-        sweep = listing.book.place(
-            order, limit, listing.band, account.open_orders.values()
-        )
+        band = listing.band if instrument.band else None
+        sweep = listing.book.place(order, limit, band, account.open_orders)
         self.order_id += 1
         account.hold(order, qty)
         account.remember(order)
@@ -484,7 +491,7 @@ class Engine:
             request.price,
             request.qty,
             listing.band,
-            account.open_orders.values(),
+            account.open_orders,
         )
         if sweep.reason == "user":
             self._touched[order.symbol] = listing

@@ -189,9 +189,7 @@ class Gateway:
     def replay(self, commands: Iterable[Command]) -> None:
         """Apply again what a journal holds; nothing leaves."""
         for command in commands:
-            for output in self.engine.apply(command):
-                if not isinstance(output[1], (Error, Ok)):
-                    self._route((output,))
+            self._route(self.engine.apply(command))
             self._seq = command.seq
         self._flush_feed()
 
@@ -664,23 +662,21 @@ class Gateway:
         return outputs
 
     def _route(self, outputs: Iterable[Output]) -> None:
-        """Send events that are no replies to whom they concern."""
+        """Send events to whom they concern; mere replies are left out."""
         for recipient, event in outputs:
-            if isinstance(event, Trade):
+            if isinstance(event, (Exec, AccountReport)):
+                self.history.record(recipient, event)
+                if recipient in self._online:
+                    text = encode(event)
+                    for session in self._online[recipient]:
+                        session.send(text)
+            elif isinstance(event, Trade):
                 self.history.record_trade(event)
                 self.feed.record(event)
-                continue
-            if isinstance(event, Status):
+            elif isinstance(event, Status):
                 self._broadcast(event)
                 if event.symbol is not None:
                     self.feed.stir(event.symbol)  # a reset clears it
-                continue
-            assert isinstance(event, (Exec, AccountReport))
-            self.history.record(recipient, event)
-            if recipient in self._online:
-                text = encode(event)
-                for session in self._online[recipient]:
-                    session.send(text)
 
     def _broadcast(self, status: Status) -> None:
         text = encode(status)

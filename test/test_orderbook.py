@@ -86,8 +86,8 @@ def act(book: OrderBook, action: str) -> str:
             return tell(book, order, lambda: book.place(order, **given))
 
 
-def own(book: OrderBook, account: str) -> list[Order]:
-    return [o for o in book.orders.values() if o.account == account]
+def own(book: OrderBook, account: str) -> dict[int, Order]:
+    return {i: o for i, o in book.orders.items() if o.account == account}
 
 
 def parse_changes(
@@ -849,7 +849,7 @@ def test_orders_that_rest_elsewhere_are_left_alone() -> None:
     book = OrderBook(is_collecting=True)
     elsewhere = parse_order("9 ann sell 5@100")
     order = parse_order("1 ann buy 5@105")
-    assert not book.place(order, own=[elsewhere]).matches
+    assert not book.place(order, own={elsewhere.order_id: elsewhere}).matches
     assert elsewhere.is_open
 
 

@@ -311,10 +311,11 @@ class Twins:
             assert self.book.orders[order_id] == before, "left as it was"
         self.stop_if_told(ours)
 
-    def own(self, account: str) -> list[Order]:
+    def own(self, account: str) -> dict[int, Order]:
         """Return the open orders of an account, in all instruments."""
         here = [order for order, _ in self.open.values()]
-        return [o for o in here + self.elsewhere if o.account == account]
+        orders = here + self.elsewhere
+        return {o.order_id: o for o in orders if o.account == account}
 
     def stop_if_told(self, outcome: Any) -> None:
         """Stop trading where the band said so, as the exchange does."""
