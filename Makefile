@@ -7,7 +7,7 @@ STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test lint types format bench stress crash twin chart demo \
-	clean
+	hostile fuzz soak clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -57,6 +57,15 @@ twin: $(STAMP) ## Compare the book with a naive one for 2.5 million steps
 
 chart: $(STAMP) ## Check the Helm chart; the first time it fetches its tools
 	PYTHON="$(PYTHON)" .ci/chart
+
+hostile: $(STAMP) ## Let bad bots loose beside good ones, and print what that did
+	$(PY) -m util.hostile
+
+fuzz: $(STAMP) ## Throw 100,000 hostile connections at an exchange; some minutes
+	$(PY) -m test.fuzz 100000 $(or $(SEED),1)
+
+soak: $(STAMP) ## Trade for hours and look for growth
+	$(PY) -m test.soak $(or $(SECONDS),14400) $(or $(SEED),1)
 
 clean: ## Remove .venv and every cache
 	rm -rf .venv .mypy_cache .pytest_cache .hypothesis

@@ -138,8 +138,11 @@ class Server:
         self._hosts: frozenset[str] | None = None
         self._origins: list[str | None] = []
         self._connections_max = 0
-        self._sockets: set[Connection] = set()  # websockets or not (yet)
+        # Websockets or not (yet); and those that have ended, as long as
+        # their last requests are not carried out.
+        self._sockets: set[Connection] = set()
         self._from: Counter[str] = Counter()  # of them, by address
+        self._leaving: set[Connection] = set()
         self._sessions: dict[Connection, Session] = {}
         self._connections: dict[Session, Connection] = {}
         # Sessions with something to do; the first one's turn is next.
@@ -392,13 +395,14 @@ class Server:
         """End a session, once its last requests are carried out."""
         session = self._sessions.pop(connection)
         session.is_gone = True
+        self._leaving.add(connection)
         self._schedule(session)
         if not self._sessions:
             self._all_gone.set()
 
     def closed(self, connection: Connection) -> None:
-        """Make room for another socket."""
-        if connection in self._sockets:
+        """Make room for another socket, once there is nothing left to do."""
+        if connection in self._sockets and connection not in self._leaving:
             self._sockets.remove(connection)
             self._from[connection.remote] -= 1
             if not self._from[connection.remote]:
@@ -525,7 +529,9 @@ class Server:
                 self._ready[session] = None
             elif session.is_gone:
                 gateway.disconnect(session)
-                del self._connections[session]
+                connection = self._connections.pop(session)
+                self._leaving.remove(connection)
+                self.closed(connection)
                 continue
             if was_full and not session.is_full:
                 self._connections[session].resume_reading()

@@ -298,7 +298,7 @@ class Gateway:
                 case Unsubscribe():
                     self.feed.unsubscribe(
                         session,
-                        request.channels,
+                        dict.fromkeys(request.channels),
                         self._symbols(request.symbols),
                     )
                     self._reply(session, request, Ok(ts=self._now()))
@@ -567,7 +567,8 @@ class Gateway:
         symbols = self._symbols(request.symbols)
         self._flush_feed()  # what came before is not for this reader
         self._reply(session, request, Ok(ts=self._now()))
-        self.feed.subscribe(session, request.channels, symbols)
+        channels = dict.fromkeys(request.channels)
+        self.feed.subscribe(session, channels, symbols)
 
     def _rows(self, session: Session | None, request: Get) -> Iterable[str]:
         """Return the rows of a table, encoded."""
@@ -701,12 +702,13 @@ class Gateway:
         session.key, session.is_admin, session.buckets = None, False, {}
 
     def _symbols(self, symbols: Iterable[str] | None) -> list[str]:
-        """Return the symbols asked for, all of them where none is."""
+        """Return the symbols asked for, each once; all where none is."""
         if symbols is None:
             return list(self.engine.listings)
-        for symbol in symbols:
+        chosen = list(dict.fromkeys(symbols))
+        for symbol in chosen:
             self.engine.listing(symbol)
-        return list(symbols)
+        return chosen
 
     def _snapshot(self, symbol: str) -> BookUpdate:
         return self.engine.snapshot(self.engine.listing(symbol))

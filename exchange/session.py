@@ -16,7 +16,9 @@ from orderbook import Error, Request, decode_requests
 
 # Requests of one connection that one loop tick takes: one full frame.
 REQUESTS_PER_TURN = 100
-# Requests that may wait decoded; beyond them the connection is not read.
+# Requests that may wait decoded; beyond them the connection is not read, and
+# what one read has brought too much waits as it came: to decode all of the
+# thousands that a read can hold would keep everybody else waiting.
 REQUESTS_WAITING = 200
 # Characters of one outgoing frame, which must stay under 1 MiB even if each
 # of them takes four bytes.
@@ -81,16 +83,15 @@ class Session:
         self._peer = peer
         self._outgoing = outgoing
         self._inbox: deque[Frame] = deque()
+        self._undecoded: deque[bytes] = deque()
         self._outbox: list[str | Iterable[bytes]] = []
 
     # In
 
     def receive(self, messages: Iterable[bytes]) -> None:
-        """Decode text messages of the peer and let them wait."""
-        for message in messages:
-            frame = decode_requests(message)
-            self.waiting += len(frame)
-            self._inbox.append(frame)
+        """Let text messages of the peer wait."""
+        self._undecoded.extend(messages)
+        self._decode()
 
     def take(self) -> Frame:
         """Return the requests of whole frames, one turn's share of them.
@@ -103,7 +104,14 @@ class Session:
         while inbox and len(taken) + len(inbox[0]) <= REQUESTS_PER_TURN:
             taken += inbox.popleft()
         self.waiting -= len(taken)
+        self._decode()
         return taken
+
+    def _decode(self) -> None:
+        while self._undecoded and self.waiting < REQUESTS_WAITING:
+            frame = decode_requests(self._undecoded.popleft())
+            self.waiting += len(frame)
+            self._inbox.append(frame)
 
     @property
     def is_full(self) -> bool:

@@ -42,6 +42,9 @@ from websockets.typing import Origin
 # than 100 ms; 16 KiB costs no throughput.
 READ_SIZE = 16 * 1024
 MAX_MESSAGE = 65_536  # bytes in one message from a client
+# Bytes in one HTTP request; the library alone would hold a mebibyte for each
+# of thousands who never come to its end.
+MAX_REQUEST = 16 * 1024
 HIGH_WATER = 64 * 1024  # unsent bytes at which a client is not read any more
 OPEN_TIMEOUT_S = 10.0  # from the connection to the end of its request
 PING_INTERVAL_S = 10.0  # from a pong to the next ping
@@ -196,6 +199,7 @@ class Connection(asyncio.BufferedProtocol):
         self._view = memoryview(bytearray(READ_SIZE))
         self._partial = b""  # the beginning of a frame not complete yet
         self._fragments = bytearray()  # of a message not complete yet
+        self._asked = 0  # bytes of the request so far
         self._connected = False  # the receiver knows of this connection
         self._is_answering = False  # HTTP: the answer is yet to come
         self._ending = False  # the peer has close_timeout left to hang up
@@ -369,6 +373,14 @@ class Connection(asyncio.BufferedProtocol):
                 self._arm(self._limits.ping_interval, self._ping)
                 self._receiver.connected(self)
                 return data[start:]
+        self._asked += len(data)
+        if self._asked > MAX_REQUEST and not protocol.eof_sent:
+            protocol.send_response(
+                protocol.reject(
+                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Too long.\n"
+                )
+            )
+            self._flush()
         return b""
 
     @_guarded
@@ -393,13 +405,19 @@ class Connection(asyncio.BufferedProtocol):
                 HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD.\n"
             )
             response.headers["Allow"] = "GET, HEAD"
-        elif _path(request) == "/" and any(
+        elif _path(request) != "/" or not any(
             "websocket" in value.lower()
             for value in request.headers.get_all("Upgrade")
         ):
-            response = self._protocol.accept(request)
-        else:
             response = self._respond(request)
+        elif request.headers.get_all("Sec-WebSocket-Version") != ["13"]:
+            response = self._protocol.reject(
+                HTTPStatus.UPGRADE_REQUIRED, "Only version 13.\n"
+            )
+            response.headers["Upgrade"] = "websocket"
+            response.headers["Sec-WebSocket-Version"] = "13"
+        else:
+            response = self._protocol.accept(request)
         return response
 
     def _is_host_accepted(self, request: Request) -> bool:
@@ -416,16 +434,16 @@ class Connection(asyncio.BufferedProtocol):
 
         A message in a frame of its own, as nearly all are, is unmasked here,
         and the library never sees it: that saves two thirds of the time. The
-        rest is the library's. It gets whole frames, so that it stands
-        between two of them whenever a message is taken here, and at once
-        what it will refuse by its head. An incomplete frame waits.
+        rest is the library's, frame by frame, so that it makes no difference
+        where a read ends; and at once what it will refuse by its head. An
+        incomplete frame waits.
         """
         protocol = self._protocol
         if self._partial:
             data, self._partial = self._partial + data, b""
         messages: list[bytes] = []
         size = len(data)
-        start = fed = 0  # of the next frame; of what the library is to get
+        start = 0  # of the next frame
         is_open = self.is_open
         while is_open and size - start >= 2:
             first, second = data[start], data[start + 1]
@@ -436,30 +454,27 @@ class Connection(asyncio.BufferedProtocol):
             elif length == 127:
                 length = int.from_bytes(data[start + 2 : start + 10], "big")
                 body += 8
+            room = self._limits.max_message - (protocol.current_size or 0)
+            end = body + length
             if (
                 second < MASKED
                 or first & 0x0F not in OPCODES
-                or length > self._limits.max_message
+                or (length > room and size >= body - 4)
             ):
-                start = size
+                end = size
+                is_open = self._feed(data[start:], messages)
+            elif end > size:
                 break
-            end = body + length
-            if end > size:
-                break
-            if first == FINAL_TEXT:
-                if fed < start:
-                    is_open = self._feed(data[fed:start], messages)
-                    fed = start
-                if is_open and protocol.current_size is None:
-                    text = apply_mask(data[body:end], data[body - 4 : body])
-                    is_open = self._complete(text, messages)
-                    fed = end
+            elif first == FINAL_TEXT and protocol.current_size is None:
+                text = apply_mask(data[body:end], data[body - 4 : body])
+                is_open = self._complete(text, messages)
+            else:
+                is_open = self._feed(data[start:end], messages)
             start = end
-        if not is_open:
-            start = size
-        if fed < start:
-            self._feed(data[fed:start], messages)
-        self._partial = data[start:]
+        if is_open:
+            self._partial = data[start:]
+        elif start < size:
+            self._feed(data[start:], messages)
         return messages
 
     def _complete(self, message: bytes, messages: list[bytes]) -> bool:

@@ -419,6 +419,7 @@ async def test_send_order_commands_run() -> None:
         "-m util.bench",
         "-m util.bots",
         "-m util.stress",
+        "-m util.hostile",
         "-m util.watch",
     ],
 )

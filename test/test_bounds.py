@@ -1,0 +1,609 @@
+"""Every bound, reached: nothing a client can make grow grows without end.
+
+Bounds whose tests stand with the module that keeps them are in ELSEWHERE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import socket
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import WebSocketException
+from websockets.frames import CLOSE, TEXT, Frame
+
+import server as server_module
+from exchange.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
+from exchange.feed import Feed
+from exchange.gateway import CANCELS_RATE, Gateway
+from exchange.session import (
+    REQUESTS_PER_TURN,
+    REQUESTS_WAITING,
+    SLOW_BYTES,
+    STUCK_BYTES,
+    Session,
+)
+from exchange.settings import (
+    BURST,
+    CONNECTIONS_PER_ACCOUNT,
+    CONNECTIONS_PER_ADDRESS,
+    OPEN_ORDERS,
+    ORDERS_PER_S,
+)
+from exchange.transport import (
+    MAX_MESSAGE,
+    MAX_REQUEST,
+    READ_SIZE,
+    Connection,
+)
+from orderbook import MAX_FRAME, Error, Login, Request
+from server import REQUESTS_PER_TICK, Server
+from test.support import (
+    PATIENCE_S,
+    Floor,
+    Peer,
+    Wire,
+    add_key,
+    order,
+    serving,
+    until,
+    wired,
+    words,
+)
+from test.test_transport import HANDSHAKE
+
+ELSEWHERE = {
+    "exchange.accounts.ORDERS_REMEMBERED": (
+        "test_accounts.test_ten_thousand_finished_orders_are_remembered"
+    ),
+    "exchange.accounts.SESSIONS_REMEMBERED": (
+        "test_accounts.test_the_oldest_ended_sessions_are_forgotten"
+    ),
+    "exchange.engine.DEADLINES_PER_TICK": (
+        "test_engine.test_one_tick_fires_a_bounded_number_of_deadlines"
+    ),
+    "exchange.engine.DEADLINES_MIN": (
+        "test_engine.test_what_is_over_does_not_pile_up"
+    ),
+    "exchange.feed.UPDATES_KEPT": (
+        "test_feed.test_one_who_missed_too_much_gets_a_snapshot"
+    ),
+    "exchange.gateway.COMMANDS_UNCOMMITTED": (
+        "test_disk.test_too_far_ahead_of_the_disk_only_cancels_are_taken"
+    ),
+    "exchange.gateway.STRIKES_BURST": (
+        "test_rate.test_a_flood_is_cut_off_and_nothing_after_it_is_done"
+    ),
+    "exchange.history.TRADES_KEPT": (
+        "test_history.test_only_the_newest_are_kept"
+    ),
+    "exchange.history.CANDLES_KEPT": (
+        "test_history.test_only_the_newest_are_kept"
+    ),
+    "exchange.history.FILLS_KEPT": (
+        "test_history.test_only_the_newest_are_kept"
+    ),
+    "exchange.history.RESUME_EVENTS": (
+        "test_history.test_what_a_session_missed_is_known_while_it_is_in_the_"
+        "ring"
+    ),
+    "exchange.session.SLOW_BYTES": (
+        "test_server.test_a_slow_reader_gets_one_update_for_what_it_missed"
+    ),
+    "exchange.session.FRAME_CHARS": (
+        "test_session.test_frames_stay_under_a_mebibyte"
+    ),
+    "exchange.transport.MAX_MESSAGE": (
+        "test_conformance.test_what_is_wrong_ends_it"
+    ),
+    "exchange.transport.READ_SIZE": (
+        "test_transport.test_thousands_of_empty_frames_in_one_segment"
+    ),
+    "exchange.transport.HIGH_WATER": (
+        "test_transport.test_unread_pongs_do_not_pile_up"
+    ),
+    "exchange.transport.OPEN_TIMEOUT_S": "test_transport.test_opening_timeout",
+    "exchange.transport.PING_TIMEOUT_S": (
+        "test_transport.test_silent_peer_is_pinged_and_then_cut_off"
+    ),
+    "exchange.transport.CLOSE_TIMEOUT_S": (
+        "test_transport.test_peer_that_ignores_the_close_is_cut_off"
+    ),
+    "orderbook.MAX_FRAME": (
+        "test_malformed.test_a_frame_that_is_no_request_gets_one_error"
+    ),
+    "orderbook.MAX_ROWS": (
+        "test_malformed.test_a_request_that_makes_no_sense"
+    ),
+}
+Message = dict[str, Any]
+PING = {"type": "ping"}
+
+
+def framed(text: bytes, fin: bool = True) -> bytes:
+    """A client's frame."""
+    return Frame(TEXT, text, fin).serialize(mask=True)
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_is_said_to_be_elsewhere_is_there(name: str) -> None:
+    module, _, bound = name.rpartition(".")
+    assert getattr(importlib.import_module(module), bound) > 0
+    module, _, test = ELSEWHERE[name].partition(".")
+    assert callable(getattr(importlib.import_module(f"test.{module}"), test))
+
+
+# What waits to be carried out ------------------------------------------------
+
+
+def tiny(count: int) -> list[bytes]:
+    """So many messages that are no requests, of 100 elements each."""
+    return [b"[" + b"1," * (MAX_FRAME - 1) + b"1]"] * count
+
+
+def waiting(session: Session) -> int:
+    """How many requests of a session wait decoded."""
+    return sum(map(len, session._inbox))
+
+
+def test_of_one_read_only_so_much_is_decoded_at_once() -> None:
+    """A read can hold thousands of requests, and each costs time."""
+    session = Session(Peer(), {})
+    messages = tiny(READ_SIZE // 210)
+    session.receive(messages)
+    assert session.is_full
+    taken: list[Request | Error] = []
+    while session.waiting:
+        assert waiting(session) < REQUESTS_WAITING + MAX_FRAME
+        taken += session.take()
+    assert len(taken) == MAX_FRAME * len(messages)
+    assert not session.is_full
+
+
+async def test_of_a_flood_of_junk_only_so_much_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the kernel does not take in keeps the flood waiting."""
+    most = 0
+    receive = Session.receive
+
+    def spy(self: Session, messages: list[bytes]) -> None:
+        nonlocal most
+        assert not self.is_full
+        receive(self, messages)
+        most = max(most, waiting(self), len(self._undecoded))
+
+    monkeypatch.setattr(Session, "receive", spy)
+    async with serving() as server, wired(server.url) as flood:
+        frame = framed(b"x")
+        flood.connection.transport.write(frame * 50_000)
+        heard = 0
+        while heard < 50_000:
+            heard += len(await flood.frame())
+    assert REQUESTS_WAITING <= most <= READ_SIZE // len(frame)
+
+
+async def test_one_tick_does_only_so_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many have something to do; the others come next."""
+    ticks: list[int] = []
+    handle, take_turns = Gateway.handle, Server._take_turns
+
+    def count(*args: Any) -> None:
+        ticks[-1] += 1
+        handle(*args)
+
+    def note(self: Server) -> None:
+        ticks.append(0)
+        take_turns(self)
+
+    monkeypatch.setattr(Gateway, "handle", count)
+    monkeypatch.setattr(Server, "_take_turns", note)
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        wires = [
+            await stack.enter_async_context(wired(server.url))
+            for _ in range(2 * REQUESTS_PER_TICK // MAX_FRAME)
+        ]
+        for wire in wires:  # all before the loop turns
+            frame = json.dumps([PING] * MAX_FRAME).encode()
+            wire.connection.transport.write(framed(frame))
+        for wire in wires:
+            assert words(await wire.take(MAX_FRAME)) == ["ok"] * MAX_FRAME
+    assert sum(ticks) == 2 * REQUESTS_PER_TICK
+    assert max(ticks) < REQUESTS_PER_TICK + REQUESTS_PER_TURN
+
+
+async def test_who_hangs_up_counts_until_all_is_carried_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else one could come again and again, and leave work behind."""
+    monkeypatch.setattr(server_module, "REQUESTS_PER_TICK", 1)
+    async with serving(max_connections=3) as server:
+        for _ in range(50):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(HANDSHAKE + b"".join(map(framed, tiny(50))))
+            await asyncio.sleep(0)
+            writer.close()
+            await asyncio.sleep(0)
+            assert len(server._gateway.sessions) <= 3
+        await until(lambda: not server._gateway.sessions)
+        assert not server._sockets and not server._from
+        async with wired(server.url) as wire:
+            assert words(await wire.ask(type="ping")) == ["ok"]
+
+
+# What waits to be read -------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the kernel keep little of what is not read."""
+    bind = server_module.bind
+
+    async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
+        sockets = await bind(hostname, port)
+        for sock in sockets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
+        return sockets
+
+    monkeypatch.setattr(server_module, "bind", bind_narrow)
+
+
+async def test_private_events_wait_up_to_4_mib_and_then_it_is_over(
+    narrow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that another connection of the account causes."""
+    most = 0
+    write = Connection.write
+
+    def spy(self: Connection, frames: Iterable[bytes]) -> None:
+        nonlocal most
+        write(self, frames)
+        most = max(most, self.buffered)
+
+    monkeypatch.setattr(Connection, "write", spy)
+    async with serving() as server:
+        async with (
+            wired(server.url, "alice") as deaf,
+            wired(server.url, "alice") as busy,
+        ):
+            deaf.pause()
+            requests = [order("buy", 1, 1, time_in_force="ioc")] * MAX_FRAME
+            while most <= STUCK_BYTES:
+                await busy.send(*requests)
+                await busy.take(2 * MAX_FRAME)
+            # From here on nothing is put in but the end.
+            before = most
+            await busy.send(*requests)
+            await busy.take(2 * MAX_FRAME)
+            end = len(Frame(CLOSE, b"..slow reader").serialize(mask=False))
+            assert most <= before + end < STUCK_BYTES + 2**20
+            deaf.resume()
+            assert (await deaf.rest())[1] == 4008
+
+
+async def test_one_who_does_not_read_its_replies_is_not_read(
+    narrow: None,
+) -> None:
+    """So they stay within the soft limit, and what one turn adds."""
+    async with serving() as server:
+        async with wired(server.url, "deaf") as deaf:
+            deaf.pause()
+            data = framed(json.dumps([PING] * 10).encode())
+            deaf.connection.transport.write(data * 20_000)
+            (connection,) = server._sessions
+            session = server._sessions[connection]
+            await until(lambda: connection.buffered)
+            before = -1
+            while before != connection.buffered:  # as long as it grows
+                before = connection.buffered
+                async with wired(server.url) as wire:
+                    await wire.ask(type="ping")
+            assert connection.buffered < SLOW_BYTES
+            assert waiting(session) < REQUESTS_WAITING + MAX_FRAME
+            deaf.connection.transport.abort()
+
+
+# Who may be there ------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def crowd(server: Server, *users: str) -> AsyncIterator[list[Wire]]:
+    """So many connections, logged in as these."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(wired(server.url, user))
+            for user in users
+        ]
+
+
+async def is_dropped(server: Server, host: str = "") -> bool:
+    """Whether one more connection is refused at once."""
+    try:
+        async with wired(server.url, host=host) as wire:
+            await wire.ask(type="ping")
+    except (OSError, EOFError, WebSocketException):
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "limits, hosts",
+    [
+        ({"max_connections": 3}, ["", "127.0.0.2"]),
+        ({"max_per_address": 3}, [""]),
+    ],
+)
+async def test_a_connection_too_many_is_dropped_at_once(
+    limits: dict[str, int], hosts: list[str]
+) -> None:
+    """In all, and of one address; and room is made by who goes."""
+    async with serving(**limits) as server:
+        async with crowd(server, "alice", "bob", "carol") as wires:
+            for host in hosts:
+                assert await is_dropped(server, host)
+            if len(hosts) == 1:  # another address is another matter
+                assert not await is_dropped(server, "127.0.0.2")
+            for wire in wires:
+                assert words(await wire.ask(type="ping")) == ["ok"]
+        await until(lambda: not server._sockets)
+        assert not await is_dropped(server)
+
+
+async def test_sockets_that_say_nothing_count_too() -> None:
+    async with serving(max_connections=3) as server:
+        silent = [
+            await asyncio.open_connection("127.0.0.1", server.port)
+            for _ in range(3)
+        ]
+        assert await is_dropped(server)
+        for _, writer in silent:
+            writer.close()
+            await writer.wait_closed()
+        await until(lambda: not server._sockets)
+        assert not await is_dropped(server)
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> dict[str, Any]:
+    """Settings under which strangers may come in, with a key for alice."""
+    keys = tmp_path / "keys.json"
+    return {"keys": keys, "token": add_key(keys, "alice")}
+
+
+async def test_what_holds_for_strangers_unless_one_says_otherwise(
+    guarded: dict[str, Any],
+) -> None:
+    """Orders at once, open orders, and connections of an account."""
+    token = guarded.pop("token")
+    assert (ORDERS_PER_S, BURST, OPEN_ORDERS) == (100, 200, 200)
+    assert (CONNECTIONS_PER_ACCOUNT, CONNECTIONS_PER_ADDRESS) == (20, 1_000)
+    async with serving(**guarded) as server:
+        async with contextlib.AsyncExitStack() as stack:
+            wires = [
+                await stack.enter_async_context(wired(server.url))
+                for _ in range(CONNECTIONS_PER_ACCOUNT + 1)
+            ]
+            *wires, last = wires
+            login = {"type": "login", "user": "alice", "token": token}
+            for wire in wires:
+                assert words(await wire.ask(**login))[0] == "welcome"
+            await last.send(login)
+            (error,), code = await last.rest()
+            assert (error["code"], code) == ("rate_limited", 4002)
+            assert server._per_address == CONNECTIONS_PER_ADDRESS
+            places = [order("buy", 1, price) for price in range(1, 102)]
+            replies = await ask_all(wires[0], places[:100])
+            replies += await ask_all(wires[1], places[:100])
+            assert words(replies) == ["new"] * OPEN_ORDERS
+            replies = await ask_all(wires[2], places[:100])
+            # The bucket is filled at 100 a second meanwhile.
+            assert words(replies)[-1] == "rate_limited"
+            assert set(words(replies)) <= {"rate_limited", "too_many_orders"}
+            cancel = [{"type": "cancel", "order_id": 1}] * MAX_FRAME
+            for wire in wires[: CANCELS_RATE * BURST // MAX_FRAME]:
+                replies = await ask_all(wire, cancel)
+                assert "rate_limited" not in words(replies)
+
+
+async def ask_all(wire: Wire, requests: list[Message]) -> list[Message]:
+    """Send requests in one frame; return their replies."""
+    numbered = [{**r, "id": n} for n, r in enumerate(requests)]
+    await wire.send(*numbered)
+    replies: list[Message] = []
+    while len(replies) < len(requests):
+        message = await wire.receive()
+        if "id" in message:
+            replies.append(message)
+    return replies
+
+
+def test_only_so_many_orders_rest() -> None:
+    """What does not rest does not count; a cancel makes room."""
+    floor = Floor()
+    alice = floor.join("alice")
+    account = floor.gateway.engine.accounts["alice"]
+    object.__setattr__(account.limits, "open_orders", 3)
+    place = order("buy", 1, 50)
+    got = floor.do(alice, *[place] * 4, {**place, "time_in_force": "ioc"})
+    told = ["new", "new", "new", "too_many_orders", "new", "expired"]
+    assert words(got) == told
+    assert len(account.open_orders) == 3
+    _, new = floor.do(alice, {"type": "cancel", "order_id": 1}, place)
+    assert new["exec_type"] == "new"
+
+
+def test_only_so_many_accounts_exist() -> None:
+    floor = Floor()
+    gateway, accounts = floor.gateway, floor.gateway.engine.accounts
+    while len(accounts) < ACCOUNTS_MAX:
+        session = gateway.connect(Peer())
+        gateway.handle(session, Login(user=f"user{len(accounts)}"))
+        gateway.disconnect(session)
+    session = gateway.connect(Peer())
+    (error,) = floor.do(session, {"type": "login", "user": "one-more"})
+    assert error["code"] == "forbidden"
+    assert floor.closings(session) == [4001]
+    assert len(accounts) == ACCOUNTS_MAX
+    session = gateway.connect(Peer())
+    welcome, _ = floor.do(session, {"type": "login", "user": "user0"})
+    assert welcome["type"] == "welcome"
+
+
+def test_sessions_are_as_many_as_connections_or_the_last_ones() -> None:
+    """None that is connected is forgotten, and of the others the oldest."""
+    floor = Floor()
+    sessions = [floor.join("alice") for _ in range(SESSIONS_REMEMBERED + 20)]
+    remembered = floor.gateway.engine.accounts["alice"].sessions
+    assert len(remembered) == len(sessions)
+    for session in sessions[1:]:
+        floor.gateway.disconnect(session)
+    for _ in range(30):
+        floor.gateway.disconnect(floor.join("alice"))
+    assert len(remembered) <= len(sessions) + 1
+    assert sessions[0].session_id in remembered
+
+
+# What is remembered of requests ----------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+def test_naming_a_thing_a_thousand_times_is_naming_it_once(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 KiB can name 4,600 channels of 4,600 symbols: 21 million pairs."""
+    floor = Floor("BOND", "ETF")
+    session = floor.join()
+    follow = getattr(Feed, kind)
+    asked: list[int] = []
+
+    def spy(feed: Feed, reader: Any, channels: Any, symbols: Any) -> None:
+        channels, symbols = list(channels), list(symbols)
+        asked.append(len(channels) * len(symbols))
+        if asked[-1] < 10:
+            follow(feed, reader, channels, symbols)
+
+    monkeypatch.setattr(Feed, kind, spy)
+    request = {
+        "type": kind,
+        "channels": ["book", "trades"] * 2_000,
+        "symbols": ["BOND", "ETF"] * 1_900,
+    }
+    assert len(json.dumps(request)) < MAX_MESSAGE
+    assert words(floor.do(session, request))[0] == "ok"
+    assert asked == [4]
+
+
+def test_following_everything_again_and_again_is_following_it_once() -> None:
+    floor = Floor("BOND", "ETF")
+    session = floor.join()
+    request = {"type": "subscribe", "channels": ["book", "trades", "ticker"]}
+    for _ in range(100):
+        floor.do(session, request)
+    feed = floor.gateway.feed
+    assert [len(follows) for follows in feed._follows.values()] == [6]
+    assert len(feed._groups) == len(feed._since) == 1
+    floor.gateway.disconnect(session)
+    assert not (feed._follows or feed._groups or feed._since or feed._behind)
+
+
+class Locked:
+    """Keys that fit nobody."""
+
+    def lets_in(self, user: str) -> bool:
+        return False
+
+    def check(self, user: str, token: str | None) -> None:
+        return None
+
+    def is_valid(self, key: Any) -> bool:
+        return False
+
+
+def test_a_failed_login_leaves_nothing_behind() -> None:
+    floor = Floor(keys=Locked())
+    gateway = floor.gateway
+    for number in range(100):
+        session = floor.join(f"user{number}")
+        assert session.is_cut
+        gateway.disconnect(session)
+    assert not gateway.engine.accounts and not gateway._buckets
+    assert not gateway._online and not gateway.sessions
+    assert gateway.engine.seq == 1
+
+
+async def test_who_is_gone_leaves_nothing_behind() -> None:
+    """In the server, the gateway and the feed."""
+    async with serving() as server:
+        for _ in range(3):
+            users = [f"user{n}" for n in range(5)]
+            async with crowd(server, *users) as wires:
+                for wire in wires:
+                    channels = ["book", "trades", "ticker"]
+                    await wire.ask(type="subscribe", channels=channels)
+                    await wire.ask(**order("buy", 1, 50))
+            await until(lambda: not server._gateway.sessions)
+            gateway, feed = server._gateway, server._gateway.feed
+            for structure in (
+                *(server._sockets, server._from, server._sessions),
+                *(server._connections, server._ready, server._leaving),
+                *(gateway._online, gateway._outgoing, gateway._closings),
+                *(feed._follows, feed._groups, feed._since, feed._behind),
+            ):
+                assert not structure
+            book = gateway.engine.listings["BOND"].book
+            assert not book.orders
+
+
+# What is not complete --------------------------------------------------------
+
+
+async def test_half_a_message_takes_no_more_than_a_whole_one() -> None:
+    """In one frame, in fragments, or in both."""
+    async with serving() as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        first = framed(b"x" * 60_000, fin=False)
+        rest = framed(b"x" * 5_536)
+        writer.write(HANDSHAKE + first + rest[:-1])
+        await until(lambda: server._sessions)
+        (connection,) = server._sessions
+        await until(lambda: len(connection._partial) == len(rest) - 1)
+        assert len(connection._fragments) == 60_000
+        writer.transport.abort()
+        await until(lambda: not server._sessions)
+
+
+async def test_a_request_takes_no_more_than_16_kib() -> None:
+    """Each of its lines may be good, and it need not come to an end."""
+    async with serving() as server:
+        port = server.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        header = b"X: %b\r\n" % (b"x" * 1_000)
+        count = (MAX_REQUEST - len(HANDSHAKE)) // len(header)
+        writer.write(HANDSHAKE[:-2] + header * count)
+        (connection,) = await sockets(server)
+        await until(lambda: connection._asked > MAX_REQUEST - len(header))
+        writer.write(header)
+        async with asyncio.timeout(PATIENCE_S):
+            assert b" 431 " in await reader.read()
+        writer.close()
+        await until(lambda: not server._sockets)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HANDSHAKE[:-2] + header * count + b"\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            assert b" 101 " in await reader.readline()
+        writer.close()
+        await until(lambda: not server._sockets)
+
+
+async def sockets(server: Server) -> list[Connection]:
+    """Return the sockets there are, once there is one."""
+    await until(lambda: server._sockets)
+    return list(server._sockets)

@@ -1,0 +1,362 @@
+"""The bad bots do what they say, and the canaries tell what it did to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from server import Server
+from test.support import PATIENCE_S, serving, until, wired, words
+from util.hostile import __main__ as hostile
+from util.hostile.__main__ import (
+    Result,
+    culprit,
+    exchange,
+    main,
+    read_figures,
+    run,
+    tell,
+)
+from util.hostile.bots import ATTACKS, HIDEOUT, Stage
+from util.hostile.canary import Canary, quantile_ms
+
+# The bad bots ----------------------------------------------------------------
+
+
+def commands(server: Server) -> int:
+    return server._gateway.engine.seq
+
+
+def resting(server: Server) -> int:
+    return len(server._gateway.engine.listings["BOND"].book.orders)
+
+
+def shaken(server: Server) -> int:
+    """How many handshakes have begun that need not come to an end."""
+    return len(server._sockets) - len(server._sessions)
+
+
+def stuffed(server: Server) -> int:
+    """How many connections leave much unread."""
+    return sum(c.buffered > 2**16 for c in server._sessions)
+
+
+def halves(server: Server) -> int:
+    """How many connections have sent half of a frame."""
+    return sum(bool(c._partial) for c in server._sessions)
+
+
+# What is to be seen of each of them.
+SIGNS: dict[str, Callable[[Server], bool]] = {
+    "flood": lambda server: commands(server) > 2_000,
+    "logins": lambda server: commands(server) > 200,
+    "cancels": lambda server: commands(server) > 2_000,
+    "filler": lambda server: resting(server) > 2_000,
+    "deaf": lambda server: stuffed(server) >= 3,
+    "trickler": lambda server: halves(server) >= 2 <= stuffed(server),
+    "junk": lambda server: commands(server) > 50,
+    "handshakes": lambda server: shaken(server) >= 300,
+    "thousand": lambda server: len(server._gateway.feed._follows) >= 1_000,
+    "tables": lambda server: commands(server) > 200,
+    "hit-and-run": lambda server: len(server._leaving) > 0,
+}
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[tuple[Server, Stage]]:
+    async with serving() as server:
+        yield server, Stage("127.0.0.1", server.port, seconds=60)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_each_attack_is_what_it_says_and_the_exchange_goes_on(
+    stage: tuple[Server, Stage], name: str
+) -> None:
+    server, there = stage
+    async with wired(server.url, "alice") as healthy:
+        attack = asyncio.ensure_future(ATTACKS[name](there))
+        try:
+            await until(lambda: attack.done() or SIGNS[name](server))
+            assert not attack.done()
+            assert HIDEOUT in server._from
+            assert words(await healthy.ask(type="ping")) == ["ok"]
+        finally:
+            attack.cancel()
+            await asyncio.wait([attack])
+        await until(lambda: len(server._sockets) == 1)
+        assert words(await healthy.ask(type="ping")) == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "name, refused, closed",
+    [
+        ("cancels", ["unknown_order", "rate_limited"], ["4002"]),
+        ("thousand", ["rate_limited"], ["4002", "dropped"]),
+        ("junk", ["bad_request"], ["1002", "4002"]),
+    ],
+)
+async def test_what_the_exchange_does_to_them_is_told(
+    name: str, refused: list[str], closed: list[str]
+) -> None:
+    async with serving(max_per_address=5, max_per_account=2) as server:
+        stage = Stage("127.0.0.1", server.port, seconds=60)
+        attack = asyncio.ensure_future(ATTACKS[name](stage))
+        told = stage.tally
+        await until(
+            lambda: all(told.refused[code] for code in refused)
+            and all(told.closed[code] for code in closed)
+        )
+        attack.cancel()
+        await asyncio.wait([attack])
+
+
+# The canaries ----------------------------------------------------------------
+
+
+async def test_a_canary_counts_from_when_a_request_was_due() -> None:
+    """One that could not be sent for a while has waited all that time."""
+    async with serving() as server:
+        canary = Canary("canary")
+        late = 1.0
+        singing = asyncio.ensure_future(
+            canary.sing(server.url, time.monotonic() - late)
+        )
+        await until(lambda: len(canary.delays) > 5)
+        canary.hush()
+        await singing
+        dues = [due for due, _ in canary.delays]
+        assert dues == sorted(dues) and canary.faults == []
+        assert canary.delays[0][1] >= late
+        book = server._gateway.engine.listings["BOND"].book
+        assert len(book.orders) <= 1
+
+
+async def test_a_canary_tells_what_should_not_have_happened() -> None:
+    async with serving() as server:
+        refused = Canary("refused")
+        listing = server._gateway.engine.listings["BOND"]
+        listing.phase = "closed"
+        singing = asyncio.ensure_future(
+            refused.sing(server.url, time.monotonic())
+        )
+        await until(lambda: refused.faults)
+        refused.hush()
+        await singing
+        assert "market_closed" in refused.faults[0]
+        listing.phase = "open"
+        cut_off = Canary("cut-off")
+        singing = asyncio.ensure_future(
+            cut_off.sing(server.url, time.monotonic())
+        )
+        await until(lambda: cut_off.delays)
+        (connection,) = server._sessions
+        connection.abort()
+        await singing
+        assert "disconnected" in cut_off.faults[0]
+
+
+async def test_a_canary_that_gets_no_answer_tells_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("util.hostile.canary.ANSWER_S", 0.01)
+    async with serving() as server:
+        canary = Canary("canary")
+        singing = asyncio.ensure_future(
+            canary.sing(server.url, time.monotonic())
+        )
+        await until(lambda: canary.delays)
+        monkeypatch.setattr(server, "_take_turns", lambda: None)
+        before = len(server._ready)
+        await until(lambda: len(server._ready) > before)
+        canary.hush()
+        await singing
+        assert any("not answered" in fault for fault in canary.faults)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "share, expected", [(0.5, 50.0), (0.99, 99.0), (1.0, 100.0), (0.001, 1.0)]
+)
+def test_a_quantile_is_one_of_the_delays(
+    share: float, expected: float
+) -> None:
+    delays = [n / 1_000 for n in range(100, 0, -1)]
+    assert quantile_ms(delays, share) == pytest.approx(expected)
+
+
+# Whom the exchange names -----------------------------------------------------
+
+REQUESTS, OUTBOX, SOCKETS = hostile.NAMING
+
+
+@pytest.mark.parametrize(
+    "before, after, named",
+    [
+        ({}, {}, "-"),
+        (
+            {(REQUESTS, "canary"): 100, (REQUESTS, "mallory"): 5},
+            {(REQUESTS, "canary"): 200, (REQUESTS, "mallory"): 106},
+            "mallory",
+        ),
+        # Less than half of it: the next figure is asked.
+        (
+            {(REQUESTS, "canary"): 100},
+            {
+                (REQUESTS, "canary"): 150,
+                (REQUESTS, "canary2"): 51,
+                (REQUESTS, "mallory"): 90,
+                (OUTBOX, "mallory"): 10,
+            },
+            "mallory",
+        ),
+        # Requests before the login are nobody's.
+        (
+            {(SOCKETS, "127.0.0.1"): 5},
+            {
+                (REQUESTS, ""): 1_000,
+                (SOCKETS, "127.0.0.1"): 5,
+                (SOCKETS, "127.0.0.2"): 1,
+            },
+            "127.0.0.2",
+        ),
+        ({(SOCKETS, "a"): 5}, {(SOCKETS, "a"): 5}, "-"),
+    ],
+)
+def test_the_culprit_has_most_of_the_growth(
+    before: dict[tuple[str, str], int],
+    after: dict[tuple[str, str], int],
+    named: str,
+) -> None:
+    assert culprit(Counter(before), Counter(after)) == named
+
+
+METRICS = """\
+# TYPE exchange_requests counter
+exchange_requests_total{account="alice",type="place"} 5.0
+exchange_requests_total{account="alice",type="cancel"} 7.0
+# TYPE exchange_outbox_bytes gauge
+exchange_outbox_bytes{account="alice"} 3.0
+# TYPE exchange_connections gauge
+exchange_connections{address="::1"} 2.0
+# TYPE exchange_commands counter
+exchange_commands_total 9.0
+"""
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_figures_are_read_where_there_are_any(status: int) -> None:
+    async def answer(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        assert (await reader.readline()).startswith(b"GET /metrics ")
+        head = f"HTTP/1.1 {status} X\r\nConnection: close\r\n\r\n"
+        writer.write((head + METRICS).encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as http:
+        port = http.sockets[0].getsockname()[1]
+        figures = await asyncio.to_thread(
+            read_figures, f"ws://127.0.0.1:{port}"
+        )
+    expected = {
+        (REQUESTS, "alice"): 12,
+        (OUTBOX, "alice"): 3,
+        (SOCKETS, "::1"): 2,
+    }
+    assert figures == (expected if status == 200 else None)
+
+
+# The run ---------------------------------------------------------------------
+
+
+async def test_a_run_beside_a_guarded_exchange() -> None:
+    async with exchange("guarded") as (url, process):
+        result = await run("cancels", "guarded", url, process, 0.5)
+    assert result.faults == []
+    assert 0 < result.calm_p50_ms <= result.calm_p99_ms
+    assert 0 < result.p50_ms <= result.p99_ms
+    assert result.ratio == result.p99_ms / result.calm_p99_ms
+    assert result.refused["unknown_order"] and result.refused["rate_limited"]
+    assert result.memory_mib is not None and result.memory_mib >= 0
+    line = tell(result)
+    assert line.startswith("cancels     guarded ") and "rate_limited" in line
+
+
+async def test_an_exchange_that_dies_is_told() -> None:
+    async with exchange("open") as (url, process):
+        running = asyncio.ensure_future(
+            run("trickler", "open", url, process, 0.5)
+        )
+        # Once the canaries have come.
+        async with wired(url) as wire:
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    request = {"what": "leaderboard"}
+                    (ok,) = await wire.ask(type="get", id=1, **request)
+                    if len(ok["data"]) == hostile.CANARIES:
+                        break
+            process.kill()
+        result = await running
+    assert sum("disconnected" in fault for fault in result.faults) == 5
+    assert "the exchange ended with -9" in result.faults
+    assert tell(result).count("\n  ! ") == len(result.faults)
+
+
+@pytest.mark.parametrize(
+    "arguments, runs",
+    [
+        (
+            ["--attack", "flood", "--attack", "junk"],
+            [
+                *(("flood", "open", None, 5.0), ("flood", "guarded", None, 5)),
+                *(("junk", "open", None, 5.0), ("junk", "guarded", None, 5.0)),
+            ],
+        ),
+        (
+            ["--url", "ws://x:1", "--seconds", "2", "--attack", "deaf"],
+            [("deaf", "given", "ws://x:1", 2.0)],
+        ),
+        (
+            ["--url", "ws://x:1"],
+            [(name, "given", "ws://x:1", 5.0) for name in ATTACKS],
+        ),
+    ],
+)
+@pytest.mark.parametrize("fault", [[], ["canary1: disconnected"]])
+def test_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    runs: list[tuple[Any, ...]],
+    fault: list[str],
+) -> None:
+    """It ends with 1 if a single run had a fault."""
+    asked: list[tuple[Any, ...]] = []
+
+    async def run_on(*given: Any) -> Result:
+        asked.append(given)
+        faults = fault if len(asked) == len(runs) else []
+        return Result(given[0], given[1], refused={"busy": 7}, faults=faults)
+
+    monkeypatch.setattr(hostile, "run_on", run_on)
+    assert main(arguments) == len(fault)
+    assert asked == runs
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(runs) + len(fault)
+    asked.clear()
+    assert main([*arguments, "--json"]) == len(fault)
+    told = json.loads(capsys.readouterr().out)
+    assert [(row["attack"], row["server"]) for row in told] == [
+        (attack, server) for attack, server, *_ in runs
+    ]
+    assert told[-1]["faults"] == fault and told[0]["refused"] == {"busy": 7}
+    with contextlib.suppress(SystemExit):
+        main([*arguments, "--attack", "nonsense"])
+        raise AssertionError
