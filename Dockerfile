@@ -30,7 +30,8 @@ ENV PATH=/app/.venv/bin:$PATH \
     EXCHANGE_SERVER_HOSTNAME=0.0.0.0 \
     EXCHANGE_SERVER_PORT=8765 \
     EXCHANGE_SERVER_JOURNAL=/data/exchange.db \
-    EXCHANGE_SERVER_DEBUG=0
+    EXCHANGE_SERVER_DEBUG=0 \
+    EXCHANGE_SERVER_LOG=json
 VOLUME /data
 EXPOSE 8765
 # A number, so that Kubernetes sees that it is not root.

@@ -65,7 +65,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from typing import (
     Any,
@@ -759,6 +759,42 @@ class Exchange(ExchangeView):
         assert isinstance(reply, Ok)
         return _rows(reply)
 
+    async def frame(
+        self,
+        what: Table,
+        *,
+        symbol: str | None = None,
+        after: int | None = None,
+        limit: int = MAX_ROWS,
+        interval: Interval | None = None,
+    ) -> Any:
+        """Return a table as a pandas DataFrame, the arguments as of `get`.
+
+        Times are times there, in UTC; ``ts``, or ``start_ts`` of candles, is
+        the index where rows have one. Needs pandas: raises ImportError.
+        """
+        import pandas  # not needed for anything else
+
+        rows = await self.get(
+            what, symbol=symbol, after=after, limit=limit, interval=interval
+        )
+        if what == "candles":
+            table = pandas.DataFrame(rows, columns=Candle._fields)
+        else:
+            plain = [
+                row if isinstance(row, dict) else asdict(row) for row in rows
+            ]
+            table = pandas.DataFrame(plain).drop(
+                columns=["type", "id"], errors="ignore"
+            )
+        for name in ("ts", "start_ts", "expire_ts"):
+            if name in table:
+                table[name] = pandas.to_datetime(
+                    table[name], unit="us", utc=True
+                )
+        index = [name for name in ("ts", "start_ts") if name in table]
+        return table.set_index(index[0]) if index else table
+
     async def leaderboard(self) -> list[dict[str, Any]]:
         """Return rank, user, equity, cash, positions; the best first."""
         return await self.get("leaderboard", limit=MAX_ROWS)
@@ -1353,6 +1389,7 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
     cancel_after = _blocking(Exchange.cancel_after)
     admin = _blocking(Exchange.admin)
     get = _blocking(Exchange.get)
+    frame = _blocking(Exchange.frame)
     leaderboard = _blocking(Exchange.leaderboard)
     fills = _blocking_iterator(Exchange.fills)
     statuses = _blocking_iterator(Exchange.statuses)

@@ -31,7 +31,7 @@ from pydantic_core import to_json
 from tqdm import tqdm
 from websockets.http11 import Response
 
-from exchange import metrics
+from exchange import logs, metrics
 from exchange.gateway import Batch, Gateway
 from exchange.journal import (
     SPACE_ENOUGH,
@@ -737,14 +737,13 @@ async def serve(settings: Settings) -> int:
 
 def main() -> int:
     """Run ``python server.py``."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
     # As the first process of a container it would be ignored until the loop
     # runs, and a recovery may take a while.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return asyncio.run(serve(load_settings(sys.argv[1:])))
+        settings = load_settings(sys.argv[1:])
+        logs.set_up(settings.log)
+        return asyncio.run(serve(settings))
     except KeyboardInterrupt:  # before it served: nothing has been promised
         return 130
     except (SettingsError, JournalError, OSError) as error:

@@ -121,6 +121,9 @@ class Settings(BaseSettings):
         description=f"connections of one account; 0: any number (default:"
         f" {CONNECTIONS_PER_ACCOUNT}; 0 without keys)",
     )
+    log: Literal["text", "json"] = Field(
+        "text", description="form of the log on standard error: text, json"
+    )
     debug: bool = Field(
         True, description="print the exchange state at each new order"
     )

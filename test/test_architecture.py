@@ -35,6 +35,7 @@ MAY_IMPORT = {
     **PURE,
     "exchange": set(),
     "exchange.transport": set(),
+    "exchange.logs": set(),
     "exchange.metrics": set(),
     "exchange.tables": {"orderbook"},
     "exchange.web": set(),

@@ -81,6 +81,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "max_connections": 10_000,
         "max_per_address": None,
         "max_per_account": None,
+        "log": "text",
         "debug": True,
     }
     assert settings.tls() is None

@@ -1,0 +1,39 @@
+"""How the exchange logs: lines for people, or JSON for machines.
+
+Both have time, level and logger. What is logged never holds a key: requests
+are not logged at all, and the command in a failure has none.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from pydantic_core import to_json
+
+LINE = "%(asctime)s %(levelname)s %(message)s"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; ``ts`` in microseconds since the epoch."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as a line of JSON."""
+        fields: dict[str, Any] = {
+            "ts": int(record.created * 1_000_000),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return to_json(fields).decode()
+
+
+def set_up(form: Literal["text", "json"]) -> None:
+    """Log to standard error from now on, from INFO upwards."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormatter() if form == "json" else logging.Formatter(LINE)
+    )
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

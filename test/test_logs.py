@@ -1,0 +1,57 @@
+"""The log, in both its forms."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from test.support import address, ended, greeting, launched, order, wired
+
+DOOMED = """
+import sys
+import exchange.engine
+import server
+
+def fail(self, command, request):
+    raise ZeroDivisionError("as planned")
+
+exchange.engine.Engine._place = fail
+sys.argv = ["server.py"]
+sys.exit(server.main())
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_a_failure_is_logged_with_its_command(form: str) -> None:
+    async with launched(code=DOOMED, log=form) as process:
+        async with wired(address(await greeting(process)), "ann") as ann:
+            await ann.send(order("buy", 1, 100))
+            await ann.rest()
+        status, _, errors = await ended(process)
+    assert status == 1
+    if form == "text":
+        assert " CRITICAL the exchange stops" in errors
+        assert "while applying Command(" in errors
+        return
+    [line] = [json.loads(line) for line in errors.splitlines()]
+    assert set(line) == {"ts", "level", "logger", "message", "exception"}
+    assert (line["level"], line["logger"]) == ("critical", "exchange")
+    assert line["message"] == "the exchange stops"
+    assert "while applying Command(" in line["exception"]
+    assert abs(line["ts"] - 1_795_000_000_000_000) < 10**16  # microseconds
+
+
+async def test_an_unknown_form_is_refused() -> None:
+    async with launched(log="xml") as process:
+        status, _, errors = await ended(process)
+    assert status == 2 and "EXCHANGE_SERVER_LOG" in errors
+
+
+async def test_nothing_is_logged_of_an_ordinary_day() -> None:
+    async with launched(log="json") as process:
+        async with wired(address(await greeting(process)), "ann") as ann:
+            await ann.ask(**order("buy", 1, 100))
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[::2] == (0, "")
