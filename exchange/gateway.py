@@ -254,7 +254,7 @@ class Gateway:
         session = Session(peer, self._outgoing)
         session.counts = self.requests.setdefault("", {})
         if self._quotas.rate.per_s:
-            session.bucket = self._bucket(self._quotas.rate)
+            session.bucket = Bucket(self._quotas.rate, self._now())
         self.sessions[session] = None
         return session
 
@@ -414,7 +414,12 @@ class Gateway:
         retry_after_ms = bucket.take(now)
         if not retry_after_ms:
             return
-        if bucket.strikes is not None and bucket.strikes.take(now):
+        strikes = session.strikes.get(bucket)
+        if strikes is None:
+            rate = bucket.rate
+            patience = Rate(rate.per_s, rate.burst * STRIKES_BURST)
+            strikes = session.strikes[bucket] = Bucket(patience, now)
+        if strikes.take(now):
             self._cut_off(session, 4002, "far too many requests")
         if _is_refused_anyway(session, request):
             return
@@ -434,17 +439,12 @@ class Gateway:
                 return buckets
             orders = cancels = None  # or they drew on the connection's
             if rate.per_s:
-                orders = self._bucket(rate)
-                cancels = self._bucket(rate.times(CANCELS_RATE))
+                orders = Bucket(rate, self._now())
+                cancels = Bucket(rate.times(CANCELS_RATE), self._now())
             buckets |= {Place: orders, Amend: orders}
             buckets |= {Cancel: cancels, CancelAll: cancels}
             buckets[CancelAfter] = cancels
         return buckets
-
-    def _bucket(self, rate: Rate) -> Bucket:
-        now = self._now()
-        patience = Rate(rate.per_s, rate.burst * STRIKES_BURST)
-        return Bucket(rate, now, Bucket(patience, now))
 
     def _cut_off(self, session: Session, code: int, reason: str) -> None:
         if not session.is_cut:

@@ -33,18 +33,12 @@ class Quotas:
 
 
 class Bucket:
-    """What is left of a rate. It begins full. Time is given, in integers.
+    """What is left of a rate. It begins full. Time is given, in integers."""
 
-    ``strikes``, if any, is what refusals draw on: who empties that too has
-    asked far too much for long.
-    """
+    __slots__ = ("rate", "_per_s", "_most", "_credits", "_ts")
 
-    __slots__ = ("_per_s", "_most", "_credits", "_ts", "strikes")
-
-    def __init__(
-        self, rate: Rate, now: int, strikes: Bucket | None = None
-    ) -> None:
-        self.strikes = strikes
+    def __init__(self, rate: Rate, now: int) -> None:
+        self.rate = rate
         self._per_s = rate.per_s
         self._most = self._credits = rate.burst * _REQUEST
         self._ts = now

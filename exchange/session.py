@@ -75,6 +75,8 @@ class Session:
         # None: they are not limited.
         self.buckets: dict[type, Bucket | None] = {}
         self.bucket: Bucket | None = None
+        # Of each of them, how many refusals are forgiven.
+        self.strikes: dict[Bucket, Bucket] = {}
         self.counts: dict[type, int] = {}  # of its requests, by type
         self.is_cut = False  # it is being closed: nothing more is done
         self.is_gone = False  # the connection has ended

@@ -11,6 +11,7 @@ import importlib
 import json
 import socket
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -430,7 +431,7 @@ def test_only_so_many_orders_rest() -> None:
     floor = Floor()
     alice = floor.join("alice")
     account = floor.gateway.engine.accounts["alice"]
-    object.__setattr__(account.limits, "open_orders", 3)
+    account.limits = replace(account.limits, open_orders=3)
     place = order("buy", 1, 50)
     got = floor.do(alice, *[place] * 4, {**place, "time_in_force": "ioc"})
     told = ["new", "new", "new", "too_many_orders", "new", "expired"]

@@ -482,11 +482,13 @@ import sys
 logging.basicConfig(level=logging.DEBUG)
 
 import exchange.engine
+import exchange.logs
 import server
 
 for name in ("websockets", "websockets.server", "asyncio", "exchange"):
     logging.getLogger(name).setLevel(logging.DEBUG)
 
+exchange.logs.set_up = lambda form: None  # as loud as it is
 apply = exchange.engine.Engine.apply
 
 def explosive(engine, command):
