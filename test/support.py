@@ -35,8 +35,10 @@ async def serving(**settings: Any) -> AsyncIterator[Server]:
 
     ``server.url`` is where it listens. Nothing may have failed inside.
     """
-    settings = {"hostname": "127.0.0.1", "port": 0, "debug": False, **settings}
-    server = Server(Settings(**settings))
+    # Said here too: a fixture of a module begins before those of its tests.
+    nothing = {"journal": None, "keys": NO_KEYS}
+    here = {"hostname": "127.0.0.1", "port": 0, "debug": False}
+    server = Server(Settings(**{**nothing, **here, **settings}))
     await server.start()
     try:
         yield server
