@@ -112,14 +112,14 @@ class Settings(BaseSettings):
     max_per_address: int | None = Field(
         None,
         ge=0,
-        description=f"connections from one address; 0: any number (default:"
-        f" {CONNECTIONS_PER_ADDRESS}; 0 without keys)",
+        description="connections from one address; 0: any number; not set:"
+        f" {CONNECTIONS_PER_ADDRESS}, without keys 0",
     )
     max_per_account: int | None = Field(
         None,
         ge=0,
-        description=f"connections of one account; 0: any number (default:"
-        f" {CONNECTIONS_PER_ACCOUNT}; 0 without keys)",
+        description="connections of one account; 0: any number; not set:"
+        f" {CONNECTIONS_PER_ACCOUNT}, without keys 0",
     )
     log: Literal["text", "json"] = Field(
         "text", description="form of the log on standard error: text, json"
