@@ -975,6 +975,7 @@ class Sweep(NamedTuple):
 
 
 NO_MATCHES: tuple[Match, ...] = ()
+RESTED = Sweep(NO_MATCHES, None)  # as most do, so it is made once
 NO_ORDERS: Mapping[int, Order] = {}
 
 
@@ -1300,7 +1301,7 @@ class OrderBook:
             self._side(order.side).add(order)
             self.version += 1
             self.orders[order.order_id] = order
-            return Sweep(matches, None)
+            return Sweep(matches, None) if matches else RESTED
         order._end("expired")
         reason: Reason = "fok" if order.time_in_force == "fok" else "ioc"
         if order.order_type == "market":

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from websockets.http11 import Response
 
 from exchange import logs, metrics
-from exchange.gateway import Batch, Gateway
+from exchange.gateway import FLOODING, Batch, Gateway, Turn
 from exchange.journal import (
     SPACE_ENOUGH,
     SPACE_LOW,
@@ -55,21 +55,32 @@ from exchange.transport import OPEN_TIMEOUT_S, Connection, frame
 from exchange.web import Pages, Query, Reply, reply
 from orderbook import Refused
 
-# Requests one loop tick takes in all: some 20 ms of work, so that no timer
-# and no socket is kept waiting longer.
-REQUESTS_PER_TICK = 2_000
+# Requests, or one message's if those are more, that one turn takes of a
+# connection that had nothing waiting before ...
+REQUESTS_AT_FIRST = 32
+# ... and of one that had: who sends more than is carried out keeps the others
+# waiting no longer than this takes, some 0.2 ms.
+REQUESTS_PER_TURN = 16
+# Requests of all first turns between two looks at the sockets, a turn
+# counting as several because it has work of its own, a logout perhaps.
+REQUESTS_PER_TICK = 64
+TURN_COUNTS = 4
 HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
 TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
 KEYS_S = 1.0  # until a connection whose key was revoked is closed
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
 PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
 BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
+# Rounds of the loop that asyncio takes to make a connection of the one that
+# it has just accepted.
+ACCEPT_ROUNDS = 3
 # Open files that are no connections: listeners, standard streams, the
 # loop's own, and what a page or a journal needs.
 FILES_RESERVED = 64
-# A full collection walks over every order; the engine makes no cycles, so
-# there is little to find and no hurry.
-GC_THRESHOLDS = (50_000, 50, 1_000)
+# Everybody waits for a collection: half a millisecond for these of the young.
+# Connections leave cycles, the engine makes none, so that the full collection,
+# which walks over every order, is hardly ever due.
+GC_THRESHOLDS = (2_000, 5, 1_000)
 
 logger = logging.getLogger("exchange")
 
@@ -134,6 +145,7 @@ class Server:
             keys=self._keys,
             quotas=rules.quotas,
         )
+        self._listening: list[socket.socket] = []
         self._listeners: list[asyncio.Server] = []
         self._hosts: frozenset[str] | None = None
         self._origins: list[str | None] = []
@@ -145,10 +157,14 @@ class Server:
         self._leaving: set[Connection] = set()
         self._sessions: dict[Connection, Session] = {}
         self._connections: dict[Session, Connection] = {}
-        # Sessions with something to do; the first one's turn is next.
-        self._ready: OrderedDict[Session, None] = OrderedDict()
+        # Sessions with something to do: those that are to have their first
+        # turn, and those that had one which was not enough. Of each the
+        # first one's turn is next.
+        self._fresh: OrderedDict[Session, None] = OrderedDict()
+        self._backlog: OrderedDict[Session, None] = OrderedDict()
         self._all_gone = asyncio.Event()
-        self._is_stopping = False
+        self._is_ending = False  # nobody is taken in any more ...
+        self._is_stopping = False  # ... and nothing more is carried out
         self._drain_due: asyncio.Handle | None = None
         self._heartbeat_due: asyncio.TimerHandle | None = None
         self._ticker_due: asyncio.TimerHandle | None = None
@@ -162,8 +178,7 @@ class Server:
         self._commands_recovered = 0
         self._timing = Timing()
         self._commit_began = 0  # in microseconds, and so is the next
-        self._arrival = 0  # of the first of the requests that are ready
-        self._taken = 0  # requests carried out and not yet published
+        self._turns: list[Turn] = []  # taken and not yet published
         self._pages = Pages()
         self._metrics = Metrics(self._figures)
         self._pages.add("/readyz", self._answer_readyz)
@@ -223,27 +238,30 @@ class Server:
                 raise JournalError(
                     f"nothing can be written: {self.failure.result()}"
                 )
-            sockets = await bind(self._settings.hostname, self.port)
+            self._listening = await bind(self._settings.hostname, self.port)
         except BaseException:
             self._close_journal()
             raise
         wanted = self._settings.max_connections
         files = raise_file_limit(wanted + FILES_RESERVED)
         self._connections_max = min(wanted, files - FILES_RESERVED)
-        self.port = sockets[0].getsockname()[1]
-        self._hosts, self._origins = acceptable_names(self._settings, sockets)
-        for sock in sockets:
+        self.port = self._listening[0].getsockname()[1]
+        self._hosts, self._origins = acceptable_names(
+            self._settings, self._listening
+        )
+        for sock in self._listening:
             self._listeners.append(
                 await self._loop.create_server(
                     self._make_connection,
                     sock=sock,
-                    backlog=BACKLOG,
+                    backlog=1,  # taken between two looks at the others
                     ssl=self._tls,
                     ssl_handshake_timeout=(
                         OPEN_TIMEOUT_S if self._tls else None
                     ),
                 )
             )
+            sock.listen(BACKLOG)  # asyncio took its own for this one too
         self._beat()
         self._look_at_keys()
 
@@ -252,11 +270,18 @@ class Server:
 
         Once is enough: what is stopped, or stopping, stays so.
         """
-        if self._is_stopping:
+        if self._is_ending:
             return
+        self._is_ending = True
+        # asyncio loses connections that it has accepted and not yet made
+        # when their listener is closed.
+        for sock in self._listening:
+            self._loop.remove_reader(sock)
+        for _ in range(ACCEPT_ROUNDS):
+            await asyncio.sleep(0)
         for listener in self._listeners:
             listener.close()
-        while self._ready and not self.failure.done():
+        while (self._fresh or self._backlog) and not self.failure.done():
             self._drain()
         # What comes now is not heard: its order would outlive its session.
         self._is_stopping = True
@@ -382,7 +407,7 @@ class Server:
     def received(self, connection: Connection, messages: list[bytes]) -> None:
         """Let requests wait for their turn."""
         session = self._sessions[connection]
-        session.receive(messages)
+        session.receive(messages, self._clock.now())
         if session.is_full:
             connection.pause_reading()
         self._schedule(session)
@@ -478,9 +503,8 @@ class Server:
     # The drain, and what else happens in time
 
     def _schedule(self, session: Session) -> None:
-        if not self._ready:
-            self._arrival = self._clock.now()
-        self._ready[session] = None
+        if session not in self._backlog:
+            self._fresh[session] = None
         if self._drain_due is None:
             self._drain_due = self._loop.call_soon(self._drain)
 
@@ -488,9 +512,14 @@ class Server:
         self._drain_due = None
         if self._is_stopping:
             return
-        self._step(self._take_turns)
-        if self._ready and self._drain_due is None:
-            self._drain_due = self._loop.call_soon(self._drain)
+        if self._fresh:
+            self._step(self._take_first_turns)
+        if self._backlog:
+            self._step(self._take_next_turn)
+        if (self._fresh or self._backlog) and self._drain_due is None:
+            # As a timer, though one that is due: what has arrived meanwhile
+            # is read before, and so comes first if it is somebody else's.
+            self._drain_due = self._loop.call_later(0, self._drain)
 
     def _step(self, work: Callable[[], None]) -> None:
         """Do some work and let its results leave; stop if it fails."""
@@ -500,8 +529,9 @@ class Server:
             try:
                 work()
             finally:  # what came before a failure did happen
-                self._gateway.publish(self._arrival, self._taken)
-                self._taken = 0
+                turns, self._turns = self._turns, []
+                is_more = bool(self._fresh or self._backlog)
+                self._gateway.publish(turns, is_more)
             self._commit_more()
             self._set_timers()
         except Exception as error:
@@ -512,30 +542,38 @@ class Server:
         if not self.failure.done():
             self.failure.set_result(error)
 
-    def _take_turns(self) -> None:
-        """Carry out a bounded share of the requests of every session."""
-        gateway = self._gateway
+    def _take_first_turns(self) -> None:
+        """Carry out what sessions ask that had nothing waiting."""
         left = REQUESTS_PER_TICK
-        for _ in range(len(self._ready)):
-            if left <= 0:
-                break
-            session, _ = self._ready.popitem(last=False)
-            was_full = session.is_full
-            requests = session.take()
-            left -= len(requests)
-            for request in requests:
-                gateway.handle(session, request)
-            if session.waiting:
-                self._ready[session] = None
-            elif session.is_gone:
-                gateway.disconnect(session)
-                connection = self._connections.pop(session)
-                self._leaving.remove(connection)
-                self.closed(connection)
-                continue
-            if was_full and not session.is_full:
-                self._connections[session].resume_reading()
-        self._taken = REQUESTS_PER_TICK - left
+        while self._fresh and left > 0:
+            session, _ = self._fresh.popitem(last=False)
+            taken = self._take_turn(session, REQUESTS_AT_FIRST)
+            left -= max(taken, TURN_COUNTS)
+
+    def _take_next_turn(self) -> None:
+        """Carry out a share of what a session asks that has more to ask."""
+        session, _ = self._backlog.popitem(last=False)
+        self._take_turn(session, REQUESTS_PER_TURN)
+
+    def _take_turn(self, session: Session, enough: int) -> int:
+        """Carry out requests of a session; return how many."""
+        gateway = self._gateway
+        requests, arrival = session.take(enough)
+        for request in requests:
+            gateway.handle(session, request)
+        self._turns.append((len(requests), arrival))
+        if session.waiting:
+            self._backlog[session] = None
+        elif session.is_gone:
+            gateway.disconnect(session)
+            connection = self._connections.pop(session)
+            self._leaving.remove(connection)
+            self.closed(connection)
+            return len(requests)
+        connection = self._connections[session]
+        if connection.is_held and not session.is_full:
+            connection.resume_reading()
+        return len(requests)
 
     def _set_timers(self) -> None:
         """Wake up for the next deadline, and for tickers that changed."""
@@ -575,30 +613,35 @@ class Server:
 
     def _let_go(self, batch: Batch) -> None:
         """Write what may leave: one write for each socket."""
-        for session, items in batch.messages:
-            connection = self._connections.get(session)
+        connections = self._connections
+        for frames, readers in batch.broadcasts:
+            for connection in map(connections.get, readers):
+                if connection is not None:
+                    connection.write(frames)
+        for session, frames in batch.frames:
+            connection = connections.get(session)
             if connection is None:
                 continue
-            was_full = session.is_full
-            session.held -= sum(map(len, items))
-            connection.write(
-                [
-                    frame(item.encode()) if isinstance(item, str) else item
-                    for item in items
-                ]
-            )
+            session.held -= len(frames)
+            connection.write(frames)
             if session.is_stuck:
                 connection.close(4008, "slow reader")
-            if was_full and not session.is_full:
+            if connection.is_held and not session.is_full:
                 connection.resume_reading()
-        if batch.requests:
-            waited_us = self._clock.now() - batch.arrival
-            self._timing.ack_s.observe(waited_us / 1e6, batch.requests)
+        now = self._clock.now()
+        for requests, arrival in batch.turns:
+            if requests:
+                waited_us = now - arrival
+                self._timing.ack_s.observe(waited_us / 1e6, requests)
         for answer in batch.answers:
             answer()
         for session, code, reason in batch.closings:
             connection = self._connections.get(session)
-            if connection is not None:
+            if connection is None:
+                continue
+            if code == FLOODING:
+                connection.fail(code, reason)
+            else:
                 connection.close(code, reason)
         if batch.report:
             try:
@@ -615,9 +658,9 @@ def silence() -> None:
     os.close(nowhere)
 
 
-def make_frames(texts: list[str]) -> list[bytes]:
+def make_frames(texts: list[str]) -> bytes:
     """Pack messages into websocket frames, ready to be written."""
-    return [frame(text.encode()) for text in pack(texts)]
+    return b"".join([frame(text.encode()) for text in pack(texts)])
 
 
 def in_url(hostname: str) -> str:

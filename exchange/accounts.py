@@ -200,8 +200,9 @@ class Account:
         least = self.limits.min_cash
         if least is None:
             least = -CASH_MAX
-        free = max(0, self.cash - self.reserved - least)
-        if cost > free:  # what costs nothing is always possible
+        free = self.cash - self.reserved - least
+        if cost > free and cost:  # what costs nothing is always possible
+            free = max(0, free)
             raise Refused(
                 "insufficient_funds",
                 f"it could cost {cost}, and {free} is free",

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from orderbook import BookUpdate, Channel, Ticker, Trade, encode
 
@@ -28,6 +28,7 @@ from orderbook import BookUpdate, Channel, Ticker, Trade, encode
 UPDATES_KEPT = 1_000
 
 Subscription: TypeAlias = tuple[str, Channel]  # symbol, channel
+T = TypeVar("T")
 
 
 class Reader(Protocol):
@@ -36,9 +37,6 @@ class Reader(Protocol):
     @property
     def is_slow(self) -> bool:
         """Whether too much already waits to be read."""
-
-    def push(self, frames: Iterable[bytes]) -> None:
-        """Queue ready frames."""
 
     def send(self, text: str) -> None:
         """Queue one message."""
@@ -82,18 +80,18 @@ class Feed:
     """The public channels of all symbols, and who follows them.
 
     ``snapshot`` returns the whole book of a symbol, ``ticker`` its ticker
-    now; ``make_frames`` turns messages into the frames that carry them.
+    now; ``hand_out`` is called with messages, and all readers to get them.
     """
 
     def __init__(
         self,
         snapshot: Callable[[str], BookUpdate],
         ticker: Callable[[str], Ticker],
-        make_frames: Callable[[list[str]], list[bytes]],
+        hand_out: Callable[[list[str], list[Any]], None],
     ) -> None:
         self._snapshot = snapshot
         self._ticker = ticker
-        self._make_frames = make_frames
+        self._hand_out = hand_out
         self._streams: dict[str, _Stream] = {}
         self._stirred: dict[str, None] = {}  # symbols with a ticker due
         self._follows: dict[Reader, frozenset[Subscription]] = {}
@@ -235,26 +233,24 @@ class Feed:
         return latest
 
     def _deliver(self, texts: dict[Subscription, list[str]]) -> None:
-        """Push texts to their readers; note who is slow, and what it has."""
-        deliveries: list[tuple[Reader, list[bytes]]] = []
-        for follows, readers in self._groups.items():
+        """Hand texts to their readers; note who is slow, and what it has."""
+        behind = self._behind
+        for follows, members in rotated(self._groups.items(), self._turn):
             # Of a symbol the trades, then the book that covers them.
             messages = [
                 text
                 for subscription in sorted(follows, reverse=True)
                 for text in texts.get(subscription, ())
             ]
-            if messages:
-                frames = self._make_frames(messages)
-                deliveries += [(reader, frames) for reader in readers]
-        first = self._turn % len(deliveries) if deliveries else 0
-        for reader, frames in deliveries[first:] + deliveries[:first]:
-            if reader in self._behind:
+            if not messages:
                 continue
-            if reader.is_slow:
-                self._behind[reader] = self._latest(reader)
-            else:
-                reader.push(frames)
+            readers = rotated(members, self._turn)
+            for reader in readers:
+                if reader.is_slow and reader not in behind:
+                    behind[reader] = self._latest(reader)
+            if behind:
+                readers = [r for r in readers if r not in behind]
+            self._hand_out(messages, readers)
 
     def _catch_up(self, reader: Reader) -> None:
         """Send a reader that was slow what it missed."""
@@ -305,6 +301,13 @@ class Feed:
         else:
             self._behind.pop(reader, None)
             self._since.pop(reader, None)
+
+
+def rotated(items: Iterable[T], turn: int) -> list[T]:
+    """Return items so that in the long run none comes before another."""
+    row = [*items]
+    first = turn % len(row) if row else 0
+    return row[first:] + row[:first]
 
 
 def _values(ticker: Ticker) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, assert_never
 
@@ -38,7 +38,7 @@ from exchange.feed import Feed
 from exchange.gate import Gate
 from exchange.history import RESUME_EVENTS, History, page
 from exchange.rate import Bucket, Quotas, Rate
-from exchange.session import Peer, Session
+from exchange.session import MakeFrames, Peer, Session
 from orderbook import (
     MAX_FRAME,
     MAX_INT,
@@ -87,7 +87,13 @@ CANCELS_RATE = 5
 # much as that never is.
 STRIKES_BURST = 10
 
+# While more waits to be done, public data leave no more often than so: each
+# reader costs the same however much has changed.
+FEED_US = 5_000
+
+FLOODING = 4002  # the close code of the protocol for abuse
 Closing: TypeAlias = tuple[Session, int, str]  # close code, reason
+Turn: TypeAlias = tuple[int, int]  # how many requests; when the first came
 _INSTRUMENT = TypeAdapter(Instrument)
 
 
@@ -114,14 +120,14 @@ class Keys(Protocol):
 
 @dataclass(slots=True)
 class Batch:
-    """What leaves together: messages, then closings, then what to print."""
+    """What leaves together, in this order; last, what to print."""
 
-    messages: list[tuple[Session, list[str | bytes]]]
+    broadcasts: list[tuple[bytes, list[Session]]]
+    frames: list[tuple[Session, bytes]]
     closings: list[Closing]
-    report: str
     answers: list[Callable[[], None]]  # to what was asked over HTTP
-    arrival: int  # when the first of its requests came; 0: it has none
-    requests: int
+    turns: Sequence[Turn]
+    report: str
 
 
 @dataclass(slots=True)
@@ -144,15 +150,15 @@ class Gateway:
     """The exchange without its sockets.
 
     ``now`` returns microseconds since the epoch; ``let_go`` is called with
-    each batch that may leave; ``make_frames`` frames messages once for many
-    readers; ``keys`` say who may log in, None: anybody, by name.
+    each batch that may leave; ``make_frames`` frames messages; ``keys`` say
+    who may log in, None: anybody, by name.
     """
 
     def __init__(
         self,
         now: Callable[[], int],
         let_go: Callable[[Batch], None],
-        make_frames: Callable[[list[str]], list[bytes]],
+        make_frames: MakeFrames,
         debug: bool = False,
         durable: bool = False,
         keys: Keys | None = None,
@@ -160,7 +166,8 @@ class Gateway:
     ) -> None:
         self.engine = Engine()
         self.history = History()
-        self.feed = Feed(self._snapshot, self._ticker, make_frames)
+        self.feed = Feed(self._snapshot, self._ticker, self._hand_out)
+        self._make_frames = make_frames
         self.sessions: dict[Session, None] = {}
         # Figures: requests by account ("" before the login) and class, and
         # errors answered, by code.
@@ -176,9 +183,11 @@ class Gateway:
         self._gate: Gate[Batch] = Gate(let_go, self._committed)
         self._applied: list[Command] = []  # and not yet taken
         self._seq = 0  # of the last command applied without a failure
+        self._flushed_ts = 0  # when public data last left
         self._is_broken = False  # one failed: the books cannot be trusted
         self.is_short_of_space = False
         self._outgoing: dict[Session, None] = {}
+        self._broadcasts: list[tuple[bytes, list[Session]]] = []
         self._online: dict[str, dict[Session, None]] = {}  # by account
         self._closings: list[Closing] = []
         self._answers: list[Callable[[], None]] = []
@@ -251,7 +260,7 @@ class Gateway:
 
     def connect(self, peer: Peer) -> Session:
         """Return the session of a new connection."""
-        session = Session(peer, self._outgoing)
+        session = Session(peer, self._outgoing, self._make_frames)
         session.counts = self.requests.setdefault("", {})
         if self._quotas.rate.per_s:
             session.bucket = Bucket(self._quotas.rate, self._now())
@@ -341,20 +350,30 @@ class Gateway:
                 seq["@"] = self.engine.accounts[session.account].seq
             session.send(encode(Heartbeat(ts=ts, seq=seq)))
 
-    def publish(self, arrival: int = 0, requests: int = 0) -> None:
+    def publish(
+        self, turns: Sequence[Turn] = (), is_more: bool = False
+    ) -> None:
         """Send off all that was queued since the last time, in one batch.
 
-        So many requests were carried out, which came at ``arrival`` or later.
+        What was carried out since are these turns. Where there ``is_more``
+        to come at once, public data may wait for it.
         """
-        self._flush_feed()
-        if not (self._outgoing or self._closings or self._answers):
+        if not is_more or self._now() - self._flushed_ts >= FEED_US:
+            self._flush_feed()
+        if not (
+            self._outgoing
+            or self._broadcasts
+            or self._closings
+            or self._answers
+        ):
             return
-        messages = [(s, s.seal()) for s in self._outgoing]
+        broadcasts, self._broadcasts = self._broadcasts, []
+        frames = [(session, session.seal()) for session in self._outgoing]
         self._outgoing.clear()
         closings, self._closings = self._closings, []
         answers, self._answers = self._answers, []
         batch = Batch(
-            messages, closings, self._report(), answers, arrival, requests
+            broadcasts, frames, closings, answers, turns, self._report()
         )
         self._gate.hold(self._seq, batch)
 
@@ -420,7 +439,7 @@ class Gateway:
             patience = Rate(rate.per_s, rate.burst * STRIKES_BURST)
             strikes = session.strikes[bucket] = Bucket(patience, now)
         if strikes.take(now):
-            self._cut_off(session, 4002, "far too many requests")
+            self._cut_off(session, FLOODING, "far too many requests")
         if _is_refused_anyway(session, request):
             return
         raise Refused(
@@ -475,7 +494,7 @@ class Gateway:
             if other.session_id != request.session
         ]
         if most and len(others) >= most:
-            self._cut_off(session, 4002, "too many connections")
+            self._cut_off(session, FLOODING, "too many connections")
             raise Refused(
                 "rate_limited", f"{user} has {most} connections already"
             )
@@ -685,6 +704,7 @@ class Gateway:
             session.send(text)
 
     def _flush_feed(self) -> None:
+        self._flushed_ts = self._now()
         if not self._is_broken:
             self.feed.flush(self.engine.take_book_updates())
 
@@ -709,6 +729,21 @@ class Gateway:
         for symbol in chosen:
             self.engine.listing(symbol)
         return chosen
+
+    def _hand_out(self, texts: list[str], readers: list[Session]) -> None:
+        """Send public messages, framed once, to many sessions.
+
+        They leave before what sessions are sent from now on, and after what
+        some of them have been sent.
+        """
+        frames = self._make_frames(texts)
+        outgoing = self._outgoing
+        if outgoing:
+            for session in readers:
+                if session in outgoing:
+                    session.push(frames)
+            readers = [s for s in readers if s not in outgoing]
+        self._broadcasts.append((frames, readers))
 
     def _snapshot(self, symbol: str) -> BookUpdate:
         return self.engine.snapshot(self.engine.listing(symbol))

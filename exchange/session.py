@@ -1,6 +1,6 @@
 """One connection without its socket: who it is, what waits, what leaves.
 
-A session holds decoded requests until the server takes them, and outgoing
+A session holds requests until the server takes them, and outgoing
 messages until the server releases them. It knows neither sockets nor the
 engine; what is slow, and what is too slow, it measures in bytes.
 """
@@ -8,18 +8,16 @@ engine; what is slow, and what is too slow, it measures in bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Protocol, TypeAlias
 
 from exchange.rate import Bucket
 from orderbook import Error, Request, decode_requests
 
-# Requests of one connection that one loop tick takes: one full frame.
-REQUESTS_PER_TURN = 100
-# Requests that may wait decoded; beyond them the connection is not read, and
-# what one read has brought too much waits as it came: to decode all of the
-# thousands that a read can hold would keep everybody else waiting.
-REQUESTS_WAITING = 200
+# Bytes of messages that may wait, as they came; with more the connection is
+# not read. No less than one read brings, or the usual client would feel it.
+BYTES_WAITING = 16 * 1024
 # Characters of one outgoing frame, which must stay under 1 MiB even if each
 # of them takes four bytes.
 FRAME_CHARS = 250_000
@@ -28,7 +26,7 @@ SLOW_BYTES = 256 * 1024
 # ... and above which it is cut off.
 STUCK_BYTES = 4 << 20
 
-Frame: TypeAlias = list[Request | Error]
+MakeFrames: TypeAlias = Callable[[list[str]], bytes]
 
 
 def pack(texts: list[str]) -> Iterator[str]:
@@ -53,6 +51,10 @@ def _join(texts: list[str]) -> str:
 class Peer(Protocol):
     """What a session needs of its connection."""
 
+    # Whether the socket has not taken all that was written for a while;
+    # only then are there many bytes buffered.
+    is_congested: bool
+
     @property
     def buffered(self) -> int:
         """Bytes written that the socket has not yet taken."""
@@ -63,10 +65,16 @@ class Session:
 
     ``account`` and ``session_id`` are "" until the login and after another
     connection has taken the session over. A session with anything to send
-    puts itself into ``outgoing``, where the server finds it.
+    puts itself into ``outgoing``, where the server finds it. ``make_frames``
+    frames messages.
     """
 
-    def __init__(self, peer: Peer, outgoing: dict[Session, None]) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        outgoing: dict[Session, None],
+        make_frames: MakeFrames,
+    ) -> None:
         self.account = ""
         self.session_id = ""
         self.key: object = None  # what it logged in with
@@ -80,45 +88,45 @@ class Session:
         self.counts: dict[type, int] = {}  # of its requests, by type
         self.is_cut = False  # it is being closed: nothing more is done
         self.is_gone = False  # the connection has ended
-        self.waiting = 0  # requests in the inbox
-        self.held = 0  # characters and bytes sealed that have not yet left
+        self.held = 0  # bytes sealed that have not yet left
         self._peer = peer
         self._outgoing = outgoing
-        self._inbox: deque[Frame] = deque()
-        self._undecoded: deque[bytes] = deque()
-        self._outbox: list[str | Iterable[bytes]] = []
+        self._make_frames = make_frames
+        self._inbox: deque[tuple[bytes, int]] = deque()  # and when they came
+        self._waiting = 0  # bytes in the inbox
+        self._outbox: list[str | bytes] = []
 
     # In
 
-    def receive(self, messages: Iterable[bytes]) -> None:
-        """Let text messages of the peer wait."""
-        self._undecoded.extend(messages)
-        self._decode()
+    def receive(self, messages: list[bytes], now: int) -> None:
+        """Let text messages of the peer wait, which have come ``now``."""
+        self._inbox.extend(zip(messages, repeat(now)))
+        self._waiting += sum(map(len, messages))
 
-    def take(self) -> Frame:
-        """Return the requests of whole frames, one turn's share of them.
+    def take(self, enough: int) -> tuple[list[Request | Error], int]:
+        """Decode the messages that came first; return their requests.
 
-        The requests of a frame stay together, so a turn ends before the
-        frame that would exceed REQUESTS_PER_TURN.
+        And when the first of them came, 0 if none has. The requests of a
+        message stay together: it ends with the one that makes them enough.
         """
         inbox = self._inbox
-        taken: Frame = []
-        while inbox and len(taken) + len(inbox[0]) <= REQUESTS_PER_TURN:
-            taken += inbox.popleft()
-        self.waiting -= len(taken)
-        self._decode()
-        return taken
+        arrival = inbox[0][1] if inbox else 0
+        taken: list[Request | Error] = []
+        while inbox and len(taken) < enough:
+            message, _ = inbox.popleft()
+            self._waiting -= len(message)
+            taken += decode_requests(message)
+        return taken, arrival
 
-    def _decode(self) -> None:
-        while self._undecoded and self.waiting < REQUESTS_WAITING:
-            frame = decode_requests(self._undecoded.popleft())
-            self.waiting += len(frame)
-            self._inbox.append(frame)
+    @property
+    def waiting(self) -> int:
+        """How many messages wait."""
+        return len(self._inbox)
 
     @property
     def is_full(self) -> bool:
         """Whether so much waits that no more should be read."""
-        return self.waiting >= REQUESTS_WAITING or self.held > SLOW_BYTES
+        return self._waiting >= BYTES_WAITING or self.held > SLOW_BYTES
 
     # Out
 
@@ -127,40 +135,43 @@ class Session:
         self._outbox.append(text)
         self._outgoing[self] = None
 
-    def push(self, frames: Iterable[bytes]) -> None:
-        """Queue ready frames."""
+    def push(self, frames: bytes) -> None:
+        """Queue messages that are framed already."""
         self._outbox.append(frames)
         self._outgoing[self] = None
 
-    def seal(self) -> list[str | bytes]:
-        """Empty the outbox: texts still to be framed, and ready frames.
+    def seal(self) -> bytes:
+        """Empty the outbox and return what was in it, framed.
 
-        They count as held until ``held`` is lowered by their length.
+        It counts as held until ``held`` is lowered by its length.
         """
         outbox, self._outbox = self._outbox, []
-        if len(outbox) == 1 and not isinstance(outbox[0], str):
-            frames = [*outbox[0]]  # a reader of public data, as most are
-            self.held += sum(map(len, frames))
-            return [*frames]
-        sealed: list[str | bytes] = []
+        first = outbox[0] if outbox else b""
+        if len(outbox) <= 1 and isinstance(first, bytes):
+            self.held += len(first)  # a reader of public data, as most are
+            return first
+        sealed: list[bytes] = []
         texts: list[str] = []
         for item in outbox:
             if isinstance(item, str):
                 texts.append(item)
-                continue
-            sealed += pack(texts)
-            texts = []
-            sealed += item
-        sealed += pack(texts)
-        self.held += sum(map(len, sealed))
-        return sealed
+            else:
+                sealed.append(self._make_frames(texts))
+                sealed.append(item)
+                texts = []
+        sealed.append(self._make_frames(texts))
+        frames = b"".join(sealed)
+        self.held += len(frames)
+        return frames
 
     @property
     def is_slow(self) -> bool:
         """Whether the peer reads too slowly for public data."""
-        return self._peer.buffered + self.held > SLOW_BYTES
+        if self._peer.is_congested:
+            return self._peer.buffered + self.held > SLOW_BYTES
+        return self.held > SLOW_BYTES
 
     @property
     def is_stuck(self) -> bool:
         """Whether the peer reads too slowly to be kept."""
-        return self._peer.buffered > STUCK_BYTES
+        return self._peer.is_congested and self._peer.buffered > STUCK_BYTES

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import re
 import struct
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +41,9 @@ from websockets.typing import Origin
 # One read of 256 KiB can hold 43,690 empty frames and stop the loop for more
 # than 100 ms; 16 KiB costs no throughput.
 READ_SIZE = 16 * 1024
+# Frames out of the ordinary, as pings, that one read may bring at once: the
+# library takes some 10 us for each. The rest waits for the next round.
+FRAMES_PER_TURN = 20
 MAX_MESSAGE = 65_536  # bytes in one message from a client
 # Bytes in one HTTP request; the library alone would hold a mebibyte for each
 # of thousands who never come to its end.
@@ -197,7 +200,8 @@ class Connection(asyncio.BufferedProtocol):
             logger=_QUIET,
         )
         self._view = memoryview(bytearray(READ_SIZE))
-        self._partial = b""  # the beginning of a frame not complete yet
+        self._unread = b""  # what is not complete yet, or waits its turn
+        self._has_more = False  # complete frames are among it
         self._fragments = bytearray()  # of a message not complete yet
         self._asked = 0  # bytes of the request so far
         self._connected = False  # the receiver knows of this connection
@@ -209,9 +213,9 @@ class Connection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._pings = 0
         self._awaited: bytes | None = None  # payload of the expected pong
-        self._held = False  # the receiver paused reading ...
+        self.is_held = False  # the receiver paused reading ...
         self._was_held = False  # ... or had since the last look at the clock
-        self._full = False  # the transport paused writing
+        self.is_congested = False  # the transport paused writing
         self._eof_due = False  # half-close as soon as nothing is unsent
         self._written = 0  # bytes given to the transport
         self._taken = 0  # of these, taken by the kernel at the last look
@@ -228,10 +232,13 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes written and not yet taken by the kernel."""
         return self._transport.get_write_buffer_size()
 
-    def write(self, frames: Iterable[bytes]) -> None:
-        """Send what ``frame`` made, in one write; nothing unless open."""
-        if self.is_open:
-            self._send(b"".join(frames))
+    def write(self, frames: bytes) -> None:
+        """Send what ``frame`` made; nothing unless open."""
+        transport = self._transport
+        # `is_open`, but at hand: this is called for each reader there is.
+        if self._protocol.state is OPEN and not transport.is_closing():
+            self._written += len(frames)
+            transport.write(frames)
 
     def close(self, code: int, reason: str = "") -> None:
         """Start the closing handshake; nothing unless open.
@@ -247,6 +254,16 @@ class Connection(asyncio.BufferedProtocol):
             self._protocol.send_close(code, reason)
             self._flush()
 
+    def fail(self, code: int, reason: str = "") -> None:
+        """Like `close`, but without waiting for what the peer has to say.
+
+        Of one who floods there is no end of frames: they are not even looked
+        at (RFC 6455, 7.1.7). Raises ProtocolError like `close`.
+        """
+        if self.is_open:
+            self._protocol.fail(code, reason)
+            self._flush()
+
     def abort(self) -> None:
         """Cut the connection off; what is unsent is lost."""
         # asyncio fails on abort() after some ways of losing a connection.
@@ -255,12 +272,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_reading(self) -> None:
         """Receive nothing more, beyond the messages already read."""
-        self._held = self._was_held = True
+        self.is_held = self._was_held = True
         self._update_reading()
 
     def resume_reading(self) -> None:
         """Undo ``pause_reading``."""
-        self._held = False
+        self.is_held = False
         self._update_reading()
 
     # Called by asyncio -------------------------------------------------------
@@ -294,10 +311,24 @@ class Connection(asyncio.BufferedProtocol):
             data = self._handshake(data)
             if not data:
                 return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         messages = self._messages(data)
         self._flush()
         if messages:
             self._receiver.received(self, messages)
+        if self._has_more:  # and until then no EOF is read either
+            self._update_reading()
+            self._loop.call_soon(self._take_more)
+
+    @_guarded
+    def _take_more(self) -> None:
+        """Go on with the frames of a read that were too many for a turn."""
+        self._has_more = False
+        if not self._lost:
+            self._take(b"")
+            self._update_reading()
 
     @_guarded
     def eof_received(self) -> None:
@@ -319,13 +350,13 @@ class Connection(asyncio.BufferedProtocol):
     @_guarded
     def pause_writing(self) -> None:
         """Stop reading too: unread pongs alone can fill the memory."""
-        self._full = True
+        self.is_congested = True
         self._update_reading()
 
     @_guarded
     def resume_writing(self) -> None:
         """Go on after ``pause_writing``."""
-        self._full = False
+        self.is_congested = False
         self._update_reading()
         # Not at once: an abort() in the middle of asyncio's own writing
         # makes it report the loss of the connection twice.
@@ -436,16 +467,20 @@ class Connection(asyncio.BufferedProtocol):
         and the library never sees it: that saves two thirds of the time. The
         rest is the library's, frame by frame, so that it makes no difference
         where a read ends; and at once what it will refuse by its head. An
-        incomplete frame waits.
+        incomplete frame waits, and so do those beyond FRAMES_PER_TURN.
         """
         protocol = self._protocol
-        if self._partial:
-            data, self._partial = self._partial + data, b""
+        if self._unread:
+            data, self._unread = self._unread + data, b""
         messages: list[bytes] = []
         size = len(data)
         start = 0  # of the next frame
+        fed = 0
         is_open = self.is_open
         while is_open and size - start >= 2:
+            if fed == FRAMES_PER_TURN:
+                self._has_more = True
+                break
             first, second = data[start], data[start + 1]
             length, body = second & 0x7F, start + 6
             if length == 126:
@@ -470,9 +505,10 @@ class Connection(asyncio.BufferedProtocol):
                 is_open = self._complete(text, messages)
             else:
                 is_open = self._feed(data[start:end], messages)
+                fed += 1
             start = end
         if is_open:
-            self._partial = data[start:]
+            self._unread = data[start:]
         elif start < size:
             self._feed(data[start:], messages)
         return messages
@@ -526,9 +562,9 @@ class Connection(asyncio.BufferedProtocol):
         # Once the outcome is clear the receiver has no say: the peer must be
         # able to get rid of its bytes to reach our close frame. And after an
         # EOF nothing is answered any more, so nothing can pile up.
-        held = self._held and not self._ending
-        full = self._full and not self._protocol.eof_sent
-        if held or full:
+        held = self.is_held and not self._ending
+        full = self.is_congested and not self._protocol.eof_sent
+        if held or full or self._has_more:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -553,7 +589,7 @@ class Connection(asyncio.BufferedProtocol):
     def _drained(self) -> None:
         if self._eof_due:
             self._half_close()
-        elif self.is_open and not self._full:
+        elif self.is_open and not self.is_congested:
             self._receiver.drained(self)
 
     def _half_close(self) -> None:
@@ -610,8 +646,8 @@ class Connection(asyncio.BufferedProtocol):
     def _pong_overdue(self) -> None:
         """Close, unless the pong may be waiting where we did not read."""
         progressed = self._progressed()
-        excused = self._was_held or (self._full and progressed)
-        self._was_held = self._held
+        excused = self._was_held or (self.is_congested and progressed)
+        self._was_held = self.is_held
         if excused:
             self._arm(self._limits.ping_timeout, self._pong_overdue)
         elif self.is_open:

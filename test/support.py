@@ -303,6 +303,7 @@ class Peer:
     """A connection that has taken all of what was written, or has not."""
 
     buffered = 0
+    is_congested = True  # a real one only says so if there is much
 
 
 class Clock:
@@ -332,7 +333,7 @@ class Floor:
         self.gateway = Gateway(
             self.clock.now,
             self.batches.append,
-            lambda texts: [text.encode() for text in texts],
+            lambda texts: "".join(f"{text}\n" for text in texts).encode(),
             **options,
         )
         self.gateway.begin(
@@ -366,12 +367,16 @@ class Floor:
 
     def read(self, session: Session) -> list[dict[str, Any]]:
         """Return what has left for a session since the last look."""
-        messages = []
+        messages: list[dict[str, Any]] = []
         for batch in self.batches:
-            for index, (recipient, items) in enumerate(batch.messages):
+            for frames, readers in batch.broadcasts:
+                if session in readers:
+                    readers.remove(session)
+                    messages += map(json.loads, frames.splitlines())
+            for index, (recipient, frames) in enumerate(batch.frames):
                 if recipient is session:
-                    batch.messages[index] = (recipient, [])
-                    messages += [m for item in items for m in unpack(item)]
+                    batch.frames[index] = (recipient, b"")
+                    messages += map(json.loads, frames.splitlines())
         return messages
 
     def closings(self, session: Session) -> list[int]:
@@ -389,8 +394,3 @@ class Floor:
 
     def commit(self, seq: int) -> None:
         self.gateway._gate.commit(seq)
-
-
-def unpack(item: str | bytes) -> list[dict[str, Any]]:
-    frame = json.loads(item)
-    return frame if isinstance(frame, list) else [frame]

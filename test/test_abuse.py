@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import server as server_module
 from exchange.gateway import STRIKES_BURST
+from exchange.transport import Connection
 from orderbook import MAX_FRAME
 from server import FILES_RESERVED, Server, raise_file_limit
 from test.support import (
@@ -283,6 +284,24 @@ async def test_bytes_that_are_no_requests_are_counted(
         messages, code = await flood.rest()
         assert code == 4002
         assert words(messages) == ["bad_request"] * (5 + 5 * STRIKES_BURST + 1)
+
+
+async def test_what_a_flood_still_says_is_not_looked_at(
+    slow_clock: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[int] = []
+    fail = Connection.fail
+
+    def note(connection: Connection, code: int, reason: str) -> None:
+        ends.append(code)
+        fail(connection, code, reason)
+
+    monkeypatch.setattr(Connection, "fail", note)
+    async with wired(slow_clock.url) as flood:
+        for _ in range(100):
+            await flood.connection.send("rubbish")
+        assert (await flood.rest())[1] == 4002
+    assert ends == [4002]
 
 
 async def test_others_do_not_pay_for_a_flood(slow_clock: Server) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import json
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,7 @@ from exchange.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
 from exchange.feed import Feed
 from exchange.gateway import CANCELS_RATE, Gateway
 from exchange.session import (
-    REQUESTS_PER_TURN,
-    REQUESTS_WAITING,
+    BYTES_WAITING,
     SLOW_BYTES,
     STUCK_BYTES,
     Session,
@@ -43,8 +42,14 @@ from exchange.transport import (
     READ_SIZE,
     Connection,
 )
-from orderbook import MAX_FRAME, Error, Login, Request
-from server import REQUESTS_PER_TICK, Server
+from orderbook import MAX_FRAME, Login
+from server import (
+    REQUESTS_AT_FIRST,
+    REQUESTS_PER_TICK,
+    REQUESTS_PER_TURN,
+    TURN_COUNTS,
+    Server,
+)
 from test.support import (
     PATIENCE_S,
     Floor,
@@ -148,25 +153,6 @@ def tiny(count: int) -> list[bytes]:
     return [b"[" + b"1," * (MAX_FRAME - 1) + b"1]"] * count
 
 
-def waiting(session: Session) -> int:
-    """How many requests of a session wait decoded."""
-    return sum(map(len, session._inbox))
-
-
-def test_of_one_read_only_so_much_is_decoded_at_once() -> None:
-    """A read can hold thousands of requests, and each costs time."""
-    session = Session(Peer(), {})
-    messages = tiny(READ_SIZE // 210)
-    session.receive(messages)
-    assert session.is_full
-    taken: list[Request | Error] = []
-    while session.waiting:
-        assert waiting(session) < REQUESTS_WAITING + MAX_FRAME
-        taken += session.take()
-    assert len(taken) == MAX_FRAME * len(messages)
-    assert not session.is_full
-
-
 async def test_of_a_flood_of_junk_only_so_much_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -174,51 +160,133 @@ async def test_of_a_flood_of_junk_only_so_much_is_read(
     most = 0
     receive = Session.receive
 
-    def spy(self: Session, messages: list[bytes]) -> None:
+    def spy(self: Session, messages: list[bytes], now: int) -> None:
         nonlocal most
         assert not self.is_full
-        receive(self, messages)
-        most = max(most, waiting(self), len(self._undecoded))
+        receive(self, messages, now)
+        most = max(most, self._waiting)
+        assert self._waiting == sum(len(text) for text, _ in self._inbox)
 
     monkeypatch.setattr(Session, "receive", spy)
     async with serving() as server, wired(server.url) as flood:
-        frame = framed(b"x")
-        flood.connection.transport.write(frame * 50_000)
+        frame = framed(b"x" * 50)
+        flood.connection.transport.write(frame * 10_000)
         heard = 0
-        while heard < 50_000:
+        while heard < 10_000:
             heard += len(await flood.frame())
-    assert REQUESTS_WAITING <= most <= READ_SIZE // len(frame)
+    assert BYTES_WAITING <= most < BYTES_WAITING + READ_SIZE
+
+
+class Ticks:
+    """What the server does between two looks at its sockets."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.turns: list[list[int]] = []  # the requests of each, by tick
+        drain, handle = Server._drain, Gateway.handle
+        take_turn = Server._take_turn
+
+        def note_drain(server: Server) -> None:
+            self.turns.append([])
+            drain(server)
+
+        def note_turn(server: Server, *args: Any) -> int:
+            self.turns[-1].append(0)
+            return take_turn(server, *args)
+
+        def note(*args: Any) -> None:
+            self.turns[-1][-1] += 1
+            handle(*args)
+
+        patch.setattr(Server, "_drain", note_drain)
+        patch.setattr(Server, "_take_turn", note_turn)
+        patch.setattr(Gateway, "handle", note)
 
 
 async def test_one_tick_does_only_so_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However many have something to do; the others come next."""
-    ticks: list[int] = []
-    handle, take_turns = Gateway.handle, Server._take_turns
-
-    def count(*args: Any) -> None:
-        ticks[-1] += 1
-        handle(*args)
-
-    def note(self: Server) -> None:
-        ticks.append(0)
-        take_turns(self)
-
-    monkeypatch.setattr(Gateway, "handle", count)
-    monkeypatch.setattr(Server, "_take_turns", note)
+    ticks = Ticks(monkeypatch)
+    count = 3 * REQUESTS_PER_TICK // 10
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         wires = [
             await stack.enter_async_context(wired(server.url))
-            for _ in range(2 * REQUESTS_PER_TICK // MAX_FRAME)
+            for _ in range(count)
         ]
         for wire in wires:  # all before the loop turns
-            frame = json.dumps([PING] * MAX_FRAME).encode()
+            frame = json.dumps([PING] * 10).encode()
             wire.connection.transport.write(framed(frame))
         for wire in wires:
-            assert words(await wire.take(MAX_FRAME)) == ["ok"] * MAX_FRAME
-    assert sum(ticks) == 2 * REQUESTS_PER_TICK
-    assert max(ticks) < REQUESTS_PER_TICK + REQUESTS_PER_TURN
+            assert words(await wire.take(10)) == ["ok"] * 10
+    sums = [sum(turns) for turns in ticks.turns]
+    assert sum(sums) == 10 * count
+    assert REQUESTS_PER_TICK <= max(sums) < REQUESTS_PER_TICK + 10
+
+
+async def test_even_where_there_is_little_to_do_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A turn has a cost of its own."""
+    ticks = Ticks(monkeypatch)
+    most = REQUESTS_PER_TICK // TURN_COUNTS
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        wires = [
+            await stack.enter_async_context(wired(server.url))
+            for _ in range(3 * most)
+        ]
+        for wire in wires:
+            wire.connection.transport.write(framed(json.dumps(PING).encode()))
+        for wire in wires:
+            assert words(await wire.take(1)) == ["ok"]
+    assert max(map(len, ticks.turns)) == most
+
+
+async def test_of_a_long_queue_a_tick_takes_one_small_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the first, which is all that most who come need."""
+    ticks = Ticks(monkeypatch)
+    count = REQUESTS_AT_FIRST + 3 * REQUESTS_PER_TURN
+    async with serving() as server, wired(server.url) as wire:
+        frame = framed(json.dumps(PING).encode())
+        wire.connection.transport.write(frame * count)
+        assert words(await wire.take(count)) == ["ok"] * count
+    turns = [turn for tick in ticks.turns for turn in tick if turn]
+    assert turns == [REQUESTS_AT_FIRST] + 3 * [REQUESTS_PER_TURN]
+    assert all(len(tick) <= 2 for tick in ticks.turns)
+
+
+async def test_who_has_little_to_ask_comes_before_who_has_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By no more than one turn, however long the queues are."""
+    asked: list[str] = []
+    handle = Gateway.handle
+
+    def note(gateway: Gateway, session: Session, request: Any) -> None:
+        asked.append(session.account)
+        handle(gateway, session, request)
+
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        bots = [
+            await stack.enter_async_context(wired(server.url, f"bot{number}"))
+            for number in range(4)
+        ]
+        alice = await stack.enter_async_context(wired(server.url, "alice"))
+        monkeypatch.setattr(Gateway, "handle", note)
+        frame = framed(json.dumps(PING).encode())
+        for bot in bots:
+            bot.connection.transport.write(frame * 2_000)
+        await until(lambda: len(asked) > 200)
+        for _ in range(20):
+            before = len(asked)
+            await alice.send(PING)
+            await until(lambda: "alice" in asked[before:])
+            # What was done before the loop could read her request.
+            turns = asked[before:].index("alice")
+            assert turns <= 2 * REQUESTS_PER_TURN
+            await alice.receive()
+        assert len(asked) < 8_000, "they were still at it"
 
 
 async def test_who_hangs_up_counts_until_all_is_carried_out(
@@ -264,7 +332,7 @@ async def test_private_events_wait_up_to_4_mib_and_then_it_is_over(
     most = 0
     write = Connection.write
 
-    def spy(self: Connection, frames: Iterable[bytes]) -> None:
+    def spy(self: Connection, frames: bytes) -> None:
         nonlocal most
         write(self, frames)
         most = max(most, self.buffered)
@@ -308,7 +376,7 @@ async def test_one_who_does_not_read_its_replies_is_not_read(
                 async with wired(server.url) as wire:
                     await wire.ask(type="ping")
             assert connection.buffered < SLOW_BYTES
-            assert waiting(session) < REQUESTS_WAITING + MAX_FRAME
+            assert session._waiting < BYTES_WAITING + READ_SIZE
             deaf.connection.transport.abort()
 
 
@@ -554,7 +622,8 @@ async def test_who_is_gone_leaves_nothing_behind() -> None:
             gateway, feed = server._gateway, server._gateway.feed
             for structure in (
                 *(server._sockets, server._from, server._sessions),
-                *(server._connections, server._ready, server._leaving),
+                *(server._connections, server._leaving),
+                *(server._fresh, server._backlog),
                 *(gateway._online, gateway._outgoing, gateway._closings),
                 *(feed._follows, feed._groups, feed._since, feed._behind),
             ):
@@ -575,7 +644,7 @@ async def test_half_a_message_takes_no_more_than_a_whole_one() -> None:
         writer.write(HANDSHAKE + first + rest[:-1])
         await until(lambda: server._sessions)
         (connection,) = server._sessions
-        await until(lambda: len(connection._partial) == len(rest) - 1)
+        await until(lambda: len(connection._unread) == len(rest) - 1)
         assert len(connection._fragments) == 60_000
         writer.transport.abort()
         await until(lambda: not server._sessions)

@@ -307,9 +307,8 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     writes: list[bytes] = []
     write = Connection.write
 
-    def spy(connection: Connection, frames: Any) -> None:
-        frames = list(frames)
-        writes.extend(frames)
+    def spy(connection: Connection, frames: bytes) -> None:
+        writes.append(frames)
         write(connection, frames)
 
     monkeypatch.setattr(Connection, "write", spy)

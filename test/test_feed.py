@@ -15,7 +15,6 @@ import gc
 import random
 import weakref
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -54,7 +53,7 @@ class Market:
     def __init__(self) -> None:
         self.books = {symbol: Book() for symbol in SYMBOLS}
         self.framed: list[list[str]] = []  # what frames were made of
-        self.feed = Feed(self.snapshot, self.ticker, self.make_frames)
+        self.feed = Feed(self.snapshot, self.ticker, self.hand_out)
 
     def snapshot(self, symbol: str) -> BookUpdate:
         book = self.books[symbol]
@@ -77,9 +76,10 @@ class Market:
             volume=book.volume,
         )
 
-    def make_frames(self, texts: list[str]) -> list[bytes]:
+    def hand_out(self, texts: list[str], readers: list[Reader]) -> None:
         self.framed.append(texts)
-        return [f"[{','.join(texts)}]".encode()]
+        for reader in readers:
+            reader.push(texts)
 
     def bid(self, price: int, qty: int, symbol: str = "BOND") -> None:
         self._change(symbol, 0, price, qty)
@@ -143,7 +143,7 @@ class Reader:
 
     def __init__(self, market: Market, *channels: Channel) -> None:
         self.is_slow = False
-        self.frames: list[Any] = []  # each lot that was pushed
+        self.lots: list[list[str]] = []  # each that was pushed
         self.events: list[Event] = []
         self.feed = market.feed
         if channels:
@@ -156,10 +156,10 @@ class Reader:
     def unsubscribe(self, *channels: Channel, symbol: str = "BOND") -> None:
         self.feed.unsubscribe(self, channels, [symbol])
 
-    def push(self, frames: Iterable[bytes]) -> None:
-        self.frames.append(frames)
-        for frame in frames:
-            self.events += decode_events(frame)
+    def push(self, texts: list[str]) -> None:
+        self.lots.append(texts)
+        for text in texts:
+            self.events += decode_events(text)
 
     def send(self, text: str) -> None:
         self.events += decode_events(text)
@@ -319,10 +319,10 @@ def test_readers_of_the_same_share_the_same_frames() -> None:
     other = Reader(market, "book")
     market.trade(101)
     market.flush()
-    (frames,) = readers[0].frames
+    (lot,) = readers[0].lots
     for reader in [*readers[1:], also]:
-        assert reader.frames[0] is frames
-    assert other.frames[0] is not frames
+        assert reader.lots[0] is lot
+    assert other.lots[0] is not lot
     assert len(market.framed) == 2, "one for each set of subscriptions"
 
 
@@ -357,7 +357,7 @@ def firsts(market: Market, *readers: Reader, tickers: bool) -> set[int]:
     order: list[int] = []
     for number, reader in enumerate(readers):
 
-        def push(frames: Iterable[bytes], number: int = number) -> None:
+        def push(texts: list[str], number: int = number) -> None:
             order.append(number)
 
         reader.push = push  # type: ignore[method-assign]
@@ -631,7 +631,7 @@ def test_any_value_of_a_ticker_counts() -> None:
         tickers.append(Ticker(symbol="BOND", ts=0, volume=0, **shown_so_far))
     tickers.append(Ticker(symbol="BOND", ts=9, volume=1))
     shown = iter(tickers)
-    feed = Feed(market.snapshot, lambda _: next(shown), market.make_frames)
+    feed = Feed(market.snapshot, lambda _: next(shown), market.hand_out)
     feed.subscribe(reader, ["ticker"], ["BOND"])
     reader.events.clear()
     for ticker in tickers[1:]:

@@ -22,7 +22,7 @@ from pydantic_core import to_json
 import exchange.feed
 from exchange.accounts import AccountLimits
 from exchange.engine import Command, Configure, Restart
-from exchange.gateway import Gateway
+from exchange.gateway import FEED_US, Gateway
 from exchange.keys import (
     Key,
     KeyRing,
@@ -373,6 +373,53 @@ def test_a_slow_reader_gets_its_private_events_and_replies(
     assert words(floor.do(alice, PING)) == ["ok"]
 
 
+def test_while_more_waits_public_data_leave_now_and_then(
+    floor: Floor,
+) -> None:
+    """Private events at once; and public ones when there is nothing else."""
+    alice, reader = floor.join("alice"), floor.join()
+    floor.do(reader, FOLLOW)
+    gateway, clock = floor.gateway, floor.clock
+
+    def place(qty: int, **how: bool) -> list[list[int]] | None:
+        requests = decode_requests(json.dumps(order("buy", qty, 90)))
+        gateway.handle(alice, requests[0])
+        gateway.publish([], **how)
+        assert words(floor.read(alice)) == ["new"]
+        updates = floor.read(reader)
+        return updates[0]["bids"] if updates else None
+
+    start = clock.ts
+    assert place(1) == [[90, 1]]
+    assert place(2, is_more=True) is None
+    clock.ts = start + FEED_US - 1
+    assert place(3, is_more=True) is None
+    clock.ts = start + FEED_US
+    assert place(4, is_more=True) == [[90, 10]]
+    clock.ts += FEED_US - 1
+    assert place(5, is_more=True) is None
+    assert place(6) == [[90, 21]]
+
+
+def test_public_data_leave_before_what_a_session_is_sent_after_them(
+    floor: Floor,
+) -> None:
+    """And after what it was sent before, in one and the same batch."""
+    alice, reader = floor.join("alice"), floor.join()
+    floor.do(reader, FOLLOW)
+    floor.do(alice, FOLLOW)
+    gateway = floor.gateway
+    (place,) = decode_requests(json.dumps(order("buy", 1, 90)))
+    (ping,) = decode_requests(json.dumps(PING))
+    gateway.handle(alice, place)
+    gateway._flush_feed()  # as a subscription does
+    gateway.handle(reader, ping)
+    gateway.handle(alice, ping)
+    gateway.publish()
+    assert words(floor.read(reader)) == ["book", "ok"]
+    assert words(floor.read(alice)) == ["new", "book", "ok"]
+
+
 def test_one_who_missed_too_much_gets_a_snapshot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -535,7 +582,7 @@ def test_news_goes_to_everybody_once(floor: Floor) -> None:
 
 def restarted(commands: list[Command], market: Configure) -> list[Any]:
     """Go on with a journal; return what is journaled at once."""
-    gateway = Gateway(lambda: NOON, print, lambda texts: [], durable=True)
+    gateway = Gateway(lambda: NOON, print, lambda texts: b"", durable=True)
     gateway.replay(commands)
     gateway.begin(market)
     return [command.action for command in gateway.take_commands()]
@@ -867,7 +914,7 @@ class Anything:
     def end(self) -> None:
         """Check that the journal holds all that has happened."""
         gateway = self.floor.gateway
-        other = Gateway(self.floor.clock.now, print, lambda texts: [])
+        other = Gateway(self.floor.clock.now, print, lambda texts: b"")
         other.replay(self.commands)
         assert state_of(other) == state_of(gateway)
         for symbol in gateway.engine.listings:

@@ -50,7 +50,7 @@ def stuffed(server: Server) -> int:
 
 def halves(server: Server) -> int:
     """How many connections have sent half of a frame."""
-    return sum(bool(c._partial) for c in server._sessions)
+    return sum(bool(c._unread) for c in server._sessions)
 
 
 # What is to be seen of each of them.
@@ -172,9 +172,9 @@ async def test_a_canary_that_gets_no_answer_tells_so(
             canary.sing(server.url, time.monotonic())
         )
         await until(lambda: canary.delays)
-        monkeypatch.setattr(server, "_take_turns", lambda: None)
-        before = len(server._ready)
-        await until(lambda: len(server._ready) > before)
+        monkeypatch.setattr(server, "_drain", lambda: None)
+        before = len(server._fresh)
+        await until(lambda: len(server._fresh) > before)
         canary.hush()
         await singing
         assert any("not answered" in fault for fault in canary.faults)

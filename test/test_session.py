@@ -10,26 +10,25 @@ from hypothesis import strategies as st
 
 from exchange import session as session_module
 from exchange.session import (
+    BYTES_WAITING,
     FRAME_CHARS,
-    REQUESTS_PER_TURN,
-    REQUESTS_WAITING,
     SLOW_BYTES,
     STUCK_BYTES,
     Session,
     pack,
 )
-from orderbook import MAX_FRAME, Error, Ping
+from orderbook import Error, Ping
+from test.support import Peer
 
 
-class Peer:
-    """A connection that only says how much it has not yet sent."""
-
-    def __init__(self) -> None:
-        self.buffered = 0
+def make_frames(texts: list[str]) -> bytes:
+    """Show where frames begin and end."""
+    return "".join(f"<{text}>" for text in pack(texts)).encode()
 
 
 def new_session(outgoing: dict[Session, None] | None = None) -> Session:
-    return Session(Peer(), {} if outgoing is None else outgoing)
+    waiting = {} if outgoing is None else outgoing
+    return Session(Peer(), waiting, make_frames)
 
 
 def pings(*ids: int) -> bytes:
@@ -91,57 +90,54 @@ def test_frames_hold_all_messages_in_order_and_no_frame_too_many(
 # In -----------------------------------------------------------------------
 
 
-def turns(session: Session) -> list[int]:
+def turns(session: Session, enough: int) -> list[int]:
     """Return how many requests each turn takes, until none are left."""
     taken = []
-    while turn := len(session.take()):
+    while turn := len(session.take(enough)[0]):
         taken.append(turn)
     assert session.waiting == 0
     return taken
 
 
-def test_requests_wait_decoded_until_they_are_taken() -> None:
+def test_messages_wait_as_they_came_until_they_are_taken() -> None:
     session = new_session()
-    session.receive([b'{"type":"ping","id":1}', b"rubbish"])
-    session.receive([pings(2, 3)])
-    assert session.waiting == 4
-    ping, error, *more = session.take()
-    assert ping == Ping(id=1) and more == [Ping(id=2), Ping(id=3)]
+    session.receive([b'{"type":"ping","id":1}', b"rubbish"], 5)
+    session.receive([pings(2, 3)], 7)
+    assert session.waiting == 3
+    (ping, error), arrival = session.take(2)
+    assert ping == Ping(id=1) and arrival == 5
     assert isinstance(error, Error) and error.code == "bad_request"
-    assert session.waiting == 0
-    assert session.take() == []
-
-
-def test_a_turn_takes_one_full_frame_or_as_many_short_ones() -> None:
-    assert REQUESTS_PER_TURN == MAX_FRAME == 100
-    session = new_session()
-    full = pings(*range(MAX_FRAME))
-    session.receive([full, full] + [pings(1)] * 150)
-    assert turns(session) == [100, 100, 100, 50]
-
-
-def test_a_frame_is_never_divided_between_turns() -> None:
-    session = new_session()
-    sizes = [60, 40, 1, 99, 2, 60, 60]
-    session.receive([pings(*range(size)) for size in sizes])
-    assert turns(session) == [100, 100, 62, 60]
-
-
-def test_what_was_not_taken_still_waits() -> None:
-    session = new_session()
-    session.receive([pings(*range(100)), pings(3)])
-    session.take()
     assert session.waiting == 1
-    assert session.take() == [Ping(id=3)]
+    assert session.take(2) == ([Ping(id=2), Ping(id=3)], 7)
+    assert session.waiting == 0
+    assert session.take(2) == ([], 0)
+
+
+def test_a_turn_ends_with_the_message_that_makes_it_enough() -> None:
+    session = new_session()
+    sizes = [60, 40, 1, 99, 2, 100, 1, 15, 1, 1]
+    session.receive([pings(*range(size)) for size in sizes], 1)
+    assert turns(session, 16) == [60, 40, 100, 102, 16, 2]
+    session.receive([pings(1)] * 33, 1)
+    assert turns(session, 16) == [16, 16, 1]
 
 
 def test_a_session_with_much_to_do_is_full() -> None:
+    """However it came, and until it is taken."""
     session = new_session()
-    session.receive([pings(*range(99))] * 2 + [pings(1)])
-    assert session.waiting == REQUESTS_WAITING - 1 and not session.is_full
-    session.receive([b"rubbish"])
+    one = pings(1)
+    count = -(-BYTES_WAITING // len(one)) - 1
+    session.receive([one] * count, 1)
+    assert not session.is_full
+    session.receive([one], 2)
     assert session.is_full
-    session.take()
+    session.take(1)
+    assert not session.is_full
+    session.receive([b"x" * BYTES_WAITING], 3)
+    assert session.is_full
+    session.take(count)
+    assert session.waiting == 1 and session.is_full
+    session.take(1)
     assert not session.is_full
 
 
@@ -152,24 +148,32 @@ def test_messages_and_ready_frames_leave_in_their_order() -> None:
     session = new_session()
     session.send("1")
     session.send("2")
-    session.push([b"frame 1", b"frame 2"])
-    session.push([b"frame 3"])
+    session.push(b"<frame 1>")
+    session.push(b"<frame 2>")
     session.send("3")
-    session.push([])
+    session.push(b"")
     session.send("4")
     session.send("5")
-    sealed = list(session.seal())
-    assert sealed[:4] == ["[1,2]", b"frame 1", b"frame 2", b"frame 3"]
-    assert ",".join(str(item).strip("[]") for item in sealed[4:]) == "3,4,5"
-    assert list(session.seal()) == []
+    sealed = session.seal()
+    assert sealed == b"<[1,2]><frame 1><frame 2><3><[4,5]>"
+    assert session.held == len(sealed)
+    assert session.seal() == b""
+
+
+def test_ready_frames_alone_are_not_copied() -> None:
+    session = new_session()
+    frames = b"<many frames>"
+    session.push(frames)
+    assert session.seal() is frames
+    assert session.held == len(frames)
 
 
 def test_what_is_sent_while_sealing_leaves_with_the_next_batch() -> None:
     session = new_session()
     session.send("1")
-    assert session.seal() == ["1"]
+    assert session.seal() == b"<1>"
     session.send("2")
-    assert list(session.seal()) == ["2"]
+    assert session.seal() == b"<2>"
 
 
 def test_a_session_says_that_it_has_something_to_send() -> None:
@@ -177,7 +181,7 @@ def test_a_session_says_that_it_has_something_to_send() -> None:
     one, two, three = (new_session(outgoing) for _ in range(3))
     assert not outgoing
     two.send("1")
-    one.push([b"frame"])
+    one.push(b"frame")
     two.send("2")
     assert list(outgoing) == [two, one]
     assert three not in outgoing
@@ -197,7 +201,7 @@ def test_who_reads_too_slowly_is_slow_and_then_stuck(
     buffered: int, is_slow: bool, is_stuck: bool
 ) -> None:
     peer = Peer()
-    session = Session(peer, {})
+    session = Session(peer, {}, make_frames)
     peer.buffered = buffered
     assert (session.is_slow, session.is_stuck) == (is_slow, is_stuck)
     assert STUCK_BYTES == 4 << 20, "as the protocol says"

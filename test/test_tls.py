@@ -24,7 +24,7 @@ from client import Exchange
 from exchange.session import SLOW_BYTES
 from exchange.settings import Settings, SettingsError
 from orderbook import MAX_FRAME
-from server import Server
+from server import REQUESTS_AT_FIRST, Server
 from test.support import (
     PATIENCE_S,
     ROOT,
@@ -376,7 +376,8 @@ async def test_who_says_goodbye_gets_what_was_on_its_way(
         connection = exchange._connections[session]
         await open_orders(slow)
         before = connection._written
-        await stuff(slow, 40)
+        # In one write: asyncio notices that TLS is stuck with the second.
+        await stuff(slow, REQUESTS_AT_FIRST)
         await until(lambda: connection._written - before > 2 * SLOW_BYTES)
         written = connection._written - before
         goodbye = asyncio.create_task(slow.connection.close())

@@ -38,6 +38,7 @@ from websockets.http11 import Request, Response
 from exchange.transport import (
     CLOSE_TIMEOUT_S,
     FRAGMENT,
+    FRAMES_PER_TURN,
     HIGH_WATER,
     MAX_FRAME,
     MAX_MESSAGE,
@@ -174,11 +175,11 @@ class Desk:
 def fill(connection: Connection) -> None:
     """Write until the kernel takes no more, and hardly beyond."""
     while not connection.buffered:
-        connection.write([bytes(1_000)])
+        connection.write(bytes(1_000))
 
 
 def echo(connection: Connection, messages: list[bytes]) -> None:
-    connection.write(map(frame, messages))
+    connection.write(b"".join(map(frame, messages)))
 
 
 class Peer:
@@ -347,7 +348,7 @@ async def test_handshake_byte_by_byte(desk: Desk, dial: Dial) -> None:
 async def test_frames_in_the_segment_of_the_handshake(
     desk: Desk, dial: Dial
 ) -> None:
-    desk.on["connected"] = lambda c: c.write([frame(b"hello")])
+    desk.on["connected"] = lambda c: c.write(frame(b"hello"))
     peer = await dial(HANDSHAKE, masked(PING, b"p"), masked(TEXT, b"a"))
     assert b" 101 " in await peer.head()
     assert await peer.frame() == (TEXT, b"hello")
@@ -622,6 +623,44 @@ async def test_thousands_of_empty_frames_in_one_segment(
     assert max(batches) <= 16 * 1024 // len(masked(TEXT)) + 1
 
 
+async def test_of_many_pings_in_one_segment_a_few_are_answered_at_a_time(
+    desk: Desk, dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost: neither an order among them nor the end after them."""
+    rounds: list[int] = []
+    take, feed = Connection._take, Connection._feed
+
+    def note_round(connection: Connection, data: bytes) -> None:
+        rounds.append(0)
+        take(connection, data)
+
+    def note(connection: Connection, *args: Any) -> bool:
+        rounds[-1] += 1
+        return feed(connection, *args)
+
+    monkeypatch.setattr(Connection, "_take", note_round)
+    monkeypatch.setattr(Connection, "_feed", note)
+    count = 10 * FRAMES_PER_TURN
+    pings = [masked(PING, b"%d" % number) for number in range(count)]
+    pings.insert(count // 2, masked(TEXT, b"order"))
+    peer = await dial(b"".join(pings) + masked(TEXT, b"last"), open=True)
+    peer.writer.write_eof()
+    for number in range(count):
+        assert await peer.frame() == (PONG, b"%d" % number)
+    await desk.wait("disconnected")
+    assert desk.messages == [b"order", b"last"]
+    assert max(rounds) == FRAMES_PER_TURN and len(rounds) >= 10
+
+
+async def test_who_hangs_up_amid_its_pings_is_gone(
+    desk: Desk, dial: Dial
+) -> None:
+    peer = await dial(masked(PING) * 10 * FRAMES_PER_TURN, open=True)
+    await desk.wait("connected")
+    peer.writer.transport.abort()
+    await desk.wait("disconnected")
+
+
 async def test_paused_receiver_receives_nothing(
     desk: Desk, dial: Dial
 ) -> None:
@@ -730,7 +769,7 @@ async def test_long_message_reaches_a_stock_client(
     client: ClientConnection, desk: Desk, size: int
 ) -> None:
     text = "".join(chr(97 + i % 26) for i in range(size))
-    desk.connection.write([frame(text.encode()), frame(b"next")])
+    desk.connection.write(frame(text.encode()) + frame(b"next"))
     fragments = [str(part) async for part in client.recv_streaming()]
     assert "".join(fragments) == text
     assert max(map(len, fragments)) < MAX_FRAME
@@ -742,7 +781,7 @@ async def test_full_buffer_stops_reading_until_drained(
 ) -> None:
     peer = await dial(open=True)
     slow = desk.connection
-    slow.write([frame(b"x" * FLOOD)])
+    slow.write(frame(b"x" * FLOOD))
     assert slow.buffered > HIGH_WATER
     peer.send(masked(TEXT, b"a"))
     other = await dial(masked(TEXT, b"b"), open=True)
@@ -762,7 +801,7 @@ async def test_both_causes_must_be_gone_before_reading_goes_on(
     peer = await dial(open=True)
     slow = desk.connection
     slow.pause_reading()
-    slow.write([frame(b"x" * FLOOD)])
+    slow.write(frame(b"x" * FLOOD))
     peer.send(masked(TEXT, b"a"))
     slow.resume_reading()
     slow.pause_reading()
@@ -782,7 +821,7 @@ async def test_resuming_does_not_read_into_a_full_buffer(
 ) -> None:
     peer = await dial(open=True)
     slow = desk.connection
-    slow.write([frame(b"x" * FLOOD)])
+    slow.write(frame(b"x" * FLOOD))
     slow.pause_reading()
     slow.resume_reading()
     peer.send(masked(TEXT, b"a"))
@@ -814,19 +853,34 @@ async def test_unread_pongs_do_not_pile_up(desk: Desk, dial: Dial) -> None:
         assert desk.connection.buffered < HIGH_WATER + 2 * READ_SIZE
 
 
+async def test_what_comes_after_a_failure_is_not_looked_at(
+    desk: Desk, dial: Dial
+) -> None:
+    peer = await dial(open=True)
+    await desk.wait("connected")
+    desk.connection.fail(4002, "enough")
+    desk.connection.fail(4000, "again")  # it is not open any more
+    peer.send(masked(PING) * 100, masked(TEXT, b"late"), masked(0x83))
+    assert await peer.frame() == (CLOSE, struct.pack("!H", 4002) + b"enough")
+    assert await peer.reader.read() == b""
+    assert desk.messages == []
+    peer.writer.close()
+    await desk.wait("disconnected")
+
+
 async def test_write_after_close_does_nothing(
     client: ClientConnection, desk: Desk
 ) -> None:
     connection = desk.connection
     connection.close(4001, "enough")
     assert not connection.is_open
-    connection.write([frame(b"late")])
+    connection.write(frame(b"late"))
     connection.close(4002)
     with pytest.raises(ConnectionClosedError) as closed:
         await client.recv()
     assert closed.value.rcvd == Close(4001, "enough")
     await desk.wait("disconnected")
-    connection.write([frame(b"later")])
+    connection.write(frame(b"later"))
 
 
 async def test_write_after_abort_does_nothing(
@@ -836,7 +890,7 @@ async def test_write_after_abort_does_nothing(
     desk.connection.abort()
     assert not desk.connection.is_open
     for _ in range(10):
-        desk.connection.write([frame(b"late")])
+        desk.connection.write(frame(b"late"))
     await desk.wait("disconnected")
     assert caplog.text == ""  # asyncio counts such writes, and complains
 
@@ -852,7 +906,7 @@ async def test_nothing_happens_after_the_end(desk: Desk, dial: Dial) -> None:
     await desk.wait("disconnected")
     connection.abort()
     connection.close(1000)
-    connection.write([frame(b"late")])
+    connection.write(frame(b"late"))
     connection.pause_reading()
     connection.resume_reading()
     assert connection.buffered == 0
@@ -999,7 +1053,7 @@ async def test_error_in_the_receiver_ends_only_that_connection(
     if name == "received":
         peer.send(masked(TEXT, b"a"))
     if name == "drained":
-        desk.connection.write([frame(b"x" * FLOOD)])
+        desk.connection.write(frame(b"x" * FLOOD))
     assert (await peer.closed()).code == 1011
     assert await peer.rest() == b""
     peer.writer.close()
@@ -1013,7 +1067,7 @@ async def test_error_in_the_receiver_ends_only_that_connection(
 async def test_abort_while_draining(desk: Desk, dial: Dial) -> None:
     desk.on["drained"] = lambda connection: connection.abort()
     peer = await dial(open=True)
-    desk.connection.write([b"x" * FLOOD])
+    desk.connection.write(b"x" * FLOOD)
     await peer.rest()
     await desk.wait("disconnected")
     assert desk.names == ["connected", "drained", "disconnected"]
@@ -1146,7 +1200,7 @@ async def test_slow_reader_stays_while_it_takes_something(
 ) -> None:
     peer = await dial(open=True)
     slow = desk.connection
-    slow.write([frame(b"x" * FLOOD)])
+    slow.write(frame(b"x" * FLOOD))
     await clock.advance(PING_INTERVAL_S)
     for _ in range(2):
         before = slow.buffered

@@ -330,12 +330,11 @@ def latency(arguments: list[str], seconds: float) -> float:
 # Fan-out ------------------------------------------------------------------
 
 
-class Reader(LoadClient):
-    """A subscriber of the book, that throws away what it gets."""
+class QuietClient(LoadClient):
+    """A client that sends when told to, and throws away what it gets."""
 
-    def __init__(self) -> None:
-        super().__init__("", Load(1, 1))
-        self._login = masked(SUBSCRIBE)
+    def __init__(self, name: str) -> None:
+        super().__init__(name, Load(1, 1))
         self.size = 0
 
     def data_received(self, data: bytes) -> None:
@@ -346,10 +345,19 @@ class Reader(LoadClient):
             super().data_received(data)
 
 
+class Reader(QuietClient):
+    """A subscriber of the book."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self._login = masked(SUBSCRIBE)
+
+
 async def fan_out(url: str, pid: int, seconds: float) -> float:
     """Return seconds of the server's CPU for each update to a reader.
 
-    One client moves the book, and waits until the readers have it.
+    One client moves the book, and waits until the readers have it: an update
+    for each of its orders, and all of them in turn.
     """
     loop = asyncio.get_running_loop()
     uri = parse_uri(url)
@@ -359,7 +367,7 @@ async def fan_out(url: str, pid: int, seconds: float) -> float:
         readers.append(reader)
         await reader.is_up
     _, mover = await loop.create_connection(
-        lambda: LoadClient("mover", Load(1, 1)), uri.host, uri.port
+        lambda: QuietClient("mover"), uri.host, uri.port
     )
     await mover.is_up
     updates, before = 0, cpu_of(pid)
@@ -672,7 +680,7 @@ def compare_with_memory(rounds: int, seconds: float) -> Iterator[Row]:
 def recovery_rate(path: Path) -> float:
     """Return commands per second of verifying and applying a journal."""
     with Journal(path) as journal:
-        gateway = Gateway(time.time_ns, lambda batch: None, lambda texts: [])
+        gateway = Gateway(time.time_ns, lambda batch: None, lambda texts: b"")
         start = time.perf_counter()
         for commands in journal.recover():
             gateway.replay(commands)

@@ -5,8 +5,9 @@ at a fixed rate. Each attack gets an exchange of its own, twice: ``open`` is
 what one runs at a desk, where nothing is limited; ``guarded`` has the limits
 that hold where strangers come in.
 
-The bad bots run in a process of their own at a low priority: on the other
-machines where they belong they would take no time from the canaries either.
+Everybody is on one machine, and should not be: the exchange gets a processor
+of its own, and the bad bots run in a process that has the other one only when
+the canaries do not want it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ CANARIES = 5
 END_S = 30.0  # for a process to end
 WEIGH_S = 0.1  # between two looks at the memory
 SCRAPE_S = 1.0  # between two looks at the figures of the exchange
-NICENESS = 10  # of the bad bots
+NICENESS = 19  # of the bad bots, where there is nothing better
 FILES = 4_096  # open at a time, of the bad bots
 # The figures that can name somebody, and the label that does, in the order
 # in which they are believed.
@@ -214,13 +215,26 @@ async def exchange(kind: str) -> AsyncIterator[tuple[str, Process]]:
             stderr=PIPE,
         )
         assert process.stdout is not None
+        mine = allowed()
         try:
             line = (await process.stdout.readline()).decode()
+            if len(mine) > 1:
+                os.sched_setaffinity(process.pid, mine[:1])
+                os.sched_setaffinity(0, mine[1:])
             yield line.split()[2], process
         finally:
+            if len(mine) > 1:
+                os.sched_setaffinity(0, mine)
             if process.returncode is None:
                 process.kill()
             await process.communicate()
+
+
+def allowed() -> list[int]:
+    """Return the processors to share out, if one can."""
+    if not hasattr(os, "sched_getaffinity"):
+        return []
+    return sorted(os.sched_getaffinity(0))
 
 
 async def end(process: Process) -> list[str]:
@@ -260,7 +274,10 @@ async def ready(
 
 async def assail(attack: str, stage: Stage) -> None:
     """Say that one is ready, attack when told to, and tell the tally."""
-    os.nice(NICENESS)
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(NICENESS)
     raise_file_limit(FILES)
     print("ready", flush=True)
     sys.stdin.readline()
