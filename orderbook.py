@@ -810,38 +810,38 @@ def _encode_exec(e: Exec) -> str:
     As the exchange makes it: without an id, its strings words and names that
     need no escaping. It is held to what pydantic makes by a test.
     """
-    text = (
-        f'{{"type":"exec","seq":{e.seq},"ts":{e.ts}'
-        f',"exec_type":"{e.exec_type}","order_id":{e.order_id}'
-        f',"symbol":"{e.symbol}","side":"{e.side}"'
-        f',"order_status":"{e.order_status}","qty":{e.qty}'
-        f',"cum_qty":{e.cum_qty},"leaves_qty":{e.leaves_qty}'
-    )
+    more = ""
     if e.cum_cost:
-        text += f',"cum_cost":{e.cum_cost}'
+        more = f',"cum_cost":{e.cum_cost}'
     if e.price is not None:
-        text += f',"price":{e.price}'
+        more += f',"price":{e.price}'
     if e.client_order_id is not None:
-        text += f',"client_order_id":"{e.client_order_id}"'
+        more += f',"client_order_id":"{e.client_order_id}"'
     if e.order_type != "limit":
-        text += f',"order_type":"{e.order_type}"'
+        more += f',"order_type":"{e.order_type}"'
     if e.time_in_force != "gtc":
-        text += f',"time_in_force":"{e.time_in_force}"'
+        more += f',"time_in_force":"{e.time_in_force}"'
     if e.expire_ts is not None:
-        text += f',"expire_ts":{e.expire_ts}'
+        more += f',"expire_ts":{e.expire_ts}'
     if e.post_only:
-        text += ',"post_only":true'
+        more += ',"post_only":true'
     if e.stp != "cancel_oldest":
-        text += f',"stp":"{e.stp}"'
+        more += f',"stp":"{e.stp}"'
     if e.trade_id is not None:
-        text += (
+        more += (
             f',"last_qty":{e.last_qty},"last_price":{e.last_price}'
             f',"trade_id":{e.trade_id},"liquidity":"{e.liquidity}"'
             f',"fee":{e.fee}'
         )
     if e.reason is not None:
-        text += f',"reason":"{e.reason}"'
-    return text + "}"
+        more += f',"reason":"{e.reason}"'
+    return (
+        f'{{"type":"exec","seq":{e.seq},"ts":{e.ts}'
+        f',"exec_type":"{e.exec_type}","order_id":{e.order_id}'
+        f',"symbol":"{e.symbol}","side":"{e.side}"'
+        f',"order_status":"{e.order_status}","qty":{e.qty}'
+        f',"cum_qty":{e.cum_qty},"leaves_qty":{e.leaves_qty}{more}}}'
+    )
 
 
 def _encode_account(a: AccountReport) -> str:
@@ -1204,6 +1204,11 @@ class OrderBook:
             return None
         key = half.keys[-1]
         return key * half.sign, half.levels[key].qty
+
+    def top(self) -> tuple[int | None, int | None]:
+        """Return the best bid and the best ask, as prices."""
+        bids, asks = self._bids.keys, self._asks.keys
+        return bids[-1] if bids else None, -asks[-1] if asks else None
 
     def depth(
         self, side: Side, levels: int | None = None

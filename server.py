@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from time import monotonic_ns
 
 from pydantic_core import to_json
 from tqdm import tqdm
@@ -92,13 +93,11 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self._start_us = time.time_ns() // 1_000
-        self._start_ns = time.monotonic_ns()
+        self._epoch_ns = time.time_ns() - time.monotonic_ns()
 
     def now(self) -> int:
         """Return the time in microseconds since the epoch."""
-        elapsed_ns = time.monotonic_ns() - self._start_ns
-        return self._start_us + elapsed_ns // 1_000
+        return (self._epoch_ns + monotonic_ns()) // 1_000
 
 
 class Server:
@@ -559,8 +558,7 @@ class Server:
         """Carry out requests of a session; return how many."""
         gateway = self._gateway
         requests, arrival = session.take(enough)
-        for request in requests:
-            gateway.handle(session, request)
+        gateway.handle(session, requests)
         self._turns.append((len(requests), arrival))
         if session.waiting:
             self._backlog[session] = None

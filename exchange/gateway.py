@@ -16,7 +16,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, assert_never
+from typing import Any, Protocol, TypeAlias, assert_never, get_args
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
@@ -142,8 +142,11 @@ WORDS: dict[type, str] = {
     Error: "bad_request",
     **{kind: word for word, kind in REQUEST_TYPES.items()},
 }
-# Requests that need a login, whatever they ask for.
-PRIVATE = (Place, Amend, Cancel, CancelAll, CancelAfter, Admin)
+# Requests that become commands; they need a login, whatever they ask for.
+CommandRequest: TypeAlias = (
+    Place | Amend | Cancel | CancelAll | CancelAfter | Admin
+)
+COMMANDS = get_args(CommandRequest)
 
 
 class Gateway:
@@ -186,6 +189,8 @@ class Gateway:
         self._flushed_ts = 0  # when public data last left
         self._is_broken = False  # one failed: the books cannot be trusted
         self.is_short_of_space = False
+        # Commands carried out, of which nobody has been told.
+        self._untold: list[tuple[Session, CommandRequest, list[Output]]] = []
         self._outgoing: dict[Session, None] = {}
         self._broadcasts: list[tuple[bytes, list[Session]]] = []
         self._online: dict[str, dict[Session, None]] = {}  # by account
@@ -277,51 +282,35 @@ class Gateway:
             self._log_out(session)
             self._route(self._apply(account, session_id, Disconnect()))
 
-    def handle(self, session: Session, request: Request | Error) -> None:
-        """Carry out one request of a session and queue what came of it."""
-        if session.is_cut:
-            return
-        kind = request.__class__
-        session.counts[kind] = session.counts.get(kind, 0) + 1
+    def handle(
+        self, session: Session, requests: Iterable[Request | Error]
+    ) -> None:
+        """Carry out requests of a session and queue what came of them.
+
+        The replies to successive commands are made after the last of them,
+        because it is faster to do the same many times.
+        """
         try:
-            if session.buckets or session.bucket is not None:
-                self._charge(session, request)
-            match request:
-                case Error():
-                    self.refusals[request.code] += 1
-                    session.send(encode(request))
-                case (
-                    Place() | Amend() | Cancel() | CancelAll() | CancelAfter()
-                ):
-                    self._execute(session, request)
-                case Admin():
-                    if session.account and not session.is_admin:
-                        raise Refused(
-                            "forbidden", "only an administrator may do that"
-                        )
-                    self._execute(session, request)
-                case Login():
-                    self._login(session, request)
-                case Subscribe():
-                    self._subscribe(session, request)
-                case Unsubscribe():
-                    self.feed.unsubscribe(
-                        session,
-                        dict.fromkeys(request.channels),
-                        self._symbols(request.symbols),
-                    )
-                    self._reply(session, request, Ok(ts=self._now()))
-                case Get():
-                    ok = encode(Ok(ts=self._now()))
-                    text = with_data(ok, self._rows(session, request))
-                    session.send(with_id(text, request.id))
-                case Ping():
-                    self._reply(session, request, Ok(ts=self._now()))
-                case _:
-                    assert_never(request)
-        except Refused as refusal:
-            self.refusals[refusal.code] += 1
-            self._reply(session, request, refusal.as_error())
+            for request in requests:
+                if session.is_cut:
+                    break
+                kind = request.__class__
+                session.counts[kind] = session.counts.get(kind, 0) + 1
+                try:
+                    if session.buckets or session.bucket is not None:
+                        self._charge(session, request)
+                    if isinstance(request, COMMANDS):
+                        outputs = self._execute(session, request)
+                        self._untold.append((session, request, outputs))
+                    else:
+                        self._tell()
+                        self._answer(session, request)
+                except Refused as refusal:
+                    self._tell()
+                    self.refusals[refusal.code] += 1
+                    self._reply(session, request, refusal.as_error())
+        finally:  # should the last one fail, those before it did happen
+            self._tell()
 
     def check_keys(self) -> None:
         """Close the connections of those whose key is no longer valid."""
@@ -380,30 +369,64 @@ class Gateway:
     # Requests
 
     def _execute(
-        self,
-        session: Session,
-        request: Place | Amend | Cancel | CancelAll | CancelAfter | Admin,
-    ) -> None:
+        self, session: Session, request: CommandRequest
+    ) -> list[Output]:
+        """Apply a request as a command; raises Refused if it may not be."""
         account = session.account
         if not account:
             raise Refused("unauthorized", "log in first")
+        if request.__class__ is Admin and not session.is_admin:
+            raise Refused("forbidden", "only an administrator may do that")
         if isinstance(request, (Place, Amend)):
             self._refuse_if_busy()
-        outputs = self._apply(account, session.session_id, request)
-        reply = outputs[0][1]
-        text = encode(reply)
-        session.send(with_id(text, request.id))
-        if isinstance(reply, Exec):
-            self.history.record(account, reply)
-            for other in self._online[account]:
-                if other is not session:
-                    other.send(text)
-            if self._placed is not None and reply.exec_type == "new":
-                self._note(account, reply)
-        elif isinstance(reply, Error):
-            self.refusals[reply.code] += 1
-        if len(outputs) > 1:
-            self._route(outputs[1:])
+        return self._apply(account, session.session_id, request)
+
+    def _tell(self) -> None:
+        """Send the replies to commands, and to everybody what they caused."""
+        if not self._untold:
+            return
+        untold, self._untold = self._untold, []
+        for session, request, outputs in untold:
+            account, reply = outputs[0]
+            text = encode(reply)
+            session.send(with_id(text, request.id))
+            if isinstance(reply, Exec):
+                self.history.record(account, reply, text)
+                for other in self._online[account]:
+                    if other is not session:
+                        other.send(text)
+                if self._placed is not None and reply.exec_type == "new":
+                    self._note(account, reply)
+            elif isinstance(reply, Error):
+                self.refusals[reply.code] += 1
+            if len(outputs) > 1:
+                self._route(outputs[1:])
+
+    def _answer(self, session: Session, request: Request | Error) -> None:
+        """Answer what is no command, or a login; raises Refused."""
+        match request:
+            case Error():
+                self.refusals[request.code] += 1
+                session.send(encode(request))
+            case Login():
+                self._login(session, request)
+            case Subscribe():
+                self._subscribe(session, request)
+            case Unsubscribe():
+                self.feed.unsubscribe(
+                    session,
+                    dict.fromkeys(request.channels),
+                    self._symbols(request.symbols),
+                )
+                self._reply(session, request, Ok(ts=self._now()))
+            case Get():
+                ok = encode(Ok(ts=self._now()))
+                text = with_data(ok, self._rows(session, request))
+                session.send(with_id(text, request.id))
+            case Ping():
+                self._reply(session, request, Ok(ts=self._now()))
+            case _:
+                raise AssertionError(request)
 
     def _refuse_if_busy(self) -> None:
         """Refuse what may add to the book while the disk cannot follow."""
@@ -571,8 +594,8 @@ class Gateway:
                 session.send(encode(report))
             session.send(encode(self.engine.account_report(account)))
         else:
-            for event in missed:
-                session.send(encode(event))
+            for text in missed:
+                session.send(text)
 
     def public_rows(self, request: Get) -> list[str]:
         """Return the rows of a table, encoded; raises Refused."""
@@ -656,6 +679,7 @@ class Gateway:
             due = engine.next_deadline
             if due is None or due > ts:
                 return ts
+            self._tell()  # of what was before
             self._route(self._step(ts, "", "", Tick()))
 
     def _apply(
@@ -685,11 +709,14 @@ class Gateway:
         """Send events to whom they concern; mere replies are left out."""
         for recipient, event in outputs:
             if isinstance(event, (Exec, AccountReport)):
-                self.history.record(recipient, event)
-                if recipient in self._online:
-                    text = encode(event)
-                    for session in self._online[recipient]:
-                        session.send(text)
+                online = self._online.get(recipient)
+                if online is None:
+                    self.history.record(recipient, event)
+                    continue
+                text = encode(event)
+                self.history.record(recipient, event, text)
+                for session in online:
+                    session.send(text)
             elif isinstance(event, Trade):
                 self.history.record_trade(event)
                 self.feed.record(event)
@@ -781,7 +808,7 @@ def _is_refused_anyway(session: Session, request: Request | Error) -> bool:
         return type(request) is Error
     if isinstance(request, Get):
         return request.what in ("account", "fills", "orders")
-    return type(request) is Error or type(request) in PRIVATE
+    return type(request) is Error or isinstance(request, COMMANDS)
 
 
 def _json(rows: Iterable[object]) -> Iterable[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from orderbook import AccountReport, Exec, Interval, Trade
+from orderbook import AccountReport, Exec, Interval, Trade, encode
 
 TRADES_KEPT = 100_000  # of each symbol, as the protocol promises
 CANDLES_KEPT = 10_000  # of each symbol and interval: 2.7 hours of seconds
@@ -107,11 +107,12 @@ def _merge(candle: Candle, high: int, low: int, close: int, qty: int) -> None:
 
 
 class _AccountHistory:
-    __slots__ = ("fills", "ring")
+    __slots__ = ("fills", "ring", "seq")
 
     def __init__(self) -> None:
         self.fills: deque[Exec] = deque(maxlen=FILLS_KEPT)
-        self.ring: deque[PrivateEvent] = deque(maxlen=RESUME_EVENTS)
+        self.ring: deque[PrivateEvent | str] = deque(maxlen=RESUME_EVENTS)
+        self.seq = 0  # of the last one in the ring; the others go before it
 
 
 class History:
@@ -126,10 +127,17 @@ class History:
             _AccountHistory
         )
 
-    def record(self, account: str, event: PrivateEvent) -> None:
-        """Take in one private event of an account."""
+    def record(
+        self, account: str, event: PrivateEvent, text: str | None = None
+    ) -> None:
+        """Take in one private event of an account, the next one by ``seq``.
+
+        If its ``text`` is known, that is what is kept of most: the event
+        itself, with its two dozen fields, is then soon freed.
+        """
         history = self._accounts[account]
-        history.ring.append(event)
+        history.ring.append(text or event)
+        history.seq = event.seq
         if event.__class__ is Exec and event.exec_type == "trade":
             history.fills.append(event)
 
@@ -166,14 +174,16 @@ class History:
 
     def missed(
         self, account: str, last_seq: int, seq: int
-    ) -> list[PrivateEvent] | None:
+    ) -> list[str] | None:
         """Return an account's events after ``last_seq``, up to ``seq``.
 
-        None: they are no longer, or not yet, known.
+        Encoded. None: they are no longer, or not yet, known.
         """
         if last_seq == seq:
             return []
-        ring = self._accounts[account].ring
-        if last_seq > seq or not ring or ring[0].seq > last_seq + 1:
+        history = self._accounts[account]
+        missed = seq - last_seq
+        if history.seq != seq or not 0 < missed <= len(history.ring):
             return None
-        return list(islice(ring, last_seq + 1 - ring[0].seq, None))
+        newest = islice(history.ring, len(history.ring) - missed, None)
+        return [e if isinstance(e, str) else encode(e) for e in newest]

@@ -62,11 +62,11 @@ class Listing:
         The median of best bid, reference and best ask; the reference where
         a side is missing.
         """
-        bid, ask = self.book.best("buy"), self.book.best("sell")
+        bid, ask = self.book.top()
         reference = self.reference
-        if bid is None or ask is None:
+        if bid is None or ask is None or bid <= reference <= ask:
             return reference
-        return sorted((bid[0], reference, ask[0]))[1]
+        return sorted((bid, reference, ask))[1]
 
     def as_told(self, max_position: int | None = None) -> Instrument:
         """Return the instrument as it is now, or as it is to an account."""

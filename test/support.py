@@ -360,8 +360,8 @@ class Floor:
     def do(self, session: Session, *requests: dict[str, Any]) -> Any:
         """Carry out requests in one batch; return what ``session`` got."""
         self.gateway.tick()
-        for request in decode_requests(json.dumps(requests)):
-            self.gateway.handle(session, request)
+        decoded = decode_requests(json.dumps(requests))
+        self.gateway.handle(session, decoded)
         self.gateway.publish()
         return self.read(session)
 

@@ -193,9 +193,9 @@ class Ticks:
             self.turns[-1].append(0)
             return take_turn(server, *args)
 
-        def note(*args: Any) -> None:
-            self.turns[-1][-1] += 1
-            handle(*args)
+        def note(gateway: Gateway, session: Session, requests: Any) -> None:
+            self.turns[-1][-1] += len(requests)
+            handle(gateway, session, requests)
 
         patch.setattr(Server, "_drain", note_drain)
         patch.setattr(Server, "_take_turn", note_turn)
@@ -263,9 +263,9 @@ async def test_who_has_little_to_ask_comes_before_who_has_much(
     asked: list[str] = []
     handle = Gateway.handle
 
-    def note(gateway: Gateway, session: Session, request: Any) -> None:
-        asked.append(session.account)
-        handle(gateway, session, request)
+    def note(gateway: Gateway, session: Session, requests: Any) -> None:
+        asked.extend([session.account] * len(requests))
+        handle(gateway, session, requests)
 
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         bots = [
@@ -514,7 +514,7 @@ def test_only_so_many_accounts_exist() -> None:
     gateway, accounts = floor.gateway, floor.gateway.engine.accounts
     while len(accounts) < ACCOUNTS_MAX:
         session = gateway.connect(Peer())
-        gateway.handle(session, Login(user=f"user{len(accounts)}"))
+        gateway.handle(session, [Login(user=f"user{len(accounts)}")])
         gateway.disconnect(session)
     session = gateway.connect(Peer())
     (error,) = floor.do(session, {"type": "login", "user": "one-more"})

@@ -293,9 +293,9 @@ def handled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     handled: list[object] = []
     handle = Gateway.handle
 
-    def spy(gateway: Gateway, session: Any, request: Any) -> None:
-        handle(gateway, session, request)
-        handled.append(request)
+    def spy(gateway: Gateway, session: Any, requests: Any) -> None:
+        handle(gateway, session, requests)
+        handled.extend(requests)
 
     monkeypatch.setattr(Gateway, "handle", spy)
     return handled

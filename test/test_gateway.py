@@ -383,7 +383,7 @@ def test_while_more_waits_public_data_leave_now_and_then(
 
     def place(qty: int, **how: bool) -> list[list[int]] | None:
         requests = decode_requests(json.dumps(order("buy", qty, 90)))
-        gateway.handle(alice, requests[0])
+        gateway.handle(alice, [requests[0]])
         gateway.publish([], **how)
         assert words(floor.read(alice)) == ["new"]
         updates = floor.read(reader)
@@ -411,10 +411,10 @@ def test_public_data_leave_before_what_a_session_is_sent_after_them(
     gateway = floor.gateway
     (place,) = decode_requests(json.dumps(order("buy", 1, 90)))
     (ping,) = decode_requests(json.dumps(PING))
-    gateway.handle(alice, place)
+    gateway.handle(alice, [place])
     gateway._flush_feed()  # as a subscription does
-    gateway.handle(reader, ping)
-    gateway.handle(alice, ping)
+    gateway.handle(reader, [ping])
+    gateway.handle(alice, [ping])
     gateway.publish()
     assert words(floor.read(reader)) == ["book", "ok"]
     assert words(floor.read(alice)) == ["new", "book", "ok"]
@@ -535,7 +535,7 @@ def test_one_catching_up_takes_nothing_from_one_who_falls_behind(
     held = floor.read(other)[-1]["seq"]
     # In one batch: an order, the first drains, the second is too slow.
     for request in decode_requests(json.dumps(order("buy", 1, 94))):
-        floor.gateway.handle(alice, request)
+        floor.gateway.handle(alice, [request])
     peer.buffered, other_peer.buffered = 0, SLOW_BYTES + 1
     floor.gateway.publish()
     floor.do(alice, order("buy", 1, 95))
@@ -865,7 +865,7 @@ class Anything:
         for request in decode_requests(
             json.dumps([{**r, "id": n} for r, n in zip(requests, ids)])
         ):
-            self.floor.gateway.handle(session, request)
+            self.floor.gateway.handle(session, [request])
         self.leave()
         got = self.floor.read(session)
         replies = [message for message in got if "id" in message]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exchange import history as history_module
 from exchange.history import INTERVALS, Candle, History, page
-from orderbook import AccountReport, Exec, Interval, Trade
+from orderbook import AccountReport, Exec, Interval, Trade, encode
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -276,14 +276,15 @@ def test_what_a_session_missed_is_known_while_it_is_in_the_ring(
         account_report(seq) if seq % 2 else report(seq, "new")
         for seq in range(1, 9)
     ]
-    for event in events:
-        history.record("ann", event)
+    for event in events:  # with and without their text
+        text = encode(event) if event.seq % 3 else None
+        history.record("ann", event, text)
     history.record("bob", report(1))
     found = history.missed("ann", last_seq, seq=8)
     if missed is None:
         assert found is None
     else:
-        assert found == [events[seq - 1] for seq in missed]
+        assert found == [encode(events[seq - 1]) for seq in missed]
 
 
 def test_a_ring_that_is_not_yet_full_knows_everything() -> None:
@@ -292,5 +293,5 @@ def test_a_ring_that_is_not_yet_full_knows_everything() -> None:
     assert history.missed("ann", 0, seq=1) is None
     assert history.missed("ann", 1, seq=0) is None
     history.record("ann", report(1))
-    assert history.missed("ann", 0, seq=1) == [report(1)]
+    assert history.missed("ann", 0, seq=1) == [encode(report(1))]
     assert history.missed("ann", 1, seq=1) == []

@@ -332,7 +332,7 @@ def test_the_right_ends_with_the_session(tokens: dict[str, str]) -> None:
         (old, admin("reset")),
     ):
         for decoded in decode_requests(json.dumps(request)):
-            floor.gateway.handle(peer, decoded)
+            floor.gateway.handle(peer, [decoded])
     floor.gateway.publish()
     replies = floor.read(old)
     assert words(replies) == ["welcome", "account", "forbidden"]
