@@ -860,12 +860,31 @@ def _encode_account(a: AccountReport) -> str:
     return text + "}"
 
 
+def _encode_error(e: Error) -> str:
+    """Encode what a flood is answered with; like `_encode_exec`."""
+    text = f'{{"type":"error","code":"{e.code}"'
+    text += f',"message":{to_json(e.message).decode()}'
+    if e.field is not None:
+        text += f',"field":{to_json(e.field).decode()}'
+    if e.retry_after_ms is not None:
+        text += f',"retry_after_ms":{e.retry_after_ms}'
+    if e.order_id is not None:
+        text += f',"order_id":{e.order_id}'
+    if e.order_status is not None:
+        text += f',"order_status":"{e.order_status}"'
+    if e.cum_qty is not None:
+        text += f',"cum_qty":{e.cum_qty}'
+    return text + "}"
+
+
 def encode(message: Request | Event) -> str:
     """Encode one message; fields at their default are left out."""
     if message.__class__ is Exec and message.id is None:
         return _encode_exec(message)
     if message.__class__ is AccountReport:
         return _encode_account(message)
+    if message.__class__ is Error and message.id is None:
+        return _encode_error(message)
     head, serialize = _ENCODERS[type(message)]
     body: bytes = serialize(message, exclude_defaults=True)
     return (head + body.decode()[1:]) if body != b"{}" else head[:-1] + "}"

@@ -75,6 +75,9 @@ BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
 # Rounds of the loop that asyncio takes to make a connection of the one that
 # it has just accepted.
 ACCEPT_ROUNDS = 3
+# Connections that have ended and left something to be done: nobody is taken
+# in while there are so many, or one could come, leave work, and come again.
+LEAVING_MAX = 100
 # Open files that are no connections: listeners, standard streams, the
 # loop's own, and what a page or a journal needs.
 FILES_RESERVED = 64
@@ -157,8 +160,8 @@ class Server:
         self._sessions: dict[Connection, Session] = {}
         self._connections: dict[Session, Connection] = {}
         # Sessions with something to do: those that are to have their first
-        # turn, and those that had one which was not enough. Of each the
-        # first one's turn is next.
+        # turn, and those that had one which was not enough, or too much. Of
+        # each the first one's turn is next.
         self._fresh: OrderedDict[Session, None] = OrderedDict()
         self._backlog: OrderedDict[Session, None] = OrderedDict()
         self._all_gone = asyncio.Event()
@@ -388,7 +391,10 @@ class Server:
 
     def opened(self, connection: Connection) -> bool:
         """Say whether one more socket is served."""
-        if len(self._sockets) >= self._connections_max:
+        if (
+            len(self._sockets) >= self._connections_max
+            or len(self._leaving) >= LEAVING_MAX
+        ):
             return False
         most = self._per_address
         if most and self._from[connection.remote] >= most:
@@ -502,7 +508,9 @@ class Server:
     # The drain, and what else happens in time
 
     def _schedule(self, session: Session) -> None:
-        if session not in self._backlog:
+        if session.was_greedy:
+            self._backlog.setdefault(session)
+        elif session not in self._backlog:
             self._fresh[session] = None
         if self._drain_due is None:
             self._drain_due = self._loop.call_soon(self._drain)
@@ -560,6 +568,7 @@ class Server:
         requests, arrival = session.take(enough)
         gateway.handle(session, requests)
         self._turns.append((len(requests), arrival))
+        session.was_greedy = len(requests) > REQUESTS_AT_FIRST
         if session.waiting:
             self._backlog[session] = None
         elif session.is_gone:

@@ -88,6 +88,7 @@ class Session:
         self.counts: dict[type, int] = {}  # of its requests, by type
         self.is_cut = False  # it is being closed: nothing more is done
         self.is_gone = False  # the connection has ended
+        self.was_greedy = False  # its last turn was a long one
         self.held = 0  # bytes sealed that have not yet left
         self._peer = peer
         self._outgoing = outgoing

@@ -289,6 +289,60 @@ async def test_who_has_little_to_ask_comes_before_who_has_much(
         assert len(asked) < 8_000, "they were still at it"
 
 
+async def test_who_asks_much_at_once_waits_behind_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also when it comes again with nothing waiting."""
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        greedy = await stack.enter_async_context(wired(server.url, "greedy"))
+        alice = await stack.enter_async_context(wired(server.url, "alice"))
+        by_name = {s.account: s for s in server._gateway.sessions}
+        many = [PING] * (REQUESTS_AT_FIRST + 1)
+        for requests, is_behind in (
+            (many, False),  # nobody knows yet
+            (many, True),
+            ([PING], True),
+            ([PING], False),  # modest again
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(server, "_drain", lambda: None)
+                for wire in (greedy, alice):
+                    await wire.send(*(requests if wire is greedy else [PING]))
+                await until(lambda: by_name["alice"].waiting)
+                await until(lambda: by_name["greedy"].waiting)
+                assert (by_name["greedy"] in server._backlog) == is_behind
+                assert (by_name["greedy"] in server._fresh) != is_behind
+                assert by_name["alice"] in server._fresh
+                await until(lambda: server._drain_due)
+            server._drain()
+            await greedy.take(len(requests))
+            await alice.receive()
+
+
+async def test_nobody_is_taken_in_while_many_left_work_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or one could leave more than is ever carried out."""
+    monkeypatch.setattr(server_module, "LEAVING_MAX", 2)
+    async with serving() as server, wired(server.url) as wire:
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "_take_turn", lambda *args: 1)
+            for number in range(1, 3):
+                _, writer = await asyncio.open_connection(
+                    "127.0.0.1", server.port
+                )
+                writer.write(HANDSHAKE + b"".join(map(framed, tiny(1))))
+                await until(lambda: len(server._sessions) == 2)
+                writer.close()
+                await until(lambda: len(server._leaving) == number)
+            assert await is_dropped(server)
+        for session in server._gateway.sessions:
+            server._schedule(session)
+        await until(lambda: not server._leaving)
+        assert not await is_dropped(server)
+        assert words(await wire.ask(type="ping")) == ["ok"]
+
+
 async def test_who_hangs_up_counts_until_all_is_carried_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1142,6 +1142,29 @@ def test_an_account_is_encoded_as_pydantic_does(
     assert told == {"type": "account"} | json.loads(whole)
 
 
+@given(
+    st.fixed_dictionaries(
+        {
+            "code": st.sampled_from(["bad_request", "busy"]),
+            "message": st.text(),
+        },
+        optional=dict.fromkeys(
+            ["retry_after_ms", "order_id", "cum_qty"], NUMBERS
+        )
+        | {
+            "field": st.text(),
+            "order_status": st.sampled_from(["new", "filled"]),
+            "id": NUMBERS | st.text(),
+        },
+    )
+)
+def test_an_error_is_encoded_as_pydantic_does(fields: dict[str, Any]) -> None:
+    error = Error(**fields)
+    whole = TypeAdapter(Error).dump_json(error, exclude_defaults=True)
+    told = json.loads(encode(error))
+    assert told == {"type": "error"} | json.loads(whole)
+
+
 # Anything at all ----------------------------------------------------------
 
 

@@ -941,7 +941,12 @@ def test_depth_and_best_sum_each_level_best_first() -> None:
     assert book.depth("sell", 0) == ()
     assert book.depth("buy", 9) == book.depth("buy")
     assert (book.best("buy"), book.best("sell")) == ((99, 5), (101, 4))
+    assert book.top() == (99, 101)
+    book.cancel(4)
+    book.cancel(5)
+    assert book.top() == (99, None)
     assert OrderBook().best("buy") is None
+    assert OrderBook().top() == (None, None)
 
 
 def test_changes_are_the_levels_since_the_last_call() -> None:
