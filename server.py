@@ -170,6 +170,7 @@ class Server:
         self._drain_due: asyncio.Handle | None = None
         self._heartbeat_due: asyncio.TimerHandle | None = None
         self._ticker_due: asyncio.TimerHandle | None = None
+        self._feed_due: asyncio.TimerHandle | None = None
         self._keys_due: asyncio.TimerHandle | None = None
         self._deadline_due: asyncio.TimerHandle | None = None
         self._deadline: int | None = None  # what the timer above is set to
@@ -295,6 +296,7 @@ class Server:
             self._drain_due,
             self._heartbeat_due,
             self._ticker_due,
+            self._feed_due,
             self._keys_due,
             self._deadline_due,
         ):
@@ -586,6 +588,10 @@ class Server:
         """Wake up for the next deadline, and for tickers that changed."""
         if self._gateway.feed.is_stirred and self._ticker_due is None:
             self._ticker_due = self._loop.call_later(TICKER_S, self._tickers)
+        due = self._gateway.feed_due
+        if due is not None and self._feed_due is None:
+            delay_s = max(0, due - self._clock.now()) / 1_000_000
+            self._feed_due = self._loop.call_later(delay_s, self._flush)
         deadline = self._gateway.engine.next_deadline
         if deadline == self._deadline:
             return
@@ -599,6 +605,10 @@ class Server:
     def _tick(self) -> None:
         self._deadline = self._deadline_due = None
         self._step(self._gateway.tick)
+
+    def _flush(self) -> None:
+        self._feed_due = None
+        self._step(lambda: None)  # which publishes
 
     def _tickers(self) -> None:
         self._ticker_due = None

@@ -142,6 +142,11 @@ class Feed:
         self._stirred[symbol] = None
 
     @property
+    def readers(self) -> int:
+        """How many follow anything."""
+        return len(self._follows)
+
+    @property
     def is_stirred(self) -> bool:
         """Whether a ticker may have changed since `flush_tickers`."""
         return bool(self._stirred)

@@ -88,8 +88,12 @@ CANCELS_RATE = 5
 STRIKES_BURST = 10
 
 # While more waits to be done, public data leave no more often than so: each
-# reader costs the same however much has changed.
+# reader costs the same however much has changed. And never more often than so
+# for each reader, where they are many, which leaves half of the time and more
+# for what traders ask.
 FEED_US = 5_000
+FEED_READER_US = 5
+MANY_READERS = 100
 
 FLOODING = 4002  # the close code of the protocol for abuse
 Closing: TypeAlias = tuple[Session, int, str]  # close code, reason
@@ -187,6 +191,8 @@ class Gateway:
         self._applied: list[Command] = []  # and not yet taken
         self._seq = 0  # of the last command applied without a failure
         self._flushed_ts = 0  # when public data last left
+        # When to publish again, because public data wait; None: they do not.
+        self.feed_due: int | None = None
         self._is_broken = False  # one failed: the books cannot be trusted
         self.is_short_of_space = False
         # Commands carried out, of which nobody has been told.
@@ -345,9 +351,15 @@ class Gateway:
         """Send off all that was queued since the last time, in one batch.
 
         What was carried out since are these turns. Where there ``is_more``
-        to come at once, public data may wait for it.
+        to come at once, or there are many readers, public data may wait
+        until ``feed_due``.
         """
-        if not is_more or self._now() - self._flushed_ts >= FEED_US:
+        rest = FEED_US if is_more else 0
+        if self.feed.readers >= MANY_READERS:
+            rest = max(rest, self.feed.readers * FEED_READER_US)
+        due = self._flushed_ts + rest
+        self.feed_due = due if rest and self._now() < due else None
+        if self.feed_due is None:
             self._flush_feed()
         if not (
             self._outgoing

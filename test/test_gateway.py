@@ -22,7 +22,7 @@ from pydantic_core import to_json
 import exchange.feed
 from exchange.accounts import AccountLimits
 from exchange.engine import Command, Configure, Restart
-from exchange.gateway import FEED_US, Gateway
+from exchange.gateway import FEED_READER_US, FEED_US, Gateway
 from exchange.keys import (
     Key,
     KeyRing,
@@ -399,6 +399,33 @@ def test_while_more_waits_public_data_leave_now_and_then(
     clock.ts += FEED_US - 1
     assert place(5, is_more=True) is None
     assert place(6) == [[90, 21]]
+
+
+def test_for_many_readers_public_data_leave_less_often(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.gateway.MANY_READERS", 3)
+    alice, (reader, *_) = floor.join("alice"), [floor.join() for _ in "123"]
+    gateway, clock = floor.gateway, floor.clock
+
+    def place() -> list[str]:
+        floor.do(alice, order("buy", 1, 90))
+        return words(floor.read(reader))
+
+    for session in list(gateway.sessions)[1:3]:
+        floor.do(session, FOLLOW)
+    floor.read(reader)
+    assert place() == place() == ["book"] and gateway.feed_due is None
+    floor.do(list(gateway.sessions)[3], FOLLOW)
+    floor.read(reader)
+    assert place() == []
+    assert gateway.feed_due == clock.ts + 3 * FEED_READER_US
+    clock.ts = gateway.feed_due - 1
+    assert place() == []
+    clock.ts += 1
+    gateway.publish()
+    assert words(floor.read(reader)) == ["book"]
+    assert gateway.feed_due is None
 
 
 def test_public_data_leave_before_what_a_session_is_sent_after_them(

@@ -1250,6 +1250,21 @@ async def test_a_flood_holds_nobody_up(
             assert applied.count("flood") == 40 * MAX_FRAME + 1
 
 
+async def test_public_data_that_had_to_wait_come_by_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("exchange.gateway.MANY_READERS", 1)
+    async with (
+        serving() as exchange,
+        wired(exchange.url, "alice") as alice,
+        wired(exchange.url) as reader,
+    ):
+        await reader.ask(**follow("book"))
+        for qty in range(1, 21):
+            await alice.ask(**order("buy", 1, 90))
+        await reader.until(type="book", bids=[[90, 20]])
+
+
 async def test_who_is_just_being_taken_in_is_let_go_at_the_end() -> None:
     for rounds in range(6):
         async with serving() as exchange:
