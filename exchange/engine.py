@@ -860,7 +860,8 @@ class Engine:
         self._report(account, order, exec_type, cum_qty, cum_cost)
         self._touched[order.symbol] = listing
         instrument = listing.instrument
-        for maker, qty in sweep.matches:
+        matches, reason, is_stopped = sweep
+        for maker, qty in matches:
             owner = self.accounts[maker.account]
             if not qty:
                 self._ended(owner, maker, "stp")
@@ -888,11 +889,11 @@ class Engine:
             )
             if not maker.leaves_qty:
                 self._finish(owner, maker)
-        if sweep.reason is not None:
-            self._ended(account, order, sweep.reason)
+        if reason is not None:
+            self._ended(account, order, reason)
         elif not order.leaves_qty:
             self._finish(account, order)
-        if sweep.is_stopped:
+        if is_stopped:
             self._enter(
                 listing,
                 "auction",
@@ -979,9 +980,9 @@ class Engine:
         else:
             order_status = "partially_filled" if cum_qty else "new"
         last_qty, last_price, trade_id, liquidity, fee = fill
-        account.seq += 1
+        seq = account.seq = account.seq + 1
         report = Exec(  # in the order of its fields, for speed
-            account.seq,
+            seq,
             self.ts,
             exec_type,
             order.order_id,
@@ -1016,13 +1017,14 @@ class Engine:
 
     def _report_trades(self) -> None:
         for symbol, listing in self._touched.items():
-            if listing.book.version == listing.book_version:
+            version = listing.book.version
+            if version == listing.book_version:
                 continue
-            listing.book_version = listing.book.version
+            listing.book_version = version
             listing.seq += 1
             listing.ts = self.ts
             self._stirred[symbol] = listing
-            for trade in listing.trades:
-                self._outputs.append((PUBLIC, trade))
-            listing.trades.clear()
+            if listing.trades:
+                self._outputs += [(PUBLIC, trade) for trade in listing.trades]
+                listing.trades.clear()
         self._touched.clear()

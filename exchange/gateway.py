@@ -776,12 +776,11 @@ class Gateway:
         some of them have been sent.
         """
         frames = self._make_frames(texts)
-        outgoing = self._outgoing
-        if outgoing:
-            for session in readers:
-                if session in outgoing:
-                    session.push(frames)
-            readers = [s for s in readers if s not in outgoing]
+        late = self._outgoing.keys() & readers
+        if late:
+            for session in late:
+                session.push(frames)
+            readers = [session for session in readers if session not in late]
         self._broadcasts.append((frames, readers))
 
     def _snapshot(self, symbol: str) -> BookUpdate:
