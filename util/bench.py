@@ -5,7 +5,9 @@ what was measured, and on what machine, as a page.
 
 What goes through websockets is measured as a ratio against the stock echo
 server of the websockets library, which answers each frame with itself: same
-load generator, same requests, same machine, turn by turn in one run. Book
+load generator, same requests, same machine, turn by turn in one run. An echo
+on the exchange's own transport stands beside it, as the limit of what one
+could reach in this way. Book
 and engine are measured alone, in this process, in operations per second.
 
 The load generator is this process, the server another one. It writes ready
@@ -40,6 +42,7 @@ from websockets.uri import parse_uri
 from exchange.engine import Action, Command, Configure, Connect, Engine
 from exchange.gateway import Gateway
 from exchange.journal import Journal
+from exchange.transport import Connection, frame
 from orderbook import (
     Amend,
     Cancel,
@@ -56,6 +59,7 @@ from util.load import launched, masked
 
 EXCHANGE = ["server.py"]
 ECHO = ["-m", "util.bench", "--echo"]
+LIMIT = ["-m", "util.bench", "--limit"]
 RAW = ["-m", "util.bench", "--raw"]
 ROUNDS = 5
 SECONDS = 3.0
@@ -260,6 +264,46 @@ async def echo() -> None:
         port = server.sockets[0].getsockname()[1]
         print(f"Echo on ws://127.0.0.1:{port}", flush=True)
         await server.serve_forever()
+
+
+class Mirror:
+    """A receiver that does nothing but answer each message with itself."""
+
+    def opened(self, connection: Connection) -> bool:
+        """Take in everybody."""
+        return True
+
+    def connected(self, connection: Connection) -> None:
+        """Take no note."""
+
+    def received(self, connection: Connection, messages: list[bytes]) -> None:
+        """Answer in one write."""
+        connection.write(b"".join(map(frame, messages)))
+
+    def drained(self, connection: Connection) -> None:
+        """Take no note."""
+
+    def disconnected(self, connection: Connection) -> None:
+        """Take no note."""
+
+    def closed(self, connection: Connection) -> None:
+        """Take no note."""
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """Fail the measurement."""
+        raise error
+
+
+async def mirror() -> None:
+    """Serve an echo on the exchange's transport."""
+    loop = asyncio.get_running_loop()
+    receiver = Mirror()
+    server = await loop.create_server(
+        lambda: Connection(receiver, origins=None, hosts=None), "127.0.0.1", 0
+    )
+    port = server.sockets[0].getsockname()[1]
+    print(f"Mirror on ws://127.0.0.1:{port}", flush=True)
+    await server.serve_forever()
 
 
 # Latency ------------------------------------------------------------------
@@ -592,8 +636,10 @@ def compare_with_echo(rounds: int, seconds: float) -> Iterator[Row]:
     ):
         ours: list[Rate] = []
         theirs: list[Rate] = []
+        limit: list[float] = []
         for _ in range(rounds):
             theirs.append(measure(ECHO, echo_load, seconds))
+            limit.append(measure(LIMIT, load, seconds).per_s)
             ours.append(measure(EXCHANGE, load, seconds))
         ratios = [a.per_s / b.per_s for a, b in zip(ours, theirs)]
         yield Row(
@@ -603,8 +649,9 @@ def compare_with_echo(rounds: int, seconds: float) -> Iterator[Row]:
             f" {spread(ratios, times)}",
             f"{floor}x",
             f"{aim}x",
-            f"generator busy {max(r.generator for r in ours):.0%}"
-            f" and {max(r.generator for r in theirs):.0%}",
+            f"our transport alone: {spread(limit, thousands)}; generator busy"
+            f" {max(r.generator for r in ours):.0%} and"
+            f" {max(r.generator for r in theirs):.0%}",
         )
 
 
@@ -769,11 +816,17 @@ def main() -> None:
     add("--seconds", type=float, default=SECONDS, help="of one round")
     add("--markdown", type=Path, help="file to write a page to")
     add("--echo", action="store_true", help=argparse.SUPPRESS)
+    add("--limit", action="store_true", help=argparse.SUPPRESS)
     add("--raw", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.echo or arguments.raw:
-        asyncio.run(echo() if arguments.echo else write_raw())
-        return
+    for is_wanted, serve_it in (
+        (arguments.echo, echo),
+        (arguments.limit, mirror),
+        (arguments.raw, write_raw),
+    ):
+        if is_wanted:
+            asyncio.run(serve_it())
+            return
     rounds, seconds = arguments.rounds, arguments.seconds
     print(f"{rounds} rounds of {seconds:g} s; median (minimum-maximum)")
     gc.set_threshold(*GC_THRESHOLDS)
