@@ -1311,23 +1311,32 @@ class OrderBook:
         if self.is_collecting:
             assert order.may_rest
             return self._rest(NO_MATCHES, order, own)
-        matches, stop = self._sweep(order, limit, band)
-        if matches:
-            self.version += 1
-            if not order.leaves_qty:
-                return Sweep(matches, None)
-        if stop == "stp":
-            order._end("canceled")
-            return Sweep(matches, "stp")
-        if order.may_rest:
+        if order.side == "buy":
+            side, other = self._bids, self._asks
+        else:
+            side, other = self._asks, self._bids
+        matches: Sequence[Match] = NO_MATCHES
+        stop = None
+        keys = other.keys
+        if keys and (limit is None or keys[-1] >= limit * other.sign):
+            matches, stop = self._sweep(order, other, limit, band)
+            if matches:
+                self.version += 1
+                if not order.leaves_qty:
+                    return Sweep(matches, None)
+            if stop == "stp":
+                order._end("canceled")
+                return Sweep(matches, "stp")
+        tif = order.time_in_force
+        if tif == "gtc" or tif == "gtd":
             if stop:
                 return self._rest(matches, order, own, True)
-            self._side(order.side).add(order)
+            side.add(order)
             self.version += 1
             self.orders[order.order_id] = order
             return Sweep(matches, None) if matches else RESTED
         order._end("expired")
-        reason: Reason = "fok" if order.time_in_force == "fok" else "ioc"
+        reason: Reason = "fok" if tif == "fok" else "ioc"
         if order.order_type == "market":
             reason = "no_liquidity"
         return Sweep(matches, reason, stop is not None)
@@ -1366,14 +1375,15 @@ class OrderBook:
         return Sweep(matches, None, is_stopped)
 
     def _sweep(
-        self, taker: Order, limit: int | None, band: Band | None
+        self,
+        taker: Order,
+        side: _BookSide,
+        limit: int | None,
+        band: Band | None,
     ) -> tuple[Sequence[Match], Literal["stp", "band"] | None]:
         """Trade while prices cross; return the steps, and what stopped it."""
-        side = self._opposite(taker.side)
         keys = side.keys
         worst = None if limit is None else limit * side.sign
-        if not keys or (worst is not None and keys[-1] < worst):
-            return NO_MATCHES, None  # as most orders do
         matches: list[Match] = []
         while taker.leaves_qty and keys:
             key = keys[-1]

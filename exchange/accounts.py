@@ -238,10 +238,15 @@ class Account:
             )
         return order
 
-    def remember(self, order: Order) -> None:
-        """Take in an accepted order."""
-        self.orders[order.order_id] = order
-        self.open_orders[order.order_id] = order
+    def accept(self, order: Order) -> None:
+        """Take in a new order, and set aside what it may need."""
+        lots = self.buying if order.side == "buy" else self.selling
+        symbol, qty = order.symbol, order.qty
+        lots[symbol] = lots.get(symbol, 0) + qty
+        self.reserved += qty * order.unit_cost
+        order_id = order.order_id
+        self.orders[order_id] = order
+        self.open_orders[order_id] = order
         if order.client_order_id is not None:
             self.by_client_order_id[order.client_order_id] = order
 

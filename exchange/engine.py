@@ -33,6 +33,7 @@ from exchange.auction import clearing_price
 from exchange.listing import Listing
 from orderbook import (
     MAX_INT,
+    RESTED,
     AccountReport,
     Admin,
     Amend,
@@ -187,6 +188,7 @@ class Engine:
         # of cancel_after; (ts, PHASE_ENDS, symbol) of phases. An entry
         # outlives what it is about: `_is_due`.
         self._deadlines: list[Deadline] = []
+        self.earliest = MAX_INT  # no deadline is before that
         self._deadlines_max = DEADLINES_MIN
         self._gtd: dict[int, Order] = {}
         # Of the command at hand:
@@ -252,11 +254,11 @@ class Engine:
     @property
     def next_deadline(self) -> int | None:
         """When the next `tick` is due, in microseconds; None: never."""
-        if not self._deadlines:
-            return None
         while self._deadlines and not self._is_due(self._deadlines[0]):
             heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else None
+        due = self._deadlines[0][0] if self._deadlines else None
+        self.earliest = MAX_INT if due is None else due
+        return due
 
     # Views, for subscriptions and `get`
 
@@ -395,38 +397,20 @@ class Engine:
                 assert_never(action)
 
     def _place(self, command: Command, request: Place) -> None:
-        account = self._account(command.account)
-        expire_ts = request.expire_ts
-        client_order_id = request.client_order_id
-        known = None
-        if client_order_id is not None:
-            known = account.by_client_order_id.get(client_order_id)
-        # Of a repeat whose time is over meanwhile, that it is one says more.
-        if expire_ts is not None and expire_ts <= self.ts and known is None:
-            raise Refused(
-                "bad_request",
-                "expire_ts: is not in the future",
-                field="expire_ts",
-            )
-        if account.is_killed and known is None:
-            if request.symbol is None:
-                self.listing(None)
-            self._refuse_killed()
-        listing = self.listing(request.symbol)
-        if known is not None:
-            raise Refused(
-                "duplicate_client_order_id",
-                f"{client_order_id} is order {known.order_id}",
-                field="client_order_id",
-                order_id=known.order_id,
-                order_status=known.order_status,
-                cum_qty=known.cum_qty,
-            )
+        name = command.account
+        account = self.accounts.get(name) or self._account(name)
+        client_order_id, expire_ts = request.client_order_id, request.expire_ts
+        known = client_order_id in account.by_client_order_id
+        if known or expire_ts is not None or account.is_killed:
+            self._refuse_early(account, request)
+        listing = self.listings.get(request.symbol or "")
+        if listing is None:
+            listing = self.listing(request.symbol)
+        instrument = listing.instrument
+        side, qty, price = request.side, request.qty, request.price
         tif = request.time_in_force
         if tif is None:
             tif = "ioc" if request.order_type == "market" else "gtc"
-        side, qty, price = request.side, request.qty, request.price
-        instrument = listing.instrument
         if listing.phase != "open":
             listing.check_phase(request.order_type, tif)
         listing.check_bounds(side, price, qty)
@@ -436,9 +420,10 @@ class Engine:
         account.check_position(instrument, side, qty, listing.position_max)
         cost = unit_cost(instrument, side, limit)
         account.check_funds(qty * cost)
+        order_id = self.order_id + 1
         order = Order(  # in the order of its fields, for speed
-            self.order_id + 1,
-            account.name,
+            order_id,
+            name,
             side,
             qty,
             instrument.symbol,
@@ -458,13 +443,66 @@ class Engine:
         )
         band = listing.band if instrument.band else None
         sweep = listing.book.place(order, limit, band, account.open_orders)
-        self.order_id += 1
-        account.hold(order, qty)
-        account.remember(order)
-        self._arrived(account, listing, order, "new", sweep, 0, 0)
+        self.order_id = order_id
+        account.accept(order)
+        if sweep is not RESTED:
+            self._arrived(account, listing, order, "new", sweep, 0, 0)
+        else:  # as most do: what `_arrived` comes to, for speed
+            self._touched[instrument.symbol] = listing
+            seq = account.seq = account.seq + 1
+            report = Exec(
+                seq,
+                self.ts,
+                "new",
+                order_id,
+                instrument.symbol,
+                side,
+                "new",
+                qty,
+                0,
+                qty,
+                0,
+                price,
+                client_order_id,
+                request.order_type,
+                tif,
+                expire_ts,
+                request.post_only,
+                request.stp,
+            )
+            self._outputs.append((name, report))
         if expire_ts is not None and order.is_open:
-            self._gtd[order.order_id] = order
-            self._add_deadline((expire_ts, order.order_id, ""))
+            self._gtd[order_id] = order
+            self._add_deadline((expire_ts, order_id, ""))
+
+    def _refuse_early(self, account: Account, request: Place) -> None:
+        """Refuse a repeated order, a late one, or a suspended account's.
+
+        Of a repeat, that it is one says more than that its time is over, or
+        its account suspended, meanwhile.
+        """
+        known = account.by_client_order_id.get(request.client_order_id or "")
+        expire_ts = request.expire_ts
+        if known is not None:
+            self.listing(request.symbol)
+            raise Refused(
+                "duplicate_client_order_id",
+                f"{request.client_order_id} is order {known.order_id}",
+                field="client_order_id",
+                order_id=known.order_id,
+                order_status=known.order_status,
+                cum_qty=known.cum_qty,
+            )
+        if expire_ts is not None and expire_ts <= self.ts:
+            raise Refused(
+                "bad_request",
+                "expire_ts: is not in the future",
+                field="expire_ts",
+            )
+        if account.is_killed:
+            if request.symbol is None:
+                self.listing(None)
+            self._refuse_killed()
 
     def _amend(self, account: Account, request: Amend) -> None:
         if account.is_killed:
@@ -828,6 +866,7 @@ class Engine:
 
     def _add_deadline(self, entry: Deadline) -> None:
         heapq.heappush(self._deadlines, entry)
+        self.earliest = min(self.earliest, entry[0])
         if len(self._deadlines) > self._deadlines_max:
             self._deadlines = [e for e in self._deadlines if self._is_due(e)]
             heapq.heapify(self._deadlines)

@@ -150,7 +150,7 @@ WORDS: dict[type, str] = {
 CommandRequest: TypeAlias = (
     Place | Amend | Cancel | CancelAll | CancelAfter | Admin
 )
-COMMANDS = get_args(CommandRequest)
+COMMANDS = frozenset(get_args(CommandRequest))
 
 
 class Gateway:
@@ -217,14 +217,14 @@ class Gateway:
         """Open the market, or go on with the one that was replayed."""
         is_restart = self.engine.seq > 0
         if self.engine.configured != market:
-            self._route(self._apply("", "", market))
+            self._route(self._apply("", "", market, self._now()))
         if is_restart:
-            self._route(self._apply("", "", Restart()))
+            self._route(self._apply("", "", Restart(), self._now()))
         self._flush_feed()
 
     def shut_down(self) -> None:
         """End every session in order, and say so."""
-        self._route(self._apply("", "", Shutdown()))
+        self._route(self._apply("", "", Shutdown(), self._now()))
         self._flush_feed()
         self.announce("the exchange is shutting down")
         for session in self.sessions:
@@ -286,7 +286,9 @@ class Gateway:
         if session.account:
             account, session_id = session.account, session.session_id
             self._log_out(session)
-            self._route(self._apply(account, session_id, Disconnect()))
+            self._route(
+                self._apply(account, session_id, Disconnect(), self._now())
+            )
 
     def handle(
         self, session: Session, requests: Iterable[Request | Error]
@@ -296,21 +298,25 @@ class Gateway:
         The replies to successive commands are made after the last of them,
         because it is faster to do the same many times.
         """
+        now = self._now()
+        counts = session.counts
+        untold = self._untold
         try:
             for request in requests:
                 if session.is_cut:
                     break
                 kind = request.__class__
-                session.counts[kind] = session.counts.get(kind, 0) + 1
+                counts[kind] = counts.get(kind, 0) + 1
                 try:
                     if session.buckets or session.bucket is not None:
                         self._charge(session, request)
-                    if isinstance(request, COMMANDS):
-                        outputs = self._execute(session, request)
-                        self._untold.append((session, request, outputs))
+                    if kind in COMMANDS:
+                        outputs = self._execute(session, request, now)
+                        untold.append((session, request, outputs))
                     else:
                         self._tell()
                         self._answer(session, request)
+                        counts = session.counts  # others, after a login
                 except Refused as refusal:
                     self._tell()
                     self.refusals[refusal.code] += 1
@@ -334,7 +340,7 @@ class Gateway:
 
     def tick(self) -> None:
         """Fire every deadline that is due."""
-        self._fire()
+        self._fire(self._now())
 
     def heartbeat(self) -> None:
         """Tell every session what it should have got by now."""
@@ -381,35 +387,40 @@ class Gateway:
     # Requests
 
     def _execute(
-        self, session: Session, request: CommandRequest
+        self, session: Session, request: Any, now: int
     ) -> list[Output]:
         """Apply a request as a command; raises Refused if it may not be."""
         account = session.account
         if not account:
             raise Refused("unauthorized", "log in first")
-        if request.__class__ is Admin and not session.is_admin:
+        kind = request.__class__
+        if kind is Place or kind is Amend:
+            behind = self.engine.seq - self._committed
+            if behind >= COMMANDS_UNCOMMITTED or self.is_short_of_space:
+                self._refuse_busy()
+        elif kind is Admin and not session.is_admin:
             raise Refused("forbidden", "only an administrator may do that")
-        if isinstance(request, (Place, Amend)):
-            self._refuse_if_busy()
-        return self._apply(account, session.session_id, request)
+        return self._apply(account, session.session_id, request, now)
 
     def _tell(self) -> None:
         """Send the replies to commands, and to everybody what they caused."""
-        if not self._untold:
-            return
-        untold, self._untold = self._untold, []
+        untold = self._untold.copy()
+        self._untold.clear()
+        record = self.history.record
         for session, request, outputs in untold:
             account, reply = outputs[0]
             text = encode(reply)
             session.send(with_id(text, request.id))
-            if isinstance(reply, Exec):
-                self.history.record(account, reply, text)
-                for other in self._online[account]:
-                    if other is not session:
-                        other.send(text)
+            if reply.__class__ is Exec:
+                record(account, reply, text)
+                online = self._online[account]
+                if len(online) > 1:
+                    for other in online:
+                        if other is not session:
+                            other.send(text)
                 if self._placed is not None and reply.exec_type == "new":
                     self._note(account, reply)
-            elif isinstance(reply, Error):
+            elif reply.__class__ is Error:
                 self.refusals[reply.code] += 1
             if len(outputs) > 1:
                 self._route(outputs[1:])
@@ -440,20 +451,14 @@ class Gateway:
             case _:
                 raise AssertionError(request)
 
-    def _refuse_if_busy(self) -> None:
+    def _refuse_busy(self) -> None:
         """Refuse what may add to the book while the disk cannot follow."""
-        if self.is_short_of_space:
-            raise Refused(
-                "busy",
-                "the journal's disk is nearly full; cancels are taken",
-                retry_after_ms=BUSY_RETRY_MS,
-            )
-        if self.engine.seq - self._committed >= COMMANDS_UNCOMMITTED:
-            raise Refused(
-                "busy",
-                "the journal's disk is too slow; cancels are taken",
-                retry_after_ms=BUSY_RETRY_MS,
-            )
+        slow = "is nearly full" if self.is_short_of_space else "is too slow"
+        raise Refused(
+            "busy",
+            f"the journal's disk {slow}; cancels are taken",
+            retry_after_ms=BUSY_RETRY_MS,
+        )
 
     def _charge(self, session: Session, request: Request | Error) -> None:
         """Let a request draw on its bucket, and refuse it if that is empty.
@@ -572,6 +577,7 @@ class Gateway:
                 user,
                 session_id,
                 Connect(request.cancel_on_disconnect, session.is_admin),
+                self._now(),
             )
         )
         account = self.engine.accounts[user]
@@ -678,32 +684,17 @@ class Gateway:
 
     # Within
 
-    def _fire(self) -> int:
-        """Fire every deadline that is due; return the next command's ts.
+    def _apply(
+        self, account: str, session_id: str, action: Action, now: int
+    ) -> list[Output]:
+        """Stamp an action as the next command and apply it.
 
         Time passes by command: what is due comes before what is stamped.
         """
         engine = self.engine
-        while True:
-            ts = self._now()
-            if ts <= engine.ts:
-                ts = engine.ts + 1
-            due = engine.next_deadline
-            if due is None or due > ts:
-                return ts
-            self._tell()  # of what was before
-            self._route(self._step(ts, "", "", Tick()))
-
-    def _apply(
-        self, account: str, session_id: str, action: Action
-    ) -> list[Output]:
-        """Stamp an action as the next command and apply it."""
-        return self._step(self._fire(), account, session_id, action)
-
-    def _step(
-        self, ts: int, account: str, session_id: str, action: Action
-    ) -> list[Output]:
-        engine = self.engine
+        ts = now if now > engine.ts else engine.ts + 1
+        if ts >= engine.earliest and action.__class__ is not Tick:
+            ts = self._fire(now)
         seq = engine.seq + 1
         command = Command(seq, ts, account, session_id, action)
         try:
@@ -716,6 +707,17 @@ class Gateway:
         if self._durable:
             self._applied.append(command)
         return outputs
+
+    def _fire(self, now: int) -> int:
+        """Fire every deadline that is due; return the next command's ts."""
+        engine = self.engine
+        while True:
+            ts = now if now > engine.ts else engine.ts + 1
+            due = engine.next_deadline
+            if due is None or due > ts:
+                return ts
+            self._tell()  # of what was before
+            self._route(self._apply("", "", Tick(), ts))
 
     def _route(self, outputs: Iterable[Output]) -> None:
         """Send events to whom they concern; mere replies are left out."""
@@ -819,7 +821,7 @@ def _is_refused_anyway(session: Session, request: Request | Error) -> bool:
         return type(request) is Error
     if isinstance(request, Get):
         return request.what in ("account", "fills", "orders")
-    return type(request) is Error or isinstance(request, COMMANDS)
+    return type(request) is Error or type(request) in COMMANDS
 
 
 def _json(rows: Iterable[object]) -> Iterable[str]:

@@ -257,7 +257,7 @@ def test_so_many_orders_may_be_open(
 ) -> None:
     account = Account("ann", limits=AccountLimits(open_orders=limit))
     for order_id in range(is_open):
-        account.remember(order(order_id))
+        account.accept(order(order_id))
     check(account.check_count, "too_many_orders" if is_refused else None)
 
 
@@ -395,8 +395,8 @@ def test_no_number_can_leave_what_json_keeps() -> None:
 def test_an_open_order_is_found_by_either_of_its_ids() -> None:
     account = Account("ann")
     mine, plain = order(1, client_order_id="mine"), order(2)
-    account.remember(mine)
-    account.remember(plain)
+    account.accept(mine)
+    account.accept(plain)
     assert account.find(1, None) is account.find(None, "mine") is mine
     assert account.find(2, None) is plain
     assert list(account.open_orders) == [1, 2]
@@ -414,8 +414,8 @@ def test_an_order_nobody_placed_is_unknown(
     order_id: int | None, client_order_id: str | None, field: str
 ) -> None:
     account = Account("ann")
-    account.remember(order(1, client_order_id="mine"))
-    account.remember(order(3))
+    account.accept(order(1, client_order_id="mine"))
+    account.accept(order(3))
     with pytest.raises(Refused) as refused:
         account.find(order_id, client_order_id)
     error = refused.value.as_error()
@@ -427,7 +427,7 @@ def test_an_order_nobody_placed_is_unknown(
 def test_a_finished_order_is_known_as_closed(ids: tuple[Any, Any]) -> None:
     account = Account("ann")
     mine = order(1, client_order_id="mine", cum_qty=2)
-    account.remember(mine)
+    account.accept(mine)
     finish(account, mine)
     with pytest.raises(Refused) as refused:
         account.find(*ids)
@@ -446,7 +446,7 @@ def test_only_the_last_finished_orders_are_remembered(
     orders = {n: order(n, client_order_id=f"c{n}") for n in range(1, 6)}
     orders[4].client_order_id = None
     for each in orders.values():
-        account.remember(each)
+        account.accept(each)
     for number in (4, 2, 5):
         finish(account, orders[number])
     assert list(account.orders) == [1, 2, 3, 5], "order 4 ended first"
@@ -471,7 +471,7 @@ def in_sessions(*sessions: str) -> Account:
     """Return an account with an order in each session, from order 1 on."""
     account = Account("ann")
     for order_id, session in enumerate(sessions, start=1):
-        account.remember(order(order_id, session=session))
+        account.accept(order(order_id, session=session))
     return account
 
 
@@ -480,7 +480,7 @@ def test_the_orders_of_a_session_die_with_its_connection_once() -> None:
     account.connect("a", True)
     account.connect("b", True)
     finish(account, account.orders[1])
-    account.remember(order(4, session="a"))
+    account.accept(order(4, session="a"))
     assert ids(account.disconnect("a")) == [3, 4]
     assert account.disconnect("a") == []
     assert ids(account.disconnect("b")) == [2]
