@@ -580,11 +580,10 @@ class Exec:
     id: Id | None = None
 
 
-@_event
+@_positional_event
 class AccountReport:
     """Cash, positions and equity of an account after a command."""
 
-    type: Literal["account"] = "account"
     seq: int
     ts: int
     cash: int
@@ -592,6 +591,7 @@ class AccountReport:
     equity: int
     realized: int = 0
     unrealized: int = 0
+    type: Literal["account"] = "account"  # last, as this is made by position
 
 
 @_event
@@ -810,9 +810,7 @@ def _encode_exec(e: Exec) -> str:
     As the exchange makes it: without an id, its strings words and names that
     need no escaping. It is held to what pydantic makes by a test.
     """
-    more = ""
-    if e.cum_cost:
-        more = f',"cum_cost":{e.cum_cost}'
+    more = f',"cum_cost":{e.cum_cost}' if e.cum_cost else ""
     if e.price is not None:
         more += f',"price":{e.price}'
     if e.client_order_id is not None:
@@ -1385,7 +1383,10 @@ class OrderBook:
         keys = side.keys
         worst = None if limit is None else limit * side.sign
         matches: list[Match] = []
-        while taker.leaves_qty and keys:
+        left = wanted = taker.leaves_qty
+        cost = 0
+        stop: Literal["stp", "band"] | None = None
+        while left and keys and stop is None:
             key = keys[-1]
             if worst is not None and key < worst:
                 break
@@ -1393,31 +1394,39 @@ class OrderBook:
             price = key * side.sign
             outside = band is not None and not band[0] <= price <= band[1]
             queue = level.orders
-            while queue and taker.leaves_qty:
+            while queue and left and stop is None:
                 maker = next(iter(queue.values()))
-                own = maker.account == taker.account
-                if own and taker.stp == "cancel_newest":
-                    return matches, "stp"
-                if outside and not own:
-                    return matches, "band"
-                side.changed[key] = None
-                if own:
-                    qty = 0
-                    level.qty -= maker.leaves_qty
-                    maker._end("canceled")
-                else:
-                    qty = min(taker.leaves_qty, maker.leaves_qty)
+                qty = maker.leaves_qty
+                if maker.account == taker.account:
+                    if taker.stp != "cancel_oldest":
+                        stop = "stp"
+                        if taker.stp == "cancel_newest":
+                            break
                     level.qty -= qty
-                    taker._fill(price, qty)
+                    qty = 0
+                    maker._end("canceled")
+                elif outside:
+                    stop = "band"
+                    break
+                else:
+                    if qty > left:
+                        qty = left
+                    left -= qty
+                    cost += price * qty
+                    level.qty -= qty
                     maker._fill(price, qty)
+                side.changed[key] = None
                 matches.append(Match(maker, qty))
                 if not maker.leaves_qty:
                     del queue[maker.order_id], self.orders[maker.order_id]
                     if not queue:
                         side.drop(key)
-                if own and taker.stp == "cancel_both":
-                    return matches, "stp"
-        return matches, None
+        if left < wanted:
+            taker.leaves_qty = left
+            taker.cum_qty += wanted - left
+            taker.cum_cost += cost
+            taker.order_status = "partially_filled" if left else "filled"
+        return matches, stop
 
     def _can_fill(
         self, taker: Order, limit: int | None, band: Band | None

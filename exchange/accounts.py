@@ -129,6 +129,18 @@ class Account:
             self.realized += price * position - cost
             self.costs[symbol] = price * (position + bought)
 
+    def fill(self, order: Order, qty: int, price: int, fee: int) -> None:
+        """Book one fill of an order, and give back what was set aside."""
+        symbol = order.symbol
+        if order.side == "buy":
+            bought = qty
+            self.buying[symbol] -= qty
+        else:
+            bought = -qty
+            self.selling[symbol] -= qty
+        self.reserved -= qty * order.unit_cost
+        self.settle(symbol, bought, price, fee)
+
     def unrealized(self, equity: int) -> int:
         """Return what of so much equity is profit of open positions."""
         return equity - self.cash - sum(self.costs.values())

@@ -317,14 +317,14 @@ class Engine:
     def account_report(self, account: Account) -> AccountReport:
         """Return an account's state under its current ``seq``."""
         equity = account.equity(self.mark)
-        return AccountReport(
-            seq=account.seq,
-            ts=self.ts,
-            cash=account.cash,
-            positions=dict(account.positions),
-            equity=equity,
-            realized=account.realized,
-            unrealized=account.unrealized(equity),
+        return AccountReport(  # in the order of its fields, for speed
+            account.seq,
+            self.ts,
+            account.cash,
+            account.positions.copy(),
+            equity,
+            account.realized,
+            account.unrealized(equity),
         )
 
     def order_reports(self, orders: Iterable[Order]) -> Iterator[Exec]:
@@ -448,7 +448,7 @@ class Engine:
         if sweep is not RESTED:
             self._arrived(account, listing, order, "new", sweep, 0, 0)
         else:  # as most do: what `_arrived` comes to, for speed
-            self._touched[instrument.symbol] = listing
+            self._stir(listing)
             seq = account.seq = account.seq + 1
             report = Exec(
                 seq,
@@ -910,21 +910,19 @@ class Engine:
             trade_id = self._print(listing, price, qty, order.side)
             cum_qty += qty
             cum_cost += price * qty
-            fee = qty * instrument.taker_fee
             self._fill(
                 account,
                 order,
                 cum_qty,
                 cum_cost,
-                (qty, price, trade_id, "taker", fee),
+                (qty, price, trade_id, "taker", qty * instrument.taker_fee),
             )
-            fee = qty * instrument.maker_fee
             self._fill(
                 owner,
                 maker,
                 maker.cum_qty,
                 maker.cum_cost,
-                (qty, price, trade_id, "maker", fee),
+                (qty, price, trade_id, "maker", qty * instrument.maker_fee),
             )
             if not maker.leaves_qty:
                 self._finish(owner, maker)
@@ -972,9 +970,7 @@ class Engine:
         """Report and book one order's part in a trade."""
         qty, price, _, _, fee = fill
         self._report(account, order, "trade", cum_qty, cum_cost, fill)
-        bought = qty if order.side == "buy" else -qty
-        account.settle(order.symbol, bought, price, fee)
-        account.release(order, qty)
+        account.fill(order, qty, price, fee)
         if fee:
             self._account(HOUSE).cash += fee
         self._moved[account.name] = account
@@ -996,7 +992,8 @@ class Engine:
         if unfilled:
             account.release(order, unfilled)
         account.finish(order)
-        self._gtd.pop(order.order_id, None)
+        if order.expire_ts is not None:
+            self._gtd.pop(order.order_id, None)
 
     def _report(
         self,
@@ -1055,15 +1052,17 @@ class Engine:
         self._moved.clear()
 
     def _report_trades(self) -> None:
-        for symbol, listing in self._touched.items():
-            version = listing.book.version
-            if version == listing.book_version:
-                continue
-            listing.book_version = version
-            listing.seq += 1
-            listing.ts = self.ts
-            self._stirred[symbol] = listing
-            if listing.trades:
-                self._outputs += [(PUBLIC, trade) for trade in listing.trades]
-                listing.trades.clear()
+        for listing in self._touched.values():
+            if listing.book.version != listing.book_version:
+                self._stir(listing)
+                if listing.trades:
+                    self._outputs += [(PUBLIC, t) for t in listing.trades]
+                    listing.trades.clear()
         self._touched.clear()
+
+    def _stir(self, listing: Listing) -> None:
+        """Note that the command at hand changed a book."""
+        listing.book_version = listing.book.version
+        listing.seq += 1
+        listing.ts = self.ts
+        self._stirred[listing.instrument.symbol] = listing

@@ -150,7 +150,7 @@ WORDS: dict[type, str] = {
 CommandRequest: TypeAlias = (
     Place | Amend | Cancel | CancelAll | CancelAfter | Admin
 )
-COMMANDS = frozenset(get_args(CommandRequest))
+COMMANDS = get_args(CommandRequest)
 
 
 class Gateway:
@@ -187,6 +187,7 @@ class Gateway:
         self._buckets: dict[str, dict[type, Bucket | None]] = {}  # by account
         # In memory everything counts as committed: the gate stands open.
         self._committed = 0 if durable else MAX_INT
+        self._busy_from = self._committed + COMMANDS_UNCOMMITTED
         self._gate: Gate[Batch] = Gate(let_go, self._committed)
         self._applied: list[Command] = []  # and not yet taken
         self._seq = 0  # of the last command applied without a failure
@@ -244,7 +245,7 @@ class Gateway:
     @property
     def is_busy(self) -> bool:
         """Whether new orders are refused because the disk cannot follow."""
-        too_many = self.uncommitted >= COMMANDS_UNCOMMITTED
+        too_many = self.engine.seq >= self._busy_from
         return self.is_short_of_space or too_many
 
     @property
@@ -265,6 +266,7 @@ class Gateway:
     def commit(self, seq: int) -> None:
         """Let leave what depends on no command after ``seq``."""
         self._committed = seq
+        self._busy_from = seq + COMMANDS_UNCOMMITTED
         self._gate.commit(seq)
 
     # Sessions
@@ -300,7 +302,6 @@ class Gateway:
         """
         now = self._now()
         counts = session.counts
-        untold = self._untold
         try:
             for request in requests:
                 if session.is_cut:
@@ -310,9 +311,9 @@ class Gateway:
                 try:
                     if session.buckets or session.bucket is not None:
                         self._charge(session, request)
-                    if kind in COMMANDS:
+                    if isinstance(request, COMMANDS):
                         outputs = self._execute(session, request, now)
-                        untold.append((session, request, outputs))
+                        self._untold.append((session, request, outputs))
                     else:
                         self._tell()
                         self._answer(session, request)
@@ -387,7 +388,7 @@ class Gateway:
     # Requests
 
     def _execute(
-        self, session: Session, request: Any, now: int
+        self, session: Session, request: CommandRequest, now: int
     ) -> list[Output]:
         """Apply a request as a command; raises Refused if it may not be."""
         account = session.account
@@ -395,35 +396,55 @@ class Gateway:
             raise Refused("unauthorized", "log in first")
         kind = request.__class__
         if kind is Place or kind is Amend:
-            behind = self.engine.seq - self._committed
-            if behind >= COMMANDS_UNCOMMITTED or self.is_short_of_space:
+            if self.engine.seq >= self._busy_from or self.is_short_of_space:
                 self._refuse_busy()
         elif kind is Admin and not session.is_admin:
             raise Refused("forbidden", "only an administrator may do that")
         return self._apply(account, session.session_id, request, now)
 
     def _tell(self) -> None:
-        """Send the replies to commands, and to everybody what they caused."""
-        untold = self._untold.copy()
-        self._untold.clear()
-        record = self.history.record
-        for session, request, outputs in untold:
-            account, reply = outputs[0]
+        """Send the replies to commands, and to everybody what they caused.
+
+        They are all of the session whose turn it is.
+        """
+        if not self._untold:
+            return
+        untold, self._untold = self._untold, []
+        session = untold[0][0]
+        replies: list[str] = []
+        reports: list[str] = []  # the same without an id
+        seq = 0  # of the last of them
+        for _, request, outputs in untold:
+            reply: Any = outputs[0][1]
             text = encode(reply)
-            session.send(with_id(text, request.id))
+            replies.append(with_id(text, request.id))
             if reply.__class__ is Exec:
-                record(account, reply, text)
-                online = self._online[account]
-                if len(online) > 1:
-                    for other in online:
-                        if other is not session:
-                            other.send(text)
+                reports.append(text)
+                seq = reply.seq
                 if self._placed is not None and reply.exec_type == "new":
-                    self._note(account, reply)
+                    self._note(session.account, reply)
             elif reply.__class__ is Error:
                 self.refusals[reply.code] += 1
             if len(outputs) > 1:
+                self._send_replies(session, replies, reports, seq)
+                replies, reports = [], []
                 self._route(outputs[1:])
+        self._send_replies(session, replies, reports, seq)
+
+    def _send_replies(
+        self,
+        session: Session,
+        replies: list[str],
+        reports: list[str],
+        seq: int,
+    ) -> None:
+        """Send replies, and to other sessions of the account what they say."""
+        session.send(*replies)
+        if reports:
+            self.history.account(session.account).add_texts(reports, seq)
+            for other in self._online[session.account]:
+                if other is not session:
+                    other.send(*reports)
 
     def _answer(self, session: Session, request: Request | Error) -> None:
         """Answer what is no command, or a login; raises Refused."""
@@ -721,18 +742,19 @@ class Gateway:
 
     def _route(self, outputs: Iterable[Output]) -> None:
         """Send events to whom they concern; mere replies are left out."""
+        history = self.history
         for recipient, event in outputs:
             if isinstance(event, (Exec, AccountReport)):
                 online = self._online.get(recipient)
                 if online is None:
-                    self.history.record(recipient, event)
+                    history.account(recipient).add(event)
                     continue
                 text = encode(event)
-                self.history.record(recipient, event, text)
+                history.account(recipient).add(event, text)
                 for session in online:
                     session.send(text)
             elif isinstance(event, Trade):
-                self.history.record_trade(event)
+                history.record_trade(event)
                 self.feed.record(event)
             elif isinstance(event, Status):
                 self._broadcast(event)
@@ -821,7 +843,7 @@ def _is_refused_anyway(session: Session, request: Request | Error) -> bool:
         return type(request) is Error
     if isinstance(request, Get):
         return request.what in ("account", "fills", "orders")
-    return type(request) is Error or type(request) in COMMANDS
+    return type(request) is Error or isinstance(request, COMMANDS)
 
 
 def _json(rows: Iterable[object]) -> Iterable[str]:

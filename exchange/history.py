@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from orderbook import AccountReport, Exec, Interval, Trade, encode
 
@@ -19,6 +19,7 @@ TRADES_KEPT = 100_000  # of each symbol, as the protocol promises
 CANDLES_KEPT = 10_000  # of each symbol and interval: 2.7 hours of seconds
 FILLS_KEPT = 10_000  # of each account
 RESUME_EVENTS = 2_000  # of each account: what a broken connection may miss
+JOINED = 50  # of them, or more, are kept as one text
 
 INTERVALS: dict[Interval, int] = {  # in microseconds
     "1s": 1_000_000,
@@ -106,13 +107,66 @@ def _merge(candle: Candle, high: int, low: int, close: int, qty: int) -> None:
     candle[5] += qty
 
 
-class _AccountHistory:
-    __slots__ = ("fills", "ring", "seq")
+class AccountHistory:
+    """The fills of one account, and its last events.
+
+    The texts of events are kept joined, many in one, so that those of a few
+    hundred bytes are soon freed and their memory is used again while it is
+    at hand. What came without a text is encoded only if it is asked for.
+    """
+
+    __slots__ = ("fills", "seq", "_recent", "_is_text", "_past", "_count")
 
     def __init__(self) -> None:
         self.fills: deque[Exec] = deque(maxlen=FILLS_KEPT)
-        self.ring: deque[PrivateEvent | str] = deque(maxlen=RESUME_EVENTS)
-        self.seq = 0  # of the last one in the ring; the others go before it
+        self.seq = 0  # of the last event; the others go before it
+        self._recent: list[Any] = []  # of PrivateEvent or str
+        self._is_text = True  # all of them are
+        self._past: deque[tuple[int, str | list[Any]]] = deque()
+        self._count = 0  # of events in the past
+
+    def add(self, event: PrivateEvent, text: str | None = None) -> None:
+        """Take in the next event, encoded if its ``text`` is known."""
+        if text is None:
+            self._is_text = False
+        self._recent.append(text or event)
+        self.seq = event.seq
+        if event.__class__ is Exec and event.exec_type == "trade":
+            self.fills.append(event)
+        if len(self._recent) >= JOINED:
+            self._join()
+
+    def add_texts(self, texts: list[str], seq: int) -> None:
+        """Take in the next events, up to ``seq``; none of them is a fill."""
+        self._recent += texts
+        self.seq = seq
+        if len(self._recent) >= JOINED:
+            self._join()
+
+    @property
+    def kept(self) -> int:
+        """How many of the last events are here."""
+        return self._count + len(self._recent)
+
+    def last(self, count: int) -> list[str] | None:
+        """Return so many of the last events; None: they are not all here."""
+        if count > self.kept:
+            return None
+        last = self._recent
+        for _, past in reversed(self._past):
+            if len(last) >= count:
+                break
+            last = (past.split("\n") if isinstance(past, str) else past) + last
+        return [e if isinstance(e, str) else encode(e) for e in last[-count:]]
+
+    def _join(self) -> None:
+        recent, is_text = self._recent, self._is_text
+        past = "\n".join(recent) if is_text else recent
+        self._past.append((len(recent), past))
+        self._count += len(recent)
+        while self._count - self._past[0][0] >= RESUME_EVENTS:
+            self._count -= self._past.popleft()[0]
+        self._recent, self._is_text = [], True
 
 
 class History:
@@ -123,23 +177,13 @@ class History:
             lambda: deque(maxlen=TRADES_KEPT)
         )
         self._candles: defaultdict[str, Candles] = defaultdict(Candles)
-        self._accounts: defaultdict[str, _AccountHistory] = defaultdict(
-            _AccountHistory
+        self._accounts: defaultdict[str, AccountHistory] = defaultdict(
+            AccountHistory
         )
 
-    def record(
-        self, account: str, event: PrivateEvent, text: str | None = None
-    ) -> None:
-        """Take in one private event of an account, the next one by ``seq``.
-
-        If its ``text`` is known, that is what is kept of most: the event
-        itself, with its two dozen fields, is then soon freed.
-        """
-        history = self._accounts[account]
-        history.ring.append(text or event)
-        history.seq = event.seq
-        if event.__class__ is Exec and event.exec_type == "trade":
-            history.fills.append(event)
+    def account(self, name: str) -> AccountHistory:
+        """Return the past of one account."""
+        return self._accounts[name]
 
     def record_trade(self, trade: Trade) -> None:
         """Take in one public trade."""
@@ -183,7 +227,6 @@ class History:
             return []
         history = self._accounts[account]
         missed = seq - last_seq
-        if history.seq != seq or not 0 < missed <= len(history.ring):
+        if history.seq != seq or not 0 < missed <= RESUME_EVENTS:
             return None
-        newest = islice(history.ring, len(history.ring) - missed, None)
-        return [e if isinstance(e, str) else encode(e) for e in newest]
+        return history.last(missed)

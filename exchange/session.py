@@ -34,14 +34,17 @@ def pack(texts: list[str]) -> Iterator[str]:
 
     A message of its own stays an object, several become an array.
     """
+    if sum(map(len, texts)) + len(texts) <= FRAME_CHARS:  # as nearly always
+        if texts:
+            yield _join(texts)
+        return
     first, size = 0, 0
     for index, text in enumerate(texts):
         size += len(text) + 1
         if size > FRAME_CHARS and index > first:
             yield _join(texts[first:index])
             first, size = index, len(text) + 1
-    if texts:
-        yield _join(texts[first:])
+    yield _join(texts[first:])
 
 
 def _join(texts: list[str]) -> str:
@@ -95,7 +98,9 @@ class Session:
         self._make_frames = make_frames
         self._inbox: deque[tuple[bytes, int]] = deque()  # and when they came
         self._waiting = 0  # bytes in the inbox
-        self._outbox: list[str | bytes] = []
+        # The outbox: what is framed already, and what comes after it.
+        self._sealed: list[bytes] = []
+        self._texts: list[str] = []
 
     # In
 
@@ -131,14 +136,15 @@ class Session:
 
     # Out
 
-    def send(self, text: str) -> None:
-        """Queue one message."""
-        self._outbox.append(text)
+    def send(self, *texts: str) -> None:
+        """Queue messages."""
+        self._texts += texts
         self._outgoing[self] = None
 
     def push(self, frames: bytes) -> None:
         """Queue messages that are framed already."""
-        self._outbox.append(frames)
+        self._seal_texts()
+        self._sealed.append(frames)
         self._outgoing[self] = None
 
     def seal(self) -> bytes:
@@ -146,24 +152,16 @@ class Session:
 
         It counts as held until ``held`` is lowered by its length.
         """
-        outbox, self._outbox = self._outbox, []
-        first = outbox[0] if outbox else b""
-        if len(outbox) <= 1 and isinstance(first, bytes):
-            self.held += len(first)  # a reader of public data, as most are
-            return first
-        sealed: list[bytes] = []
-        texts: list[str] = []
-        for item in outbox:
-            if isinstance(item, str):
-                texts.append(item)
-            else:
-                sealed.append(self._make_frames(texts))
-                sealed.append(item)
-                texts = []
-        sealed.append(self._make_frames(texts))
-        frames = b"".join(sealed)
+        self._seal_texts()
+        frames = b"".join(self._sealed)
+        self._sealed.clear()
         self.held += len(frames)
         return frames
+
+    def _seal_texts(self) -> None:
+        if self._texts:
+            self._sealed.append(self._make_frames(self._texts))
+            self._texts.clear()
 
     @property
     def is_slow(self) -> bool:

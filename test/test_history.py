@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import groupby
 from typing import Any
 
@@ -111,9 +112,9 @@ def test_fills_are_an_accounts_own_and_paged_by_its_seq() -> None:
     for seq, exec_type in enumerate(
         ["new", "trade", "trade", "amended", "trade", "canceled"], start=1
     ):
-        history.record("ann", report(seq, exec_type))
-    history.record("ann", account_report(7))
-    history.record("bob", report(1))
+        history.account("ann").add(report(seq, exec_type))
+    history.account("ann").add(account_report(7))
+    history.account("bob").add(report(1))
 
     def seqs(account: str, after: int | None, limit: int) -> list[int]:
         return [
@@ -131,7 +132,7 @@ def test_fills_are_an_accounts_own_and_paged_by_its_seq() -> None:
 def test_fills_may_be_those_of_one_symbol() -> None:
     history = History()
     for seq, symbol in enumerate(["BOND", "ETF", "BOND", "ETF"], start=1):
-        history.record("ann", report(seq, symbol=symbol))
+        history.account("ann").add(report(seq, symbol=symbol))
 
     def seqs(symbol: str | None, after: int | None, limit: int) -> list[int]:
         fills = history.fills("ann", symbol, after, limit)
@@ -152,7 +153,7 @@ def test_only_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     history = History()
     for number in range(1, 6):
         history.record_trade(trade(number, ts=number * DAY))
-        history.record("ann", report(number))
+        history.account("ann").add(report(number))
     assert [t.trade_id for t in history.trades("BOND", None, 9)] == [3, 4, 5]
     assert [t.trade_id for t in history.trades("BOND", 1, 9)] == [3, 4, 5]
     assert [fill.seq for fill in history.fills("ann", None, None, 9)] == [4, 5]
@@ -278,8 +279,8 @@ def test_what_a_session_missed_is_known_while_it_is_in_the_ring(
     ]
     for event in events:  # with and without their text
         text = encode(event) if event.seq % 3 else None
-        history.record("ann", event, text)
-    history.record("bob", report(1))
+        history.account("ann").add(event, text)
+    history.account("bob").add(report(1))
     found = history.missed("ann", last_seq, seq=8)
     if missed is None:
         assert found is None
@@ -292,6 +293,35 @@ def test_a_ring_that_is_not_yet_full_knows_everything() -> None:
     assert history.missed("ann", 0, seq=0) == []
     assert history.missed("ann", 0, seq=1) is None
     assert history.missed("ann", 1, seq=0) is None
-    history.record("ann", report(1))
+    history.account("ann").add(report(1))
     assert history.missed("ann", 0, seq=1) == [encode(report(1))]
     assert history.missed("ann", 1, seq=1) == []
+
+
+def test_joined_or_not_the_last_events_are_known_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history_module, "RESUME_EVENTS", 20)
+    monkeypatch.setattr(history_module, "JOINED", 4)
+    dice = random.Random(5)
+    history = History()
+    ann = history.account("ann")
+    told: list[str] = []
+    while len(told) < 500:
+        seq = len(told) + 1
+        if dice.random() < 0.5:  # one event, encoded or not
+            event = report(seq, "new")
+            ann.add(event, dice.choice([None, encode(event)]))
+            told.append(encode(event))
+        else:
+            texts = [
+                encode(report(seq + more, "new"))
+                for more in range(dice.randint(1, 9))
+            ]
+            ann.add_texts(texts, seq + len(texts) - 1)
+            told += texts
+        for missed in range(1, 25):
+            found = history.missed("ann", len(told) - missed, len(told))
+            is_kept = missed <= min(20, len(told))
+            assert found == (told[-missed:] if is_kept else None)
+        assert ann.kept <= 20 + 4 + 9
