@@ -57,8 +57,9 @@ from exchange.web import Pages, Query, Reply, reply
 from orderbook import Refused
 
 # Requests, or one message's if those are more, that one turn takes of a
-# connection that had nothing waiting before ...
-REQUESTS_AT_FIRST = 32
+# connection that had nothing waiting before: few enough that one client with
+# 32 in flight reads the first answers while the others are carried out ...
+REQUESTS_AT_FIRST = 16
 # ... and of one that had: who sends more than is carried out keeps the others
 # waiting no longer than this takes, some 0.2 ms.
 REQUESTS_PER_TURN = 16
