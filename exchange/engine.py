@@ -268,21 +268,20 @@ class Engine:
         Raises Refused: "unknown_symbol", or "bad_request" where the symbol
         is left out and several are listed.
         """
-        if symbol is None:
-            if len(self.listings) > 1:
-                raise Refused(
-                    "bad_request",
-                    "symbol: needed where several are listed",
-                    field="symbol",
-                )
-            (only,) = self.listings.values()
-            return only
-        listing = self.listings.get(symbol)
-        if listing is None:
+        if symbol in self.listings:
+            return self.listings[symbol]
+        if symbol is not None:
             raise Refused(
                 "unknown_symbol", f"{symbol} is not listed", field="symbol"
             )
-        return listing
+        if len(self.listings) > 1:
+            raise Refused(
+                "bad_request",
+                "symbol: needed where several are listed",
+                field="symbol",
+            )
+        (only,) = self.listings.values()
+        return only
 
     def mark(self, symbol: str) -> int:
         """Return the price positions in a symbol are valued at."""
@@ -400,12 +399,13 @@ class Engine:
         name = command.account
         account = self.accounts.get(name) or self._account(name)
         client_order_id, expire_ts = request.client_order_id, request.expire_ts
-        known = client_order_id in account.by_client_order_id
-        if known or expire_ts is not None or account.is_killed:
+        if (
+            client_order_id in account.by_client_order_id
+            or expire_ts is not None
+            or account.is_killed
+        ):
             self._refuse_early(account, request)
-        listing = self.listings.get(request.symbol or "")
-        if listing is None:
-            listing = self.listing(request.symbol)
+        listing = self.listing(request.symbol)
         instrument = listing.instrument
         side, qty, price = request.side, request.qty, request.price
         tif = request.time_in_force

@@ -477,10 +477,8 @@ class Connection(asyncio.BufferedProtocol):
         start = 0  # of the next frame
         fed = 0
         is_open = self.is_open
+        plain = self._plain()
         while is_open and size - start >= 2:
-            if fed == FRAMES_PER_TURN:
-                self._has_more = True
-                break
             first, second = data[start], data[start + 1]
             length, body = second & 0x7F, start + 6
             if length == 126:
@@ -489,38 +487,55 @@ class Connection(asyncio.BufferedProtocol):
             elif length == 127:
                 length = int.from_bytes(data[start + 2 : start + 10], "big")
                 body += 8
-            room = self._limits.max_message - (protocol.current_size or 0)
             end = body + length
+            if (
+                first == FINAL_TEXT
+                and second >= MASKED
+                and length <= plain
+                and end <= size
+            ):
+                text = apply_mask(data[body:end], data[body - 4 : body])
+                if text.isascii():  # as most are
+                    messages.append(text)
+                else:
+                    is_open = self._complete(text, messages)
+                start = end
+                continue
+            room = self._limits.max_message - (protocol.current_size or 0)
             if (
                 second < MASKED
                 or first & 0x0F not in OPCODES
                 or (length > room and size >= body - 4)
             ):
                 end = size
-                is_open = self._feed(data[start:], messages)
             elif end > size:
                 break
-            elif first == FINAL_TEXT and protocol.current_size is None:
-                text = apply_mask(data[body:end], data[body - 4 : body])
-                is_open = self._complete(text, messages)
-            else:
-                is_open = self._feed(data[start:end], messages)
-                fed += 1
+            is_open = self._feed(data[start:end], messages)
+            plain = self._plain()
             start = end
+            fed += 1
+            if fed == FRAMES_PER_TURN:
+                self._has_more = is_open and size - start >= 2
+                break
         if is_open:
             self._unread = data[start:]
         elif start < size:
             self._feed(data[start:], messages)
         return messages
 
+    def _plain(self) -> int:
+        """Return how long a message may be that comes in one frame now."""
+        if self._protocol.current_size is not None:  # amid one in several
+            return -1
+        return self._limits.max_message
+
     def _complete(self, message: bytes, messages: list[bytes]) -> bool:
         """Take a message that is UTF-8, or end the connection."""
-        if not message.isascii():
-            try:
-                message.decode()
-            except UnicodeDecodeError:
-                self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8")
-                return False
+        try:
+            message.decode()
+        except UnicodeDecodeError:
+            self._protocol.fail(CloseCode.INVALID_DATA, "invalid UTF-8")
+            return False
         messages.append(message)
         return True
 
