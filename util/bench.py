@@ -8,7 +8,9 @@ server of the websockets library, which answers each frame with itself: same
 load generator, same requests, same machine, turn by turn in one run. An echo
 on the exchange's own transport stands beside it, as the limit of what one
 could reach in this way. Book
-and engine are measured alone, in this process, in operations per second.
+and engine are measured alone, in this process, in operations per second. The
+books of other libraries go through one flow with ours, where they are there:
+``poetry install --with bench``.
 
 The load generator is this process, the server another one. It writes ready
 made frames and counts replies without parsing them; the line says how busy
@@ -32,9 +34,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.uri import parse_uri
@@ -71,6 +76,7 @@ FIRST_NUMBER = 1_000_000
 CROSSING = 0.1  # the share of orders that cross the spread
 PACE = 2_000  # orders per second, of which the latency is measured
 PACED_CLIENTS = 10
+RESTING = 400  # orders at most, in the book beside others'
 READERS = 1_000
 SUBSCRIBE = b'{"type":"subscribe","id":0,"channels":["book"]}'
 RAW_UPDATE = b"\x81\x7e\x00\x68" + b"x" * 104  # as long as such an update
@@ -108,9 +114,10 @@ class Row:
     remarks: str = ""
 
     def __str__(self) -> str:
-        aimed = f"; floor {self.floor}, aim {self.aim}" if self.floor else ""
+        floor = f"; floor {self.floor}" if self.floor else ""
+        aim = f"; aim {self.aim}" if self.aim else ""
         remarks = f"; {self.remarks}" if self.remarks else ""
-        return f"{self.what}: {self.measured}{aimed}{remarks}"
+        return f"{self.what}: {self.measured}{floor}{aim}{remarks}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -598,6 +605,134 @@ def engine_rate() -> float:
     return len(commands) / elapsed
 
 
+# The book beside others' --------------------------------------------------
+
+
+class Step(NamedTuple):
+    """One operation on a book; ``qty`` is what the order has left."""
+
+    action: Literal["place", "amend", "cancel"]
+    order_id: int
+    side: Side
+    qty: int
+    price: int
+
+
+def book_steps() -> list[Step]:
+    """Return the flow of `book_rate` in a book that stays small.
+
+    Each step finds its order, no order meets one of its own account, and an
+    order is amended to another price: it arrives anew, as it does in a book
+    that can only cancel it and place it again.
+    """
+    dice = random.Random(3)
+    book = OrderBook()
+    steps: list[Step] = []
+    for order_id in range(1, OPERATIONS + 1):
+        kind = dice.random()
+        resting = list(book.orders)
+        if not resting or kind < 0.6 and len(resting) < RESTING:
+            side: Side = "buy" if dice.random() < 0.5 else "sell"
+            offset = -3 if kind >= 0.5 else dice.randint(1, 10)
+            price = MID - offset if side == "buy" else MID + offset
+            step = Step("place", order_id, side, dice.randint(1, 20), price)
+        else:
+            order = book.orders[dice.choice(resting)]
+            assert order.price is not None
+            step = Step(
+                "amend" if 0.6 <= kind < 0.7 else "cancel",
+                order.order_id,
+                order.side,
+                order.leaves_qty,
+                order.price + dice.choice((-1, 1)),
+            )
+        trade_here([step], book)
+        steps.append(step)
+    return steps
+
+
+def trade_here(steps: Iterable[Step], book: OrderBook | None = None) -> int:
+    """Take the steps in our book; return how many lots they traded."""
+    book = book or OrderBook()
+    lots = 0
+    for action, order_id, side, qty, price in steps:
+        if action == "cancel":
+            book.cancel(order_id)
+            continue
+        if action == "amend":
+            sweep = book.amend(order_id, price=price)
+        else:
+            order = Order(
+                order_id=order_id,
+                account=side,
+                side=side,
+                qty=qty,
+                price=price,
+            )
+            sweep = book.place(order)
+        for match in sweep.matches:
+            lots += match.qty
+    return lots
+
+
+def trade_in_lightmatchingengine(steps: Iterable[Step]) -> int:
+    """Do so in the book of lightmatchingengine, which cannot amend."""
+    library = import_module("lightmatchingengine.lightmatchingengine")
+    engine = library.LightMatchingEngine()
+    sides = {"buy": library.Side.BUY, "sell": library.Side.SELL}
+    ids: dict[int, int] = {}
+    lots = 0
+    for action, order_id, side, qty, price in steps:
+        if action != "place":
+            engine.cancel_order(ids[order_id], "BOND")
+        if action != "cancel":
+            order, _ = engine.add_order("BOND", price, qty, sides[side])
+            ids[order_id] = order.order_id
+            lots += order.cum_qty
+    return lots
+
+
+def trade_in_liquibook(steps: Iterable[Step]) -> int:
+    """Do so in the book of liquibook; amending fails there."""
+    library = import_module("liquibook")
+    fills: list[int] = []
+    listener = type(
+        "Listener",
+        (library.OrderListener,),
+        {
+            "on_accept": lambda self, order: None,
+            "on_cancel": lambda self, order: None,
+            "on_fill": lambda self, maker, taker, qty, cost: fills.append(qty),
+        },
+    )()
+    book = library.DepthOrderBook()
+    book.set_symbol("BOND")
+    book.set_order_listener(listener)
+    orders: dict[int, object] = {}
+    for action, order_id, side, qty, price in steps:
+        if action != "place":
+            book.cancel(orders[order_id])
+        if action != "cancel":
+            order = library.SimpleOrder(side == "buy", price, qty)
+            orders[order_id] = order
+            book.add(order)
+    return sum(fills)
+
+
+def trading_rate(
+    trade: Callable[[Iterable[Step]], int], steps: list[Step], lots: int
+) -> float:
+    """Return steps per second; all books must trade as many lots."""
+    gc.collect()
+    gc.freeze()
+    start = time.perf_counter()
+    traded = trade(steps)
+    elapsed = time.perf_counter() - start
+    gc.unfreeze()
+    assert traded == lots, f"{trade.__name__}: {traded} lots, not {lots}"
+    return len(steps) / elapsed
+
+
 # The report ---------------------------------------------------------------
 
 
@@ -762,6 +897,47 @@ def measure_core(rounds: int) -> Iterator[Row]:
     )
 
 
+def compare_books(rounds: int) -> Iterator[Row]:
+    """Measure the book beside those of other libraries."""
+    steps = book_steps()
+    lots = trade_here(steps)
+    for library, kind, trade, floor, aim in (
+        (
+            "lightmatchingengine",
+            "pure Python",
+            trade_in_lightmatchingengine,
+            "1.5x",
+            "",
+        ),
+        ("liquibook", "C++", trade_in_liquibook, "", "0.5x"),
+    ):
+        what = f"`OrderBook` against {library} ({kind}), operations/s"
+        if find_spec(library) is None:
+            yield Row(
+                what,
+                "not measured",
+                floor,
+                aim,
+                "`poetry install --with bench`",
+            )
+            continue
+        ours: list[float] = []
+        theirs: list[float] = []
+        for _ in range(rounds):
+            theirs.append(trading_rate(trade, steps, lots))
+            ours.append(trading_rate(trade_here, steps, lots))
+        ratios = [a / b for a, b in zip(ours, theirs)]
+        yield Row(
+            what,
+            f"{spread(ours, thousands)} against"
+            f" {spread(theirs, thousands)}: {spread(ratios, times)}",
+            floor,
+            aim,
+            f"version {version(library)}; at most {RESTING} orders resting;"
+            " without `take_changes`",
+        )
+
+
 def page(rows: Iterable[Row], rounds: int, seconds: float) -> str:
     """Return the report as Markdown."""
     versions = ", ".join(
@@ -833,6 +1009,7 @@ def main() -> None:
     rows: list[Row] = []
     for row in chain(
         measure_core(rounds),
+        compare_books(rounds),
         compare_with_echo(rounds, seconds),
         compare_latency(rounds, seconds),
         compare_fan_out(rounds, seconds),
