@@ -16,7 +16,7 @@ integer microseconds since the epoch (UTC).
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -933,6 +933,8 @@ class Order:
     cum_cost: int = 0
     leaves_qty: int = -1
     unit_cost: int = 0
+    # Raised when it joins a queue, and when it leaves one.
+    ticket: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.leaves_qty < 0:
@@ -994,18 +996,38 @@ class Sweep(NamedTuple):
 NO_MATCHES: tuple[Match, ...] = ()
 RESTED = Sweep(NO_MATCHES, None)  # as most do, so it is made once
 NO_ORDERS: Mapping[int, Order] = {}
+VOID_TICKETS = 16  # of a level, besides one for each order
 
 
 @dataclass(slots=True)
 class _Level:
-    """The orders resting at one price, oldest first.
+    """The orders resting at one price, oldest first, each with its ticket.
 
-    An OrderedDict, because removing at the head of a plain dict leaves
-    traces that the next look at its head must walk over.
+    An order that leaves is not searched for: its ticket is void from then
+    on. Void tickets are thrown away as they come to the head, or all at once
+    when they are the most.
     """
 
     qty: int = 0
-    orders: OrderedDict[int, Order] = field(default_factory=OrderedDict)
+    count: int = 0  # of orders
+    queue: deque[tuple[int, Order]] = field(default_factory=deque)
+
+    def __iter__(self) -> Iterator[Order]:
+        for ticket, order in self.queue:
+            if order.ticket == ticket:
+                yield order
+
+    def head(self) -> Order:
+        queue = self.queue
+        ticket, order = queue[0]
+        while order.ticket != ticket:
+            queue.popleft()
+            ticket, order = queue[0]
+        return order
+
+    def tidy(self) -> None:
+        if len(self.queue) > 2 * self.count + VOID_TICKETS:
+            self.queue = deque((order.ticket, order) for order in self)
 
 
 @dataclass(slots=True)
@@ -1034,7 +1056,9 @@ class _BookSide:
                 self.keys.append(key)
             else:
                 insort(self.keys, key)
-        level.orders[order.order_id] = order
+        ticket = order.ticket = order.ticket + 1
+        level.queue.append((ticket, order))
+        level.count += 1
         level.qty += order.leaves_qty
         self.changed[key] = None
 
@@ -1042,10 +1066,13 @@ class _BookSide:
         assert order.price is not None
         key = order.price * self.sign
         level = self.levels[key]
-        del level.orders[order.order_id]
+        order.ticket += 1
+        level.count -= 1
         level.qty -= order.leaves_qty
         self.changed[key] = None
-        if not level.orders:
+        if level.count:
+            level.tidy()
+        else:
             self.drop(key)
 
     def drop(self, key: int) -> None:
@@ -1056,7 +1083,7 @@ class _BookSide:
             del self.keys[bisect_left(self.keys, key)]
 
     def head(self) -> Order:
-        return next(iter(self.levels[self.keys[-1]].orders.values()))
+        return self.levels[self.keys[-1]].head()
 
     def fill_head(self, order: Order, price: int, qty: int) -> None:
         key = self.keys[-1]
@@ -1065,8 +1092,10 @@ class _BookSide:
         self.changed[key] = None
         order._fill(price, qty)
         if not order.leaves_qty:
-            del level.orders[order.order_id]
-            if not level.orders:
+            level.queue.popleft()
+            level.count -= 1
+            level.tidy()
+            if not level.count:
                 self.drop(key)
 
     def take_changes(self) -> tuple[PriceLevel, ...]:
@@ -1098,7 +1127,8 @@ class OrderBook:
     Costs, with n levels on a side: best price O(1), placing at or canceling
     from a level that stays O(1), a level that comes or goes O(log n) and a
     move of at most n pointers, a match O(1) for each order met. None grows
-    with the number of orders resting.
+    with the number of orders resting, in the long run: like that of a dict,
+    the memory of a queue is put in order from time to time.
 
     ``copy.deepcopy(book)`` is an independent, equal book.
     """
@@ -1241,7 +1271,7 @@ class OrderBook:
         """Yield the resting orders of a side in the order they trade."""
         half = self._side(side)
         for key in reversed(half.keys):
-            yield from half.levels[key].orders.values()
+            yield from half.levels[key]
 
     def take_changes(
         self,
@@ -1393,9 +1423,8 @@ class OrderBook:
             level = side.levels[key]
             price = key * side.sign
             outside = band is not None and not band[0] <= price <= band[1]
-            queue = level.orders
-            while queue and left and stop is None:
-                maker = next(iter(queue.values()))
+            while left and stop is None:
+                maker = level.head()
                 qty = maker.leaves_qty
                 if maker.account == taker.account:
                     if taker.stp != "cancel_oldest":
@@ -1418,9 +1447,13 @@ class OrderBook:
                 side.changed[key] = None
                 matches.append(Match(maker, qty))
                 if not maker.leaves_qty:
-                    del queue[maker.order_id], self.orders[maker.order_id]
-                    if not queue:
+                    del self.orders[maker.order_id]
+                    level.queue.popleft()
+                    level.count -= 1
+                    if not level.count:
                         side.drop(key)
+                        break
+            level.tidy()
         if left < wanted:
             taker.leaves_qty = left
             taker.cum_qty += wanted - left
@@ -1445,7 +1478,7 @@ class OrderBook:
                 return False
             price = key * side.sign
             outside = band is not None and not band[0] <= price <= band[1]
-            for maker in side.levels[key].orders.values():
+            for maker in side.levels[key]:
                 if maker.account != taker.account:
                     if outside:
                         return False
@@ -1457,15 +1490,17 @@ class OrderBook:
         return False
 
     def _check(self) -> None:
+        for order_id, order in self.orders.items():
+            assert order.order_id == order_id, "under its own id"
         seen = 0
         for half, side in ((self._bids, "buy"), (self._asks, "sell")):
             assert half.keys == sorted(half.levels), "levels sorted"
             for key, level in half.levels.items():
-                assert level.orders, "no empty level"
-                for order_id, order in level.orders.items():
+                resting = list(level)
+                assert resting, "no empty level"
+                for order in resting:
                     seen += 1
-                    assert order is self.orders.get(order_id), "indexed"
-                    assert order.order_id == order_id, "under its own id"
+                    assert order is self.orders.get(order.order_id), "indexed"
                     assert order.symbol == self.symbol, "of this instrument"
                     assert order.side == side, "on its side"
                     assert order.price is not None, "has a price"
@@ -1478,8 +1513,12 @@ class OrderBook:
                     assert order.order_status == (
                         "partially_filled" if order.cum_qty else "new"
                     ), "status is true"
-                total = sum(o.leaves_qty for o in level.orders.values())
+                assert level.count == len(resting), "orders are counted"
+                total = sum(order.leaves_qty for order in resting)
                 assert level.qty == total, "level adds up"
+                assert (
+                    len(level.queue) <= 2 * level.count + VOID_TICKETS + 1
+                ), "few void tickets"
         assert seen == len(self.orders), "each order in exactly one level"
         bid, ask = self.best("buy"), self.best("sell")
         if not self.is_collecting:

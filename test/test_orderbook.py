@@ -1087,6 +1087,29 @@ def test_ten_thousand_orders_at_one_level() -> None:
     assert book.best("sell") == (100, 2 * count)
 
 
+@pytest.mark.parametrize("way", ["canceled", "traded", "uncrossed"])
+def test_a_queue_keeps_few_void_tickets_however_orders_leave(way: str) -> None:
+    book = OrderBook()
+    for order_id in range(200):
+        book.place(parse_order(f"{order_id} ann buy 1@99"))
+    gone = set(range(1, 100, 2)) | set(range(120, 199))
+    for order_id in sorted(gone):
+        book.cancel(order_id)
+        book.check()
+    left = [number for number in range(200) if number not in gone]
+    assert [order.order_id for order in book.queue("buy")] == left
+    book.is_collecting = way == "uncrossed"
+    for order_id in left[:-1]:
+        if way == "canceled":
+            book.cancel(order_id)
+        else:
+            book.place(parse_order(f"{order_id + 300} bob sell 1@99"))
+        book.check()
+    for _ in book.uncross(99):
+        book.check()
+    assert [order.order_id for order in book.queue("buy")] == left[-1:]
+
+
 # The book's own check -----------------------------------------------------
 
 
@@ -1104,7 +1127,7 @@ def corrupt(book: OrderBook, how: str) -> None:
         case "a price listed twice":
             bids.keys.append(99)
         case "an empty level":
-            orders.pop(3), bids.levels[98].orders.clear()
+            orders.pop(3), bids.levels[98].queue.clear()
         case "an order that is not indexed":
             del orders[3]
         case "another order in its place":
@@ -1112,10 +1135,9 @@ def corrupt(book: OrderBook, how: str) -> None:
         case "an order in no level":
             orders[9] = parse_order("9 ann buy 5@98")
         case "an order in two levels":
-            bids.levels[98].orders[1] = orders[1]
+            bids.levels[98].queue.append((orders[1].ticket, orders[1]))
         case "an order under another's id":
-            best.orders[9] = orders[9] = best.orders.pop(2)
-            del orders[2]
+            orders[9] = orders.pop(2)
         case "an order of another instrument":
             orders[1].symbol = "ETF"
         case "an order on the other side":
@@ -1138,6 +1160,12 @@ def corrupt(book: OrderBook, how: str) -> None:
             orders[2].order_status = "canceled"
         case "a level that does not add up":
             best.qty += 1
+        case "a level that counts one too many":
+            best.count += 1
+        case "an order whose ticket is void":
+            orders[1].ticket += 1
+        case "a queue full of void tickets":
+            best.queue.extend([(0, orders[1])] * 99)
         case "a crossed book":
             asks.add(order := parse_order("9 eve sell 5@99"))
             orders[9] = order
@@ -1169,6 +1197,9 @@ CORRUPTIONS = {
     "a status without a fill": "status is true",
     "a finished order": "status is true",
     "a level that does not add up": "level adds up",
+    "a level that counts one too many": "orders are counted",
+    "an order whose ticket is void": "orders are counted",
+    "a queue full of void tickets": "few void tickets",
     "a crossed book": "not crossed",
     "an account that crosses itself": "no account crosses itself",
 }
