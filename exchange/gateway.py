@@ -394,11 +394,10 @@ class Gateway:
         account = session.account
         if not account:
             raise Refused("unauthorized", "log in first")
-        kind = request.__class__
-        if kind is Place or kind is Amend:
-            if self.engine.seq >= self._busy_from or self.is_short_of_space:
+        if self.engine.seq >= self._busy_from or self.is_short_of_space:
+            if isinstance(request, (Place, Amend)):
                 self._refuse_busy()
-        elif kind is Admin and not session.is_admin:
+        if request.__class__ is Admin and not session.is_admin:
             raise Refused("forbidden", "only an administrator may do that")
         return self._apply(account, session.session_id, request, now)
 
@@ -474,10 +473,10 @@ class Gateway:
 
     def _refuse_busy(self) -> None:
         """Refuse what may add to the book while the disk cannot follow."""
-        slow = "is nearly full" if self.is_short_of_space else "is too slow"
+        slow = "nearly full" if self.is_short_of_space else "too slow"
         raise Refused(
             "busy",
-            f"the journal's disk {slow}; cancels are taken",
+            f"the journal's disk is {slow}; cancels are taken",
             retry_after_ms=BUSY_RETRY_MS,
         )
 

@@ -476,7 +476,7 @@ async def test_too_far_ahead_of_the_disk_only_cancels_are_taken(
 # A bug --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["apply", "_place", "_report_trades"])
+@pytest.mark.parametrize("place", ["apply", "_place", "_stir"])
 async def test_what_came_before_a_bug_is_told_and_the_rest_is_not(
     path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
