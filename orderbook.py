@@ -931,14 +931,8 @@ class Order:
     order_status: OrderStatus = "new"
     cum_qty: int = 0
     cum_cost: int = 0
-    leaves_qty: int = -1
+    leaves_qty: int = 0  # all of it, once a book has the order
     unit_cost: int = 0
-    # Raised when it joins a queue, and when it leaves one.
-    ticket: int = field(default=0, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.leaves_qty < 0:
-            self.leaves_qty = self.qty
 
     @property
     def is_open(self) -> bool:
@@ -996,38 +990,47 @@ class Sweep(NamedTuple):
 NO_MATCHES: tuple[Match, ...] = ()
 RESTED = Sweep(NO_MATCHES, None)  # as most do, so it is made once
 NO_ORDERS: Mapping[int, Order] = {}
-VOID_TICKETS = 16  # of a level, besides one for each order
+VOID_PLACES = 16  # of a level, besides one for each order
 
 
 @dataclass(slots=True)
 class _Level:
-    """The orders resting at one price, oldest first, each with its ticket.
+    """The orders resting at one price, oldest first.
 
-    An order that leaves is not searched for: its ticket is void from then
-    on. Void tickets are thrown away as they come to the head, or all at once
-    when they are the most.
+    An order that leaves is not searched for in the queue: its place there is
+    only noted as void, as often as it has left. Of an order that came back
+    the first places are the void ones. They are thrown away as they come to
+    the head, or all at once when they are the most.
     """
 
     qty: int = 0
     count: int = 0  # of orders
-    queue: deque[tuple[int, Order]] = field(default_factory=deque)
+    queue: deque[Order] = field(default_factory=deque)
+    void: dict[int, int] = field(default_factory=dict)  # places, by order id
 
     def __iter__(self) -> Iterator[Order]:
-        for ticket, order in self.queue:
-            if order.ticket == ticket:
+        void = self.void.copy()
+        for order in self.queue:
+            if void.get(order.order_id):
+                void[order.order_id] -= 1
+            else:
                 yield order
 
     def head(self) -> Order:
-        queue = self.queue
-        ticket, order = queue[0]
-        while order.ticket != ticket:
+        queue, void = self.queue, self.void
+        order = queue[0]
+        while void and order.order_id in void:
+            void[order.order_id] -= 1
+            if not void[order.order_id]:
+                del void[order.order_id]
             queue.popleft()
-            ticket, order = queue[0]
+            order = queue[0]
         return order
 
     def tidy(self) -> None:
-        if len(self.queue) > 2 * self.count + VOID_TICKETS:
-            self.queue = deque((order.ticket, order) for order in self)
+        if len(self.queue) > 2 * self.count + VOID_PLACES:
+            self.queue = deque(self)
+            self.void.clear()
 
 
 @dataclass(slots=True)
@@ -1056,8 +1059,7 @@ class _BookSide:
                 self.keys.append(key)
             else:
                 insort(self.keys, key)
-        ticket = order.ticket = order.ticket + 1
-        level.queue.append((ticket, order))
+        level.queue.append(order)
         level.count += 1
         level.qty += order.leaves_qty
         self.changed[key] = None
@@ -1066,14 +1068,15 @@ class _BookSide:
         assert order.price is not None
         key = order.price * self.sign
         level = self.levels[key]
-        order.ticket += 1
-        level.count -= 1
-        level.qty -= order.leaves_qty
         self.changed[key] = None
-        if level.count:
-            level.tidy()
-        else:
+        level.count -= 1
+        if not level.count:
             self.drop(key)
+            return
+        level.qty -= order.leaves_qty
+        order_id = order.order_id
+        level.void[order_id] = level.void.get(order_id, 0) + 1
+        level.tidy()
 
     def drop(self, key: int) -> None:
         del self.levels[key]
@@ -1156,11 +1159,12 @@ class OrderBook:
         ("would_take") for a post-only order that would trade, with nothing
         changed.
         """
-        assert order.order_id not in self.orders and order.leaves_qty > 0
+        assert order.order_id not in self.orders
         if order.price is not None:
             limit = order.price
         if order.post_only:
             self._refuse_if_crossing(order, limit)
+        order.leaves_qty = order.qty
         if order.time_in_force == "fok" and not self._can_fill(
             order, limit, band
         ):
@@ -1517,8 +1521,8 @@ class OrderBook:
                 total = sum(order.leaves_qty for order in resting)
                 assert level.qty == total, "level adds up"
                 assert (
-                    len(level.queue) <= 2 * level.count + VOID_TICKETS + 1
-                ), "few void tickets"
+                    len(level.queue) <= 2 * level.count + VOID_PLACES + 1
+                ), "few void places"
         assert seen == len(self.orders), "each order in exactly one level"
         bid, ask = self.best("buy"), self.best("sell")
         if not self.is_collecting:

@@ -435,11 +435,7 @@ class Engine:
             request.stp,
             client_order_id,
             command.session,
-            "new",
-            0,
-            0,
-            qty,
-            cost,
+            unit_cost=cost,
         )
         band = listing.band if instrument.band else None
         sweep = listing.book.place(order, limit, band, account.open_orders)

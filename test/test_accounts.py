@@ -25,7 +25,9 @@ from orderbook import MAX_INT, Instrument, Order, Refused
 
 def order(order_id: int, **more: Any) -> Order:
     fields = {"account": "ann", "side": "buy", "qty": 5, "price": 99, **more}
-    return Order(order_id=order_id, **fields)
+    placed = Order(order_id=order_id, **fields)
+    placed.leaves_qty = placed.qty
+    return placed
 
 
 def finish(account: Account, finished: Order) -> None:

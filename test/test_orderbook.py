@@ -112,9 +112,7 @@ def parse_order(text: str) -> Order:
     """Make an order of, say, ``7 ann buy 5@99 fok cancel_both``."""
     order_id, account, side, what, *options = text.split()
     qty, _, price = what.partition("@")
-    order = Order(
-        order_id=int(order_id), account=account, side=side, qty=int(qty)
-    )
+    order = Order(int(order_id), account, side, int(qty), leaves_qty=int(qty))
     if price == "market":
         order.order_type, order.time_in_force = "market", "ioc"
     else:
@@ -1088,7 +1086,7 @@ def test_ten_thousand_orders_at_one_level() -> None:
 
 
 @pytest.mark.parametrize("way", ["canceled", "traded", "uncrossed"])
-def test_a_queue_keeps_few_void_tickets_however_orders_leave(way: str) -> None:
+def test_a_queue_keeps_few_void_places_however_orders_leave(way: str) -> None:
     book = OrderBook()
     for order_id in range(200):
         book.place(parse_order(f"{order_id} ann buy 1@99"))
@@ -1135,7 +1133,7 @@ def corrupt(book: OrderBook, how: str) -> None:
         case "an order in no level":
             orders[9] = parse_order("9 ann buy 5@98")
         case "an order in two levels":
-            bids.levels[98].queue.append((orders[1].ticket, orders[1]))
+            bids.levels[98].queue.append(orders[1])
         case "an order under another's id":
             orders[9] = orders.pop(2)
         case "an order of another instrument":
@@ -1162,10 +1160,11 @@ def corrupt(book: OrderBook, how: str) -> None:
             best.qty += 1
         case "a level that counts one too many":
             best.count += 1
-        case "an order whose ticket is void":
-            orders[1].ticket += 1
-        case "a queue full of void tickets":
-            best.queue.extend([(0, orders[1])] * 99)
+        case "an order whose place is void":
+            best.void[1] = 1
+        case "a queue full of void places":
+            best.queue.extendleft([orders[1]] * 99)
+            best.void[1] = 99
         case "a crossed book":
             asks.add(order := parse_order("9 eve sell 5@99"))
             orders[9] = order
@@ -1198,8 +1197,8 @@ CORRUPTIONS = {
     "a finished order": "status is true",
     "a level that does not add up": "level adds up",
     "a level that counts one too many": "orders are counted",
-    "an order whose ticket is void": "orders are counted",
-    "a queue full of void tickets": "few void tickets",
+    "an order whose place is void": "orders are counted",
+    "a queue full of void places": "few void places",
     "a crossed book": "not crossed",
     "an account that crosses itself": "no account crosses itself",
 }

@@ -259,11 +259,9 @@ class Twins:
         self.changed: dict[str, set[int]] = {side: set() for side in SIDES}
         # Of another instrument: they would be crossed, were they here.
         self.elsewhere = [
-            Order(
-                -1, account, side, 1, price=1_000 if side == "buy" else -1_000
-            )
+            Order(-1, account, side, 1, price=price, leaves_qty=1)
             for account in ACCOUNTS
-            for side in SIDES
+            for side, price in (("buy", 1_000), ("sell", -1_000))
         ]
 
     def run(self, step: Step) -> None:
@@ -288,7 +286,12 @@ class Twins:
             return  # no phase takes it
         limit = fields.pop("limit", None)
         expire_ts = 1 if fields["time_in_force"] == "gtd" else None
-        order = Order(order_id=self.last_id, expire_ts=expire_ts, **fields)
+        order = Order(
+            order_id=self.last_id,
+            expire_ts=expire_ts,
+            leaves_qty=fields["qty"],
+            **fields,
+        )
         twin = TwinOrder(order_id=self.last_id, limit=limit, **fields)
         own = self.own(order.account)
         ours = outcome(self.book.place, order, limit, band, own)
