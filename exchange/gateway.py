@@ -687,10 +687,9 @@ class Gateway:
             case "account":
                 return [encode(engine.account_report(account))]
             case "fills":
-                fills = self.history.fills(
+                return self.history.fills(
                     account.name, request.symbol, after, limit
                 )
-                return map(encode, fills)
             case "orders":
                 orders = [
                     order

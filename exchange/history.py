@@ -118,7 +118,10 @@ class AccountHistory:
     __slots__ = ("fills", "seq", "_recent", "_is_text", "_past", "_count")
 
     def __init__(self) -> None:
-        self.fills: deque[Exec] = deque(maxlen=FILLS_KEPT)
+        # With seq and symbol, to be found by.
+        self.fills: deque[tuple[int, str, str | Exec]] = deque(
+            maxlen=FILLS_KEPT
+        )
         self.seq = 0  # of the last event; the others go before it
         self._recent: list[Any] = []  # of PrivateEvent or str
         self._is_text = True  # all of them are
@@ -132,7 +135,7 @@ class AccountHistory:
         self._recent.append(text or event)
         self.seq = event.seq
         if event.__class__ is Exec and event.exec_type == "trade":
-            self.fills.append(event)
+            self.fills.append((event.seq, event.symbol, text or event))
         if len(self._recent) >= JOINED:
             self._join()
 
@@ -157,7 +160,7 @@ class AccountHistory:
             if len(last) >= count:
                 break
             last = (past.split("\n") if isinstance(past, str) else past) + last
-        return [e if isinstance(e, str) else encode(e) for e in last[-count:]]
+        return list(map(as_text, last[-count:]))
 
     def _join(self) -> None:
         recent, is_text = self._recent, self._is_text
@@ -167,6 +170,11 @@ class AccountHistory:
         while self._count - self._past[0][0] >= RESUME_EVENTS:
             self._count -= self._past.popleft()[0]
         self._recent, self._is_text = [], True
+
+
+def as_text(event: PrivateEvent | str) -> str:
+    """Return an event encoded, if it is not yet."""
+    return event if isinstance(event, str) else encode(event)
 
 
 class History:
@@ -206,15 +214,17 @@ class History:
 
     def fills(
         self, account: str, symbol: str | None, after: int | None, limit: int
-    ) -> list[Exec]:
-        """Return fills of an account, all or of one symbol.
+    ) -> list[str]:
+        """Return fills of an account, all or of one symbol, encoded.
 
         ``after`` is an account seq.
         """
+        rows: Sequence[tuple[int, str, str | Exec]]
         rows = self._accounts[account].fills
         if symbol is not None:
-            rows = deque(fill for fill in rows if fill.symbol == symbol)
-        return page(rows, lambda fill: fill.seq, after, limit)
+            rows = [fill for fill in rows if fill[1] == symbol]
+        found = page(rows, lambda fill: fill[0], after, limit)
+        return [as_text(fill) for _, _, fill in found]
 
     def missed(
         self, account: str, last_seq: int, seq: int

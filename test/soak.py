@@ -39,6 +39,7 @@ from websockets.exceptions import ConnectionClosed
 
 from exchange import accounts, feed, history
 from exchange.settings import Settings
+from orderbook import MAX_FRAME
 from server import GC_THRESHOLDS, Server
 from test.support import PATIENCE_S, ROOT, Wire, add_key, order, wired
 from util.hostile.__main__ import MIB, resident
@@ -125,8 +126,8 @@ def census(server: Server) -> dict[str, tuple[int, int]]:
             count * history.FILLS_KEPT,
         ),
         "private events": (
-            sum(len(one.ring) for one in pasts),
-            count * history.RESUME_EVENTS,
+            sum(one.kept for one in pasts),
+            count * (history.RESUME_EVENTS + 2 * history.JOINED + MAX_FRAME),
         ),
         "trades": (
             sum(map(len, past._trades.values())),

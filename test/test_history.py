@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from itertools import groupby
 from typing import Any
@@ -42,6 +43,11 @@ def report(seq: int, exec_type: Any = "trade", symbol: str = "BOND") -> Exec:
 
 def account_report(seq: int) -> AccountReport:
     return AccountReport(seq=seq, ts=seq, cash=0, positions={}, equity=0)
+
+
+def fill_seqs(history: History, *wanted: Any) -> list[int]:
+    """Return the seq of each fill of an answer."""
+    return [json.loads(text)["seq"] for text in history.fills(*wanted)]
 
 
 def traded(*trades: tuple[int, int, int]) -> History:
@@ -117,9 +123,7 @@ def test_fills_are_an_accounts_own_and_paged_by_its_seq() -> None:
     history.account("bob").add(report(1))
 
     def seqs(account: str, after: int | None, limit: int) -> list[int]:
-        return [
-            fill.seq for fill in history.fills(account, None, after, limit)
-        ]
+        return fill_seqs(history, account, None, after, limit)
 
     assert seqs("ann", None, 100) == [2, 3, 5]
     assert seqs("ann", None, 2) == [3, 5]
@@ -132,11 +136,12 @@ def test_fills_are_an_accounts_own_and_paged_by_its_seq() -> None:
 def test_fills_may_be_those_of_one_symbol() -> None:
     history = History()
     for seq, symbol in enumerate(["BOND", "ETF", "BOND", "ETF"], start=1):
-        history.account("ann").add(report(seq, symbol=symbol))
+        fill = report(seq, symbol=symbol)
+        text = encode(fill) if seq % 2 else None
+        history.account("ann").add(fill, text)
 
     def seqs(symbol: str | None, after: int | None, limit: int) -> list[int]:
-        fills = history.fills("ann", symbol, after, limit)
-        return [fill.seq for fill in fills]
+        return fill_seqs(history, "ann", symbol, after, limit)
 
     assert seqs(None, None, 100) == [1, 2, 3, 4]
     assert seqs("BOND", None, 100) == [1, 3]
@@ -156,7 +161,7 @@ def test_only_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         history.account("ann").add(report(number))
     assert [t.trade_id for t in history.trades("BOND", None, 9)] == [3, 4, 5]
     assert [t.trade_id for t in history.trades("BOND", 1, 9)] == [3, 4, 5]
-    assert [fill.seq for fill in history.fills("ann", None, None, 9)] == [4, 5]
+    assert fill_seqs(history, "ann", None, None, 9) == [4, 5]
     for interval in INTERVALS:
         rows = history.candles("BOND", interval, None, 9)
         assert [row[0] for row in rows] == [4 * DAY, 5 * DAY]

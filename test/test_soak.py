@@ -52,7 +52,10 @@ def fullness(server: Server) -> list[tuple[int, int]]:
     return [
         (min(finished), accounts.ORDERS_REMEMBERED),
         (min(len(one.fills) for one in pasts), history.FILLS_KEPT),
-        (min(len(one.ring) for one in pasts), history.RESUME_EVENTS),
+        (
+            min(history.RESUME_EVENTS, *(one.kept for one in pasts)),
+            history.RESUME_EVENTS,
+        ),
         (min(map(len, past._trades.values()), default=0), history.TRADES_KEPT),
         (min(map(len, seconds)), history.CANDLES_KEPT),
         (min(len(stream.past) for stream in streams), feed.UPDATES_KEPT),
