@@ -56,9 +56,10 @@ from exchange.transport import OPEN_TIMEOUT_S, Connection, frame
 from exchange.web import Pages, Query, Reply, reply
 from orderbook import Refused
 
-# Requests, or one message's if those are more, that one turn takes of a
-# connection that had nothing waiting before: few enough that one client with
-# 32 in flight reads the first answers while the others are carried out ...
+# Requests, as `weigh` counts them, or one message's if those are more, that
+# one turn takes of a connection that had nothing waiting: few enough that one
+# client with 32 in flight reads the first answers while the others are
+# carried out ...
 REQUESTS_AT_FIRST = 16
 # ... and of one that had: who sends more than is carried out keeps the others
 # waiting no longer than this takes, some 0.2 ms.
@@ -566,12 +567,12 @@ class Server:
         self._take_turn(session, REQUESTS_PER_TURN)
 
     def _take_turn(self, session: Session, enough: int) -> int:
-        """Carry out requests of a session; return how many."""
+        """Carry out requests of a session; return what they weigh."""
         gateway = self._gateway
-        requests, arrival = session.take(enough)
+        requests, weight, arrival = session.take(enough)
         gateway.handle(session, requests)
         self._turns.append((len(requests), arrival))
-        session.was_greedy = len(requests) > REQUESTS_AT_FIRST
+        session.was_greedy = weight > REQUESTS_AT_FIRST
         if session.waiting:
             self._backlog[session] = None
         elif session.is_gone:
@@ -579,11 +580,11 @@ class Server:
             connection = self._connections.pop(session)
             self._leaving.remove(connection)
             self.closed(connection)
-            return len(requests)
+            return weight
         connection = self._connections[session]
         if connection.is_held and not session.is_full:
             connection.resume_reading()
-        return len(requests)
+        return weight
 
     def _set_timers(self) -> None:
         """Wake up for the next deadline, and for tickers that changed."""

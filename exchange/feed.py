@@ -218,6 +218,14 @@ class Feed:
             for symbol, seq in self._latest(reader).items()
         }
 
+    def snapshot(self, symbol: str, seq: int) -> str:
+        """Return the whole book, which is at ``seq``: made once for many."""
+        stream = self._stream(symbol)
+        if stream.snapshot[0] != seq:
+            snapshot = self._snapshot(symbol)
+            stream.snapshot = (snapshot.seq, encode(snapshot))
+        return stream.snapshot[1]
+
     # Within
 
     def _stream(self, symbol: str) -> _Stream:
@@ -284,12 +292,9 @@ class Feed:
 
     def _send_snapshot(self, reader: Reader, symbol: str) -> None:
         stream = self._stream(symbol)
-        snapshot = self._snapshot(symbol)
-        if stream.snapshot[0] != snapshot.seq:
-            stream.snapshot = (snapshot.seq, encode(snapshot))
-        reader.send(stream.snapshot[1])
+        reader.send(self.snapshot(symbol, stream.seq))
         if reader in self._behind:
-            self._behind[reader][symbol] = snapshot.seq
+            self._behind[reader][symbol] = stream.snapshot[0]
 
     def _follow(
         self, reader: Reader, follows: frozenset[Subscription]

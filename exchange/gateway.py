@@ -95,6 +95,13 @@ FEED_US = 5_000
 FEED_READER_US = 5
 MANY_READERS = 100
 
+# Rows of tables after which one more table is refused, in one turn: a frame
+# gets 5,000, and what little comes before it in its turn. It is some
+# milliseconds' worth, for which all others wait.
+ROWS_PER_TURN = 5_200
+# Orders looked through that take as long as a row.
+ORDERS_PER_ROW = 32
+
 FLOODING = 4002  # the close code of the protocol for abuse
 Closing: TypeAlias = tuple[Session, int, str]  # close code, reason
 Turn: TypeAlias = tuple[int, int]  # how many requests; when the first came
@@ -203,6 +210,9 @@ class Gateway:
         self._online: dict[str, dict[Session, None]] = {}  # by account
         self._closings: list[Closing] = []
         self._answers: list[Callable[[], None]] = []
+        self._rows_told = 0  # in the turn at hand
+        # As it was at a seq of the engine: it takes a look at all accounts.
+        self._leaderboard: tuple[int, list[dict[str, Any]]] = (-1, [])
         self._placed = _Placed() if debug else None
 
     # Life
@@ -302,6 +312,7 @@ class Gateway:
         """
         now = self._now()
         counts = session.counts
+        self._rows_told = 0
         try:
             for request in requests:
                 if session.is_cut:
@@ -464,7 +475,7 @@ class Gateway:
                 self._reply(session, request, Ok(ts=self._now()))
             case Get():
                 ok = encode(Ok(ts=self._now()))
-                text = with_data(ok, self._rows(session, request))
+                text = with_data(ok, self._table(session, request))
                 session.send(with_id(text, request.id))
             case Ping():
                 self._reply(session, request, Ok(ts=self._now()))
@@ -650,12 +661,29 @@ class Gateway:
         channels = dict.fromkeys(request.channels)
         self.feed.subscribe(session, channels, symbols)
 
+    def _table(self, session: Session, request: Get) -> Iterable[str]:
+        """Return the rows of a table, encoded; raises Refused.
+
+        Also where those that went before, in the same message, were many.
+        """
+        if self._rows_told >= ROWS_PER_TURN:
+            raise Refused(
+                "busy",
+                "the tables of one frame have too many rows; ask in another",
+                retry_after_ms=1,
+            )
+        rows = list(self._rows(session, request))
+        self._rows_told += len(rows)
+        return rows
+
     def _rows(self, session: Session | None, request: Get) -> Iterable[str]:
         """Return the rows of a table, encoded."""
         engine, after, limit = self.engine, request.after, request.limit
         match request.what:
             case "leaderboard":
-                return _json(engine.leaderboard()[:limit])
+                if self._leaderboard[0] != engine.seq:
+                    self._leaderboard = engine.seq, engine.leaderboard()
+                return _json(self._leaderboard[1][:limit])
             case "instruments":
                 listings = list(engine.listings.values())[:limit]
                 return (
@@ -666,7 +694,8 @@ class Gateway:
                 )
             case "book":
                 listing = engine.listing(request.symbol)
-                return [encode(engine.snapshot(listing))]
+                symbol = listing.instrument.symbol
+                return [self.feed.snapshot(symbol, listing.seq)]
             case "trades":
                 symbol = engine.listing(request.symbol).instrument.symbol
                 trades = self.history.trades(symbol, after, limit)
@@ -696,6 +725,7 @@ class Gateway:
                     for order in account.orders.values()
                     if request.symbol in (None, order.symbol)
                 ]
+                self._rows_told += len(account.orders) // ORDERS_PER_ROW
                 rows = page(orders, lambda o: o.order_id, after, limit)
                 return map(encode, engine.order_reports(rows))
             case _:

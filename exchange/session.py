@@ -13,7 +13,7 @@ from itertools import repeat
 from typing import Protocol, TypeAlias
 
 from exchange.rate import Bucket
-from orderbook import Error, Request, decode_requests
+from orderbook import Error, Get, Login, Request, Subscribe, decode_requests
 
 # Bytes of messages that may wait, as they came; with more the connection is
 # not read. No less than one read brings, or the usual client would feel it.
@@ -26,7 +26,23 @@ SLOW_BYTES = 256 * 1024
 # ... and above which it is cut off.
 STUCK_BYTES = 4 << 20
 
+# Rows of a table that take as long as a request, one that places an order.
+ROWS_PER_REQUEST = 12
+# What a login counts as, or a subscription: they tell of the market, or send
+# a whole book. Both together are no more than a first turn.
+LONG_WEIGHT = 8
+_LONG = (Get, Login, Subscribe)
+_SHORT_TABLES = ("account", "instruments")
+
 MakeFrames: TypeAlias = Callable[[list[str]], bytes]
+
+
+def weigh(request: Request | Error) -> int:
+    """Return how many requests one counts as, by what it may cost."""
+    if isinstance(request, Get):
+        rows = 0 if request.what in _SHORT_TABLES else request.limit
+        return 1 + rows // ROWS_PER_REQUEST
+    return LONG_WEIGHT if request.__class__ in _LONG else 1
 
 
 def pack(texts: list[str]) -> Iterator[str]:
@@ -109,20 +125,25 @@ class Session:
         self._inbox.extend(zip(messages, repeat(now)))
         self._waiting += sum(map(len, messages))
 
-    def take(self, enough: int) -> tuple[list[Request | Error], int]:
+    def take(self, enough: int) -> tuple[list[Request | Error], int, int]:
         """Decode the messages that came first; return their requests.
 
-        And when the first of them came, 0 if none has. The requests of a
-        message stay together: it ends with the one that makes them enough.
+        And what they weigh, and when the first of them came, 0 if none has.
+        The requests of a message stay together: it ends with the message
+        that makes them enough.
         """
         inbox = self._inbox
         arrival = inbox[0][1] if inbox else 0
         taken: list[Request | Error] = []
-        while inbox and len(taken) < enough:
+        weight = 0
+        while inbox and weight < enough:
             message, _ = inbox.popleft()
             self._waiting -= len(message)
-            taken += decode_requests(message)
-        return taken, arrival
+            requests = decode_requests(message)
+            taken += requests
+            for request in requests:
+                weight += weigh(request) if request.__class__ in _LONG else 1
+        return taken, weight, arrival
 
     @property
     def waiting(self) -> int:

@@ -346,6 +346,7 @@ def test_a_snapshot_is_encoded_once_for_many() -> None:
 
     for _ in range(2):
         Keeper(market).subscribe("book")
+    assert market.feed.snapshot("BOND", 0) is sent[0]
     market.bid(99, 5)
     market.flush()
     Keeper(market).subscribe("book")

@@ -12,12 +12,25 @@ from exchange import session as session_module
 from exchange.session import (
     BYTES_WAITING,
     FRAME_CHARS,
+    LONG_WEIGHT,
+    ROWS_PER_REQUEST,
     SLOW_BYTES,
     STUCK_BYTES,
     Session,
     pack,
+    weigh,
 )
-from orderbook import Error, Ping
+from orderbook import (
+    DEFAULT_ROWS,
+    MAX_ROWS,
+    Error,
+    Get,
+    Login,
+    Ping,
+    Request,
+    Subscribe,
+    encode,
+)
 from test.support import Peer
 
 
@@ -104,13 +117,13 @@ def test_messages_wait_as_they_came_until_they_are_taken() -> None:
     session.receive([b'{"type":"ping","id":1}', b"rubbish"], 5)
     session.receive([pings(2, 3)], 7)
     assert session.waiting == 3
-    (ping, error), arrival = session.take(2)
-    assert ping == Ping(id=1) and arrival == 5
+    (ping, error), weight, arrival = session.take(2)
+    assert ping == Ping(id=1) and (weight, arrival) == (2, 5)
     assert isinstance(error, Error) and error.code == "bad_request"
     assert session.waiting == 1
-    assert session.take(2) == ([Ping(id=2), Ping(id=3)], 7)
+    assert session.take(2) == ([Ping(id=2), Ping(id=3)], 2, 7)
     assert session.waiting == 0
-    assert session.take(2) == ([], 0)
+    assert session.take(2) == ([], 0, 0)
 
 
 def test_a_turn_ends_with_the_message_that_makes_it_enough() -> None:
@@ -120,6 +133,43 @@ def test_a_turn_ends_with_the_message_that_makes_it_enough() -> None:
     assert turns(session, 16) == [60, 40, 100, 102, 16, 2]
     session.receive([pings(1)] * 33, 1)
     assert turns(session, 16) == [16, 16, 1]
+
+
+LONG: list[Request] = [
+    Get(what="trades", limit=MAX_ROWS),
+    Get(what="orders"),
+    Subscribe(channels=("book",)),
+    Login(user="alice"),
+]
+
+
+def test_what_takes_long_counts_as_many_requests() -> None:
+    assert [weigh(request) for request in LONG] == [
+        1 + MAX_ROWS // ROWS_PER_REQUEST,
+        1 + DEFAULT_ROWS // ROWS_PER_REQUEST,
+        LONG_WEIGHT,
+        LONG_WEIGHT,
+    ]
+    assert weigh(Ping()) == 1
+    assert weigh(Get(what="account", limit=MAX_ROWS)) == 1
+
+
+def test_a_turn_ends_with_what_takes_long() -> None:
+    session = new_session()
+    session.receive([encode(get).encode() for get in LONG], 3)
+    session.receive([pings(*range(20)), pings(1)], 4)
+    assert session.take(16) == (LONG[:1], weigh(LONG[0]), 3)
+    assert session.take(16) == (LONG[1:2], weigh(LONG[1]), 3)
+    assert session.take(16) == (LONG[2:], 2 * LONG_WEIGHT, 3)
+    assert session.take(16)[1] == 20
+    assert session.take(16) == ([Ping(id=1)], 1, 4)
+
+
+def test_the_requests_of_a_message_stay_together_whatever_they_weigh() -> None:
+    session = new_session()
+    frame = "[" + ",".join(map(encode, 5 * LONG)) + "]"
+    session.receive([frame.encode()], 3)
+    assert session.take(16) == (5 * LONG, 5 * sum(map(weigh, LONG)), 3)
 
 
 def test_a_session_with_much_to_do_is_full() -> None:
