@@ -52,7 +52,7 @@ from exchange.settings import (
     load_settings,
 )
 from exchange.tables import COLUMNS, as_csv, asked
-from exchange.transport import OPEN_TIMEOUT_S, Connection, frame
+from exchange.transport import OPEN_TIMEOUT_S, Connection, Queue, frame
 from exchange.web import Pages, Query, Reply, reply
 from orderbook import Refused
 
@@ -157,6 +157,7 @@ class Server:
         # Websockets or not (yet); and those that have ended, as long as
         # their last requests are not carried out.
         self._sockets: set[Connection] = set()
+        self._queue = Queue()
         self._from: Counter[str] = Counter()  # of them, by address
         self._leaving: set[Connection] = set()
         self._sessions: dict[Connection, Session] = {}
@@ -453,6 +454,7 @@ class Server:
             origins=self._origins,
             hosts=self._hosts,
             respond=self._pages,
+            queue=self._queue,
         )
 
     # What is asked over HTTP

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import re
 import struct
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,8 +43,10 @@ from websockets.typing import Origin
 # than 100 ms; 16 KiB costs no throughput.
 READ_SIZE = 16 * 1024
 # Frames out of the ordinary, as pings, that one read may bring at once: the
-# library takes some 10 us for each. The rest waits for the next round.
+# library takes some 10 us for each. And messages, at some 1 us: more than the
+# usual client has in flight. The rest waits in the queue.
 FRAMES_PER_TURN = 20
+MESSAGES_PER_TURN = 64
 MAX_MESSAGE = 65_536  # bytes in one message from a client
 # Bytes in one HTTP request; the library alone would hold a mebibyte for each
 # of thousands who never come to its end.
@@ -146,6 +149,38 @@ def refuse(request: Request) -> Response:
     return Response(status, status.phrase, headers, text.encode())
 
 
+class Queue:
+    """Connections with bytes that take a while: one has its turn at a time.
+
+    Those are handshakes, and what is too much of one read. Between two turns
+    the loop looks at its sockets, so that nobody waits for a crowd at the
+    door. There is one queue for all who share a loop.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Connection] = deque()
+        self._is_open = True  # nobody had a turn since the last look
+
+    def join(self, connection: Connection) -> None:
+        """Give a turn at once, or else in time. Nobody may wait twice."""
+        if self._is_open:
+            self._give(connection)
+        else:
+            self._waiting.append(connection)
+
+    def _give(self, connection: Connection) -> None:
+        self._is_open = False
+        # As a timer, though one that is due: what can be read comes before.
+        asyncio.get_running_loop().call_later(0, self._give_next)
+        connection.take_turn()
+
+    def _give_next(self) -> None:
+        if self._waiting:
+            self._give(self._waiting.popleft())
+        else:
+            self._is_open = True
+
+
 def _guarded(
     method: Callable[Concatenate[Connection, P], None],
 ) -> Callable[Concatenate[Connection, P], None]:
@@ -177,6 +212,7 @@ class Connection(asyncio.BufferedProtocol):
             for that. The body of an answer to HEAD is dropped,
             ``Content-Length`` and ``Connection: close`` are added.
         limits: sizes and time-outs.
+        queue: of the connections of this loop; ``None``: one of its own.
     """
 
     remote: str = ""  # host of the peer
@@ -189,11 +225,13 @@ class Connection(asyncio.BufferedProtocol):
         hosts: Collection[str] | None,
         respond: Callable[[Request], Answer] = refuse,
         limits: Limits = Limits(),
+        queue: Queue | None = None,
     ) -> None:
         self._receiver = receiver
         self._hosts = hosts
         self._respond = respond
         self._limits = limits
+        self._queue = queue or Queue()
         self._protocol = ServerProtocol(
             origins=cast("Sequence[Origin | re.Pattern[str] | None]", origins),
             max_size=limits.max_message,
@@ -201,7 +239,8 @@ class Connection(asyncio.BufferedProtocol):
         )
         self._view = memoryview(bytearray(READ_SIZE))
         self._unread = b""  # what is not complete yet, or waits its turn
-        self._has_more = False  # complete frames are among it
+        self._is_queueing = False  # for its turn; nothing more is read
+        self._is_put_off = False  # the turn came while nothing was to be read
         self._fragments = bytearray()  # of a message not complete yet
         self._asked = 0  # bytes of the request so far
         self._connected = False  # the receiver knows of this connection
@@ -305,30 +344,41 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take one read: feed all, answer in one write, report at once."""
         data = bytes(self._view[:nbytes])
-        if self._protocol.state is CONNECTING:
-            if self._is_answering:  # what follows such a request is noise
-                return
-            data = self._handshake(data)
-            if not data:
-                return
-        self._take(data)
+        if self._protocol.state is not CONNECTING:
+            self._take(data)
+        # What follows a request for anything but a websocket is noise.
+        elif not (self._is_answering or self._protocol.eof_sent):
+            self._unread = data
+            self._wait_turn()
 
     def _take(self, data: bytes) -> None:
         messages = self._messages(data)
         self._flush()
         if messages:
             self._receiver.received(self, messages)
-        if self._has_more:  # and until then no EOF is read either
-            self._update_reading()
-            self._loop.call_soon(self._take_more)
+        if self._is_queueing:
+            self._wait_turn()
+
+    def _wait_turn(self) -> None:
+        self._is_queueing = True
+        self._update_reading()  # and until then no EOF is read either
+        self._queue.join(self)
 
     @_guarded
-    def _take_more(self) -> None:
-        """Go on with the frames of a read that were too many for a turn."""
-        self._has_more = False
-        if not self._lost:
-            self._take(b"")
-            self._update_reading()
+    def take_turn(self) -> None:
+        """Go on with what was read: called by the queue."""
+        if self._is_shut:
+            self._is_put_off = True
+            return
+        self._is_queueing = False
+        if self._lost:
+            return
+        data = b""
+        if self._protocol.state is CONNECTING:
+            data, self._unread = self._handshake(self._unread), b""
+        if data or self._unread:
+            self._take(data)
+        self._update_reading()
 
     @_guarded
     def eof_received(self) -> None:
@@ -467,7 +517,7 @@ class Connection(asyncio.BufferedProtocol):
         and the library never sees it: that saves two thirds of the time. The
         rest is the library's, frame by frame, so that it makes no difference
         where a read ends; and at once what it will refuse by its head. An
-        incomplete frame waits, and so do those beyond FRAMES_PER_TURN.
+        incomplete frame waits, and so do those too many for a turn.
         """
         protocol = self._protocol
         if self._unread:
@@ -479,6 +529,9 @@ class Connection(asyncio.BufferedProtocol):
         is_open = self.is_open
         plain = self._plain()
         while is_open and size - start >= 2:
+            if fed == FRAMES_PER_TURN or len(messages) == MESSAGES_PER_TURN:
+                self._is_queueing = True
+                break
             first, second = data[start], data[start + 1]
             length, body = second & 0x7F, start + 6
             if length == 126:
@@ -514,9 +567,6 @@ class Connection(asyncio.BufferedProtocol):
             plain = self._plain()
             start = end
             fed += 1
-            if fed == FRAMES_PER_TURN:
-                self._has_more = is_open and size - start >= 2
-                break
         if is_open:
             self._unread = data[start:]
         elif start < size:
@@ -572,14 +622,23 @@ class Connection(asyncio.BufferedProtocol):
                 break
         return self.is_open
 
-    def _update_reading(self) -> None:
-        """Read, unless the receiver or a full write buffer is against it."""
+    @property
+    def _is_shut(self) -> bool:
+        """Whether the receiver or a full write buffer is against reading."""
         # Once the outcome is clear the receiver has no say: the peer must be
         # able to get rid of its bytes to reach our close frame. And after an
         # EOF nothing is answered any more, so nothing can pile up.
         held = self.is_held and not self._ending
         full = self.is_congested and not self._protocol.eof_sent
-        if held or full or self._has_more:
+        return held or full
+
+    def _update_reading(self) -> None:
+        """Read, unless something is against it or much is read already."""
+        is_shut = self._is_shut
+        if self._is_put_off and not is_shut:
+            self._is_put_off = False
+            self._loop.call_soon(self._queue.join, self)
+        elif is_shut or self._is_queueing:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()

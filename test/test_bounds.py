@@ -39,10 +39,11 @@ from exchange.settings import (
 from exchange.transport import (
     MAX_MESSAGE,
     MAX_REQUEST,
+    MESSAGES_PER_TURN,
     READ_SIZE,
     Connection,
 )
-from orderbook import MAX_FRAME, Login
+from orderbook import MAX_FRAME, Login, Ping
 from server import (
     REQUESTS_AT_FIRST,
     REQUESTS_PER_TICK,
@@ -175,6 +176,74 @@ async def test_of_a_flood_of_junk_only_so_much_is_read(
         while heard < 10_000:
             heard += len(await flood.frame())
     assert BYTES_WAITING <= most < BYTES_WAITING + READ_SIZE
+
+
+class Queued:
+    """In which rounds of the loop connections have their turns."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.rounds: list[int] = []  # of each turn
+        self._round = 0
+        self._next_round()
+        take_turn = Connection.take_turn
+
+        def note(connection: Connection) -> None:
+            self.rounds.append(self._round)
+            take_turn(connection)
+
+        patch.setattr(Connection, "take_turn", note)
+
+    def _next_round(self) -> None:
+        self._round += 1
+        asyncio.get_running_loop().call_soon(self._next_round)
+
+
+async def test_of_a_crowd_at_the_door_one_comes_in_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what one says before the door is open waits there."""
+    queued = Queued(monkeypatch)
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        writers: list[asyncio.StreamWriter] = []
+        for _ in range(30):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            stack.callback(writer.transport.abort)
+            writers.append(writer)
+        await until(lambda: len(server._sockets) == 30)
+        for writer in writers:
+            writer.write(HANDSHAKE + framed(json.dumps(PING).encode()))
+        strangers = server._gateway.requests.setdefault("", {})
+        await until(lambda: strangers.get(Ping) == 30)
+    assert len(queued.rounds) == len(set(queued.rounds)) == 30
+
+
+async def test_of_many_messages_of_a_read_the_rest_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For others, too, of whom one has a turn at a time."""
+    queued = Queued(monkeypatch)
+    most = 0
+    received = Server.received
+
+    def spy(self: Server, connection: Connection, news: list[bytes]) -> None:
+        nonlocal most
+        most = max(most, len(news))
+        received(self, connection, news)
+
+    monkeypatch.setattr(Server, "received", spy)
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        wires = [
+            await stack.enter_async_context(wired(server.url))
+            for _ in range(8)
+        ]
+        count = 5 * MESSAGES_PER_TURN
+        for wire in wires:
+            frame = framed(json.dumps(PING).encode())
+            wire.connection.transport.write(frame * count)
+        for wire in wires:
+            assert words(await wire.take(count)) == ["ok"] * count
+    assert most == MESSAGES_PER_TURN
+    assert len(queued.rounds) == len(set(queued.rounds)) >= 8 + 8 * 4
 
 
 class Ticks:
