@@ -74,9 +74,10 @@ KEYS_S = 1.0  # until a connection whose key was revoked is closed
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
 PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
 BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
-# Rounds of the loop that asyncio takes to make a connection of the one that
-# it has just accepted.
+# Rounds of the loop that asyncio takes to make a connection of a socket that
+# has just been accepted.
 ACCEPT_ROUNDS = 3
+ACCEPT_AGAIN_S = 1.0  # after the system had no room for one more socket
 # Connections that have ended and left something to be done: nobody is taken
 # in while there are so many, or one could come, leave work, and come again.
 LEAVING_MAX = 100
@@ -150,7 +151,8 @@ class Server:
             quotas=rules.quotas,
         )
         self._listening: list[socket.socket] = []
-        self._listeners: list[asyncio.Server] = []
+        # Of sockets accepted that are not yet connections.
+        self._arriving: set[asyncio.Task[None]] = set()
         self._hosts: frozenset[str] | None = None
         self._origins: list[str | None] = []
         self._connections_max = 0
@@ -256,18 +258,9 @@ class Server:
             self._settings, self._listening
         )
         for sock in self._listening:
-            self._listeners.append(
-                await self._loop.create_server(
-                    self._make_connection,
-                    sock=sock,
-                    backlog=1,  # taken between two looks at the others
-                    ssl=self._tls,
-                    ssl_handshake_timeout=(
-                        OPEN_TIMEOUT_S if self._tls else None
-                    ),
-                )
-            )
-            sock.listen(BACKLOG)  # asyncio took its own for this one too
+            sock.listen(BACKLOG)
+            sock.setblocking(False)
+            self._open_door(sock)
         self._beat()
         self._look_at_keys()
 
@@ -279,14 +272,11 @@ class Server:
         if self._is_ending:
             return
         self._is_ending = True
-        # asyncio loses connections that it has accepted and not yet made
-        # when their listener is closed.
         for sock in self._listening:
             self._loop.remove_reader(sock)
-        for _ in range(ACCEPT_ROUNDS):
+            sock.close()
+        for _ in range(ACCEPT_ROUNDS):  # who was taken in is to be told
             await asyncio.sleep(0)
-        for listener in self._listeners:
-            listener.close()
         while (self._fresh or self._backlog) and not self.failure.done():
             self._drain()
         # What comes now is not heard: its order would outlive its session.
@@ -312,9 +302,9 @@ class Server:
                     await self._all_gone.wait()
         for connection in list(self._sockets):
             connection.abort()
-        # Only now: from Python 3.12 on this waits for open connections.
-        for listener in self._listeners:
-            await listener.wait_closed()
+        for task in self._arriving:  # whose TLS never came to an end
+            task.cancel()
+        await asyncio.gather(*self._arriving)
         self._close_journal()
 
     # The journal
@@ -448,14 +438,49 @@ class Server:
         self.connection_errors += 1
         logger.error("connection of %s", connection.remote, exc_info=error)
 
-    def _make_connection(self) -> Connection:
-        return Connection(
-            self,
-            origins=self._origins,
-            hosts=self._hosts,
-            respond=self._pages,
-            queue=self._queue,
-        )
+    def _open_door(self, listener: socket.socket) -> None:
+        if not self._is_ending:
+            self._loop.add_reader(listener, self._knocked, listener)
+
+    def _knocked(self, listener: socket.socket) -> None:
+        """Let who comes wait to be taken in; the next one, outside."""
+        self._loop.remove_reader(listener)
+        self._queue.join(partial(self._take_in, listener))
+
+    def _take_in(self, listener: socket.socket) -> None:
+        if self._is_ending:
+            return
+        try:
+            sock, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            pass  # gone again
+        except OSError as error:
+            logger.error("nobody can be taken in: %s", error)
+            self._loop.call_later(ACCEPT_AGAIN_S, self._open_door, listener)
+            return
+        else:
+            sock.setblocking(False)
+            task = self._loop.create_task(self._make_connection(sock))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+        self._open_door(listener)
+
+    async def _make_connection(self, sock: socket.socket) -> None:
+        # What is wrong with a peer's TLS is its own affair.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await self._loop.connect_accepted_socket(
+                partial(
+                    Connection,
+                    self,
+                    origins=self._origins,
+                    hosts=self._hosts,
+                    respond=self._pages,
+                    queue=self._queue,
+                ),
+                sock,
+                ssl=self._tls,
+                ssl_handshake_timeout=OPEN_TIMEOUT_S if self._tls else None,
+            )
 
     # What is asked over HTTP
 

@@ -150,29 +150,29 @@ def refuse(request: Request) -> Response:
 
 
 class Queue:
-    """Connections with bytes that take a while: one has its turn at a time.
+    """What takes a while and can wait: one has its turn at a time.
 
-    Those are handshakes, and what is too much of one read. Between two turns
-    the loop looks at its sockets, so that nobody waits for a crowd at the
-    door. There is one queue for all who share a loop.
+    Those are connections to be made, handshakes, and what is too much of one
+    read. Between two turns the loop looks at its sockets, so that nobody
+    waits for a crowd at the door. There is one for all who share a loop.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Connection] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
         self._is_open = True  # nobody had a turn since the last look
 
-    def join(self, connection: Connection) -> None:
-        """Give a turn at once, or else in time. Nobody may wait twice."""
+    def join(self, turn: Callable[[], None]) -> None:
+        """Give a turn at once, or else in time."""
         if self._is_open:
-            self._give(connection)
+            self._give(turn)
         else:
-            self._waiting.append(connection)
+            self._waiting.append(turn)
 
-    def _give(self, connection: Connection) -> None:
+    def _give(self, turn: Callable[[], None]) -> None:
         self._is_open = False
         # As a timer, though one that is due: what can be read comes before.
         asyncio.get_running_loop().call_later(0, self._give_next)
-        connection.take_turn()
+        turn()
 
     def _give_next(self) -> None:
         if self._waiting:
@@ -196,7 +196,7 @@ def _guarded(
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One accepted socket, to be made by ``loop.create_server``.
+    """One accepted socket, to be made by asyncio.
 
     Args:
         receiver: is told of everything that happens.
@@ -361,8 +361,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _wait_turn(self) -> None:
         self._is_queueing = True
-        self._update_reading()  # and until then no EOF is read either
-        self._queue.join(self)
+        self._queue.join(self.take_turn)
+        self._update_reading()  # until the turn no EOF is read either
 
     @_guarded
     def take_turn(self) -> None:
@@ -637,7 +637,7 @@ class Connection(asyncio.BufferedProtocol):
         is_shut = self._is_shut
         if self._is_put_off and not is_shut:
             self._is_put_off = False
-            self._loop.call_soon(self._queue.join, self)
+            self._loop.call_soon(self._queue.join, self.take_turn)
         elif is_shut or self._is_queueing:
             self._transport.pause_reading()
         else:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from exchange.transport import (
     MESSAGES_PER_TURN,
     READ_SIZE,
     Connection,
+    Queue,
 )
 from orderbook import MAX_FRAME, Login, Ping
 from server import (
@@ -179,19 +181,19 @@ async def test_of_a_flood_of_junk_only_so_much_is_read(
 
 
 class Queued:
-    """In which rounds of the loop connections have their turns."""
+    """In which rounds of the loop the queue gives turns."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.rounds: list[int] = []  # of each turn
         self._round = 0
         self._next_round()
-        take_turn = Connection.take_turn
+        give = Queue._give
 
-        def note(connection: Connection) -> None:
+        def note(queue: Queue, turn: Callable[[], None]) -> None:
             self.rounds.append(self._round)
-            take_turn(connection)
+            give(queue, turn)
 
-        patch.setattr(Connection, "take_turn", note)
+        patch.setattr(Queue, "_give", note)
 
     def _next_round(self) -> None:
         self._round += 1
@@ -201,7 +203,7 @@ class Queued:
 async def test_of_a_crowd_at_the_door_one_comes_in_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And what one says before the door is open waits there."""
+    """To be taken in, and again with a handshake."""
     queued = Queued(monkeypatch)
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         writers: list[asyncio.StreamWriter] = []
@@ -214,7 +216,7 @@ async def test_of_a_crowd_at_the_door_one_comes_in_at_a_time(
             writer.write(HANDSHAKE + framed(json.dumps(PING).encode()))
         strangers = server._gateway.requests.setdefault("", {})
         await until(lambda: strangers.get(Ping) == 30)
-    assert len(queued.rounds) == len(set(queued.rounds)) == 30
+    assert len(queued.rounds) == len(set(queued.rounds)) == 60
 
 
 async def test_of_many_messages_of_a_read_the_rest_waits(
@@ -243,7 +245,7 @@ async def test_of_many_messages_of_a_read_the_rest_waits(
         for wire in wires:
             assert words(await wire.take(count)) == ["ok"] * count
     assert most == MESSAGES_PER_TURN
-    assert len(queued.rounds) == len(set(queued.rounds)) >= 8 + 8 * 4
+    assert len(queued.rounds) == len(set(queued.rounds)) >= 8 * (2 + 4)
 
 
 class Ticks:
@@ -800,3 +802,33 @@ async def sockets(server: Server) -> list[Connection]:
     """Return the sockets there are, once there is one."""
     await until(lambda: server._sockets)
     return list(server._sockets)
+
+
+async def test_where_there_is_no_room_for_a_socket_one_tries_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when all files that may be open are."""
+    monkeypatch.setattr(server_module, "ACCEPT_AGAIN_S", 0.01)
+    full = OSError(errno.EMFILE, "Too many open files")
+    troubles = [full, BlockingIOError(), ConnectionAbortedError()]
+
+    class Listener(socket.socket):
+        def accept(self) -> Any:
+            if troubles:
+                raise troubles.pop(0)
+            return super().accept()
+
+    bind = server_module.bind
+
+    async def bind_full(hostname: str, port: int) -> list[socket.socket]:
+        return [
+            Listener(fileno=sock.detach())
+            for sock in await bind(hostname, port)
+        ]
+
+    monkeypatch.setattr(server_module, "bind", bind_full)
+    async with serving() as server, wired(server.url, "alice") as wire:
+        assert words(await wire.ask(type="ping")) == ["ok"]
+    assert not troubles
+    [record] = caplog.records
+    assert "Too many open files" in record.message
