@@ -24,7 +24,7 @@ from client import Exchange
 from exchange.session import SLOW_BYTES
 from exchange.settings import Settings, SettingsError
 from orderbook import MAX_FRAME
-from server import REQUESTS_AT_FIRST, Server
+from server import Server
 from test.support import (
     PATIENCE_S,
     ROOT,
@@ -366,6 +366,7 @@ async def test_a_slow_reader_gets_all_of_it(
 
 
 async def test_who_says_goodbye_gets_what_was_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
     narrow: Callable[..., Any],
     files: Files,
     quiet: pytest.LogCaptureFixture,
@@ -377,7 +378,8 @@ async def test_who_says_goodbye_gets_what_was_on_its_way(
         await open_orders(slow)
         before = connection._written
         # In one write: asyncio notices that TLS is stuck with the second.
-        await stuff(slow, REQUESTS_AT_FIRST)
+        monkeypatch.setattr(server_module, "REQUESTS_AT_FIRST", 10_000)
+        await stuff(slow, 4 * SLOW_BYTES // 20_000)
         await until(lambda: connection._written - before > 2 * SLOW_BYTES)
         written = connection._written - before
         goodbye = asyncio.create_task(slow.connection.close())
