@@ -96,9 +96,9 @@ FEED_READER_US = 5
 MANY_READERS = 100
 
 # Rows of tables after which one more table is refused, in one turn: a frame
-# gets 5,000, and what little comes before it in its turn. It is some
+# gets 10,000, and what little comes before it in its turn. It is some
 # milliseconds' worth, for which all others wait.
-ROWS_PER_TURN = 5_200
+ROWS_PER_TURN = 10_200
 # Orders looked through that take as long as a row.
 ORDERS_PER_ROW = 32
 

@@ -44,6 +44,9 @@ DEFAULT_SYMBOLS = ("BOND",)
 ORDERS_PER_S = 100
 BURST = 200
 OPEN_ORDERS = 200
+# And where none come in: an account's orders may all end with one command,
+# and everybody waits for that, some 10 ms for so many.
+OPEN_ORDERS_HERE = 1_000
 CONNECTIONS_PER_ACCOUNT = 20  # a few bots and pages
 CONNECTIONS_PER_ADDRESS = 1_000  # a class sits behind one address
 CONNECTIONS = 10_000
@@ -299,7 +302,7 @@ class AccountSettings(BaseModel):
 
     cash: Cash = 0  # at the start, in ticks x lots
     min_cash: Cash | None = None  # None: it may owe what it likes
-    open_orders: Lots = 0  # 0: unlimited, and so are the next two
+    open_orders: Lots = OPEN_ORDERS_HERE  # 0: unlimited, like the next two
     orders_per_s: Lots = 0
     burst: Lots = 0
     max_position: dict[Symbol, Qty] = {}  # instead of the instrument's

@@ -27,6 +27,8 @@ from server import Server
 PATIENCE_S = 20.0
 ROOT = Path(__file__).parent.parent
 NO_KEYS = "/dev/null/keys.json"  # where there can be none
+# A market where an account may have any number of open orders.
+UNLIMITED = "[instruments.BOND]\n[account]\nopen_orders = 0\n"
 
 
 @contextlib.asynccontextmanager

@@ -22,8 +22,14 @@ from websockets.frames import CLOSE, TEXT, Frame
 
 import server as server_module
 from exchange.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
+from exchange.engine import Engine
 from exchange.feed import Feed
-from exchange.gateway import CANCELS_RATE, Gateway
+from exchange.gateway import (
+    CANCELS_RATE,
+    ORDERS_PER_ROW,
+    ROWS_PER_TURN,
+    Gateway,
+)
 from exchange.session import (
     BYTES_WAITING,
     SLOW_BYTES,
@@ -35,6 +41,7 @@ from exchange.settings import (
     CONNECTIONS_PER_ACCOUNT,
     CONNECTIONS_PER_ADDRESS,
     OPEN_ORDERS,
+    OPEN_ORDERS_HERE,
     ORDERS_PER_S,
 )
 from exchange.transport import (
@@ -578,6 +585,7 @@ async def test_what_holds_for_strangers_unless_one_says_otherwise(
     """Orders at once, open orders, and connections of an account."""
     token = guarded.pop("token")
     assert (ORDERS_PER_S, BURST, OPEN_ORDERS) == (100, 200, 200)
+    assert OPEN_ORDERS_HERE == 1_000
     assert (CONNECTIONS_PER_ACCOUNT, CONNECTIONS_PER_ADDRESS) == (20, 1_000)
     async with serving(**guarded) as server:
         async with contextlib.AsyncExitStack() as stack:
@@ -632,6 +640,52 @@ def test_only_so_many_orders_rest() -> None:
     assert len(account.open_orders) == 3
     _, new = floor.do(alice, {"type": "cancel", "order_id": 1}, place)
     assert new["exec_type"] == "new"
+
+
+def test_one_frame_is_told_so_many_rows() -> None:
+    """More than that is refused, whatever it is; other requests go on."""
+    floor = Floor()
+    alice = floor.join("alice")
+    for _ in range(5):
+        floor.do(alice, *[order("buy", 1, 50)] * MAX_FRAME)
+    most = ROWS_PER_TURN // (500 + 500 // ORDERS_PER_ROW) + 1
+    tables = [{"type": "get", "what": "orders", "id": n} for n in range(most)]
+    more = [
+        {"type": "get", "what": what}
+        for what in ("orders", "trades", "leaderboard", "account")
+    ]
+    for _ in range(2):
+        told = floor.do(alice, *tables, *more, {"type": "ping"})
+        assert words(told) == ["ok"] * most + ["busy"] * 4 + ["ok"]
+        assert all(len(reply["data"]) == 500 for reply in told[:most])
+        assert told[most]["retry_after_ms"] > 0
+    assert words(floor.do(alice, *more)) == ["ok"] * 4
+
+
+def test_a_leaderboard_is_made_once_as_long_as_nothing_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    floor = Floor()
+    alice, bob = floor.join("alice"), floor.join("bob")
+    made = 0
+    make = Engine.leaderboard
+
+    def spy(engine: Engine) -> list[dict[str, Any]]:
+        nonlocal made
+        made += 1
+        return make(engine)
+
+    monkeypatch.setattr(Engine, "leaderboard", spy)
+    get = {"type": "get", "what": "leaderboard"}
+    for times, ranked in ((1, ["alice", "bob"]), (2, ["bob", "alice"])):
+        replies = floor.do(alice, get, get) + floor.do(bob, get)
+        told = [reply["data"] for reply in replies if "data" in reply]
+        assert made == times and told == [told[0]] * 3
+        assert [row["user"] for row in told[0]] == ranked
+        floor.do(alice, order("buy", 1, 50))
+        floor.do(bob, order("sell", 1, 50))
+        floor.do(alice, order("sell", 1, 40))
+        floor.do(bob, order("buy", 1, 40))
 
 
 def test_only_so_many_accounts_exist() -> None:

@@ -38,6 +38,7 @@ from server import Server
 from test.crash import MARKET, Course, Record, make_bots
 from test.support import (
     PATIENCE_S,
+    UNLIMITED,
     Wire,
     ended,
     greeting,
@@ -235,7 +236,9 @@ async def test_a_process_on_a_broken_disk_ends_with_a_message(
 ) -> None:
     """The kernel lets no file grow beyond a size: SQLite's I/O error."""
     code = LIMITED.format(size=300_000)
-    environment = {"journal": str(path), "debug": "0"}
+    market = path.with_suffix(".toml")
+    market.write_text(UNLIMITED)
+    environment = {"journal": str(path), "debug": "0", "market": str(market)}
     told: list[Message] = []
     async with launched(code=code, **environment) as process:
         line = await greeting(process)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from exchange.settings import OPEN_ORDERS_HERE
 from server import Server
 from test.support import PATIENCE_S, serving, until, wired, words
 from util.hostile import __main__ as hostile
@@ -58,7 +59,7 @@ SIGNS: dict[str, Callable[[Server], bool]] = {
     "flood": lambda server: commands(server) > 2_000,
     "logins": lambda server: commands(server) > 200,
     "cancels": lambda server: commands(server) > 2_000,
-    "filler": lambda server: resting(server) > 2_000,
+    "filler": lambda server: resting(server) == OPEN_ORDERS_HERE,
     "deaf": lambda server: stuffed(server) >= 3,
     "trickler": lambda server: halves(server) >= 2 <= stuffed(server),
     "junk": lambda server: commands(server) > 50,

@@ -230,7 +230,7 @@ async def test_the_welcome(exchange: Server, watcher: Wire) -> None:
             "max_frame": 100,
             "orders_per_s": 0,
             "burst": 0,
-            "open_orders": 0,
+            "open_orders": 1_000,
             "orders_remembered": 10_000,
             "resume_events": 2_000,
             "connections": 0,
@@ -1448,7 +1448,7 @@ async def test_where_strangers_come_in_everything_has_a_limit(
             limits = (await wire.login("alice", token=token))["limits"]
         assert exchange._per_address == (1_000 if is_guarded else 0)
     names = ("orders_per_s", "burst", "open_orders", "connections")
-    most = (100, 200, 200, 20) if is_guarded else (0, 0, 0, 0)
+    most = (100, 200, 200, 20) if is_guarded else (0, 0, 1_000, 0)
     assert tuple(limits[name] for name in names) == most
     assert "min_cash" not in limits
 

@@ -86,7 +86,10 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert settings.tls() is None
     assert settings.rules(is_guarded=False) == Rules(
-        configure=Configure(instruments=(BOND,)), quotas=Quotas()
+        configure=Configure(
+            instruments=(BOND,), limits=AccountLimits(open_orders=1_000)
+        ),
+        quotas=Quotas(),
     )
 
 
@@ -508,13 +511,15 @@ def test_an_accounts_position_could_leave_2_53(
 # The market file: accounts ------------------------------------------------
 
 
-def test_without_a_word_accounts_are_unlimited_where_nobody_comes_in(
+def test_without_a_word_only_open_orders_are_limited_where_nobody_comes_in(
     market: Path,
 ) -> None:
     found = rules(market, "[instruments.BOND]", "[account]")
     assert found == Settings().rules(is_guarded=False)
-    assert found.configure.limits == AccountLimits()
+    assert found.configure.limits == AccountLimits(open_orders=1_000)
     assert found.quotas == Quotas()
+    free = rules(market, "[instruments.BOND]", "[account]", "open_orders = 0")
+    assert free.configure.limits == AccountLimits()
 
 
 @pytest.mark.parametrize("lines", ["", "[account]\n[accounts.alice]"])

@@ -80,6 +80,7 @@ RESTING = 400  # orders at most, in the book beside others'
 READERS = 1_000
 SUBSCRIBE = b'{"type":"subscribe","id":0,"channels":["book"]}'
 RAW_UPDATE = b"\x81\x7e\x00\x68" + b"x" * 104  # as long as such an update
+MARKET = "[instruments.BOND]\n[account]\nopen_orders = 0\n"
 BOND = Instrument(
     symbol="BOND",
     tick_size="1",
@@ -255,11 +256,23 @@ async def drive(url: str, load: Load, seconds: float) -> Rate:
     return Rate(replies / elapsed, busy)
 
 
+@contextlib.contextmanager
+def served(
+    arguments: list[str], journal: str = "off"
+) -> Iterator[tuple[str, int]]:
+    """Run a server where accounts may have any number of open orders."""
+    with tempfile.TemporaryDirectory() as folder:
+        market = Path(folder, "market.toml")
+        market.write_text(MARKET)
+        with launched(*arguments, journal=journal, market=market) as server:
+            yield server
+
+
 def measure(
     arguments: list[str], load: Load, seconds: float, journal: str = "off"
 ) -> Rate:
     """Start a server, load it, and end it."""
-    with launched(*arguments, journal=journal) as (url, _):
+    with served(arguments, journal) as (url, _):
         return asyncio.run(drive(url, load, seconds))
 
 
@@ -377,7 +390,7 @@ async def pace(url: str, seconds: float) -> float:
 
 def latency(arguments: list[str], seconds: float) -> float:
     """Start a server, pace it, and end it; return its p99 in seconds."""
-    with launched(*arguments) as (url, _):
+    with served(arguments) as (url, _):
         return asyncio.run(pace(url, seconds))
 
 
@@ -446,7 +459,7 @@ def cpu_of(pid: int) -> float:
 
 def fan_out_cost(arguments: list[str], seconds: float) -> float:
     """Start a server with many readers, and end it."""
-    with launched(*arguments) as (url, pid):
+    with served(arguments) as (url, pid):
         return asyncio.run(fan_out(url, pid, seconds))
 
 

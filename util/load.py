@@ -77,7 +77,7 @@ class Gone(Trouble):
 
 @contextlib.contextmanager
 def launched(
-    *arguments: str, journal: str = "off"
+    *arguments: str, journal: str = "off", market: Path | None = None
 ) -> Iterator[tuple[str, int]]:
     """Run a server of ours on a free port; give its URL and process id.
 
@@ -92,6 +92,8 @@ def launched(
         "EXCHANGE_SERVER_JOURNAL": journal,
         "EXCHANGE_SERVER_KEYS": f"{os.devnull}/none",  # never those of a desk
     }
+    if market is not None:
+        environment["EXCHANGE_SERVER_MARKET"] = str(market)
     with subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
