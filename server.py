@@ -25,6 +25,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from time import monotonic_ns
 
@@ -68,6 +69,9 @@ REQUESTS_PER_TURN = 16
 # counting as several because it has work of its own, a logout perhaps.
 REQUESTS_PER_TICK = 64
 TURN_COUNTS = 4
+# Readers that public data are written to between two looks at the sockets:
+# the kernel takes some 5 us for each.
+READERS_PER_TICK = 64
 HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
 TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
 KEYS_S = 1.0  # until a connection whose key was revoked is closed
@@ -169,10 +173,13 @@ class Server:
         # each the first one's turn is next.
         self._fresh: OrderedDict[Session, None] = OrderedDict()
         self._backlog: OrderedDict[Session, None] = OrderedDict()
+        # Public data that may leave, by who is to have them.
+        self._owed: dict[Session, bytes] = {}
         self._all_gone = asyncio.Event()
         self._is_ending = False  # nobody is taken in any more ...
         self._is_stopping = False  # ... and nothing more is carried out
         self._drain_due: asyncio.Handle | None = None
+        self._pay_due: asyncio.Handle | None = None
         self._heartbeat_due: asyncio.TimerHandle | None = None
         self._ticker_due: asyncio.TimerHandle | None = None
         self._feed_due: asyncio.TimerHandle | None = None
@@ -283,10 +290,12 @@ class Server:
         self._is_stopping = True
         self._step(self._gateway.shut_down)
         await self._finish_commits()
-        for connection in self._sessions:  # after a failure
+        for connection, session in self._sessions.items():  # after a failure
+            self._settle(session, connection)
             connection.close(1011, "the exchange failed")
         for due in (
             self._drain_due,
+            self._pay_due,
             self._heartbeat_due,
             self._ticker_due,
             self._feed_due,
@@ -411,6 +420,12 @@ class Server:
         if session.is_full:
             connection.pause_reading()
         self._schedule(session)
+
+    def congested(self, connection: Connection) -> None:
+        """Look from now on whether a reader is slow."""
+        session = self._sessions.get(connection)
+        if session is not None:
+            session.is_strained = True
 
     def drained(self, connection: Connection) -> None:
         """Let a slow reader have, with the next batch, what it missed."""
@@ -659,15 +674,21 @@ class Server:
 
     def _let_go(self, batch: Batch) -> None:
         """Write what may leave: one write for each socket."""
-        connections = self._connections
+        connections, owed = self._connections, self._owed
         for frames, readers in batch.broadcasts:
-            for connection in map(connections.get, readers):
-                if connection is not None:
-                    connection.write(frames)
+            if owed:
+                for session in readers:
+                    owed[session] = owed.get(session, b"") + frames
+            else:
+                owed.update(dict.fromkeys(readers, frames))
+        if owed and self._pay_due is None:
+            self._pay()
         for session, frames in batch.frames:
             connection = connections.get(session)
             if connection is None:
                 continue
+            if owed:
+                self._settle(session, connection)
             session.held -= len(frames)
             connection.write(frames)
             if session.is_stuck:
@@ -685,6 +706,7 @@ class Server:
             connection = self._connections.get(session)
             if connection is None:
                 continue
+            self._settle(session, connection)
             if code == FLOODING:
                 connection.fail(code, reason)
             else:
@@ -695,6 +717,25 @@ class Server:
             except OSError as error:  # nobody reads it any more
                 logger.warning("nothing more is printed: %s", error)
                 silence()
+
+    def _pay(self) -> None:
+        """Write public data to some of those who are to have them."""
+        self._pay_due = None
+        connections, owed = self._connections, self._owed
+        for session in [*islice(owed, READERS_PER_TICK)]:
+            frames = owed.pop(session)
+            connection = connections.get(session)
+            if connection is not None:
+                connection.write(frames)
+        if owed:
+            self._pay_due = self._loop.call_later(0, self._pay)
+        self._gateway.is_feed_busy = bool(owed)
+
+    def _settle(self, session: Session, connection: Connection) -> None:
+        """Write the public data that a session is to have before the rest."""
+        frames = self._owed.pop(session, None)
+        if frames is not None:
+            connection.write(frames)
 
 
 def silence() -> None:

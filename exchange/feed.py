@@ -34,6 +34,8 @@ T = TypeVar("T")
 class Reader(Protocol):
     """Whom the feed writes to; hashable by identity."""
 
+    is_strained: bool  # it may be slow: where not, one need not look
+
     @property
     def is_slow(self) -> bool:
         """Whether too much already waits to be read."""
@@ -259,6 +261,8 @@ class Feed:
                 continue
             readers = rotated(members, self._turn)
             for reader in readers:
+                if not reader.is_strained:
+                    continue
                 if reader.is_slow and reader not in behind:
                     behind[reader] = self._latest(reader)
             if behind:

@@ -201,6 +201,7 @@ class Gateway:
         self._flushed_ts = 0  # when public data last left
         # When to publish again, because public data wait; None: they do not.
         self.feed_due: int | None = None
+        self.is_feed_busy = False  # not all have the last ones yet
         self._is_broken = False  # one failed: the books cannot be trusted
         self.is_short_of_space = False
         # Commands carried out, of which nobody has been told.
@@ -375,8 +376,11 @@ class Gateway:
         rest = FEED_US if is_more else 0
         if self.feed.readers >= MANY_READERS:
             rest = max(rest, self.feed.readers * FEED_READER_US)
+        now = self._now()
         due = self._flushed_ts + rest
-        self.feed_due = due if rest and self._now() < due else None
+        if self.is_feed_busy:
+            due = max(due, now + FEED_US)
+        self.feed_due = due if now < due else None
         if self.feed_due is None:
             self._flush_feed()
         if not (

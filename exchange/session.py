@@ -109,6 +109,7 @@ class Session:
         self.is_gone = False  # the connection has ended
         self.was_greedy = False  # its last turn was a long one
         self.held = 0  # bytes sealed that have not yet left
+        self.is_strained = True  # it may be slow; if not, it is not
         self._peer = peer
         self._outgoing = outgoing
         self._make_frames = make_frames
@@ -177,6 +178,8 @@ class Session:
         frames = b"".join(self._sealed)
         self._sealed.clear()
         self.held += len(frames)
+        if self.held > SLOW_BYTES:
+            self.is_strained = True
         return frames
 
     def _seal_texts(self) -> None:
@@ -189,7 +192,8 @@ class Session:
         """Whether the peer reads too slowly for public data."""
         if self._peer.is_congested:
             return self._peer.buffered + self.held > SLOW_BYTES
-        return self.held > SLOW_BYTES
+        self.is_strained = self.held > SLOW_BYTES
+        return self.is_strained
 
     @property
     def is_stuck(self) -> bool:

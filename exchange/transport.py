@@ -104,6 +104,9 @@ class Receiver(Protocol):
     def received(self, connection: Connection, messages: list[bytes]) -> None:
         """Take the valid UTF-8 messages that one read completed, in order."""
 
+    def congested(self, connection: Connection) -> None:
+        """Take note that the peer does not take all that is written."""
+
     def drained(self, connection: Connection) -> None:
         """Go on writing: a buffer that was too full has nearly emptied."""
 
@@ -402,6 +405,7 @@ class Connection(asyncio.BufferedProtocol):
         """Stop reading too: unread pongs alone can fill the memory."""
         self.is_congested = True
         self._update_reading()
+        self._receiver.congested(self)
 
     @_guarded
     def resume_writing(self) -> None:

@@ -255,6 +255,45 @@ async def test_of_many_messages_of_a_read_the_rest_waits(
     assert len(queued.rounds) == len(set(queued.rounds)) >= 8 * (2 + 4)
 
 
+async def test_public_data_reach_so_many_readers_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of them in the end, each before what it is sent later."""
+    monkeypatch.setattr(server_module, "READERS_PER_TICK", 2)
+    paid: list[int] = []  # in each round
+    pay = Server._pay
+
+    def note(server: Server) -> None:
+        before = len(server._owed)
+        pay(server)
+        paid.append(before - len(server._owed))
+
+    monkeypatch.setattr(Server, "_pay", note)
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        alice = await stack.enter_async_context(wired(server.url, "alice"))
+        readers = [
+            await stack.enter_async_context(wired(server.url))
+            for _ in range(7)
+        ]
+        for reader in readers:
+            await reader.ask(type="subscribe", channels=["book"])
+        await alice.ask(**order("buy", 1, 50))
+        for reader in readers:
+            assert (await reader.until(type="book"))["bids"] == [[50, 1]]
+        assert paid == [2, 2, 2, 1]
+        monkeypatch.setattr(Server, "_pay", lambda server: None)
+        await alice.ask(**order("buy", 1, 51))
+        await until(lambda: len(server._owed) == 7)
+        assert words(await readers[5].ask(type="ping")) == ["book", "ok"]
+        await alice.ask(**order("buy", 1, 52))
+        await until(lambda: len(server._owed) == 7)
+        await server.stop()
+        for reader in readers:
+            books = [m for m in (await reader.rest())[0] if "bids" in m]
+            assert [b["prev_seq"] for b in books] == [1, 2, 3][-len(books) :]
+            assert books[-1]["bids"] == [[52, 0], [51, 0], [50, 0]]
+
+
 class Ticks:
     """What the server does between two looks at its sockets."""
 

@@ -143,6 +143,7 @@ class Reader:
 
     def __init__(self, market: Market, *channels: Channel) -> None:
         self.is_slow = False
+        self.is_strained = True
         self.lots: list[list[str]] = []  # each that was pushed
         self.events: list[Event] = []
         self.feed = market.feed

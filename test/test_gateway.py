@@ -399,6 +399,12 @@ def test_while_more_waits_public_data_leave_now_and_then(
     clock.ts += FEED_US - 1
     assert place(5, is_more=True) is None
     assert place(6) == [[90, 21]]
+    clock.ts += 2 * FEED_US
+    gateway.is_feed_busy = True  # until all readers have the last ones
+    assert place(7) is None
+    assert gateway.feed_due == clock.ts + FEED_US
+    gateway.is_feed_busy = False
+    assert place(8) == [[90, 36]]
 
 
 def test_for_many_readers_public_data_leave_less_often(

@@ -1136,7 +1136,9 @@ async def test_a_slow_reader_gets_one_update_for_what_it_missed(
         slow = await narrow(exchange, "alice")
         await open_orders(slow)
         await slow.send(follow("book", "trades"))
-        held = (await slow.until(snapshot=True))["seq"]
+        held = (await slow.until(snapshot=True))["seq"] + 1
+        await place(bob, "buy", 1, 30)  # while it is a reader like any other
+        await slow.until(type="book", seq=held)
         tables = await stuff(slow, alice, 2 * SLOW_BYTES)
         await place(alice, "sell", 100, 60)
         for qty in range(1, 31):

@@ -210,6 +210,21 @@ def test_messages_and_ready_frames_leave_in_their_order() -> None:
     assert session.seal() == b""
 
 
+def test_who_is_not_strained_is_not_slow() -> None:
+    peer = Peer()
+    session = Session(peer, {}, lambda texts: "".join(texts).encode())
+    peer.is_congested = False
+    assert not session.is_slow and not session.is_strained
+    session.send("x" * SLOW_BYTES)
+    session.seal()
+    assert not session.is_strained
+    session.send("x")
+    session.seal()
+    assert session.is_strained and session.is_slow and session.is_strained
+    session.held = 0
+    assert not session.is_slow and not session.is_strained
+
+
 def test_ready_frames_alone_are_not_copied() -> None:
     session = new_session()
     frames = b"<many frames>"

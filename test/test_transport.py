@@ -118,6 +118,9 @@ class Desk:
     def received(self, connection: Connection, messages: list[bytes]) -> None:
         self._note(connection, "received", messages)
 
+    def congested(self, connection: Connection) -> None:
+        assert connection.is_congested
+
     def drained(self, connection: Connection) -> None:
         self._note(connection, "drained")
 

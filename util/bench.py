@@ -303,6 +303,9 @@ class Mirror:
         """Answer in one write."""
         connection.write(b"".join(map(frame, messages)))
 
+    def congested(self, connection: Connection) -> None:
+        """Take no note."""
+
     def drained(self, connection: Connection) -> None:
         """Take no note."""
 
