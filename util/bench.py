@@ -1,6 +1,6 @@
 """Measure the exchange: ``python -m util.bench``.
 
-Some eight minutes for all of it. ``--markdown docs/BENCHMARKS.md`` writes
+Less than ten minutes for all of it. ``--markdown docs/BENCHMARKS.md`` writes
 what was measured, and on what machine, as a page.
 
 What goes through websockets is measured as a ratio against the stock echo
@@ -67,7 +67,7 @@ ECHO = ["-m", "util.bench", "--echo"]
 LIMIT = ["-m", "util.bench", "--limit"]
 RAW = ["-m", "util.bench", "--raw"]
 ROUNDS = 5
-SECONDS = 3.0
+SECONDS = 2.0
 WARM_UP = 0.2  # of the seconds; not counted
 OPERATIONS = 200_000  # of one round of book or engine
 MID = 50_000  # the price around which everything happens
