@@ -59,7 +59,12 @@ from orderbook import (
     Side,
     encode,
 )
-from server import FILES_RESERVED, GC_THRESHOLDS, raise_file_limit
+from server import (
+    FILES_RESERVED,
+    GC_THRESHOLDS,
+    raise_file_limit,
+    without_collections,
+)
 from util.load import launched, masked
 
 EXCHANGE = ["server.py"]
@@ -885,8 +890,9 @@ def recovery_rate(path: Path) -> float:
     with Journal(path) as journal:
         gateway = Gateway(time.time_ns, lambda batch: None, lambda texts: b"")
         start = time.perf_counter()
-        for commands in journal.recover():
-            gateway.replay(commands)
+        with without_collections():
+            for commands in journal.recover():
+                gateway.replay(commands)
         elapsed = time.perf_counter() - start
         return journal.last_seq / elapsed
 
