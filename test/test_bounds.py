@@ -255,6 +255,23 @@ async def test_of_many_messages_of_a_read_the_rest_waits(
     assert len(queued.rounds) == len(set(queued.rounds)) >= 8 * (2 + 4)
 
 
+async def test_one_who_comes_waits_inside_and_the_others_outside() -> None:
+    loop = asyncio.get_running_loop()
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        queue = server._queue
+        queue._is_open = False  # somebody has a turn
+        for _ in range(3):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", server.port))
+        await until(lambda: bool(queue._waiting))
+        for _ in range(20):
+            await asyncio.sleep(0)
+            assert len(queue._waiting) == 1 and not server._sockets
+        queue._give_next()
+        await until(lambda: len(server._sockets) == 3)
+
+
 async def test_public_data_reach_so_many_readers_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -373,6 +373,21 @@ def test_a_slow_reader_gets_its_private_events_and_replies(
     assert words(floor.do(alice, PING)) == ["ok"]
 
 
+def test_what_falls_due_within_a_turn_comes_before_what_follows(
+    floor: Floor,
+) -> None:
+    """Each command is at least a microsecond later than the one before."""
+    alice = floor.join("alice")
+    floor.clock.ts += 1_000
+    dies = order("buy", 1, 50, time_in_force="gtd")
+    dies["expire_ts"] = floor.clock.ts + 2
+    lives = order("buy", 1, 50)
+    told = floor.do(alice, dies, lives, lives, lives)
+    assert words(told) == ["new", "new", "expired", "new", "new"]
+    assert told[2]["order_id"] == told[0]["order_id"]
+    assert told[2]["ts"] == dies["expire_ts"] < told[3]["ts"]
+
+
 def test_while_more_waits_public_data_leave_now_and_then(
     floor: Floor,
 ) -> None:
