@@ -1070,15 +1070,16 @@ class _BookSide:
         level = self.levels[key]
         self.changed[key] = None
         level.count -= 1
-        if not level.count:
-            self.drop(key)
-            return
         level.qty -= order.leaves_qty
         order_id = order.order_id
         level.void[order_id] = level.void.get(order_id, 0) + 1
-        level.tidy()
+        self.tidy(key, level)
 
-    def drop(self, key: int) -> None:
+    def tidy(self, key: int, level: _Level) -> None:
+        """Drop a level that orders have left, if they were the last."""
+        if level.count:
+            level.tidy()
+            return
         del self.levels[key]
         if self.keys[-1] == key:
             self.keys.pop()
@@ -1097,9 +1098,7 @@ class _BookSide:
         if not order.leaves_qty:
             level.queue.popleft()
             level.count -= 1
-            level.tidy()
-            if not level.count:
-                self.drop(key)
+            self.tidy(key, level)
 
     def take_changes(self) -> tuple[PriceLevel, ...]:
         if not self.changed:
@@ -1427,7 +1426,7 @@ class OrderBook:
             level = side.levels[key]
             price = key * side.sign
             outside = band is not None and not band[0] <= price <= band[1]
-            while left and stop is None:
+            while level.count and left and stop is None:
                 maker = level.head()
                 qty = maker.leaves_qty
                 if maker.account == taker.account:
@@ -1454,10 +1453,7 @@ class OrderBook:
                     del self.orders[maker.order_id]
                     level.queue.popleft()
                     level.count -= 1
-                    if not level.count:
-                        side.drop(key)
-                        break
-            level.tidy()
+            side.tidy(key, level)
         if left < wanted:
             taker.leaves_qty = left
             taker.cum_qty += wanted - left

@@ -131,15 +131,9 @@ class Account:
 
     def fill(self, order: Order, qty: int, price: int, fee: int) -> None:
         """Book one fill of an order, and give back what was set aside."""
-        symbol = order.symbol
-        if order.side == "buy":
-            bought = qty
-            self.buying[symbol] -= qty
-        else:
-            bought = -qty
-            self.selling[symbol] -= qty
-        self.reserved -= qty * order.unit_cost
-        self.settle(symbol, bought, price, fee)
+        bought = qty if order.side == "buy" else -qty
+        self.settle(order.symbol, bought, price, fee)
+        self.release(order, qty)
 
     def unrealized(self, equity: int) -> int:
         """Return what of so much equity is profit of open positions."""
@@ -252,10 +246,7 @@ class Account:
 
     def accept(self, order: Order) -> None:
         """Take in a new order, and set aside what it may need."""
-        lots = self.buying if order.side == "buy" else self.selling
-        symbol, qty = order.symbol, order.qty
-        lots[symbol] = lots.get(symbol, 0) + qty
-        self.reserved += qty * order.unit_cost
+        self.hold(order, order.qty)
         order_id = order.order_id
         self.orders[order_id] = order
         self.open_orders[order_id] = order

@@ -194,7 +194,6 @@ class Gateway:
         self._buckets: dict[str, dict[type, Bucket | None]] = {}  # by account
         # In memory everything counts as committed: the gate stands open.
         self._committed = 0 if durable else MAX_INT
-        self._busy_from = self._committed + COMMANDS_UNCOMMITTED
         self._gate: Gate[Batch] = Gate(let_go, self._committed)
         self._applied: list[Command] = []  # and not yet taken
         self._seq = 0  # of the last command applied without a failure
@@ -256,7 +255,7 @@ class Gateway:
     @property
     def is_busy(self) -> bool:
         """Whether new orders are refused because the disk cannot follow."""
-        too_many = self.engine.seq >= self._busy_from
+        too_many = self.uncommitted >= COMMANDS_UNCOMMITTED
         return self.is_short_of_space or too_many
 
     @property
@@ -277,7 +276,6 @@ class Gateway:
     def commit(self, seq: int) -> None:
         """Let leave what depends on no command after ``seq``."""
         self._committed = seq
-        self._busy_from = seq + COMMANDS_UNCOMMITTED
         self._gate.commit(seq)
 
     # Sessions
@@ -409,9 +407,8 @@ class Gateway:
         account = session.account
         if not account:
             raise Refused("unauthorized", "log in first")
-        if self.engine.seq >= self._busy_from or self.is_short_of_space:
-            if isinstance(request, (Place, Amend)):
-                self._refuse_busy()
+        if isinstance(request, (Place, Amend)) and self.is_busy:
+            self._refuse_busy()
         if request.__class__ is Admin and not session.is_admin:
             raise Refused("forbidden", "only an administrator may do that")
         return self._apply(account, session.session_id, request, now)
