@@ -1027,11 +1027,6 @@ class _Level:
             order = queue[0]
         return order
 
-    def tidy(self) -> None:
-        if len(self.queue) > 2 * self.count + VOID_PLACES:
-            self.queue = deque(self)
-            self.void.clear()
-
 
 @dataclass(slots=True)
 class _BookSide:
@@ -1076,9 +1071,11 @@ class _BookSide:
         self.tidy(key, level)
 
     def tidy(self, key: int, level: _Level) -> None:
-        """Drop a level that orders have left, if they were the last."""
+        """Drop a level that all orders have left, or its void places."""
         if level.count:
-            level.tidy()
+            if len(level.queue) > 2 * level.count + VOID_PLACES:
+                level.queue = deque(level)
+                level.void.clear()
             return
         del self.levels[key]
         if self.keys[-1] == key:
