@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import (
@@ -796,19 +796,13 @@ REQUEST_TYPES: dict[str, type[Request]] = {
 EVENT_TYPES: dict[str, type[Event]] = {
     cls.__dataclass_fields__["type"].default: cls for cls in Event.__args__
 }
-# By class: the text a message begins with, and the serializer of the rest.
-# One serializer for each class is 2.5 times as fast as one for the union.
-_ENCODERS: dict[type, tuple[str, Any]] = {
-    cls: (f'{{"type":"{name}",', TypeAdapter(cls).serializer.to_json)
-    for name, cls in {**REQUEST_TYPES, **EVENT_TYPES}.items()
-}
 
 
 def _encode_exec(e: Exec) -> str:
     """Encode the event that is made most, in less than half the time.
 
-    As the exchange makes it: without an id, its strings words and names that
-    need no escaping. It is held to what pydantic makes by a test.
+    As the exchange makes it, whose words and names need no escaping. It is
+    held to what pydantic makes by a test.
     """
     more = f',"cum_cost":{e.cum_cost}' if e.cum_cost else ""
     if e.price is not None:
@@ -833,6 +827,8 @@ def _encode_exec(e: Exec) -> str:
         )
     if e.reason is not None:
         more += f',"reason":"{e.reason}"'
+    if e.id is not None:
+        more += f',"id":{to_json(e.id).decode()}'
     return (
         f'{{"type":"exec","seq":{e.seq},"ts":{e.ts}'
         f',"exec_type":"{e.exec_type}","order_id":{e.order_id}'
@@ -860,8 +856,10 @@ def _encode_account(a: AccountReport) -> str:
 
 def _encode_error(e: Error) -> str:
     """Encode what a flood is answered with; like `_encode_exec`."""
-    text = f'{{"type":"error","code":"{e.code}"'
-    text += f',"message":{to_json(e.message).decode()}'
+    text = '{"type":"error"'
+    if e.id is not None:
+        text += f',"id":{to_json(e.id).decode()}'
+    text += f',"code":"{e.code}","message":{to_json(e.message).decode()}'
     if e.field is not None:
         text += f',"field":{to_json(e.field).decode()}'
     if e.retry_after_ms is not None:
@@ -875,25 +873,41 @@ def _encode_error(e: Error) -> str:
     return text + "}"
 
 
+def _encoder(name: str, cls: type) -> Callable[[Any], str]:
+    """Return what encodes the messages of one class.
+
+    One serializer for each class is 2.5 times as fast as one for the union.
+    """
+    head = f'{{"type":"{name}",'
+    serialize = TypeAdapter(cls).serializer.to_json
+
+    def encode_it(message: Any) -> str:
+        body: bytes = serialize(message, exclude_defaults=True)
+        return (head + body.decode()[1:]) if body != b"{}" else head[:-1] + "}"
+
+    return encode_it
+
+
+_ENCODERS: dict[type, Callable[[Any], str]] = {
+    **{cls: _encoder(name, cls) for name, cls in REQUEST_TYPES.items()},
+    **{cls: _encoder(name, cls) for name, cls in EVENT_TYPES.items()},
+    Exec: _encode_exec,
+    AccountReport: _encode_account,
+    Error: _encode_error,
+}
+
+
 def encode(message: Request | Event) -> str:
     """Encode one message; fields at their default are left out."""
-    if message.__class__ is Exec and message.id is None:
-        return _encode_exec(message)
-    if message.__class__ is AccountReport:
-        return _encode_account(message)
-    if message.__class__ is Error and message.id is None:
-        return _encode_error(message)
-    head, serialize = _ENCODERS[type(message)]
-    body: bytes = serialize(message, exclude_defaults=True)
-    return (head + body.decode()[1:]) if body != b"{}" else head[:-1] + "}"
+    return _ENCODERS[message.__class__](message)
 
 
 def with_id(text: str, request_id: Id | None) -> str:
     """Put the ``id`` of a request into the text of its reply."""
+    if request_id.__class__ is int:  # as most are, and they need no encoder
+        return f'{text[:-1]},"id":{request_id}}}'
     if request_id is None:
         return text
-    if request_id.__class__ is int:  # most are, and need no encoder
-        return f'{text[:-1]},"id":{request_id}}}'
     return f'{text[:-1]},"id":{to_json(request_id).decode()}}}'
 
 
@@ -928,11 +942,11 @@ class Order:
     stp: Stp = "cancel_oldest"
     client_order_id: str | None = None
     session: str | None = None
+    unit_cost: int = 0
     order_status: OrderStatus = "new"
     cum_qty: int = 0
     cum_cost: int = 0
     leaves_qty: int = 0  # all of it, once a book has the order
-    unit_cost: int = 0
 
     @property
     def is_open(self) -> bool:

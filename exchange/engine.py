@@ -359,8 +359,6 @@ class Engine:
     def _dispatch(self, command: Command) -> None:
         action = command.action
         match action:
-            case Place():
-                self._place(command, action)
             case Amend():
                 self._amend(self._account(command.account), action)
             case Cancel():
@@ -392,6 +390,8 @@ class Engine:
                     for order in account.disconnect(session)
                 ]
                 self._cut(sorted(orders, key=lambda o: o.order_id))
+            case Place():
+                self._place(command, action)
             case _:
                 assert_never(action)
 
@@ -405,7 +405,8 @@ class Engine:
             or account.is_killed
         ):
             self._refuse_early(account, request)
-        listing = self.listing(request.symbol)
+        symbol = request.symbol
+        listing = self.listings.get(symbol or "") or self.listing(symbol)
         instrument = listing.instrument
         side, qty, price = request.side, request.qty, request.price
         tif = request.time_in_force
@@ -419,7 +420,8 @@ class Engine:
             account.check_count()
         account.check_position(instrument, side, qty, listing.position_max)
         cost = unit_cost(instrument, side, limit)
-        account.check_funds(qty * cost)
+        if cost:
+            account.check_funds(qty * cost)
         order_id = self.order_id + 1
         order = Order(  # in the order of its fields, for speed
             order_id,
@@ -435,7 +437,7 @@ class Engine:
             request.stp,
             client_order_id,
             command.session,
-            unit_cost=cost,
+            cost,
         )
         band = listing.band if instrument.band else None
         sweep = listing.book.place(order, limit, band, account.open_orders)

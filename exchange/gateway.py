@@ -13,7 +13,7 @@ it hands over, batch by batch, when the gate lets it go.
 from __future__ import annotations
 
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, assert_never, get_args
@@ -185,7 +185,8 @@ class Gateway:
         self.sessions: dict[Session, None] = {}
         # Figures: requests by account ("" before the login) and class, and
         # errors answered, by code.
-        self.requests: dict[str, dict[type, int]] = {}
+        self.requests: defaultdict[str, defaultdict[type, int]]
+        self.requests = defaultdict(lambda: defaultdict(int))
         self.refusals: Counter[str] = Counter()
         self._now = now
         self._durable = durable
@@ -203,8 +204,9 @@ class Gateway:
         self.is_feed_busy = False  # not all have the last ones yet
         self._is_broken = False  # one failed: the books cannot be trusted
         self.is_short_of_space = False
-        # Commands carried out, of which nobody has been told.
-        self._untold: list[tuple[Session, CommandRequest, list[Output]]] = []
+        # Whose turn it is, and its commands of which nobody has been told.
+        self._asking: Session
+        self._untold: list[tuple[CommandRequest, list[Output]]] = []
         self._outgoing: dict[Session, None] = {}
         self._broadcasts: list[tuple[bytes, list[Session]]] = []
         self._online: dict[str, dict[Session, None]] = {}  # by account
@@ -250,13 +252,19 @@ class Gateway:
 
     def announce(self, message: str) -> None:
         """Send a status to every connection."""
-        self._broadcast(Status(ts=self._now(), message=message))
+        self._broadcast([Status(ts=self._now(), message=message)])
 
     @property
     def is_busy(self) -> bool:
         """Whether new orders are refused because the disk cannot follow."""
-        too_many = self.uncommitted >= COMMANDS_UNCOMMITTED
-        return self.is_short_of_space or too_many
+        return self.engine.seq >= self._busy_from
+
+    @property
+    def _busy_from(self) -> int:
+        """Return the seq from which on new orders are refused."""
+        if self.is_short_of_space:
+            return 0
+        return self._committed + COMMANDS_UNCOMMITTED
 
     @property
     def uncommitted(self) -> int:
@@ -283,7 +291,7 @@ class Gateway:
     def connect(self, peer: Peer) -> Session:
         """Return the session of a new connection."""
         session = Session(peer, self._outgoing, self._make_frames)
-        session.counts = self.requests.setdefault("", {})
+        session.counts = self.requests[""]
         if self._quotas.rate.per_s:
             session.bucket = Bucket(self._quotas.rate, self._now())
         self.sessions[session] = None
@@ -309,25 +317,33 @@ class Gateway:
         The replies to successive commands are made after the last of them,
         because it is faster to do the same many times.
         """
-        now = self._now()
-        counts = session.counts
+        now, engine = self._now(), self.engine
+        busy_from = self._busy_from
+        self._asking = session
         self._rows_told = 0
         try:
             for request in requests:
                 if session.is_cut:
                     break
                 kind = request.__class__
-                counts[kind] = counts.get(kind, 0) + 1
+                session.counts[kind] += 1
                 try:
                     if session.buckets or session.bucket is not None:
                         self._charge(session, request)
                     if isinstance(request, COMMANDS):
-                        outputs = self._execute(session, request, now)
-                        self._untold.append((session, request, outputs))
+                        if (
+                            not session.account
+                            or engine.seq >= busy_from
+                            or kind is Admin
+                        ):
+                            self._check(session, request)
+                        outputs = self._apply(
+                            session.account, session.session_id, request, now
+                        )
+                        self._untold.append((request, outputs))
                     else:
                         self._tell()
                         self._answer(session, request)
-                        counts = session.counts  # others, after a login
                 except Refused as refusal:
                     self._tell()
                     self.refusals[refusal.code] += 1
@@ -400,62 +416,100 @@ class Gateway:
 
     # Requests
 
-    def _execute(
-        self, session: Session, request: CommandRequest, now: int
-    ) -> list[Output]:
-        """Apply a request as a command; raises Refused if it may not be."""
-        account = session.account
-        if not account:
+    def _check(self, session: Session, request: CommandRequest) -> None:
+        """Raise Refused if a request may not become a command."""
+        if not session.account:
             raise Refused("unauthorized", "log in first")
-        if isinstance(request, (Place, Amend)) and self.is_busy:
-            self._refuse_busy()
-        if request.__class__ is Admin and not session.is_admin:
+        if self.is_busy and isinstance(request, (Place, Amend)):
+            slow = "nearly full" if self.is_short_of_space else "too slow"
+            raise Refused(
+                "busy",
+                f"the journal's disk is {slow}; cancels are taken",
+                retry_after_ms=BUSY_RETRY_MS,
+            )
+        if isinstance(request, Admin) and not session.is_admin:
             raise Refused("forbidden", "only an administrator may do that")
-        return self._apply(account, session.session_id, request, now)
 
     def _tell(self) -> None:
-        """Send the replies to commands, and to everybody what they caused.
-
-        They are all of the session whose turn it is.
-        """
+        """Send the replies to commands, and to everybody what they caused."""
         if not self._untold:
             return
         untold, self._untold = self._untold, []
-        session = untold[0][0]
+        session = self._asking
         replies: list[str] = []
-        reports: list[str] = []  # the same without an id
-        seq = 0  # of the last of them
-        for _, request, outputs in untold:
+        reports: list[str] = []  # the same without an id, and no errors
+        posts = {session.account: reports}
+        for request, outputs in untold:
             reply: Any = outputs[0][1]
             text = encode(reply)
             replies.append(with_id(text, request.id))
             if reply.__class__ is Exec:
                 reports.append(text)
-                seq = reply.seq
                 if self._placed is not None and reply.exec_type == "new":
                     self._note(session.account, reply)
             elif reply.__class__ is Error:
                 self.refusals[reply.code] += 1
             if len(outputs) > 1:
-                self._send_replies(session, replies, reports, seq)
-                replies, reports = [], []
-                self._route(outputs[1:])
-        self._send_replies(session, replies, reports, seq)
+                told = len(reports)
+                news = self._collect(outputs[1:], posts)
+                replies += reports[told:]
+                if news:
+                    self._post(posts, replies)
+                    self._broadcast(news)
+                    replies, reports = [], []
+                    posts = {session.account: reports}
+        self._post(posts, replies)
 
-    def _send_replies(
-        self,
-        session: Session,
-        replies: list[str],
-        reports: list[str],
-        seq: int,
+    def _route(self, outputs: Iterable[Output]) -> None:
+        """Send events to whom they concern, where nobody has a reply."""
+        posts: dict[str, list[str]] = {}
+        news = self._collect(outputs, posts)
+        self._post(posts)
+        self._broadcast(news)
+
+    def _collect(
+        self, outputs: Iterable[Output], posts: dict[str, list[str]]
+    ) -> list[Status]:
+        """Add private events to what each account is told; return the news.
+
+        They come after all private events of a command. Mere replies are
+        left out.
+        """
+        history = self.history
+        news: list[Status] = []
+        for recipient, event in outputs:
+            if event.__class__ is Exec or event.__class__ is AccountReport:
+                texts = posts.get(recipient)
+                if texts is None:
+                    if recipient not in self._online:
+                        history.account(recipient).add(event)
+                        continue
+                    texts = posts[recipient] = []
+                text = encode(event)
+                texts.append(text)
+                if event.__class__ is Exec and event.exec_type == "trade":
+                    history.account(recipient).add_fill(event, text)
+            elif event.__class__ is Trade:
+                history.record_trade(event)
+                self.feed.record(event)
+            elif event.__class__ is Status:
+                news.append(event)
+        return news
+
+    def _post(
+        self, posts: dict[str, list[str]], replies: list[str] | None = None
     ) -> None:
-        """Send replies, and to other sessions of the account what they say."""
-        session.send(*replies)
-        if reports:
-            self.history.account(session.account).add_texts(reports, seq)
-            for other in self._online[session.account]:
-                if other is not session:
-                    other.send(*reports)
+        """Send each account what it is told, and keep it for later.
+
+        ``replies`` are what the session gets instead that asked.
+        """
+        for account, texts in posts.items():
+            self.history.account(account).add_texts(texts)
+            for session in self._online[account]:
+                if replies is not None and session is self._asking:
+                    session.send(*replies)
+                else:
+                    session.send(*texts)
 
     def _answer(self, session: Session, request: Request | Error) -> None:
         """Answer what is no command, or a login; raises Refused."""
@@ -482,15 +536,6 @@ class Gateway:
                 self._reply(session, request, Ok(ts=self._now()))
             case _:
                 raise AssertionError(request)
-
-    def _refuse_busy(self) -> None:
-        """Refuse what may add to the book while the disk cannot follow."""
-        slow = "nearly full" if self.is_short_of_space else "too slow"
-        raise Refused(
-            "busy",
-            f"the journal's disk is {slow}; cancels are taken",
-            retry_after_ms=BUSY_RETRY_MS,
-        )
 
     def _charge(self, session: Session, request: Request | Error) -> None:
         """Let a request draw on its bucket, and refuse it if that is empty.
@@ -615,7 +660,7 @@ class Gateway:
         account = self.engine.accounts[user]
         session.account, session.session_id = user, session_id
         session.buckets = self._buckets_of(user)
-        session.counts = self.requests.setdefault(user, {})
+        session.counts = self.requests[user]
         self._online.setdefault(user, {})[session] = None
         missed = None
         if is_known and request.last_seq is not None:
@@ -769,31 +814,13 @@ class Gateway:
             self._tell()  # of what was before
             self._route(self._apply("", "", Tick(), ts))
 
-    def _route(self, outputs: Iterable[Output]) -> None:
-        """Send events to whom they concern; mere replies are left out."""
-        history = self.history
-        for recipient, event in outputs:
-            if isinstance(event, (Exec, AccountReport)):
-                online = self._online.get(recipient)
-                if online is None:
-                    history.account(recipient).add(event)
-                    continue
-                text = encode(event)
-                history.account(recipient).add(event, text)
-                for session in online:
-                    session.send(text)
-            elif isinstance(event, Trade):
-                history.record_trade(event)
-                self.feed.record(event)
-            elif isinstance(event, Status):
-                self._broadcast(event)
-                if event.symbol is not None:
-                    self.feed.stir(event.symbol)  # a reset clears it
-
-    def _broadcast(self, status: Status) -> None:
-        text = encode(status)
-        for session in self.sessions:
-            session.send(text)
+    def _broadcast(self, news: Iterable[Status]) -> None:
+        for status in news:
+            text = encode(status)
+            for session in self.sessions:
+                session.send(text)
+            if status.symbol is not None:
+                self.feed.stir(status.symbol)  # a reset clears it
 
     def _flush_feed(self) -> None:
         self._flushed_ts = self._now()

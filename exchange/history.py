@@ -128,23 +128,26 @@ class AccountHistory:
         self._past: deque[tuple[int, str | list[Any]]] = deque()
         self._count = 0  # of events in the past
 
-    def add(self, event: PrivateEvent, text: str | None = None) -> None:
-        """Take in the next event, encoded if its ``text`` is known."""
-        if text is None:
-            self._is_text = False
-        self._recent.append(text or event)
+    def add(self, event: PrivateEvent) -> None:
+        """Take in the next event."""
+        self._is_text = False
+        self._recent.append(event)
         self.seq = event.seq
         if event.__class__ is Exec and event.exec_type == "trade":
-            self.fills.append((event.seq, event.symbol, text or event))
+            self.fills.append((event.seq, event.symbol, event))
         if len(self._recent) >= JOINED:
             self._join()
 
-    def add_texts(self, texts: list[str], seq: int) -> None:
-        """Take in the next events, up to ``seq``; none of them is a fill."""
+    def add_texts(self, texts: list[str]) -> None:
+        """Take in the next events, encoded; fills are added besides."""
         self._recent += texts
-        self.seq = seq
+        self.seq += len(texts)
         if len(self._recent) >= JOINED:
             self._join()
+
+    def add_fill(self, fill: Exec, text: str) -> None:
+        """Note that one of the events that are encoded is a fill."""
+        self.fills.append((fill.seq, fill.symbol, text))
 
     @property
     def kept(self) -> int:

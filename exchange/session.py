@@ -7,7 +7,7 @@ engine; what is slow, and what is too slow, it measures in bytes.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Protocol, TypeAlias
@@ -104,7 +104,7 @@ class Session:
         self.bucket: Bucket | None = None
         # Of each of them, how many refusals are forgiven.
         self.strikes: dict[Bucket, Bucket] = {}
-        self.counts: dict[type, int] = {}  # of its requests, by type
+        self.counts: dict[type, int] = defaultdict(int)  # requests, by type
         self.is_cut = False  # it is being closed: nothing more is done
         self.is_gone = False  # the connection has ended
         self.was_greedy = False  # its last turn was a long one
@@ -142,8 +142,10 @@ class Session:
             self._waiting -= len(message)
             requests = decode_requests(message)
             taken += requests
+            weight += len(requests)
             for request in requests:
-                weight += weigh(request) if request.__class__ in _LONG else 1
+                if request.__class__ in _LONG:
+                    weight += weigh(request) - 1
         return taken, weight, arrival
 
     @property

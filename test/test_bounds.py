@@ -221,7 +221,7 @@ async def test_of_a_crowd_at_the_door_one_comes_in_at_a_time(
         await until(lambda: len(server._sockets) == 30)
         for writer in writers:
             writer.write(HANDSHAKE + framed(json.dumps(PING).encode()))
-        strangers = server._gateway.requests.setdefault("", {})
+        strangers = server._gateway.requests[""]
         await until(lambda: strangers.get(Ping) == 30)
     assert len(queued.rounds) == len(set(queued.rounds)) == 60
 

@@ -137,8 +137,11 @@ def test_fills_may_be_those_of_one_symbol() -> None:
     history = History()
     for seq, symbol in enumerate(["BOND", "ETF", "BOND", "ETF"], start=1):
         fill = report(seq, symbol=symbol)
-        text = encode(fill) if seq % 2 else None
-        history.account("ann").add(fill, text)
+        if seq % 2:
+            history.account("ann").add(fill)
+        else:
+            history.account("ann").add_texts([encode(fill)])
+            history.account("ann").add_fill(fill, encode(fill))
 
     def seqs(symbol: str | None, after: int | None, limit: int) -> list[int]:
         return fill_seqs(history, "ann", symbol, after, limit)
@@ -283,8 +286,10 @@ def test_what_a_session_missed_is_known_while_it_is_in_the_ring(
         for seq in range(1, 9)
     ]
     for event in events:  # with and without their text
-        text = encode(event) if event.seq % 3 else None
-        history.account("ann").add(event, text)
+        if event.seq % 3:
+            history.account("ann").add_texts([encode(event)])
+        else:
+            history.account("ann").add(event)
     history.account("bob").add(report(1))
     found = history.missed("ann", last_seq, seq=8)
     if missed is None:
@@ -316,14 +321,14 @@ def test_joined_or_not_the_last_events_are_known_and_no_more(
         seq = len(told) + 1
         if dice.random() < 0.5:  # one event, encoded or not
             event = report(seq, "new")
-            ann.add(event, dice.choice([None, encode(event)]))
+            ann.add(event)
             told.append(encode(event))
         else:
             texts = [
                 encode(report(seq + more, "new"))
                 for more in range(dice.randint(1, 9))
             ]
-            ann.add_texts(texts, seq + len(texts) - 1)
+            ann.add_texts(texts)
             told += texts
         for missed in range(1, 25):
             found = history.missed("ann", len(told) - missed, len(told))
