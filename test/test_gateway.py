@@ -136,6 +136,19 @@ def test_with_nothing_to_say_nothing_leaves(floor: Floor) -> None:
     assert floor.batches == []
 
 
+def test_news_come_between_what_was_before_and_what_is_after() -> None:
+    """Even within a frame, and for those who only had an order resting."""
+    bond = replace(InstrumentSettings().listed_as("BOND"), band=2)
+    floor = Floor(market=Configure(instruments=(bond,)))
+    alice, bob = floor.join("alice"), floor.join("bob")
+    floor.do(alice, *(order("sell", 1, price) for price in (1, 2, 5)))
+    told = words(floor.do(bob, order("buy", 3, 9), order("buy", 1, 1), PING))
+    assert told == [
+        *("new", "trade", "trade", "account", "status", "new", "ok")
+    ]
+    assert words(floor.read(alice)) == ["trade", "trade", "account", "status"]
+
+
 # Time ---------------------------------------------------------------------
 
 
