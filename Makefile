@@ -29,7 +29,7 @@ demo: $(STAMP) ## Start the exchange, with house bots that trade
 
 test: $(STAMP) ## Run the tests, in a Chromium that is installed if need be
 	@.ci/browser >/dev/null
-	$(PY) -m pytest test
+	$(PY) -m pytest -n auto --maxprocesses 4 test
 
 lint: $(STAMP) ## Check format, style and order of imports
 	$(PY) -m black --line-length 79 --check .
