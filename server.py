@@ -83,8 +83,13 @@ BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
 ACCEPT_ROUNDS = 3
 ACCEPT_AGAIN_S = 1.0  # after the system had no room for one more socket
 # Connections that have ended and left something to be done: nobody is taken
-# in while there are so many, or one could come, leave work, and come again.
+# in while there are so many, or so many from the same address, or one could
+# come, leave work, and come again.
 LEAVING_MAX = 100
+LEAVING_FROM_ONE = 20
+# Addresses whose connections are counted: those who came last, or a crowd of
+# strangers would fill the memory, and the figures.
+ADDRESSES_COUNTED = 1_000
 # Open files that are no connections: listeners, standard streams, the
 # loop's own, and what a page or a journal needs.
 FILES_RESERVED = 64
@@ -165,6 +170,7 @@ class Server:
         self._sockets: set[Connection] = set()
         self._queue = Queue()
         self._from: Counter[str] = Counter()  # of them, by address
+        self._came: OrderedDict[str, int] = OrderedDict()  # those gone, too
         self._leaving: set[Connection] = set()
         self._sessions: dict[Connection, Session] = {}
         self._connections: dict[Session, Connection] = {}
@@ -398,16 +404,23 @@ class Server:
 
     def opened(self, connection: Connection) -> bool:
         """Say whether one more socket is served."""
+        address = connection.remote
+        self._came[address] = self._came.get(address, 0) + 1
+        self._came.move_to_end(address)
+        if len(self._came) > ADDRESSES_COUNTED:
+            self._came.popitem(last=False)
+        leaving = [other.remote for other in self._leaving]
         if (
             len(self._sockets) >= self._connections_max
-            or len(self._leaving) >= LEAVING_MAX
+            or len(leaving) >= LEAVING_MAX
+            or leaving.count(address) >= LEAVING_FROM_ONE
         ):
             return False
         most = self._per_address
-        if most and self._from[connection.remote] >= most:
+        if most and self._from[address] >= most:
             return False
         self._sockets.add(connection)
-        self._from[connection.remote] += 1
+        self._from[address] += 1
         return True
 
     def connected(self, connection: Connection) -> None:
@@ -550,6 +563,7 @@ class Server:
             },
             accounts=len(engine.accounts),
             connections=self._from,
+            came=self._came,
             outboxes=outboxes,
             connection_errors=self.connection_errors,
         )

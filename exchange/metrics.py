@@ -77,7 +77,8 @@ class Figures:
     volume: dict[str, int]
     resting: dict[str, int]
     accounts: int
-    connections: dict[str, int]  # by address
+    connections: dict[str, int]  # by address, and so is the next
+    came: dict[str, int]
     outboxes: dict[str, int]  # bytes, by account
     connection_errors: int
 
@@ -118,6 +119,7 @@ def _counters(now: Figures) -> Iterator[Metric]:
     for name, text, label, values in (
         ("trades", "trades, of all times", "symbol", now.trades),
         ("refusals", "errors answered", "code", now.refusals),
+        ("connections_opened", "sockets, gone or not", "address", now.came),
     ):
         family = CounterMetricFamily(f"exchange_{name}", text, labels=[label])
         for key, value in values.items():

@@ -24,7 +24,7 @@ from orderbook import decode_requests
 from server import Server
 
 # For what must happen; long enough never to decide whether it does.
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 ROOT = Path(__file__).parent.parent
 NO_KEYS = "/dev/null/keys.json"  # where there can be none
 # A market where an account may have any number of open orders.

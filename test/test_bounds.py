@@ -137,6 +137,9 @@ ELSEWHERE = {
     "orderbook.MAX_ROWS": (
         "test_malformed.test_a_request_that_makes_no_sense"
     ),
+    "server.ADDRESSES_COUNTED": (
+        "test_metrics.test_who_came_long_ago_is_not_counted_any_more"
+    ),
 }
 Message = dict[str, Any]
 PING = {"type": "ping"}
@@ -453,11 +456,14 @@ async def test_who_asks_much_at_once_waits_behind_the_others(
             await alice.receive()
 
 
+@pytest.mark.parametrize(
+    "bound, is_for_all", [("LEAVING_MAX", True), ("LEAVING_FROM_ONE", False)]
+)
 async def test_nobody_is_taken_in_while_many_left_work_behind(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, bound: str, is_for_all: bool
 ) -> None:
     """Or one could leave more than is ever carried out."""
-    monkeypatch.setattr(server_module, "LEAVING_MAX", 2)
+    monkeypatch.setattr(server_module, bound, 2)
     async with serving() as server, wired(server.url) as wire:
         with monkeypatch.context() as patch:
             patch.setattr(server, "_take_turn", lambda *args: 1)
@@ -469,7 +475,8 @@ async def test_nobody_is_taken_in_while_many_left_work_behind(
                 await until(lambda: len(server._sessions) == 2)
                 writer.close()
                 await until(lambda: len(server._leaving) == number)
-            assert await is_dropped(server)
+            assert not await comes_in(server, "127.0.0.1")
+            assert await comes_in(server, "127.0.0.2") != is_for_all
         for session in server._gateway.sessions:
             server._schedule(session)
         await until(lambda: not server._leaving)
@@ -579,6 +586,20 @@ async def crowd(server: Server, *users: str) -> AsyncIterator[list[Wire]]:
             await stack.enter_async_context(wired(server.url, user))
             for user in users
         ]
+
+
+async def comes_in(server: Server, host: str) -> bool:
+    """Whether one from an address gets an answer to its handshake."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", server.port, local_addr=(host, 0)
+    )
+    try:
+        writer.write(HANDSHAKE)
+        return bool(await reader.read(1))
+    except ConnectionError:
+        return False
+    finally:
+        writer.transport.abort()
 
 
 async def is_dropped(server: Server, host: str = "") -> bool:

@@ -194,7 +194,7 @@ def test_a_quantile_is_one_of_the_delays(
 
 # Whom the exchange names -----------------------------------------------------
 
-REQUESTS, OUTBOX, SOCKETS = hostile.NAMING
+REQUESTS, OUTBOX, SOCKETS, OPENED = hostile.NAMING
 
 
 @pytest.mark.parametrize(
@@ -228,6 +228,12 @@ REQUESTS, OUTBOX, SOCKETS = hostile.NAMING
             "127.0.0.2",
         ),
         ({(SOCKETS, "a"): 5}, {(SOCKETS, "a"): 5}, "-"),
+        # Who was never there when somebody looked.
+        (
+            {(SOCKETS, "a"): 5, (OPENED, "a"): 5},
+            {(SOCKETS, "a"): 5, (OPENED, "a"): 9, (OPENED, "b"): 40},
+            "b",
+        ),
     ],
 )
 def test_the_culprit_has_most_of_the_growth(

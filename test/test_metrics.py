@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import server as server_module
 from exchange.metrics import CONTENT_TYPE, SECONDS, Histogram
+from exchange.transport import Connection
 from server import Server
 from test.support import PATIENCE_S, Wire, order, serving, until, wired
 
@@ -166,6 +168,23 @@ async def test_connections_and_what_waits_for_them() -> None:
         await until(lambda: not server._sessions)
         found = await scrape(server)
         assert at(found, "connections", address="127.0.0.1") == 1
+        name = "connections_opened_total"
+        assert at(found, name, address="127.0.0.1") == 4
+
+
+async def test_who_came_long_ago_is_not_counted_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "ADDRESSES_COUNTED", 2)
+    async with serving(max_connections=1) as server:
+        for address, is_served in (
+            *(("a", True), ("b", False), ("a", False), ("c", False)),
+        ):
+            connection = Connection(server, origins=None, hosts=None)
+            connection.remote = address
+            assert server.opened(connection) == is_served
+        assert dict(server._figures().came) == {"a": 2, "c": 1}
+        server.closed(next(iter(server._sockets)))
 
 
 async def test_the_process_itself_is_told_of() -> None:

@@ -50,6 +50,7 @@ CANARIES = 5
 END_S = 30.0  # for a process to end
 WEIGH_S = 0.1  # between two looks at the memory
 SCRAPE_S = 1.0  # between two looks at the figures of the exchange
+LOOKS = 10  # after the attack, until one succeeds
 NICENESS = 19  # of the bad bots, where there is nothing better
 FILES = 4_096  # open at a time, of the bad bots
 # The figures that can name somebody, and the label that does, in the order
@@ -58,6 +59,7 @@ NAMING = {
     "exchange_requests_total": "account",
     "exchange_outbox_bytes": "account",
     "exchange_connections": "address",
+    "exchange_connections_opened_total": "address",
 }
 GUARDED = f"""\
 [instruments.BOND]
@@ -162,8 +164,20 @@ class Watch:
     async def _scrape(self) -> None:
         while True:
             await asyncio.sleep(SCRAPE_S)
-            figures = await asyncio.to_thread(read_figures, self._url)
-            self._most |= figures or Counter()
+            await self.look()
+
+    async def look(self) -> bool:
+        """Note the figures; return whether there were any."""
+        figures = await asyncio.to_thread(read_figures, self._url)
+        self._most |= figures or Counter()
+        return figures is not None
+
+    async def look_back(self) -> None:
+        """Note the figures after all, as soon as the exchange shows them."""
+        for _ in range(LOOKS):
+            if await self.look():
+                break
+            await asyncio.sleep(WEIGH_S)
 
     @property
     def growth_mib(self) -> float | None:
@@ -307,6 +321,7 @@ async def run(
                 attacker.communicate(b"go\n"), seconds + END_S
             )
             watching.cancel()
+            await watch.look_back()
             for canary in canaries:
                 canary.hush()
     delays = [d for canary in canaries for d in canary.delays]
