@@ -86,7 +86,7 @@ ACCEPT_AGAIN_S = 1.0  # after the system had no room for one more socket
 # in while there are so many, or so many from the same address, or one could
 # come, leave work, and come again.
 LEAVING_MAX = 100
-LEAVING_FROM_ONE = 20
+LEAVING_FROM_ONE = 50
 # Addresses whose connections are counted: those who came last, or a crowd of
 # strangers would fill the memory, and the figures.
 ADDRESSES_COUNTED = 1_000
