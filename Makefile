@@ -43,7 +43,8 @@ format: $(STAMP) ## Format the code and sort the imports
 	$(PY) -m black --line-length 79 .
 	$(PY) -m isort .
 
-bench: $(STAMP) ## Measure the speed, and write docs/BENCHMARKS.md
+bench: $(STAMP) ## Measure the speed beside other books, and write docs/BENCHMARKS.md
+	-PYTHON="$(PYTHON)" .ci/bootstrap install --with bench
 	$(PY) -m util.bench --markdown docs/BENCHMARKS.md
 
 stress: $(STAMP) ## Tell how many orders per minute an exchange handles
