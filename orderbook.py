@@ -1233,7 +1233,8 @@ class OrderBook:
         Raises KeyError where no such order rests.
         """
         order = self.orders.pop(order_id)
-        self._side(order.side).remove(order)
+        side = self._bids if order.side == "buy" else self._asks
+        side.remove(order)
         self.version += 1
         order._end(order_status)
         return order

@@ -550,13 +550,8 @@ def book_rate(resting: int) -> float:
             if kind >= 0.5:
                 offset = -3
             price = MID - offset if side == "buy" else MID + offset
-            order = Order(
-                order_id=order_id,
-                account=f"a{order_id % 7}",
-                side=side,
-                qty=qty,
-                price=price,
-            )
+            account = f"a{order_id % 7}"
+            order = Order(order_id, account, side, qty, "BOND", price)
             book.place(order)
             if order.leaves_qty:
                 live.append(order_id)
@@ -686,13 +681,8 @@ def trade_here(steps: Iterable[Step], book: OrderBook | None = None) -> int:
         if action == "amend":
             sweep = book.amend(order_id, price=price)
         else:
-            order = Order(
-                order_id=order_id,
-                account=side,
-                side=side,
-                qty=qty,
-                price=price,
-            )
+            # By position, as the engine makes them.
+            order = Order(order_id, side, side, qty, "BOND", price)
             sweep = book.place(order)
         for match in sweep.matches:
             lots += match.qty
