@@ -284,8 +284,11 @@ async def test_figures_are_read_where_there_are_any(status: int) -> None:
 
 
 async def test_a_run_beside_a_guarded_exchange() -> None:
-    async with exchange("guarded") as (url, process):
-        result = await run("cancels", "guarded", url, process, 0.5)
+    for seconds in (0.5, 2.0, 8.0, 32.0):  # the bad bots get what is left
+        async with exchange("guarded") as (url, process):
+            result = await run("cancels", "guarded", url, process, seconds)
+        if {"unknown_order", "rate_limited"} <= result.refused.keys():
+            break
     assert result.faults == []
     assert 0 < result.calm_p50_ms <= result.calm_p99_ms
     assert 0 < result.p50_ms <= result.p99_ms
