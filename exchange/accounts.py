@@ -258,10 +258,7 @@ class Account:
 
     def accept(self, order: Order) -> None:
         """Take in a new order, and set aside what it may need."""
-        qty, symbol = order.qty, order.symbol  # as `hold` does, for speed
-        lots = self.buying if order.side == "buy" else self.selling
-        lots[symbol] = lots.get(symbol, 0) + qty
-        self.reserved += qty * order.unit_cost
+        self.hold(order, order.qty)
         order_id = order.order_id
         self.orders[order_id] = order
         self.open_orders[order_id] = order

@@ -405,8 +405,7 @@ class Engine:
             or account.is_killed
         ):
             self._refuse_early(account, request)
-        symbol = request.symbol
-        listing = self.listings.get(symbol or "") or self.listing(symbol)
+        listing = self.listing(request.symbol)
         instrument = listing.instrument
         side, qty, price = request.side, request.qty, request.price
         tif = request.time_in_force
@@ -420,8 +419,7 @@ class Engine:
             account.check_count()
         account.check_position(instrument, side, qty, listing.position_max)
         cost = unit_cost(instrument, side, limit)
-        if cost:
-            account.check_funds(qty * cost)
+        account.check_funds(qty * cost)
         order_id = self.order_id + 1
         order = Order(  # in the order of its fields, for speed
             order_id,
