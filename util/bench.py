@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosedError
 from websockets.uri import parse_uri
 
 from exchange.engine import Action, Command, Configure, Connect, Engine
@@ -285,8 +286,10 @@ async def echo() -> None:
     """Serve the stock echo: every frame is answered with itself."""
 
     async def answer(connection: ServerConnection) -> None:
-        async for message in connection:
-            await connection.send(message)
+        # A measurement ends without a closing handshake.
+        with contextlib.suppress(ConnectionClosedError):
+            async for message in connection:
+                await connection.send(message)
 
     async with serve(answer, "127.0.0.1", 0, compression=None) as server:
         port = server.sockets[0].getsockname()[1]
