@@ -28,6 +28,8 @@ STUCK_BYTES = 4 << 20
 
 # Rows of a table that take as long as a request, one that places an order.
 ROWS_PER_REQUEST = 12
+# Bytes of a message that take as long, at worst: if most of it is wrong.
+BYTES_PER_REQUEST = 1024
 # What a login counts as, or a subscription: they tell of the market, or send
 # a whole book. Both together are no more than a first turn.
 LONG_WEIGHT = 8
@@ -142,7 +144,7 @@ class Session:
             self._waiting -= len(message)
             requests = decode_requests(message)
             taken += requests
-            weight += len(requests)
+            weight += max(len(requests), len(message) // BYTES_PER_REQUEST)
             for request in requests:
                 if request.__class__ in _LONG:
                     weight += weigh(request) - 1

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from exchange import session as session_module
 from exchange.session import (
+    BYTES_PER_REQUEST,
     BYTES_WAITING,
     FRAME_CHARS,
     LONG_WEIGHT,
@@ -163,6 +164,15 @@ def test_a_turn_ends_with_what_takes_long() -> None:
     assert session.take(16) == (LONG[2:], 2 * LONG_WEIGHT, 3)
     assert session.take(16)[1] == 20
     assert session.take(16) == ([Ping(id=1)], 1, 4)
+
+
+def test_a_message_weighs_by_its_bytes_too() -> None:
+    session = new_session()
+    long = b'{"type":"ping","id":"%b"}' % (b"x" * 20 * BYTES_PER_REQUEST)
+    session.receive([long, long], 3)
+    (error,), weight, _ = session.take(16)
+    assert isinstance(error, Error) and weight == 20
+    assert session.waiting == 1
 
 
 def test_the_requests_of_a_message_stay_together_whatever_they_weigh() -> None:
