@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 
 from pydantic_core import from_json, to_json
 
-from orderbook import MAX_ROWS, Error, Get, Refused, decode_requests
+from orderbook import MAX_INT, MAX_ROWS, Error, Get, Refused, decode_requests
 
+MAX_DIGITS = len(str(MAX_INT))
 COLUMNS: dict[str, tuple[str, ...]] = {
     "trades": ("ts", "trade_id", "symbol", "price", "qty", "side", "seq"),
     "candles": ("start_ts", "open", "high", "low", "close", "volume"),
@@ -28,7 +29,8 @@ def asked(what: str, query: Query) -> Get:
     fields: dict[str, Any] = {"limit": MAX_ROWS, **query}
     for name in ("after", "limit"):  # in a query all is text
         text = str(fields.get(name, ""))
-        if text.isascii() and text.isdigit():
+        # No longer than the longest there is: Python has a limit as well.
+        if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS:
             fields[name] = int(text)
     [request] = decode_requests(
         to_json({**fields, "what": what, "type": "get"})

@@ -12,6 +12,7 @@ import pandas
 import pytest
 
 from exchange.journal import Journal
+from orderbook import MAX_INT
 from server import Server
 from test.support import order, serving, until, wired
 from test.test_metrics import fetch
@@ -66,6 +67,9 @@ async def test_trades_candles_and_leaderboard() -> None:
         ("/v1/trades.csv?symbol=ETF&limit=1001", 400, "limit"),
         ("/v1/trades.csv?symbol=ETF&limit=ten", 400, "limit"),
         ("/v1/trades.csv?symbol=ETF&after=-1", 400, "after"),
+        (f"/v1/trades.csv?symbol=ETF&after={MAX_INT}", 200, "trade_id"),
+        (f"/v1/trades.csv?symbol=ETF&after={'9' * 5_000}", 400, "after"),
+        (f"/v1/trades.csv?symbol=ETF&limit={'9' * 5_000}", 400, "limit"),
         ("/v1/trades.csv?symbol=ETF&colour=red", 400, "colour"),
         ("/v1/trades.csv?symbol=ETF&type=ping", 200, "trade_id"),
         ("/v1/candles.csv?symbol=ETF&interval=2m", 400, "interval"),
