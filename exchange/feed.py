@@ -23,9 +23,11 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from orderbook import BookUpdate, Channel, Ticker, Trade, encode
 
-# Updates of a book kept to cover what slow readers missed. For one who
-# missed more, a snapshot is cheaper.
+# Updates of a book kept to cover what slow readers missed, and the levels of
+# them that are merged for one. If it missed more, a snapshot is cheaper, which
+# is made once for all.
 UPDATES_KEPT = 1_000
+LEVELS_MERGED = 2_000
 
 Subscription: TypeAlias = tuple[str, Channel]  # symbol, channel
 T = TypeVar("T")
@@ -114,7 +116,6 @@ class Feed:
         One for each book that changed since the last flush. Then those who
         were slow, and are no more, get what they missed.
         """
-        followed: set[Subscription] = set().union(*self._groups)
         texts: dict[Subscription, list[str]] = {}
         fresh: list[tuple[_Stream, BookUpdate]] = []
         for update in updates:
@@ -122,9 +123,9 @@ class Feed:
             stream = self._stream(symbol)
             fresh.append((stream, update))
             self._stirred[symbol] = None
-            if (symbol, "trades") in followed:
+            if self._is_followed((symbol, "trades")):
                 texts[symbol, "trades"] = [encode(t) for t in stream.trades]
-            if (symbol, "book") in followed:
+            if self._is_followed((symbol, "book")):
                 texts[symbol, "book"] = [encode(update)]
         if texts:
             self._turn += 1
@@ -236,6 +237,9 @@ class Feed:
             stream = self._streams[symbol] = _Stream()
         return stream
 
+    def _is_followed(self, subscription: Subscription) -> bool:
+        return any(subscription in follows for follows in self._groups)
+
     def _latest(self, reader: Reader) -> dict[str, int]:
         latest: dict[str, int] = {}
         for symbol, channel in sorted(self._follows.get(reader, ())):
@@ -250,12 +254,14 @@ class Feed:
     def _deliver(self, texts: dict[Subscription, list[str]]) -> None:
         """Hand texts to their readers; note who is slow, and what it has."""
         behind = self._behind
+        # Of a symbol the trades, then the book that covers them.
+        in_order = sorted(texts.items(), reverse=True)
         for follows, members in rotated(self._groups.items(), self._turn):
-            # Of a symbol the trades, then the book that covers them.
             messages = [
                 text
-                for subscription in sorted(follows, reverse=True)
-                for text in texts.get(subscription, ())
+                for subscription, several in in_order
+                if subscription in follows
+                for text in several
             ]
             if not messages:
                 continue
@@ -279,7 +285,9 @@ class Feed:
             if channel != "book" or stream.seq == behind[symbol]:
                 continue
             missed = [u for u in stream.past if u.seq > behind[symbol]]
-            if missed[0].prev_seq == behind[symbol]:
+            levels = sum(len(u.bids) + len(u.asks) for u in missed)
+            is_known = missed[0].prev_seq == behind[symbol]
+            if is_known and levels <= LEVELS_MERGED:
                 reader.send(encode(merge(missed)))
             else:
                 self._send_snapshot(reader, symbol)
