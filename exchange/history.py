@@ -44,11 +44,18 @@ def page(
     The first ones with a key greater than ``after``; the newest ones where
     ``after`` is None. Oldest first in either case.
     """
+    size = len(rows)
     if after is None:
-        start = max(0, len(rows) - limit)
+        start = max(0, size - limit)
     else:
         start = bisect_right(rows, after, key=key)
-    return list(islice(rows, start, start + limit))
+    end = min(start + limit, size)
+    if start < size - end:
+        return list(islice(rows, start, end))
+    # From the nearer end, because a deque is walked through.
+    found = list(islice(reversed(rows), size - end, size - start))
+    found.reverse()
+    return found
 
 
 class Candles:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import deque
 from itertools import groupby
 from typing import Any
 
@@ -80,6 +81,7 @@ def test_a_page_is_what_follows_after_or_the_newest(
     after: int | None, limit: int, found: list[int]
 ) -> None:
     assert page([2, 4, 6, 8], int, after, limit) == found
+    assert page(deque([2, 4, 6, 8]), int, after, limit) == found
     assert page([], int, after, limit) == []
 
 
