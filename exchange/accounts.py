@@ -105,7 +105,7 @@ class Account:
     # Money and positions
 
     def settle(self, symbol: str, bought: int, price: int, fee: int) -> None:
-        """Book one fill: lots in (below 0: out) against cash out, or in."""
+        """Book lots in (below 0: out) against cash out, or in."""
         self.cash -= price * bought + fee
         self.realized -= fee
         self.move(symbol, bought, price)
@@ -131,21 +131,10 @@ class Account:
             costs[symbol] = price * (position + bought)
 
     def fill(self, order: Order, qty: int, price: int, fee: int) -> None:
-        """Book one fill of an order, and give back what was set aside.
-
-        What `settle` and `release` do, in one, for speed.
-        """
-        symbol = order.symbol
-        if order.side == "buy":
-            self.cash -= price * qty + fee
-            self.buying[symbol] -= qty
-            self.move(symbol, qty, price)
-        else:
-            self.cash += price * qty - fee
-            self.selling[symbol] -= qty
-            self.move(symbol, -qty, price)
-        self.realized -= fee
-        self.reserved -= qty * order.unit_cost
+        """Book one fill of an order, and give back what was set aside."""
+        bought = qty if order.side == "buy" else -qty
+        self.settle(order.symbol, bought, price, fee)
+        self.release(order, qty)
 
     def unrealized(self, equity: int) -> int:
         """Return what of so much equity is profit of open positions."""
@@ -303,12 +292,12 @@ class Account:
 
 
 def leaderboard(
-    accounts: Iterable[Account], mark: Callable[[str], int]
+    accounts: Iterable[Account], mark: Callable[[str], int], most: int
 ) -> list[dict[str, Any]]:
-    """Rank the accounts by equity, best first; equals share a rank.
+    """Rank accounts by equity, the best first; equals share a rank.
 
-    Rows: rank, user, equity, cash, positions. The exchange's own account
-    and those of administrators are left out.
+    At most so many rows: rank, user, equity, cash, positions. The exchange's
+    own account and those of administrators are left out.
     """
     standings = sorted(
         (
@@ -319,7 +308,7 @@ def leaderboard(
         key=lambda standing: (-standing[0], standing[1].name),
     )
     rows: list[dict[str, Any]] = []
-    for place, (equity, account) in enumerate(standings, start=1):
+    for place, (equity, account) in enumerate(standings[:most], start=1):
         level = rows and rows[-1]["equity"] == equity
         rows.append(
             {

@@ -33,6 +33,7 @@ from exchange.auction import clearing_price
 from exchange.listing import Listing
 from orderbook import (
     MAX_INT,
+    MAX_ROWS,
     RESTED,
     AccountReport,
     Admin,
@@ -64,7 +65,7 @@ from orderbook import (
 ENGINE_VERSION = 2  # of the rules: a change of any output is a new version
 PUBLIC = ""  # the recipient of public events; no account has this name
 # Deadlines one tick fires: what is due beyond them is fired by the next
-# tick, so that no command does an unbounded amount of work.
+# tick. One switch of `cancel_after` counts as one, as a `cancel_all` does.
 DEADLINES_PER_TICK = 1_000
 DEADLINES_MIN = 1_000  # kept before stale ones are looked for
 # In the place of an order id: a phase ends after the orders that expire then.
@@ -351,8 +352,8 @@ class Engine:
             )
 
     def leaderboard(self) -> list[dict[str, Any]]:
-        """Return the accounts as rows, the richest first."""
-        return leaderboard(self.accounts.values(), self.mark)
+        """Return the richest accounts as rows, as many as one may ask for."""
+        return leaderboard(self.accounts.values(), self.mark, MAX_ROWS)
 
     # Actions
 

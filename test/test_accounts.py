@@ -542,7 +542,7 @@ def test_the_richest_come_first_and_equals_share_a_rank() -> None:
         Account("dan", cash=-300, positions={"BOND": 3}),
         Account("fay", cash=5),
     ]
-    rows = leaderboard(standings, {"BOND": 100}.__getitem__)
+    rows = leaderboard(standings, {"BOND": 100}.__getitem__, 6)
     assert [(row["rank"], row["user"], row["equity"]) for row in rows] == [
         (1, "bob", 393),
         (2, "ann", 5),
@@ -551,6 +551,8 @@ def test_the_richest_come_first_and_equals_share_a_rank() -> None:
         (5, "dan", 0),
         (5, "eve", 0),
     ]
+    best = leaderboard(standings, {"BOND": 100}.__getitem__, 3)
+    assert best == rows[:3]
     assert rows[0] == {
         "rank": 1,
         "user": "bob",
@@ -562,13 +564,13 @@ def test_the_richest_come_first_and_equals_share_a_rank() -> None:
 
 def test_a_row_is_not_the_account_itself() -> None:
     account = Account("ann", positions={"BOND": 1})
-    (row,) = leaderboard([account], lambda symbol: 1)
+    (row,) = leaderboard([account], lambda symbol: 1, 9)
     account.settle("BOND", 1, 1, 0)
     assert row["positions"] == {"BOND": 1}
 
 
 def test_nobody_is_no_row() -> None:
-    assert leaderboard([], lambda symbol: 1) == []
+    assert leaderboard([], lambda symbol: 1, 9) == []
 
 
 def test_what_costs_nothing_is_possible_below_the_least_cash() -> None:
