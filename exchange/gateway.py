@@ -16,6 +16,7 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
 from typing import Any, Protocol, TypeAlias, assert_never, get_args
 
 from pydantic import TypeAdapter
@@ -99,8 +100,10 @@ MANY_READERS = 100
 # gets 10,000, and what little comes before it in its turn. It is some
 # milliseconds' worth, for which all others wait.
 ROWS_PER_TURN = 10_200
-# Orders looked through that take as long as a row.
+# Orders or fills looked through that take as long as a row, and characters
+# of a book.
 ORDERS_PER_ROW = 32
+BOOK_CHARS_PER_ROW = 40
 
 FLOODING = 4002  # the close code of the protocol for abuse
 Closing: TypeAlias = tuple[Session, int, str]  # close code, reason
@@ -243,11 +246,17 @@ class Gateway:
         for session in self.sessions:
             self._closings.append((session, 1001, "shutdown"))
 
-    def requests_by_word(self) -> dict[str, dict[str, int]]:
-        """Return the requests counted, by account and type."""
+    def requests_by_word(self, most: int) -> dict[str, dict[str, int]]:
+        """Return the requests counted, by account and type.
+
+        Of the accounts that asked most, so many.
+        """
+        busiest = nlargest(
+            most, self.requests.items(), key=lambda item: sum(item[1].values())
+        )
         return {
             account: {WORDS[kind]: count for kind, count in counts.items()}
-            for account, counts in self.requests.items()
+            for account, counts in busiest
         }
 
     def announce(self, message: str) -> None:
@@ -435,30 +444,31 @@ class Gateway:
         if not self._untold:
             return
         untold, self._untold = self._untold, []
-        session = self._asking
+        account = self._asking.account
         replies: list[str] = []
-        reports: list[str] = []  # the same without an id, and no errors
-        posts = {session.account: reports}
-        for request, outputs in untold:
-            reply: Any = outputs[0][1]
-            text = encode(reply)
-            replies.append(with_id(text, request.id))
-            if reply.__class__ is Exec:
-                reports.append(text)
-                if self._placed is not None and reply.exec_type == "new":
-                    self._note(session.account, reply)
-            elif reply.__class__ is Error:
-                self.refusals[reply.code] += 1
-            if len(outputs) > 1:
-                told = len(reports)
-                news = self._collect(outputs[1:], posts)
-                replies += reports[told:]
-                if news:
-                    self._post(posts, replies)
-                    self._broadcast(news)
-                    replies, reports = [], []
-                    posts = {session.account: reports}
-        self._post(posts, replies)
+        # What each account is told; the one that asks without ids and errors.
+        posts: dict[str, list[str]] = {account: []}
+        reports = posts[account]
+        try:
+            for request, outputs in untold:
+                reply: Any = outputs[0][1]
+                text = encode(reply)
+                replies.append(with_id(text, request.id))
+                if reply.__class__ is Exec:
+                    reports.append(text)
+                    if self._placed is not None and reply.exec_type == "new":
+                        self._note(account, reply)
+                elif reply.__class__ is Error:
+                    self.refusals[reply.code] += 1
+                if len(outputs) > 1:
+                    told = len(reports)
+                    news = self._collect(outputs[1:], posts)
+                    replies += reports[told:]
+                    if news:
+                        self._post(posts, replies)
+                        self._broadcast(news)
+        finally:  # should it fail, what was made before did happen
+            self._post(posts, replies)
 
     def _route(self, outputs: Iterable[Output]) -> None:
         """Send events to whom they concern, where nobody has a reply."""
@@ -472,44 +482,53 @@ class Gateway:
     ) -> list[Status]:
         """Add private events to what each account is told; return the news.
 
-        They come after all private events of a command. Mere replies are
-        left out.
+        Those leave after all private events of the command. Trades are
+        recorded; mere replies are left out.
         """
         history = self.history
         news: list[Status] = []
-        for recipient, event in outputs:
-            if event.__class__ is Exec or event.__class__ is AccountReport:
-                texts = posts.get(recipient)
-                if texts is None:
-                    if recipient not in self._online:
-                        history.account(recipient).add(event)
-                        continue
-                    texts = posts[recipient] = []
-                text = encode(event)
-                texts.append(text)
-                if event.__class__ is Exec and event.exec_type == "trade":
-                    history.account(recipient).add_fill(event, text)
-            elif event.__class__ is Trade:
-                history.record_trade(event)
-                self.feed.record(event)
-            elif event.__class__ is Status:
-                news.append(event)
+        try:
+            for recipient, event in outputs:
+                if event.__class__ is Exec or event.__class__ is AccountReport:
+                    texts = posts.get(recipient)
+                    if texts is None:
+                        if recipient not in self._online:
+                            history.account(recipient).add(event)
+                            continue
+                        texts = posts[recipient] = []
+                    text = encode(event)
+                    texts.append(text)
+                    if event.__class__ is Exec and event.exec_type == "trade":
+                        history.account(recipient).add_fill(event, text)
+                elif event.__class__ is Trade:
+                    history.record_trade(event)
+                    self.feed.record(event)
+                elif event.__class__ is Status:
+                    news.append(event)
+        except Exception:
+            self._is_broken = True
+            raise
         return news
 
     def _post(
         self, posts: dict[str, list[str]], replies: list[str] | None = None
     ) -> None:
-        """Send each account what it is told, and keep it for later.
+        """Send each account what it is told, keep it for later, clear it.
 
         ``replies`` are what the session gets instead that asked.
         """
+        if replies:
+            self._asking.send(*replies)
+            replies.clear()
+        asking = None if replies is None else self._asking
         for account, texts in posts.items():
+            if not texts:
+                continue
             self.history.account(account).add_texts(texts)
             for session in self._online[account]:
-                if replies is not None and session is self._asking:
-                    session.send(*replies)
-                else:
+                if session is not asking:
                     session.send(*texts)
+            texts.clear()
 
     def _answer(self, session: Session, request: Request | Error) -> None:
         """Answer what is no command, or a login; raises Refused."""
@@ -648,7 +667,7 @@ class Gateway:
         for other in list(self._online.get(user, ())):
             if other.session_id == session_id:
                 self._log_out(other)
-                self._closings.append((other, 4009, "session taken over"))
+                self._cut_off(other, 4009, "session taken over")
         self._route(
             self._apply(
                 user,
@@ -701,23 +720,34 @@ class Gateway:
         self._answers.append(leave)
 
     def _subscribe(self, session: Session, request: Subscribe) -> None:
+        self._check_rows()
         symbols = self._symbols(request.symbols)
         self._flush_feed()  # what came before is not for this reader
         self._reply(session, request, Ok(ts=self._now()))
         channels = dict.fromkeys(request.channels)
         self.feed.subscribe(session, channels, symbols)
+        if "book" in channels:
+            for symbol in symbols:
+                self._book(symbol)
 
-    def _table(self, session: Session, request: Get) -> Iterable[str]:
-        """Return the rows of a table, encoded; raises Refused.
-
-        Also where those that went before, in the same message, were many.
-        """
+    def _check_rows(self) -> None:
+        """Refuse what tells more, if those before in a frame told much."""
         if self._rows_told >= ROWS_PER_TURN:
             raise Refused(
                 "busy",
                 "the tables of one frame have too many rows; ask in another",
                 retry_after_ms=1,
             )
+
+    def _book(self, symbol: str) -> str:
+        """Return a whole book, and count it as the rows that it is worth."""
+        text = self.feed.snapshot(symbol, self.engine.listing(symbol).seq)
+        self._rows_told += len(text) // BOOK_CHARS_PER_ROW
+        return text
+
+    def _table(self, session: Session, request: Get) -> Iterable[str]:
+        """Return the rows of a table, encoded; raises Refused."""
+        self._check_rows()
         rows = list(self._rows(session, request))
         self._rows_told += len(rows)
         return rows
@@ -728,6 +758,7 @@ class Gateway:
         match request.what:
             case "leaderboard":
                 if self._leaderboard[0] != engine.seq:
+                    self._rows_told += len(engine.accounts)
                     self._leaderboard = engine.seq, engine.leaderboard()
                 return _json(self._leaderboard[1][:limit])
             case "instruments":
@@ -739,9 +770,8 @@ class Gateway:
                     for listing in listings
                 )
             case "book":
-                listing = engine.listing(request.symbol)
-                symbol = listing.instrument.symbol
-                return [self.feed.snapshot(symbol, listing.seq)]
+                symbol = engine.listing(request.symbol).instrument.symbol
+                return [self._book(symbol)]
             case "trades":
                 symbol = engine.listing(request.symbol).instrument.symbol
                 trades = self.history.trades(symbol, after, limit)
@@ -762,6 +792,9 @@ class Gateway:
             case "account":
                 return [encode(engine.account_report(account))]
             case "fills":
+                if request.symbol is not None:
+                    kept = len(self.history.account(account.name).fills)
+                    self._rows_told += kept // ORDERS_PER_ROW
                 return self.history.fills(
                     account.name, request.symbol, after, limit
                 )
@@ -839,6 +872,7 @@ class Gateway:
             del self._online[session.account]
         session.account = session.session_id = ""
         session.key, session.is_admin, session.buckets = None, False, {}
+        session.counts = self.requests[""]
 
     def _symbols(self, symbols: Iterable[str] | None) -> list[str]:
         """Return the symbols asked for, each once; all where none is."""

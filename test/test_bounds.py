@@ -20,11 +20,13 @@ import pytest
 from websockets.exceptions import WebSocketException
 from websockets.frames import CLOSE, TEXT, Frame
 
+import exchange.gateway as gateway_module
 import server as server_module
 from exchange.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
 from exchange.engine import Engine
 from exchange.feed import Feed
 from exchange.gateway import (
+    BOOK_CHARS_PER_ROW,
     CANCELS_RATE,
     ORDERS_PER_ROW,
     ROWS_PER_TURN,
@@ -737,6 +739,38 @@ def test_one_frame_is_told_so_many_rows() -> None:
         assert all(len(reply["data"]) == 500 for reply in told[:most])
         assert told[most]["retry_after_ms"] > 0
     assert words(floor.do(alice, *more)) == ["ok"] * 4
+
+
+def test_what_takes_as_long_as_rows_counts_as_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whole books, leaderboards made anew, fills looked through."""
+    monkeypatch.setattr(gateway_module, "ROWS_PER_TURN", 30)
+    floor = Floor()
+    alice, bob = floor.join("alice"), floor.join("bob")
+    for number in range(9):
+        floor.join(f"user{number}")
+    for price in range(1, 101):
+        floor.do(alice, order("buy", 1, price))
+        if price <= 2 * ORDERS_PER_ROW:
+            floor.do(bob, order("sell", 1, price))
+    snapshot = floor.do(alice, {"type": "get", "what": "book"})[0]["data"][0]
+    worth = len(json.dumps(snapshot)) // BOOK_CHARS_PER_ROW
+    assert worth > 5
+    fail = {"type": "cancel", "order_id": 10**6}
+    for table, enough in (
+        ({"type": "get", "what": "book"}, 4),
+        ({"type": "subscribe", "channels": ["book"]}, 4),
+        ({"type": "get", "what": "leaderboard", "limit": 1}, 3),
+        ({"type": "get", "what": "fills", "symbol": "BOND", "limit": 1}, 10),
+    ):
+        asked = [r for _ in range(enough + 2) for r in (fail, table)]
+        told = words(floor.do(alice, *asked))
+        assert [w for w in told if w not in ("unknown_order", "book")] == (
+            ["ok"] * enough + ["busy"] * 2
+        ), table
+    unsubscribed = {"type": "unsubscribe", "channels": ["book"]}
+    assert words(floor.do(alice, unsubscribed)) == ["ok"]
 
 
 def test_a_leaderboard_is_made_once_as_long_as_nothing_happens(

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections import Counter
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,8 +22,9 @@ from pydantic_core import to_json
 
 import exchange.feed
 from exchange.accounts import AccountLimits
-from exchange.engine import Command, Configure, Restart
+from exchange.engine import Command, Configure, Engine, Restart
 from exchange.gateway import FEED_READER_US, FEED_US, Gateway
+from exchange.history import History
 from exchange.keys import (
     Key,
     KeyRing,
@@ -33,7 +35,7 @@ from exchange.keys import (
 )
 from exchange.session import SLOW_BYTES, Session
 from exchange.settings import InstrumentSettings, Settings
-from orderbook import Table, decode_requests
+from orderbook import Admin, Table, decode_requests
 from test.support import (
     NOON,
     SECOND,
@@ -147,6 +149,60 @@ def test_news_come_between_what_was_before_and_what_is_after() -> None:
         *("new", "trade", "trade", "account", "status", "new", "ok")
     ]
     assert words(floor.read(alice)) == ["trade", "trade", "account", "status"]
+
+
+def test_news_of_a_deadline_come_after_what_it_did() -> None:
+    bond = InstrumentSettings().listed_as("BOND")
+    bond = replace(bond, band=2, auction_ms=1_000)
+    floor = Floor(market=Configure(instruments=(bond,)))
+    alice, bob = floor.join("alice"), floor.join("bob")
+    floor.do(alice, *(order("sell", 1, price) for price in (1, 2, 5)))
+    floor.do(bob, order("buy", 3, 9))
+    floor.read(alice)
+    floor.clock.ts += 2 * SECOND
+    floor.gateway.tick()
+    floor.gateway.publish()
+    for session in (alice, bob):
+        assert words(floor.read(session)) == ["trade", "account", "status"]
+
+
+def test_who_is_told_nothing_is_written_nothing(floor: Floor) -> None:
+    alice, other = floor.join("alice"), floor.join("alice")
+    floor.batches.clear()
+    floor.do(alice, {"type": "cancel", "order_id": 9}, PING)
+    floor.do(alice, {"type": "cancel_after", "timeout_ms": 0})
+    written = [s for batch in floor.batches for s, _ in batch.frames]
+    assert written == [alice] * 2 and other not in written
+
+
+@pytest.mark.parametrize(
+    "owner, name", [(Engine, "apply"), (History, "record_trade")]
+)
+def test_what_happened_before_a_failure_is_told_and_no_books(
+    floor: Floor, owner: type, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the engine failed, or the gateway while it told of it."""
+    alice, bob, watcher = floor.join("alice"), floor.join("bob"), floor.join()
+    floor.do(watcher, {**FOLLOW, "channels": ["book", "trades"]})
+    floor.do(alice, *(order("sell", 1, price) for price in (50, 51, 52)))
+    for session in (alice, watcher):
+        floor.read(session)
+    real, calls = getattr(owner, name), count(1)
+
+    def failing(self: Any, it: Any) -> Any:
+        if next(calls) == 3:
+            raise RuntimeError("boom")
+        return real(self, it)
+
+    monkeypatch.setattr(owner, name, failing)
+    frame = json.dumps([order("buy", 1, price) for price in (50, 51, 52)])
+    with pytest.raises(RuntimeError, match="boom"):
+        floor.gateway.handle(bob, decode_requests(frame))
+    floor.gateway.publish()
+    told = words(floor.read(bob))
+    assert told[:6] == ["new", "trade", "account"] * 2
+    assert words(floor.read(alice))[:4] == ["trade", "account"] * 2
+    assert floor.read(watcher) == []
 
 
 # Time ---------------------------------------------------------------------
@@ -552,6 +608,22 @@ def test_changes_between_two_moments_for_tickers_make_one(
         floor.gateway.feed.flush_tickers()
         floor.gateway.publish()
     assert [ticker["bid"] for ticker in floor.read(watcher)] == [82]
+
+
+def test_a_reset_changes_the_ticker_though_no_book(floor: Floor) -> None:
+    alice, bob, watcher = floor.join("alice"), floor.join("bob"), floor.join()
+    floor.do(alice, order("buy", 1, 80))
+    floor.do(bob, order("sell", 1, 80))
+    floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
+    floor.gateway.feed.flush_tickers()
+    reset = Admin(action="reset", reason="r")
+    floor.gateway._route(floor.gateway._apply("boss", "", reset, NOON))
+    floor.gateway.publish()
+    floor.read(watcher)
+    floor.gateway.feed.flush_tickers()
+    floor.gateway.publish()
+    (ticker,) = floor.read(watcher)
+    assert ticker["volume"] == 0 and "last" not in ticker
 
 
 def test_no_ticker_where_nothing_that_it_tells_has_changed(

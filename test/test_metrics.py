@@ -187,6 +187,24 @@ async def test_who_came_long_ago_is_not_counted_any_more(
         server.closed(next(iter(server._sockets)))
 
 
+async def test_so_many_accounts_are_named_those_that_ask_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server_module, "ACCOUNTS_NAMED", 2)
+    async with (
+        serving() as server,
+        wired(server.url, "ann") as ann,
+        wired(server.url, "bob") as bob,
+        wired(server.url, "eve"),
+    ):
+        for wire in (ann, bob, bob):
+            await wire.send(*[{"type": "ping", "id": n} for n in range(4)])
+            await wire.take(4)
+        figures = server._figures()
+        assert figures.requests == {"bob": {"ping": 9}, "ann": {"ping": 5}}
+        assert len(figures.outboxes) == 2
+
+
 async def test_the_process_itself_is_told_of() -> None:
     async with serving() as server:
         found = await scrape(server)

@@ -313,30 +313,38 @@ def test_the_right_is_the_connections_that_proved_it(
     old, new = floor.join(), floor.join()
     login = {"type": "login", "user": "boss", "token": tokens["boss"]}
     session = floor.do(old, login)[0]["session"]
-    # Taken over, the old connection is nobody's any more.
+    # Taken over, the old connection is nobody's any more, nor heard.
     assert floor.do(new, {**login, "session": session})[0]["type"] == "welcome"
     assert floor.closings(old) == [4009]
-    assert words(floor.do(old, admin("reset"))) == ["unauthorized"]
+    seq = floor.seq
+    assert floor.do(old, admin("reset")) == []
+    assert floor.seq == seq
     assert words(floor.do(new, admin("message", message="m")))[0] == "ok"
 
 
-def test_the_right_ends_with_the_session(tokens: dict[str, str]) -> None:
+def test_a_connection_taken_over_cannot_come_back(
+    tokens: dict[str, str],
+) -> None:
+    """Or it could take its session back, and both would be closed."""
     floor = Floor(keys=KeyRing(Path(tokens[""]), is_open=True))
     old, new = floor.join(), floor.join()
     login = {"type": "login", "user": "boss", "token": tokens["boss"]}
     session = floor.do(old, login)[0]["session"]
+    floor.do(old, order("buy", 1, 50))
     # In one batch, so that the old connection is not yet closed.
     for peer, request in (
         (new, {**login, "session": session}),
+        (old, {**login, "session": session}),
         (old, {"type": "login", "user": "eve"}),
         (old, admin("reset")),
     ):
         for decoded in decode_requests(json.dumps(request)):
             floor.gateway.handle(peer, [decoded])
     floor.gateway.publish()
-    replies = floor.read(old)
-    assert words(replies) == ["welcome", "account", "forbidden"]
-    assert floor.closings(old) == [4009]
+    assert floor.read(old) == []
+    assert (floor.closings(old), floor.closings(new)) == ([4009], [])
+    assert len(floor.gateway.engine.accounts["boss"].open_orders) == 1
+    assert floor.gateway.requests_by_word(9)[""] == {"login": 2}
 
 
 def test_nobody_takes_over_the_session_of_another(

@@ -25,6 +25,7 @@ from exchange import session
 from exchange.engine import Command, Engine, Output
 from exchange.session import SLOW_BYTES
 from exchange.settings import Settings, SettingsError
+from exchange.transport import Connection
 from orderbook import MAX_FRAME, Place
 from server import Server
 from test.support import (
@@ -345,6 +346,29 @@ async def test_reply_and_private_events_share_a_frame_public_ones_follow(
     assert [message.get("id") for message in frame[:4]] == [5] + [None] * 3
     bob.inbox = frame[4:]
     assert words(await bob.take(3)) == ["trade", "trade", "book"]
+
+
+async def test_who_trades_is_written_to_before_who_watches(
+    exchange: Server,
+    alice: Wire,
+    bob: Wire,
+    watcher: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await watcher.ask(**follow("book", "trades"))
+    await alice.ask(**order("sell", 1, 50))
+    await watcher.receive()
+    written: list[str] = []
+    real = Connection.write
+
+    def write(connection: Connection, frames: bytes) -> None:
+        written.append(exchange._sessions[connection].account)
+        real(connection, frames)
+
+    monkeypatch.setattr(Connection, "write", write)
+    await bob.ask(**order("buy", 1, 50))
+    assert words(await watcher.take(2)) == ["trade", "book"]
+    assert written == ["bob", "alice", ""]
 
 
 async def test_the_refused_share_no_frame_with_other_peoples_events(
