@@ -30,6 +30,7 @@ NARROW = 4_096  # bytes that the kernel takes in for one who does not read
 LISTEN = 0.2  # of the time: the deaf hear in the end how they were dealt with
 BOOK = range(1, 20_000)  # prices of the one who fills it
 ORDERS = 100  # of one frame
+WRONG = [1] * 20_000  # as much as a message has room for
 CODE = re.compile(rb'"code":"([a-z_]+)"')
 CLOSE = b"\x88"  # the first byte of a close frame; texts here are ASCII
 
@@ -317,6 +318,7 @@ async def junk(stage: Stage) -> None:
                 LOGIN + b"\x01\x84\0\0\0\0junk" * MAX_FRAME,
                 LOGIN + b"\x89\x80\0\0\0\0" * 2_000,
                 LOGIN + frames({"type": "junk"}) * MAX_FRAME,
+                LOGIN + frames({"type": "subscribe", "channels": WRONG}),
             ]
         )
         async with stage.dial(data) as line:
@@ -353,6 +355,9 @@ async def tables(stage: Stage) -> None:
     """Ask for what takes the exchange longest, as much as one may."""
     wanted = ("orders", "book", "leaderboard", "trades", "candles")
     data = b"".join(array(*[get(what)] * MAX_FRAME) for what in wanted)
+    # None of these is the same as the one before.
+    for what in ("book", "leaderboard"):
+        data += array(*[place(1), get(what)] * (MAX_FRAME // 2))
     orders = array(*map(place, BOOK[:ORDERS]))
     await stage.crowd(3, lambda stage: pour(stage, orders + data))
 
