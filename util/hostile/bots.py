@@ -322,9 +322,9 @@ async def junk(stage: Stage) -> None:
             ]
         )
         async with stage.dial(data) as line:
-            await line.hear_for(dice.random() / 10)
+            await line.hear_for(dice.random())
 
-    await stage.crowd(32, bot)
+    await stage.crowd(100, bot)
 
 
 async def handshakes(stage: Stage) -> None:
