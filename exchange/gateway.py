@@ -66,6 +66,7 @@ from orderbook import (
     Request,
     Status,
     Subscribe,
+    Table,
     Ticker,
     Trade,
     Unsubscribe,
@@ -100,6 +101,7 @@ MANY_READERS = 100
 # gets 10,000, and what little comes before it in its turn. It is some
 # milliseconds' worth, for which all others wait.
 ROWS_PER_TURN = 10_200
+PRIVATE_TABLES: tuple[Table, ...] = ("account", "fills", "orders")
 # Orders or fills looked through that take as long as a row, and characters
 # of a book.
 ORDERS_PER_ROW = 32
@@ -747,6 +749,8 @@ class Gateway:
 
     def _table(self, session: Session, request: Get) -> Iterable[str]:
         """Return the rows of a table, encoded; raises Refused."""
+        if request.what in PRIVATE_TABLES and not session.account:
+            raise Refused("unauthorized", "log in first")
         self._check_rows()
         rows = list(self._rows(session, request))
         self._rows_told += len(rows)
@@ -783,8 +787,7 @@ class Gateway:
                         symbol, request.interval, after, limit
                     )
                 )
-        if session is None or not session.account:
-            raise Refused("unauthorized", "log in first")
+        assert session is not None, "only public tables go to nobody"
         account = engine.accounts[session.account]
         if request.symbol is not None:
             engine.listing(request.symbol)
@@ -932,7 +935,7 @@ def _is_refused_anyway(session: Session, request: Request | Error) -> bool:
     if session.account:
         return type(request) is Error
     if isinstance(request, Get):
-        return request.what in ("account", "fills", "orders")
+        return request.what in PRIVATE_TABLES
     return type(request) is Error or isinstance(request, COMMANDS)
 
 

@@ -769,8 +769,11 @@ def test_what_takes_as_long_as_rows_counts_as_rows(
         assert [w for w in told if w not in ("unknown_order", "book")] == (
             ["ok"] * enough + ["busy"] * 2
         ), table
-    unsubscribed = {"type": "unsubscribe", "channels": ["book"]}
-    assert words(floor.do(alice, unsubscribed)) == ["ok"]
+    book, orders = (
+        {"type": "get", "what": what} for what in ("book", "orders")
+    )
+    told = words(floor.do(floor.join(), *[book] * 6, orders))
+    assert told[-2:] == ["busy", "unauthorized"]  # what goes before, comes
 
 
 def test_a_leaderboard_is_made_once_as_long_as_nothing_happens(
