@@ -1255,8 +1255,7 @@ class OrderBook:
         Raises KeyError where no such order rests.
         """
         order = self.orders.pop(order_id)
-        side = self._bids if order.side == "buy" else self._asks
-        side.remove(order)
+        self._side(order.side).remove(order)
         self.version += 1
         order._end(order_status)
         return order

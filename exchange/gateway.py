@@ -101,7 +101,6 @@ MANY_READERS = 100
 # gets 10,000, and what little comes before it in its turn. It is some
 # milliseconds' worth, for which all others wait.
 ROWS_PER_TURN = 10_200
-PRIVATE_TABLES: tuple[Table, ...] = ("account", "fills", "orders")
 # Orders or fills looked through that take as long as a row, and characters
 # of a book.
 ORDERS_PER_ROW = 32
@@ -163,6 +162,7 @@ CommandRequest: TypeAlias = (
     Place | Amend | Cancel | CancelAll | CancelAfter | Admin
 )
 COMMANDS = get_args(CommandRequest)
+PRIVATE_TABLES: tuple[Table, ...] = ("account", "fills", "orders")
 
 
 class Gateway:
@@ -519,10 +519,11 @@ class Gateway:
 
         ``replies`` are what the session gets instead that asked.
         """
+        asking = None
         if replies:
-            self._asking.send(*replies)
+            asking = self._asking
+            asking.send(*replies)
             replies.clear()
-        asking = None if replies is None else self._asking
         for account, texts in posts.items():
             if not texts:
                 continue
@@ -741,9 +742,10 @@ class Gateway:
                 retry_after_ms=1,
             )
 
-    def _book(self, symbol: str) -> str:
+    def _book(self, symbol: str | None) -> str:
         """Return a whole book, and count it as the rows that it is worth."""
-        text = self.feed.snapshot(symbol, self.engine.listing(symbol).seq)
+        listing = self.engine.listing(symbol)
+        text = self.feed.snapshot(listing.instrument.symbol, listing.seq)
         self._rows_told += len(text) // BOOK_CHARS_PER_ROW
         return text
 
@@ -774,8 +776,7 @@ class Gateway:
                     for listing in listings
                 )
             case "book":
-                symbol = engine.listing(request.symbol).instrument.symbol
-                return [self._book(symbol)]
+                return [self._book(request.symbol)]
             case "trades":
                 symbol = engine.listing(request.symbol).instrument.symbol
                 trades = self.history.trades(symbol, after, limit)

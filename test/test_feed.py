@@ -493,10 +493,11 @@ def test_one_who_was_slow_while_nothing_happened_missed_nothing() -> None:
     assert reader.news() == ["book BOND 1-2 99=6 |"], "and none of ETF"
 
 
+@pytest.mark.parametrize("limit", ["UPDATES_KEPT", "LEVELS_MERGED"])
 def test_one_who_missed_too_much_gets_a_snapshot(
-    monkeypatch: pytest.MonkeyPatch,
+    limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_module, "UPDATES_KEPT", 3)
+    monkeypatch.setattr(feed_module, limit, 3)
     market = Market()
     reader = Reader(market, "book")
     for missed, told in [
@@ -507,26 +508,6 @@ def test_one_who_missed_too_much_gets_a_snapshot(
         for number in range(missed):
             market.bid(99 - number, missed - number)
             market.flush()
-        assert reader.news() == []
-        reader.is_slow = False
-        market.flush()
-        assert reader.news() == told
-
-
-def test_one_who_missed_too_many_levels_gets_a_snapshot(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(feed_module, "LEVELS_MERGED", 3)
-    market = Market()
-    reader = Reader(market, "book")
-    for missed, told in [
-        (3, ["book BOND 0-3 99=3 98=2 97=1 |"]),
-        (4, ["book BOND 7 99=4 98=3 97=2 96=1 |"]),
-    ]:
-        reader.is_slow = True
-        for number in range(missed):
-            market.bid(99 - number, missed - number)
-        market.flush()
         assert reader.news() == []
         reader.is_slow = False
         market.flush()
