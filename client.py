@@ -11,9 +11,13 @@ quantities integer lots, cash is ticks times lots, times are microseconds
 since the epoch (UTC).
 
 The objects follow the exchange by themselves. Each report and each change
-of a book is numbered: what comes twice is ignored, what is missing is
-noticed and fetched, and a lost connection is taken up where it broke. A
-request that got no answer is sent again only where that cannot do it twice.
+of a book is numbered, so a duplicate is ignored and a gap is noticed. There
+is one cure for a gap, for silence and for an answer that does not come: the
+client connects again, resumes its session, and then sends again what got no
+answer, where that cannot take effect twice. Nothing is sent twice on one
+connection, so a slow exchange gets each request once. While it is not
+connected, ``Exchange.trouble`` says why, and so does one line in the log
+``exchange.client``.
 
 What goes wrong is raised, never returned:
 
@@ -39,7 +43,7 @@ What goes wrong is raised, never returned:
      |    +-- WouldTake                 would_take
      +-- ExchangeError            something else than a refusal
           +-- ConnectionLost            not connected; nothing was sent
-          +-- OutcomeUnknown            sent, but no answer came in time
+          +-- OutcomeUnknown            sent; the connection ended unanswered
           +-- EventsLost                an iterator can no longer be complete
 
 This module and ``orderbook.py`` are all a participant needs.
@@ -51,6 +55,7 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import logging
 import os
 import random
 import secrets
@@ -65,8 +70,9 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import count
+from types import NoneType
 from typing import (
     Any,
     Concatenate,
@@ -78,14 +84,17 @@ from typing import (
     TypedDict,
     TypeVar,
     Unpack,
+    get_args,
+    get_origin,
+    get_type_hints,
 )
 from urllib.parse import urlsplit
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary, finalize
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from orderbook import (
     MAX_ROWS,
@@ -108,6 +117,7 @@ from orderbook import (
     Ok,
     OrderStatus,
     Phase,
+    Ping,
     Place,
     PriceLevel,
     Reason,
@@ -118,6 +128,7 @@ from orderbook import (
     Stp,
     Subscribe,
     Table,
+    Ticker,
     TimeInForce,
     Trade,
     Welcome,
@@ -130,8 +141,7 @@ DEFAULT_HOSTNAME = "localhost"
 DEFAULT_PORT = 8765
 CONNECT_TIMEOUT = 10.0  # seconds until one is connected and logged in ...
 CONNECT_TRIES = 3  # ... in which a try that got stuck can be repeated
-RESEND_AFTER = 2.0  # seconds without an answer until a request is repeated
-REQUEST_TIMEOUT = 10.0  # seconds without an answer until one gives up
+REQUEST_TIMEOUT = 10.0  # seconds a request waits for a lost connection
 SILENCE_TIMEOUT = 16.0  # seconds: three heartbeats of 5 s, and some delay
 CLOSE_TIMEOUT = 1.0  # seconds that a closing handshake may take
 BACKOFF_MIN = 0.1  # seconds at most before the first reconnect ...
@@ -141,6 +151,8 @@ BACKOFF_MAX = 10.0  # ... doubled at each failure up to this
 CUT_OFF_PAUSE = 2.0
 MAX_FRAME_BYTES = 16 << 20  # of a frame received; servers send 1 MiB at most
 EVENTS_WAITING = 100_000  # in an iterator before its reader is too slow
+
+logger = logging.getLogger("exchange.client")
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -222,16 +234,17 @@ class ExchangeError(Exception):
 
 
 class ConnectionLost(ExchangeError):
-    """The exchange cannot be reached, or this object is closed.
+    """The exchange cannot be reached, or this object is not connected.
 
     Raised by a request, it means that the request was never sent.
     """
 
 
 class OutcomeUnknown(ExchangeError):
-    """A request was sent, and no answer came: it may have been carried out.
+    """A request was sent, and the connection ended before an answer came.
 
-    The live objects are right all the same, once connected again.
+    It may have been carried out. The live objects are right all the same,
+    once connected again.
     """
 
 
@@ -359,9 +372,17 @@ def _merge(
 class OrderOptions(TypedDict, total=False):
     """What an order may be given besides side, quantity and price.
 
-    ``expire_ts`` (microseconds since the epoch) makes it good till then. A
-    ``client_order_id`` must never have been used by the account before;
-    without one the library makes one up.
+    time_in_force: "gtc" rests until it is filled or canceled, "ioc" trades
+        what it can at once, "fok" all or nothing at once, "gtd" rests until
+        expire_ts. By default "gtc"; "ioc" of a market order, "gtd" where
+        expire_ts is given.
+    expire_ts: when the order expires, in microseconds since the epoch.
+    post_only: True refuses the order (WouldTake) if it would trade at once.
+    stp: which of two orders of the account is canceled where they would
+        trade with each other: "cancel_oldest" (default), "cancel_newest" or
+        "cancel_both".
+    client_order_id: 1 to 36 of A-Z a-z 0-9 _ . : -, never used by the
+        account before; by default one is made up.
     """
 
     time_in_force: TimeInForce
@@ -398,6 +419,63 @@ class Candle(NamedTuple):
     low: int
     close: int
     volume: int
+
+
+_INSTRUMENT: TypeAdapter[Instrument] = TypeAdapter(Instrument)
+
+# Tables as pandas has them -------------------------------------------------
+
+_TIMES = ("ts", "start_ts", "expire_ts")
+
+
+def _dtype(hint: Any) -> str:
+    """Return the type that pandas gives a field; each may be missing."""
+    kinds = set(get_args(hint) or (hint,)) - {NoneType}
+    if kinds <= {int}:
+        return "Int64"
+    if kinds <= {bool}:
+        return "boolean"
+    return "object" if get_origin(hint) in (dict, tuple) else "string"
+
+
+def _columns(message: type[Any]) -> dict[str, str]:
+    hints = get_type_hints(message)
+    return {
+        field.name: _dtype(hints[field.name])
+        for field in fields(message)
+        if field.name not in ("type", "id")
+    }
+
+
+_COLUMNS: dict[Table, dict[str, str]] = {
+    "trades": _columns(Trade),
+    "orders": _columns(Exec),
+    "fills": _columns(Exec),
+    "book": _columns(BookUpdate),
+    "account": _columns(AccountReport),
+    "instruments": _columns(Instrument),
+    "candles": dict.fromkeys(Candle._fields, "Int64"),
+    "leaderboard": {
+        "rank": "Int64",
+        "user": "string",
+        "equity": "Int64",
+        "cash": "Int64",
+        "positions": "object",
+    },
+    "positions": {
+        "symbol": "string",
+        **dict.fromkeys(("position", "cost", "mark", "unrealized"), "Int64"),
+    },
+}
+
+
+def _plain(row: Any, what: Table) -> dict[str, Any]:
+    """Return a row of a table with all fields, those at default too."""
+    if what == "candles":
+        return Candle(*row)._asdict()
+    if what == "instruments":
+        row = _INSTRUMENT.validate_python(row)
+    return row if isinstance(row, dict) else asdict(row)
 
 
 # What can be looked at ----------------------------------------------------
@@ -520,6 +598,33 @@ class MarketView:
         return self._core.instruments[self._state.symbol]
 
     @property
+    def avg_price(self) -> float | None:
+        """The average price of the lots held, None where none are."""
+        holding = self._state.holding
+        if not (holding and holding.position):
+            return None
+        return holding.cost / holding.position
+
+    @property
+    def profit(self) -> int | None:
+        """The profit here: of what was closed since `connect`, less fees,
+        and of the lots held, at their mark of now.
+
+        None while it is not known, just after a market is first followed.
+        """
+        holding = self._state.holding
+        mark = self._core.mark(self._state.symbol)
+        if holding is None or mark is None:
+            return None
+        return holding.realized + holding.position * mark - holding.cost
+
+    @property
+    def last(self) -> int | None:
+        """The price of the last trade, None if there was none yet."""
+        trade = self._state.last_trade
+        return trade.price if trade else None
+
+    @property
     def position(self) -> int:
         """The lots held; negative when short."""
         return self._core.account.positions.get(self._state.symbol, 0)
@@ -532,8 +637,17 @@ class MarketView:
 class ExchangeView:
     """The account. Private facts raise Unauthorized without a user."""
 
+    url: str
+
     def __init__(self, core: _Core) -> None:
         self._core = core
+
+    def __repr__(self) -> str:
+        who = f"{self.user} at {self.url}" if self.user else self.url
+        text = self.trouble or "connected"
+        if self.user and not self.trouble:
+            text += f", cash {self.cash}, equity {self.equity}"
+        return f"<{type(self).__name__} {who}: {text}>"
 
     @property
     def user(self) -> str | None:
@@ -544,6 +658,11 @@ class ExchangeView:
     def is_connected(self) -> bool:
         """Whether the account is in step with the exchange."""
         return self._core.is_online
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it is not connected, in a line; None while it is."""
+        return self._core.trouble
 
     @property
     def instruments(self) -> dict[str, Instrument]:
@@ -557,8 +676,8 @@ class ExchangeView:
 
     @property
     def equity(self) -> int:
-        """Cash and positions at the marks of the account's last report."""
-        return self._core.account.equity
+        """Cash, and the positions at their marks of now."""
+        return self._core.equity
 
     @property
     def realized(self) -> int:
@@ -567,8 +686,9 @@ class ExchangeView:
 
     @property
     def unrealized(self) -> int:
-        """The profit of the positions, at the marks of the last report."""
-        return self._core.account.unrealized
+        """The profit of the positions, at their marks of now."""
+        account = self._core.account
+        return account.unrealized + self._core.equity - account.equity
 
     @property
     def positions(self) -> dict[str, int]:
@@ -588,8 +708,15 @@ class Exchange(ExchangeView):
     and $EXCHANGE_TOKEN. Without a user, "" where that variable is set, there
     is public data only. When the connection ends for good, the exchange
     cancels the orders placed here, unless ``cancel_on_disconnect`` is False.
-    A key that is revoked ends it: who waits, or asks, gets Unauthorized.
-    Times are in seconds.
+    A revoked key ends it: pending and later requests raise Unauthorized.
+
+    Times are in seconds. A request waits for its answer as long as the
+    connection lives, so put ``asyncio.timeout`` around one that must not;
+    while the connection is lost, ``request_timeout`` bounds the wait.
+    ``silence_timeout`` without a heartbeat means that the connection is lost.
+
+    ``connect`` and ``close`` may be called in any order and any number of
+    times. An Exchange that nothing refers to any more closes itself.
     """
 
     def __init__(
@@ -600,7 +727,6 @@ class Exchange(ExchangeView):
         *,
         cancel_on_disconnect: bool = True,
         connect_timeout: float = CONNECT_TIMEOUT,
-        resend_after: float = RESEND_AFTER,
         request_timeout: float = REQUEST_TIMEOUT,
         silence_timeout: float = SILENCE_TIMEOUT,
     ) -> None:
@@ -615,23 +741,20 @@ class Exchange(ExchangeView):
                 cancel_on_disconnect=cancel_on_disconnect,
             )
         assert login is None or isinstance(login, Login)
-        super().__init__(_Core(login, secrets.token_hex(4)))
         self.url = url or _default_url()
         if urlsplit(self.url).scheme not in ("ws", "wss"):
             raise ValueError(f"{self.url} is not like ws://hostname:port")
-        self._connect_timeout = connect_timeout
-        self._try_timeout = connect_timeout / CONNECT_TRIES
-        self._resend_after = resend_after
-        self._request_timeout = request_timeout
-        self._silence_timeout = silence_timeout
-        self._markets: dict[str, Market] = {}
-        self._waiters: dict[asyncio.Future[None], Callable[[], object]] = {}
-        self._sockets: list[ClientConnection] = []  # the newest last
-        self._to_send = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failure: Exception | None = None  # why it is over, if it is
-        self._last_trouble: Exception | None = None
-        self._backoff = BACKOFF_MIN
+        super().__init__(_Core(login, secrets.token_hex(4)))
+        self._link = _Link(
+            self.url,
+            self._core,
+            connect_timeout=connect_timeout,
+            request_timeout=request_timeout,
+            silence_timeout=silence_timeout,
+        )
+        self._markets: WeakValueDictionary[str, Market] = WeakValueDictionary()
+        # At the end of the process the system closes the connection.
+        finalize(self, self._link.drop).atexit = False
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -643,32 +766,22 @@ class Exchange(ExchangeView):
     async def connect(self) -> None:
         """Connect and log in; ``async with`` does it for you.
 
-        Raises ConnectionLost if the exchange cannot be reached within
-        ``connect_timeout``, Unauthorized if it does not let you in.
+        Does nothing where it is connected. May be called again after it
+        failed, and after ``close``. Raises ConnectionLost if the exchange
+        cannot be reached within ``connect_timeout``, Unauthorized if it
+        refuses the login.
         """
-        self._start(self._run())
+        is_new = self._link.start()
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                await self._until(lambda: self._core.is_online)
-        except TimeoutError:
-            await self.close()
-            raise ConnectionLost(
-                f"no way in at {self.url}: {self._last_trouble!r}"
-            ) from self._last_trouble
-        except BaseException:
-            await self.close()
+            await self._link.come_online(self._link.connect_timeout)
+        except BaseException as error:
+            if is_new:  # else it goes on trying, as before
+                await self._link.close(_ending(error))
             raise
 
     async def close(self) -> None:
-        """Disconnect; iterators end, whoever waits gets ConnectionLost."""
-        self._end(ConnectionLost("this Exchange is closed"))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(
-            *self._tasks,
-            *(socket.close() for socket in self._sockets),
-            return_exceptions=True,
-        )
+        """Disconnect; iterators end, pending requests raise ConnectionLost."""
+        await self._link.close()
 
     async def market(self, symbol: str) -> Market:
         """Follow an instrument's book and trades.
@@ -679,16 +792,16 @@ class Exchange(ExchangeView):
         request = _make("subscribe", channels=channels, symbols=[symbol])
         state = self._core.follow(symbol)
         try:
-            await self._ask(request)
+            await self._link.ask(_Call(request))
         except UnknownSymbol:
             self._core.unfollow(symbol)
             raise
+        state.is_subscribed = True
         self._core.catch_up(state)
-        self._to_send.set()
-        await self._until(lambda: state.is_live and state.knows_trades)
-        if symbol not in self._markets:
-            self._markets[symbol] = Market(self, state)
-        return self._markets[symbol]
+        self._core.learn_holdings()
+        self._link.wake()
+        await self._link.until(lambda: state.is_live and state.knows_trades)
+        return self._markets.setdefault(symbol, Market(self, state))
 
     @property
     def orders(self) -> list[Order]:
@@ -743,8 +856,8 @@ class Exchange(ExchangeView):
 
         With ``after`` (a trade_id, order_id or account seq) those that
         follow it. Rows of trades, orders, fills, book and account are events
-        of ``orderbook``, those of instruments and leaderboard dicts, candles
-        lists.
+        of ``orderbook``, those of instruments, leaderboard and positions
+        dicts, candles lists.
         """
         reply = await self._ask(
             _make(
@@ -770,29 +883,29 @@ class Exchange(ExchangeView):
     ) -> Any:
         """Return a table as a pandas DataFrame, the arguments as of `get`.
 
-        Times are times there, in UTC; ``ts``, or ``start_ts`` of candles, is
-        the index where rows have one. Needs pandas: raises ImportError.
+        A table has the same columns and types whatever its rows: integers
+        are Int64, which may be missing, and times are UTC timestamps. ``ts``,
+        or ``start_ts`` of candles, is the index where a table has one. Needs
+        pandas: raises ImportError.
         """
         import pandas  # not needed for anything else
 
         rows = await self.get(
             what, symbol=symbol, after=after, limit=limit, interval=interval
         )
-        if what == "candles":
-            table = pandas.DataFrame(rows, columns=Candle._fields)
-        else:
-            plain = [
-                row if isinstance(row, dict) else asdict(row) for row in rows
-            ]
-            table = pandas.DataFrame(plain).drop(
-                columns=["type", "id"], errors="ignore"
-            )
-        for name in ("ts", "start_ts", "expire_ts"):
-            if name in table:
-                table[name] = pandas.to_datetime(
-                    table[name], unit="us", utc=True
+        columns = _COLUMNS[what]
+        plain = [_plain(row, what) for row in rows]
+        table = pandas.DataFrame(
+            {
+                name: pandas.Series(
+                    [row.get(name) for row in plain], dtype=kind
                 )
-        index = [name for name in ("ts", "start_ts") if name in table]
+                for name, kind in columns.items()
+            }
+        )
+        for name in set(_TIMES) & columns.keys():
+            table[name] = pandas.to_datetime(table[name], unit="us", utc=True)
+        index = [name for name in ("ts", "start_ts") if name in columns]
         return table.set_index(index[0]) if index else table
 
     async def leaderboard(self) -> list[dict[str, Any]]:
@@ -821,188 +934,36 @@ class Exchange(ExchangeView):
 
     async def _place(self, call: _Call) -> Order:
         try:
-            await self._ask_call(call)
-        except DuplicateClientOrderId as error:
-            # Ours, for it was sent twice, but ended where nobody saw it.
-            if not call.was_repeated or error.order_id is None:
+            await self._link.ask(call)
+        except Refused as refusal:
+            if not call.is_in_doubt:
                 raise
-            after = max(error.order_id - 1, 0)
-            rows = await self.get("orders", after=after, limit=1)
-            if not rows or rows[0].order_id != error.order_id:
+            # An earlier copy may have been accepted.
+            call.order = await self._find(call, refusal)
+            if call.order is None:
                 raise
-            call.order = self._core.learn(rows[0])
         assert call.order is not None
         return Order(self, call.order)
+
+    async def _find(self, call: _Call, refusal: Refused) -> _OrderState | None:
+        """Look an order up that a place, sent twice, may have made."""
+        assert isinstance(call.request, Place)
+        after, limit = None, MAX_ROWS
+        if refusal.order_id is not None:
+            after, limit = max(refusal.order_id - 1, 0), 1
+        try:
+            rows = await self.get("orders", after=after, limit=limit)
+        except Refused as error:
+            raise OutcomeUnknown(f"sent twice, then: {refusal}") from error
+        for row in rows:
+            if row.client_order_id == call.request.client_order_id:
+                return self._core.learn(row)
+        return None
 
     async def _ask(
         self, request: Request, order: _OrderState | None = None
     ) -> Event:
-        return await self._ask_call(_Call(request, order))
-
-    async def _ask_call(self, call: _Call) -> Event:
-        [answer] = await self._ask_all([call])
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    async def _ask_all(
-        self, calls: Sequence[_Call]
-    ) -> list[Event | BaseException]:
-        """Send requests in one frame; wait for all answers."""
-        if self._failure is not None:
-            raise self._failure
-        self._core.submit(calls)
-        self._to_send.set()
-        answers = [self._answer(call) for call in calls]
-        return await asyncio.gather(*answers, return_exceptions=True)
-
-    def _answer(self, call: _Call) -> Coroutine[Any, Any, Event]:
-        """Return what waits for the answer to a call about to be made."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Event] = loop.create_future()
-        give_up = loop.time() + self._request_timeout
-
-        timer = loop.call_later(self._resend_after, lambda: overdue())
-
-        def settle(answer: Event | Exception) -> None:
-            if future.done():
-                return
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-        def overdue() -> None:
-            nonlocal timer
-            if loop.time() >= give_up:
-                self._core.give_up(call)
-            else:
-                self._core.repeat(call)
-                self._to_send.set()
-                timer = loop.call_later(self._resend_after, overdue)
-
-        async def answered() -> Event:
-            try:
-                return await future
-            finally:
-                timer.cancel()
-                self._core.forget(call)
-
-        call.settle = settle
-        return answered()
-
-    async def _until(self, is_so: Callable[[], object]) -> None:
-        """Wait until something is so; looked at after each frame."""
-        while not is_so():
-            if self._failure is not None:
-                raise self._failure
-            future = asyncio.get_running_loop().create_future()
-            self._waiters[future] = is_so
-            try:
-                await future
-            finally:
-                self._waiters.pop(future, None)
-
-    def _look(self) -> None:
-        for future, is_so in list(self._waiters.items()):
-            if not future.done() and (self._failure or is_so()):
-                future.set_result(None)
-
-    def _end(self, failure: Exception) -> None:
-        if self._failure is None:
-            self._failure = failure
-            self._core.fail(failure)
-            self._look()
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _run(self) -> None:
-        """Keep one connection after the other until closed."""
-        while self._failure is None:
-            try:
-                await self._attend()
-            except Exception as error:  # of whatever kind: a disconnect
-                self._last_trouble = error
-                if isinstance(error, ConnectionClosed) and error.rcvd:
-                    self._core.closed(error.rcvd.code, error.rcvd.reason)
-            self._core.disconnected()
-            self._look()
-            if self._core.refused is not None:
-                self._end(self._core.refused)
-            pause = random.uniform(0, self._backoff)
-            if self._core.is_cut_off:
-                pause += CUT_OFF_PAUSE
-            await asyncio.sleep(pause)
-            self._backoff = min(self._backoff * 2, BACKOFF_MAX)
-
-    async def _attend(self) -> None:
-        """Live through one connection, from its opening to its end.
-
-        A connection given up by this side stays open until the next one has
-        taken its session over: closing it first would cancel the orders.
-        """
-        loop, core = asyncio.get_running_loop(), self._core
-        async with asyncio.timeout(self._try_timeout) as deadline:
-            socket = await connect(
-                self.url,
-                compression=None,
-                proxy=None if _is_loopback(self.url) else True,
-                max_size=MAX_FRAME_BYTES,
-                open_timeout=None,
-                close_timeout=CLOSE_TIMEOUT,
-            )
-            alive = [s for s in self._sockets if s.close_code is None]
-            self._sockets = [*alive, socket]
-            core.connected()
-            self._to_send.set()
-            writer = asyncio.create_task(self._write(socket))
-            try:
-                async for frame in socket:
-                    was_online = core.is_online
-                    events = decode_events(frame)
-                    self._receive(events)
-                    beats = any(isinstance(e, Heartbeat) for e in events)
-                    if not was_online and core.is_online:
-                        self._drop_all_but(socket)
-                    elif beats and core.is_online:
-                        self._backoff = BACKOFF_MIN
-                    else:
-                        continue
-                    deadline.reschedule(loop.time() + self._silence_timeout)
-            finally:
-                writer.cancel()
-
-    def _receive(self, events: list[Event]) -> None:
-        """Take in a frame; raise ConnectionLost if it shows a loss."""
-        core = self._core
-        try:
-            core.receive(events)
-        except Exception as bug:
-            self._end(bug)
-            raise
-        if core.outbox:
-            self._to_send.set()
-        self._look()
-        if core.trouble is not None:
-            raise ConnectionLost(core.trouble)
-
-    async def _write(self, socket: ClientConnection) -> None:
-        outbox = self._core.outbox
-        with contextlib.suppress(Exception):  # the reader notices, too
-            while True:
-                while outbox:
-                    await socket.send(outbox.popleft())
-                self._to_send.clear()
-                await self._to_send.wait()
-
-    def _drop_all_but(self, socket: ClientConnection) -> None:
-        for old in self._sockets:
-            if old is not socket:
-                self._start(old.close())
-        self._sockets = [socket]
+        return await self._link.ask(_Call(request, order))
 
 
 class Market(MarketView):
@@ -1011,7 +972,6 @@ class Market(MarketView):
     def __init__(self, exchange: Exchange, state: _MarketState) -> None:
         super().__init__(exchange._core, state)
         self._exchange = exchange
-        self._quoting = asyncio.Lock()
 
     @property
     def orders(self) -> list[Order]:
@@ -1027,8 +987,10 @@ class Market(MarketView):
         """Place an order to buy; without a price a market order.
 
         Returns the live order, its immediate fills applied; ``OrderOptions``
-        lists the options. Raises Refused; OutcomeUnknown if nobody answers,
-        in which case the order may turn up in ``orders``.
+        lists the options. Raises Refused; OutcomeUnknown if the connection
+        was lost and did not come back in time, in which case the order may
+        turn up in ``orders``. An order that is given up before it was sent,
+        as by ``asyncio.timeout(0)``, is never sent.
         """
         call = self._core.placing(self.symbol, "buy", qty, price, **options)
         return await self._exchange._place(call)
@@ -1052,25 +1014,31 @@ class Market(MarketView):
         amended or canceled in one frame; a side already as wanted is left
         alone. Returns both orders, None where there is none. If a side is
         refused, the first refusal is raised after both were tried, and what
-        stood on that side still stands.
+        stood on that side still stands. The exception is an order whose
+        total, its fills included, would come above the instrument's
+        ``max_qty``: it is canceled and a new one placed.
         """
         if bid is not None and ask is not None and bid >= ask:
             raise BadRequest("bad_request", "bid: not below ask", field="bid")
         prices: dict[Side, int | None] = {"buy": bid, "sell": ask}
-        async with self._quoting:
+        link, state = self._exchange._link, self._state
+        async with link.quoting(self.symbol):
             sides: Sequence[Side] = ("buy", "sell")
             while sides:
-                calls = self._core.quoting(self._state, prices, sides, qty)
-                answers = await self._exchange._ask_all(list(calls.values()))
-                for answer in answers:
-                    if isinstance(answer, BaseException):
+                await link.know_quotes(state)
+                calls = self._core.quoting(state, prices, sides, qty)
+                answers = await link.ask_all(
+                    [call for both in calls.values() for call in both]
+                )
+                for answer in answers.values():
+                    if isinstance(answer, Exception):
                         if not isinstance(answer, OrderClosed):
                             raise answer
                 # An order that ended meanwhile is to be placed anew.
                 sides = [
                     side
-                    for side, answer in zip(calls, answers)
-                    if isinstance(answer, OrderClosed)
+                    for side, both in calls.items()
+                    if isinstance(answers[both[-1]], OrderClosed)
                 ]
             return self._quoted("buy"), self._quoted("sell")
 
@@ -1116,8 +1084,8 @@ class Order(OrderView):
         """Change price, total quantity (fills included) or both.
 
         Raises OrderClosed if it was too late; the order is as it was after
-        any refusal. OutcomeUnknown if nobody answers and a newer amend was
-        made meanwhile.
+        any refusal. OutcomeUnknown if the connection was lost and a newer
+        amend was made meanwhile.
         """
         request = _make("amend", order_id=self.order_id, price=price, qty=qty)
         await self._exchange._ask(request, self._state)
@@ -1129,7 +1097,7 @@ class Order(OrderView):
 
     async def done(self) -> Self:
         """Wait until the order is filled, canceled or expired."""
-        await self._exchange._until(lambda: not self._state.is_open)
+        await self._exchange._link.until(lambda: not self._state.is_open)
         return self
 
 
@@ -1149,9 +1117,13 @@ class Stream(Generic[T]):
     async def __anext__(self) -> T:
         topic = self._topic
         try:
-            await self._exchange._until(lambda: topic.events or topic.error)
+            await self._exchange._link.until(
+                lambda: topic.events or topic.error
+            )
         except ConnectionLost:
-            raise StopAsyncIteration from None
+            if self._exchange._link.is_closed:
+                raise StopAsyncIteration from None
+            raise
         if topic.error is not None:
             raise topic.error
         return topic.events.popleft()
@@ -1169,9 +1141,13 @@ class _Books:
     async def __anext__(self) -> Book:
         state = self._state
         try:
-            await self._exchange._until(lambda: state.book is not self._seen)
+            await self._exchange._link.until(
+                lambda: state.book is not self._seen
+            )
         except ConnectionLost:
-            raise StopAsyncIteration from None
+            if self._exchange._link.is_closed:
+                raise StopAsyncIteration from None
+            raise
         self._seen = state.book
         return self._seen
 
@@ -1181,6 +1157,349 @@ def _default_url() -> str:
     hostname = environ.get("EXCHANGE_SERVER_HOSTNAME") or DEFAULT_HOSTNAME
     port = environ.get("EXCHANGE_SERVER_PORT") or DEFAULT_PORT
     return environ.get("EXCHANGE_URL") or f"ws://{hostname}:{port}"
+
+
+# The connection -----------------------------------------------------------
+
+
+class _Link:
+    """The connection of an Exchange, replaced whenever it is lost.
+
+    It does not refer to the Exchange, so that one which nothing uses any
+    more is collected; then `drop` closes the connection. ``failure`` says
+    why no request can be made, None while one can; ``is_closed``: because
+    the user closed it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        core: _Core,
+        *,
+        connect_timeout: float,
+        request_timeout: float,
+        silence_timeout: float,
+    ) -> None:
+        self.connect_timeout = connect_timeout
+        self.is_closed = False
+        self.failure: Exception | None = ConnectionLost(core.trouble)
+        self._url = url
+        self._core = core
+        self._try_timeout = connect_timeout / CONNECT_TRIES
+        self._request_timeout = request_timeout
+        self._silence_timeout = silence_timeout
+        # Of the loop in which it was started:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._to_send = asyncio.Event()
+        self._locks: dict[str, asyncio.Lock] = {}  # of quotes, by symbol
+        self._waiters: dict[asyncio.Future[None], Callable[[], object]] = {}
+        self._timers: dict[_Call, asyncio.TimerHandle] = {}
+        self._sockets: list[ClientConnection] = []  # the newest last
+        self._closing: dict[asyncio.Task[None], ClientConnection] = {}
+        self._backoff = BACKOFF_MIN
+        self._lost_at: float | None = None  # None: it was not connected yet
+
+    # Life
+
+    def start(self) -> bool:
+        """Begin to connect in the running loop; False if that has begun."""
+        if self._task and not self._task.done() and self._loop:
+            if not self._loop.is_closed():
+                return False
+        self._loop = asyncio.get_running_loop()
+        self._to_send = asyncio.Event()
+        self._locks.clear()
+        self._waiters.clear()
+        self._backoff = BACKOFF_MIN
+        self._lost_at = None
+        self.failure = None
+        self.is_closed = False
+        self._core.started()
+        self._task = self._loop.create_task(self._run())
+        return True
+
+    async def come_online(self, seconds: float) -> None:
+        """Wait for a connection; raises ConnectionLost if none comes."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.until(lambda: self._core.is_online)
+        except TimeoutError:
+            raise ConnectionLost(
+                f"not connected to {self._url}: {self._core.trouble}"
+            ) from None
+
+    async def close(self, failure: Exception | None = None) -> None:
+        """End, maybe with a failure; wait until every socket is closed."""
+        self.is_closed = failure is None
+        self._stop(failure or ConnectionLost("this Exchange is closed"))
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until nothing is left of what `start` began."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait((self._task,))
+
+    def drop(self) -> None:
+        """Close, in whatever thread: nothing uses the Exchange any more."""
+        if self._loop is not None:
+            failure = ConnectionLost("nothing referred to this Exchange")
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._stop, failure)
+
+    def _stop(self, failure: Exception) -> None:
+        if self.failure is None and self._task is not None:
+            self._fail(failure)
+            self._task.cancel()
+
+    def _fail(self, failure: Exception) -> None:
+        if self.failure is None:
+            self.failure = failure
+            self._core.fail(failure)
+            self._look()
+
+    async def _run(self) -> None:
+        """Keep one connection after the other until there is a failure."""
+        core = self._core
+        try:
+            while self.failure is None:
+                try:
+                    await self._attend()
+                except Exception as error:  # whatever it is, it is lost
+                    if isinstance(error, ConnectionClosed) and error.rcvd:
+                        core.closed(error.rcvd.code, error.rcvd.reason)
+                    self._lost(self._explain(error))
+                if core.refused is not None:
+                    self._fail(core.refused)
+                if self.failure is not None:
+                    return
+                pause = random.uniform(0, self._backoff)
+                if core.is_cut_off:
+                    pause += CUT_OFF_PAUSE
+                await asyncio.sleep(pause)
+                self._backoff = min(self._backoff * 2, BACKOFF_MAX)
+        finally:
+            self._fail(ConnectionLost("its event loop has ended"))
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        """Close every socket, within CLOSE_TIMEOUT."""
+        sockets = [*self._sockets, *self._closing.values()]
+        work = [socket.close() for socket in self._sockets]
+        self._sockets = []
+        try:
+            await asyncio.gather(*work, *self._closing, return_exceptions=True)
+        except asyncio.CancelledError:
+            for socket in sockets:
+                socket.transport.abort()
+            raise
+
+    # Requests
+
+    async def ask(self, call: _Call) -> Event:
+        """Send a request, wait for its answer and return it, or raise it."""
+        answer = (await self.ask_all([call]))[call]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def ask_all(
+        self, calls: Sequence[_Call]
+    ) -> dict[_Call, Event | Exception]:
+        """Send requests in one frame; return the answer to each.
+
+        What is not sent yet when this is canceled is never sent.
+        """
+        if self.failure is not None:
+            raise self.failure
+        loop = asyncio.get_running_loop()
+        futures: dict[_Call, asyncio.Future[Event | Exception]] = {}
+        for call in calls:
+            futures[call] = future = loop.create_future()
+            call.settle = functools.partial(_resolve, future)
+        self._core.submit(calls)
+        self.wake()
+        if not self._core.is_online:
+            self._arm(calls)
+        try:
+            if futures:
+                await asyncio.wait(futures.values())
+        finally:
+            for call in calls:
+                self._core.withdraw(call)
+                timer = self._timers.pop(call, None)
+                if timer is not None:
+                    timer.cancel()
+        return {call: future.result() for call, future in futures.items()}
+
+    def quoting(self, symbol: str) -> asyncio.Lock:
+        """Return the lock of a symbol's quotes."""
+        return self._locks.setdefault(symbol, asyncio.Lock())
+
+    async def know_quotes(self, market: _MarketState) -> None:
+        """Wait until it is known which quotes stand.
+
+        It is not while there is no connection, nor while a quote that was
+        given up is unanswered. Raises ConnectionLost like a request.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if not self._core.is_online:
+            await self.come_online(self._request_timeout)
+        await self.until(lambda: self._core.knows_quotes(market))
+
+    async def until(self, is_so: Callable[[], object]) -> None:
+        """Wait until something is so; looked at after each frame."""
+        while not is_so():
+            if self.failure is not None:
+                raise self.failure
+            future = asyncio.get_running_loop().create_future()
+            self._waiters[future] = is_so
+            try:
+                await future
+            finally:
+                self._waiters.pop(future, None)
+
+    def wake(self) -> None:
+        """Let the core's requests be sent."""
+        self._to_send.set()
+
+    def _look(self) -> None:
+        for future, is_so in list(self._waiters.items()):
+            if not future.done() and (self.failure or is_so()):
+                future.set_result(None)
+
+    def _arm(self, calls: Iterable[_Call]) -> None:
+        """Bound the time that calls wait for a connection."""
+        loop = asyncio.get_running_loop()
+        for call in calls:
+            self._timers[call] = loop.call_later(
+                self._request_timeout, self._core.give_up, call
+            )
+
+    # One connection
+
+    async def _attend(self) -> None:
+        """Live through one connection, from its opening to its end.
+
+        A connection given up by this side stays open until the next one has
+        taken its session over: closing it first would cancel the orders.
+        """
+        loop, core = asyncio.get_running_loop(), self._core
+        async with asyncio.timeout(self._try_timeout) as deadline:
+            socket = await connect(
+                self._url,
+                compression=None,
+                proxy=None if _is_loopback(self._url) else True,
+                max_size=MAX_FRAME_BYTES,
+                open_timeout=None,
+                close_timeout=CLOSE_TIMEOUT,
+            )
+            alive = [s for s in self._sockets if s.close_code is None]
+            self._sockets = [*alive, socket]
+            core.connected()
+            self.wake()
+            writer = asyncio.create_task(self._write(socket))
+            try:
+                while True:
+                    was_online = core.is_online
+                    events = decode_events(await socket.recv())
+                    self._receive(events)
+                    beats = any(isinstance(e, Heartbeat) for e in events)
+                    if not was_online and core.is_online:
+                        self._came_online(socket)
+                    elif beats and core.is_online:
+                        self._backoff = BACKOFF_MIN
+                    else:
+                        continue
+                    deadline.reschedule(loop.time() + self._silence_timeout)
+            finally:
+                writer.cancel()
+
+    def _receive(self, events: list[Event]) -> None:
+        """Take in a frame; raise ConnectionLost if it shows a loss."""
+        core = self._core
+        try:
+            core.receive(events)
+        except Exception as bug:
+            self._fail(bug)
+            raise
+        if core.outbox:
+            self.wake()
+        self._look()
+        if core.hole is not None:
+            raise ConnectionLost(core.hole)
+
+    async def _write(self, socket: ClientConnection) -> None:
+        core = self._core
+        with contextlib.suppress(Exception):  # the reader notices, too
+            while True:
+                while (frame := core.next_frame()) is not None:
+                    await socket.send(frame)
+                self._to_send.clear()
+                await self._to_send.wait()
+                # A request that is canceled at once is withdrawn by then.
+                await asyncio.sleep(0)
+
+    def _came_online(self, socket: ClientConnection) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for old in self._sockets:
+            if old is not socket:
+                task = asyncio.create_task(old.close())
+                self._closing[task] = old
+                task.add_done_callback(self._closing.pop)
+        self._sockets = [socket]
+        if self._lost_at is not None:
+            away_s = asyncio.get_running_loop().time() - self._lost_at
+            logger.info("%s: connected again after %.1f s", self._url, away_s)
+
+    def _lost(self, reason: str) -> None:
+        """Note that there is no connection, and say why: once each time."""
+        core = self._core
+        if core.is_online:
+            self._lost_at = asyncio.get_running_loop().time()
+            logger.warning("%s: not connected: %s", self._url, reason)
+            self._arm(core.disconnected(reason))
+        else:
+            core.disconnected(reason)
+        self._look()
+
+    def _explain(self, error: Exception) -> str:
+        """Say in a line why a connection was lost, or did not come about."""
+        match error:
+            case ConnectionClosed() if error.rcvd:
+                reason = f" {error.rcvd.reason}".rstrip()
+                text = f"the exchange closed it ({error.rcvd.code}{reason})"
+            case ConnectionClosed():
+                text = "it ended without a word"
+            case InvalidStatus():
+                body = (error.response.body or b"").decode(errors="replace")
+                status = error.response.status_code
+                text = f"the server answers HTTP {status}: {body}"
+            case TimeoutError() if self._core.is_online:
+                text = f"no heartbeat for {self._silence_timeout:g} s"
+            case TimeoutError():
+                text = f"no login within {self._try_timeout:.3g} s"
+            case _:
+                text = str(error) or repr(error)
+        return " ".join(text.split())
+
+
+def _ending(error: BaseException) -> Exception:
+    """Return what requests raise after `connect` ended with an error."""
+    if isinstance(error, Exception):
+        return error
+    return ConnectionLost("not connected: connect() was canceled")
+
+
+def _resolve(
+    future: asyncio.Future[Event | Exception],
+    answer: Event | Exception,
+) -> None:
+    if not future.done():
+        future.set_result(answer)
 
 
 def _is_loopback(url: str) -> bool:
@@ -1195,33 +1514,63 @@ def _is_loopback(url: str) -> bool:
 
 
 class _Thread:
-    """An event loop in a thread of its own, where the asyncio side lives."""
+    """The thread whose event loop has the asyncio side, while it lives.
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="exchange", daemon=True
-        )
-        self._thread.start()
+    It begins with `start`, and ends by itself when the connection does, for
+    whatever reason; then it may begin again.
+    """
+
+    def __init__(self, link: _Link) -> None:
+        self.link = link
+        # Held to begin, and to hand work over: neither meets the end.
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> bool:
+        """Begin; False if it has begun already."""
+        with self._lock:
+            if self._loop is not None:
+                return False
+            begun = threading.Event()
+            self._thread = threading.Thread(
+                target=asyncio.run,
+                args=(self._live(begun),),
+                name="exchange",
+                daemon=True,
+            )
+            self._thread.start()
+            begun.wait()
+            return True
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine over there and wait for its result."""
-        if self._loop.is_closed():
-            work.close()
-            raise ConnectionLost("this BlockingExchange is closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self._loop is None:
+                work.close()
+                raise self.link.failure or ConnectionLost("it has ended")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()  # such as after Ctrl-C
             raise
 
-    def stop(self) -> None:
-        """End the thread; may be called twice."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+    def join(self) -> None:
+        """Wait for the end, for which there must be a reason."""
+        if self._thread is not None:
             self._thread.join()
-            self._loop.close()
+
+    async def _live(self, begun: threading.Event) -> None:
+        self.link.start()
+        self._loop = asyncio.get_running_loop()
+        begun.set()
+        await self.link.ended()
+        with self._lock:
+            self._loop = None
+        await asyncio.sleep(0)  # the last work handed over becomes a task
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 class _Blocking(Generic[A]):
@@ -1286,8 +1635,12 @@ class _BlockingIterator(Generic[T]):
     def __next__(self) -> T:
         try:
             return self._thread.wait(self._next())
-        except (StopAsyncIteration, ConnectionLost):
+        except StopAsyncIteration:
             raise StopIteration from None
+        except ConnectionLost:  # the thread has ended
+            if self._thread.link.is_closed:
+                raise StopIteration from None
+            raise
 
     async def _next(self) -> T:
         return await anext(self._inner)
@@ -1342,7 +1695,8 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
 
     Takes the arguments of ``Exchange`` and has its methods; each waits until
     it is done, iterators are plain ones. Use it in a ``with`` block, or call
-    ``connect`` and ``close``. It may be used from several threads.
+    ``connect`` and ``close``. It may be used from several threads. While it
+    is connected it has a thread of its own.
     """
 
     def __init__(
@@ -1355,24 +1709,33 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
         self._inner = Exchange(url, user, token, **options)
         super().__init__(self._inner._core)
         self.url = self._inner.url
-        self._thread = _Thread()
+        self._thread = _Thread(self._inner._link)
 
     def __enter__(self) -> Self:
-        try:
-            self._thread.wait(self._inner.connect())
-        except BaseException:
-            self._thread.stop()
-            raise
+        self.connect()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def connect(self) -> None:
+        """Connect and log in, as ``Exchange.connect`` does."""
+        is_new = self._thread.start()
+        try:
+            self._thread.wait(self._inner.connect())
+        except BaseException as error:
+            if is_new:
+                self._end(self._inner._link.close(_ending(error)))
+            raise
+
     def close(self) -> None:
         """Disconnect and end the thread; iterators end."""
-        with contextlib.suppress(ConnectionLost):  # closed already
-            self._thread.wait(self._inner.close())
-        self._thread.stop()
+        self._end(self._inner.close())
+
+    def _end(self, closing: Coroutine[Any, Any, None]) -> None:
+        with contextlib.suppress(Exception):  # it has ended already
+            self._thread.wait(closing)
+        self._thread.join()
 
     def market(self, symbol: str) -> BlockingMarket:
         """Follow an instrument's book and trades; UnknownSymbol if none."""
@@ -1384,7 +1747,6 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
         """The account's open orders, oldest first, wherever placed."""
         return [BlockingOrder(o, self._thread) for o in self._inner.orders]
 
-    connect = _blocking(Exchange.connect)
     cancel_all = _blocking(Exchange.cancel_all)
     cancel_after = _blocking(Exchange.cancel_after)
     admin = _blocking(Exchange.admin)
@@ -1429,25 +1791,57 @@ class _OrderState:
         return self.report.leaves_qty > 0
 
 
+@dataclass(slots=True)
+class _Holding:
+    """The lots held of a symbol, and what they cost: below 0, brought.
+
+    ``realized`` is the profit of what was closed since `connect`, less fees.
+    """
+
+    position: int = 0
+    cost: int = 0
+    realized: int = 0
+
+    def fill(self, report: Exec) -> int:
+        """Book an execution; return its profit, by "Profit" of PROTOCOL.md."""
+        qty, price = report.last_qty or 0, report.last_price or 0
+        bought = qty if report.side == "buy" else -qty
+        position, cost = self.position, self.cost
+        profit = -(report.fee or 0)
+        self.position += bought
+        if (position < 0) == (bought < 0) or not position:
+            self.cost += price * bought
+        elif qty < abs(position):
+            released = cost * qty // abs(position)
+            profit -= price * bought + released
+            self.cost -= released
+        else:  # closed, and the rest opened the other way round
+            profit += price * position - cost
+            self.cost = price * self.position
+        self.realized += profit
+        return profit
+
+
 @dataclass(slots=True, eq=False)
 class _MarketState:
     """What is known of one symbol.
 
     ``last_trade`` is the newest of the trades known without a hole; None
-    with ``knows_trades``: there was none yet. ``audited`` is the symbol's
-    seq up to which trades are known to be complete.
+    with ``knows_trades``: there was none yet. ``quotes`` are the calls that
+    placed the orders of ``Market.quote``. ``holding`` is None while it is not
+    known, as without a user.
     """
 
     symbol: str
     book: Book
+    is_subscribed: bool = False  # on this connection, as `ok` said
     is_live: bool = False  # False: waiting for a snapshot
     last_trade: Trade | None = None
     knows_trades: bool = False
     catching_up: Generator[Get, list[Any], None] | None = None
-    is_overdue: bool = False  # since a heartbeat
-    audited: int = 0
     trades: WeakSet[_Topic[Trade]] = field(default_factory=WeakSet)
-    quotes: dict[Side, str] = field(default_factory=dict)  # client_order_id
+    quotes: dict[Side, _Call] = field(default_factory=dict)
+    holding: _Holding | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -1455,17 +1849,18 @@ class _Call:
     """A request of the user's, until it is answered.
 
     ``order`` is the order concerned; of a place, once it is known.
-    ``copies`` counts how often it was sent on the present connection.
-    ``verdict`` is an answer that waits until lost reports are here again.
+    ``times_sent`` counts the connections on which it was sent; it is never
+    sent twice on one. ``is_in_doubt``: it was, and then a login did not tell
+    all that had happened. ``is_withdrawn``: nobody waits for the answer, or
+    wants it sent again.
     """
 
     request: Request
     order: _OrderState | None = None
     settle: Callable[[Event | Exception], None] = lambda answer: None
-    newest_id: int = 0  # of its copies; 0: never sent
-    copies: int = 0
-    was_repeated: bool = False
-    verdict: Error | None = None
+    times_sent: int = 0
+    is_in_doubt: bool = False
+    is_withdrawn: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -1484,7 +1879,13 @@ _FORGOTTEN: Any = "unknown_order"  # a reason no exchange gives
 _LOGIN_FAILED, _CUT_OFF = 4001, 4002
 _Private: TypeAlias = Place | Amend | Cancel | CancelAll | CancelAfter | Admin
 _Rows: TypeAlias = Generator[Get, list[Any], None]
-_INSTRUMENTS: TypeAdapter[list[Instrument]] = TypeAdapter(list[Instrument])
+
+
+class _Own(NamedTuple):
+    """A request of the core's own, and what takes its reply."""
+
+    request: Request
+    then: Callable[[Event], None]
 
 
 def _rows(reply: Ok) -> list[Any]:
@@ -1498,10 +1899,11 @@ def _rows(reply: Ok) -> list[Any]:
 class _Core:
     """The account and its markets as the exchange has told them.
 
-    Fed with events; what it wants sent it puts into ``outbox``, frame by
-    frame. ``trouble`` says that a report is missing, so that the connection
-    must be replaced; ``refused`` that the login was, for good, and
-    ``is_cut_off`` that the exchange wants to be left alone for a while.
+    Fed with events; `next_frame` is what it wants sent. ``trouble`` says why
+    it is not online, None while it is. ``hole`` says that something is
+    missing, so that the connection must be replaced; ``refused`` that the
+    login was, for good, and ``is_cut_off`` that the exchange wants to be left
+    alone for a while.
     """
 
     def __init__(self, login: Login | None, prefix: str) -> None:
@@ -1511,8 +1913,10 @@ class _Core:
         self.fills: WeakSet[_Topic[Exec]] = WeakSet()
         self.statuses: WeakSet[_Topic[Status]] = WeakSet()
         self.is_online = False
-        self.outbox: deque[str] = deque()
-        self.trouble: str | None = None
+        self.trouble: str | None = "not connected: call connect() first"
+        # Frames to be sent: calls, or a request of the core's own.
+        self.outbox: deque[Sequence[_Call] | _Own] = deque()
+        self.hole: str | None = None
         self.refused: Refused | None = None
         self.is_cut_off = False
         self._login = login
@@ -1521,7 +1925,13 @@ class _Core:
         self._ids = count(1)
         self._calls: dict[_Call, None] = {}
         self._placing: dict[str, _Call] = {}  # by client_order_id
+        # By id, in the order of the requests: so come the replies.
         self._replies: dict[int, Callable[[Event], None]] = {}
+        self._oldest_id: int | None = None  # of them, at the last heartbeat
+        # Requests of the core's own that were too many at the time.
+        self._put_off: list[_Own] = []
+        # Of symbols held and not followed; None: no ticker has come yet.
+        self._tickers: dict[str, Ticker | None] = {}
         self._open: dict[int, _OrderState] = {}
         self._account = AccountReport(
             seq=0, ts=0, cash=0, positions={}, equity=0
@@ -1539,6 +1949,92 @@ class _Core:
     def account(self) -> AccountReport:
         self.require_user()
         return self._account
+
+    @property
+    def equity(self) -> int:
+        """Cash and positions at the marks of now.
+
+        While a mark is not known yet: as the exchange last reported it.
+        """
+        account = self.account
+        equity = account.cash
+        for symbol, position in account.positions.items():
+            if position:
+                mark = self.mark(symbol)
+                if mark is None:
+                    return account.equity
+                equity += position * mark
+        return equity
+
+    def mark(self, symbol: str) -> int | None:
+        """Return what positions are valued at, None if it is not known.
+
+        "The mark" of docs/PROTOCOL.md: the median of best bid, reference
+        price and best ask, or the reference price where a side is missing.
+        """
+        market, ticker = self.markets.get(symbol), self._tickers.get(symbol)
+        if market is not None and market.is_live and market.knows_trades:
+            bid, ask = market.book.bid, market.book.ask
+            last = market.last_trade.price if market.last_trade else None
+        elif ticker is not None:
+            bid, ask, last = ticker.bid, ticker.ask, ticker.last
+        else:
+            return None
+        if last is None:
+            last = self.instruments[symbol].reference_price
+        if bid is None or ask is None:
+            return last
+        return sorted((bid, last, ask))[1]
+
+    def learn_holdings(self) -> None:
+        """Ask what the lots held of each market have cost."""
+        if self.user is not None and self.markets:
+            self._ask(Get(what="positions"), self._learn_holdings)
+
+    def _learn_holdings(self, reply: Event) -> None:
+        if not isinstance(reply, Ok):
+            return  # of an exchange that has no such table
+        rows = {row["symbol"]: row for row in reply.data or ()}
+        for symbol, market in self.markets.items():
+            row = rows.get(symbol, {"position": 0, "cost": 0})
+            market.holding = _Holding(
+                row["position"],
+                row["cost"],
+                market.holding.realized if market.holding else 0,
+            )
+
+    def _check_holdings(self, report: AccountReport) -> None:
+        """Notice lots that came or went without an execution.
+
+        So does an administrator's settlement, reset or adjustment. If it is
+        of one market, the profit that comes with it is that market's.
+        """
+        moved = [
+            market.holding
+            for symbol, market in self.markets.items()
+            if market.holding is not None
+            and market.holding.position != report.positions.get(symbol, 0)
+        ]
+        if len(moved) == 1:
+            moved[0].realized += report.realized - self._account.realized
+        if moved:
+            self.learn_holdings()
+
+    def _follow_held(self) -> None:
+        """Ask for the tickers of what is held and not followed."""
+        symbols = tuple(
+            symbol
+            for symbol, position in self._account.positions.items()
+            if position
+            and symbol not in self.markets
+            and symbol not in self._tickers
+        )
+        if symbols and self.is_online:
+            self._tickers |= dict.fromkeys(symbols)
+            self._ask(
+                Subscribe(channels=("ticker",), symbols=symbols),
+                lambda event: None,
+            )
 
     def require_user(self) -> None:
         if self.user is None:
@@ -1588,11 +2084,21 @@ class _Core:
 
     def quoted(self, market: _MarketState, side: Side) -> _OrderState | None:
         """Return the open order that quotes a side."""
-        name = market.quotes.get(side)
+        call = market.quotes.get(side)
+        if call is None:
+            return None
+        assert isinstance(call.request, Place)
+        name = call.request.client_order_id
         for order in self._open.values():
-            if name is not None and order.report.client_order_id == name:
+            if order.report.client_order_id == name:
                 return order
         return None
+
+    def knows_quotes(self, market: _MarketState) -> bool:
+        """Whether `quoted` can say which quotes stand."""
+        return self.is_online and not any(
+            call in self._calls for call in market.quotes.values()
+        )
 
     def quoting(
         self,
@@ -1600,31 +2106,38 @@ class _Core:
         prices: dict[Side, int | None],
         sides: Iterable[Side],
         qty: int,
-    ) -> dict[Side, _Call]:
+    ) -> dict[Side, list[_Call]]:
         """Return what makes a quote of some sides, in the order to do it.
 
         Of two orders that move, first the one that moves away, so that they
         do not meet.
         """
-        calls: dict[Side, _Call] = {}
+        calls: dict[Side, list[_Call]] = {}
+        most = self.instruments[market.symbol].max_qty
         for side in sides:
             order, price = self.quoted(market, side), prices[side]
             if order is None and price is not None:
-                call = self.placing(market.symbol, side, qty, price)
-                assert isinstance(call.request, Place)
-                assert call.request.client_order_id is not None
-                market.quotes[side] = call.request.client_order_id
-                calls[side] = call
+                calls[side] = [self._quote(market, side, price, qty)]
             elif order is not None:
-                request = _requote(order.report, price, qty)
+                report = order.report
+                request = _requote(report, price, qty, most)
                 if request is not None:
-                    calls[side] = _Call(request, order)
+                    calls[side] = [_Call(request, order)]
+                if isinstance(request, Cancel) and price is not None:
+                    calls[side] += [self._quote(market, side, price, qty)]
         ask, bid = self.quoted(market, "sell"), prices["buy"]
         if ask is not None and bid is not None and len(calls) == 2:
             assert ask.report.price is not None
             if bid >= ask.report.price:
                 calls = dict(reversed(calls.items()))
         return calls
+
+    def _quote(
+        self, market: _MarketState, side: Side, price: int, qty: int
+    ) -> _Call:
+        call = self.placing(market.symbol, side, qty, price)
+        market.quotes[side] = call
+        return call
 
     def submit(self, calls: Sequence[_Call]) -> None:
         """Send requests in one frame, or as soon as there is a connection.
@@ -1642,28 +2155,31 @@ class _Core:
             elif isinstance(request, Amend) and call.order is not None:
                 call.order.newest_amend = call
         if self.is_online and calls:
-            self._send(calls)
+            self.outbox.append(calls)
 
-    def repeat(self, call: _Call) -> None:
-        """Send a request again that should have been answered by now."""
-        if not self.is_online or call not in self._calls:
-            return
-        if call.newest_id:
-            if not _may_repeat(call):
-                self._settle(call, _unknown(call))
-                return
-            call.was_repeated = True
-        self._send([call])
+    def withdraw(self, call: _Call) -> None:
+        """Stop waiting for an answer; what is not sent yet never is."""
+        if call in self._calls:
+            call.is_withdrawn = True
+            if not call.times_sent:
+                self._forget(call)
 
     def give_up(self, call: _Call) -> None:
-        """Stop waiting for an answer."""
-        if call.newest_id:
-            self._settle(call, _unknown(call))
+        """Stop waiting for a connection."""
+        if call.times_sent:
+            self._settle(call, self._unknown(call))
         else:
-            self._settle(call, ConnectionLost("not connected; nothing sent"))
+            self._settle(
+                call, ConnectionLost(f"{self.trouble}; nothing was sent")
+            )
 
-    def forget(self, call: _Call) -> None:
-        """Let go of a call that nobody waits for any more."""
+    def _unknown(self, call: _Call) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"the connection was lost before {call.request.type} was answered"
+        )
+
+    def _forget(self, call: _Call) -> None:
+        """Let go of a call that is answered, or never will be."""
         self._calls.pop(call, None)
         request = call.request
         if isinstance(request, Place) and request.client_order_id:
@@ -1679,21 +2195,28 @@ class _Core:
     def fail(self, failure: Exception) -> None:
         """Answer every call with a failure: there will be no connection."""
         self.is_online = False
+        self.trouble = str(failure)
         for call in list(self._calls):
             self._settle(call, failure)
 
     # Connections
 
+    def started(self) -> None:
+        """Begin to connect, for the first time or once more."""
+        self.trouble = "not connected yet"
+        self.refused = None
+
     def connected(self) -> None:
-        """Begin anew on a new connection: log in, or at least say hello."""
+        """Begin a new connection: log in, or at least say hello."""
         self.outbox.clear()
+        self._put_off.clear()
         self._replies.clear()
-        self._resync = self._target = self.trouble = None
+        self._tickers.clear()
+        self._resync = self._target = self.hole = self._oldest_id = None
         self.is_cut_off = False
         for market in self.markets.values():
             market.catching_up = None
-        for call in self._calls:
-            call.copies = 0
+            market.is_subscribed = False
         if self._login is None:
             self._ask(Get(what="instruments"), self._hello)
             return
@@ -1701,9 +2224,14 @@ class _Core:
         last_seq = None if session is None else seq
         self._ask(replace(self._login, last_seq=last_seq), self._welcome)
 
-    def disconnected(self) -> None:
-        """Note that nothing is in step any more."""
+    def disconnected(self, reason: str) -> list[_Call]:
+        """Note why nothing is in step any more; return what is unanswered."""
         self.is_online = False
+        self.trouble = reason
+        for call in list(self._calls):
+            if call.is_withdrawn:
+                self._forget(call)
+        return list(self._calls)
 
     def closed(self, code: int, reason: str) -> None:
         """Heed why the exchange has closed the connection."""
@@ -1711,6 +2239,23 @@ class _Core:
             self.refused = Unauthorized("unauthorized", reason)
         elif code == _CUT_OFF:
             self.is_cut_off = True
+
+    def next_frame(self) -> str | None:
+        """Return the next frame to be sent, None if there is none."""
+        while self.outbox:
+            wanted = self.outbox.popleft()
+            if isinstance(wanted, _Own):
+                told = functools.partial(self._told, wanted)
+                return self._numbered(wanted.request, told)
+            texts = []
+            for call in wanted:
+                if call in self._calls and not call.is_withdrawn:
+                    call.times_sent += 1
+                    then = functools.partial(self._answered, call)
+                    texts.append(self._numbered(call.request, then))
+            if texts:
+                return texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
+        return None
 
     def receive(self, events: Iterable[Event]) -> None:
         """Take in the events of one frame."""
@@ -1726,82 +2271,81 @@ class _Core:
                     self._check(event)
                 case Status():
                     self._receive_status(event)
+                case Ticker():
+                    self._tickers[event.symbol] = event
                 case _:
                     pass
-            if self.trouble is not None:
+            if self.hole is not None:
                 return
             reply_to = getattr(event, "id", None)
             if isinstance(reply_to, int) and reply_to in self._replies:
+                is_next = reply_to == next(iter(self._replies))
                 self._replies.pop(reply_to)(event)
+                if not is_next:
+                    self.hole = "an answer is missing"
+                    return
 
     def _ask(self, request: Request, then: Callable[[Event], None]) -> None:
         """Send a request of the core's own."""
+        self.outbox.append(_Own(request, then))
+
+    def _numbered(
+        self, request: Request, then: Callable[[Event], None]
+    ) -> str:
+        """Return a request with an id, by which its reply finds back."""
         request_id = next(self._ids)
         self._replies[request_id] = then
-        self.outbox.append(encode(replace(request, id=request_id)))
-
-    def _send(self, calls: Sequence[_Call]) -> None:
-        texts = []
-        for call in calls:
-            call.newest_id = next(self._ids)
-            call.copies += 1
-            self._replies[call.newest_id] = functools.partial(
-                self._answered, call, call.newest_id
-            )
-            texts.append(encode(replace(call.request, id=call.newest_id)))
-        frame = texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
-        self.outbox.append(frame)
+        return encode(replace(request, id=request_id))
 
     def _go_online(self) -> None:
         self.is_online = True
+        self.trouble = None
         for market in self.markets.values():
             self._subscribe(market)
         for call in list(self._calls):
-            if call.verdict is not None:
-                self._decide(call, call.verdict)
+            if call.times_sent and self._is_placed(call):
+                assert call.order is not None
+                self._settle(call, call.order.report)
+            elif not call.times_sent or _may_repeat(call):
+                self.outbox.append((call,))
             else:
-                self.repeat(call)
+                self._settle(call, self._unknown(call))
+
+        self.learn_holdings()
+        self._follow_held()
 
     # Answers
 
-    def _answered(self, call: _Call, copy: int, event: Event) -> None:
-        if call not in self._calls:
-            return
+    def _is_placed(self, call: _Call) -> bool:
+        return isinstance(call.request, Place) and call.order is not None
+
+    def _told(self, own: _Own, event: Event) -> None:
+        """Take the reply to a request of the core's own."""
+        if not isinstance(event, Error) or own.request.type == "login":
+            own.then(event)
+        elif event.code in ("rate_limited", "busy"):
+            self._put_off.append(own)
+        elif event.code == "bad_request":
+            own.then(event)  # an older exchange does not know the request
+        else:
+            self.hole = event.message
+
+    def _answered(self, call: _Call, event: Event) -> None:
         if not isinstance(event, Error):
             self._settle(call, event)
-        elif copy != call.newest_id:
-            pass  # a copy was refused; what became of the next one decides
-        elif self._is_ahead(call, event):
-            call.verdict = event
-            self.trouble = "an answer was ahead of its reports"
+            return
+        too_late = event.code in ("order_closed", "unknown_order")
+        if too_late and call.order is not None and call.order.is_open:
+            self.hole = "an answer was ahead of its reports"
         else:
             self._decide(call, event)
-
-    def _is_ahead(self, call: _Call, error: Error) -> bool:
-        """Whether reports that say more than an error may be lost.
-
-        Such as that of the first copy of a request, which may have
-        succeeded whatever is said of the second. What earlier connections
-        have done is known by the time that this one is in step.
-        """
-        is_copy = call.copies > 1
-        if isinstance(call.request, Place):
-            return is_copy and call.order is None
-        too_late = error.code in ("order_closed", "unknown_order")
-        return (
-            call.order is not None
-            and call.order.is_open
-            and (is_copy or too_late)
-        )
 
     def _decide(self, call: _Call, error: Error) -> None:
         """Settle a refused call, whose first copy may have succeeded."""
         report = None if call.order is None else call.order.report
         answer: Event | Exception = _refusal(error)
-        if call.was_repeated and report is not None:
+        if call.times_sent > 1 and report is not None:
             match call.request:
-                case Place():
-                    answer = report
                 case Cancel() if report.order_status == "canceled":
                     answer = report
                 case Amend(price=price, qty=qty) if price in (
@@ -1815,14 +2359,14 @@ class _Core:
 
     def _settle(self, call: _Call, answer: Event | Exception) -> None:
         if call in self._calls:
-            self.forget(call)
+            self._forget(call)
             call.settle(answer)
 
     # Login
 
     def _hello(self, event: Event) -> None:
         if isinstance(event, Ok):
-            self._list(_INSTRUMENTS.validate_python(event.data))
+            self._list(map(_INSTRUMENT.validate_python, event.data or ()))
             self._go_online()
 
     def _list(self, instruments: Iterable[Instrument]) -> None:
@@ -1833,7 +2377,7 @@ class _Core:
             if event.code not in ("rate_limited", "busy"):
                 self.refused = _refusal(event)
             self.is_cut_off = event.code == "rate_limited"
-            self.trouble = event.message
+            self.hole = event.message
         if not isinstance(event, Welcome):
             return
         assert self._login is not None
@@ -1859,11 +2403,13 @@ class _Core:
         if not self.is_online and self._target is None:
             return  # of a login whose welcome was lost
         if event.seq > self._seq + 1:
-            self.trouble = f"reports after {self._seq} are missing"
+            self.hole = f"reports after {self._seq} are missing"
         elif event.seq == self._seq + 1:
             self._seq, self._ts = event.seq, event.ts
             if isinstance(event, AccountReport):
+                self._check_holdings(event)
                 self._account = event
+                self._follow_held()
             else:
                 self._apply(event)
             if not self.is_online and self._seq == self._target:
@@ -1929,6 +2475,8 @@ class _Core:
                 del self._open[order_id]
         for report in resync.orders:
             self._order(report)
+        for call in self._calls:
+            call.is_in_doubt = call.times_sent > 0
         self._account = resync.account
         self._seq, self._ts = resync.welcome.seq, resync.welcome.ts
         self._resync, self._target = None, self._seq
@@ -1962,6 +2510,9 @@ class _Core:
         state = self._order(report)
         if report.exec_type == "trade":
             state.fills.append(report)
+            market = self.markets.get(report.symbol)
+            if market is not None and market.holding is not None:
+                market.holding.fill(report)
             for topic in self.fills:
                 topic.push(report)
         self._update(state, report)
@@ -1976,10 +2527,14 @@ class _Core:
 
     def _subscribe(self, market: _MarketState) -> None:
         market.is_live = False
+
+        def subscribed(event: Event) -> None:
+            market.is_subscribed = True
+            self.catch_up(market)
+
         symbols = (market.symbol,)
         self._ask(
-            Subscribe(channels=("book", "trades"), symbols=symbols),
-            lambda event: self.catch_up(market),
+            Subscribe(channels=("book", "trades"), symbols=symbols), subscribed
         )
 
     def _receive_book(self, update: BookUpdate) -> None:
@@ -1992,7 +2547,9 @@ class _Core:
                 market.is_live = True
         elif market.is_live and update.seq > market.book.seq:
             if (update.prev_seq or 0) > market.book.seq:
-                self._subscribe(market)
+                self.hole = (
+                    f"changes of the book of {market.symbol} are missing"
+                )
             else:
                 market.book = market.book._updated(update)
 
@@ -2014,7 +2571,6 @@ class _Core:
     def catch_up(self, market: _MarketState) -> None:
         """Fetch the trades missed, unless that is already under way."""
         if market.catching_up is None:
-            market.is_overdue = False
             market.catching_up = self._missed_trades(market)
             self._drive(market.catching_up)
 
@@ -2041,7 +2597,6 @@ class _Core:
             rows = yield Get(
                 what="trades", symbol=symbol, after=after, limit=MAX_ROWS
             )
-            market.is_overdue = False
             for trade in rows:
                 if trade.trade_id != after + 1:
                     for topic in market.trades:
@@ -2061,35 +2616,29 @@ class _Core:
             topic.push(status)
 
     def _check(self, heartbeat: Heartbeat) -> None:
-        """Compare what was sent with what has come; repair what has not."""
+        """Compare what was sent with what has come.
+
+        Replies come in the order of requests. So where one is long in
+        coming, the reply to a `ping` tells a slow exchange from a lost reply.
+        """
         if not self.is_online:
             return
         if self._seq is not None and heartbeat.seq.get("@", 0) > self._seq:
-            self.trouble = f"reports after {self._seq} are missing"
+            self.hole = f"reports after {self._seq} are missing"
             return
         for market in self.markets.values():
             seq = heartbeat.seq.get(market.symbol, 0)
-            if not market.is_live or seq > market.book.seq:
-                self._subscribe(market)
-            self._audit(market, seq)
-
-    def _audit(self, market: _MarketState, seq: int) -> None:
-        """See that trades up to a seq are known, should anybody want them.
-
-        A trade lost on the way is not missed before the next one comes.
-        """
-        if market.catching_up is not None:
-            if not market.is_overdue:
-                market.is_overdue = True
+            if market.is_subscribed and (
+                not market.is_live or seq > market.book.seq
+            ):
+                self.hole = f"data of {market.symbol} are missing"
                 return
-            market.catching_up.close()  # the reply must have been lost
-            market.catching_up = None
-        elif market.knows_trades and (
-            not market.trades or seq <= market.audited
-        ):
-            return
-        market.audited = seq
-        self.catch_up(market)
+        oldest_id = next(iter(self._replies), None)
+        if oldest_id is not None and oldest_id == self._oldest_id:
+            self._ask(Ping(), lambda event: None)
+        self._oldest_id = oldest_id
+        self.outbox.extend(self._put_off)
+        self._put_off.clear()
 
     def _drive(self, steps: _Rows, reply: Event | None = None) -> None:
         """Let steps that need rows of tables go on, request by request."""
@@ -2099,20 +2648,24 @@ class _Core:
             elif isinstance(reply, Ok):
                 request = steps.send(_rows(reply))
             else:
-                steps.close()
                 return
         except StopIteration:
             return
         self._ask(request, functools.partial(self._drive, steps))
 
 
-def _requote(order: Exec, price: int | None, qty: int) -> Request | None:
-    """Return what makes an order show ``qty`` at a price, if anything."""
-    if price is None:
+def _requote(
+    order: Exec, price: int | None, qty: int, most: int
+) -> Request | None:
+    """Return what makes an order show ``qty`` at a price, if anything.
+
+    A Cancel where its total, fills included, would come above ``most``.
+    """
+    total = order.cum_qty + qty
+    if price is None or qty <= most < total:
         return Cancel(order_id=order.order_id)
     if price == order.price and qty == order.leaves_qty:
         return None
-    total = order.cum_qty + qty
     return _make("amend", order_id=order.order_id, price=price, qty=total)
 
 
@@ -2138,7 +2691,3 @@ def _may_repeat(call: _Call) -> bool:
     if isinstance(call.request, Amend):
         return call.order is not None and call.order.newest_amend is call
     return not isinstance(call.request, (CancelAll, Admin))
-
-
-def _unknown(call: _Call) -> OutcomeUnknown:
-    return OutcomeUnknown(f"no answer to {call.request.type}")

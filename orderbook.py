@@ -109,6 +109,7 @@ Table: TypeAlias = Literal[
     "candles",
     "leaderboard",
     "account",
+    "positions",
     "fills",
     "orders",
 ]

@@ -327,6 +327,28 @@ class Engine:
             account.unrealized(equity),
         )
 
+    def positions(
+        self, account: Account, symbol: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return each position of an account that is not 0, as a row.
+
+        ``cost`` is what its lots were bought for, below 0: sold for.
+        """
+        rows: list[dict[str, Any]] = []
+        for name, position in account.positions.items():
+            if position and symbol in (None, name):
+                cost, mark = account.costs[name], self.mark(name)
+                rows.append(
+                    {
+                        "symbol": name,
+                        "position": position,
+                        "cost": cost,
+                        "mark": mark,
+                        "unrealized": position * mark - cost,
+                    }
+                )
+        return rows
+
     def order_reports(self, orders: Iterable[Order]) -> Iterator[Exec]:
         """Yield orders as they are, under their account's current ``seq``."""
         for order in orders:

@@ -162,7 +162,12 @@ CommandRequest: TypeAlias = (
     Place | Amend | Cancel | CancelAll | CancelAfter | Admin
 )
 COMMANDS = get_args(CommandRequest)
-PRIVATE_TABLES: tuple[Table, ...] = ("account", "fills", "orders")
+PRIVATE_TABLES: tuple[Table, ...] = (
+    "account",
+    "positions",
+    "fills",
+    "orders",
+)
 
 
 class Gateway:
@@ -795,6 +800,9 @@ class Gateway:
         match request.what:
             case "account":
                 return [encode(engine.account_report(account))]
+            case "positions":
+                rows = engine.positions(account, request.symbol)
+                return _json(rows[:limit])
             case "fills":
                 if request.symbol is not None:
                     kept = len(self.history.account(account.name).fills)
@@ -809,8 +817,8 @@ class Gateway:
                     if request.symbol in (None, order.symbol)
                 ]
                 self._rows_told += len(account.orders) // ORDERS_PER_ROW
-                rows = page(orders, lambda o: o.order_id, after, limit)
-                return map(encode, engine.order_reports(rows))
+                chosen = page(orders, lambda o: o.order_id, after, limit)
+                return map(encode, engine.order_reports(chosen))
             case _:
                 assert_never(request.what)
 

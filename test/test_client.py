@@ -40,12 +40,13 @@ from client import (
     Unauthorized,
     UnknownSymbol,
     WouldTake,
+    _Call,
     _Core,
 )
 from exchange.engine import Connect
 from exchange.journal import read_journal
 from exchange.keys import changing, make_token, rotate
-from orderbook import Exec, Login, Refused, Trade
+from orderbook import Exec, Get, Login, Refused, Trade
 from server import Server
 from test import support
 from test.relay import Direction, Fate, Relay, at_random, nth, relaying
@@ -61,7 +62,6 @@ from test.support import (
 
 # Short, so that what waits for them is soon over; none decides an outcome.
 QUICK: dict[str, Any] = {
-    "resend_after": 0.3,
     "request_timeout": PATIENCE_S,
     "connect_timeout": 6.0,
 }
@@ -82,7 +82,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 async def until(ex: Exchange, is_so: Callable[[], object]) -> None:
     """Wait until something is so of a client, whatever its frames are."""
     async with asyncio.timeout(PATIENCE_S):
-        await ex._until(is_so)
+        await ex._link.until(is_so)
 
 
 async def take(stream: Stream[Any], count: int) -> list[Any]:
@@ -493,9 +493,12 @@ async def test_trades_the_exchange_forgot_end_the_iterator(
 def hear(core: _Core, *events: dict[str, Any]) -> list[dict[str, Any]]:
     """Let a core take in a frame; return what it wants sent."""
     core.receive(orderbook.decode_events(json.dumps(events)))
-    sent = [json.loads(frame) for frame in core.outbox]
-    core.outbox.clear()
-    return sent
+    return asks(core)
+
+
+def asks(core: _Core) -> list[dict[str, Any]]:
+    """Return the frames that a core wants sent, decoded."""
+    return [json.loads(frame) for frame in iter(core.next_frame, None)]
 
 
 def book(seq: int, *bids: tuple[int, int], **more: Any) -> dict[str, Any]:
@@ -514,6 +517,7 @@ def core() -> _Core:
     core = _Core(None, "x")
     core.follow("BOND")
     core.connected()
+    asks(core)
     hear(core, {"type": "ok", "id": 1, "ts": 1, "data": []})
     hear(core, {"type": "ok", "id": 2, "ts": 1})
     hear(core, {"type": "ok", "id": 3, "ts": 1, "data": [trade(7)]})
@@ -538,14 +542,11 @@ def test_a_book_takes_each_change_once_and_in_order(core: _Core) -> None:
     assert market.book.bids == ((90, 1),) and market.is_live
 
 
-def test_a_gap_in_a_book_asks_for_a_snapshot(core: _Core) -> None:
+def test_a_gap_in_a_book_asks_for_a_connection(core: _Core) -> None:
     market = core.markets["BOND"]
-    [request] = hear(core, book(23, (99, 3), prev_seq=21))
-    assert request["type"] == "subscribe" and not market.is_live
-    assert hear(core, book(24, (99, 2), prev_seq=23)) == []
+    assert hear(core, book(23, (99, 3), prev_seq=21)) == []
+    assert core.hole == "changes of the book of BOND are missing"
     assert market.book.seq == 20
-    hear(core, book(22, (99, 1), snapshot=True))  # even if older than 24
-    assert market.is_live and market.book.bids == ((99, 1),)
 
 
 def test_a_jump_in_trades_asks_for_the_missing(core: _Core) -> None:
@@ -568,7 +569,7 @@ def test_a_fetch_the_connection_did_not_survive_is_begun_anew(
     core: _Core,
 ) -> None:
     assert hear(core, trade(10))
-    core.disconnected()
+    core.disconnected("lost")
     core.connected()
     [hello] = hear(core)
     ok = {"type": "ok", "ts": 1, "data": []}
@@ -579,9 +580,44 @@ def test_a_fetch_the_connection_did_not_survive_is_begun_anew(
 
 def test_a_heartbeat_shows_what_was_lost_last(core: _Core) -> None:
     beat = {"type": "heartbeat", "ts": 1, "seq": {"BOND": 20}}
+    assert hear(core, beat) == [] and core.hole is None
+    assert hear(core, {**beat, "seq": {"BOND": 21}}) == []
+    assert core.hole == "data of BOND are missing"
+
+
+def test_a_reply_that_others_overtake_is_lost(core: _Core) -> None:
+    """A slow exchange is asked nothing twice; a lost reply shows."""
+    beat = {"type": "heartbeat", "ts": 1, "seq": {"BOND": 20}}
+    core.submit([_Call(Get(what="leaderboard"))])
+    [request] = asks(core)
     assert hear(core, beat) == []
-    [request] = hear(core, {**beat, "seq": {"BOND": 21}})
-    assert request["type"] == "subscribe"
+    [ping] = hear(core, beat)  # unanswered for a whole interval
+    assert ping["type"] == "ping" and core.hole is None
+    hear(core, {"type": "ok", "ts": 1, "id": ping["id"]})
+    assert core.hole == "an answer is missing"
+
+
+def test_a_slow_reply_is_waited_for(core: _Core) -> None:
+    beat = {"type": "heartbeat", "ts": 1, "seq": {"BOND": 20}}
+    call = _Call(Get(what="leaderboard"))
+    core.submit([call])
+    [request] = asks(core)
+    pings = [ping for _ in range(9) for ping in hear(core, beat)]
+    assert {ping["type"] for ping in pings} == {"ping"}
+    answers = [request, *pings]
+    hear(core, *({"type": "ok", "ts": 1, "id": a["id"]} for a in answers))
+    assert core.hole is None and call.times_sent == 1
+
+
+def test_a_request_of_its_own_that_was_too_many_comes_later(
+    core: _Core,
+) -> None:
+    [request] = hear(core, trade(10))  # it fetches what it missed
+    busy = {"type": "error", "code": "rate_limited", "message": "too many"}
+    assert hear(core, {**busy, "id": request["id"]}) == []
+    [again] = hear(core, {"type": "heartbeat", "ts": 1, "seq": {}})
+    assert again["what"] == "trades" and again["id"] > request["id"]
+    assert core.hole is None
 
 
 def welcome(**more: Any) -> dict[str, Any]:
@@ -606,19 +642,19 @@ def test_what_comes_during_a_resync_comes_after_it() -> None:
     fills: client._Topic[Exec] = client._Topic()
     core.fills.add(fills)
     core.connected()
+    asks(core)
     # Reports before the welcome are of a login that was given up.
     hear(core, report(1, 5), account(1, -7))
     assert not core.is_online and core.open_orders() == []
     hear(core, welcome(id=1, session="s", seq=2, resumed=False))
     hear(core, report(2, 6, exec_type="status"), account(2, 0))
     assert core.is_online
-    core.disconnected()
+    core.disconnected("lost")
     core.connected()
-    [login] = [json.loads(frame) for frame in core.outbox]
+    [login] = asks(core)
     assert (login["session"], login["last_seq"]) == ("s", 2)
-    core.outbox.clear()
     assert hear(core, report(3, 5), report(9, 5)) == []
-    assert core.trouble is None and len(core.open_orders()) == 1
+    assert core.hole is None and len(core.open_orders()) == 1
     hear(core, welcome(id=2, session="s", seq=4, resumed=False))
     [get] = hear(core, report(4, 6, exec_type="status"), account(4, -99))
     assert (get["what"], get["after"]) == ("fills", 2)
@@ -639,6 +675,7 @@ def test_what_comes_during_a_resync_comes_after_it() -> None:
 def test_an_order_does_not_step_back() -> None:
     core = _Core(Login(user="alice"), "x")
     core.connected()
+    asks(core)
     hear(core, welcome(id=1, session="s", seq=0, resumed=False))
     hear(core, account(0, 0), report(1, 5), report(1, 5, price=98))
     filled = {"order_status": "partially_filled", "cum_qty": 4}
@@ -648,9 +685,9 @@ def test_an_order_does_not_step_back() -> None:
     hear(core, report(2, 5, price=97, exec_type="amended"))
     assert order.report == row and core.open_orders() == [order]
     hear(core, report(3, 5, **filled), report(4, 5, price=96))
-    assert order.report.price == 96 and core.trouble is None
+    assert order.report.price == 96 and core.hole is None
     hear(core, report(6, 5))
-    assert core.trouble is not None and order.report.price == 96
+    assert core.hole is not None and order.report.price == 96
 
 
 # What is sent again, and what never ---------------------------------------
@@ -667,7 +704,8 @@ async def test_a_place_is_repeated_and_takes_effect_once(
     async with desk() as d:
         d.lose(direction, "place" if direction == "up" else "exec")
         order = await d.bond.buy(10, 99)
-        assert d.sent("place") == 2
+        # The report that is lost comes again where the session is resumed.
+        assert d.sent("place") == (2 if direction == "up" else 1)
         assert [r["order_id"] for r in await rows(d, "orders")] == [1]
         assert (order.order_id, d.ex.orders) == (1, [order])
 
@@ -774,29 +812,31 @@ async def test_a_cancel_all_is_never_repeated(fate: Fate) -> None:
         assert d.ex.orders == []
 
 
-async def test_a_refusal_counts_only_once_no_copy_is_under_way() -> None:
+async def test_a_slow_exchange_gets_each_request_once() -> None:
     async with desk() as d:
-        kept: list[str] = []
-        first_reply: list[str] = []
+        order = await d.bond.buy(10, 99)
+        waiting: list[str] = []
+        is_slow = True
 
         def fault(way: Direction, n: int, frame: str) -> Fate | list[str]:
-            if way == "up" and '"place"' in frame:
-                kept.append(frame)
-                if len(kept) == 1:
-                    return []
-                request_id = json.loads(kept[0])["id"]
-                error = {"type": "error", "id": request_id, "message": ""}
-                first_reply.append(
-                    json.dumps({**error, "code": "position_limit"})
-                )
-            elif way == "down" and first_reply:
-                return [first_reply.pop(), frame]
-            return "pass"
+            """Carry out nothing for a while, and then all of it."""
+            if way == "down":
+                return "pass"
+            waiting.append(frame)
+            due = [] if is_slow else waiting[:]
+            del waiting[: len(due)]
+            return due
 
         d.relay.fault = fault
-        order = await d.bond.buy(10, 99)
-        assert order.is_open and len(kept) == 2
-        assert d.relay.connections == 1
+        placing = asyncio.create_task(d.bond.buy(1, 90))
+        canceling = asyncio.create_task(d.bond.cancel_all("buy"))
+        async with asyncio.timeout(PATIENCE_S):
+            await d.relay.until(lambda: d.sent("ping") >= 3)
+            assert not placing.done() and not canceling.done()
+            is_slow = False
+            assert (await placing).cum_qty == 0 and await canceling == 2
+        assert d.sent("place") == 2 and d.sent("cancel_all") == 1
+        assert d.relay.connections == 1 and not order.is_open
 
 
 async def test_without_a_connection_nothing_is_sent() -> None:
@@ -1393,8 +1433,7 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def over(ex: Exchange) -> None:
     """Wait until a client has stopped to try."""
     async with asyncio.timeout(PATIENCE_S):
-        while ex._tasks:
-            await asyncio.wait(ex._tasks)
+        await ex._link.ended()
 
 
 def disable(keys: Path, user: str) -> None:
@@ -1510,7 +1549,6 @@ async def test_who_was_cut_off_comes_back_once_and_knows(
             server.url,
             "alice",
             cancel_on_disconnect=False,
-            resend_after=PATIENCE_S,
             request_timeout=PATIENCE_S,
         ) as ex,
     ):
@@ -1531,6 +1569,10 @@ async def test_who_was_cut_off_comes_back_once_and_knows(
     assert sessions.count(sessions[0]) == 2
 
 
+def is_refused(ex: Exchange) -> bool:
+    return "has 1 connections already" in (ex.trouble or "")
+
+
 async def test_too_many_connections_wait_for_a_free_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1541,7 +1583,7 @@ async def test_too_many_connections_wait_for_a_free_place(
     ):
         second = Exchange(server.url, "alice", connect_timeout=PATIENCE_S)
         coming = asyncio.create_task(second.connect())
-        await support.until(lambda: second._last_trouble)
+        await support.until(lambda: is_refused(second))
         assert not coming.done()
         await ex.close()
         await coming
@@ -1561,8 +1603,7 @@ async def test_too_many_connections_do_not_knock_all_the_time(
     ):
         second = Exchange(relay.url, "alice", connect_timeout=3 * PATIENCE_S)
         coming = asyncio.create_task(second.connect())
-        await support.until(lambda: second._last_trouble)
-        assert "has 1 connections already" in str(second._last_trouble)
+        await support.until(lambda: is_refused(second))
         await beats(server.url, 10)  # it would have knocked again long since
         assert relay.connections == 1
         await second.close()
@@ -1573,7 +1614,7 @@ async def test_too_many_connections_do_not_knock_all_the_time(
 def test_who_is_back_is_no_longer_cut_off(core: _Core) -> None:
     core.closed(4002, "far too many requests")
     assert core.is_cut_off and core.refused is None
-    core.disconnected()
+    core.disconnected("cut off")
     core.connected()
     assert not core.is_cut_off
     core.closed(1001, "shutdown")

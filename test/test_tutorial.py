@@ -20,7 +20,9 @@ from util.bots.house import run_house
 TUTORIAL = (ROOT / "docs" / "TUTORIAL.md").read_text()
 # Each program with the name that the sentence before it gives.
 PROGRAMS = dict(
-    re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)^```$", TUTORIAL, re.M | re.S)
+    re.findall(
+        r"`bots/(\w+\.py)`:\n\n```python\n(.*?)^```$", TUTORIAL, re.M | re.S
+    )
 )
 COUNT = 5
 
@@ -117,14 +119,14 @@ async def test_a_careful_bot_lives_through_a_restart(tmp_path: Path) -> None:
 async def test_a_careful_bot_bears_to_get_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hasty = 'user="you", resend_after=0.05, request_timeout=0.1'
+    hasty = 'user="you", request_timeout=0.1'
     program = PROGRAMS["careful.py"].replace('user="you"', hasty)
     program = program.replace("sleep(1)", "sleep(0.1)")
     monkeypatch.setitem(PROGRAMS, "careful.py", program)
     asked = '"limit":20'
     async with serving() as server, relaying(server.url) as relay:
         relay.fault = lambda way, n, frame: (
-            "drop" if way == "up" and asked in frame else "pass"
+            "cut_before" if way == "up" and asked in frame else "pass"
         )
         async with (
             working(run_program(tmp_path, "careful.py", relay.url, 0)),
@@ -165,13 +167,14 @@ async def test_command(command: str) -> None:
             assert (status, errors) == (0, "")
             assert "BOND" in output
         case ["python", program]:
-            assert program in PROGRAMS
+            assert program.removeprefix("bots/") in PROGRAMS
         case _:
             pytest.fail(f"what is {command}?")
 
 
 def test_every_program_is_started() -> None:
-    started = [c.split()[-1] for c in frames(TUTORIAL, "sh")]
+    commands = frames(TUTORIAL, "sh")
+    started = [c.split()[-1].removeprefix("bots/") for c in commands]
     assert [name for name in started if name in PROGRAMS] == list(PROGRAMS)
 
 
