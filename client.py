@@ -1310,6 +1310,7 @@ class _Link:
 
         What is not sent yet when this is canceled is never sent.
         """
+        await asyncio.sleep(0)  # a timeout of 0 s strikes here
         if self.failure is not None:
             raise self.failure
         loop = asyncio.get_running_loop()
@@ -1438,8 +1439,6 @@ class _Link:
                     await socket.send(frame)
                 self._to_send.clear()
                 await self._to_send.wait()
-                # A request that is canceled at once is withdrawn by then.
-                await asyncio.sleep(0)
 
     def _came_online(self, socket: ClientConnection) -> None:
         for timer in self._timers.values():
@@ -2009,14 +2008,18 @@ class _Core:
         So does an administrator's settlement, reset or adjustment. If it is
         of one market, the profit that comes with it is that market's.
         """
-        moved = [
-            market.holding
+        moved: dict[str, _Holding] = {
+            symbol: market.holding
             for symbol, market in self.markets.items()
             if market.holding is not None
             and market.holding.position != report.positions.get(symbol, 0)
-        ]
-        if len(moved) == 1:
-            moved[0].realized += report.realized - self._account.realized
+        }
+        for symbol, holding in moved.items():
+            if len(moved) == 1:
+                profit = report.realized - self._account.realized
+                holding.realized += profit
+            if not report.positions.get(symbol):
+                holding.position = holding.cost = 0
         if moved:
             self.learn_holdings()
 

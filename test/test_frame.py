@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any
+from typing import Any, get_args
 
 import pandas
 import pytest
 
 from client import BlockingExchange, Exchange
+from orderbook import Table
 from test.support import serving
 
 
@@ -71,3 +72,45 @@ async def test_without_pandas_it_says_so(
 
 def test_the_blocking_client_has_it_too() -> None:
     assert BlockingExchange.frame.__doc__ == Exchange.frame.__doc__
+
+
+def shape(table: pandas.DataFrame) -> dict[str, str]:
+    """Return the columns of a table with their types, the index first."""
+    names = [table.index.name, *table.columns]
+    kinds = [table.index.dtype, *table.dtypes]
+    return dict(zip(map(str, names), map(str, kinds)))
+
+
+@pytest.mark.parametrize("what", get_args(Table))
+async def test_a_table_has_the_same_columns_whatever_its_rows(
+    what: Table,
+) -> None:
+    async with (
+        serving() as server,
+        Exchange(server.url, "ann") as ann,
+        Exchange(server.url, "bob") as bob,
+    ):
+        symbol = "BOND" if what in ("trades", "candles") else None
+        before = await ann.frame(what, symbol=symbol)
+        market = await ann.market("BOND")
+        await market.buy(1, 99)
+        await trade(ann, bob)
+        await market.sell(1)  # a market order has no price
+        after = await ann.frame(what, symbol=symbol)
+        assert shape(before) == shape(after) and len(after) > 0
+        kinds = shape(after)
+        for name in ("price", "qty", "cash", "trade_id", "open", "position"):
+            assert kinds.get(name, "Int64") == "Int64"
+        for name in ("ts", "start_ts", "expire_ts"):
+            assert kinds.get(name, "UTC").endswith("UTC]") or "UTC"
+
+
+async def test_what_is_missing_is_missing() -> None:
+    async with serving() as server, Exchange(server.url, "ann") as ann:
+        market = await ann.market("BOND")
+        await market.sell(1)
+        await market.buy(1, 99)
+        orders = await ann.frame("orders")
+        assert orders["price"].isna().tolist() == [True, False]
+        assert orders["price"].sum() == 99
+        assert orders["expire_ts"].isna().all()

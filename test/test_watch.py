@@ -235,7 +235,7 @@ def test_no_exchange_is_told(
     assert watch.main(["--url", NOBODY]) == 1
     output, errors = capsys.readouterr()
     assert output == ""
-    assert errors.startswith(f"watch: no way in at {NOBODY}: ")
+    assert errors.startswith(f"watch: not connected to {NOBODY}: ")
 
 
 # What others say ----------------------------------------------------------

@@ -1,0 +1,467 @@
+"""The life of a client: connect, close, failure, loss, in whatever order.
+
+What counts is what others see: an order in the book whose client is gone, a
+thread or a socket that is left, and what the client says meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import server as server_module
+from client import (
+    BlockingExchange,
+    BlockingMarket,
+    ConnectionLost,
+    Exchange,
+    InvalidPrice,
+    Market,
+    Order,
+    Unauthorized,
+)
+from test.relay import Fate, relaying
+from test.support import PATIENCE_S, add_key, serving, until
+from test.test_client import NOBODY, desk, disable
+
+SOON_S = 0.2  # in which nobody connects where nobody listens
+
+
+@pytest.fixture(autouse=True)
+def _frequent_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.05)
+
+
+async def bids(market: Market, *levels: tuple[int, int]) -> None:
+    """Wait until a book has these bids."""
+    async with asyncio.timeout(PATIENCE_S):
+        async for book in market.books():
+            if book.bids == levels:
+                return
+
+
+def threads() -> list[str]:
+    """Return the threads of clients that live."""
+    return [t.name for t in threading.enumerate() if t.name == "exchange"]
+
+
+# Connect, close, and again ------------------------------------------------
+
+
+async def test_connecting_twice_changes_nothing() -> None:
+    async with serving() as server, relaying(server.url) as relay:
+        async with Exchange(relay.url, "alice") as ex:
+            bond = await ex.market("BOND")
+            order = await bond.buy(10, 99)
+            await ex.connect()
+            await asyncio.gather(ex.connect(), ex.connect())
+            assert ex.is_connected and relay.connections == 1
+            assert await ex.cancel_all() == 1 and not order.is_open
+
+
+async def test_connecting_at_once_makes_one_connection() -> None:
+    async with serving() as server, relaying(server.url) as relay:
+        ex = Exchange(relay.url, "alice")
+        await asyncio.gather(*(ex.connect() for _ in range(3)))
+        assert ex.is_connected and relay.connections == 1
+        await ex.close()
+
+
+async def test_a_connect_that_failed_may_be_tried_again() -> None:
+    async with serving() as server:
+        port = server.port
+    ex = Exchange(f"ws://127.0.0.1:{port}", "alice", connect_timeout=SOON_S)
+    for _ in range(2):
+        with pytest.raises(ConnectionLost, match="Connect call failed"):
+            await ex.connect()
+        with pytest.raises(ConnectionLost, match="Connect call failed"):
+            await ex.get("trades")
+    ex._link.connect_timeout = PATIENCE_S
+    async with serving(port=port):
+        await ex.connect()
+        assert ex.is_connected and ex.trouble is None
+        await ex.close()
+
+
+async def test_a_login_refused_may_be_tried_again(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    add_key(keys, "bob")
+    async with serving(keys=keys) as server:
+        ex = Exchange(server.url, "alice", "wrong")
+        for _ in range(2):
+            with pytest.raises(Unauthorized):
+                await ex.connect()
+        assert "wrong token" in (ex.trouble or "")
+
+
+async def test_it_may_be_closed_and_connected_as_often_as_one_likes() -> None:
+    async with serving() as server, Exchange(server.url, "bob") as bob:
+        seen = await bob.market("BOND")
+        ex = Exchange(server.url, "alice")
+        await ex.close()  # before anything
+        await ex.connect()
+        bond, fills = await ex.market("BOND"), ex.fills()
+        for cycle in range(1, 4):
+            order = await bond.buy(2, 99)
+            await seen.sell(1, 99)
+            assert (await anext(fills)).last_qty == 1
+            await asyncio.gather(ex.close(), ex.close())
+            await bids(seen)  # its order is gone with it
+            assert not ex.is_connected and "closed" in (ex.trouble or "")
+            with pytest.raises(ConnectionLost, match="closed"):
+                await bond.buy(1, 1)
+            assert [fill async for fill in fills] == []
+            await ex.connect()
+            assert not order.is_open and bond.position == cycle
+            assert await ex.market("BOND") is bond
+        await ex.close()
+
+
+async def test_a_close_ends_a_connect_that_is_under_way() -> None:
+    ex = Exchange(NOBODY, "alice", connect_timeout=PATIENCE_S)
+    connecting = asyncio.create_task(ex.connect())
+    await until(lambda: "failed" in (ex.trouble or ""))
+    await ex.close()
+    with pytest.raises(ConnectionLost, match="closed"):
+        await connecting
+
+
+async def test_a_connect_that_is_canceled_leaves_nothing() -> None:
+    async with serving() as server, relaying(server.url) as relay:
+        relay.fault = lambda way, n, frame: "drop"  # no login gets through
+        ex = Exchange(relay.url, "alice", connect_timeout=PATIENCE_S)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(SOON_S):
+                await ex.connect()
+        assert relay.connections == 1
+        await until(lambda: not relay._peers)
+        with pytest.raises(ConnectionLost, match="canceled"):
+            await ex.get("trades")
+
+
+async def test_another_connect_that_fails_ends_nothing() -> None:
+    async with desk() as d:
+        d.relay.upstream = NOBODY
+        d.relay.cut()
+        await until(lambda: not d.ex.is_connected)
+        d.ex._link.connect_timeout = SOON_S
+        with pytest.raises(ConnectionLost):
+            await d.ex.connect()
+        d.relay.upstream = d.server.url
+        await until(lambda: d.ex.is_connected)
+        assert (await d.bond.buy(1, 1)).is_open
+
+
+async def test_without_connecting_nothing_waits() -> None:
+    ex = Exchange(NOBODY, "alice")
+    with pytest.raises(ConnectionLost, match="connect"):
+        await ex.market("BOND")
+    with pytest.raises(ConnectionLost, match="connect"):
+        await anext(ex.fills())
+
+
+def test_one_loop_after_the_other() -> None:
+    """As with several ``asyncio.run`` in a script."""
+    serve = BlockingServer()
+    with serve as url:
+        ex = Exchange(url, "alice")
+
+        async def place() -> Order:
+            await ex.connect()
+            bond = await ex.market("BOND")
+            quotes = [bond.quote(90 + n, None, 1) for n in range(3)]
+            await asyncio.gather(*quotes)  # they wait for each other
+            return await bond.buy(1, 50)
+
+        first = asyncio.run(place())
+        assert not ex.is_connected and "loop" in (ex.trouble or "")
+        second = asyncio.run(place())
+        assert not first.is_open or first.order_id != second.order_id
+
+
+class BlockingServer:
+    """An exchange in a thread, for a test that has loops of its own."""
+
+    def __enter__(self) -> str:
+        self._ready: Any = threading.Event()
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._serve(),)
+        )
+        self._thread.start()
+        assert self._ready.wait(PATIENCE_S)
+        return self._url
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join()
+
+    async def _serve(self) -> None:
+        async with serving() as server:
+            self._loop = asyncio.get_running_loop()
+            self._over = asyncio.Event()
+            self._url = server.url
+            self._ready.set()
+            await self._over.wait()
+
+
+# What nothing refers to ---------------------------------------------------
+
+
+@contextmanager
+def collecting_nothing() -> Iterator[None]:
+    """Let objects end when nothing refers to them, and not later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+async def test_a_cell_run_again_leaves_no_orders_behind() -> None:
+    async with serving() as server, Exchange(server.url, "bob") as bob:
+        seen = await bob.market("BOND")
+        with collecting_nothing():
+            for price in range(90, 94):  # the cell, four times
+                ex = Exchange(server.url, "alice")
+                await ex.connect()
+                bond = await ex.market("BOND")
+                order = await bond.buy(1, price)
+                await bids(seen, (price, 1))
+            del ex, bond
+            assert order.is_open  # an order alone keeps the connection
+            del order
+            await bids(seen)
+
+
+async def test_a_cell_run_again_leaves_no_threads_behind() -> None:
+    def cells(url: str) -> None:
+        for price in range(90, 94):
+            ex = BlockingExchange(url, "alice")
+            ex.connect()
+            bond = ex.market("BOND")
+            bond.buy(1, price)
+            wait_for_bid(bond, price)
+        del ex
+        assert bond.buy(1, 50).is_open  # a market alone keeps it
+
+    async with serving() as server, Exchange(server.url, "bob") as bob:
+        seen = await bob.market("BOND")
+        with collecting_nothing():
+            await asyncio.to_thread(cells, server.url)
+            await bids(seen)
+            await until(lambda: not threads())
+
+
+def wait_for_bid(market: BlockingMarket, price: int) -> None:
+    """Wait until there is no other bid: older clients are gone."""
+    for book in market.books():
+        if book.bids == ((price, 1),):
+            return
+
+
+async def test_a_blocking_connect_may_be_tried_again() -> None:
+    async with serving() as server:
+        port = server.port
+
+    def fail() -> BlockingExchange:
+        ex = BlockingExchange(
+            f"ws://127.0.0.1:{port}", "alice", connect_timeout=SOON_S
+        )
+        for _ in range(3):
+            with pytest.raises(ConnectionLost, match="Connect call failed"):
+                ex.connect()
+            assert not threads()
+        with pytest.raises(ConnectionLost, match="Connect call failed"):
+            ex.market("BOND")
+        return ex
+
+    def go_on(ex: BlockingExchange) -> None:
+        ex._inner._link.connect_timeout = PATIENCE_S
+        for _ in range(2):
+            ex.connect()
+            ex.connect()
+            assert len(threads()) == 1
+            assert ex.market("BOND").buy(1, 1).is_open
+            ex.close()
+            ex.close()
+            assert not threads()
+
+    ex = await asyncio.to_thread(fail)
+    async with serving(port=port):
+        await asyncio.to_thread(go_on, ex)
+
+
+async def test_a_thread_ends_with_its_connection(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    token = add_key(keys, "alice")
+
+    def work(url: str) -> None:
+        ex = BlockingExchange(url, "alice", token)
+        assert not threads()  # none before it connects
+        ex.connect()
+        order = ex.market("BOND").buy(1, 90)
+        disable(keys, "alice")
+        with pytest.raises(Unauthorized, match="revoked"):
+            order.done()
+        for _ in range(2):
+            with pytest.raises(Unauthorized, match="revoked"):
+                ex.get("orders")
+        ex.close()
+        assert not threads()
+
+    async with serving(keys=keys) as server:
+        await asyncio.to_thread(work, server.url)
+
+
+async def test_threads_that_wait_are_told_of_the_end() -> None:
+    def work(url: str) -> list[BaseException]:
+        ex = BlockingExchange(url, "alice")
+        told: list[BaseException] = []
+        with ex:
+            order = ex.market("BOND").buy(1, 1)
+
+            def wait() -> None:
+                try:
+                    order.done()
+                except ConnectionLost as error:
+                    told.append(error)
+
+            waiting = [threading.Thread(target=wait) for _ in range(5)]
+            for thread in waiting:
+                thread.start()
+        for thread in waiting:
+            thread.join(PATIENCE_S)
+        return told
+
+    async with serving() as server:
+        assert len(await asyncio.to_thread(work, server.url)) == 5
+
+
+# What is given up ---------------------------------------------------------
+
+
+async def test_an_order_given_up_at_once_is_never_sent() -> None:
+    async with desk() as d:
+        unheard: list[Any] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: unheard.append(context))
+        for price in (99, 10**9):  # one that would be refused, too
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await d.bond.buy(1, price)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await d.bond.quote(price, None, 1)
+        with pytest.raises(InvalidPrice):
+            await d.bond.buy(1, 10**9)
+        assert d.sent("place") == 1 and d.ex.orders == []
+        gc.collect()
+        assert unheard == []
+
+
+async def test_an_order_given_up_later_turns_up() -> None:
+    async with desk() as d:
+        for ask in (d.bond.buy, d.bond.sell):
+            placing = asyncio.create_task(ask(1, 99))
+            sent = d.sent("place")
+            await d.relay.until(lambda: d.sent("place") > sent)
+            placing.cancel()
+        await until(lambda: [o.side for o in d.ex.orders] == ["sell"])
+        await until(lambda: not d.ex._core._calls)  # answered, and forgotten
+
+
+async def test_a_quote_given_up_is_not_made_twice() -> None:
+    async with desk() as d:
+        for bid in range(90, 95):
+            quoting = asyncio.create_task(d.bond.quote(bid, None, 5))
+            words = d.sent("place") + d.sent("amend")
+            await d.relay.until(
+                lambda: d.sent("place") + d.sent("amend") > words
+            )
+            quoting.cancel()
+        bid_now, _ = await d.bond.quote(80, None, 5)
+        assert d.ex.orders == [bid_now] and d.sent("place") == 1
+
+
+# What it says -------------------------------------------------------------
+
+
+async def test_it_says_why_it_is_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "exchange.client")
+    async with desk() as d:
+        assert d.ex.trouble is None and not caplog.messages
+        assert repr(d.ex) == (
+            f"<Exchange alice at {d.relay.url}: connected, cash 0, equity 0>"
+        )
+        d.relay.upstream = NOBODY
+        d.relay.cut()
+        await until(lambda: d.ex.trouble)
+        assert d.ex.trouble == "it ended without a word"
+        assert f"{d.ex.trouble}>" in repr(d.ex)
+        await until(lambda: d.relay.connections > 3)
+        assert caplog.messages == [
+            f"{d.relay.url}: not connected: it ended without a word"
+        ]
+        d.relay.upstream = d.server.url
+        await until(lambda: d.ex.is_connected)
+        assert d.ex.trouble is None
+        [_, again] = caplog.messages
+        assert again.startswith(f"{d.relay.url}: connected again after ")
+
+
+@pytest.mark.parametrize(
+    "fate, why",
+    [
+        ("drop", "data of BOND are missing"),
+        ("cut_before", "it ended without a word"),
+    ],
+)
+async def test_a_loss_is_named(
+    caplog: pytest.LogCaptureFixture, fate: Fate, why: str
+) -> None:
+    async with desk() as d:
+        d.lose("down", "book", fate)
+        await d.bob.buy(1, 90)
+        await until(lambda: caplog.messages)
+        assert caplog.messages == [f"{d.relay.url}: not connected: {why}"]
+        await until(lambda: d.bond.is_live and d.bond.book.bid == 90)
+
+
+async def test_a_silence_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async with desk(silence_timeout=SOON_S) as d:
+        d.relay.passes_heartbeats = False
+        await until(lambda: caplog.messages)
+        [message] = caplog.messages
+        assert message.endswith("no heartbeat for 0.2 s")
+
+
+async def test_an_exchange_that_stops_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving() as server:
+        async with Exchange(server.url, "alice") as ex:
+            await server.stop()
+            await until(lambda: caplog.messages)
+            assert caplog.messages == [
+                f"{server.url}: not connected: the exchange closed it"
+                " (1001 shutdown)"
+            ]
+            assert not ex.is_connected
+
+
+async def test_a_server_that_is_none_is_shown() -> None:
+    async with serving() as server:
+        url = f"{server.url}/no/such/path"
+        ex = Exchange(url, "alice", connect_timeout=SOON_S)
+        with pytest.raises(ConnectionLost, match="HTTP 404: Not found"):
+            await ex.connect()

@@ -1,0 +1,214 @@
+"""What a client shows: quotes, marks, profit, and how it prints itself."""
+
+from __future__ import annotations
+
+import asyncio
+import pydoc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import server as server_module
+from client import Exchange, Market, OrderOptions
+from orderbook import Refused
+from test.support import PATIENCE_S, add_key, serving, until
+from test.test_client import NOBODY, desk, governed
+
+
+@pytest.fixture(autouse=True)
+def _frequent_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.05)
+
+
+# Quotes for ever ----------------------------------------------------------
+
+
+async def test_a_quote_shows_the_same_however_much_was_filled(
+    tmp_path: Path,
+) -> None:
+    """A maker that quotes 10 lots where an order may have 20 in all."""
+    async with governed(tmp_path, "max_qty = 20") as (d, _):
+        for _ in range(25):
+            orders = await d.bond.quote(98, 102, 10)
+            assert [o and o.leaves_qty for o in orders] == [10, 10]
+            assert d.ex.orders == [*orders]
+            await d.bob.buy(5, 102)
+            await d.bob.sell(5, 98)
+            await until(lambda: all(o and o.leaves_qty == 5 for o in orders))
+        assert d.ex.cash == 25 * 5 * 4
+        assert len(await d.ex.get("orders")) < 30  # amended where possible
+
+
+async def test_a_quote_above_the_maximum_is_refused_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    async with governed(tmp_path, "max_qty = 20") as (d, _):
+        bid, _ = await d.bond.quote(98, None, 10)
+        with pytest.raises(Refused, match="above the maximum of 20"):
+            await d.bond.quote(97, None, 21)
+        assert d.ex.orders == [bid] and bid is not None and bid.price == 98
+
+
+async def test_a_quote_that_is_replaced_may_be_gone_already(
+    tmp_path: Path,
+) -> None:
+    async with governed(tmp_path, "max_qty = 10") as (d, _):
+        bid, _ = await d.bond.quote(98, None, 10)
+        await d.bob.sell(5, 98)
+        await until(lambda: bid is not None and bid.cum_qty == 5)
+        d.lose("down", "trade_id")  # the fill that ends it is not known yet
+        await d.bob.sell(5, 98)
+        again, _ = await d.bond.quote(98, None, 10)
+        assert again is not None and again.leaves_qty == 10
+        assert d.ex.orders == [again]
+
+
+# Marks --------------------------------------------------------------------
+
+
+async def check_marks(ex: Exchange) -> dict[str, Any]:
+    """Wait until a client counts as the exchange does; return its account."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            [told] = await ex.get("account")
+            [row] = [
+                row for row in await ex.leaderboard() if row["user"] == ex.user
+            ]
+            if (ex.equity, ex.unrealized) == (
+                told.equity,
+                told.unrealized,
+            ) and ex.equity == row["equity"]:
+                return row
+
+
+async def test_equity_follows_the_market() -> None:
+    async with desk() as d:
+        assert d.ex.equity == d.ex.unrealized == 0
+        await d.bob.sell(5, 100)
+        await d.bond.buy(5, 100)
+        assert d.ex.equity == 0
+        # Others trade, and quote, while the account itself does nothing.
+        async with Exchange(d.server.url, "carl") as carl:
+            market = await carl.market("BOND")
+            await d.bob.sell(1, 120)
+            await market.buy(1, 120)
+            await until(lambda: d.ex.equity == 100)
+            assert (await check_marks(d.ex))["equity"] == 100
+            await market.buy(1, 90)
+            await d.bob.sell(1, 95)  # the median of 90, 120 and 95
+            await until(lambda: d.ex.equity == -25)
+            assert d.ex.unrealized == -25
+            await check_marks(d.ex)
+            await d.bob.cancel_all()
+            await until(lambda: d.ex.equity == 100)
+            await check_marks(d.ex)
+
+
+async def test_equity_follows_markets_that_are_not_followed() -> None:
+    async with (
+        serving(symbols=("BOND", "ETF")) as server,
+        Exchange(server.url, "bob") as bob,
+        Exchange(server.url, "alice") as first,
+    ):
+        etf = await bob.market("ETF")
+        await etf.sell(3, 50)
+        await (await first.market("ETF")).buy(3)
+        async with Exchange(server.url, "alice") as ex:
+            await ex.market("BOND")
+            await etf.sell(1, 60)
+            await (await first.market("ETF")).buy(1)
+            await until(lambda: ex.equity == 4 * 60 - 150 - 60)
+            await check_marks(ex)
+
+
+async def test_equity_is_right_before_the_first_trade(tmp_path: Path) -> None:
+    async with governed(tmp_path, "reference_price = 40") as (d, boss):
+        gift: dict[str, Any] = {"user": "alice", "symbol": "BOND", "qty": 3}
+        await boss.admin("adjust", "a gift", **gift)
+        await until(lambda: d.ex.equity == 120)
+        assert (await check_marks(d.ex))["cash"] == 0
+
+
+# Profit -------------------------------------------------------------------
+
+
+async def test_the_profit_of_a_market(tmp_path: Path) -> None:
+    async with governed(tmp_path, "taker_fee = 1") as (d, boss):
+        bond = d.bond
+        assert (bond.last, bond.avg_price) == (None, None)
+        await until(lambda: bond.profit == 0)
+        await d.bob.sell(3, 100)
+        await bond.buy(3)
+        await until(lambda: bond.last == 100)
+        assert (bond.avg_price, bond.profit) == (100.0, -3)
+        await d.bob.sell(1, 104)
+        await bond.buy(1)
+        await until(lambda: bond.last == 104)
+        assert (bond.avg_price, bond.profit) == (101.0, 12 - 4)
+        await d.bob.buy(6, 110)
+        await bond.sell(6)  # closes 4, and opens 2 the other way round
+        await until(lambda: bond.last == 110)
+        assert (bond.position, bond.avg_price) == (-2, 110.0)
+        assert bond.profit == 4 * 9 - 4 - 6 == d.ex.equity
+        assert (d.ex.realized, d.ex.unrealized) == (26, 0)
+        await boss.admin("settle", "it is worth", symbol="BOND", price=100)
+        await until(lambda: bond.position == 0 and bond.profit == 46)
+        assert bond.avg_price is None and d.ex.realized == 46
+
+
+async def test_the_profit_of_a_market_over_a_lost_connection() -> None:
+    async with desk(cancel_on_disconnect=False) as d:
+        order = await d.bond.buy(4, 99)
+        upstream, d.relay.upstream = d.relay.upstream, NOBODY
+        d.relay.cut()
+        await until(lambda: not d.ex.is_connected)
+        await d.bob.sell(3, 99)
+        d.relay.upstream = upstream
+        await until(lambda: order.cum_qty == 3)
+        await until(lambda: d.bond.avg_price == 99.0)
+        await check_marks(d.ex)
+
+
+async def test_lots_of_before_have_cost_what_they_did() -> None:
+    async with desk() as d, Exchange(d.server.url, "alice") as later:
+        await d.bob.sell(2, 90)
+        await d.bond.buy(2)
+        bond = await later.market("BOND")
+        await until(lambda: bond.avg_price == 90.0)
+        assert bond.profit == 0
+        [row] = await later.get("positions")
+        assert row == {
+            "symbol": "BOND",
+            "position": 2,
+            "cost": 180,
+            "mark": 90,
+            "unrealized": 0,
+        }
+        assert await later.get("positions", symbol="BOND") == [row]
+
+
+# Printed ------------------------------------------------------------------
+
+
+def test_help_shows_every_option_whole() -> None:
+    text = pydoc.render_doc(OrderOptions, renderer=pydoc.plaintext)
+    for name in OrderOptions.__annotations__:
+        assert f"{name}: " in text
+
+
+async def test_what_prints_says_who_and_where(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    token = add_key(keys, "alice")
+    async with serving(keys=keys) as server:
+        ex = Exchange(server.url, "alice", token)
+        text = "not connected: call connect() first"
+        assert repr(ex) == f"<Exchange alice at {server.url}: {text}>"
+        async with ex:
+            text = "connected, cash 0, equity 0"
+            assert str(ex) == f"<Exchange alice at {server.url}: {text}>"
+            assert token not in repr(ex)
+        async with Exchange(server.url) as nobody:
+            assert repr(nobody) == f"<Exchange {server.url}: connected>"
+            bond: Market = await nobody.market("BOND")
+            assert (bond.last, bond.avg_price, bond.profit) == (None,) * 3
