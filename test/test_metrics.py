@@ -180,7 +180,7 @@ async def test_who_came_long_ago_is_not_counted_any_more(
         for address, is_served in (
             *(("a", True), ("b", False), ("a", False), ("c", False)),
         ):
-            connection = Connection(server, origins=None, hosts=None)
+            connection = Connection(server, names=None)
             connection.remote = address
             assert server.opened(connection) == is_served
         assert dict(server._figures().came) == {"a": 2, "c": 1}
