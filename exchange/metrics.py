@@ -122,7 +122,7 @@ def _counters(now: Figures) -> Iterator[Metric]:
         ("refusals", "errors answered", "code", now.refusals),
         (
             "http_refusals",
-            "requests refused because of a header",
+            "requests whose host or origin is not ours",
             "header",
             now.http_refusals,
         ),
