@@ -451,7 +451,8 @@ class Server:
         self._http_refusals[refusal.header] += 1
         line = self._refusals_logged.line(refusal.reason, self._loop.time())
         if line is not None:
-            logger.warning("refused %s: %s", connection.remote, line)
+            who = connection.remote or "somebody who is gone"
+            logger.warning("refused %s: %s", who, line)
 
     def _count_arrival(self, address: str) -> None:
         self._came[address] = self._came.get(address, 0) + 1
