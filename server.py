@@ -149,18 +149,22 @@ class Server:
         self._clock = Clock()
         addresses = resolve(settings.hostname)
         is_local = all(is_loopback(address) for address in addresses)
+        # A proxy brings others, whatever address it comes from.
+        is_private = is_local and not settings.proxies
         self._keys = KeyRing(settings.keys, settings.open)
         self._keys_problem: str | None = None  # as last logged
         if settings.open and self._keys.problem:  # whose names are these?
             raise SettingsError(self._keys.problem)
-        if not (is_local or self._keys.is_needed or settings.open):
+        if not (is_private or self._keys.is_needed or settings.open):
+            where = "it through EXCHANGE_SERVER_PROXIES"
             raise SettingsError(
-                f"others reach {settings.hostname}, and there are no keys in"
+                f"others reach {where if is_local else settings.hostname},"
+                " and there are no keys in"
                 f" {settings.keys}: make some with python -m util.accounts"
                 " add NAME, or set EXCHANGE_SERVER_OPEN=1"
             )
         # Strangers may come in, so everything has its limits.
-        is_guarded = not is_local or self._keys.is_needed
+        is_guarded = not is_private or self._keys.is_needed
         rules = settings.rules(is_guarded)
         self._market = rules.configure
         self._per_address = settings.connections_per_address(is_guarded)

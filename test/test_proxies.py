@@ -231,7 +231,8 @@ async def ask(
 
 def settings(**more: Any) -> dict[str, Any]:
     """The settings of the manual."""
-    return {"origins": (PUBLIC,), "proxies": ("127.0.0.1",), **more}
+    listed = {"origins": (PUBLIC,), "proxies": ("127.0.0.1",)}
+    return {**listed, "open": "keys" not in more, **more}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -251,7 +252,7 @@ async def test_bots_trade_through_a_proxy(
         serving(**settings(keys=keys)) as exchange,
         fronted(kind, exchange, tmp_path, cert) as port,
     ):
-        url = f"wss://localhost:{port}/exchange/"
+        url = f"wss://localhost:{port}/exchange"  # sent on to exchange/
         async with (
             Exchange(url, "alice", token) as alice,
             await bot(port, tls) as connection,
@@ -323,7 +324,7 @@ async def test_who_is_refused_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A foreign page, and anybody whose host the exchange does not know."""
-    async with serving(proxies=("127.0.0.1",)) as exchange:
+    async with serving(**settings(origins=())) as exchange:
         async with fronted(kind, exchange, tmp_path, cert) as port:
             page = await ask(port, tls, "/exchange/")
             assert " 403 " in page
@@ -377,6 +378,24 @@ async def test_the_page_trades_in_a_folder_with_tls(
                 )""")
             assert len(found) == 4  # icon, style, script, licence
             assert {status for _, status in found} == {200}, found
+
+
+async def test_the_page_trades_through_another_port() -> None:
+    """As with ssh -L or docker -p, by the machine's name or by an address."""
+    async with (
+        serving(hostname="0.0.0.0", open=True) as exchange,
+        browsing(
+            f"--host-resolver-rules=MAP * 127.0.0.1:{exchange.port}"
+        ) as browser,
+    ):
+        for user, site in (
+            ("alice", f"{socket.gethostname()}:9000"),
+            ("bob", "10.0.0.7"),
+        ):
+            async with visiting(browser, f"ws://{site}") as page:
+                await sign_in(page, user)
+                await place(page, "buy", 4, "101")
+                await shows(page, "#orders", ".*BOND.*")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from exchange.transport import Connection
 from orderbook import MAX_FRAME, Place
 from server import Server
 from test.support import (
+    NO_KEYS,
     PATIENCE_S,
     Wire,
     add_key,
@@ -1486,7 +1487,7 @@ async def through(port: int, client: str, **more: Any) -> ClientConnection:
 
 async def test_limits_of_an_address_are_of_people() -> None:
     settings = {"proxies": ("127.0.0.1",), "max_per_address": 2}
-    async with serving(**settings) as exchange:
+    async with serving(open=True, **settings) as exchange:
         port = exchange.port
         ann = [await through(port, "10.0.0.1") for _ in range(2)]
         bob = [await through(port, "10.0.0.2, 127.0.0.1") for _ in range(2)]
@@ -1513,7 +1514,7 @@ async def test_limits_of_an_address_are_of_people() -> None:
 
 async def test_who_is_no_proxy_cannot_choose_an_address() -> None:
     settings = {"proxies": ("10.0.0.0/8",), "max_per_address": 1}
-    async with serving(**settings) as exchange:
+    async with serving(open=True, **settings) as exchange:
         first = await through(exchange.port, "10.0.0.1")
         with pytest.raises((OSError, EOFError, WebSocketException)):
             await through(exchange.port, "10.0.0.2")
@@ -1524,7 +1525,9 @@ async def test_who_is_no_proxy_cannot_choose_an_address() -> None:
 async def test_what_a_proxy_opens_in_advance_takes_nobodys_place() -> None:
     """No address is known before the request is; all in all it counts."""
     limits = {"max_per_address": 1, "max_connections": 3}
-    async with serving(proxies=("127.0.0.1",), **limits) as exchange:
+    async with serving(
+        open=True, proxies=("127.0.0.1",), **limits
+    ) as exchange:
         port = exchange.port
         silent = [
             await asyncio.open_connection("127.0.0.1", port) for _ in range(2)
@@ -1541,10 +1544,26 @@ async def test_what_a_proxy_opens_in_advance_takes_nobodys_place() -> None:
         assert not exchange._from
 
 
+async def test_who_comes_by_a_proxy_is_a_stranger() -> None:
+    """Without keys a name is enough, and that is for this machine alone."""
+    settings = Settings(
+        hostname="127.0.0.1", port=0, proxies=("127.0.0.1",), keys=NO_KEYS
+    )
+    with pytest.raises(SettingsError) as caught:
+        Server(settings)
+    assert str(caught.value).startswith(
+        "others reach it through EXCHANGE_SERVER_PROXIES, and there are no"
+    )
+    async with serving(open=True, proxies=("127.0.0.1",)) as exchange:
+        async with wired(exchange.url) as wire:
+            welcome = await wire.login("alice")
+        assert welcome["limits"]["orders_per_s"] == 100
+
+
 async def test_the_log_names_who_is_behind_a_proxy(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with serving(proxies=("127.0.0.1",)) as exchange:
+    async with serving(open=True, proxies=("127.0.0.1",)) as exchange:
         with pytest.raises(InvalidStatus) as caught:
             await through(
                 exchange.port, "10.0.0.1", origin=Origin("http://x.example")
