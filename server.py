@@ -929,8 +929,8 @@ def names_of(
 ) -> Names:
     """Return by which names an exchange is opened, and by whose pages.
 
-    On an address that others reach, programs may use any name: only those
-    who gave the machine that name know it.
+    On an address that others reach, a program's ``Host`` is not checked:
+    people may have given the machine any name.
     """
     own = {"localhost", "127.0.0.1", "[::1]", in_url(settings.hostname)}
     hosts = [host[0] for host in map(read_host, own | machine) if host]
