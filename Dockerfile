@@ -6,6 +6,9 @@
 #
 #   docker run --read-only --tmpfs /tmp -v journal:/data -v keys:/keys:ro \
 #       -e EXCHANGE_SERVER_KEYS=/keys/keys.json -p 8765:8765 exchange
+#
+# Its page may be opened by an address or localhost on any port (-p 9000:8765).
+# A name is not known in here: -e EXCHANGE_SERVER_ORIGINS=http://lab7:9000
 
 FROM python:3.13-slim AS build
 RUN pip install --no-cache-dir "poetry>=2.1,<3" "poetry-plugin-export>=1.9,<2"

@@ -27,8 +27,9 @@ run: $(STAMP) ## Start the exchange
 demo: $(STAMP) ## Start the exchange, with house bots that trade
 	.ci/demo
 
-test: $(STAMP) ## Run the tests, in a Chromium that is installed if need be
+test: $(STAMP) ## Run the tests; a Chromium, nginx and Caddy are fetched if need be
 	@.ci/browser >/dev/null
+	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 test
 
 lint: $(STAMP) ## Check format, style and order of imports

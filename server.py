@@ -31,7 +31,7 @@ from time import monotonic_ns
 
 from pydantic_core import to_json
 from tqdm import tqdm
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 
 from exchange import logs, metrics
 from exchange.gateway import FLOODING, Batch, Gateway, Turn
@@ -43,7 +43,17 @@ from exchange.journal import (
     encode_record,
 )
 from exchange.keys import KeyRing
+from exchange.logs import OncePerMinute
 from exchange.metrics import Figures, Metrics, Timing
+from exchange.names import (
+    Names,
+    Proxies,
+    Refusal,
+    in_url,
+    read_host,
+    read_network,
+    read_origin,
+)
 from exchange.schema import protocol_schema
 from exchange.session import Session, pack
 from exchange.settings import (
@@ -54,7 +64,7 @@ from exchange.settings import (
 )
 from exchange.tables import COLUMNS, as_csv, asked
 from exchange.transport import OPEN_TIMEOUT_S, Connection, Queue, frame
-from exchange.web import Pages, Query, Reply, reply
+from exchange.web import Pages, Query, Reply, reply, split
 from orderbook import Refused
 
 # Requests, as `weigh` counts them, or one message's if those are more, that
@@ -81,6 +91,9 @@ BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
 # Rounds of the loop that asyncio takes to make a connection of a socket that
 # has just been accepted.
 ACCEPT_ROUNDS = 3
+# For the look-up of this machine's full name: a dead name server would keep
+# the exchange from starting.
+OWN_NAME_S = 2.0
 ACCEPT_AGAIN_S = 1.0  # after the system had no room for one more socket
 # Connections that have ended and left something to be done: nobody is taken
 # in while there are so many, or so many from the same address, or one could
@@ -136,18 +149,22 @@ class Server:
         self._clock = Clock()
         addresses = resolve(settings.hostname)
         is_local = all(is_loopback(address) for address in addresses)
+        # A proxy brings others, whatever address it comes from.
+        is_private = is_local and not settings.proxies
         self._keys = KeyRing(settings.keys, settings.open)
         self._keys_problem: str | None = None  # as last logged
         if settings.open and self._keys.problem:  # whose names are these?
             raise SettingsError(self._keys.problem)
-        if not (is_local or self._keys.is_needed or settings.open):
+        if not (is_private or self._keys.is_needed or settings.open):
+            where = "it through EXCHANGE_SERVER_PROXIES"
             raise SettingsError(
-                f"others reach {settings.hostname}, and there are no keys in"
+                f"others reach {where if is_local else settings.hostname},"
+                " and there are no keys in"
                 f" {settings.keys}: make some with python -m util.accounts"
                 " add NAME, or set EXCHANGE_SERVER_OPEN=1"
             )
         # Strangers may come in, so everything has its limits.
-        is_guarded = not is_local or self._keys.is_needed
+        is_guarded = not is_private or self._keys.is_needed
         rules = settings.rules(is_guarded)
         self._market = rules.configure
         self._per_address = settings.connections_per_address(is_guarded)
@@ -165,8 +182,10 @@ class Server:
         self._listening: list[socket.socket] = []
         # Of sockets accepted that are not yet connections.
         self._arriving: set[asyncio.Task[None]] = set()
-        self._hosts: frozenset[str] | None = None
-        self._origins: list[str | None] = []
+        self._names: Names | None = None
+        self._proxies = Proxies(map(read_network, settings.proxies))
+        self._http_refusals = {"host": 0, "origin": 0}
+        self._refusals_logged = OncePerMinute()
         self._connections_max = 0
         # Websockets or not (yet); and those that have ended, as long as
         # their last requests are not carried out.
@@ -270,8 +289,8 @@ class Server:
         files = raise_file_limit(wanted + FILES_RESERVED)
         self._connections_max = min(wanted, files - FILES_RESERVED)
         self.port = self._listening[0].getsockname()[1]
-        self._hosts, self._origins = acceptable_names(
-            self._settings, self._listening
+        self._names = names_of(
+            self._settings, self._listening, await machine_names()
         )
         for sock in self._listening:
             sock.listen(BACKLOG)
@@ -408,23 +427,55 @@ class Server:
     def opened(self, connection: Connection) -> bool:
         """Say whether one more socket is served."""
         address = connection.remote
-        self._came[address] = self._came.get(address, 0) + 1
-        self._came.move_to_end(address)
-        if len(self._came) > ADDRESSES_COUNTED:
-            self._came.popitem(last=False)
-        leaving = [other.remote for other in self._leaving]
+        if not connection.is_proxied:
+            self._count_arrival(address)
         if (
             len(self._sockets) >= self._connections_max
-            or len(leaving) >= LEAVING_MAX
-            or leaving.count(address) >= LEAVING_FROM_ONE
+            or len(self._leaving) >= LEAVING_MAX
+            # Of a proxy's connection the address behind it is judged.
+            or not (connection.is_proxied or self._has_room_for(address))
         ):
-            return False
-        most = self._per_address
-        if most and self._from[address] >= most:
             return False
         self._sockets.add(connection)
         self._from[address] += 1
         return True
+
+    def forwarded(self, connection: Connection, client: str) -> bool:
+        """Count a proxy's connection as one of the address behind it."""
+        self._count_arrival(client)
+        self._forget_one_from(connection.remote)
+        is_welcome = self._has_room_for(client)
+        if is_welcome:
+            connection.remote = client
+        self._from[connection.remote] += 1
+        return is_welcome
+
+    def refused(self, connection: Connection, refusal: Refusal) -> None:
+        """Count a request that is refused, and say so once a minute."""
+        self._http_refusals[refusal.header] += 1
+        line = self._refusals_logged.line(refusal.reason, self._loop.time())
+        if line is not None:
+            who = connection.remote or "somebody who is gone"
+            logger.warning("refused %s: %s", who, line)
+
+    def _count_arrival(self, address: str) -> None:
+        self._came[address] = self._came.get(address, 0) + 1
+        self._came.move_to_end(address)
+        if len(self._came) > ADDRESSES_COUNTED:
+            self._came.popitem(last=False)
+
+    def _has_room_for(self, address: str) -> bool:
+        """Say whether an address may have one more connection."""
+        most = self._per_address
+        leaving = [other.remote for other in self._leaving]
+        return leaving.count(address) < LEAVING_FROM_ONE and not (
+            most and self._from[address] >= most
+        )
+
+    def _forget_one_from(self, address: str) -> None:
+        self._from[address] -= 1
+        if not self._from[address]:
+            del self._from[address]
 
     def connected(self, connection: Connection) -> None:
         """Begin a session."""
@@ -463,9 +514,7 @@ class Server:
         """Make room for another socket, once there is nothing left to do."""
         if connection in self._sockets and connection not in self._leaving:
             self._sockets.remove(connection)
-            self._from[connection.remote] -= 1
-            if not self._from[connection.remote]:
-                del self._from[connection.remote]
+            self._forget_one_from(connection.remote)
 
     def failed(self, connection: Connection, error: Exception) -> None:
         """Count and log what must not happen."""
@@ -506,9 +555,9 @@ class Server:
                 partial(
                     Connection,
                     self,
-                    origins=self._origins,
-                    hosts=self._hosts,
-                    respond=self._pages,
+                    names=self._names,
+                    proxies=self._proxies,
+                    respond=self._respond,
                     queue=self._queue,
                 ),
                 sock,
@@ -517,6 +566,25 @@ class Server:
             )
 
     # What is asked over HTTP
+
+    def _respond(self, request: Request) -> Reply:
+        """Answer what depends on headers; the rest is in the table."""
+        path, query = split(request)
+        return (
+            self._answer_access(request, query)
+            if path == "/v1/access"
+            else self._pages(request)
+        )
+
+    def _answer_access(self, request: Request, query: Query) -> Response:
+        """Say whether a page may connect: browsers do not tell it."""
+        assert self._names is not None  # it has started
+        hosts = request.headers.get_all("Host")
+        origins = [query["origin"]] if "origin" in query else []
+        refusal = self._names.refusal(hosts, origins)
+        if refusal is None:
+            return reply("ok\n")
+        return reply(f"{refusal.reason}\n", status=HTTPStatus.FORBIDDEN)
 
     def _answer_readyz(self, query: Query) -> Response:
         """Say whether requests are carried out, and commits get through."""
@@ -556,6 +624,7 @@ class Server:
             timing=self._timing,
             requests=gateway.requests_by_word(ACCOUNTS_NAMED),
             refusals=gateway.refusals,
+            http_refusals=self._http_refusals,
             commands=engine.seq,
             uncommitted=gateway.uncommitted,
             orders=engine.order_id,
@@ -780,11 +849,6 @@ def make_frames(texts: list[str]) -> bytes:
     return b"".join([frame(text.encode()) for text in pack(texts)])
 
 
-def in_url(hostname: str) -> str:
-    """Return a host name or address as it is written in a URL."""
-    return f"[{hostname}]" if ":" in hostname else hostname
-
-
 def raise_file_limit(wanted: int) -> int:
     """Allow so many open files, if one may; return how many are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -847,24 +911,38 @@ async def bind(hostname: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def acceptable_names(
-    settings: Settings, sockets: list[socket.socket]
-) -> tuple[frozenset[str] | None, list[str | None]]:
-    """Return the Host and Origin headers to accept.
+async def machine_names() -> set[str]:
+    """Return the names of this machine, as people type them in a browser."""
+    name = socket.gethostname()
+    names = {name, f"{name.partition('.')[0]}.local"}  # the second: mDNS
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(OWN_NAME_S):
+            infos = await asyncio.get_running_loop().getaddrinfo(
+                name, None, flags=socket.AI_CANONNAME
+            )
+            names |= {info[3] for info in infos if info[3]}
+    return names
 
-    A page of another site must not trade through its visitor's browser, nor
-    by giving its own name this machine's address. Programs send no Origin.
-    On an address that others reach, any Host will do: it may have any name.
+
+def names_of(
+    settings: Settings, sockets: list[socket.socket], machine: set[str]
+) -> Names:
+    """Return by which names an exchange is opened, and by whose pages.
+
+    On an address that others reach, a program's ``Host`` is not checked:
+    people may have given the machine any name.
     """
-    hostname = in_url(settings.hostname.lower())
-    names = {"localhost", "127.0.0.1", "[::1]", hostname}
+    own = {"localhost", "127.0.0.1", "[::1]", in_url(settings.hostname)}
+    hosts = [host[0] for host in map(read_host, own | machine) if host]
     port = sockets[0].getsockname()[1]
-    scheme = "https" if settings.tls_cert else "http"
-    origins = [f"{scheme}://{name}:{port}" for name in sorted(names)]
-    is_local = all(is_loopback(sock.getsockname()[0]) for sock in sockets)
-    return (
-        frozenset(names) if is_local else None,
-        [None, *origins, *settings.origins],
+    is_tls = settings.tls_cert is not None
+    scheme = "https" if is_tls else "http"
+    ours = [(scheme, name, port) for name in hosts]
+    return Names(
+        hosts=hosts,
+        origins=[*ours, *map(read_origin, settings.origins)],
+        is_tls=is_tls,
+        checks_host=all(is_loopback(s.getsockname()[0]) for s in sockets),
     )
 
 

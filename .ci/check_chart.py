@@ -47,6 +47,11 @@ VOLUMES = {
     "projected",
     "secret",
 }
+BOTH = ["https", "http"]  # where something else may encrypt, or nothing
+LISTS = {
+    "origins": "EXCHANGE_SERVER_ORIGINS",
+    "proxies": "EXCHANGE_SERVER_PROXIES",
+}
 LIMITS = {
     "connections": "EXCHANGE_SERVER_MAX_CONNECTIONS",
     "perAddress": "EXCHANGE_SERVER_MAX_PER_ADDRESS",
@@ -286,6 +291,12 @@ def misunderstood(
 def asked_for(market: Manifest) -> dict[str, str | None]:
     """Return what a market's own values make of the server's settings."""
     variables: dict[str, str | None] = {}
+    for name in LISTS.keys() & market.keys():
+        values = market[name]
+        if name == "origins" and "host" in market:
+            schemes = ["https"] if market.get("hostTlsSecret") else BOTH
+            values = [f"{s}://{market['host']}" for s in schemes] + values
+        variables[LISTS[name]] = ",".join(values) or None
     for limit, value in market.get("limits", {}).items():
         variables[LIMITS[limit]] = str(value)
     if "journal" in market:

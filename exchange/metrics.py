@@ -70,6 +70,7 @@ class Figures:
     timing: Timing
     requests: dict[str, dict[str, int]]  # by account and type
     refusals: dict[str, int]  # by code
+    http_refusals: dict[str, int]  # by header
     commands: int
     uncommitted: int
     orders: int
@@ -119,6 +120,12 @@ def _counters(now: Figures) -> Iterator[Metric]:
     for name, text, label, values in (
         ("trades", "trades, of all times", "symbol", now.trades),
         ("refusals", "errors answered", "code", now.refusals),
+        (
+            "http_refusals",
+            "requests whose host or origin is not ours",
+            "header",
+            now.http_refusals,
+        ),
         ("connections_opened", "sockets, gone or not", "address", now.came),
     ):
         family = CounterMetricFamily(f"exchange_{name}", text, labels=[label])

@@ -34,6 +34,7 @@ from pydantic_settings import (
 from exchange.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.engine import Configure
 from exchange.keys import DEFAULT_PATH
+from exchange.names import read_network, read_origin, write_origin
 from exchange.rate import Quotas, Rate
 from orderbook import MAX_INT, Instrument, Integer, Price, Qty, Symbol, User
 
@@ -90,8 +91,14 @@ class Settings(BaseSettings):
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="origins of web pages that may connect, as in"
-        " https://example.org,https://example.com; the server's own always"
-        " may, and so may programs, which send none",
+        " https://example.org,https://example.com: the public address behind"
+        " a proxy; the server's own page by localhost, an address, or a name"
+        " of this machine always may, and so may programs, which send none",
+    )
+    proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="addresses or networks of proxies whose X-Forwarded-For"
+        " is believed, as in 127.0.0.1,10.0.0.0/8",
     )
     journal: Path | None = Field(
         Path("data/exchange.db"),
@@ -131,12 +138,22 @@ class Settings(BaseSettings):
         True, description="print the exchange state at each new order"
     )
 
-    @field_validator("symbols", "origins", mode="before")
+    @field_validator("symbols", "origins", "proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(filter(None, (v.strip() for v in value.split(","))))
         return value
+
+    @field_validator("origins")
+    @classmethod
+    def _as_browsers_write(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(write_origin(read_origin(origin)) for origin in origins)
+
+    @field_validator("proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(read_network(proxy)) for proxy in proxies)
 
     @field_validator("journal", mode="before")
     @classmethod

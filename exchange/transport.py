@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import struct
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +36,8 @@ from websockets.frames import (  # type: ignore[attr-defined]
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
-from websockets.typing import Origin
+
+from exchange.names import Names, Proxies, Refusal
 
 # One read of 256 KiB can hold 43,690 empty frames and stop the loop for more
 # than 100 ms; 16 KiB costs no throughput.
@@ -69,7 +69,6 @@ _FIN = 0x80  # first bit of a message's last frame
 FINAL_TEXT = _FIN | Opcode.TEXT  # first byte of a message in one frame
 MASKED = 0x80  # least second byte of a client's frame
 OPCODES = frozenset(Opcode)
-_HOST = re.compile(r"([^:]+|\[.+\])(?::\d*)?")
 
 P = ParamSpec("P")
 Answer: TypeAlias = Response | asyncio.Future[Response]
@@ -90,13 +89,23 @@ class Limits:
 class Receiver(Protocol):
     """Whom a ``Connection`` reports to.
 
-    The order is ``opened``, ``connected``, any number of ``received`` and
-    ``drained``, ``disconnected``, ``closed``. A request that did not become a
-    websocket shows up in the first and the last only.
+    The order is ``opened``, ``forwarded`` if a proxy is the peer,
+    ``connected``, any number of ``received`` and ``drained``,
+    ``disconnected``, ``closed``. A request that did not become a websocket
+    shows up in ``opened``, ``forwarded``, ``refused`` and ``closed`` only.
     """
 
     def opened(self, connection: Connection) -> bool:
         """Say whether this socket may stay; if not, it is cut off."""
+
+    def forwarded(self, connection: Connection, client: str) -> bool:
+        """Say whether the address behind a proxy may have this connection.
+
+        If so, set ``connection.remote`` to it; if not, the request is refused.
+        """
+
+    def refused(self, connection: Connection, refusal: Refusal) -> None:
+        """Count and log a request whose ``Host`` or ``Origin`` is not ours."""
 
     def connected(self, connection: Connection) -> None:
         """Take note of a new websocket: its handshake was accepted."""
@@ -203,13 +212,8 @@ class Connection(asyncio.BufferedProtocol):
 
     Args:
         receiver: is told of everything that happens.
-        origins: acceptable ``Origin`` headers of a websocket request; ``None``
-            among them stands for a missing one (a bot); ``None`` instead of
-            them accepts any.
-        hosts: acceptable names in the ``Host`` header of any request, in
-            lower case, without port, IPv6 in brackets; ``None`` accepts any.
-            This and ``origins`` keep a foreign web page, or a foreign name
-            rebound to this address, from using a visitor's browser.
+        names: judges ``Host`` and ``Origin``; ``None`` accepts any.
+        proxies: peers whose ``X-Forwarded-For`` is believed.
         respond: answers GET and HEAD requests that ask for no websocket, at
             once or with a future; ``open_timeout`` cuts off who waits longer
             for that. The body of an answer to HEAD is dropped,
@@ -218,27 +222,27 @@ class Connection(asyncio.BufferedProtocol):
         queue: of the connections of this loop; ``None``: one of its own.
     """
 
-    remote: str = ""  # host of the peer
+    remote: str = ""  # address of the peer, or of whom it forwards
+    is_proxied: bool = False  # the peer is a proxy: remote is known later
 
     def __init__(
         self,
         receiver: Receiver,
         *,
-        origins: Sequence[str | re.Pattern[str] | None] | None,
-        hosts: Collection[str] | None,
+        names: Names | None,
+        proxies: Proxies = Proxies(),
         respond: Callable[[Request], Answer] = refuse,
         limits: Limits = Limits(),
         queue: Queue | None = None,
     ) -> None:
         self._receiver = receiver
-        self._hosts = hosts
+        self._names = names
+        self._proxies = proxies
         self._respond = respond
         self._limits = limits
         self._queue = queue or Queue()
         self._protocol = ServerProtocol(
-            origins=cast("Sequence[Origin | re.Pattern[str] | None]", origins),
-            max_size=limits.max_message,
-            logger=_QUIET,
+            max_size=limits.max_message, logger=_QUIET
         )
         self._view = memoryview(bytearray(READ_SIZE))
         self._unread = b""  # what is not complete yet, or waits its turn
@@ -333,7 +337,7 @@ class Connection(asyncio.BufferedProtocol):
         # A peer that is already gone has no name.
         peer = self._transport.get_extra_info("peername")
         self.remote = peer[0] if peer else ""
-        self._accept_own_address()
+        self.is_proxied = self._proxies.include(self.remote)
         if self._receiver.opened(self):
             self._arm(self._limits.open_timeout, self.abort)
         else:
@@ -416,20 +420,6 @@ class Connection(asyncio.BufferedProtocol):
         # makes it report the loss of the connection twice.
         self._loop.call_soon(self._drained)
 
-    def _accept_own_address(self) -> None:
-        """Accept pages that were opened by the address they connect to.
-
-        No foreign page has such an origin: an address has no name to rebind.
-        """
-        local = self._transport.get_extra_info("sockname")
-        is_tls = self._transport.get_extra_info("sslcontext") is not None
-        if local and self._protocol.origins is not None:
-            host = f"[{local[0]}]" if ":" in local[0] else local[0]
-            scheme, default = ("https", 443) if is_tls else ("http", 80)
-            port = "" if local[1] == default else f":{local[1]}"
-            own = cast("Origin", f"{scheme}://{host}{port}")
-            self._protocol.origins = [*self._protocol.origins, own]
-
     # Reading -----------------------------------------------------------------
 
     def _handshake(self, data: bytes) -> bytes:
@@ -481,19 +471,26 @@ class Connection(asyncio.BufferedProtocol):
     def _answer(self, request: Request) -> Answer:
         """Accept a websocket, or answer with anything else."""
         response: Answer
-        if not self._is_host_accepted(request):
+        is_websocket = _path(request) == "/" and any(
+            "websocket" in value.lower()
+            for value in request.headers.get_all("Upgrade")
+        )
+        if not self._is_client_welcome(request):
             response = self._protocol.reject(
-                HTTPStatus.FORBIDDEN, "Unknown host.\n"
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "Too many connections from your address.\n",
+            )
+        elif refusal := self._refusal(request, is_websocket):
+            self._receiver.refused(self, refusal)
+            response = self._protocol.reject(
+                HTTPStatus.FORBIDDEN, f"Refused: {refusal.reason}.\n"
             )
         elif request.method not in ("GET", "HEAD"):
             response = self._protocol.reject(
                 HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD.\n"
             )
             response.headers["Allow"] = "GET, HEAD"
-        elif _path(request) != "/" or not any(
-            "websocket" in value.lower()
-            for value in request.headers.get_all("Upgrade")
-        ):
+        elif not is_websocket:
             response = self._respond(request)
         elif request.headers.get_all("Sec-WebSocket-Version") != ["13"]:
             response = self._protocol.reject(
@@ -505,14 +502,20 @@ class Connection(asyncio.BufferedProtocol):
             response = self._protocol.accept(request)
         return response
 
-    def _is_host_accepted(self, request: Request) -> bool:
-        if self._hosts is None:
+    def _is_client_welcome(self, request: Request) -> bool:
+        """Find out whom a proxy speaks for, and let the receiver count it."""
+        if not self.is_proxied:
             return True
-        values = request.headers.get_all("Host")
-        if len(values) != 1:
-            return False
-        match = _HOST.fullmatch(values[0])
-        return match is not None and match[1].lower() in self._hosts
+        lines = request.headers.get_all("X-Forwarded-For")
+        client = self._proxies.client(self.remote, lines)
+        return self._receiver.forwarded(self, client)
+
+    def _refusal(self, request: Request, is_websocket: bool) -> Refusal | None:
+        """Judge ``Host``, and ``Origin`` where a websocket is asked for."""
+        if self._names is None:
+            return None
+        origins = request.headers.get_all("Origin") if is_websocket else []
+        return self._names.refusal(request.headers.get_all("Host"), origins)
 
     def _messages(self, data: bytes) -> list[bytes]:
         """Return the messages that some bytes of the peer complete.

@@ -68,6 +68,12 @@ def reply(
     return Response(status, status.phrase, headers, content)
 
 
+def split(request: Request) -> tuple[str, Query]:
+    """Return path and query; of a name that occurs twice the last value."""
+    path, _, query = request.path.partition("?")
+    return path, dict(parse_qsl(query))
+
+
 class Pages:
     """Answer GET and HEAD requests; an instance is a ``respond`` hook.
 
@@ -87,20 +93,17 @@ class Pages:
         self.add("/healthz", lambda query: reply("ok\n"))
 
     def add(self, path: str, answer: Answer) -> None:
-        """Let ``answer`` make the response to a path, from its query.
-
-        Of a name that occurs twice in a query the last value counts.
-        """
+        """Let ``answer`` make the response to a path, from its query."""
         assert path not in self._answers, f"{path} has an answer already"
         self._answers[path] = answer
 
     def __call__(self, request: Request) -> Reply:
         """Return the response to a request."""
-        path, _, query = request.path.partition("?")
+        path, query = split(request)
         answer = self._answers.get(path)
         if answer is None:
             return reply("Not found.\n", status=HTTPStatus.NOT_FOUND)
-        response = answer(dict(parse_qsl(query)))
+        response = answer(query)
         if isinstance(response, asyncio.Future):
             return response
         tag = response.headers.get("ETag")

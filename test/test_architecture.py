@@ -30,11 +30,12 @@ PURE = {  # of each module, what it may import of ours
     "exchange.schema": {"orderbook"},
     "exchange.session": {"orderbook", "exchange.rate"},
     "exchange.gate": set(),
+    "exchange.names": set(),
 }
 MAY_IMPORT = {
     **PURE,
     "exchange": set(),
-    "exchange.transport": set(),
+    "exchange.transport": {"exchange.names"},
     "exchange.logs": set(),
     "exchange.metrics": set(),
     "exchange.tables": {"orderbook"},
@@ -45,6 +46,7 @@ MAY_IMPORT = {
         "exchange.accounts",
         "exchange.engine",
         "exchange.keys",
+        "exchange.names",
         "exchange.rate",
     },
     "exchange.journal": {"orderbook", "exchange.engine"},

@@ -10,9 +10,10 @@ import re
 import tomllib
 from typing import Any
 
-from pydantic import TypeAdapter
+import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from exchange.settings import AccountSettings, InstrumentSettings
+from exchange.settings import AccountSettings, InstrumentSettings, Settings
 from orderbook import Symbol, User
 from test.support import ROOT
 
@@ -80,3 +81,33 @@ def test_the_image_has_every_module() -> None:
     assert copied == modules | {"pyproject.toml", "poetry.lock"}
     allowed = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert {line[1:] for line in allowed if line[0] == "!"} == copied
+
+
+@pytest.mark.parametrize(
+    "name, text, is_good",
+    [
+        ("origins", "https://example.org", True),
+        ("origins", "http://localhost:3000/", True),
+        ("origins", "http://[::1]:3000", True),
+        ("origins", "example.org", False),
+        ("origins", "https://*", False),
+        ("origins", "https://example.org/exchange", False),
+        ("proxies", "10.42.0.0/16", True),
+        ("proxies", "fd00::1", True),
+        ("proxies", "ingress-nginx", False),
+        ("proxies", "*", False),
+    ],
+)
+def test_the_chart_refuses_what_the_server_would(
+    name: str, text: str, is_good: bool
+) -> None:
+    """Before a pod ends again and again."""
+    defaults = SCHEMA["definitions"]["defaults"]["properties"]
+    pattern = defaults[name]["items"]["pattern"]
+    assert bool(re.search(pattern, text)) == is_good
+    try:
+        Settings(**{name: text})
+    except ValidationError:
+        assert not is_good
+    else:
+        assert is_good

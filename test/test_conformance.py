@@ -784,7 +784,7 @@ SMALL = Limits(max_message=300)
 def opened(cls: type[Connection]) -> Iterator[tuple[Connection, Desk]]:
     """A connection without a socket, whose handshake is over."""
     desk, transport = Desk(), FakeTransport()
-    connection = cls(desk, origins=[None], hosts=None, limits=SMALL)
+    connection = cls(desk, names=None, limits=SMALL)
     connection.connection_made(transport)
     feed(connection, HANDSHAKE)
     transport.written.clear()

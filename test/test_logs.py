@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from exchange.logs import REPEAT_S, REPEATS_MAX, OncePerMinute
 from test.support import address, ended, greeting, launched, order, wired
 
 DOOMED = """
@@ -55,3 +56,26 @@ async def test_nothing_is_logged_of_an_ordinary_day() -> None:
             await ann.ask(**order("buy", 1, 100))
         process.send_signal(signal.SIGTERM)
         assert (await ended(process))[::2] == (0, "")
+
+
+# What others provoke ------------------------------------------------------
+
+
+def test_a_text_is_logged_once_a_minute() -> None:
+    once = OncePerMinute()
+    assert once.line("a", 0.0) == "a"
+    assert once.line("b", 1.0) == "b"
+    assert once.line("a", REPEAT_S - 0.1) is None
+    assert once.line("a", REPEAT_S) == "a"
+    assert once.line("b", REPEAT_S + 0.9) is None
+    assert once.line("b", REPEAT_S + 1.0) == "b"
+    assert once.line("a", 2 * REPEAT_S - 0.1) is None
+
+
+def test_of_many_texts_a_few_are_logged_and_remembered() -> None:
+    once = OncePerMinute()
+    lines = [once.line(str(n), n / 1e6) for n in range(100_000)]
+    assert lines[:REPEATS_MAX] == [str(n) for n in range(REPEATS_MAX)]
+    assert lines[REPEATS_MAX] == OncePerMinute.FULL
+    assert set(lines[REPEATS_MAX + 1 :]) == {None}
+    assert once.line("later", REPEAT_S + 1.0) == "later"

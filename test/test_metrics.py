@@ -13,7 +13,15 @@ import server as server_module
 from exchange.metrics import CONTENT_TYPE, SECONDS, Histogram
 from exchange.transport import Connection
 from server import Server
-from test.support import PATIENCE_S, Wire, order, serving, until, wired
+from test.support import (
+    PATIENCE_S,
+    Wire,
+    answer,
+    order,
+    serving,
+    until,
+    wired,
+)
 
 Labels = frozenset[tuple[str, str]]
 
@@ -172,6 +180,19 @@ async def test_connections_and_what_waits_for_them() -> None:
         assert at(found, name, address="127.0.0.1") == 4
 
 
+async def test_refused_headers_are_counted() -> None:
+    async with serving() as server:
+        for header, line in (
+            ("host", "Host: x.example"),
+            ("origin", "Origin: http://x.example"),
+        ):
+            name = "http_refusals_total"
+            assert at(await scrape(server), name, header=header) == 0
+            host = "Host: localhost" if header == "origin" else line
+            assert await answer(server.port, host, line) == 403
+            assert at(await scrape(server), name, header=header) == 1
+
+
 async def test_who_came_long_ago_is_not_counted_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -180,7 +201,7 @@ async def test_who_came_long_ago_is_not_counted_any_more(
         for address, is_served in (
             *(("a", True), ("b", False), ("a", False), ("c", False)),
         ):
-            connection = Connection(server, origins=None, hosts=None)
+            connection = Connection(server, names=None)
             connection.remote = address
             assert server.opened(connection) == is_served
         assert dict(server._figures().came) == {"a": 2, "c": 1}

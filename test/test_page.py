@@ -55,13 +55,13 @@ LEVELS = 12  # of each side that the page shows
 MARKUP = "<img src=x onerror=\"document.title='hacked'\">"
 LIVE = "● Live"
 # What the browser itself says of a server that is gone.
-GONE = r"WebSocket connection to 'ws://\S+' failed"
+GONE = r"WebSocket connection to 'wss?://\S+' failed|Failed to load resource"
 
 expect.set_options(timeout=PATIENCE_S * 1_000)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
+@contextlib.asynccontextmanager
+async def browsing(*arguments: str) -> AsyncIterator[Browser]:
     """Start a browser, installed if need be."""
     finder = await asyncio.create_subprocess_exec(
         ROOT / ".ci" / "browser", stdout=PIPE, stderr=PIPE
@@ -71,10 +71,17 @@ async def browser() -> AsyncIterator[Browser]:
     assert finder.returncode == 0, errors.decode()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=output.decode().strip(), args=QUIET
+            executable_path=output.decode().strip(),
+            args=[*QUIET, *arguments],
         )
         yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with browsing() as browser:
+        yield browser
 
 
 @contextlib.asynccontextmanager
@@ -86,7 +93,7 @@ async def visiting(
     It may ask nobody else for anything, and the browser may complain of
     nothing ``but`` of this, a regular expression.
     """
-    home = url.replace("ws:", "http:") + "/"
+    home = url.replace("ws", "http", 1) + "/"
     problems: list[str] = []
     asked: list[str] = []
     context = await browser.new_context(**{"viewport": WIDE, **options})

@@ -18,17 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.typing import Origin
 
 import server as server_module
 from exchange import session
 from exchange.engine import Command, Engine, Output
+from exchange.logs import REPEATS_MAX
 from exchange.session import SLOW_BYTES
 from exchange.settings import Settings, SettingsError
 from exchange.transport import Connection
 from orderbook import MAX_FRAME, Place
 from server import Server
 from test.support import (
+    NO_KEYS,
     PATIENCE_S,
     Wire,
     add_key,
@@ -1350,10 +1354,10 @@ async def test_any_host_where_others_can_reach() -> None:
         ("http://localhost:{port}", 101),
         ("http://127.0.0.1:{port}", 101),
         ("http://[::1]:{port}", 101),
+        ("https://localhost:{port}", 101),  # by a proxy that speaks TLS
         ("https://trade.example.org", 101),
         ("http://trade.example.org", 403),
         ("http://localhost", 403),
-        ("https://localhost:{port}", 403),
         ("http://example.org", 403),
         ("http://example.org:{port}", 403),
         ("null", 403),
@@ -1366,19 +1370,208 @@ async def test_origins(origin: str, status: int) -> None:
         assert await answer(port, f"Host: localhost:{port}", header) == status
 
 
-async def test_a_page_opened_by_an_address_may_connect_to_it() -> None:
-    """As on the desk of somebody else in the same network."""
-    async with serving(hostname="0.0.0.0", open=True) as exchange:
+OWN_NAME = socket.gethostname()
+
+
+@pytest.mark.parametrize("hostname", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize(
+    "host, status",
+    [
+        ("127.0.0.2:{port}", 101),  # as on the desk of somebody else
+        ("localhost:9000", 101),  # another port, as of ssh -L or docker -p
+        ("10.0.0.7:9000", 101),
+        ("[::1]:9000", 101),
+        ("10.0.0.7", 101),
+        (f"{OWN_NAME}:{{port}}", 101),
+        (f"{OWN_NAME}:9000", 101),
+        ("TRADE.example.org", 101),
+        ("trade.example.org:9000", 101),
+        ("example.org:{port}", 403),  # a name that was bent to this machine
+        ("localhost.example.org", 403),
+    ],
+)
+async def test_a_page_may_connect_to_where_it_was_opened(
+    hostname: str, host: str, status: int
+) -> None:
+    settings = {"hostname": hostname, "open": True}
+    listed = ("https://trade.example.org",)
+    async with serving(origins=listed, **settings) as exchange:
+        host = host.format(port=exchange.port)
+        for scheme in ("http", "https"):
+            headers = f"Host: {host}", f"Origin: {scheme}://{host.lower()}"
+            assert await answer(exchange.port, *headers) == status
+
+
+async def test_a_refusal_is_logged_and_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving() as exchange:
         port = exchange.port
-        for origin, status in (
-            (f"http://127.0.0.2:{port}", 101),
-            (f"http://127.0.0.3:{port}", 403),
-            (f"http://127.0.0.2:{port + 1}", 403),
-            (f"https://127.0.0.2:{port}", 403),
-            ("http://127.0.0.2", 403),
-        ):
-            headers = f"Host: 127.0.0.2:{port}", f"Origin: {origin}"
-            assert await answer(port, *headers, to="127.0.0.2") == status
+        for origin in ("https://x.example", "https://y.example") * 3:
+            headers = f"Host: localhost:{port}", f"Origin: {origin}"
+            assert await answer(port, *headers) == 403
+        for host in ("x.example", "x.example:80", "x.example"):
+            assert await answer(port, f"Host: {host}") == 403
+        figures = exchange._figures()
+    assert figures.http_refusals == {"host": 3, "origin": 6}
+    assert caplog.messages == [
+        "refused 127.0.0.1: origin https://x.example is not in"
+        " EXCHANGE_SERVER_ORIGINS",
+        "refused 127.0.0.1: origin https://y.example is not in"
+        " EXCHANGE_SERVER_ORIGINS",
+        "refused 127.0.0.1: host x.example is in no origin of"
+        " EXCHANGE_SERVER_ORIGINS",
+        "refused 127.0.0.1: host x.example:80 is in no origin of"
+        " EXCHANGE_SERVER_ORIGINS",
+    ]
+
+
+async def test_a_flood_of_origins_fills_no_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving() as exchange:
+        for n in range(REPEATS_MAX + 10):
+            headers = "Host: localhost", f"Origin: https://{n}.example"
+            assert await answer(exchange.port, *headers) == 403
+        assert exchange._figures().http_refusals["origin"] == n + 1
+    assert len(caplog.messages) == REPEATS_MAX + 1
+
+
+@pytest.mark.parametrize(
+    "query, host, status, text",
+    [
+        ("?origin=http://localhost:9000", "localhost:9000", 200, "ok\n"),
+        ("", "localhost:9000", 200, "ok\n"),
+        (
+            "?origin=https%3A%2F%2Fx.example",
+            "localhost",
+            403,
+            "origin https://x.example is not in EXCHANGE_SERVER_ORIGINS\n",
+        ),
+        (
+            "?origin=https://x.example",
+            "x.example",
+            403,
+            "origin https://x.example is not in EXCHANGE_SERVER_ORIGINS\n",
+        ),
+    ],
+)
+async def test_a_page_can_ask_why_it_may_not_connect(
+    query: str, host: str, status: int, text: str
+) -> None:
+    async with serving(hostname="0.0.0.0", open=True) as exchange:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", exchange.port
+        )
+        request = f"GET /v1/access{query} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        writer.write(request.encode())
+        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+        assert int(head.split()[1]) == status
+        assert body == text
+
+
+# Behind a proxy -----------------------------------------------------------
+
+
+async def through(port: int, client: str, **more: Any) -> ClientConnection:
+    """Connect as a proxy on this machine does for somebody."""
+    return await connect(
+        f"ws://127.0.0.1:{port}",
+        proxy=None,
+        additional_headers={"X-Forwarded-For": client},
+        **more,
+    )
+
+
+async def test_limits_of_an_address_are_of_people() -> None:
+    settings = {"proxies": ("127.0.0.1",), "max_per_address": 2}
+    async with serving(open=True, **settings) as exchange:
+        port = exchange.port
+        ann = [await through(port, "10.0.0.1") for _ in range(2)]
+        bob = [await through(port, "10.0.0.2, 127.0.0.1") for _ in range(2)]
+        for client in ("10.0.0.1", "6.6.6.6, 10.0.0.2"):
+            with pytest.raises(InvalidStatus) as caught:
+                await through(port, client)
+            assert caught.value.response.status_code == 429
+        await until(lambda: "127.0.0.1" not in exchange._from)
+        figures = exchange._figures()
+        assert figures.connections == {"10.0.0.1": 2, "10.0.0.2": 2}
+        assert figures.came == {"10.0.0.1": 3, "10.0.0.2": 3}
+        await ann[0].close()
+        await until(lambda: exchange._from["10.0.0.1"] == 1)
+        ann.append(await through(port, "10.0.0.1"))
+        # A proxy that does not say has the limit of one address.
+        own = [await through(port, "unknown") for _ in range(2)]
+        with pytest.raises(InvalidStatus):
+            await through(port, "unknown")
+        for connection in (*ann, *bob, *own):
+            await connection.close()
+        await until(lambda: not exchange._sockets)
+        assert not exchange._from
+
+
+async def test_who_is_no_proxy_cannot_choose_an_address() -> None:
+    settings = {"proxies": ("10.0.0.0/8",), "max_per_address": 1}
+    async with serving(open=True, **settings) as exchange:
+        first = await through(exchange.port, "10.0.0.1")
+        with pytest.raises((OSError, EOFError, WebSocketException)):
+            await through(exchange.port, "10.0.0.2")
+        assert exchange._figures().connections == {"127.0.0.1": 1}
+        await first.close()
+
+
+async def test_what_a_proxy_opens_in_advance_takes_nobodys_place() -> None:
+    """No address is known before the request is; all in all it counts."""
+    limits = {"max_per_address": 1, "max_connections": 3}
+    async with serving(
+        open=True, proxies=("127.0.0.1",), **limits
+    ) as exchange:
+        port = exchange.port
+        silent = [
+            await asyncio.open_connection("127.0.0.1", port) for _ in range(2)
+        ]
+        await until(lambda: len(exchange._sockets) == 2)
+        ann = await through(port, "10.0.0.1")
+        with pytest.raises((OSError, EOFError, WebSocketException)):
+            await through(port, "10.0.0.2")
+        for _, writer in silent:
+            writer.close()
+            await writer.wait_closed()
+        await ann.close()
+        await until(lambda: not exchange._sockets)
+        assert not exchange._from
+
+
+async def test_who_comes_by_a_proxy_is_a_stranger() -> None:
+    """Without keys a name is enough, and that is for this machine alone."""
+    settings = Settings(
+        hostname="127.0.0.1", port=0, proxies=("127.0.0.1",), keys=NO_KEYS
+    )
+    with pytest.raises(SettingsError) as caught:
+        Server(settings)
+    assert str(caught.value).startswith(
+        "others reach it through EXCHANGE_SERVER_PROXIES, and there are no"
+    )
+    async with serving(open=True, proxies=("127.0.0.1",)) as exchange:
+        async with wired(exchange.url) as wire:
+            welcome = await wire.login("alice")
+        assert welcome["limits"]["orders_per_s"] == 100
+
+
+async def test_the_log_names_who_is_behind_a_proxy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(open=True, proxies=("127.0.0.1",)) as exchange:
+        with pytest.raises(InvalidStatus) as caught:
+            await through(
+                exchange.port, "10.0.0.1", origin=Origin("http://x.example")
+            )
+        body = caught.value.response.body
+        assert body is not None and b"http://x.example is not in" in body
+    (line,) = caplog.messages
+    assert line.startswith("refused 10.0.0.1: origin http://x.example")
 
 
 async def test_the_url_of_an_address_of_ipv6() -> None:

@@ -73,6 +73,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "symbols": ("BOND",),
         "market": None,
         "origins": (),
+        "proxies": (),
         "journal": Path("data/exchange.db"),
         "keys": Path("data/keys.json"),
         "open": False,
@@ -115,6 +116,11 @@ GOOD = [
     ("MARKET", "some/market.toml", Path("some/market.toml")),
     ("ORIGINS", "https://a.example", ("https://a.example",)),
     ("ORIGINS", "https://a, https://b", ("https://a", "https://b")),
+    ("ORIGINS", "https://A.example/", ("https://a.example",)),
+    ("ORIGINS", "https://a:443,http://b:80", ("https://a", "http://b")),
+    ("ORIGINS", "http://[0::1]:3000", ("http://[::1]:3000",)),
+    ("PROXIES", "127.0.0.1", ("127.0.0.1/32",)),
+    ("PROXIES", "::1, 10.0.0.0/8", ("::1/128", "10.0.0.0/8")),
     ("JOURNAL", "some/journal.db", Path("some/journal.db")),
     ("JOURNAL", "off", None),
     ("KEYS", "some/keys.json", Path("some/keys.json")),
@@ -175,6 +181,17 @@ BAD = [
     ("SYMBOLS", "A" * 17),
     ("SYMBOLS", ","),
     ("SYMBOLS", "É"),
+    ("ORIGINS", "a.example"),
+    ("ORIGINS", "*"),
+    ("ORIGINS", "null"),
+    ("ORIGINS", "https://a.example/exchange"),
+    ("ORIGINS", "https://a.example https://b.example"),
+    ("ORIGINS", "https://a.example,wss://b.example"),
+    ("ORIGINS", "https://börse.example"),
+    ("PROXIES", "*"),
+    ("PROXIES", "localhost"),
+    ("PROXIES", "10.0.0.1/8"),
+    ("PROXIES", "127.0.0.1 10.0.0.1"),
     ("DEBUG", "maybe"),
     ("DEBUG", "2"),
     ("OPEN", "yes please"),
@@ -193,6 +210,15 @@ def test_a_bad_value_is_refused_by_name(
     with pytest.raises(SettingsError, match=variable(name)) as caught:
         load_settings()
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_origin_that_is_none_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(variable("ORIGINS"), "https://a.example,b.example/")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "b.example/ is no origin: give http:// or" in str(caught.value)
 
 
 @pytest.mark.parametrize("name, text", BAD)

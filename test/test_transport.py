@@ -16,6 +16,7 @@ import struct
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -35,6 +36,13 @@ from websockets.frames import (
 )
 from websockets.http11 import Request, Response
 
+from exchange.names import (
+    Names,
+    Proxies,
+    Refusal,
+    read_network,
+    read_origin,
+)
 from exchange.transport import (
     CLOSE_TIMEOUT_S,
     FRAGMENT,
@@ -109,6 +117,15 @@ class Desk:
             self.sockets.add(connection)
         return self.has_room
 
+    def forwarded(self, connection: Connection, client: str) -> bool:
+        self._note(connection, "forwarded", client)
+        if self.has_room:
+            connection.remote = client
+        return self.has_room
+
+    def refused(self, connection: Connection, refusal: Refusal) -> None:
+        self._note(connection, "refused", refusal)
+
     def closed(self, connection: Connection) -> None:
         self.sockets.discard(connection)
 
@@ -142,7 +159,12 @@ class Desk:
 
     @property
     def messages(self) -> list[bytes]:
-        return [m for name, *args in self.log if args for m in args[0]]
+        return [
+            m
+            for name, *args in self.log
+            if "received" == name
+            for m in args[0]
+        ]
 
     def take_errors(self) -> str:
         """The errors that were expected; any other fails its test."""
@@ -157,7 +179,7 @@ class Desk:
         await until(lambda: self.names.count(name) >= times)
 
     async def start(self, **kwargs: Any) -> None:
-        arguments = {"origins": [None], "hosts": None} | kwargs
+        arguments = {"names": None} | kwargs
 
         def make() -> Connection:
             self.connections.append(Connection(self, **arguments))
@@ -496,51 +518,115 @@ async def test_repeated_headers_do_no_harm(desk: Desk, dial: Dial) -> None:
         assert (await peer.answer())[0] in (400, 426)
 
 
-@pytest.mark.parametrize(
-    "origins, header, status",
-    [
-        ([None, "http://here"], (), 101),
-        ([None, "http://here"], ("Origin: http://here",), 101),
-        ([None, "http://here"], ("Origin: http://evil",), 403),
-        (["http://here"], (), 403),
-        (None, ("Origin: http://evil",), 101),
-    ],
-)
-async def test_origin(
-    desk: Desk,
-    dial: Dial,
-    origins: list[str | None] | None,
-    header: tuple[str, ...],
-    status: int,
-) -> None:
-    peer = await dial(upgrade(*header), origins=origins)
-    assert f" {status} ".encode() in await peer.head()
-    assert bool(desk.log) == (status == 101)
+def names(**more: Any) -> Names:
+    """Names of an exchange on localhost, with one foreign page allowed."""
+    origins = [read_origin("https://there.example")]
+    usual = {"is_tls": False, "checks_host": True}
+    return Names(hosts=["localhost"], origins=origins, **usual | more)
+
+
+HERE = "Host: localhost:8765"
 
 
 @pytest.mark.parametrize(
-    "header, is_accepted",
+    "headers, status",
     [
-        (("Host: localhost",), True),
-        (("Host: LocalHost:8080",), True),
-        (("Host: [::1]:8080",), True),
-        (("Host: evil.example:8080",), False),
-        (("Host: localhost.evil.example",), False),
-        (("Host: localhost:80:80",), False),
-        (("Host: localhost", "Host: evil.example"), False),
-        (("Host: ",), False),
-        ((), False),
+        ([HERE], 101),
+        ([HERE, "Origin: http://localhost:8765"], 101),
+        ([HERE, "Origin: https://there.example"], 101),
+        ([HERE, "Origin: http://evil.example"], 403),
+        ([HERE, "Origin: null"], 403),
+        ([HERE, "Origin: http://localhost:8765", "Origin: null"], 400),
+        (["Host: LocalHost:80"], 101),
+        (["Host: [::1]:8765"], 101),
+        (["Host: there.example"], 101),
+        (["Host: evil.example:8765"], 403),
+        (["Host: localhost:80:80"], 403),
+        (["Host: localhost", "Host: evil.example"], 403),
+        (["Host: "], 403),
+        ([], 403),
     ],
 )
-async def test_host(
-    desk: Desk, dial: Dial, header: tuple[str, ...], is_accepted: bool
+async def test_whose_page_may_connect(
+    desk: Desk, dial: Dial, headers: list[str], status: int
 ) -> None:
-    hosts = {"localhost", "[::1]"}
-    peer = await dial(upgrade(*header), hosts=hosts)
-    expected = b" 101 " if is_accepted else b" 403 "
-    assert expected in await peer.head()
-    peer = await dial(get("/page", *header))
-    assert (await peer.answer())[0] == (404 if is_accepted else 403)
+    """What is judged, test_names tells; here, what comes of a judgement."""
+    peer = await dial(upgrade(*headers), names=names())
+    head = await peer.head()
+    assert f" {status} ".encode() in head
+    if status == 403:
+        body = await peer.rest()
+        assert b"EXCHANGE_SERVER_ORIGINS" in body and body.endswith(b"\n")
+    told = {101: ["connected"], 403: ["refused"], 400: []}
+    assert desk.names == told[status]
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [
+        ([HERE], 404),
+        ([HERE, "Origin: http://evil.example"], 404),
+        (["Host: evil.example"], 403),
+        ([], 403),
+    ],
+)
+async def test_whose_page_may_read(
+    dial: Dial, headers: list[str], status: int
+) -> None:
+    """What GET answers is public, but not to a name bent to this machine."""
+    for method in ("GET", "HEAD"):
+        peer = await dial(get("/page", *headers, method=method), names=names())
+        assert (await peer.answer())[0] == status
+
+
+async def test_without_names_anything_will_do(dial: Dial) -> None:
+    peer = await dial(upgrade("Host: a", "Origin: http://b"))
+    assert b" 101 " in await peer.head()
+
+
+# Through a proxy -------------------------------------------------------------
+
+TRUSTED = Proxies([read_network("127.0.0.1")])
+
+
+@pytest.mark.parametrize("make", [partial(get, "/"), upgrade])
+async def test_a_proxy_says_whom_it_speaks_for(
+    desk: Desk, dial: Dial, make: Callable[..., bytes]
+) -> None:
+    """Once, before anything else is told, and with several header lines."""
+    lines = "X-Forwarded-For: 6.6.6.6", "x-forwarded-for: 10.0.0.7, 127.0.0.1"
+    await (await dial(make(*lines), proxies=TRUSTED)).head()
+    assert desk.log[0] == ("forwarded", "10.0.0.7")
+    assert desk.names.count("forwarded") == 1
+    assert desk.connection.remote == "10.0.0.7"
+
+
+async def test_a_proxy_that_says_nothing_speaks_for_itself(
+    desk: Desk, dial: Dial
+) -> None:
+    await (await dial(upgrade(), proxies=TRUSTED)).head()
+    assert desk.log == [("forwarded", "127.0.0.1"), ("connected",)]
+
+
+async def test_who_is_no_proxy_is_not_believed(desk: Desk, dial: Dial) -> None:
+    others = Proxies([read_network("10.0.0.0/8")])
+    header = "X-Forwarded-For: 10.0.0.7"
+    await (await dial(upgrade(header), proxies=others)).head()
+    assert desk.log == [("connected",)]
+    assert desk.connection.remote == "127.0.0.1"
+
+
+async def test_an_address_with_too_many_connections_is_told(
+    desk: Desk, dial: Dial
+) -> None:
+    """Not cut off: to a proxy that would look like a broken exchange."""
+    peer = await dial(proxies=TRUSTED)
+    await until(lambda: desk.sockets)
+    desk.has_room = False
+    peer.send(upgrade("X-Forwarded-For: 10.0.0.7"))
+    status, _, body = await peer.answer()
+    assert status == 429 and b"Too many connections" in body
+    assert desk.log == [("forwarded", "10.0.0.7")]
 
 
 # Reading ---------------------------------------------------------------------
@@ -1270,7 +1356,7 @@ class FakeTransport(asyncio.Transport):
 def over(
     transport: FakeTransport, desk: Desk | None = None, **kwargs: Any
 ) -> Connection:
-    arguments: dict[str, Any] = {"origins": [None], "hosts": None} | kwargs
+    arguments: dict[str, Any] = {"names": None} | kwargs
     connection = Connection(desk or Desk(), **arguments)
     connection.connection_made(transport)
     return connection

@@ -48,6 +48,7 @@ from websockets.uri import parse_uri
 from exchange.engine import Action, Command, Configure, Connect, Engine
 from exchange.gateway import Gateway
 from exchange.journal import Journal
+from exchange.names import Refusal
 from exchange.transport import Connection, frame
 from orderbook import (
     Amend,
@@ -304,6 +305,13 @@ class Mirror:
         """Take in everybody."""
         return True
 
+    def forwarded(self, connection: Connection, client: str) -> bool:
+        """Take in everybody."""
+        return True
+
+    def refused(self, connection: Connection, refusal: Refusal) -> None:
+        """Take no note."""
+
     def connected(self, connection: Connection) -> None:
         """Take no note."""
 
@@ -333,7 +341,7 @@ async def mirror() -> None:
     loop = asyncio.get_running_loop()
     receiver = Mirror()
     server = await loop.create_server(
-        lambda: Connection(receiver, origins=None, hosts=None), "127.0.0.1", 0
+        lambda: Connection(receiver, names=None), "127.0.0.1", 0
     )
     port = server.sockets[0].getsockname()[1]
     print(f"Mirror on ws://127.0.0.1:{port}", flush=True)

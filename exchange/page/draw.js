@@ -245,16 +245,17 @@ export function drawMessages({ messages }) {
   }
 }
 
-export function drawConnection({ isLive, retryAt }) {
+export function drawConnection({ isLive, retryAt, trouble }) {
   const node = byId("connection");
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
+  const why = trouble && `: ${trouble}`;
   put(
     node,
     isLive
       ? "● Live"
       : retryAt === null
         ? "○ Connecting …"
-        : `○ Not connected, next try in ${seconds} s`,
+        : `○ Not connected${why}, next try in ${seconds} s`,
   );
   node.className = isLive ? "good" : "bad";
   byId("main").classList.toggle("stale", !isLive);

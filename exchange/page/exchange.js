@@ -30,6 +30,7 @@ export class Exchange {
     this.tell = tell;
     this.isLive = false; // the book shown is that of the exchange
     this.isLoggedIn = false;
+    this.trouble = ""; // why no connection opens, if that is known
     this.retryAt = null; // when the next try begins, ms since the epoch
     this.instruments = new Map(); // by symbol, and so are the tickers
     this.tickers = new Map();
@@ -50,6 +51,7 @@ export class Exchange {
   #replies = new Map(); // id -> what to do with the reply
   #id = 0;
   #failures = 0; // since the last heartbeat
+  #hasOpened = false; // the connection, before it was lost
   #isBack = true; // no loss of the connection was told that lasts
   #retry = null; // timer of the next try
   #awaitsBook = false; // subscribed, the snapshot has not come
@@ -155,8 +157,13 @@ export class Exchange {
     this.retryAt = null;
     const socket = new WebSocket(this.url);
     this.#socket = socket;
+    this.#hasOpened = false;
     this.heard = Date.now();
-    socket.onopen = () => this.#greet();
+    socket.onopen = () => {
+      this.#hasOpened = true;
+      this.trouble = "";
+      this.#greet();
+    };
     socket.onmessage = ({ data }) => {
       this.heard = Date.now();
       const frame = JSON.parse(data);
@@ -260,10 +267,31 @@ export class Exchange {
       BACKOFF_MAX_MS,
     );
     this.#failures += 1;
+    // A first failure may be a restart.
+    if (!this.#hasOpened && this.#failures > 1) this.#findTrouble();
     const pause = code === 4002 ? ABUSE_MS : 0;
     const delay = pause + ceiling * (0.5 + Math.random() / 2);
     this.retryAt = Date.now() + delay;
     this.#retry = setTimeout(() => this.#connect(), delay);
+    this.tell("connection");
+  }
+
+  /** Ask over HTTP why no websocket opens: the browser does not say. */
+  async #findTrouble() {
+    const page = encodeURIComponent(location.origin);
+    let trouble = "";
+    try {
+      const answer = await fetch(`v1/access?origin=${page}`);
+      const type = answer.headers.get("Content-Type") ?? "";
+      if (answer.ok) trouble = "pages get through, websockets do not";
+      else if (type.startsWith("text/plain")) {
+        trouble = (await answer.text()).trim();
+      }
+    } catch {
+      // The exchange, or the network, is away.
+    }
+    if (this.#isOpen) return;
+    this.trouble = trouble;
     this.tell("connection");
   }
 
