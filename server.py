@@ -157,12 +157,15 @@ class Server:
             raise SettingsError(self._keys.problem)
         if not (is_private or self._keys.is_needed or settings.open):
             where = "it through EXCHANGE_SERVER_PROXIES"
-            raise SettingsError(
+            problem = (
                 f"others reach {where if is_local else settings.hostname},"
                 " and there are no keys in"
                 f" {settings.keys}: make some with python -m util.accounts"
                 " add NAME, or set EXCHANGE_SERVER_OPEN=1"
             )
+            if not is_local:
+                raise SettingsError(problem)
+            logger.warning("%s", problem)
         # Strangers may come in, so everything has its limits.
         is_guarded = not is_private or self._keys.is_needed
         rules = settings.rules(is_guarded)
