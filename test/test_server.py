@@ -32,7 +32,6 @@ from exchange.transport import Connection
 from orderbook import MAX_FRAME, Place
 from server import Server
 from test.support import (
-    NO_KEYS,
     PATIENCE_S,
     Wire,
     add_key,
