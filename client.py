@@ -1243,7 +1243,7 @@ class _Link:
     def drop(self) -> None:
         """Close, in whatever thread: nothing uses the Exchange any more."""
         if self._loop is not None:
-            failure = ConnectionLost("nothing referred to this Exchange")
+            failure = ConnectionLost("no object refers to this Exchange")
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._stop, failure)
 
@@ -1279,7 +1279,7 @@ class _Link:
                 await asyncio.sleep(pause)
                 self._backoff = min(self._backoff * 2, BACKOFF_MAX)
         finally:
-            self._fail(ConnectionLost("its event loop has ended"))
+            self._fail(ConnectionLost("the event loop of this Exchange ended"))
             await self._hang_up()
 
     async def _hang_up(self) -> None:
@@ -1310,7 +1310,7 @@ class _Link:
 
         What is not sent yet when this is canceled is never sent.
         """
-        await asyncio.sleep(0)  # a timeout of 0 s strikes here
+        await asyncio.sleep(0)  # a timeout of 0 s cancels here
         if self.failure is not None:
             raise self.failure
         loop = asyncio.get_running_loop()
@@ -1472,7 +1472,7 @@ class _Link:
                 reason = f" {error.rcvd.reason}".rstrip()
                 text = f"the exchange closed it ({error.rcvd.code}{reason})"
             case ConnectionClosed():
-                text = "it ended without a word"
+                text = "the connection broke off"
             case InvalidStatus():
                 body = (error.response.body or b"").decode(errors="replace")
                 status = error.response.status_code

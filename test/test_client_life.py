@@ -406,11 +406,11 @@ async def test_it_says_why_it_is_away(
         d.relay.upstream = NOBODY
         d.relay.cut()
         await until(lambda: d.ex.trouble)
-        assert d.ex.trouble == "it ended without a word"
+        assert d.ex.trouble == "the connection broke off"
         assert f"{d.ex.trouble}>" in repr(d.ex)
         await until(lambda: d.relay.connections > 3)
         assert caplog.messages == [
-            f"{d.relay.url}: not connected: it ended without a word"
+            f"{d.relay.url}: not connected: the connection broke off"
         ]
         d.relay.upstream = d.server.url
         await until(lambda: d.ex.is_connected)
@@ -423,7 +423,7 @@ async def test_it_says_why_it_is_away(
     "fate, why",
     [
         ("drop", "data of BOND are missing"),
-        ("cut_before", "it ended without a word"),
+        ("cut_before", "the connection broke off"),
     ],
 )
 async def test_a_loss_is_named(

@@ -142,6 +142,7 @@ MATRIX: list[Row] = [
     (get("candles"), EVERYBODY),
     (get("leaderboard"), EVERYBODY),
     (get("account"), WHO_IS_IN),
+    (get("positions"), WHO_IS_IN),
     (get("fills"), WHO_IS_IN),
     (get("orders"), WHO_IS_IN),
     ({"type": "ping"}, EVERYBODY),

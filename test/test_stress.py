@@ -916,7 +916,7 @@ async def test_nobody_there() -> None:
         "--url", "ws://127.0.0.1:1", code=("-c", impatient)
     )
     assert (status, output) == (2, "")
-    assert errors.startswith("stress: no way in at ws://127.0.0.1:1: ")
+    assert errors.startswith("stress: not connected to ws://127.0.0.1:1: ")
     assert len(errors.splitlines()) == 1
 
 

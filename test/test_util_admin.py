@@ -342,7 +342,9 @@ async def test_no_answer(hall: Hall) -> None:
             url=relay.url,
         )
         assert (status, output) == (2, "")
-        assert errors == "admin: no answer to admin\n"
+        assert errors == (
+            "admin: the connection was lost before admin was answered\n"
+        )
         sent = [f for f in relay.seen["up"] if '"adjust"' in f]
         assert len(sent) == 1, "never twice"
 
