@@ -15,7 +15,6 @@ import errno
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -56,6 +55,12 @@ from exchange.tables import COLUMNS, as_csv, asked
 from exchange.transport import OPEN_TIMEOUT_S, Connection, Queue, frame
 from exchange.web import Pages, Query, Reply, reply
 from orderbook import Refused
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    print("server.py: the exchange needs Linux or macOS", file=sys.stderr)
+    raise SystemExit(2) from None
 
 # Requests, as `weigh` counts them, or one message's if those are more, that
 # one turn takes of a connection that had nothing waiting: few enough that one

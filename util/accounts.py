@@ -30,6 +30,8 @@ from exchange.keys import (
     rotate,
 )
 
+from .cli import drop_output, program, set_up_output, utf8
+
 COUNT_MAX = 10_000  # no exchange takes more connections
 DONE = {
     "add": "added",
@@ -47,7 +49,7 @@ class Refusal(Exception):
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
-        prog="python -m util.accounts",
+        prog=program("accounts"),
         description="Say who may log in, and with which key.",
         epilog="exit status: 0, 1 refused, 2 usage or a file problem",
     )
@@ -55,7 +57,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--keys",
         type=Path,
         metavar="PATH",
-        default=os.environ.get("EXCHANGE_SERVER_KEYS") or DEFAULT_PATH,
         help="the key file (default: $EXCHANGE_SERVER_KEYS, or"
         f" {DEFAULT_PATH})",
     )
@@ -63,7 +64,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     def command(name: str, text: str, nargs: str) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=text, description=text)
-        parser.add_argument("names", nargs=nargs, metavar="NAME")
+        parser.add_argument("names", type=utf8, nargs=nargs, metavar="NAME")
         return parser
 
     adding = command(
@@ -73,8 +74,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "*",
     )
     adding.add_argument("--count", type=int, help="so many, numbered from 1")
-    adding.add_argument("--prefix", help="what comes before the number")
+    adding.add_argument(
+        "--prefix", type=utf8, help="what comes before the number"
+    )
     adding.add_argument("--admin", action="store_true", help="operators")
+    adding.add_argument(
+        "--new",
+        action="store_true",
+        help=f"make the key file {DEFAULT_PATH}; one that is named, with"
+        " --keys or EXCHANGE_SERVER_KEYS, is made without that",
+    )
     listing = commands.add_parser("list", help="Show the accounts.")
     listing.add_argument("--json", action="store_true", help="print JSON")
     command("disable", "Let nobody log in to them; their keys are kept.", "+")
@@ -82,8 +91,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     command("rotate", "Show a new key each; the old one ends at once.", "+")
     command("remove", "Forget the keys; orders and money stay.", "+")
     options = parser.parse_args(arguments)
+    named = options.keys or os.environ.get("EXCHANGE_SERVER_KEYS")
+    options.keys = Path(named or DEFAULT_PATH)
+    options.may_make = False
     if options.command == "add":
         _check_numbering(adding, options)
+        options.may_make = bool(named) or options.new
     return options
 
 
@@ -136,6 +149,8 @@ def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
     command, tokens = options.command, {}
     if command in ("add", "rotate"):
         tokens = {name: make_token() for name in names}
+    if command == "add" and not options.may_make:
+        _check_is_there(options.keys)
     with changing(options.keys, create=command == "add") as accounts:
         check(accounts, names, is_new=command == "add")
         for name in names:
@@ -153,13 +168,25 @@ def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
     return tokens
 
 
+def _check_is_there(keys: Path) -> None:
+    """Raise KeysError rather than make a second key file by mistake.
+
+    The exchange may have been told, in another shell, to read another one.
+    """
+    if not keys.exists():
+        raise KeysError(
+            f"there is no {keys} here; name the key file that the exchange"
+            " reads, with --keys or EXCHANGE_SERVER_KEYS, or make this one"
+            " with add --new"
+        )
+
+
 def show(text: str, otherwise: str = "") -> None:
     """Print a text; raises OSError if it may not have arrived."""
     try:
         print(text, flush=True)
     except OSError as error:
-        # What is left in the buffer would fail again at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         raise OSError(f"{otherwise}{error.strerror}") from None
 
 
@@ -191,6 +218,8 @@ def describe(accounts: Entries) -> list[dict[str, object]]:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.accounts``; return the exit status."""
     options = parse(arguments)
+    set_up_output()
+    is_new = not options.keys.exists()
     try:
         if options.command == "list":
             accounts = read_keys(options.keys)
@@ -210,8 +239,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     what = "account" if len(names) == 1 else "accounts"
     once = "; a key is shown only this once" if tokens else ""
+    made = "a new key file; " if is_new else ""
     print(
-        f"{options.keys}: {len(names)} {what} {DONE[options.command]}{once}",
+        f"{options.keys}: {made}{len(names)} {what} {DONE[options.command]}{once}",
         file=sys.stderr,
     )
     return 0
