@@ -65,6 +65,7 @@ def add_url(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         type=utf8,
+        default=os.environ.get("EXCHANGE_URL") or None,
         help="(default: $EXCHANGE_URL, or the local exchange)",
     )
 
@@ -76,7 +77,10 @@ def add_login(
     add_url(parser)
     parser.add_argument("--user", type=utf8, default=user, help=about_user)
     parser.add_argument(
-        "--token", type=utf8, help="its key (default: $EXCHANGE_TOKEN)"
+        "--token",
+        type=utf8,
+        default=os.environ.get("EXCHANGE_TOKEN") or None,
+        help="its key (default: $EXCHANGE_TOKEN)",
     )
 
 
