@@ -17,6 +17,7 @@ from exchange.keys import DEFAULT_PATH, KeyRing, read_keys
 from test.support import PATIENCE_S, ROOT
 from util.accounts import COUNT_MAX, main
 
+OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text("utf-8")
 TOKEN = "[A-Za-z0-9_][A-Za-z0-9_-]{42}"
 
 
@@ -151,6 +152,22 @@ def test_no_second_key_file_is_made_where_the_exchange_reads_another(
     # Where one stands, --new makes nothing.
     ran = tool("--keys", str(path), "add", "--new", "bob", cwd=tmp_path)
     assert ran.returncode == 0 and "new key file" not in ran.stderr
+
+
+def test_the_commands_for_an_event_work_in_an_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EXCHANGE_SERVER_KEYS")
+    start = "poetry run python -m util.accounts "
+    text = OPERATIONS.replace("\\\n", "")
+    commands = [line for line in text.splitlines() if line.startswith(start)]
+    for command in commands:
+        words, _, _ = command.removeprefix(start).partition(" > ")
+        ran = tool(*words.split(), cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+    accounts = read_keys(tmp_path / DEFAULT_PATH)
+    assert {"team01", "team30", "boss", "house-maker-1"} <= {*accounts}
+    assert accounts["boss"].is_admin
 
 
 # In order -----------------------------------------------------------------
