@@ -152,3 +152,38 @@ async def test_what_is_refused_for_its_characters_is_told(
     status, _, errors = await run(*words, "add", "ü")
     assert status == 1
     assert errors.startswith(r"accounts: '\xfc' is no name")
+
+
+async def test_what_nobody_reads_was_done_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async with serving(journal=tmp_path / "exchange.db") as server:
+        order = ["util.send_order"]
+        assert await unread(*order, url=server.url) == (0, "")
+        assert await unread(*order, "--json", url=server.url) == (0, "")
+        assert await unread(*order, "--qty", "0", url=server.url) == (1, "")
+        act = ["util.admin", "message", "hi", "--user", "boss"]
+        assert await unread(*act, url=server.url) == (1, "")
+        path, copy = tmp_path / "exchange.db", tmp_path / "copy.db"
+        words = ["util.backup", str(path), str(copy)]
+        assert await unread(*words, url="") == (0, "")
+    assert copy.exists()
+
+
+async def unread(*words: str, url: str) -> tuple[int, str]:
+    """Run a tool whose output nobody reads; return status and errors."""
+    read, write = os.pipe()
+    os.close(read)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m"),
+        *words,
+        cwd=ROOT,
+        env={**os.environ, "EXCHANGE_URL": url},
+        stdout=write,
+        stderr=PIPE,
+    )
+    os.close(write)
+    async with asyncio.timeout(PATIENCE_S):
+        _, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, errors.decode()

@@ -238,12 +238,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"accounts: {error}", file=sys.stderr)
         return 2
     what = "account" if len(names) == 1 else "accounts"
-    once = "; a key is shown only this once" if tokens else ""
-    made = "a new key file; " if is_new else ""
-    print(
-        f"{options.keys}: {made}{len(names)} {what} {DONE[options.command]}{once}",
-        file=sys.stderr,
-    )
+    told = [f"{len(names)} {what} {DONE[options.command]}"]
+    if is_new:
+        told.insert(0, "a new key file")
+    if tokens:
+        told.append("a key is shown only this once")
+    print(f"{options.keys}: {'; '.join(told)}", file=sys.stderr)
     return 0
 
 

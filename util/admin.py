@@ -17,7 +17,14 @@ from typing import Any, cast, get_args
 from client import AdminArguments, Exchange, ExchangeError
 from orderbook import ADMIN_FIELDS, AdminAction, Phase, Refused, encode
 
-from .cli import CONNECT_TIMEOUT_S, add_login, program, set_up_output, utf8
+from .cli import (
+    CONNECT_TIMEOUT_S,
+    add_login,
+    program,
+    say,
+    set_up_output,
+    utf8,
+)
 
 # What cannot be undone.
 FINAL = ("settle", "reset")
@@ -177,14 +184,14 @@ def main(arguments: list[str] | None = None) -> int:
         asyncio.run(send(options))
     except Refused as refusal:
         if options.json:
-            print(encode(refusal.as_error()))
+            say(encode(refusal.as_error()))
         else:
-            print(f"refused: {refusal.code}: {refusal}")
+            say(f"refused: {refusal.code}: {refusal}")
         return 1
     except (ExchangeError, ValueError) as error:
         print(f"admin: {error}", file=sys.stderr)
         return 2
-    print(tell(options))
+    say(tell(options))
     return 0
 
 

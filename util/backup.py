@@ -25,7 +25,7 @@ from exchange.journal import (
     readable,
 )
 
-from .cli import extra_libraries, program, set_up_output
+from .cli import extra_libraries, program, say, set_up_output
 
 with extra_libraries("backup"):
     from tqdm import tqdm
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     set_up_output()
     try:
-        print(backup(options.journal, options.target))
+        say(backup(options.journal, options.target))
     except (JournalError, OSError, sqlite3.Error) as error:
         print(f"backup: {error}", file=sys.stderr)
         return 1

@@ -97,6 +97,14 @@ def set_up_output(is_data: bool = False) -> None:
             sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def say(line: str) -> None:
+    """Print what became of something, which is so even if nobody reads it."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        drop_output()
+
+
 def drop_output() -> None:
     """Let go what could not be printed, or it would fail again at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

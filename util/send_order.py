@@ -16,7 +16,14 @@ from typing import Any, cast, get_args
 from client import Exchange, ExchangeError, Order, OrderOptions
 from orderbook import OrderType, Refused, Side, Stp, TimeInForce, encode
 
-from .cli import CONNECT_TIMEOUT_S, add_login, program, set_up_output, utf8
+from .cli import (
+    CONNECT_TIMEOUT_S,
+    add_login,
+    program,
+    say,
+    set_up_output,
+    utf8,
+)
 
 DEFAULT_USER = "tester"
 DEFAULT_PRICE = 100
@@ -139,14 +146,14 @@ def main(arguments: list[str] | None = None) -> int:
         order = asyncio.run(send(options))
     except Refused as refusal:
         if options.json:
-            print(encode(refusal.as_error()))
+            say(encode(refusal.as_error()))
         else:
-            print(f"refused: {refusal.code}: {refusal}")
+            say(f"refused: {refusal.code}: {refusal}")
         return 1
     except ExchangeError as error:
         print(f"send_order: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(describe(order)) if options.json else tell(order))
+    say(json.dumps(describe(order)) if options.json else tell(order))
     return 0
 
 

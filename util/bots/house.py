@@ -25,6 +25,7 @@ from client import (
 )
 from orderbook import Instrument, Refused
 
+from ..cli import say
 from .informed import trade_on_knowledge
 from .maker import make_market
 from .noise import trade_at_random
@@ -130,10 +131,9 @@ async def run_house(plan: Plan) -> None:
             for kind, name in plan.names()
         ]
         works, values = await _assign(plan, bots)
-        print(
+        say(
             f"{len(bots)} house bots trade, as with --seed {plan.seed};"
-            " Ctrl-C stops them",
-            flush=True,
+            " Ctrl-C stops them"
         )
         tasks = [asyncio.create_task(work()) for work in works]
         try:
@@ -146,9 +146,9 @@ async def run_house(plan: Plan) -> None:
             await asyncio.gather(*(_cancel_orders(bot) for bot in bots))
             await asyncio.gather(*(_count_equity(bot) for bot in bots))
             for bot in bots:
-                print(bot.report(), flush=True)
+                say(bot.report())
             for symbol, fair in values.items():
-                print(f"{symbol}: worth {fair.now()}", flush=True)
+                say(f"{symbol}: worth {fair.now()}")
 
 
 async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
