@@ -58,7 +58,8 @@ os_open = os.open
 
 
 def open_(path, *arguments, **more):
-    if os.path.isdir(path):
+    # `shutil` gives dir_fd where it opens a folder to empty it.
+    if "dir_fd" not in more and os.path.isdir(path):
         raise PermissionError(errno.EACCES, "denied", path)
     return os_open(path, *arguments, **more)
 
