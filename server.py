@@ -15,7 +15,6 @@ import errno
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -42,7 +41,7 @@ from exchange.journal import (
     JournalError,
     encode_record,
 )
-from exchange.keys import KeyRing
+from exchange.keys import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
 from exchange.logs import OncePerMinute
 from exchange.metrics import Figures, Metrics, Timing
 from exchange.names import (
@@ -66,6 +65,12 @@ from exchange.tables import COLUMNS, as_csv, asked
 from exchange.transport import OPEN_TIMEOUT_S, Connection, Queue, frame
 from exchange.web import Pages, Query, Reply, reply, split
 from orderbook import Refused
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    print("server.py: the exchange needs Linux or macOS", file=sys.stderr)
+    raise SystemExit(2) from None
 
 # Requests, as `weigh` counts them, or one message's if those are more, that
 # one turn takes of a connection that had nothing waiting: few enough that one
@@ -586,7 +591,9 @@ class Server:
         origins = [query["origin"]] if "origin" in query else []
         refusal = self._names.refusal(hosts, origins)
         if refusal is None:
-            return reply("ok\n")
+            needs_key = self._keys.is_needed and not self._keys.is_open
+            text = ACCESS_BY_KEY if needs_key else ACCESS_BY_NAME
+            return reply(f"{text}\n")
         return reply(f"{refusal.reason}\n", status=HTTPStatus.FORBIDDEN)
 
     def _answer_readyz(self, query: Query) -> Response:

@@ -12,14 +12,14 @@ taken before the journal is touched. Others may read at any time.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Annotated, Any, Self
 
@@ -37,6 +37,7 @@ from exchange.engine import (
     Shutdown,
     Tick,
 )
+from exchange.files import lock, sync_folder
 from orderbook import MAX_INT, encode
 
 # The letters EXCH in SQLite's header, and the version of the layout below.
@@ -181,6 +182,29 @@ class Journal:
         os.close(self._lock)
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[Path]:
+    """Lend a path that the functions below can read a journal from.
+
+    It is the given one, or that of a temporary copy: SQLite does not read a
+    -wal that has no -shm beside it where it cannot make one, such as on a
+    read-only disk. A JournalError inside speaks of the given path. Raises
+    OSError if there is no room for a copy.
+    """
+    if not (_is_sealed(path) and _has_wal(path)):
+        yield path
+        return
+    with TemporaryDirectory(prefix="exchange-") as folder:
+        copy = Path(folder, path.name)
+        shutil.copyfile(path, copy)
+        shutil.copyfile(_beside(path, "-wal"), _beside(copy, "-wal"))
+        try:
+            yield copy
+        except JournalError as error:
+            reason = str(error).replace(str(copy), str(path))
+            raise JournalError(reason) from None
+
+
 def open_journal(path: Path) -> sqlite3.Connection:
     """Open a journal to read, beside its writer. Raises JournalError."""
     if not path.exists():
@@ -208,16 +232,13 @@ def count_commands(path: Path) -> int:
 
 def _lock(path: Path) -> int:
     """Take the lock, for as long as the process lives; return its file."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
+        return lock(path, mode=0o644, is_waiting=False)
+    except BlockingIOError:
         journal = path.with_suffix("")
         raise JournalError(
             f"{journal}: another exchange is writing this journal"
         ) from None
-    return lock
 
 
 def _create(path: Path) -> None:
@@ -232,16 +253,36 @@ def _create(path: Path) -> None:
         ):
             _fetch(path, file, statement)
     new.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # else a power failure may take the name away
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)  # or a power failure may take the name away
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
+    if _is_sealed(path) and not _has_wal(path):
+        uri += "&immutable=1"  # nobody writes it, and no file is made for it
     return sqlite3.connect(uri, uri=True, isolation_level=None)
+
+
+def _is_sealed(path: Path) -> bool:
+    """Return whether SQLite cannot make the files that it wants beside it.
+
+    Nobody is writing the journal then: a writer has both of them open.
+    """
+    wanted = (_beside(path, "-wal"), _beside(path, "-shm"))
+    return not all(file.exists() for file in wanted) and not os.access(
+        wanted[0].parent, os.W_OK
+    )
+
+
+def _has_wal(path: Path) -> bool:
+    """Return whether there are commands that are only in the -wal."""
+    wal = _beside(path, "-wal")
+    return wal.exists() and wal.stat().st_size > 0
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    path = Path(os.path.realpath(path))  # SQLite follows links
+    return path.with_name(path.name + suffix)
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:

@@ -9,7 +9,6 @@ of a repr, an exception or the file.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import os
@@ -30,9 +29,13 @@ from pydantic import (
     ValidationError,
 )
 
+from exchange.files import HAS_OWNERS, lock, sync_folder, text_of
 from orderbook import Ts, User
 
 DEFAULT_PATH = Path("data/keys.json")
+# What /v1/access answers: how one logs in.
+ACCESS_BY_KEY = "ok: a login needs a key"
+ACCESS_BY_NAME = "ok: a name is enough to log in"
 FORMAT_VERSION: Final = 1
 TOKEN_BYTES = 32  # 256 random bits: nobody guesses them
 # Two changes within one tick of the kernel's clock, of 10 ms at most, may
@@ -135,17 +138,20 @@ def read_keys(path: Path) -> Entries:
     """Return what a key file says.
 
     Raises KeysError if it is missing, damaged, of another version, or open
-    to others than its owner.
+    to others than its owner. (On Windows anybody may read it: modes say
+    nothing there.)
     """
     try:
         with open(path, "rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            if HAS_OWNERS and mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise KeysError(
                     f"{path}: its mode is {mode:04o}, which opens it to"
                     f" others; run: chmod 600 {path}"
                 )
-            text = file.read()
+            text = text_of(file.read())
+    except UnicodeDecodeError as error:
+        raise KeysError(f"{path}: not UTF-8: {error.reason}") from None
     except FileNotFoundError:
         raise KeysError(f"{path}: there is no such key file") from None
     except OSError as error:
@@ -179,15 +185,14 @@ def changing(path: Path, create: bool = False) -> Iterator[Entries]:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
         raise KeysError(f"{path}: there is no such key file")
-    lock = os.open(_beside(path, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    locked = lock(_beside(path, "lock"), mode=0o600, is_waiting=True)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         is_new = create and not path.exists()
         accounts: Entries = {} if is_new else read_keys(path)
         yield accounts
         _write(path, accounts)
     finally:
-        os.close(lock)
+        os.close(locked)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -201,7 +206,8 @@ def _write(path: Path, accounts: Entries) -> None:
     new.unlink(missing_ok=True)  # of one that was killed
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with open(os.open(new, flags, 0o600), "w", encoding="utf-8") as file:
-        if path.exists():  # root does not take the file from its owner
+        # Root does not take the file from its owner.
+        if HAS_OWNERS and path.exists():
             owner = path.stat()
             if owner.st_uid != os.geteuid():
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
@@ -209,11 +215,7 @@ def _write(path: Path, accounts: Entries) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(new, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # else a power failure may bring an old key back
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)  # or a power failure may bring an old key back
 
 
 # Logins -------------------------------------------------------------------

@@ -33,6 +33,7 @@ from pydantic_settings import (
 
 from exchange.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.engine import Configure
+from exchange.files import text_of
 from exchange.keys import DEFAULT_PATH
 from exchange.names import read_network, read_origin, write_origin
 from exchange.rate import Quotas, Rate
@@ -410,7 +411,9 @@ def load_market(path: Path) -> MarketSettings:
     Raises SettingsError if it is missing or wrong.
     """
     try:
-        return _MARKET.validate_python(tomllib.loads(path.read_text("utf-8")))
+        return _MARKET.validate_python(
+            tomllib.loads(text_of(path.read_bytes()))
+        )
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
     except (OSError, ValueError) as error:

@@ -40,20 +40,23 @@ MAY_IMPORT = {
     "exchange.metrics": set(),
     "exchange.tables": {"orderbook"},
     "exchange.web": set(),
-    "exchange.keys": {"orderbook"},
+    "exchange.files": set(),
+    "exchange.scripts": set(),
+    "exchange.keys": {"orderbook", "exchange.files"},
     "exchange.settings": {
         "orderbook",
         "exchange.accounts",
         "exchange.engine",
+        "exchange.files",
         "exchange.keys",
         "exchange.names",
         "exchange.rate",
     },
-    "exchange.journal": {"orderbook", "exchange.engine"},
+    "exchange.journal": {"orderbook", "exchange.engine", "exchange.files"},
     "exchange.gateway": set(PURE),
     "client": {"orderbook"},
 }
-MAY_IMPORT["server"] = set(MAY_IMPORT) - {"client"}
+MAY_IMPORT["server"] = set(MAY_IMPORT) - {"client", "exchange.scripts"}
 WORLD = set(
     "asyncio time datetime random secrets os socket threading websockets"
     " select selectors signal subprocess uuid logging pathlib io".split()

@@ -63,7 +63,7 @@ def plan_for(url: str | None, **changes: Any) -> Plan:
         makers=1,
         noise=3,
         informed=1,
-        value=100,
+        values={"": 100},
         seed=1,
         speed=SPEED,
         user_prefix="house-",
@@ -357,7 +357,7 @@ async def test_a_house_can_be_small() -> None:
             noise=0,
             informed=0,
             user_prefix="my.",
-            value=500,
+            values={"": 500},
         )
         async with Exchange(server.url, user="") as ex:
             etf, bond = await ex.market("ETF"), await ex.market("BOND")
@@ -549,8 +549,10 @@ async def test_a_signal_ends_the_house_in_order(signum: int) -> None:
             process.send_signal(signum)
             status, output, errors = await ended(process)
         assert (status, errors) == (0, "")
-        first, *lines = output.splitlines()
-        assert first == "5 house bots trade; Ctrl-C stops them"
+        first, *lines, last = output.splitlines()
+        began = r"5 house bots trade, as with --seed \d+; Ctrl-C stops them"
+        assert re.fullmatch(began, first)
+        assert re.fullmatch(r"BOND: worth \d+", last)
         lots = r"(?:BOND (-?\d+)|none)"
         pattern = rf"house-(\w+-\d): position {lots}, profit (-?\d+)"
         found = [re.fullmatch(pattern, line) for line in lines]
@@ -575,14 +577,56 @@ async def test_an_unknown_symbol_is_told() -> None:
 
 
 def test_the_command_line() -> None:
-    plan = parse([])
-    assert plan == plan_for(None, speed=1.0, symbols=[])
+    plan = parse(["--seed", "1"])
+    assert plan == plan_for(None, speed=1.0, symbols=[], values={})
     plan = parse(["--symbols", "BOND, ETF", "--speed", "2.5", "--noise=0"])
     assert (plan.symbols, plan.speed) == (["BOND", "ETF"], 2.5)
     assert [name for _, name in plan.names()] == [
         "house-maker-1",
         "house-informed-1",
     ]
+
+
+def test_nobody_can_guess_the_seed() -> None:
+    seeds = [parse([]).seed for _ in range(20)]
+    assert len({*seeds}) == 20
+    assert max(seeds).bit_length() > 100
+
+
+def test_an_instrument_has_a_value_of_its_own() -> None:
+    plan = parse(["--value", "90", "--value", "ETF=-5", "--value=X.1=7"])
+    assert plan.values == {"": 90, "ETF": -5, "X.1": 7}
+    dear = InstrumentSettings(reference_price=9_000).listed_as("DEAR")
+    etf = InstrumentSettings(min_price=-9).listed_as("ETF")
+    assert [plan.mean(i) for i in (BOND, etf, dear)] == [90, -5, 90]
+    plan = parse(["--value", "ETF=500"])
+    assert [plan.mean(i) for i in (BOND, ETF, dear)] == [100, 500, 9_000]
+    with pytest.raises(house.BadPlan, match="ETF=500: must lie between -9"):
+        plan.mean(replace(etf, max_price=100))
+
+
+async def test_a_value_of_what_is_not_traded_is_told() -> None:
+    async with serving(symbols=("BOND", "ETF")) as server:
+        for symbols in ([], ["--symbols", "BOND"]):
+            arguments = [*symbols, "--value", "NONE=5"]
+            async with tool(server.url, *arguments) as process:
+                status, output, errors = await ended(process)
+            assert (status, output) == (2, "")
+            assert errors == "bots: --value: NONE is not traded\n"
+
+
+async def test_the_house_shows_its_seed_and_at_the_end_its_values() -> None:
+    async with serving(symbols=("BOND", "ETF")) as server:
+        async with watching(server.url) as (_, market):
+            words = "--seed 77 --value ETF=500 --speed 100".split()
+            async with tool(server.url, *words) as process:
+                await trades(market, 50)
+                process.send_signal(signal.SIGINT)
+                _, output, _ = await ended(process)
+    assert "--seed 77;" in output.splitlines()[0]
+    for symbol, mean in (("BOND", 100), ("ETF", 500)):
+        [worth] = re.findall(rf"^{symbol}: worth (\d+)$", output, re.M)
+        assert abs(int(worth) - mean) <= SWING
 
 
 @pytest.mark.parametrize(
@@ -594,6 +638,9 @@ def test_the_command_line() -> None:
         ("--speed inf", "not above 0"),
         ("--speed nan", "not above 0"),
         ("--makers 0 --noise 0 --informed 0", "no bots at all"),
+        ("--value x", "'x' is neither TICKS nor SYMBOL=TICKS"),
+        ("--value BOND=", "neither"),
+        ("--value =5", "neither"),
         ("--tokens missing", "missing"),
         ("--tokens bad", "line 3: no name, tab, token"),
         ("--tokens few", "few has no house-noise-2"),

@@ -11,11 +11,13 @@ import json
 import os
 import re
 import sys
+import tomllib
 import urllib.request
 from pathlib import Path
 
 from exchange.settings import ENV_PREFIX, Settings
 from test.support import PATIENCE_S, ROOT, serving
+from test.test_architecture import DOORS, imports, modules, roots
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 DASHBOARD = ROOT / "k8s" / "dashboards" / "exchange.json"
@@ -77,3 +79,17 @@ def read(url: str) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, timeout=PATIENCE_S) as answer:
         return str(answer.read().decode())
+
+
+def test_the_image_has_all_that_the_server_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    packages = {w.split()[0] for w in project["project"]["dependencies"]}
+    (groups,) = re.findall(r"poetry export --only main,(\S+)", DOCKERFILE)
+    for group in groups.split(","):
+        packages |= {
+            *project["tool"]["poetry"]["group"][group]["dependencies"]
+        }
+    there = {name.replace("-", "_") for name in packages}
+    there |= {"pydantic_core", *sys.stdlib_module_names, "exchange", *DOORS}
+    for module in (*modules("exchange"), *DOORS):
+        assert roots(imports(module)) - {"pandas"} <= there

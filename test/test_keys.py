@@ -294,7 +294,7 @@ DAMAGED = [
     ("", "Invalid JSON"),
     ("{", "Invalid JSON"),
     (content()[:-3], "Invalid JSON"),
-    (b"\xff", "Invalid JSON"),
+    (b"\xff", "not UTF-8"),
     ("[]", "object"),
     ('{"version": 1}', "accounts"),
     ('{"accounts": {}}', "version"),

@@ -1439,8 +1439,13 @@ async def test_a_flood_of_origins_fills_no_log(
 @pytest.mark.parametrize(
     "query, host, status, text",
     [
-        ("?origin=http://localhost:9000", "localhost:9000", 200, "ok\n"),
-        ("", "localhost:9000", 200, "ok\n"),
+        (
+            "?origin=http://localhost:9000",
+            "localhost:9000",
+            200,
+            "ok: a name is enough to log in\n",
+        ),
+        ("", "localhost:9000", 200, "ok: a name is enough to log in\n"),
         (
             "?origin=https%3A%2F%2Fx.example",
             "localhost",

@@ -1,1 +1,1 @@
-"""What a person runs: ``python -m util.<name>``."""
+"""What a person runs: ``python -m util.<name>``, or ``exchange-<name>``."""

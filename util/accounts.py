@@ -17,8 +17,11 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.request import urlopen
 
+from client import Exchange
 from exchange.keys import (
+    ACCESS_BY_KEY,
     DEFAULT_PATH,
     Entries,
     KeysError,
@@ -30,7 +33,10 @@ from exchange.keys import (
     rotate,
 )
 
+from .cli import drop_output, program, set_up_output, utf8
+
 COUNT_MAX = 10_000  # no exchange takes more connections
+ANSWER_S = 2.0  # an exchange on this machine answers in milliseconds
 DONE = {
     "add": "added",
     "disable": "disabled",
@@ -47,7 +53,7 @@ class Refusal(Exception):
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
-        prog="python -m util.accounts",
+        prog=program("accounts"),
         description="Say who may log in, and with which key.",
         epilog="exit status: 0, 1 refused, 2 usage or a file problem",
     )
@@ -55,7 +61,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--keys",
         type=Path,
         metavar="PATH",
-        default=os.environ.get("EXCHANGE_SERVER_KEYS") or DEFAULT_PATH,
         help="the key file (default: $EXCHANGE_SERVER_KEYS, or"
         f" {DEFAULT_PATH})",
     )
@@ -63,7 +68,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     def command(name: str, text: str, nargs: str) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=text, description=text)
-        parser.add_argument("names", nargs=nargs, metavar="NAME")
+        parser.add_argument("names", type=utf8, nargs=nargs, metavar="NAME")
         return parser
 
     adding = command(
@@ -73,7 +78,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "*",
     )
     adding.add_argument("--count", type=int, help="so many, numbered from 1")
-    adding.add_argument("--prefix", help="what comes before the number")
+    adding.add_argument(
+        "--prefix", type=utf8, help="what comes before the number"
+    )
     adding.add_argument("--admin", action="store_true", help="operators")
     listing = commands.add_parser("list", help="Show the accounts.")
     listing.add_argument("--json", action="store_true", help="print JSON")
@@ -82,6 +89,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     command("rotate", "Show a new key each; the old one ends at once.", "+")
     command("remove", "Forget the keys; orders and money stay.", "+")
     options = parser.parse_args(arguments)
+    named = options.keys or os.environ.get("EXCHANGE_SERVER_KEYS")
+    options.keys = Path(named or DEFAULT_PATH)
+    options.is_named = bool(named)
     if options.command == "add":
         _check_numbering(adding, options)
     return options
@@ -136,6 +146,8 @@ def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
     command, tokens = options.command, {}
     if command in ("add", "rotate"):
         tokens = {name: make_token() for name in names}
+    if command == "add" and not options.is_named:
+        _check_no_other(options.keys)
     with changing(options.keys, create=command == "add") as accounts:
         check(accounts, names, is_new=command == "add")
         for name in names:
@@ -153,13 +165,40 @@ def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
     return tokens
 
 
+def _check_no_other(keys: Path) -> None:
+    """Raise KeysError rather than make a second key file by mistake.
+
+    An exchange that asks for keys has been told, in another shell or another
+    folder, to read another file.
+    """
+    if keys.exists():
+        return
+    url = Exchange(user="").url
+    if _asks_for_keys(url):
+        raise KeysError(
+            f"the exchange at {url} asks for keys, and they are not in"
+            f" {keys.absolute()}, which does not exist: name its key file"
+            " with --keys or EXCHANGE_SERVER_KEYS"
+        )
+
+
+def _asks_for_keys(url: str) -> bool:
+    """Ask an exchange whether a login needs a key; False if none answers."""
+    address = f"http{url.removeprefix('ws').rstrip('/')}/v1/access"
+    try:
+        with urlopen(address, timeout=ANSWER_S) as answer:
+            text: bytes = answer.read()
+    except (OSError, ValueError):
+        return False
+    return text.decode(errors="replace").strip() == ACCESS_BY_KEY
+
+
 def show(text: str, otherwise: str = "") -> None:
     """Print a text; raises OSError if it may not have arrived."""
     try:
         print(text, flush=True)
     except OSError as error:
-        # What is left in the buffer would fail again at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         raise OSError(f"{otherwise}{error.strerror}") from None
 
 
@@ -191,6 +230,8 @@ def describe(accounts: Entries) -> list[dict[str, object]]:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.accounts``; return the exit status."""
     options = parse(arguments)
+    set_up_output()
+    is_new = not options.keys.exists()
     try:
         if options.command == "list":
             accounts = read_keys(options.keys)
@@ -209,11 +250,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"accounts: {error}", file=sys.stderr)
         return 2
     what = "account" if len(names) == 1 else "accounts"
-    once = "; a key is shown only this once" if tokens else ""
-    print(
-        f"{options.keys}: {len(names)} {what} {DONE[options.command]}{once}",
-        file=sys.stderr,
-    )
+    told = [f"{len(names)} {what} {DONE[options.command]}"]
+    if is_new:
+        told.insert(0, "a new key file")
+    if tokens:
+        told.append("a key is shown only this once")
+    print(f"{options.keys}: {'; '.join(told)}", file=sys.stderr)
     return 0
 
 

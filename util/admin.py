@@ -17,18 +17,26 @@ from typing import Any, cast, get_args
 from client import AdminArguments, Exchange, ExchangeError
 from orderbook import ADMIN_FIELDS, AdminAction, Phase, Refused, encode
 
-CONNECT_TIMEOUT_S = 3.0  # a person waits for it
+from .cli import (
+    CONNECT_TIMEOUT_S,
+    add_login,
+    program,
+    say,
+    set_up_output,
+    utf8,
+)
+
 # What cannot be undone.
 FINAL = ("settle", "reset")
 
-USER = {"account": {"metavar": "USER"}}
+USER = {"account": {"type": utf8, "metavar": "USER"}}
 NUMBER = {"type": int, "metavar": "N"}
 # Of each action: what it does, and the arguments that only it has.
 ACTIONS: dict[AdminAction, tuple[str, dict[str, dict[str, Any]]]] = {
     "phase": (
         "let an instrument, or all of them, enter a phase",
         {
-            "symbol": {"metavar": "SYMBOL|all"},
+            "symbol": {"type": utf8, "metavar": "SYMBOL|all"},
             "phase": {"choices": get_args(get_args(Phase)[0])},
             "--reopen": {
                 "type": int,
@@ -48,14 +56,14 @@ ACTIONS: dict[AdminAction, tuple[str, dict[str, dict[str, Any]]]] = {
         {
             **USER,
             "--cash": {**NUMBER, "help": "in ticks x lots"},
-            "--symbol": {"help": "of --qty"},
+            "--symbol": {"type": utf8, "help": "of --qty"},
             "--qty": {**NUMBER, "help": "in lots"},
         },
     ),
     "settle": (
         "turn all positions in an instrument into cash, and close it",
         {
-            "symbol": {"metavar": "SYMBOL"},
+            "symbol": {"type": utf8, "metavar": "SYMBOL"},
             "price": {"type": int, "metavar": "PRICE", "help": "in ticks"},
         },
     ),
@@ -66,8 +74,11 @@ ACTIONS: dict[AdminAction, tuple[str, dict[str, dict[str, Any]]]] = {
     "message": (
         "tell everybody something",
         {
-            "message": {"metavar": "TEXT"},
-            "--symbol": {"help": "the instrument it is about"},
+            "message": {"type": utf8, "metavar": "TEXT"},
+            "--symbol": {
+                "type": utf8,
+                "help": "the instrument it is about",
+            },
         },
     ),
 }
@@ -76,7 +87,7 @@ ACTIONS: dict[AdminAction, tuple[str, dict[str, dict[str, Any]]]] = {
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
-        prog="python -m util.admin",
+        prog=program("admin"),
         description="Do what an administrator may do.",
         epilog="exit status: 0 done, 1 refused, 2 not sent or unknown."
         " ACTION --help lists the arguments of an action",
@@ -91,18 +102,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             add(argument, **meaning)
         add(
             "--reason",
+            type=utf8,
             metavar="TEXT",
             required=name != "message",
             default="message",
             help="why: it is recorded, and everybody is told",
         )
-        add("--url", help="(default: $EXCHANGE_URL, or the local exchange)")
-        add(
-            "--user",
-            default=os.environ.get("EXCHANGE_USER"),
-            help="the administrator (default: $EXCHANGE_USER)",
+        add_login(
+            action,
+            os.environ.get("EXCHANGE_USER"),
+            "the administrator (default: $EXCHANGE_USER)",
         )
-        add("--token", help="(default: $EXCHANGE_TOKEN)")
         add("--json", action="store_true", help="print JSON")
         if name in FINAL:
             add("--yes", action="store_true", help="do not ask first")
@@ -167,20 +177,21 @@ def tell(options: argparse.Namespace) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.admin``; return the exit status."""
     options = parse(arguments)
+    set_up_output(is_data=options.json)
     if not is_meant(options):
         return 2
     try:
         asyncio.run(send(options))
     except Refused as refusal:
         if options.json:
-            print(encode(refusal.as_error()))
+            say(encode(refusal.as_error()))
         else:
-            print(f"refused: {refusal.code}: {refusal}")
+            say(f"refused: {refusal.code}: {refusal}")
         return 1
     except (ExchangeError, ValueError) as error:
         print(f"admin: {error}", file=sys.stderr)
         return 2
-    print(tell(options))
+    say(tell(options))
     return 0
 
 

@@ -17,14 +17,18 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tqdm import tqdm
-
 from exchange.journal import (
     JournalError,
     count_commands,
     open_journal,
     read_journal,
+    readable,
 )
+
+from .cli import extra_libraries, program, say, set_up_output
+
+with extra_libraries("backup"):
+    from tqdm import tqdm
 
 PROGRESS_AFTER_S = 1.0
 
@@ -41,7 +45,8 @@ def backup(journal: Path, target: Path) -> str:
     ) as folder:
         copy = Path(folder, target.name)
         with (
-            closing(open_journal(journal)) as source,
+            readable(journal) as original,
+            closing(open_journal(original)) as source,
             closing(sqlite3.connect(copy, isolation_level=None)) as file,
         ):
             source.backup(file)  # all pages at once: of one moment
@@ -81,7 +86,7 @@ def verify(path: Path) -> tuple[int, int]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
-        prog="python -m util.backup",
+        prog=program("backup"),
         description="Copy a journal, also while an exchange writes it.",
         epilog="exit status: 0, 1 no good copy was made, 2 usage",
     )
@@ -93,8 +98,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.backup``; return the exit status."""
     options = parse(arguments)
+    set_up_output()
     try:
-        print(backup(options.journal, options.target))
+        say(backup(options.journal, options.target))
     except (JournalError, OSError, sqlite3.Error) as error:
         print(f"backup: {error}", file=sys.stderr)
         return 1

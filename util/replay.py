@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -23,7 +22,6 @@ from pathlib import Path
 from typing import Any, TextIO, TypeAlias, assert_never, get_args
 
 from pydantic_core import to_json
-from tqdm import tqdm
 
 from exchange.accounts import AccountLimits
 from exchange.engine import (
@@ -39,7 +37,12 @@ from exchange.engine import (
     Shutdown,
     Tick,
 )
-from exchange.journal import JournalError, count_commands, read_journal
+from exchange.journal import (
+    JournalError,
+    count_commands,
+    read_journal,
+    readable,
+)
 from orderbook import (
     AccountReport,
     Admin,
@@ -60,6 +63,11 @@ from orderbook import (
     Trade,
     encode,
 )
+
+from .cli import drop_output, extra_libraries, program, set_up_output, utf8
+
+with extra_libraries("replay"):
+    from tqdm import tqdm
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -474,7 +482,7 @@ def microseconds(text: str) -> int:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
-        prog="python -m util.replay",
+        prog=program("replay"),
         description="Print every command and event of a journal.",
         epilog="A time is ISO 8601, as in 2026-11-22T20:16 (UTC), or"
         " microseconds since the epoch. Exit status: 0, 1 for a journal that"
@@ -484,8 +492,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("journal", type=Path)
     add("--format", choices=("text", "jsonl", "csv"), default="text")
     add("--output", type=Path, metavar="FILE", help="(default: print)")
-    add("--account", help="only its commands and private events")
-    add("--symbol", help="only its orders, trades and book")
+    add("--account", type=utf8, help="only its commands and private events")
+    add("--symbol", type=utf8, help="only its orders, trades and book")
     add("--from", dest="start", type=microseconds, metavar="TIME")
     add("--to", dest="end", type=microseconds, metavar="TIME", help="before")
     add(
@@ -514,20 +522,22 @@ def verify(path: Path) -> str:
         last = step.command
         events += len(step.outputs)
     if first is None or last is None:
-        return f"{path}: good, and empty"
+        return "good, and empty"
     return (
-        f"{path}: good: {last.seq:,} commands and {events:,} events from"
+        f"good: {last.seq:,} commands and {events:,} events from"
         f" {iso(first.ts)} to {iso(last.ts)}, last seq {last.seq}"
     )
 
 
-def output(options: argparse.Namespace) -> AbstractContextManager[TextIO]:
+def output(
+    options: argparse.Namespace, journal: Path
+) -> AbstractContextManager[TextIO]:
     """Open what to write to, if there is something to be written.
 
     Raises JournalError or OSError, with no file made or changed.
     """
     path: Path | None = options.output
-    count_commands(options.journal)
+    count_commands(journal)
     if path is None:
         return nullcontext(sys.stdout)
     if path.exists() and path.samefile(options.journal):
@@ -535,10 +545,10 @@ def output(options: argparse.Namespace) -> AbstractContextManager[TextIO]:
     return path.open("w", encoding="utf-8", newline="")
 
 
-def export(options: argparse.Namespace, file: TextIO) -> None:
-    """Write what the options ask for to a file."""
+def export(options: argparse.Namespace, journal: Path, file: TextIO) -> None:
+    """Write what the options ask for of a journal to a file."""
     write = writer(options.format, file)
-    for step in replay(options.journal, is_quiet=file.isatty()):
+    for step in replay(journal, is_quiet=file.isatty()):
         ts = step.command.ts
         if options.end is not None and ts >= options.end:
             return
@@ -550,16 +560,17 @@ def export(options: argparse.Namespace, file: TextIO) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.replay``; return the exit status."""
     options = parse(arguments)
-    path: Path = options.journal
+    set_up_output(is_data=options.format != "text")
     try:
-        if options.verify:
-            print(verify(path))
-            return 0
-        with output(options) as file:
-            export(options, file)
-            file.flush()
+        with readable(options.journal) as journal:
+            if options.verify:
+                print(f"{options.journal}: {verify(journal)}")
+                return 0
+            with output(options, journal) as file:
+                export(options, journal, file)
+                file.flush()
     except BrokenPipeError:  # whoever was reading has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
     except (JournalError, OSError) as error:
         print(f"replay: {error}", file=sys.stderr)
         return 1

@@ -16,15 +16,23 @@ from typing import Any, cast, get_args
 from client import Exchange, ExchangeError, Order, OrderOptions
 from orderbook import OrderType, Refused, Side, Stp, TimeInForce, encode
 
+from .cli import (
+    CONNECT_TIMEOUT_S,
+    add_login,
+    program,
+    say,
+    set_up_output,
+    utf8,
+)
+
 DEFAULT_USER = "tester"
 DEFAULT_PRICE = 100
-CONNECT_TIMEOUT_S = 3.0  # a person waits for it
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
-        prog="python -m util.send_order",
+        prog=program("send_order"),
         description="Send one order and print what became of it.",
         epilog="exit status: 0 accepted, 1 refused, 2 not sent or unknown",
     )
@@ -36,20 +44,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         help=f"in ticks, of a limit order (default: {DEFAULT_PRICE})",
     )
-    add("--symbol", help="(default: the first one listed)")
+    add("--symbol", type=utf8, help="(default: the first one listed)")
     add("--type", choices=get_args(OrderType), default="limit")
     add("--tif", choices=get_args(TimeInForce), help="time in force")
     add("--expire-ts", type=int, help="end of a gtd order, in microseconds")
     add("--post-only", action="store_true", help="never take")
     add("--stp", choices=get_args(Stp), help="self-trade prevention")
-    add("--client-order-id", help="(default: made up)")
-    add("--url", help="(default: $EXCHANGE_URL, or the local exchange)")
-    add(
-        "--user",
-        default=os.environ.get("EXCHANGE_USER") or DEFAULT_USER,
-        help="(default: $EXCHANGE_USER, or %(default)s)",
+    add("--client-order-id", type=utf8, help="(default: made up)")
+    add_login(
+        parser,
+        os.environ.get("EXCHANGE_USER") or DEFAULT_USER,
+        f"(default: $EXCHANGE_USER, or {DEFAULT_USER})",
     )
-    add("--token", help="(default: $EXCHANGE_TOKEN)")
     add(
         "--cancel-on-disconnect",
         action="store_true",
@@ -135,18 +141,19 @@ def tell(order: Order) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.send_order``; return the exit status."""
     options = parse(arguments)
+    set_up_output(is_data=options.json)
     try:
         order = asyncio.run(send(options))
     except Refused as refusal:
         if options.json:
-            print(encode(refusal.as_error()))
+            say(encode(refusal.as_error()))
         else:
-            print(f"refused: {refusal.code}: {refusal}")
+            say(f"refused: {refusal.code}: {refusal}")
         return 1
     except ExchangeError as error:
         print(f"send_order: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(describe(order)) if options.json else tell(order))
+    say(json.dumps(describe(order)) if options.json else tell(order))
     return 0
 
 

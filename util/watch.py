@@ -18,30 +18,36 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import io
-import os
-import re
-import signal
 import sys
-import termios
-import tty
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, Group, JustifyMethod
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
-
 from client import Book, Exchange, ExchangeError, Market
 from orderbook import Refused, Status, Trade
 
+from .cli import (
+    CONNECT_TIMEOUT_S,
+    add_login,
+    drop_output,
+    extra_libraries,
+    on_stop,
+    program,
+    set_up_output,
+    utf8,
+)
+from .keyboard import keyboard
+
+with extra_libraries("watch"):
+    from rich.console import Console, Group, JustifyMethod
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
 REDRAW_S = 0.1  # between two redraws, whatever the market does
 TABLES_S = 0.5  # between two looks at the tables of trades and leaders
-CONNECT_TIMEOUT_S = 3.0  # a person waits for it
 # With these, all of it fits into 80 columns and 24 rows.
 LEVELS = 7  # of each side
 BAR = 10  # columns of the longest bar
@@ -49,7 +55,6 @@ TRADES = 7
 LEADERS = 5
 NEWS = 2
 PLAIN_WIDTH = 100  # columns without a terminal: room for the longest name
-ESCAPE_SEQUENCE = re.compile(r"\x1b[\[O][0-9;]*.")  # such as of an arrow key
 LITERALLY: Any = {"markup": False, "emoji": False, "highlight": False}
 
 
@@ -264,34 +269,6 @@ class Watcher:
         )
 
 
-@contextlib.contextmanager
-def keyboard(press: Callable[[str], None]) -> Iterator[None]:
-    """Hand over each key as it is pressed, if there is a keyboard.
-
-    The terminal is as it was afterwards.
-    """
-    if not sys.stdin.isatty():
-        yield
-        return
-    loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
-
-    def read() -> None:
-        keys = os.read(stdin, 1_024).decode(errors="replace")
-        if not keys:  # the terminal is gone
-            loop.remove_reader(stdin)
-        for key in ESCAPE_SEQUENCE.sub("", keys):
-            press(key)
-
-    before = termios.tcgetattr(stdin)
-    tty.setcbreak(stdin)
-    loop.add_reader(stdin, read)
-    try:
-        yield
-    finally:
-        loop.remove_reader(stdin)
-        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
-
-
 async def show(watcher: Watcher, console: Console) -> None:
     """Draw until q is pressed, or SIGINT or SIGTERM comes.
 
@@ -303,9 +280,7 @@ async def show(watcher: Watcher, console: Console) -> None:
         asyncio.create_task(watcher.keep_refreshing()),
         asyncio.create_task(watcher.hear_news()),
     ]
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, drawing.cancel)
+    on_stop(drawing.cancel)
 
     def press(key: str) -> None:
         if key == "q":
@@ -359,30 +334,30 @@ async def run(options: argparse.Namespace) -> None:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
-        prog="python -m util.watch",
+        prog=program("watch"),
         description="Show the market in the terminal.",
         epilog="keys: 1 to 9 and tab choose the instrument, q quits",
     )
     add = parser.add_argument
-    add("--symbol", help="what to show first (default: the first one listed)")
+    add(
+        "--symbol",
+        type=utf8,
+        help="what to show first (default: the first one listed)",
+    )
     add(
         "--once",
         action="store_true",
         help="print the state as plain text and leave, as is done anyway"
         " where standard output is no terminal",
     )
-    add("--url", help="(default: $EXCHANGE_URL, or the local exchange)")
-    add("--user", default="", help="an account to show, too (default: none)")
-    add("--token", help="its key (default: $EXCHANGE_TOKEN)")
+    add_login(parser, "", "an account to show, too (default: none)")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.watch``; return the exit status."""
     options = parse(arguments)
-    # For a terminal that knows fewer characters than the picture has.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    set_up_output()
     try:
         asyncio.run(run(options))
     except (Refused, ExchangeError) as error:
@@ -391,7 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever reads it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
     return 0
 
 

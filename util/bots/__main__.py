@@ -10,26 +10,37 @@ import argparse
 import asyncio
 import contextlib
 import math
-import signal
+import re
+import secrets
 import sys
 from pathlib import Path
 
 from client import ExchangeError
+from exchange.files import text_of
 from orderbook import Refused
-from util.bots.house import Plan, run_house
-from util.bots.value import DEFAULT_MEAN
+
+from ..cli import add_url, on_stop, program, set_up_output, utf8
+from .house import BadPlan, Plan, run_house
+from .value import DEFAULT_MEAN
+
+SEED_BITS = 128  # nobody can try all seeds until one gives the prices seen
 
 
 def parse(arguments: list[str] | None = None) -> Plan:
     """Read the command line; exits with status 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
-        prog="python -m util.bots",
+        prog=program("bots"),
         description="Run house bots, so that whoever comes finds a market.",
         epilog="exit status: 0 stopped when asked to, 1 no exchange or not"
         " let in, 2 usage",
     )
     add = parser.add_argument
-    add("--symbols", default="", help="as in BOND,ETF (default: all listed)")
+    add(
+        "--symbols",
+        type=utf8,
+        default="",
+        help="as in BOND,ETF (default: all listed)",
+    )
     for kind, many, what in (
         ("--makers", 1, "market makers"),
         ("--noise", 3, "noise traders"),
@@ -44,13 +55,22 @@ def parse(arguments: list[str] | None = None) -> Plan:
         )
     add(
         "--value",
-        type=int,
-        default=DEFAULT_MEAN,
-        metavar="TICKS",
-        help="what an instrument is worth in the long run (default:"
-        " %(default)s; if its bounds do not allow that, the middle of them)",
+        type=_value,
+        action="append",
+        default=[],
+        metavar="[SYMBOL=]TICKS",
+        help="what an instrument is worth in the long run; can be given"
+        " again for another one, and without SYMBOL is of all others"
+        " (default: their reference price, or else"
+        f" {DEFAULT_MEAN}; if the bounds of an instrument do not allow that,"
+        " the middle of them)",
     )
-    add("--seed", type=int, default=1, help="of all chance (default: 1)")
+    add(
+        "--seed",
+        type=int,
+        help="of all chance; the same one gives the same values again"
+        " (default: drawn, and printed)",
+    )
     add(
         "--speed",
         type=_speed,
@@ -59,7 +79,7 @@ def parse(arguments: list[str] | None = None) -> Plan:
         help="how often a second each bot acts on each instrument"
         " (default: %(default)s)",
     )
-    add("--url", help="(default: $EXCHANGE_URL, or the local exchange)")
+    add_url(parser)
     add(
         "--tokens",
         type=Path,
@@ -68,6 +88,7 @@ def parse(arguments: list[str] | None = None) -> Plan:
     )
     add(
         "--user-prefix",
+        type=utf8,
         default="house-",
         metavar="PREFIX",
         help="what their names begin with; a second run beside the first"
@@ -77,6 +98,9 @@ def parse(arguments: list[str] | None = None) -> Plan:
     given = vars(options)
     symbols = [s.strip() for s in given.pop("symbols").split(",")]
     path = given.pop("tokens")
+    given["values"] = dict(given.pop("value"))
+    if given["seed"] is None:
+        given["seed"] = secrets.randbits(SEED_BITS)
     try:
         tokens = read_tokens(path) if path else {}
     except (OSError, ValueError) as error:
@@ -92,7 +116,7 @@ def parse(arguments: list[str] | None = None) -> Plan:
 def read_tokens(path: Path) -> dict[str, str]:
     """Read lines of name, tab, token; raises OSError and ValueError."""
     tokens = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(text_of(path.read_bytes()).splitlines(), 1):
         name, _, token = line.strip().partition("\t")
         if token:
             tokens[name] = token
@@ -108,6 +132,15 @@ def _count(text: str) -> int:
     return number
 
 
+def _value(argument: str) -> tuple[str, int]:
+    symbol, equals, ticks = utf8(argument).rpartition("=")
+    if bool(symbol) != bool(equals) or not re.fullmatch("[+-]?[0-9]+", ticks):
+        raise argparse.ArgumentTypeError(
+            f"{argument!r} is neither TICKS nor SYMBOL=TICKS"
+        )
+    return symbol, int(ticks)
+
+
 def _speed(text: str) -> float:
     speed = float(text)
     if not 0 < speed < math.inf:
@@ -118,9 +151,7 @@ def _speed(text: str) -> float:
 async def run(plan: Plan) -> None:
     """Run the bots until SIGINT or SIGTERM."""
     house = asyncio.create_task(run_house(plan))
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, house.cancel)
+    on_stop(house.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await house
 
@@ -128,11 +159,15 @@ async def run(plan: Plan) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.bots``; return the exit status."""
     plan = parse(arguments)
+    set_up_output()
     try:
         asyncio.run(run(plan))
     except (Refused, ExchangeError) as error:
         print(f"bots: {error}", file=sys.stderr)
         return 1
+    except BadPlan as error:
+        print(f"bots: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

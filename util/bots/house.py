@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,11 +23,13 @@ from client import (
     Unauthorized,
     UnknownSymbol,
 )
-from orderbook import Refused
-from util.bots.informed import trade_on_knowledge
-from util.bots.maker import make_market
-from util.bots.noise import trade_at_random
-from util.bots.value import FairValue, fair_values, mean_of
+from orderbook import Instrument, Refused
+
+from ..cli import say
+from .informed import trade_on_knowledge
+from .maker import make_market
+from .noise import trade_at_random
+from .value import FairValue, fair_values, mean_of
 
 PAUSE_S = 1.0  # after a refusal or a loss; the client itself reconnects
 LEAVE_S = 3.0  # to say goodbye, for somebody waits for the prompt
@@ -38,11 +40,16 @@ Kind: TypeAlias = Literal["maker", "noise", "informed"]
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
+class BadPlan(Exception):
+    """What is planned cannot be done with the instruments that are listed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Who trades what.
 
-    ``value`` is the mean of the fair value in ticks, ``speed`` how often a
+    ``values`` holds the mean of the fair value in ticks by symbol, and under
+    "" that of instruments which it does not name; ``speed`` is how often a
     second each bot acts on each instrument. Without ``symbols`` it is all
     that are listed; ``tokens`` holds the keys of the bots by name, where the
     exchange wants any.
@@ -53,11 +60,22 @@ class Plan:
     makers: int
     noise: int
     informed: int
-    value: int
+    values: Mapping[str, int]
     seed: int
     speed: float
     user_prefix: str
     tokens: dict[str, str]
+
+    def mean(self, instrument: Instrument) -> int:
+        """Return the mean of an instrument's fair value; raises BadPlan."""
+        wanted = self.values.get(instrument.symbol, self.values.get(""))
+        mean = mean_of(instrument, wanted)
+        if instrument.symbol in self.values and mean != wanted:
+            raise BadPlan(
+                f"--value {instrument.symbol}={wanted}: must lie between"
+                f" {instrument.min_price} and {instrument.max_price}"
+            )
+        return mean
 
     def names(self) -> list[tuple[Kind, str]]:
         """Return the kind and the name of each bot."""
@@ -103,16 +121,20 @@ class Bot:
 async def run_house(plan: Plan) -> None:
     """Let the bots trade until canceled; then cancel what they have open.
 
-    Prints a line when they begin, and at the end one for each bot. Raises
-    ExchangeError or Refused if a bot is not let in, or is thrown out.
+    Prints a line when they begin, and at the end one for each bot and one
+    for each instrument, with what it is worth by then. Raises ExchangeError or
+    Refused if a bot is not let in, or is thrown out, and BadPlan.
     """
     async with AsyncExitStack() as stack:
         bots = [
             await _connect(stack, plan, kind, name)
             for kind, name in plan.names()
         ]
-        works = await _assign(plan, bots)
-        print(f"{len(bots)} house bots trade; Ctrl-C stops them", flush=True)
+        works, values = await _assign(plan, bots)
+        say(
+            f"{len(bots)} house bots trade, as with --seed {plan.seed};"
+            " Ctrl-C stops them"
+        )
         tasks = [asyncio.create_task(work()) for work in works]
         try:
             await asyncio.gather(*tasks)  # ends by an exception only
@@ -124,7 +146,9 @@ async def run_house(plan: Plan) -> None:
             await asyncio.gather(*(_cancel_orders(bot) for bot in bots))
             await asyncio.gather(*(_count_equity(bot) for bot in bots))
             for bot in bots:
-                print(bot.report(), flush=True)
+                say(bot.report())
+            for symbol, fair in values.items():
+                say(f"{symbol}: worth {fair.now()}")
 
 
 async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
@@ -157,20 +181,30 @@ async def _connect(
     return Bot(kind, name, exchange, exchange.equity, exchange.equity)
 
 
-async def _assign(plan: Plan, bots: Sequence[Bot]) -> list[Work]:
-    """Return the work of each bot in each instrument."""
+async def _assign(
+    plan: Plan, bots: Sequence[Bot]
+) -> tuple[list[Work], dict[str, FairValue]]:
+    """Return the work of each bot in each instrument, and the fair values.
+
+    Raises BadPlan, and UnknownSymbol.
+    """
     clock = asyncio.get_running_loop().time
     works: list[Work] = []
-    for symbol in plan.symbols or bots[0].exchange.instruments:
+    values: dict[str, FairValue] = {}
+    symbols = plan.symbols or [*bots[0].exchange.instruments]
+    for symbol in plan.values:
+        if symbol and symbol not in symbols:
+            raise BadPlan(f"--value: {symbol} is not traded")
+    for symbol in symbols:
         markets = [await bot.exchange.market(symbol) for bot in bots]
         instrument = markets[0].instrument
-        mean = mean_of(instrument, plan.value)
+        mean = plan.mean(instrument)
         walk = fair_values(plan.seed, instrument, mean)
-        fair = FairValue(walk, plan.speed, clock)
+        fair = values[symbol] = FairValue(walk, plan.speed, clock)
         for bot, market in zip(bots, markets):
             trade = _trade(plan, bot, market, mean, fair)
             works.append(partial(keep_trading, bot, market, trade))
-    return works
+    return works, values
 
 
 def _trade(

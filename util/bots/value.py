@@ -12,13 +12,16 @@ SWING = 20  # ticks from the mean at most: some edges of the bots, not more
 MOVE = 0.25  # probability that a step changes the value
 
 
-def mean_of(instrument: Instrument, wanted: int = DEFAULT_MEAN) -> int:
+def mean_of(instrument: Instrument, wanted: int | None = None) -> int:
     """Return what an instrument is worth in the long run, in ticks.
 
-    That is ``wanted``; where it is not within the bounds of the instrument,
-    the middle between them.
+    That is ``wanted``, or else its reference price, or else DEFAULT_MEAN;
+    where it is not within the bounds of the instrument, the middle between
+    them.
     """
     low, high = instrument.min_price, instrument.max_price
+    if wanted is None:
+        wanted = instrument.reference_price or DEFAULT_MEAN
     return wanted if low < wanted < high else (low + high) // 2
 
 

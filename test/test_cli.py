@@ -1,0 +1,189 @@
+"""What tools take and print where the locale knows only ASCII."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from test.support import PATIENCE_S, ROOT, Wire, add_key, serving, wired
+from util import accounts, admin, replay, send_order, watch
+from util.bots import __main__ as bots
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+TEXT = "Grüße, 東京"
+ESCAPED = r"Gr\xfc\xdfe, \u6771\u4eac"
+LATIN_1 = os.fsdecode(b"Gr\xfc\xdfe")  # as Python hands it to a program
+
+Main: TypeAlias = Callable[[list[str]], int]
+
+
+async def run(*words: str, **environment: str) -> tuple[int, bytes, str]:
+    """Run a tool in such a locale; return status, output and errors."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m"),
+        *words,
+        cwd=ROOT,
+        env={**os.environ, **ASCII, **environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        output, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output, errors.decode("ascii")
+
+
+async def printed(*words: str, **environment: str) -> bytes:
+    """Run a tool that succeeds; return what it prints."""
+    status, output, errors = await run(*words, **environment)
+    assert (status, errors) == (0, "")
+    return output
+
+
+async def test_a_text_is_what_was_typed(tmp_path: Path) -> None:
+    """From the command line to everybody, into the journal and out of it."""
+    journal, keys = tmp_path / "exchange.db", tmp_path / "keys.json"
+    boss = {"EXCHANGE_USER": "boss"}
+    boss["EXCHANGE_TOKEN"] = add_key(keys, "boss", is_admin=True)
+    alice = add_key(keys, "alice")
+    async with serving(journal=journal, keys=keys) as server:
+        boss["EXCHANGE_URL"] = server.url
+        async with wired(server.url, "alice", token=alice) as wire:
+            said = await printed("util.admin", "message", TEXT, **boss)
+            assert said.decode("ascii") == f"done: message message={ESCAPED}\n"
+            assert await news(wire) == TEXT
+            words = ["util.admin", "phase", "BOND", "halted", "--json"]
+            said = await printed(*words, "--reason", TEXT, **boss)
+            assert json.loads(said)["reason"] == TEXT
+            assert await news(wire) == TEXT
+    path = str(shutil.copy(journal, tmp_path / "größe.db"))
+    assert ESCAPED in (await printed("util.replay", path)).decode("ascii")
+    for form in ("jsonl", "csv"):
+        words = ["util.replay", str(journal), "--format", form]
+        assert TEXT in (await printed(*words)).decode("utf-8")
+    copy = str(tmp_path / "größe kopiert.db")
+    assert await printed("util.backup", path, copy)
+    assert await printed("util.replay", copy, "--verify")
+
+
+async def news(wire: Wire) -> str:
+    """Return what everybody is told next."""
+    return (await wire.until(type="status"))["message"]
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], main: Main, *words: str
+) -> str:
+    """Run a tool that does not take its command line; return why."""
+    with pytest.raises(SystemExit) as left:
+        main([*words])
+    output, errors = capsys.readouterr()
+    assert (left.value.code, output) == (2, "")
+    return errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "main, words",
+    [
+        (admin.main, ["message", LATIN_1]),
+        (admin.main, ["kill", "--reason", "x", LATIN_1]),
+        (admin.main, ["phase", "all", "open", "--reason", LATIN_1]),
+        (admin.main, ["adjust", "a", "--reason", "x", "--symbol", LATIN_1]),
+        (send_order.main, ["--client-order-id", LATIN_1]),
+        (send_order.main, ["--symbol", LATIN_1]),
+        (send_order.main, ["--user", LATIN_1]),
+        (send_order.main, ["--token", LATIN_1]),
+        (send_order.main, ["--url", LATIN_1]),
+        (bots.main, ["--user-prefix", LATIN_1]),
+        (bots.main, ["--symbols", LATIN_1]),
+        (bots.main, ["--value", LATIN_1]),
+        (accounts.main, ["add", LATIN_1]),
+        (accounts.main, ["add", "--count=2", "--prefix", LATIN_1]),
+        (watch.main, ["--symbol", LATIN_1]),
+        (replay.main, ["x.db", "--account", LATIN_1]),
+        (replay.main, ["x.db", "--symbol", LATIN_1]),
+    ],
+)
+def test_what_is_no_text_is_told_with_its_argument(
+    main: Main,
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EXCHANGE_USER", "boss")
+    told = refused(capsys, main, *words)
+    assert "error: argument " in told and told.endswith(": not UTF-8")
+    if words[-2].startswith("--"):
+        assert f"argument {words[-2]}: " in told
+
+
+@pytest.mark.parametrize("name", ["url", "user", "token"])
+def test_what_is_no_text_in_the_environment_is_told(
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(f"EXCHANGE_{name.upper()}", LATIN_1)
+    told = refused(capsys, send_order.main)
+    assert told.endswith(f"error: argument --{name}: not UTF-8")
+
+
+async def test_what_is_refused_for_its_characters_is_told(
+    tmp_path: Path,
+) -> None:
+    async with serving() as server:
+        url = {"EXCHANGE_URL": server.url}
+        for option in ("--symbol", "--user", "--client-order-id"):
+            words = ["util.send_order", option, "ü"]
+            status, output, errors = await run(*words, **url)
+            assert (status, errors) == (1, "")
+            assert output.startswith(b"refused: ")
+    words = ["util.accounts", "--keys", str(tmp_path / "ü.json")]
+    status, _, errors = await run(*words, "add", "ü")
+    assert status == 1
+    assert errors.startswith(r"accounts: '\xfc' is no name")
+
+
+async def test_what_nobody_reads_was_done_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async with serving(journal=tmp_path / "exchange.db") as server:
+        order = ["util.send_order"]
+        assert await unread(*order, url=server.url) == (0, "")
+        assert await unread(*order, "--json", url=server.url) == (0, "")
+        assert await unread(*order, "--qty", "0", url=server.url) == (1, "")
+        act = ["util.admin", "message", "hi", "--user", "boss"]
+        assert await unread(*act, url=server.url) == (1, "")
+        path, copy = tmp_path / "exchange.db", tmp_path / "copy.db"
+        words = ["util.backup", str(path), str(copy)]
+        assert await unread(*words, url="") == (0, "")
+    assert copy.exists()
+
+
+async def unread(*words: str, url: str) -> tuple[int, str]:
+    """Run a tool whose output nobody reads; return status and errors."""
+    read, write = os.pipe()
+    os.close(read)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m"),
+        *words,
+        cwd=ROOT,
+        env={**os.environ, "EXCHANGE_URL": url},
+        stdout=write,
+        stderr=PIPE,
+    )
+    os.close(write)
+    async with asyncio.timeout(PATIENCE_S):
+        _, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, errors.decode()
