@@ -299,6 +299,10 @@ def _make(type_: str, **fields: Any) -> Request:
     the exchange would not understand.
     """
     given = {k: v for k, v in fields.items() if v is not None}
+    for name, value in given.items():
+        if isinstance(value, str) and not _is_unicode(value):
+            problem = f"{name}: is not Unicode text"
+            raise BadRequest("bad_request", problem, field=name)
     text = to_json(
         {"type": type_, **given}, inf_nan_mode="strings", fallback=_as_int
     )
@@ -306,6 +310,15 @@ def _make(type_: str, **fields: Any) -> Request:
     if isinstance(request, Error):
         raise _refusal(request)
     return request
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text has no surrogates, such as undecoded bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _as_int(value: Any) -> Any:

@@ -914,6 +914,7 @@ BAD: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("expire_ts", (10, 99), {"time_in_force": "gtd"}),
     ("stp", (10, 99), {"stp": "none"}),
     ("client_order_id", (10, 99), {"client_order_id": "a b"}),
+    ("client_order_id", (10, 99), {"client_order_id": "\udcc3"}),
     ("stop_price", (10, 99), {"stop_price": 5}),
 ]
 
@@ -1097,6 +1098,8 @@ async def test_the_environment_says_where_and_who(
     assert Exchange("ws://here:1", "bob").url == "ws://here:1"
     with pytest.raises(BadRequest):
         Exchange(user="no spaces")
+    with pytest.raises(BadRequest, match="token: is not Unicode text"):
+        Exchange(user="alice", token="\udcc3")
     with pytest.raises(ValueError):
         Exchange("localhost:8765")
 
