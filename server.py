@@ -14,7 +14,6 @@ import contextlib
 import errno
 import gc
 import logging
-import os
 import resource
 import signal
 import socket
@@ -33,7 +32,7 @@ from pydantic_core import to_json
 from tqdm import tqdm
 from websockets.http11 import Response
 
-from exchange import logs, metrics
+from exchange import logs, metrics, printing
 from exchange.gateway import FLOODING, Batch, Gateway, Turn
 from exchange.journal import (
     SPACE_ENOUGH,
@@ -732,11 +731,7 @@ class Server:
             else:
                 connection.close(code, reason)
         if batch.report:
-            try:
-                print(batch.report, flush=True)
-            except OSError as error:  # nobody reads it any more
-                logger.warning("nothing more is printed: %s", error)
-                silence()
+            print(f"{batch.report}\n", end="")
 
     def _pay(self) -> None:
         """Write public data to some of those who are to have them."""
@@ -766,13 +761,6 @@ def without_collections() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def silence() -> None:
-    """Let standard output, which is closed, go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 def make_frames(texts: list[str]) -> bytes:
@@ -880,8 +868,7 @@ async def serve(settings: Settings) -> int:
         loop.add_signal_handler(signum, signaled.set)
     print(
         f"Exchange on {server.url} | {', '.join(server.symbols)}"
-        f" | {server.admission} | {server.recovered}",
-        flush=True,
+        f" | {server.admission} | {server.recovered}"
     )
     waiting = asyncio.create_task(signaled.wait())
     await asyncio.wait(
@@ -900,6 +887,12 @@ def main() -> int:
     # As the first process of a container it would be ignored until the loop
     # runs, and a recovery may take a while.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with printing.in_threads():
+        return run()
+
+
+def run() -> int:
+    """Read the settings and run an exchange; return the exit status."""
     try:
         settings = load_settings(sys.argv[1:])
         logs.set_up(settings.log)
