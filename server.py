@@ -21,7 +21,7 @@ import sys
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -42,9 +42,10 @@ from exchange.journal import (
     encode_record,
 )
 from exchange.keys import KeyRing
+from exchange.lookout import Lookout
 from exchange.metrics import Figures, Metrics, Timing
 from exchange.schema import protocol_schema
-from exchange.session import Session, pack
+from exchange.session import Session, Taken, pack
 from exchange.settings import (
     Settings,
     SettingsError,
@@ -137,6 +138,9 @@ class Server:
         is_local = all(is_loopback(address) for address in addresses)
         self._keys = KeyRing(settings.keys, settings.open)
         self._keys_problem: str | None = None  # as last logged
+        self._key_looks = Lookout(
+            f"keys {settings.keys}", self._keys.refresh, self._saw_keys, KEYS_S
+        )
         if settings.open and self._keys.problem:  # whose names are these?
             raise SettingsError(self._keys.problem)
         if not (is_local or self._keys.is_needed or settings.open):
@@ -181,6 +185,10 @@ class Server:
         # each the first one's turn is next.
         self._fresh: OrderedDict[Session, None] = OrderedDict()
         self._backlog: OrderedDict[Session, None] = OrderedDict()
+        # What logins wait with for a look at the key file, and what has
+        # waited: requests, their weight, and when the first came.
+        self._held_up: dict[Session, Taken] = {}
+        self._looked_up: dict[Session, Taken] = {}
         # Public data that may leave, by who is to have them.
         self._owed: dict[Session, bytes] = {}
         self._all_gone = asyncio.Event()
@@ -191,7 +199,6 @@ class Server:
         self._heartbeat_due: asyncio.TimerHandle | None = None
         self._ticker_due: asyncio.TimerHandle | None = None
         self._feed_due: asyncio.TimerHandle | None = None
-        self._keys_due: asyncio.TimerHandle | None = None
         self._deadline_due: asyncio.TimerHandle | None = None
         self._deadline: int | None = None  # what the timer above is set to
         # The only thread that writes to the journal, one batch at a time.
@@ -277,7 +284,8 @@ class Server:
             sock.setblocking(False)
             self._open_door(sock)
         self._beat()
-        self._look_at_keys()
+        self._tell_of_keys()
+        self._key_looks.start()
 
     async def stop(self) -> None:
         """Finish what has arrived, tell everybody, close, and end.
@@ -292,6 +300,9 @@ class Server:
             sock.close()
         for _ in range(ACCEPT_ROUNDS):  # who was taken in is to be told
             await asyncio.sleep(0)
+        self._key_looks.stop()
+        for session in [*self._held_up]:
+            self._release(session)
         while (self._fresh or self._backlog) and not self.failure.done():
             self._drain()
         # What comes now is not heard: its order would outlive its session.
@@ -307,7 +318,6 @@ class Server:
             self._heartbeat_due,
             self._ticker_due,
             self._feed_due,
-            self._keys_due,
             self._deadline_due,
         ):
             if due is not None:
@@ -573,6 +583,8 @@ class Server:
     # The drain, and what else happens in time
 
     def _schedule(self, session: Session) -> None:
+        if session in self._held_up:
+            return
         if session.was_greedy:
             self._backlog.setdefault(session)
         elif session not in self._backlog:
@@ -593,7 +605,7 @@ class Server:
             # is read before, and so comes first if it is somebody else's.
             self._drain_due = self._loop.call_later(0, self._drain)
 
-    def _step(self, work: Callable[[], None]) -> None:
+    def _step(self, work: Callable[[], object]) -> None:
         """Do some work and let its results leave; stop if it fails."""
         if self.failure.done():
             return
@@ -630,7 +642,14 @@ class Server:
     def _take_turn(self, session: Session, enough: int) -> int:
         """Carry out requests of a session; return what they weigh."""
         gateway = self._gateway
-        requests, weight, arrival = session.take(enough)
+        taken = self._looked_up.pop(session, None) if self._looked_up else None
+        if taken is None:
+            taken = session.take(enough)
+            if session.has_login and not self._is_ending:
+                self._held_up[session] = taken
+                self._key_looks.look(partial(self._release, session))
+                return taken[1]
+        requests, weight, arrival = taken
         gateway.handle(session, requests)
         self._turns.append((len(requests), arrival))
         session.was_greedy = weight > REQUESTS_AT_FIRST
@@ -682,14 +701,22 @@ class Server:
         self._step(self._look_at_space)
         self._step(self._gateway.heartbeat)
 
-    def _look_at_keys(self) -> None:
-        """Follow the key file, and say what is wrong with it, once."""
-        self._keys_due = self._loop.call_later(KEYS_S, self._look_at_keys)
-        self._keys.refresh()
+    def _release(self, session: Session) -> None:
+        """Give a session its turn, whose login has waited long enough."""
+        self._looked_up[session] = self._held_up.pop(session)
+        self._schedule(session)
+
+    def _saw_keys(self, look: Future[bool]) -> None:
+        """Follow the key file."""
+        self._step(look.result)
+        self._tell_of_keys()
+        self._step(self._gateway.check_keys)
+
+    def _tell_of_keys(self) -> None:
+        """Log what is wrong with the key file, once."""
         if self._keys.problem != self._keys_problem:
             self._keys_problem = self._keys.problem
             logger.warning("%s", self._keys_problem or "the keys are good")
-        self._step(self._gateway.check_keys)
 
     def _let_go(self, batch: Batch) -> None:
         """Write what may leave: one write for each socket."""
