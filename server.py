@@ -27,6 +27,7 @@ from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from time import monotonic_ns
+from typing import TypeAlias
 
 from pydantic_core import to_json
 from tqdm import tqdm
@@ -75,6 +76,7 @@ READERS_PER_TICK = 64
 HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
 TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
 KEYS_S = 1.0  # until a connection whose key was revoked is closed
+DISK_S = 1.0  # between two looks at the journal's disk
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
 PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
 BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
@@ -100,6 +102,9 @@ FILES_RESERVED = 64
 # Connections leave cycles, the engine makes none, so that the full collection,
 # which walks over every order, is hardly ever due.
 GC_THRESHOLDS = (2_000, 5, 1_000)
+
+NO_SPACE = "the journal's disk is nearly full"
+Seen: TypeAlias = tuple[str, int]  # what `Journal.look` returns
 
 logger = logging.getLogger("exchange")
 
@@ -203,7 +208,8 @@ class Server:
         self._deadline: int | None = None  # what the timer above is set to
         # The only thread that writes to the journal, one batch at a time.
         self._committer = ThreadPoolExecutor(1, "journal")
-        self._commit: asyncio.Future[int] | None = None
+        self._commit: asyncio.Future[tuple[int, Seen]] | None = None
+        self._disk_looks: Lookout[Seen] | None = None
         self._has_commit_failed = False
         self._commands_recovered = 0
         self._timing = Timing()
@@ -286,6 +292,14 @@ class Server:
         self._beat()
         self._tell_of_keys()
         self._key_looks.start()
+        if self._journal is not None:
+            self._disk_looks = Lookout(
+                f"journal {self._journal.path}",
+                self._journal.look,
+                self._saw_disk,
+                DISK_S,
+            )
+            self._disk_looks.start()
 
     async def stop(self) -> None:
         """Finish what has arrived, tell everybody, close, and end.
@@ -301,6 +315,8 @@ class Server:
         for _ in range(ACCEPT_ROUNDS):  # who was taken in is to be told
             await asyncio.sleep(0)
         self._key_looks.stop()
+        if self._disk_looks is not None:
+            self._disk_looks.stop()
         for session in [*self._held_up]:
             self._release(session)
         while (self._fresh or self._backlog) and not self.failure.done():
@@ -365,24 +381,26 @@ class Server:
         commands = self._gateway.take_commands()
         if not commands or self._has_commit_failed:
             return
-        self._look_at_space()
         self._commit_began = self._clock.now()
         self._timing.batch.observe(len(commands))
         self._commit = self._loop.run_in_executor(
             self._committer,
-            journal.append,
+            append,
+            journal,
             commands[0].seq,
             [encode_record(command) for command in commands],
         )
         self._commit.add_done_callback(self._committed)
 
-    def _committed(self, commit: asyncio.Future[int]) -> None:
+    def _committed(self, commit: asyncio.Future[tuple[int, Seen]]) -> None:
         """Let leave what a commit made durable; stop if it failed."""
         self._commit = None
         try:
-            self._gateway.commit(commit.result())
+            seq, seen = commit.result()
+            self._gateway.commit(seq)
             took_us = self._clock.now() - self._commit_began
             self._timing.commit_s.observe(took_us / 1e6)
+            self._heed_disk(seen)
             self._commit_more()
         except Exception as error:
             self._has_commit_failed = True
@@ -393,19 +411,31 @@ class Server:
         while self._commit is not None:
             await asyncio.wait((self._commit,))
 
-    def _look_at_space(self) -> None:
-        """Refuse new orders while the disk is nearly full, and say so."""
-        if self._journal is None:
+    def _saw_disk(self, look: Future[Seen]) -> None:
+        self._step(lambda: self._heed_disk(look.result()))
+
+    def _heed_disk(self, seen: Seen) -> None:
+        """Refuse new orders while the disk cannot keep them, and say so."""
+        assert self._journal is not None
+        gateway = self._gateway
+        before = gateway.disk_trouble
+        trouble, free = seen
+        enough = SPACE_ENOUGH if before == NO_SPACE else SPACE_LOW - 1
+        if not trouble and free <= enough:
+            trouble = NO_SPACE
+        if trouble == before:
             return
-        free = self._journal.free_bytes()
-        if not self._gateway.is_short_of_space and free < SPACE_LOW:
-            self._gateway.is_short_of_space = True
-            self._gateway.announce("disk nearly full: no new orders")
-            logger.warning("disk nearly full: new orders are refused")
-        elif self._gateway.is_short_of_space and free > SPACE_ENOUGH:
-            self._gateway.is_short_of_space = False
-            self._gateway.announce("new orders are taken again")
-            logger.warning("space on disk again: new orders are taken")
+        gateway.disk_trouble = trouble
+        if trouble:
+            gateway.announce(f"{trouble}: no new orders")
+            logger.warning(
+                "%s: %s: new orders are refused", self._journal.path, trouble
+            )
+        else:
+            gateway.announce("new orders are taken again")
+            logger.warning(
+                "%s: all is well: new orders are taken", self._journal.path
+            )
 
     def _close_journal(self) -> None:
         self._committer.shutdown()
@@ -531,8 +561,10 @@ class Server:
         """Say whether requests are carried out, and commits get through."""
         if self._is_stopping or self.failure.done():
             return reply("stopping\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
-        if self._gateway.is_busy:
-            return reply("busy\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        if trouble := self._gateway.trouble:
+            return reply(
+                f"busy: {trouble}\n", status=HTTPStatus.SERVICE_UNAVAILABLE
+            )
         return reply("ok\n")
 
     def _answer_metrics(self, query: Query) -> Response:
@@ -698,7 +730,6 @@ class Server:
 
     def _beat(self) -> None:
         self._heartbeat_due = self._loop.call_later(HEARTBEAT_S, self._beat)
-        self._step(self._look_at_space)
         self._step(self._gateway.heartbeat)
 
     def _release(self, session: Session) -> None:
@@ -778,6 +809,13 @@ class Server:
         frames = self._owed.pop(session, None)
         if frames is not None:
             connection.write(frames)
+
+
+def append(
+    journal: Journal, first_seq: int, records: list[str]
+) -> tuple[int, Seen]:
+    """Commit a batch; return its last sequence number, and a look."""
+    return journal.append(first_seq, records), journal.look()
 
 
 @contextlib.contextmanager

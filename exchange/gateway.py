@@ -208,7 +208,7 @@ class Gateway:
         self.feed_due: int | None = None
         self.is_feed_busy = False  # not all have the last ones yet
         self._is_broken = False  # one failed: the books cannot be trusted
-        self.is_short_of_space = False
+        self.disk_trouble = ""  # of the journal: no new orders meanwhile
         # Whose turn it is, and its commands of which nobody has been told.
         self._asking: Session
         self._untold: list[tuple[CommandRequest, list[Output]]] = []
@@ -266,14 +266,16 @@ class Gateway:
         self._broadcast([Status(ts=self._now(), message=message)])
 
     @property
-    def is_busy(self) -> bool:
-        """Whether new orders are refused because the disk cannot follow."""
-        return self.engine.seq >= self._busy_from
+    def trouble(self) -> str:
+        """Say why new orders are refused, if they are: it is the disk."""
+        if self.engine.seq < self._busy_from:
+            return ""
+        return self.disk_trouble or "the journal's disk is too slow"
 
     @property
     def _busy_from(self) -> int:
         """Return the seq from which on new orders are refused."""
-        if self.is_short_of_space:
+        if self.disk_trouble:
             return 0
         return self._committed + COMMANDS_UNCOMMITTED
 
@@ -431,11 +433,10 @@ class Gateway:
         """Raise Refused if a request may not become a command."""
         if not session.account:
             raise Refused("unauthorized", "log in first")
-        if self.is_busy and isinstance(request, (Place, Amend)):
-            slow = "nearly full" if self.is_short_of_space else "too slow"
+        if isinstance(request, (Place, Amend)) and self.trouble:
             raise Refused(
                 "busy",
-                f"the journal's disk is {slow}; cancels are taken",
+                f"{self.trouble}; cancels are taken",
                 retry_after_ms=BUSY_RETRY_MS,
             )
         if isinstance(request, Admin) and not session.is_admin:
