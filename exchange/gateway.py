@@ -232,12 +232,17 @@ class Gateway:
         self._flush_feed()
 
     def begin(self, market: Configure) -> None:
-        """Open the market, or go on with the one that was replayed."""
-        is_restart = self.engine.seq > 0
+        """Open the market, or go on with the one that was replayed.
+
+        The connections ended with the old process, so their orders are
+        canceled before anything happens that was due meanwhile; that happens
+        in the market as it was, before the new one is configured.
+        """
+        if self.engine.seq:
+            self._route(self._apply("", "", Restart(), self._now()))
+            self._fire(self._now())
         if self.engine.configured != market:
             self._route(self._apply("", "", market, self._now()))
-        if is_restart:
-            self._route(self._apply("", "", Restart(), self._now()))
         self._flush_feed()
 
     def shut_down(self) -> None:
@@ -822,11 +827,12 @@ class Gateway:
     ) -> list[Output]:
         """Stamp an action as the next command and apply it.
 
-        Time passes by command: what is due comes before what is stamped.
+        Time passes by command: what is due comes before what is stamped,
+        save for a restart, which happened before.
         """
         engine = self.engine
         ts = now if now > engine.ts else engine.ts + 1
-        if ts >= engine.earliest and action.__class__ is not Tick:
+        if ts >= engine.earliest and action.__class__ not in (Tick, Restart):
             ts = self._fire(now)
         seq = engine.seq + 1
         command = Command(seq, ts, account, session_id, action)
