@@ -2,8 +2,8 @@
 
 Sockets fill the inboxes of sessions. The first arrival schedules one drain,
 which takes a bounded share from each connection, hands it to the gateway and
-lets the answers leave. This module owns the clock, the loop, the listening
-sockets, the timers, and the order of start and shutdown; what the exchange
+lets the answers leave. This module owns the loop, the listening sockets, the
+timers, and the order of start and shutdown; what the exchange
 does stands in ``exchange/gateway.py`` and ``exchange/engine.py``.
 """
 
@@ -18,7 +18,6 @@ import resource
 import signal
 import socket
 import sys
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +25,6 @@ from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from time import monotonic_ns
 from typing import TypeAlias
 
 from pydantic_core import to_json
@@ -34,6 +32,7 @@ from tqdm import tqdm
 from websockets.http11 import Response
 
 from exchange import logs, metrics, printing
+from exchange.clock import JUMP_US, Clock
 from exchange.gateway import FLOODING, Batch, Gateway, Turn
 from exchange.journal import (
     SPACE_ENOUGH,
@@ -76,6 +75,7 @@ READERS_PER_TICK = 64
 HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
 TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
 KEYS_S = 1.0  # until a connection whose key was revoked is closed
+CLOCK_S = 0.5  # until a jump of the machine's clock is noticed
 DISK_S = 1.0  # between two looks at the journal's disk
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
 PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
@@ -109,20 +109,6 @@ Seen: TypeAlias = tuple[str, int]  # what `Journal.look` returns
 logger = logging.getLogger("exchange")
 
 
-class Clock:
-    """Microseconds since the epoch that never step back.
-
-    The wall clock at the start plus the time elapsed since.
-    """
-
-    def __init__(self) -> None:
-        self._epoch_ns = time.time_ns() - time.monotonic_ns()
-
-    def now(self) -> int:
-        """Return the time in microseconds since the epoch."""
-        return (self._epoch_ns + monotonic_ns()) // 1_000
-
-
 class Server:
     """One exchange on one port, to be made inside a running loop.
 
@@ -131,14 +117,14 @@ class Server:
     to the exception: then the process must end.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         """Set up an exchange; raise SettingsError if the market is wrong."""
         self.port = settings.port  # once started, the one listened on
         self.connection_errors = 0  # exceptions that ended a connection
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._settings = settings
-        self._clock = Clock()
+        self._clock = clock or Clock()
         addresses = resolve(settings.hostname)
         is_local = all(is_loopback(address) for address in addresses)
         self._keys = KeyRing(settings.keys, settings.open)
@@ -204,6 +190,7 @@ class Server:
         self._heartbeat_due: asyncio.TimerHandle | None = None
         self._ticker_due: asyncio.TimerHandle | None = None
         self._feed_due: asyncio.TimerHandle | None = None
+        self._clock_due: asyncio.TimerHandle | None = None
         self._deadline_due: asyncio.TimerHandle | None = None
         self._deadline: int | None = None  # what the timer above is set to
         # The only thread that writes to the journal, one batch at a time.
@@ -232,10 +219,16 @@ class Server:
             return "in memory: a restart starts anew"
         if not self._commands_recovered:
             return f"journal {self._journal.path}: new"
-        return (
+        text = (
             f"journal {self._journal.path}: {self._commands_recovered:,}"
             f" commands recovered in {self._timing.recovery_s:.1f} s"
         )
+        if self._clock.ahead >= JUMP_US:
+            text += (
+                ", its time goes on"
+                f" {self._clock.ahead / 1e6:,.1f} s ahead of this machine's"
+            )
+        return text
 
     @property
     def url(self) -> str:
@@ -290,6 +283,7 @@ class Server:
             sock.setblocking(False)
             self._open_door(sock)
         self._beat()
+        self._look_at_clock()
         self._tell_of_keys()
         self._key_looks.start()
         if self._journal is not None:
@@ -334,6 +328,7 @@ class Server:
             self._heartbeat_due,
             self._ticker_due,
             self._feed_due,
+            self._clock_due,
             self._deadline_due,
         ):
             if due is not None:
@@ -354,7 +349,7 @@ class Server:
 
     def _recover(self, path: Path) -> None:
         """Apply again all that the journal holds."""
-        start = time.perf_counter()
+        start = self._clock.elapsed()
         self._journal = journal = Journal(path)
         with (
             without_collections(),
@@ -371,7 +366,8 @@ class Server:
                 progress.update(len(commands))
         self._gateway.commit(journal.last_seq)
         self._commands_recovered = journal.last_seq
-        self._timing.recovery_s = time.perf_counter() - start
+        self._clock.go_on_from(self._gateway.engine.ts)
+        self._timing.recovery_s = (self._clock.elapsed() - start) / 1e6
 
     def _commit_more(self) -> None:
         """Commit what was applied meanwhile, if no commit is under way."""
@@ -381,7 +377,7 @@ class Server:
         commands = self._gateway.take_commands()
         if not commands or self._has_commit_failed:
             return
-        self._commit_began = self._clock.now()
+        self._commit_began = self._clock.elapsed()
         self._timing.batch.observe(len(commands))
         self._commit = self._loop.run_in_executor(
             self._committer,
@@ -398,7 +394,7 @@ class Server:
         try:
             seq, seen = commit.result()
             self._gateway.commit(seq)
-            took_us = self._clock.now() - self._commit_began
+            took_us = self._clock.elapsed() - self._commit_began
             self._timing.commit_s.observe(took_us / 1e6)
             self._heed_disk(seen)
             self._commit_more()
@@ -474,7 +470,7 @@ class Server:
     def received(self, connection: Connection, messages: list[bytes]) -> None:
         """Let requests wait for their turn."""
         session = self._sessions[connection]
-        session.receive(messages, self._clock.now())
+        session.receive(messages, self._clock.elapsed())
         if session.is_full:
             connection.pause_reading()
         self._schedule(session)
@@ -720,6 +716,36 @@ class Server:
         self._deadline = self._deadline_due = None
         self._step(self._gateway.tick)
 
+    def _look_at_clock(self) -> None:
+        """Follow the machine's clock forward, and say what it did."""
+        self._clock_due = self._loop.call_later(CLOCK_S, self._look_at_clock)
+        change = self._clock.look()
+        if change is None:
+            return
+        for text, us in (
+            ("this machine slept for", change.slept),
+            ("this machine's clock was set forward by", change.jumped),
+            ("this machine's clock was set back by", -change.jumped),
+        ):
+            if us >= JUMP_US:
+                logger.warning(
+                    "%s %.1f s; the exchange's time is %.1f s ahead of it",
+                    text,
+                    us / 1e6,
+                    (self._clock.ahead + change.behind) / 1e6,
+                )
+        # The timer may be set for a time that is over.
+        if self._deadline_due is not None:
+            self._deadline_due.cancel()
+        self._step(lambda: self._follow_clock(change.behind))
+
+    def _follow_clock(self, behind: int) -> None:
+        if behind:
+            self._gateway.step_clock(behind)
+            self._clock.forward(behind)
+        self._deadline = self._deadline_due = None
+        self._gateway.tick()
+
     def _flush(self) -> None:
         self._feed_due = None
         self._step(lambda: None)  # which publishes
@@ -772,7 +798,7 @@ class Server:
                 connection.resume_reading()
         if owed and self._pay_due is None:  # after what is private
             self._pay()
-        now = self._clock.now()
+        now = self._clock.elapsed()
         for requests, arrival in batch.turns:
             if requests:
                 waited_us = now - arrival

@@ -25,6 +25,7 @@ from pydantic_core import to_json
 from exchange.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
 from exchange.engine import (
     Action,
+    ClockStep,
     Command,
     Configure,
     Connect,
@@ -386,6 +387,11 @@ class Gateway:
     def tick(self) -> None:
         """Fire every deadline that is due."""
         self._fire(self._now())
+
+    def step_clock(self, forward_us: int) -> None:
+        """Take note that the clock is about to be set forward so much."""
+        step = ClockStep(forward_us=forward_us)
+        self._route(self._apply("", "", step, self._now()))
 
     def heartbeat(self) -> None:
         """Tell every session what it should have got by now."""

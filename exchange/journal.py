@@ -29,6 +29,7 @@ from pydantic_core import to_json
 from exchange.engine import (
     ENGINE_VERSION,
     Action,
+    ClockStep,
     Command,
     Configure,
     Connect,
@@ -73,15 +74,25 @@ _RECORDS: TypeAdapter[list[_Record]] = TypeAdapter(
 )
 
 
+# Actions that are no requests.
+OWN_ACTIONS = (
+    ClockStep,
+    Configure,
+    Connect,
+    Disconnect,
+    Restart,
+    Shutdown,
+    Tick,
+)
+
+
 def encode_record(command: Command) -> str:
     """Return a command as JSON: ts, account, session, action.
 
     Its sequence number is its place in the journal.
     """
     action = command.action
-    if isinstance(
-        action, (Configure, Connect, Disconnect, Restart, Shutdown, Tick)
-    ):
+    if isinstance(action, OWN_ACTIONS):
         text = to_json(action).decode()
     else:
         text = encode(action)

@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "exchange": set(),
     "exchange.transport": set(),
     "exchange.logs": {"exchange.printing"},
+    "exchange.clock": set(),
     "exchange.lookout": set(),
     "exchange.printing": set(),
     "exchange.metrics": set(),

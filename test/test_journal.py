@@ -34,6 +34,7 @@ from exchange.accounts import AccountLimits
 from exchange.engine import (
     ENGINE_VERSION,
     Action,
+    ClockStep,
     Command,
     Configure,
     Connect,
@@ -422,6 +423,7 @@ ACTIONS: dict[type, st.SearchStrategy[Any]] = {
     ),
     Shutdown: st.just(Shutdown()),
     Restart: st.just(Restart()),
+    ClockStep: st.builds(ClockStep, forward_us=st.integers(1, MAX_INT)),
 }
 
 
@@ -770,7 +772,8 @@ def events_digest(commands: Iterable[Command]) -> str:
 
 # What can come of commands, each of which must come of the golden day.
 EVERYTHING: dict[str, set[Any]] = {
-    "command": set(get_args(Action)),
+    # It is older than the command about the clock.
+    "command": set(get_args(Action)) - {ClockStep},
     "interference": set(get_args(AdminAction)),
     "event": set("ok error exec account status trade book".split()),
     "exec_type": set("new trade amended canceled expired".split()),
