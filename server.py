@@ -14,6 +14,7 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -53,6 +54,7 @@ from exchange.settings import (
     load_settings,
 )
 from exchange.tables import COLUMNS, as_csv, asked
+from exchange.tls import Certificate
 from exchange.transport import OPEN_TIMEOUT_S, Connection, Queue, frame
 from exchange.web import Pages, Query, Reply, reply
 from orderbook import Refused
@@ -75,6 +77,7 @@ READERS_PER_TICK = 64
 HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
 TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
 KEYS_S = 1.0  # until a connection whose key was revoked is closed
+CERTIFICATE_S = 5.0  # until a certificate that was replaced is used
 CLOCK_S = 0.5  # until a jump of the machine's clock is noticed
 DISK_S = 1.0  # between two looks at the journal's disk
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
@@ -145,7 +148,8 @@ class Server:
         rules = settings.rules(is_guarded)
         self._market = rules.configure
         self._per_address = settings.connections_per_address(is_guarded)
-        self._tls = settings.tls()
+        self._certificate = Certificate.of(settings)
+        self._certificate_problem: str | None = None  # as last logged
         self._journal: Journal | None = None
         self._gateway = Gateway(
             self._clock.now,
@@ -197,6 +201,7 @@ class Server:
         self._committer = ThreadPoolExecutor(1, "journal")
         self._commit: asyncio.Future[tuple[int, Seen]] | None = None
         self._disk_looks: Lookout[Seen] | None = None
+        self._certificate_looks: Lookout[bool] | None = None
         self._has_commit_failed = False
         self._commands_recovered = 0
         self._timing = Timing()
@@ -233,7 +238,7 @@ class Server:
     @property
     def url(self) -> str:
         """Return the address clients connect to."""
-        scheme = "wss" if self._tls else "ws"
+        scheme = "wss" if self._certificate else "ws"
         return f"{scheme}://{in_url(self._settings.hostname)}:{self.port}"
 
     @property
@@ -294,6 +299,21 @@ class Server:
                 DISK_S,
             )
             self._disk_looks.start()
+        if self._certificate is not None:
+            self._certificate_looks = Lookout(
+                f"certificate {self._settings.tls_cert}",
+                self._certificate.refresh,
+                self._saw_certificate,
+                CERTIFICATE_S,
+            )
+            self._certificate_looks.start()
+
+    def reload(self) -> None:
+        """Look at once at the key file and at the certificate."""
+        logger.info("keys and certificate are read again")
+        self._key_looks.look()
+        if self._certificate_looks is not None:
+            self._certificate_looks.look()
 
     async def stop(self) -> None:
         """Finish what has arrived, tell everybody, close, and end.
@@ -311,6 +331,8 @@ class Server:
         self._key_looks.stop()
         if self._disk_looks is not None:
             self._disk_looks.stop()
+        if self._certificate_looks is not None:
+            self._certificate_looks.stop()
         for session in [*self._held_up]:
             self._release(session)
         while (self._fresh or self._backlog) and not self.failure.done():
@@ -535,6 +557,7 @@ class Server:
         self._open_door(listener)
 
     async def _make_connection(self, sock: socket.socket) -> None:
+        tls = self._certificate.context if self._certificate else None
         # What is wrong with a peer's TLS is its own affair.
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await self._loop.connect_accepted_socket(
@@ -547,8 +570,8 @@ class Server:
                     queue=self._queue,
                 ),
                 sock,
-                ssl=self._tls,
-                ssl_handshake_timeout=OPEN_TIMEOUT_S if self._tls else None,
+                ssl=tls,
+                ssl_handshake_timeout=OPEN_TIMEOUT_S if tls else None,
             )
 
     # What is asked over HTTP
@@ -775,6 +798,17 @@ class Server:
             self._keys_problem = self._keys.problem
             logger.warning("%s", self._keys_problem or "the keys are good")
 
+    def _saw_certificate(self, look: Future[bool]) -> None:
+        """Log once what became of a certificate that was replaced."""
+        self._step(look.result)
+        assert self._certificate is not None
+        problem = self._certificate.problem
+        if problem != self._certificate_problem and problem is not None:
+            logger.warning("%s; the certificate read before stays", problem)
+        elif look.result() or problem != self._certificate_problem:
+            logger.info("the certificate is good and in use")
+        self._certificate_problem = problem
+
     def _let_go(self, batch: Batch) -> None:
         """Write what may leave: one write for each socket."""
         connections, owed = self._connections, self._owed
@@ -947,6 +981,15 @@ def acceptable_names(
     )
 
 
+def has_terminal() -> bool:
+    """Return whether a terminal controls this process."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 async def serve(settings: Settings) -> int:
     """Run an exchange until a signal or a failure; return the exit status."""
     gc.set_threshold(*GC_THRESHOLDS)
@@ -957,6 +1000,17 @@ async def serve(settings: Settings) -> int:
     signaled = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, signaled.set)
+
+    def hang_up() -> None:
+        if had_terminal and not has_terminal():
+            signaled.set()
+        else:
+            server.reload()
+
+    # Under nohup the end of a terminal is to end nothing.
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    had_terminal = not is_ignored and has_terminal()
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     print(
         f"Exchange on {server.url} | {', '.join(server.symbols)}"
         f" | {server.admission} | {server.recovered}"
@@ -978,6 +1032,8 @@ def main() -> int:
     # As the first process of a container it would be ignored until the loop
     # runs, and a recovery may take a while.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if not has_terminal():  # else a start may end with it
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with printing.in_threads():
         return run()
 

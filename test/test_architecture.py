@@ -50,6 +50,7 @@ MAY_IMPORT = {
         "exchange.keys",
         "exchange.rate",
     },
+    "exchange.tls": {"exchange.settings"},
     "exchange.journal": {"orderbook", "exchange.engine"},
     "exchange.gateway": set(PURE),
     "client": {"orderbook"},
