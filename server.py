@@ -1019,9 +1019,10 @@ async def serve(settings: Settings) -> int:
     await asyncio.wait(
         (waiting, server.failure), return_when=asyncio.FIRST_COMPLETED
     )
-    # A second signal ends the process at once.
+    # A second signal ends the process at once, whatever its threads wait for.
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(signum)
+        signal.signal(signum, signal.SIG_DFL)
     waiting.cancel()
     await server.stop()
     return 1 if server.failure.done() else 0

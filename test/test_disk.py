@@ -12,6 +12,7 @@ import math
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import exchange.gateway
 import server as server_module
@@ -401,6 +402,43 @@ async def test_an_exchange_that_cannot_journal_its_start_does_not_open(
         status, output, errors = await ended(process)
     assert status and "disk I/O error" in errors
     assert output == ""
+
+
+HANGING = """
+import sys
+import threading
+import server
+from exchange.journal import Journal
+
+def append(journal, first_seq, records):
+    if any('"place"' in record for record in records):
+        threading.Event().wait()
+    return real(journal, first_seq, records)
+
+real = Journal.append
+Journal.append = append
+sys.exit(server.main())
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+async def test_a_second_signal_ends_what_waits_for_a_disk_that_hangs(
+    path: Path, signum: signal.Signals
+) -> None:
+    async with launched(code=HANGING, journal=str(path)) as process:
+        url = url_in(await greeting(process))
+        async with wired(url, "alice") as alice:
+            await alice.send(order("buy", 1, 90))
+            gone = (ConnectionError, EOFError, WebSocketException)
+            with pytest.raises(gone):  # it does not listen any more
+                async with asyncio.timeout(PATIENCE_S):
+                    process.send_signal(signum)
+                    while True:
+                        async with wired(url):
+                            pass
+            process.send_signal(signum)
+            status, _, errors = await ended(process)
+    assert (status, errors) == (-signum, "")
 
 
 # Commits that take their time ---------------------------------------------
