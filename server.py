@@ -799,15 +799,17 @@ class Server:
             logger.warning("%s", self._keys_problem or "the keys are good")
 
     def _saw_certificate(self, look: Future[bool]) -> None:
+        self._step(lambda: self._tell_of_certificate(look.result()))
+
+    def _tell_of_certificate(self, is_new: bool) -> None:
         """Log once what became of a certificate that was replaced."""
-        self._step(look.result)
         assert self._certificate is not None
-        problem = self._certificate.problem
-        if problem != self._certificate_problem and problem is not None:
-            logger.warning("%s; the certificate read before stays", problem)
-        elif look.result() or problem != self._certificate_problem:
-            logger.info("the certificate is good and in use")
+        before, problem = self._certificate_problem, self._certificate.problem
         self._certificate_problem = problem
+        if problem is not None and problem != before:
+            logger.warning("%s; the certificate read before stays", problem)
+        elif is_new or problem != before:
+            logger.info("the certificate is good and in use")
 
     def _let_go(self, batch: Batch) -> None:
         """Write what may leave: one write for each socket."""
@@ -984,7 +986,8 @@ def acceptable_names(
 def has_terminal() -> bool:
     """Return whether a terminal controls this process."""
     try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        flags = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK
+        os.close(os.open("/dev/tty", flags))
     except OSError:
         return False
     return True

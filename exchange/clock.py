@@ -1,9 +1,10 @@
-"""The exchange's time. No other module of a running exchange asks for it.
+"""The exchange's time.
 
 It begins as the machine's wall clock and goes on with the time elapsed, so it
 never steps back, and a second of it lasts a second whatever is done to the
 wall clock. Where the wall clock gets ahead, somebody has set it, and the
-exchange follows: see `Clock.look`.
+exchange follows: see `Clock.look`. No other module of the exchange reads a
+clock, save for the key ring, which compares the age of its file with it.
 """
 
 from __future__ import annotations

@@ -108,6 +108,12 @@ def test_the_core_does_not_touch_the_world(module: str) -> None:
     assert not roots(imports(module)) & WORLD
 
 
+def test_only_the_clock_and_the_key_file_ask_what_time_it_is() -> None:
+    ours = ["server", *modules("exchange")]
+    readers = {m for m in ours if roots(imports(m)) & {"time", "datetime"}}
+    assert readers == {"exchange.clock", "exchange.keys"}
+
+
 def test_this_test_sees_imports() -> None:
     assert {"asyncio", "exchange.gateway"} <= imports("server")
     assert "random" in imports("client")

@@ -5,6 +5,7 @@ Over real sockets, with a real key file that changes meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -15,10 +16,18 @@ import pytest
 
 import server as server_module
 from exchange import lookout
-from exchange.keys import Entries, changing, make_entry, make_token, rotate
+from exchange.keys import (
+    Entries,
+    KeyRing,
+    changing,
+    make_entry,
+    make_token,
+    rotate,
+)
 from exchange.settings import Settings, SettingsError
 from server import Server
 from test.support import (
+    PATIENCE_S,
     add_key,
     address,
     ended,
@@ -556,6 +565,26 @@ async def test_where_the_key_file_hangs_the_last_keys_decide(
         await until(lambda: "can be read again" in caplog.text)
         edit(path, disable)
         assert await alice.rest() == ([], 4001)
+
+
+async def test_a_bug_in_a_look_stops_the_exchange(
+    path: Path, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(ring: KeyRing) -> bool:
+        if looks:
+            raise RuntimeError("boom")
+        looks.append(ring)  # the one before anybody listens
+        return False
+
+    looks: list[KeyRing] = []
+    monkeypatch.setattr(KeyRing, "refresh", explode)
+    server = Server(
+        Settings(keys=path, hostname="127.0.0.1", port=0, journal=None)
+    )
+    await server.start()
+    async with asyncio.timeout(PATIENCE_S):
+        assert str(await server.failure) == "boom"
+        await server.stop()
 
 
 async def test_it_ends_while_the_key_file_hangs(
