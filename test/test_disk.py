@@ -284,6 +284,7 @@ async def test_a_journal_that_was_deleted_can_be_rescued(path: Path) -> None:
             assert words(await alice.ask(**new)) == ["new"]
             for file in path.parent.glob("exchange.db*"):
                 file.unlink()
+            process.send_signal(signal.SIGSTOP)
             for fd in Path(f"/proc/{process.pid}/fd").iterdir():
                 name = os.readlink(fd).removesuffix(" (deleted)")
                 if name in (str(path), f"{path}-wal"):
