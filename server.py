@@ -2,8 +2,8 @@
 
 Sockets fill the inboxes of sessions. The first arrival schedules one drain,
 which takes a bounded share from each connection, hands it to the gateway and
-lets the answers leave. This module owns the clock, the loop, the listening
-sockets, the timers, and the order of start and shutdown; what the exchange
+lets the answers leave. This module owns the loop, the listening sockets, the
+timers, and the order of start and shutdown; what the exchange
 does stands in ``exchange/gateway.py`` and ``exchange/engine.py``.
 """
 
@@ -18,21 +18,21 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from time import monotonic_ns
+from typing import TypeAlias
 
 from pydantic_core import to_json
 from tqdm import tqdm
 from websockets.http11 import Request, Response
 
-from exchange import logs, metrics
+from exchange import logs, metrics, printing
+from exchange.clock import JUMP_US, Clock
 from exchange.gateway import FLOODING, Batch, Gateway, Turn
 from exchange.journal import (
     SPACE_ENOUGH,
@@ -43,6 +43,7 @@ from exchange.journal import (
 )
 from exchange.keys import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
 from exchange.logs import OncePerMinute
+from exchange.lookout import Lookout
 from exchange.metrics import Figures, Metrics, Timing
 from exchange.names import (
     Names,
@@ -54,7 +55,7 @@ from exchange.names import (
     read_origin,
 )
 from exchange.schema import protocol_schema
-from exchange.session import Session, pack
+from exchange.session import Session, Taken, pack
 from exchange.settings import (
     Settings,
     SettingsError,
@@ -62,6 +63,7 @@ from exchange.settings import (
     load_settings,
 )
 from exchange.tables import COLUMNS, as_csv, asked
+from exchange.tls import Certificate
 from exchange.transport import OPEN_TIMEOUT_S, Connection, Queue, frame
 from exchange.web import Pages, Query, Reply, reply, split
 from orderbook import Refused
@@ -90,6 +92,9 @@ READERS_PER_TICK = 64
 HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
 TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
 KEYS_S = 1.0  # until a connection whose key was revoked is closed
+CERTIFICATE_S = 5.0  # until a certificate that was replaced is used
+CLOCK_S = 0.5  # until a jump of the machine's clock is noticed
+DISK_S = 1.0  # between two looks at the journal's disk
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
 PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
 BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
@@ -119,21 +124,10 @@ FILES_RESERVED = 64
 # which walks over every order, is hardly ever due.
 GC_THRESHOLDS = (2_000, 5, 1_000)
 
+NO_SPACE = "the journal's disk is nearly full"
+Seen: TypeAlias = tuple[str, int]  # what `Journal.look` returns
+
 logger = logging.getLogger("exchange")
-
-
-class Clock:
-    """Microseconds since the epoch that never step back.
-
-    The wall clock at the start plus the time elapsed since.
-    """
-
-    def __init__(self) -> None:
-        self._epoch_ns = time.time_ns() - time.monotonic_ns()
-
-    def now(self) -> int:
-        """Return the time in microseconds since the epoch."""
-        return (self._epoch_ns + monotonic_ns()) // 1_000
 
 
 class Server:
@@ -144,20 +138,23 @@ class Server:
     to the exception: then the process must end.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         """Set up an exchange; raise SettingsError if the market is wrong."""
         self.port = settings.port  # once started, the one listened on
         self.connection_errors = 0  # exceptions that ended a connection
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._settings = settings
-        self._clock = Clock()
+        self._clock = clock or Clock()
         addresses = resolve(settings.hostname)
         is_local = all(is_loopback(address) for address in addresses)
         # A proxy brings others, whatever address it comes from.
         is_private = is_local and not settings.proxies
         self._keys = KeyRing(settings.keys, settings.open)
         self._keys_problem: str | None = None  # as last logged
+        self._key_looks = Lookout(
+            f"keys {settings.keys}", self._keys.refresh, self._saw_keys, KEYS_S
+        )
         if settings.open and self._keys.problem:  # whose names are these?
             raise SettingsError(self._keys.problem)
         if not (is_private or self._keys.is_needed or settings.open):
@@ -176,7 +173,8 @@ class Server:
         rules = settings.rules(is_guarded)
         self._market = rules.configure
         self._per_address = settings.connections_per_address(is_guarded)
-        self._tls = settings.tls()
+        self._certificate = Certificate.of(settings)
+        self._certificate_problem: str | None = None  # as last logged
         self._journal: Journal | None = None
         self._gateway = Gateway(
             self._clock.now,
@@ -209,6 +207,10 @@ class Server:
         # each the first one's turn is next.
         self._fresh: OrderedDict[Session, None] = OrderedDict()
         self._backlog: OrderedDict[Session, None] = OrderedDict()
+        # What logins wait with for a look at the key file, and what has
+        # waited: requests, their weight, and when the first came.
+        self._held_up: dict[Session, Taken] = {}
+        self._looked_up: dict[Session, Taken] = {}
         # Public data that may leave, by who is to have them.
         self._owed: dict[Session, bytes] = {}
         self._all_gone = asyncio.Event()
@@ -219,12 +221,14 @@ class Server:
         self._heartbeat_due: asyncio.TimerHandle | None = None
         self._ticker_due: asyncio.TimerHandle | None = None
         self._feed_due: asyncio.TimerHandle | None = None
-        self._keys_due: asyncio.TimerHandle | None = None
+        self._clock_due: asyncio.TimerHandle | None = None
         self._deadline_due: asyncio.TimerHandle | None = None
         self._deadline: int | None = None  # what the timer above is set to
         # The only thread that writes to the journal, one batch at a time.
         self._committer = ThreadPoolExecutor(1, "journal")
-        self._commit: asyncio.Future[int] | None = None
+        self._commit: asyncio.Future[tuple[int, Seen]] | None = None
+        self._disk_looks: Lookout[Seen] | None = None
+        self._certificate_looks: Lookout[bool] | None = None
         self._has_commit_failed = False
         self._commands_recovered = 0
         self._timing = Timing()
@@ -247,15 +251,21 @@ class Server:
             return "in memory: a restart starts anew"
         if not self._commands_recovered:
             return f"journal {self._journal.path}: new"
-        return (
+        text = (
             f"journal {self._journal.path}: {self._commands_recovered:,}"
             f" commands recovered in {self._timing.recovery_s:.1f} s"
         )
+        if self._clock.ahead >= JUMP_US:
+            text += (
+                ", its time goes on"
+                f" {self._clock.ahead / 1e6:,.1f} s ahead of this machine's"
+            )
+        return text
 
     @property
     def url(self) -> str:
         """Return the address clients connect to."""
-        scheme = "wss" if self._tls else "ws"
+        scheme = "wss" if self._certificate else "ws"
         return f"{scheme}://{in_url(self._settings.hostname)}:{self.port}"
 
     @property
@@ -305,7 +315,32 @@ class Server:
             sock.setblocking(False)
             self._open_door(sock)
         self._beat()
-        self._look_at_keys()
+        self._look_at_clock()
+        self._tell_of_keys()
+        self._key_looks.start()
+        if self._journal is not None:
+            self._disk_looks = Lookout(
+                f"journal {self._journal.path}",
+                self._journal.look,
+                self._saw_disk,
+                DISK_S,
+            )
+            self._disk_looks.start()
+        if self._certificate is not None:
+            self._certificate_looks = Lookout(
+                f"certificate {self._settings.tls_cert}",
+                self._certificate.refresh,
+                self._saw_certificate,
+                CERTIFICATE_S,
+            )
+            self._certificate_looks.start()
+
+    def reload(self) -> None:
+        """Look at once at the key file and at the certificate."""
+        logger.info("keys and certificate are read again")
+        self._key_looks.look()
+        if self._certificate_looks is not None:
+            self._certificate_looks.look()
 
     async def stop(self) -> None:
         """Finish what has arrived, tell everybody, close, and end.
@@ -320,6 +355,13 @@ class Server:
             sock.close()
         for _ in range(ACCEPT_ROUNDS):  # who was taken in is to be told
             await asyncio.sleep(0)
+        self._key_looks.stop()
+        if self._disk_looks is not None:
+            self._disk_looks.stop()
+        if self._certificate_looks is not None:
+            self._certificate_looks.stop()
+        for session in [*self._held_up]:
+            self._release(session)
         while (self._fresh or self._backlog) and not self.failure.done():
             self._drain()
         # What comes now is not heard: its order would outlive its session.
@@ -335,7 +377,7 @@ class Server:
             self._heartbeat_due,
             self._ticker_due,
             self._feed_due,
-            self._keys_due,
+            self._clock_due,
             self._deadline_due,
         ):
             if due is not None:
@@ -356,7 +398,7 @@ class Server:
 
     def _recover(self, path: Path) -> None:
         """Apply again all that the journal holds."""
-        start = time.perf_counter()
+        start = self._clock.elapsed()
         self._journal = journal = Journal(path)
         with (
             without_collections(),
@@ -373,7 +415,8 @@ class Server:
                 progress.update(len(commands))
         self._gateway.commit(journal.last_seq)
         self._commands_recovered = journal.last_seq
-        self._timing.recovery_s = time.perf_counter() - start
+        self._clock.go_on_from(self._gateway.engine.ts)
+        self._timing.recovery_s = (self._clock.elapsed() - start) / 1e6
 
     def _commit_more(self) -> None:
         """Commit what was applied meanwhile, if no commit is under way."""
@@ -383,24 +426,26 @@ class Server:
         commands = self._gateway.take_commands()
         if not commands or self._has_commit_failed:
             return
-        self._look_at_space()
-        self._commit_began = self._clock.now()
+        self._commit_began = self._clock.elapsed()
         self._timing.batch.observe(len(commands))
         self._commit = self._loop.run_in_executor(
             self._committer,
-            journal.append,
+            append,
+            journal,
             commands[0].seq,
             [encode_record(command) for command in commands],
         )
         self._commit.add_done_callback(self._committed)
 
-    def _committed(self, commit: asyncio.Future[int]) -> None:
+    def _committed(self, commit: asyncio.Future[tuple[int, Seen]]) -> None:
         """Let leave what a commit made durable; stop if it failed."""
         self._commit = None
         try:
-            self._gateway.commit(commit.result())
-            took_us = self._clock.now() - self._commit_began
+            seq, seen = commit.result()
+            self._gateway.commit(seq)
+            took_us = self._clock.elapsed() - self._commit_began
             self._timing.commit_s.observe(took_us / 1e6)
+            self._heed_disk(seen)
             self._commit_more()
         except Exception as error:
             self._has_commit_failed = True
@@ -411,19 +456,31 @@ class Server:
         while self._commit is not None:
             await asyncio.wait((self._commit,))
 
-    def _look_at_space(self) -> None:
-        """Refuse new orders while the disk is nearly full, and say so."""
-        if self._journal is None:
+    def _saw_disk(self, look: Future[Seen]) -> None:
+        self._step(lambda: self._heed_disk(look.result()))
+
+    def _heed_disk(self, seen: Seen) -> None:
+        """Refuse new orders while the disk cannot keep them, and say so."""
+        assert self._journal is not None
+        gateway = self._gateway
+        before = gateway.disk_trouble
+        trouble, free = seen
+        enough = SPACE_ENOUGH if before == NO_SPACE else SPACE_LOW - 1
+        if not trouble and free <= enough:
+            trouble = NO_SPACE
+        if trouble == before:
             return
-        free = self._journal.free_bytes()
-        if not self._gateway.is_short_of_space and free < SPACE_LOW:
-            self._gateway.is_short_of_space = True
-            self._gateway.announce("disk nearly full: no new orders")
-            logger.warning("disk nearly full: new orders are refused")
-        elif self._gateway.is_short_of_space and free > SPACE_ENOUGH:
-            self._gateway.is_short_of_space = False
-            self._gateway.announce("new orders are taken again")
-            logger.warning("space on disk again: new orders are taken")
+        gateway.disk_trouble = trouble
+        if trouble:
+            gateway.announce(f"{trouble}: no new orders")
+            logger.warning(
+                "%s: %s: new orders are refused", self._journal.path, trouble
+            )
+        else:
+            gateway.announce("new orders are taken again")
+            logger.warning(
+                "%s: all is well: new orders are taken", self._journal.path
+            )
 
     def _close_journal(self) -> None:
         self._committer.shutdown()
@@ -494,7 +551,7 @@ class Server:
     def received(self, connection: Connection, messages: list[bytes]) -> None:
         """Let requests wait for their turn."""
         session = self._sessions[connection]
-        session.receive(messages, self._clock.now())
+        session.receive(messages, self._clock.elapsed())
         if session.is_full:
             connection.pause_reading()
         self._schedule(session)
@@ -557,6 +614,7 @@ class Server:
         self._open_door(listener)
 
     async def _make_connection(self, sock: socket.socket) -> None:
+        tls = self._certificate.context if self._certificate else None
         # What is wrong with a peer's TLS is its own affair.
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await self._loop.connect_accepted_socket(
@@ -569,8 +627,8 @@ class Server:
                     queue=self._queue,
                 ),
                 sock,
-                ssl=self._tls,
-                ssl_handshake_timeout=OPEN_TIMEOUT_S if self._tls else None,
+                ssl=tls,
+                ssl_handshake_timeout=OPEN_TIMEOUT_S if tls else None,
             )
 
     # What is asked over HTTP
@@ -600,8 +658,10 @@ class Server:
         """Say whether requests are carried out, and commits get through."""
         if self._is_stopping or self.failure.done():
             return reply("stopping\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
-        if self._gateway.is_busy:
-            return reply("busy\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        if trouble := self._gateway.trouble:
+            return reply(
+                f"busy: {trouble}\n", status=HTTPStatus.SERVICE_UNAVAILABLE
+            )
         return reply("ok\n")
 
     def _answer_metrics(self, query: Query) -> Response:
@@ -653,6 +713,8 @@ class Server:
     # The drain, and what else happens in time
 
     def _schedule(self, session: Session) -> None:
+        if session in self._held_up:
+            return
         if session.was_greedy:
             self._backlog.setdefault(session)
         elif session not in self._backlog:
@@ -673,7 +735,7 @@ class Server:
             # is read before, and so comes first if it is somebody else's.
             self._drain_due = self._loop.call_later(0, self._drain)
 
-    def _step(self, work: Callable[[], None]) -> None:
+    def _step(self, work: Callable[[], object]) -> None:
         """Do some work and let its results leave; stop if it fails."""
         if self.failure.done():
             return
@@ -710,7 +772,14 @@ class Server:
     def _take_turn(self, session: Session, enough: int) -> int:
         """Carry out requests of a session; return what they weigh."""
         gateway = self._gateway
-        requests, weight, arrival = session.take(enough)
+        taken = self._looked_up.pop(session, None) if self._looked_up else None
+        if taken is None:
+            taken = session.take(enough)
+            if session.has_login and not self._is_ending:
+                self._held_up[session] = taken
+                self._key_looks.look(partial(self._release, session))
+                return taken[1]
+        requests, weight, arrival = taken
         gateway.handle(session, requests)
         self._turns.append((len(requests), arrival))
         session.was_greedy = weight > REQUESTS_AT_FIRST
@@ -749,6 +818,36 @@ class Server:
         self._deadline = self._deadline_due = None
         self._step(self._gateway.tick)
 
+    def _look_at_clock(self) -> None:
+        """Follow the machine's clock forward, and say what it did."""
+        self._clock_due = self._loop.call_later(CLOCK_S, self._look_at_clock)
+        change = self._clock.look()
+        if change is None:
+            return
+        for text, us in (
+            ("this machine slept for", change.slept),
+            ("this machine's clock was set forward by", change.jumped),
+            ("this machine's clock was set back by", -change.jumped),
+        ):
+            if us >= JUMP_US:
+                logger.warning(
+                    "%s %.1f s; the exchange's time is %.1f s ahead of it",
+                    text,
+                    us / 1e6,
+                    (self._clock.ahead + change.behind) / 1e6,
+                )
+        # The timer may be set for a time that is over.
+        if self._deadline_due is not None:
+            self._deadline_due.cancel()
+        self._step(lambda: self._follow_clock(change.behind))
+
+    def _follow_clock(self, behind: int) -> None:
+        if behind:
+            self._gateway.step_clock(behind)
+            self._clock.forward(behind)
+        self._deadline = self._deadline_due = None
+        self._gateway.tick()
+
     def _flush(self) -> None:
         self._feed_due = None
         self._step(lambda: None)  # which publishes
@@ -759,17 +858,37 @@ class Server:
 
     def _beat(self) -> None:
         self._heartbeat_due = self._loop.call_later(HEARTBEAT_S, self._beat)
-        self._step(self._look_at_space)
         self._step(self._gateway.heartbeat)
 
-    def _look_at_keys(self) -> None:
-        """Follow the key file, and say what is wrong with it, once."""
-        self._keys_due = self._loop.call_later(KEYS_S, self._look_at_keys)
-        self._keys.refresh()
+    def _release(self, session: Session) -> None:
+        """Give a session its turn, whose login has waited long enough."""
+        self._looked_up[session] = self._held_up.pop(session)
+        self._schedule(session)
+
+    def _saw_keys(self, look: Future[bool]) -> None:
+        """Follow the key file."""
+        self._step(look.result)
+        self._tell_of_keys()
+        self._step(self._gateway.check_keys)
+
+    def _tell_of_keys(self) -> None:
+        """Log what is wrong with the key file, once."""
         if self._keys.problem != self._keys_problem:
             self._keys_problem = self._keys.problem
             logger.warning("%s", self._keys_problem or "the keys are good")
-        self._step(self._gateway.check_keys)
+
+    def _saw_certificate(self, look: Future[bool]) -> None:
+        self._step(lambda: self._tell_of_certificate(look.result()))
+
+    def _tell_of_certificate(self, is_new: bool) -> None:
+        """Log once what became of a certificate that was replaced."""
+        assert self._certificate is not None
+        before, problem = self._certificate_problem, self._certificate.problem
+        self._certificate_problem = problem
+        if problem is not None and problem != before:
+            logger.warning("%s; the certificate read before stays", problem)
+        elif is_new or problem != before:
+            logger.info("the certificate is good and in use")
 
     def _let_go(self, batch: Batch) -> None:
         """Write what may leave: one write for each socket."""
@@ -794,7 +913,7 @@ class Server:
                 connection.resume_reading()
         if owed and self._pay_due is None:  # after what is private
             self._pay()
-        now = self._clock.now()
+        now = self._clock.elapsed()
         for requests, arrival in batch.turns:
             if requests:
                 waited_us = now - arrival
@@ -811,11 +930,7 @@ class Server:
             else:
                 connection.close(code, reason)
         if batch.report:
-            try:
-                print(batch.report, flush=True)
-            except OSError as error:  # nobody reads it any more
-                logger.warning("nothing more is printed: %s", error)
-                silence()
+            print(f"{batch.report}\n", end="")
 
     def _pay(self) -> None:
         """Write public data to some of those who are to have them."""
@@ -837,6 +952,13 @@ class Server:
             connection.write(frames)
 
 
+def append(
+    journal: Journal, first_seq: int, records: list[str]
+) -> tuple[int, Seen]:
+    """Commit a batch; return its last sequence number, and a look."""
+    return journal.append(first_seq, records), journal.look()
+
+
 @contextlib.contextmanager
 def without_collections() -> Iterator[None]:
     """Let nothing be looked through in vain: the engine makes no cycles."""
@@ -845,13 +967,6 @@ def without_collections() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def silence() -> None:
-    """Let standard output, which is closed, go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 def make_frames(texts: list[str]) -> bytes:
@@ -956,6 +1071,16 @@ def names_of(
     )
 
 
+def has_terminal() -> bool:
+    """Return whether a terminal controls this process."""
+    try:
+        flags = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK
+        os.close(os.open("/dev/tty", flags))
+    except OSError:
+        return False
+    return True
+
+
 async def serve(settings: Settings) -> int:
     """Run an exchange until a signal or a failure; return the exit status."""
     gc.set_threshold(*GC_THRESHOLDS)
@@ -966,18 +1091,29 @@ async def serve(settings: Settings) -> int:
     signaled = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, signaled.set)
+
+    def hang_up() -> None:
+        if had_terminal and not has_terminal():
+            signaled.set()
+        else:
+            server.reload()
+
+    # Under nohup the end of a terminal is to end nothing.
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    had_terminal = not is_ignored and has_terminal()
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     print(
         f"Exchange on {server.url} | {', '.join(server.symbols)}"
-        f" | {server.admission} | {server.recovered}",
-        flush=True,
+        f" | {server.admission} | {server.recovered}"
     )
     waiting = asyncio.create_task(signaled.wait())
     await asyncio.wait(
         (waiting, server.failure), return_when=asyncio.FIRST_COMPLETED
     )
-    # A second signal ends the process at once.
+    # A second signal ends the process at once, whatever its threads wait for.
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.remove_signal_handler(signum)
+        signal.signal(signum, signal.SIG_DFL)
     waiting.cancel()
     await server.stop()
     return 1 if server.failure.done() else 0
@@ -988,6 +1124,14 @@ def main() -> int:
     # As the first process of a container it would be ignored until the loop
     # runs, and a recovery may take a while.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if not has_terminal():  # else a start may end with it
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with printing.in_threads():
+        return run()
+
+
+def run() -> int:
+    """Read the settings and run an exchange; return the exit status."""
     try:
         settings = load_settings(sys.argv[1:])
         logs.set_up(settings.log)

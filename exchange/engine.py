@@ -136,6 +136,18 @@ class Restart:
     type: Literal["restart"] = "restart"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStep:
+    """The clock is about to be set forward, though no time has passed.
+
+    What was to last for a time still does: `cancel_after`, and phases that
+    end by themselves. An ``expire_ts`` is a time of the clock and stays.
+    """
+
+    type: Literal["clock_step"] = "clock_step"
+    forward_us: int
+
+
 Action: TypeAlias = (
     Place
     | Amend
@@ -149,6 +161,7 @@ Action: TypeAlias = (
     | Shutdown
     | Restart
     | Admin
+    | ClockStep
 )
 
 
@@ -405,6 +418,8 @@ class Engine:
                 self._administer(command.account, action)
             case Configure():
                 self._configure(action)
+            case ClockStep():
+                self._postpone(action.forward_us)
             case Shutdown() | Restart():
                 orders = [
                     order
@@ -607,6 +622,17 @@ class Engine:
             account.cancel_after_ts = None
             for order in list(account.open_orders.values()):
                 self._cancel(order, "canceled", "cancel_after")
+
+    def _postpone(self, us: int) -> None:
+        """Let what lasts for a time end so much later by the clock."""
+        for account in self.accounts.values():
+            if account.cancel_after_ts is not None:
+                account.cancel_after_ts += us
+                self._add_deadline((account.cancel_after_ts, 0, account.name))
+        for symbol, listing in self.listings.items():
+            if listing.reopen_ts is not None:
+                listing.reopen_ts += us
+                self._add_deadline((listing.reopen_ts, PHASE_ENDS, symbol))
 
     def _configure(self, configure: Configure) -> None:
         assert configure.engine_version == ENGINE_VERSION

@@ -25,6 +25,7 @@ from pydantic_core import to_json
 from exchange.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
 from exchange.engine import (
     Action,
+    ClockStep,
     Command,
     Configure,
     Connect,
@@ -213,7 +214,7 @@ class Gateway:
         self.feed_due: int | None = None
         self.is_feed_busy = False  # not all have the last ones yet
         self._is_broken = False  # one failed: the books cannot be trusted
-        self.is_short_of_space = False
+        self.disk_trouble = ""  # of the journal: no new orders meanwhile
         # Whose turn it is, and its commands of which nobody has been told.
         self._asking: Session
         self._untold: list[tuple[CommandRequest, list[Output]]] = []
@@ -237,12 +238,17 @@ class Gateway:
         self._flush_feed()
 
     def begin(self, market: Configure) -> None:
-        """Open the market, or go on with the one that was replayed."""
-        is_restart = self.engine.seq > 0
+        """Open the market, or go on with the one that was replayed.
+
+        The connections ended with the old process, so their orders are
+        canceled before anything happens that was due meanwhile; that happens
+        in the market as it was, before the new one is configured.
+        """
+        if self.engine.seq:
+            self._route(self._apply("", "", Restart(), self._now()))
+            self._fire(self._now())
         if self.engine.configured != market:
             self._route(self._apply("", "", market, self._now()))
-        if is_restart:
-            self._route(self._apply("", "", Restart(), self._now()))
         self._flush_feed()
 
     def shut_down(self) -> None:
@@ -271,14 +277,16 @@ class Gateway:
         self._broadcast([Status(ts=self._now(), message=message)])
 
     @property
-    def is_busy(self) -> bool:
-        """Whether new orders are refused because the disk cannot follow."""
-        return self.engine.seq >= self._busy_from
+    def trouble(self) -> str:
+        """Say why new orders are refused, if they are: it is the disk."""
+        if self.engine.seq < self._busy_from:
+            return ""
+        return self.disk_trouble or "the journal's disk is too slow"
 
     @property
     def _busy_from(self) -> int:
         """Return the seq from which on new orders are refused."""
-        if self.is_short_of_space:
+        if self.disk_trouble:
             return 0
         return self._committed + COMMANDS_UNCOMMITTED
 
@@ -385,6 +393,11 @@ class Gateway:
         """Fire every deadline that is due."""
         self._fire(self._now())
 
+    def step_clock(self, forward_us: int) -> None:
+        """Take note that the clock is about to be set forward so much."""
+        step = ClockStep(forward_us=forward_us)
+        self._route(self._apply("", "", step, self._now()))
+
     def heartbeat(self) -> None:
         """Tell every session what it should have got by now."""
         ts = self._now()
@@ -436,11 +449,10 @@ class Gateway:
         """Raise Refused if a request may not become a command."""
         if not session.account:
             raise Refused("unauthorized", "log in first")
-        if self.is_busy and isinstance(request, (Place, Amend)):
-            slow = "nearly full" if self.is_short_of_space else "too slow"
+        if isinstance(request, (Place, Amend)) and self.trouble:
             raise Refused(
                 "busy",
-                f"the journal's disk is {slow}; cancels are taken",
+                f"{self.trouble}; cancels are taken",
                 retry_after_ms=BUSY_RETRY_MS,
             )
         if isinstance(request, Admin) and not session.is_admin:
@@ -829,11 +841,12 @@ class Gateway:
     ) -> list[Output]:
         """Stamp an action as the next command and apply it.
 
-        Time passes by command: what is due comes before what is stamped.
+        Time passes by command: what is due comes before what is stamped,
+        save for a restart, which happened before.
         """
         engine = self.engine
         ts = now if now > engine.ts else engine.ts + 1
-        if ts >= engine.earliest and action.__class__ is not Tick:
+        if ts >= engine.earliest and action.__class__ not in (Tick, Restart):
             ts = self._fire(now)
         seq = engine.seq + 1
         command = Command(seq, ts, account, session_id, action)

@@ -29,6 +29,7 @@ from pydantic_core import to_json
 from exchange.engine import (
     ENGINE_VERSION,
     Action,
+    ClockStep,
     Command,
     Configure,
     Connect,
@@ -74,15 +75,25 @@ _RECORDS: TypeAdapter[list[_Record]] = TypeAdapter(
 )
 
 
+# Actions that are no requests.
+OWN_ACTIONS = (
+    ClockStep,
+    Configure,
+    Connect,
+    Disconnect,
+    Restart,
+    Shutdown,
+    Tick,
+)
+
+
 def encode_record(command: Command) -> str:
     """Return a command as JSON: ts, account, session, action.
 
     Its sequence number is its place in the journal.
     """
     action = command.action
-    if isinstance(
-        action, (Configure, Connect, Disconnect, Restart, Shutdown, Tick)
-    ):
+    if isinstance(action, OWN_ACTIONS):
         text = to_json(action).decode()
     else:
         text = encode(action)
@@ -113,6 +124,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.last_seq = 0  # the last one committed
+        self._files: dict[Path, tuple[int, int]] = {}  # while it is written
         self._digest = _NO_DIGEST
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path.with_name(f"{path.name}.lock"))
@@ -154,6 +166,8 @@ class Journal:
             self._digest = digest
         self._file.close()
         self._file = _open_to_write(self.path)
+        _count(self.path, self._file)  # which makes the -wal file
+        self._files = {path: _identity(path) for path in self._paths()}
 
     def append(self, first_seq: int, records: Sequence[str]) -> int:
         """Commit one batch; return its last sequence number.
@@ -172,9 +186,30 @@ class Journal:
         self.last_seq, self._digest = last_seq, digest
         return last_seq
 
-    def free_bytes(self) -> int:
-        """Return the space left on the journal's disk."""
-        return shutil.disk_usage(self.path.parent).free
+    def look(self) -> tuple[str, int]:
+        """Return what is wrong with its files, "" if nothing, and the space.
+
+        The space left on the disk, in bytes, is 0 where something is wrong.
+        A file that somebody has deleted, or put another one in the place of,
+        can still be written, and is lost when this process ends.
+        """
+        try:
+            for path, identity in self._files.items():
+                if _identity(path) != identity:
+                    return f"the journal's file {path.name} was replaced", 0
+            return "", shutil.disk_usage(self.path.parent).free
+        except FileNotFoundError as error:
+            name = Path(error.filename).name
+            return f"the journal's file {name} is gone", 0
+        except OSError as error:
+            return f"the journal's disk: {error.strerror}", 0
+
+    def _paths(self) -> list[Path]:
+        """Return the files that must stay: data, what is new, the lock."""
+        names = (
+            f"{self.path.name}{suffix}" for suffix in ("", "-wal", ".lock")
+        )
+        return [self.path.with_name(name) for name in names]
 
     def close(self) -> None:
         """Release the file and the lock."""
@@ -254,6 +289,12 @@ def _create(path: Path) -> None:
             _fetch(path, file, statement)
     new.rename(path)
     sync_folder(path.parent)  # or a power failure may take the name away
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what tells a file from another one at its place."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:

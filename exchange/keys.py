@@ -17,7 +17,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -230,6 +230,16 @@ class Key:
     sha256: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a look at the key file has found."""
+
+    keys: dict[str, Key] = field(default_factory=dict)  # not the disabled
+    names: frozenset[str] = frozenset()  # of all in the file
+    is_needed: bool = False
+    problem: str | None = None
+
+
 class KeyRing:
     """The keys that are valid now, as a key file says that may change.
 
@@ -238,41 +248,53 @@ class KeyRing:
     been one since this ring was made. Taking the file away lets nobody in,
     rather than everybody. ``problem`` says what is wrong with the file, if
     anything is; while it is unreadable, the keys last read stay in force.
-    Both are as of the last `refresh` or `check`.
+
+    All is as of the last `refresh`, which one thread may call while another
+    asks: what it finds takes effect as a whole.
     """
 
     def __init__(self, path: Path, is_open: bool = False) -> None:
         """Read a key file, if it is there; raises nothing."""
         self.path = path
         self.is_open = is_open
-        self.is_needed = False
-        self.problem: str | None = None
-        self._keys: dict[str, Key] = {}  # of accounts that are not disabled
-        self._names: frozenset[str] = frozenset()  # of all in the file
+        self._found = _Found()
         self._seen: tuple[int, ...] | None = None  # None: to be read again
         self.refresh()
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether a login needs a key."""
+        return self._found.is_needed
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the key file."""
+        return self._found.problem
+
     def refresh(self) -> bool:
         """Look at the file; return whether keys or problem have changed."""
-        before = self._keys, self.is_needed, self.problem
-        self._look()
-        return (self._keys, self.is_needed, self.problem) != before
+        before, after = self._found, self._look()
+        self._found = after
+        return (after.keys, after.is_needed, after.problem) != (
+            before.keys,
+            before.is_needed,
+            before.problem,
+        )
 
     def lets_in(self, user: str) -> bool:
-        """Look at the file; return whether a name alone is enough."""
-        self.refresh()
+        """Return whether a name alone is enough."""
+        found = self._found
         if self.is_open:
-            return user not in self._names
-        return not self.is_needed
+            return user not in found.names
+        return not found.is_needed
 
     def check(self, user: str, token: str | None) -> Key | None:
-        """Look at the file; return the key that logs in, if it is valid.
+        """Return the key that logs in, if it is valid.
 
         Takes the same time for a wrong token, an unknown user and one that
         is disabled.
         """
-        self.refresh()
-        key = self._keys.get(user)
+        key = self._found.keys.get(user)
         is_same = hmac.compare_digest(
             digest_of(token or ""), key.sha256 if key else _NO_DIGEST
         )
@@ -281,24 +303,25 @@ class KeyRing:
     def is_valid(self, key: Key) -> bool:
         """Return whether a session may go on that logged in with this key.
 
-        As of the last look at the file. False once the account is removed
-        or disabled, has another key, or its rights have changed.
+        False once the account is removed or disabled, has another key, or
+        its rights have changed.
         """
-        return self._keys.get(key.user) == key
+        return self._found.keys.get(key.user) == key
 
-    def _look(self) -> None:
+    def _look(self) -> _Found:
+        found = self._found
         try:
             status = os.stat(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            self._seen, self._keys = None, {}
-            if self.is_needed:
-                self.problem = f"{self.path}: is gone: no key is valid"
-            return
+            self._seen = None
+            problem = found.problem
+            if found.is_needed:
+                problem = f"{self.path}: is gone: no key is valid"
+            return replace(found, keys={}, problem=problem)
         except OSError as error:
-            self._seen, self.is_needed = None, True
-            self.problem = f"{self.path}: {error.strerror}"
-            return
-        self.is_needed = True
+            self._seen = None
+            problem = f"{self.path}: {error.strerror}"
+            return replace(found, is_needed=True, problem=problem)
         seen = (
             status.st_mtime_ns,
             status.st_size,
@@ -306,22 +329,20 @@ class KeyRing:
             status.st_ctime_ns,
         )
         if seen == self._seen:
-            return
+            return found
         # Taken before the file is read: a change meanwhile is seen next time.
         is_settled = status.st_ctime_ns < time.time_ns() - SETTLED_NS
         self._seen = seen if is_settled else None
-        self._read()
+        return self._read()
 
-    def _read(self) -> None:
+    def _read(self) -> _Found:
         try:
             accounts = read_keys(self.path)
         except KeysError as error:
-            self.problem = str(error)
-            return
-        self.problem = None
-        self._names = frozenset(accounts)
-        self._keys = {
+            return replace(self._found, is_needed=True, problem=str(error))
+        keys = {
             user: Key(user, entry.is_admin, entry.sha256)
             for user, entry in accounts.items()
             if not entry.is_disabled
         }
+        return _Found(keys, frozenset(accounts), is_needed=True)

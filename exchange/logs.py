@@ -7,9 +7,12 @@ are not logged at all, and the command in a failure has none.
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any, Literal
 
 from pydantic_core import to_json
+
+from exchange.printing import Outlet
 
 LINE = "%(asctime)s %(levelname)s %(message)s"
 REPEAT_S = 60.0  # until a line that others provoke is logged again
@@ -65,7 +68,16 @@ class OncePerMinute:
 def set_up(form: Literal["text", "json"]) -> None:
     """Log to standard error from now on, from INFO upwards."""
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        JsonFormatter() if form == "json" else logging.Formatter(LINE)
-    )
+    formatter = JsonFormatter() if form == "json" else logging.Formatter(LINE)
+    handler.setFormatter(formatter)
+    if isinstance(sys.stderr, Outlet):
+        sys.stderr.notice = lambda message: (
+            formatter.format(_record(message)) + "\n"
+        )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _record(message: str) -> logging.LogRecord:
+    return logging.LogRecord(
+        "exchange", logging.WARNING, "", 0, message, None, None
+    )

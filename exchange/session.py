@@ -37,6 +37,8 @@ _LONG = (Get, Login, Subscribe)
 _SHORT_TABLES = ("account", "instruments")
 
 MakeFrames: TypeAlias = Callable[[list[str]], bytes]
+# Requests, what they weigh, and when the first of them came, 0 if none has.
+Taken: TypeAlias = tuple[list[Request | Error], int, int]
 
 
 def weigh(request: Request | Error) -> int:
@@ -110,6 +112,7 @@ class Session:
         self.is_cut = False  # it is being closed: nothing more is done
         self.is_gone = False  # the connection has ended
         self.was_greedy = False  # its last turn was a long one
+        self.has_login = False  # among the requests last taken
         self.held = 0  # bytes sealed that have not yet left
         self.is_strained = True  # it may be slow; if not, it is not
         self._peer = peer
@@ -128,7 +131,7 @@ class Session:
         self._inbox.extend(zip(messages, repeat(now)))
         self._waiting += sum(map(len, messages))
 
-    def take(self, enough: int) -> tuple[list[Request | Error], int, int]:
+    def take(self, enough: int) -> Taken:
         """Decode the messages that came first; return their requests.
 
         And what they weigh, and when the first of them came, 0 if none has.
@@ -137,6 +140,7 @@ class Session:
         """
         inbox = self._inbox
         arrival = inbox[0][1] if inbox else 0
+        self.has_login = False
         taken: list[Request | Error] = []
         weight = 0
         while inbox and weight < enough:
@@ -148,6 +152,8 @@ class Session:
             for request in requests:
                 if request.__class__ in _LONG:
                     weight += weigh(request) - 1
+                    if request.__class__ is Login:
+                        self.has_login = True
         return taken, weight, arrival
 
     @property

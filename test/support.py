@@ -15,6 +15,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from exchange import clock as clocks
 from exchange.engine import Configure
 from exchange.gateway import Batch, Gateway
 from exchange.keys import changing, make_entry, make_token
@@ -32,7 +33,9 @@ UNLIMITED = "[instruments.BOND]\n[account]\nopen_orders = 0\n"
 
 
 @contextlib.asynccontextmanager
-async def serving(**settings: Any) -> AsyncIterator[Server]:
+async def serving(
+    clock: clocks.Clock | None = None, **settings: Any
+) -> AsyncIterator[Server]:
     """Run a server on a free port of the loopback, and end it in order.
 
     ``server.url`` is where it listens. Nothing may have failed inside.
@@ -40,7 +43,7 @@ async def serving(**settings: Any) -> AsyncIterator[Server]:
     # Said here too: a fixture of a module begins before those of its tests.
     nothing = {"journal": None, "keys": NO_KEYS}
     here = {"hostname": "127.0.0.1", "port": 0, "debug": False}
-    server = Server(Settings(**{**nothing, **here, **settings}))
+    server = Server(Settings(**{**nothing, **here, **settings}), clock)
     await server.start()
     try:
         yield server

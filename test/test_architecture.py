@@ -36,7 +36,10 @@ MAY_IMPORT = {
     **PURE,
     "exchange": set(),
     "exchange.transport": {"exchange.names"},
-    "exchange.logs": set(),
+    "exchange.logs": {"exchange.printing"},
+    "exchange.clock": set(),
+    "exchange.lookout": set(),
+    "exchange.printing": set(),
     "exchange.metrics": set(),
     "exchange.tables": {"orderbook"},
     "exchange.web": set(),
@@ -52,6 +55,7 @@ MAY_IMPORT = {
         "exchange.names",
         "exchange.rate",
     },
+    "exchange.tls": {"exchange.settings"},
     "exchange.journal": {"orderbook", "exchange.engine", "exchange.files"},
     "exchange.gateway": set(PURE),
     "client": {"orderbook"},
@@ -107,6 +111,12 @@ def test_imports_point_from_shell_to_core(module: str) -> None:
 @pytest.mark.parametrize("module", PURE)
 def test_the_core_does_not_touch_the_world(module: str) -> None:
     assert not roots(imports(module)) & WORLD
+
+
+def test_only_the_clock_and_the_key_file_ask_what_time_it_is() -> None:
+    ours = ["server", *modules("exchange")]
+    readers = {m for m in ours if roots(imports(m)) & {"time", "datetime"}}
+    assert readers == {"exchange.clock", "exchange.keys"}
 
 
 def test_this_test_sees_imports() -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import random
+import shutil
+import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import exchange.gateway
 import server as server_module
@@ -128,7 +131,7 @@ async def test_without_space_no_order_is_taken_but_cancels_are(
 ) -> None:
     disk = SimpleNamespace(free=SPACE_ENOUGH + 1)
     monkeypatch.setattr("shutil.disk_usage", lambda place: disk)
-    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.001)
+    monkeypatch.setattr(server_module, "DISK_S", 0.001)
     new = order("buy", 1, 90)
     amend = {"type": "amend", "order_id": 1, "price": 91}
     async with (
@@ -178,6 +181,121 @@ async def test_an_exchange_that_starts_without_space_takes_no_order(
     async with serving(journal=path) as exchange:
         async with wired(exchange.url, "alice") as alice:
             assert words(await alice.ask(**order("buy", 1, 90))) == ["busy"]
+
+
+async def test_a_disk_that_does_not_say_its_space_stops_nobody(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What depends on a commit waits for it; all else goes on."""
+    answers = threading.Event()
+    look = Journal.look
+
+    def hang(journal: Journal) -> tuple[str, int]:
+        assert answers.wait(PATIENCE_S)
+        return look(journal)
+
+    monkeypatch.setattr(server_module, "DISK_S", 0.001)
+    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.001)
+    async with (
+        serving(journal=path) as exchange,
+        wired(exchange.url, "alice") as alice,
+    ):
+        monkeypatch.setattr(Journal, "look", hang)
+        alice.hears_heartbeats = True
+        for _ in range(3):
+            await alice.until(type="heartbeat")
+        assert await ready(exchange) == "200 ok"
+        assert words(await alice.ask(type="ping"))[-1] != "error"
+        answers.set()
+        alice.hears_heartbeats = False
+        await alice.send(order("buy", 1, 90))
+        await alice.until(exec_type="new")
+
+
+# A file that is gone ------------------------------------------------------
+
+
+async def ready(exchange: Server) -> str:
+    """Return what /readyz says."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", exchange.port)
+    writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_S):
+        answer = (await reader.read()).decode()
+    writer.close()
+    return f"{answer.split()[1]} {answer.splitlines()[-1]}"
+
+
+async def test_without_its_file_no_order_is_taken_but_cancels_are(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(server_module, "DISK_S", 0.001)
+    new = order("buy", 1, 90)
+    async with (
+        serving(journal=path) as exchange,
+        wired(exchange.url, "alice") as alice,
+    ):
+        assert words(await alice.ask(**new)) == ["new"]
+        assert await ready(exchange) == "200 ok"
+        spare = path.with_name("spare")
+        spare.hardlink_to(path)
+        path.unlink()
+        gone = "the journal's file exchange.db is gone"
+        status = await alice.until(type="status")
+        assert status["message"] == f"{gone}: no new orders"
+        assert await ready(exchange) == f"503 busy: {gone}"
+        (error,) = await alice.ask(**new)
+        assert error["code"] == "busy"
+        assert error["message"] == f"{gone}; cancels are taken"
+        cancels = await alice.ask(type="cancel", order_id=1)
+        assert words(cancels) == ["canceled"]
+        (record,) = caplog.records
+        assert str(path) in record.getMessage() and gone in record.getMessage()
+
+        path.hardlink_to(spare)
+        assert "again" in (await alice.until(type="status"))["message"]
+        assert words(await alice.ask(**new)) == ["new"]
+        assert await ready(exchange) == "200 ok"
+    assert len(caplog.records) == 2
+
+
+async def test_a_folder_that_is_gone_does_not_end_the_exchange(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "DISK_S", 0.001)
+    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.001)
+    folder = tmp_path / "data"
+    async with (
+        serving(journal=folder / "exchange.db") as exchange,
+        wired(exchange.url, "alice") as alice,
+    ):
+        folder.rename(tmp_path / "away")
+        assert "gone" in (await alice.until(type="status"))["message"]
+        assert words(await alice.ask(**order("buy", 1, 90))) == ["busy"]
+
+
+async def test_a_journal_that_was_deleted_can_be_rescued(path: Path) -> None:
+    """As the manual says."""
+    async with launched(journal=str(path), debug="0") as process:
+        url = url_in(await greeting(process))
+        async with wired(url, "alice", **STAY) as alice:
+            new = order("buy", 1, 90, client_order_id="mine")
+            assert words(await alice.ask(**new)) == ["new"]
+            for file in path.parent.glob("exchange.db*"):
+                file.unlink()
+            process.send_signal(signal.SIGSTOP)
+            for fd in Path(f"/proc/{process.pid}/fd").iterdir():
+                name = os.readlink(fd).removesuffix(" (deleted)")
+                if name in (str(path), f"{path}-wal"):
+                    shutil.copy(fd, name)
+            process.kill()
+            await ended(process)
+    async with launched(journal=str(path), debug="0") as process:
+        async with wired(url_in(await greeting(process)), "alice") as alice:
+            assert words(await alice.ask(**new)) == [
+                "duplicate_client_order_id"
+            ]
 
 
 # Commits that fail --------------------------------------------------------
@@ -285,6 +403,43 @@ async def test_an_exchange_that_cannot_journal_its_start_does_not_open(
         status, output, errors = await ended(process)
     assert status and "disk I/O error" in errors
     assert output == ""
+
+
+HANGING = """
+import sys
+import threading
+import server
+from exchange.journal import Journal
+
+def append(journal, first_seq, records):
+    if any('"place"' in record for record in records):
+        threading.Event().wait()
+    return real(journal, first_seq, records)
+
+real = Journal.append
+Journal.append = append
+sys.exit(server.main())
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+async def test_a_second_signal_ends_what_waits_for_a_disk_that_hangs(
+    path: Path, signum: signal.Signals
+) -> None:
+    async with launched(code=HANGING, journal=str(path)) as process:
+        url = url_in(await greeting(process))
+        async with wired(url, "alice") as alice:
+            await alice.send(order("buy", 1, 90))
+            gone = (ConnectionError, EOFError, WebSocketException)
+            with pytest.raises(gone):  # it does not listen any more
+                async with asyncio.timeout(PATIENCE_S):
+                    process.send_signal(signum)
+                    while True:
+                        async with wired(url):
+                            pass
+            process.send_signal(signum)
+            status, _, errors = await ended(process)
+    assert (status, errors) == (-signum, "")
 
 
 # Commits that take their time ---------------------------------------------

@@ -54,6 +54,7 @@ from exchange.accounts import HOUSE, AccountLimits
 from exchange.engine import (
     PUBLIC,
     Action,
+    ClockStep,
     Command,
     Configure,
     Connect,
@@ -1131,6 +1132,44 @@ def test_cancel_after_outlives_the_connection() -> None:
             ann 2 canceled 1 canceled 0/1 cancel_after
             * book BOND 2 99=0 |
         """)
+
+
+def test_a_clock_that_is_set_forward_postpones_what_lasts_a_time() -> None:
+    """And not the end of an order that is to live until a time."""
+    engine = play("""
+        given ann buy 1@99
+        given bob buy 1@98 gtd until=3000s
+        given 10s ann cancel_after 5000
+        given 11s op admin phase halted reopen_ms=5000
+        """)
+    hour = ClockStep(forward_us=3_600 * SECOND)
+    assert apply(engine, hour, ts=12 * SECOND) == []
+    assert engine.next_deadline == 3_000 * SECOND
+    play(
+        """
+        3612s tick
+            bob 2 expired 2 expired 0/1 gtd
+            * book BOND 3 98=0 |
+        3614s tick
+        3615s tick
+            ann 2 canceled 1 canceled 0/1 cancel_after
+            * book BOND 4 99=0 |
+        3616s tick
+            * status BOND open time is up
+        """,
+        engine,
+    )
+    assert engine.next_deadline is None
+
+
+def test_a_clock_that_is_set_forward_changes_nothing_else() -> None:
+    engine = play("""
+        given ann buy 1@99
+        given bob cancel_after 5000
+        given bob cancel_after 0
+        """)
+    assert apply(engine, ClockStep(forward_us=1)) == []
+    assert engine.next_deadline is None
 
 
 def test_only_a_tick_lets_time_pass() -> None:

@@ -735,7 +735,100 @@ def test_a_market_is_configured_again_only_if_it_has_changed() -> None:
         replace(market(), limits=AccountLimits(cash=7)),
         replace(market(), accounts={"alice": AccountLimits()}),
     ):
-        assert restarted(commands, changed) == [changed, Restart()]
+        assert restarted(commands, changed) == [Restart(), changed]
+
+
+JUMPY = InstrumentSettings(reference_price=100, band=5, auction_s=4)
+STAY = {"cancel_on_disconnect": False}
+GTD = {"time_in_force": "gtd", "expire_ts": NOON + 2 * SECOND}
+
+
+def jumpy(**fields: Any) -> Configure:
+    """Return a market where a trade beyond 5 from 100 starts an auction."""
+    settings = JUMPY.model_copy(update=fields)
+    return Configure(instruments=(settings.listed_as("BOND"),))
+
+
+def after_a_crash(
+    floor: Floor, down_s: int, market: Configure
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Go on with the journal of a floor after some time.
+
+    Return what is journaled, and what became of the orders: in which state,
+    and why, by the account that is told.
+    """
+    later = floor.clock.now() + down_s * SECOND
+    gateway = Gateway(lambda: later, print, lambda texts: b"", durable=True)
+    gateway.replay(floor.gateway.take_commands())
+    seq = {name: a.seq for name, a in gateway.engine.accounts.items()}
+    gateway.begin(market)
+    actions = [c.action.type for c in gateway.take_commands()]
+    told = []
+    for name, account in gateway.engine.accounts.items():
+        for text in gateway.history.missed(name, seq[name], account.seq) or ():
+            event = json.loads(text)
+            if event["type"] == "exec":
+                told.append((event["exec_type"], event.get("reason", "")))
+    return actions, told
+
+
+@pytest.mark.parametrize("down_s", [0, 6])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_connections_end_before_an_auction_that_ended_meanwhile(
+    down_s: int, is_new: bool
+) -> None:
+    floor = Floor(market=jumpy(), durable=True)
+    floor.do(floor.join("maker"), order("sell", 10, 110))
+    floor.do(floor.join("taker"), order("buy", 10, 110))
+    assert floor.gateway.engine.listings["BOND"].phase == "auction"
+    market = jumpy(max_qty=7) if is_new else jumpy()
+    actions, told = after_a_crash(floor, down_s, market)
+    assert actions == [
+        "restart",
+        *(["tick"] if down_s else []),
+        *(["configure"] if is_new else []),
+    ]
+    assert told == [("canceled", "disconnect")] * 2
+
+
+def test_orders_that_outlive_their_connection_trade_meanwhile() -> None:
+    floor = Floor(market=jumpy(), durable=True)
+    floor.do(floor.join("maker", **STAY), order("sell", 10, 110))
+    floor.do(floor.join("taker", **STAY), order("buy", 10, 110))
+    actions, told = after_a_crash(floor, 6, jumpy())
+    assert actions == ["restart", "tick"]
+    assert told == [("trade", "")] * 2
+
+
+def test_connections_end_before_a_phase_that_was_to_end_meanwhile() -> None:
+    """One that an administrator began with ``reopen_ms``."""
+    floor = Floor(market=jumpy(phase="auction", band=0), durable=True)
+    boss = floor.join("boss")
+    boss.is_admin = True
+    reopen = {"phase": "auction", "symbol": "BOND", "reopen_ms": 2_000}
+    request = {"type": "admin", "action": "phase", "reason": "r", **reopen}
+    floor.do(boss, request)
+    assert floor.gateway.engine.next_deadline is not None
+    floor.do(floor.join("maker"), order("sell", 10, 110))
+    floor.do(floor.join("taker"), order("buy", 10, 110))
+    actions, told = after_a_crash(floor, 6, jumpy(phase="auction", band=0))
+    assert actions == ["restart", "tick"]
+    assert told == [("canceled", "disconnect")] * 2
+
+
+def test_connections_end_before_what_else_was_due_meanwhile() -> None:
+    floor = Floor(market=jumpy(), durable=True)
+    stay, leave = floor.join("alice", **STAY), floor.join("alice")
+    switch = {"type": "cancel_after", "timeout_ms": 3_000}
+    floor.do(stay, order("buy", 1, 90, **GTD), order("buy", 1, 91), switch)
+    floor.do(leave, order("buy", 1, 92, **GTD), order("buy", 1, 93))
+    actions, told = after_a_crash(floor, 6, jumpy())
+    assert actions == ["restart", "tick"]
+    assert told == [
+        *[("canceled", "disconnect")] * 2,
+        ("expired", "gtd"),
+        ("canceled", "cancel_after"),
+    ]
 
 
 # Anything at all ----------------------------------------------------------

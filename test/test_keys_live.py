@@ -5,6 +5,9 @@ Over real sockets, with a real key file that changes meanwhile.
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,19 @@ from typing import Any
 import pytest
 
 import server as server_module
-from exchange.keys import Entries, changing, make_entry, make_token, rotate
+from exchange import lookout
+from exchange.keys import (
+    Entries,
+    KeyRing,
+    changing,
+    make_entry,
+    make_token,
+    rotate,
+)
 from exchange.settings import Settings, SettingsError
 from server import Server
 from test.support import (
+    PATIENCE_S,
     add_key,
     address,
     ended,
@@ -74,9 +86,9 @@ async def try_login(url: str, user: str, **more: Any) -> str:
 
 async def looks(server: Server, count: int = 3) -> None:
     """Wait until the server has looked at the key file so many times."""
-    for _ in range(count):
-        due = server._keys_due
-        await until(lambda: server._keys_due is not due)
+    for _ in range(2 * count):  # a look sets a timer when it begins and ends
+        due = server._key_looks._due
+        await until(lambda: server._key_looks._due is not due)
 
 
 def edit(path: Path, change: Callable[[Entries], object]) -> None:
@@ -391,7 +403,9 @@ async def test_open_to_all_but_in_the_names_that_have_keys(
 async def test_after_the_end_nobody_looks_any_more(path: Path) -> None:
     async with serving(keys=path) as exchange:
         await looks(exchange)
-    assert exchange._keys_due is not None and exchange._keys_due.cancelled()
+    assert exchange._key_looks._due is None
+    thread = exchange._key_looks._thread
+    await until(lambda: not thread.is_alive())
 
 
 async def test_open_to_all_without_a_key_file(path: Path) -> None:
@@ -471,6 +485,143 @@ async def test_a_damaged_file_opens_nothing_to_everybody(path: Path) -> None:
     spoil(path)
     with pytest.raises(SettingsError, match="keys.json"):
         Server(Settings(keys=path, open=True, debug=False))
+
+
+# A file that does not answer ----------------------------------------------
+
+
+class Hanging:
+    """The key file's place on a disk that may hang.
+
+    A named pipe that nobody writes to does: whoever opens it waits.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._away = path.with_name("away")
+
+    def hang(self) -> None:
+        self._path.rename(self._away)
+        os.mkfifo(self._path, 0o600)
+
+    def go_on(self) -> None:
+        """Let who waits find the content, and put the file back."""
+        content = self._away.read_bytes()
+        with open(self._path, "wb") as pipe:
+            pipe.write(content)
+        self._away.replace(self._path)
+
+
+async def test_a_login_waits_for_a_look_and_others_do_not(
+    path: Path, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "LATE_S", 3_600)
+    bobs = add_key(path, "bob")
+    disk = Hanging(path)
+    async with (
+        serving(keys=path) as server,
+        wired(server.url, "alice", token=token) as alice,
+        wired(server.url) as bob,
+    ):
+        await looks(server)
+        disk.hang()
+        # What is behind a login keeps its place.
+        login = {"type": "login", "user": "bob", "token": bobs, "id": 1}
+        await bob.send({**PING, "id": 0}, login, order("sell", 1, 110, id=2))
+        await bob.send({**PING, "id": 3})
+        await until(lambda: server._held_up)
+        assert words(await alice.ask(**order("buy", 1, 90))) == ["new"]
+        assert not bob.inbox
+        disk.go_on()
+        replies = [m for m in await bob.take(5) if "id" in m]
+        assert [reply["id"] for reply in replies] == [0, 1, 2, 3]
+        assert words(replies) == ["ok", "welcome", "new", "ok"]
+
+
+async def test_where_the_key_file_hangs_the_last_keys_decide(
+    path: Path,
+    token: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert lookout.LATE_S == 1.0, "as the manual says"
+    monkeypatch.setattr(lookout, "LATE_S", 0.05)
+    disk = Hanging(path)
+    async with (
+        serving(keys=path) as server,
+        wired(server.url, "alice", token=token) as alice,
+    ):
+        await looks(server)
+        disk.hang()
+        for _ in range(3):  # before it is known to hang, and after
+            word = await try_login(server.url, "alice", token=token)
+            assert word == "welcome"
+            word = await try_login(server.url, "alice", token="wrong")
+            assert word == "unauthorized"
+        (late,) = caplog.records
+        assert str(path) in late.getMessage()
+        assert "stays in force" in late.getMessage()
+        disk.go_on()
+        await until(lambda: "can be read again" in caplog.text)
+        edit(path, disable)
+        assert await alice.rest() == ([], 4001)
+
+
+async def test_a_bug_in_a_look_stops_the_exchange(
+    path: Path, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(ring: KeyRing) -> bool:
+        if looks:
+            raise RuntimeError("boom")
+        looks.append(ring)  # the one before anybody listens
+        return False
+
+    looks: list[KeyRing] = []
+    monkeypatch.setattr(KeyRing, "refresh", explode)
+    server = Server(
+        Settings(keys=path, hostname="127.0.0.1", port=0, journal=None)
+    )
+    await server.start()
+    async with asyncio.timeout(PATIENCE_S):
+        assert str(await server.failure) == "boom"
+        await server.stop()
+
+
+async def test_it_ends_while_the_key_file_hangs(
+    path: Path, token: str
+) -> None:
+    disk = Hanging(path)
+    async with launched(keys=str(path)) as process:
+        url = address(await greeting(process))
+        async with wired(url, "alice", token=token) as alice:
+            disk.hang()
+            async with wired(url) as bob:
+                login = {"type": "login", "user": "alice", "token": token}
+                await bob.send({**login, "id": 1})
+                assert words(await alice.ask(**order("buy", 1, 9))) == ["new"]
+                process.send_signal(signal.SIGTERM)
+                assert (await alice.rest())[1] == 1001
+        status, _, _ = await ended(process)
+    assert status == 0
+
+
+async def test_who_hangs_up_while_the_login_waits_is_forgotten(
+    path: Path, token: str
+) -> None:
+    disk = Hanging(path)
+    async with serving(keys=path) as server:
+        await looks(server)
+        disk.hang()
+        async with wired(server.url) as alice:
+            await alice.send(
+                {"type": "login", "user": "alice", "token": token}
+            )
+            await until(lambda: server._held_up)
+        disk.go_on()
+        await until(lambda: not server._sockets)
+        assert not server._gateway.sessions
+        account = server._gateway.engine.accounts["alice"]
+        assert not any(s.connected for s in account.sessions.values())
 
 
 # Tokens stay secret -------------------------------------------------------

@@ -245,10 +245,10 @@ async def test_recovery_is_told_of(tmp_path: Path) -> None:
 async def test_ready_until_it_stops_or_the_disk_cannot_follow() -> None:
     async with serving() as server:
         assert await fetch(server, "/readyz") == (200, *PLAIN, "ok\n")
-        server._gateway.is_short_of_space = True
+        server._gateway.disk_trouble = "no disk"
         status, *_, body = await fetch(server, "/readyz")
-        assert (status, body) == (503, "busy\n")
-        server._gateway.is_short_of_space = False
+        assert (status, body) == (503, "busy: no disk\n")
+        server._gateway.disk_trouble = ""
         server._is_stopping = True
         status, *_, body = await fetch(server, "/readyz")
         assert (status, body) == (503, "stopping\n")

@@ -374,7 +374,7 @@ def test_what_is_wrong_anyway_is_said_first_and_draws_too() -> None:
 def test_too_many_is_said_before_busy_and_before_any_rule() -> None:
     floor = limited(10, 2)
     alice = floor.join("alice")
-    floor.gateway.is_short_of_space = True
+    floor.gateway.disk_trouble = "full"
     unknown = {**PLACE, "symbol": "NONE"}
     got = floor.do(alice, PLACE, unknown, PLACE, unknown, AMEND, CANCEL)
     assert words(got) == ["busy"] * 2 + [LIMITED] * 3 + ["unknown_order"]

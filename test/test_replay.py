@@ -19,6 +19,7 @@ import pytest
 from exchange.accounts import AccountLimits
 from exchange.engine import (
     Action,
+    ClockStep,
     Command,
     Configure,
     Engine,
@@ -52,6 +53,7 @@ OWN: dict[str, Action] = {
     "tick": Tick(),
     "restart": Restart(),
     "shutdown": Shutdown(),
+    "clock_step": ClockStep(forward_us=3_600_000_001),
 }
 
 
@@ -176,6 +178,7 @@ def test_a_day_is_told_in_lines(
         ("ann connect admin", "connect 5e55 as an administrator"),
         ("ann disconnect", "disconnect 5e55"),
         ("shutdown", "shutdown"),
+        ("clock_step", "clock set forward by 3,600.000001 s"),
     ],
 )
 def test_a_command_is_told_with_all_it_says(

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import pty
 import random
 import signal
 import socket
@@ -1849,6 +1850,42 @@ async def test_a_signal_ends_the_process_in_order(
         assert words(messages) == ["canceled", "status"] and code == 1001
         status, _, errors = await ended(process)
     assert (status, errors) == (0, "")
+
+
+async def test_a_hangup_signal_ends_nothing() -> None:
+    async with launched() as process:
+        async with wired(address(await greeting(process)), "alice") as alice:
+            for _ in range(3):
+                process.send_signal(signal.SIGHUP)
+                assert words(await alice.ask(type="ping")) == ["ok"]
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[0] == 0
+
+
+async def test_a_terminal_that_is_closed_ends_the_process_in_order() -> None:
+    """The system sends SIGHUP to the processes that it controls."""
+    code = """
+import fcntl
+import os
+import sys
+import termios
+import server
+
+os.setsid()
+fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+sys.argv = ["server.py"]
+sys.exit(server.main())
+"""
+    person, tty = pty.openpty()
+    async with launched(code=code, output=tty) as process:
+        os.close(tty)
+        line = await asyncio.to_thread(os.read, person, 10_000)
+        async with wired(address(line.decode()), "alice") as alice:
+            await place(alice, "buy", 1, 90)
+            os.close(person)
+            messages, code_ = await alice.rest()
+        assert words(messages) == ["canceled", "status"] and code_ == 1001
+        assert (await ended(process))[0] == 0
 
 
 async def test_a_port_in_use_is_one_clear_line() -> None:

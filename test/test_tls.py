@@ -7,6 +7,8 @@ import contextlib
 import json
 import logging
 import os
+import shutil
+import signal
 import socket
 import ssl
 import sys
@@ -143,6 +145,104 @@ async def test_who_does_not_know_the_authority_does_not_connect(
             pass
     await until(lambda: not exchange._sockets)
     assert quiet.records == []
+
+
+# Files that are replaced --------------------------------------------------
+
+
+@pytest.fixture
+def renewed(files: Files, tmp_path: Path) -> tuple[Files, Files]:
+    """The files that a server reads, and what they are to become."""
+    live, new = tmp_path / "live", tmp_path / "new"
+    live.mkdir()
+    new.mkdir()
+    return Files(live), Files(new)
+
+
+async def is_trusted(exchange_url: str, files: Files) -> bool:
+    """Connect anew; return whether the authority made the certificate."""
+    try:
+        async with wired(exchange_url, tls=files.trusting()) as wire:
+            await alive(wire)
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
+
+
+async def test_files_that_are_replaced_are_used_for_who_comes(
+    renewed: tuple[Files, Files],
+    quiet: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live, new = renewed
+    authority = live.trusting()
+    assert server_module.CERTIFICATE_S == 5.0, "as the manual says"
+    monkeypatch.setattr(server_module, "CERTIFICATE_S", 0.001)
+    async with (
+        serving(**live.settings) as exchange,
+        wired(exchange.url, "alice", tls=authority) as alice,
+    ):
+        shutil.copy(new.cert, live.cert)  # and its key is yet to come
+        await until(lambda: "KEY_VALUES_MISMATCH" in quiet.text)
+        async with wired(exchange.url, tls=authority) as bob:
+            await alive(bob)
+        live.key.unlink()
+        await until(lambda: "No such file" in quiet.text)
+        shutil.copy(new.key, live.key)
+        await until(lambda: "is good and in use" in quiet.text)
+        assert await is_trusted(exchange.url, new)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            async with wired(exchange.url, tls=authority):
+                pass
+        await alive(alice)
+    assert [r.levelname for r in quiet.records] == [*["WARNING"] * 2, "INFO"]
+
+
+ON_DEMAND = """
+import sys
+import server
+
+server.CERTIFICATE_S = server.KEYS_S = 3_600
+sys.argv = ["server.py"]
+sys.exit(server.main())
+"""
+
+
+async def test_a_hangup_signal_reads_certificate_and_keys_again(
+    renewed: tuple[Files, Files], tmp_path: Path
+) -> None:
+    live, new = renewed
+    keys = tmp_path / "keys.json"
+    old = add_key(keys, "alice")
+    bobs = add_key(keys, "bob")
+    authority = live.trusting()
+    settings = {name: str(path) for name, path in live.settings.items()}
+    async with launched(code=ON_DEMAND, keys=str(keys), **settings) as process:
+        (url,) = [w for w in (await greeting(process)).split() if "wss:" in w]
+        async with (
+            wired(url, "alice", token=old, tls=authority) as alice,
+            wired(url, "bob", token=bobs, tls=authority) as bob,
+        ):
+            process.send_signal(signal.SIGHUP)  # and nothing has changed
+            assert process.stderr is not None
+            async with asyncio.timeout(PATIENCE_S):
+                line = (await process.stderr.readline()).decode()
+            assert "keys and certificate are read again" in line
+            add_key(keys, "alice")
+            shutil.copy(new.cert, live.cert)
+            shutil.copy(new.key, live.key)
+            process.send_signal(signal.SIGHUP)
+            assert await alice.rest() == ([], 4001)
+            async with asyncio.timeout(PATIENCE_S):
+                while not await is_trusted(url, new):
+                    pass
+            await alive(bob)
+            process.send_signal(signal.SIGTERM)
+            assert (await bob.rest())[1] == 1001
+        status, _, errors = await ended(process)
+    assert status == 0
+    assert "keys and certificate are read again" in errors
+    assert "the certificate is good and in use" in errors
 
 
 # What is not TLS ----------------------------------------------------------

@@ -27,6 +27,7 @@ from exchange.accounts import AccountLimits
 from exchange.engine import (
     PUBLIC,
     Action,
+    ClockStep,
     Command,
     Configure,
     Connect,
@@ -332,6 +333,8 @@ def tell_command(command: Command) -> str:
             words = ["shutdown"]
         case Restart():
             words = ["restart"]
+        case ClockStep(forward_us=forward_us):
+            words = ["clock set forward by", f"{forward_us / 1e6:,.6f} s"]
         case Admin() as admin:
             words = ["admin", tell_admin(admin), f"because: {admin.reason}"]
         case Configure() as market:

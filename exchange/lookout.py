@@ -1,0 +1,135 @@
+"""Looks at files, in a thread of its own, again and again.
+
+A disk that hangs, or a file on a network that is down, blocks whoever looks
+at it. Here that is a thread, and the exchange goes on with what the last look
+has found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+# After this time nobody waits for a look any more. A look takes some 0.1 ms.
+LATE_S = 1.0
+
+T = TypeVar("T")
+logger = logging.getLogger("exchange")
+
+
+class Lookout(Generic[T]):
+    """Call ``look`` every ``every_s`` seconds in a thread.
+
+    ``seen`` is called in the loop with each result, as a future that is done.
+    ``what`` names the files in the log. While a look takes longer than LATE_S
+    ``is_late`` is set, which is logged once.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        look: Callable[[], T],
+        seen: Callable[[Future[T]], None],
+        every_s: float,
+    ) -> None:
+        self.is_late = False
+        self._what = what
+        self._look = look
+        self._seen = seen
+        self._every_s = every_s
+        self._loop = asyncio.get_running_loop()
+        self._is_looking = False
+        self._is_wanted = False  # another look, after the one under way
+        # Called after the look under way, and after the one that follows it.
+        self._waiting: list[Callable[[], None]] = []
+        self._next: list[Callable[[], None]] = []
+        self._due: asyncio.TimerHandle | None = None
+        # One entry for each look; False: the thread ends.
+        self._orders: SimpleQueue[bool] = SimpleQueue()
+        # A daemon: a look that hangs must not keep the process alive.
+        self._thread = threading.Thread(
+            target=self._run, name=f"look at {what}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Look for the first time."""
+        self._thread.start()
+        self._begin()
+
+    def look(self, then: Callable[[], None] | None = None) -> None:
+        """Look once more at once, and call ``then`` after that.
+
+        The look begins after this call, so it sees every change before it.
+        Where looks are late, ``then`` is called without one.
+        """
+        if then is not None:
+            self._next.append(then)
+        self._is_wanted = True
+        if not self._is_looking:
+            self._begin()
+        elif self.is_late:
+            self._release(self._next)
+
+    def stop(self) -> None:
+        """Look no more; whoever waits is not called."""
+        self._set_timer(None)
+        self._waiting.clear()
+        self._next.clear()
+        self._is_looking = True  # for good: no other look begins
+        self._orders.put(False)
+
+    def _begin(self) -> None:
+        self._is_looking, self._is_wanted = True, False
+        self._waiting, self._next = self._next, []
+        self._set_timer(self._loop.call_later(LATE_S, self._overdue))
+        self._orders.put(True)
+
+    def _ended(self, look: Future[T]) -> None:
+        if not self._due:  # stopped
+            return
+        if self.is_late:
+            self.is_late = False
+            logger.warning("%s: can be read again", self._what)
+        self._is_looking = False
+        self._set_timer(self._loop.call_later(self._every_s, self._begin))
+        self._seen(look)
+        self._release(self._waiting)
+        if self._is_wanted and not self._is_looking:
+            self._begin()
+
+    def _overdue(self) -> None:
+        self.is_late = True
+        logger.warning(
+            "%s: no answer for %g s; what was last read stays in force",
+            self._what,
+            LATE_S,
+        )
+        self._release(self._waiting)
+        self._release(self._next)
+
+    def _release(self, waiting: list[Callable[[], None]]) -> None:
+        called = waiting.copy()
+        waiting.clear()
+        for then in called:
+            then()
+
+    def _set_timer(self, due: asyncio.TimerHandle | None) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due = due
+
+    def _run(self) -> None:
+        while self._orders.get():
+            look: Future[T] = Future()
+            try:
+                look.set_result(self._look())
+            except Exception as error:
+                look.set_exception(error)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._ended, look)
