@@ -4,7 +4,7 @@ Sockets fill the inboxes of sessions. The first arrival schedules one drain,
 which takes a bounded share from each connection, hands it to the gateway and
 lets the answers leave. This module owns the loop, the listening sockets, the
 timers, and the order of start and shutdown; what the exchange
-does stands in ``exchange/gateway.py`` and ``exchange/engine.py``.
+does stands in ``exchange/gateway.py`` and ``exchange/market/engine.py``.
 """
 
 from __future__ import annotations

@@ -22,8 +22,11 @@ from typing import Any, Protocol, TypeAlias, assert_never, get_args
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from exchange.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
-from exchange.engine import (
+from exchange.feed import Feed
+from exchange.gate import Gate
+from exchange.history import RESUME_EVENTS, History, page
+from exchange.market.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
+from exchange.market.engine import (
     Action,
     ClockStep,
     Command,
@@ -36,9 +39,6 @@ from exchange.engine import (
     Shutdown,
     Tick,
 )
-from exchange.feed import Feed
-from exchange.gate import Gate
-from exchange.history import RESUME_EVENTS, History, page
 from exchange.rate import Bucket, Quotas, Rate
 from exchange.session import MakeFrames, Peer, Session
 from orderbook import (

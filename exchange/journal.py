@@ -26,7 +26,8 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from exchange.engine import (
+from exchange.files import lock, sync_folder
+from exchange.market.engine import (
     ENGINE_VERSION,
     Action,
     ClockStep,
@@ -38,7 +39,6 @@ from exchange.engine import (
     Shutdown,
     Tick,
 )
-from exchange.files import lock, sync_folder
 from orderbook import MAX_INT, encode
 
 # The letters EXCH in SQLite's header, and the version of the layout below.

@@ -31,10 +31,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from exchange.accounts import CASH_MAX, VALUE_MAX, AccountLimits
-from exchange.engine import Configure
 from exchange.files import text_of
 from exchange.keys import DEFAULT_PATH
+from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
+from exchange.market.engine import Configure
 from exchange.names import read_network, read_origin, write_origin
 from exchange.rate import Quotas, Rate
 from orderbook import MAX_INT, Instrument, Integer, Price, Qty, Symbol, User

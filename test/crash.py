@@ -35,9 +35,9 @@ from tqdm import tqdm
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from exchange.accounts import HOUSE
-from exchange.engine import Action, Command, Connect, Engine, Restart
 from exchange.journal import read_journal
+from exchange.market.accounts import HOUSE
+from exchange.market.engine import Action, Command, Connect, Engine, Restart
 from orderbook import (
     AccountReport,
     Error,

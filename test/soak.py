@@ -37,7 +37,8 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
-from exchange import accounts, feed, history
+from exchange import feed, history
+from exchange.market import accounts
 from exchange.settings import Settings
 from orderbook import MAX_FRAME
 from server import GC_THRESHOLDS, Server

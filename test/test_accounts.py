@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange import accounts
-from exchange.accounts import (
+from exchange.market import accounts
+from exchange.market.accounts import (
     ACCOUNTS_MAX,
     CASH_MAX,
     HOUSE,

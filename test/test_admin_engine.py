@@ -10,8 +10,8 @@ import copy
 
 import pytest
 
-from exchange.accounts import HOUSE, VALUE_MAX, AccountLimits
-from exchange.engine import Engine
+from exchange.market.accounts import HOUSE, VALUE_MAX, AccountLimits
+from exchange.market.engine import Engine
 from orderbook import MAX_INT, Admin
 from test.test_engine import (
     SECOND,

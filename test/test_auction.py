@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.auction import clearing_price
+from exchange.market.auction import clearing_price
 from orderbook import Order, OrderBook, PriceLevel
 
 

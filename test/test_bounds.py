@@ -22,8 +22,6 @@ from websockets.frames import CLOSE, TEXT, Frame
 
 import exchange.gateway as gateway_module
 import server as server_module
-from exchange.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
-from exchange.engine import Engine
 from exchange.feed import Feed
 from exchange.gateway import (
     BOOK_CHARS_PER_ROW,
@@ -32,6 +30,8 @@ from exchange.gateway import (
     ROWS_PER_TURN,
     Gateway,
 )
+from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
+from exchange.market.engine import Engine
 from exchange.session import (
     BYTES_WAITING,
     SLOW_BYTES,
@@ -77,16 +77,16 @@ from test.support import (
 from test.test_transport import HANDSHAKE
 
 ELSEWHERE = {
-    "exchange.accounts.ORDERS_REMEMBERED": (
+    "exchange.market.accounts.ORDERS_REMEMBERED": (
         "test_accounts.test_ten_thousand_finished_orders_are_remembered"
     ),
-    "exchange.accounts.SESSIONS_REMEMBERED": (
+    "exchange.market.accounts.SESSIONS_REMEMBERED": (
         "test_accounts.test_the_oldest_ended_sessions_are_forgotten"
     ),
-    "exchange.engine.DEADLINES_PER_TICK": (
+    "exchange.market.engine.DEADLINES_PER_TICK": (
         "test_engine.test_one_tick_fires_a_bounded_number_of_deadlines"
     ),
-    "exchange.engine.DEADLINES_MIN": (
+    "exchange.market.engine.DEADLINES_MIN": (
         "test_engine.test_what_is_over_does_not_pile_up"
     ),
     "exchange.feed.UPDATES_KEPT": (

@@ -43,9 +43,9 @@ from client import (
     _Call,
     _Core,
 )
-from exchange.engine import Connect
 from exchange.journal import read_journal
 from exchange.keys import changing, make_token, rotate
+from exchange.market.engine import Connect
 from orderbook import Exec, Get, Login, Refused, Trade
 from server import Server
 from test import support

@@ -12,8 +12,8 @@ import pytest
 
 import server as server_module
 from exchange.clock import JUMP_US, READ_NS, Change, Clock
-from exchange.engine import ClockStep, Tick
 from exchange.journal import read_journal
+from exchange.market.engine import ClockStep, Tick
 from test.support import (
     NOON,
     SECOND,

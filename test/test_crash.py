@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from exchange.engine import Action, Configure, Restart, Shutdown
 from exchange.journal import read_journal
+from exchange.market.engine import Action, Configure, Restart, Shutdown
 from test.crash import crash
 from test.support import (
     Wire,

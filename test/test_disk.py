@@ -25,7 +25,6 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import exchange.gateway
 import server as server_module
-from exchange.engine import Command, Engine, Output
 from exchange.gateway import Gateway
 from exchange.journal import (
     SPACE_ENOUGH,
@@ -34,6 +33,7 @@ from exchange.journal import (
     JournalError,
     read_journal,
 )
+from exchange.market.engine import Command, Engine, Output
 from exchange.settings import Settings
 from exchange.transport import Connection
 from orderbook import Place

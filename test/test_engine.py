@@ -48,10 +48,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange import accounts
-from exchange import engine as engine_module
-from exchange.accounts import HOUSE, AccountLimits
-from exchange.engine import (
+from exchange.market import accounts
+from exchange.market import engine as engine_module
+from exchange.market.accounts import HOUSE, AccountLimits
+from exchange.market.engine import (
     PUBLIC,
     Action,
     ClockStep,

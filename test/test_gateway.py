@@ -21,8 +21,6 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 import exchange.feed
-from exchange.accounts import AccountLimits
-from exchange.engine import Command, Configure, Engine, Restart
 from exchange.gateway import FEED_READER_US, FEED_US, Gateway
 from exchange.history import History
 from exchange.keys import (
@@ -33,6 +31,8 @@ from exchange.keys import (
     read_keys,
     rotate,
 )
+from exchange.market.accounts import AccountLimits
+from exchange.market.engine import Command, Configure, Engine, Restart
 from exchange.session import SLOW_BYTES, Session
 from exchange.settings import InstrumentSettings, Settings
 from orderbook import Admin, Table, decode_requests
@@ -261,7 +261,7 @@ def test_deadlines_fire_in_order_of_time_and_then_of_order_id(
 def test_more_deadlines_than_one_tick_fires(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exchange.engine.DEADLINES_PER_TICK", 2)
+    monkeypatch.setattr("exchange.market.engine.DEADLINES_PER_TICK", 2)
     alice = floor.join("alice")
     for _ in range(5):
         floor.do(alice, gtd(NOON + SECOND))

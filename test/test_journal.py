@@ -30,8 +30,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.accounts import AccountLimits
-from exchange.engine import (
+from exchange.journal import (
+    APPLICATION_ID,
+    FORMAT_VERSION,
+    Journal,
+    JournalError,
+    count_commands,
+    decode_records,
+    encode_record,
+    read_journal,
+)
+from exchange.market.accounts import AccountLimits
+from exchange.market.engine import (
     ENGINE_VERSION,
     Action,
     ClockStep,
@@ -43,16 +53,6 @@ from exchange.engine import (
     Restart,
     Shutdown,
     Tick,
-)
-from exchange.journal import (
-    APPLICATION_ID,
-    FORMAT_VERSION,
-    Journal,
-    JournalError,
-    count_commands,
-    decode_records,
-    encode_record,
-    read_journal,
 )
 from orderbook import (
     ADMIN_ARGUMENTS,

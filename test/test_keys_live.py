@@ -632,7 +632,7 @@ import sys
 
 logging.basicConfig(level=logging.DEBUG)
 
-import exchange.engine
+import exchange.market.engine
 import exchange.logs
 import server
 
@@ -640,14 +640,14 @@ for name in ("websockets", "websockets.server", "asyncio", "exchange"):
     logging.getLogger(name).setLevel(logging.DEBUG)
 
 exchange.logs.set_up = lambda form: None  # as loud as it is
-apply = exchange.engine.Engine.apply
+apply = exchange.market.engine.Engine.apply
 
 def explosive(engine, command):
-    if isinstance(command.action, exchange.engine.CancelAfter):
+    if isinstance(command.action, exchange.market.engine.CancelAfter):
         raise RuntimeError("boom")
     return apply(engine, command)
 
-exchange.engine.Engine.apply = explosive
+exchange.market.engine.Engine.apply = explosive
 server.SHUTDOWN_S = 0.01
 sys.exit(server.main())
 """

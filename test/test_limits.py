@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from exchange.accounts import CASH_MAX, HOUSE, VALUE_MAX, AccountLimits
-from exchange.engine import Engine
+from exchange.market.accounts import CASH_MAX, HOUSE, VALUE_MAX, AccountLimits
+from exchange.market.engine import Engine
 from orderbook import Amend, Error, Exec, Instrument, Place
 from test.test_engine import (
     SECOND,

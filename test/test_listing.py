@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exchange.listing import Listing
+from exchange.market.listing import Listing
 from orderbook import Instrument, Order, OrderBook, Refused
 
 BOND = Instrument(

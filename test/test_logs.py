@@ -12,13 +12,13 @@ from test.support import address, ended, greeting, launched, order, wired
 
 DOOMED = """
 import sys
-import exchange.engine
+import exchange.market.engine
 import server
 
 def fail(self, command, request):
     raise ZeroDivisionError("as planned")
 
-exchange.engine.Engine._place = fail
+exchange.market.engine.Engine._place = fail
 sys.argv = ["server.py"]
 sys.exit(server.main())
 """

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from websockets.frames import TEXT, Frame
 
-from exchange.engine import Command, Engine, Output, Tick
+from exchange.market.engine import Command, Engine, Output, Tick
 from exchange.transport import MAX_MESSAGE
 from orderbook import (
     MAX_FRAME,

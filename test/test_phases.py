@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from exchange import engine as engine_module
-from exchange.accounts import AccountLimits
-from exchange.engine import Engine
+from exchange.market import engine as engine_module
+from exchange.market.accounts import AccountLimits
+from exchange.market.engine import Engine
 from orderbook import Status
 from test.test_engine import (
     PHASES,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.engine import Configure, Connect
 from exchange.gateway import CANCELS_RATE, STRIKES_BURST
 from exchange.keys import KeyRing
+from exchange.market.engine import Configure, Connect
 from exchange.rate import Bucket, Quotas, Rate
 from exchange.session import Session
 from orderbook import Admin, CancelAll, Place

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from exchange.accounts import AccountLimits
-from exchange.engine import (
+from exchange.journal import Journal
+from exchange.market.accounts import AccountLimits
+from exchange.market.engine import (
     Action,
     ClockStep,
     Command,
@@ -28,7 +29,6 @@ from exchange.engine import (
     Shutdown,
     Tick,
 )
-from exchange.journal import Journal
 from orderbook import Admin, Error, decode_events, decode_requests
 from test.test_engine import MARKET, SECOND, flow, in_full, parse
 from test.test_journal import GOLDEN, ROOT, alter, append, read, write

@@ -25,8 +25,8 @@ from websockets.typing import Origin
 
 import server as server_module
 from exchange import session
-from exchange.engine import Command, Engine, Output
 from exchange.logs import REPEATS_MAX
+from exchange.market.engine import Command, Engine, Output
 from exchange.session import SLOW_BYTES
 from exchange.settings import Settings, SettingsError
 from exchange.transport import Connection
@@ -2023,17 +2023,17 @@ async def test_settings_of_the_process(tmp_path: Path) -> None:
 
 FAILING = """
 import sys
-import exchange.engine
+import exchange.market.engine
 import server
 
-apply = exchange.engine.Engine.apply
+apply = exchange.market.engine.Engine.apply
 
 def explosive(engine, command):
-    if isinstance(command.action, exchange.engine.CancelAll):
+    if isinstance(command.action, exchange.market.engine.CancelAll):
         raise RuntimeError("boom")
     return apply(engine, command)
 
-exchange.engine.Engine.apply = explosive
+exchange.market.engine.Engine.apply = explosive
 server.SHUTDOWN_S = 0.01
 sys.exit(server.main())
 """

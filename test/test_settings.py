@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from exchange.accounts import CASH_MAX, VALUE_MAX, AccountLimits
-from exchange.engine import Configure
+from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
+from exchange.market.engine import Configure
 from exchange.rate import Quotas, Rate
 from exchange.settings import (
     AccountSettings,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from exchange import accounts, engine, feed, history
+from exchange import feed, history
+from exchange.market import accounts, engine
 from server import Server
 from test import soak
 from test.soak import (

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import pytest
 
-from exchange.engine import Engine
+from exchange.market.engine import Engine
 from orderbook import AdminAction
 from server import Server
 from test.relay import Direction, Fate, relaying

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from exchange.auction import clearing_price
+from exchange.market.auction import clearing_price
 from orderbook import Order, OrderBook, Refused, Sweep
 from test.test_auction import by_trying
 

@@ -45,9 +45,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError
 from websockets.uri import parse_uri
 
-from exchange.engine import Action, Command, Configure, Connect, Engine
 from exchange.gateway import Gateway
 from exchange.journal import Journal
+from exchange.market.engine import Action, Command, Configure, Connect, Engine
 from exchange.names import Refusal
 from exchange.transport import Connection, frame
 from orderbook import (

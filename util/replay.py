@@ -23,8 +23,14 @@ from typing import Any, TextIO, TypeAlias, assert_never, get_args
 
 from pydantic_core import to_json
 
-from exchange.accounts import AccountLimits
-from exchange.engine import (
+from exchange.journal import (
+    JournalError,
+    count_commands,
+    read_journal,
+    readable,
+)
+from exchange.market.accounts import AccountLimits
+from exchange.market.engine import (
     PUBLIC,
     Action,
     ClockStep,
@@ -37,12 +43,6 @@ from exchange.engine import (
     Restart,
     Shutdown,
     Tick,
-)
-from exchange.journal import (
-    JournalError,
-    count_commands,
-    read_journal,
-    readable,
 )
 from orderbook import (
     AccountReport,

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, assert_never
 
-from exchange.accounts import (
+from exchange.market.accounts import (
     HOUSE,
     VALUE_MAX,
     Account,
@@ -29,8 +29,8 @@ from exchange.accounts import (
     leaderboard,
     unit_cost,
 )
-from exchange.auction import clearing_price
-from exchange.listing import Listing
+from exchange.market.auction import clearing_price
+from exchange.market.listing import Listing
 from orderbook import (
     MAX_INT,
     MAX_ROWS,

@@ -1,0 +1,1 @@
+"""A command in, events out: pure state, no clock, socket or disk."""
