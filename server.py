@@ -34,7 +34,7 @@ from websockets.http11 import Request, Response
 from exchange import logs, metrics, printing
 from exchange.clock import JUMP_US, Clock
 from exchange.gateway import FLOODING, Batch, Gateway, Turn
-from exchange.journal import (
+from exchange.journal.sqlite import (
     SPACE_ENOUGH,
     SPACE_LOW,
     Journal,

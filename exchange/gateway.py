@@ -23,8 +23,8 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from exchange.feed import Feed
-from exchange.gate import Gate
-from exchange.history import RESUME_EVENTS, History, page
+from exchange.journal.gate import Gate
+from exchange.journal.history import RESUME_EVENTS, History, page
 from exchange.market.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
 from exchange.market.engine import (
     Action,

@@ -35,7 +35,7 @@ from tqdm import tqdm
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from exchange.journal import read_journal
+from exchange.journal.sqlite import read_journal
 from exchange.market.accounts import HOUSE
 from exchange.market.engine import Action, Command, Connect, Engine, Restart
 from orderbook import (

@@ -37,7 +37,8 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
-from exchange import feed, history
+from exchange import feed
+from exchange.journal import history
 from exchange.market import accounts
 from exchange.settings import Settings
 from orderbook import MAX_FRAME

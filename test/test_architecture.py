@@ -18,7 +18,7 @@ LINE = (
     ("orderbook",),
     ("exchange.files", "exchange.scripts"),
     ("exchange.market",),
-    ("exchange.journal", "exchange.gate", "exchange.history"),
+    ("exchange.journal",),
     (
         "exchange.gateway",
         "exchange.session",
@@ -48,8 +48,8 @@ LINE = (
 PURE = (
     "orderbook",
     "exchange.market",
-    "exchange.gate",
-    "exchange.history",
+    "exchange.journal.gate",
+    "exchange.journal.history",
     "exchange.feed",
     "exchange.rate",
     "exchange.session",

@@ -13,7 +13,7 @@ from subprocess import PIPE
 
 import pytest
 
-from exchange.journal import Journal, encode_record
+from exchange.journal.sqlite import Journal, encode_record
 from exchange.market.engine import Command, Tick
 from test.test_engine import flow
 from test.test_journal import ROOT, alter, append, read, recover, write

@@ -98,16 +98,16 @@ ELSEWHERE = {
     "exchange.gateway.STRIKES_BURST": (
         "test_rate.test_a_flood_is_cut_off_and_nothing_after_it_is_done"
     ),
-    "exchange.history.TRADES_KEPT": (
+    "exchange.journal.history.TRADES_KEPT": (
         "test_history.test_only_the_newest_are_kept"
     ),
-    "exchange.history.CANDLES_KEPT": (
+    "exchange.journal.history.CANDLES_KEPT": (
         "test_history.test_only_the_newest_are_kept"
     ),
-    "exchange.history.FILLS_KEPT": (
+    "exchange.journal.history.FILLS_KEPT": (
         "test_history.test_only_the_newest_are_kept"
     ),
-    "exchange.history.RESUME_EVENTS": (
+    "exchange.journal.history.RESUME_EVENTS": (
         "test_history.test_what_a_session_missed_is_known_while_it_is_in_the_"
         "ring"
     ),

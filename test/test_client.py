@@ -18,7 +18,7 @@ from typing import Any, get_args
 import pytest
 
 import client
-import exchange.history
+import exchange.journal.history
 import orderbook
 import server as server_module
 from client import (
@@ -43,7 +43,7 @@ from client import (
     _Call,
     _Core,
 )
-from exchange.journal import read_journal
+from exchange.journal.sqlite import read_journal
 from exchange.keys import changing, make_token, rotate
 from exchange.market.engine import Connect
 from orderbook import Exec, Get, Login, Refused, Trade
@@ -308,7 +308,7 @@ async def test_one_fault_anywhere_changes_nothing(
 
     await together([try_at(number) for number in range(frames)])
     # Where the exchange remembers one event only, nothing can be resumed.
-    monkeypatch.setattr(exchange.history, "RESUME_EVENTS", 1)
+    monkeypatch.setattr(exchange.journal.history, "RESUME_EVENTS", 1)
     await together([try_at(number) for number in range(frames)])
 
 
@@ -349,7 +349,7 @@ async def test_a_silent_exchange_is_left_for_a_new_connection() -> None:
 async def test_what_happened_unseen_is_all_reported_where_nothing_resumes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange.history, "RESUME_EVENTS", 1)
+    monkeypatch.setattr(exchange.journal.history, "RESUME_EVENTS", 1)
     monkeypatch.setattr(client, "MAX_ROWS", 2)  # so that tables have pages
     async with desk(cancel_on_disconnect=False) as d:
         fills, trades = d.ex.fills(), d.bond.trades()
@@ -472,7 +472,7 @@ async def test_a_restart_on_the_same_port_is_found_again() -> None:
 async def test_trades_the_exchange_forgot_end_the_iterator(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange.history, "TRADES_KEPT", 2)
+    monkeypatch.setattr(exchange.journal.history, "TRADES_KEPT", 2)
     async with desk() as d:
         trades = d.bond.trades()
         d.relay.upstream, upstream = NOBODY, d.relay.upstream
@@ -713,7 +713,7 @@ async def test_a_place_is_repeated_and_takes_effect_once(
 async def test_a_repeated_place_that_ended_unseen_is_looked_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange.history, "RESUME_EVENTS", 1)
+    monkeypatch.setattr(exchange.journal.history, "RESUME_EVENTS", 1)
     async with desk() as d:
         d.lose("down", "exec", "cut_before")
         order = await d.bond.buy(10, 99, time_in_force="ioc")
@@ -1342,7 +1342,7 @@ async def test_whatever_an_administrator_does_is_seen(
 ) -> None:
     """As it happens, or later, resumed or not."""
     if kept is not None:
-        monkeypatch.setattr(exchange.history, "RESUME_EVENTS", kept)
+        monkeypatch.setattr(exchange.journal.history, "RESUME_EVENTS", kept)
     rules = "[account]\ncash = 5_000"
     async with governed(tmp_path, rules, cancel_on_disconnect=False) as (
         d,

@@ -12,7 +12,7 @@ import pytest
 
 import server as server_module
 from exchange.clock import JUMP_US, READ_NS, Change, Clock
-from exchange.journal import read_journal
+from exchange.journal.sqlite import read_journal
 from exchange.market.engine import ClockStep, Tick
 from test.support import (
     NOON,

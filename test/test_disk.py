@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 import exchange.gateway
 import server as server_module
 from exchange.gateway import Gateway
-from exchange.journal import (
+from exchange.journal.sqlite import (
     SPACE_ENOUGH,
     SPACE_LOW,
     Journal,
@@ -386,7 +386,7 @@ def url_in(line: str) -> str:
 FAILING = """
 import sqlite3, sys
 import server
-from exchange.journal import Journal
+from exchange.journal.sqlite import Journal
 
 def append(journal, first_seq, records):
     raise sqlite3.OperationalError("disk I/O error")
@@ -409,7 +409,7 @@ HANGING = """
 import sys
 import threading
 import server
-from exchange.journal import Journal
+from exchange.journal.sqlite import Journal
 
 def append(journal, first_seq, records):
     if any('"place"' in record for record in records):

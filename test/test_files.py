@@ -15,7 +15,7 @@ from subprocess import PIPE
 import pytest
 
 from exchange.files import text_of
-from exchange.journal import Journal
+from exchange.journal.sqlite import Journal
 from exchange.keys import KeysError, changing, read_keys
 from exchange.settings import SettingsError, load_market
 from test.support import PATIENCE_S, ROOT, add_key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.gate import Gate
+from exchange.journal.gate import Gate
 from orderbook import MAX_INT
 
 

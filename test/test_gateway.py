@@ -22,7 +22,7 @@ from pydantic_core import to_json
 
 import exchange.feed
 from exchange.gateway import FEED_READER_US, FEED_US, Gateway
-from exchange.history import History
+from exchange.journal.history import History
 from exchange.keys import (
     Key,
     KeyRing,

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange import history as history_module
-from exchange.history import INTERVALS, Candle, History, page
+from exchange.journal import history as history_module
+from exchange.journal.history import INTERVALS, Candle, History, page
 from orderbook import AccountReport, Exec, Interval, Trade, encode
 
 SECOND = 1_000_000

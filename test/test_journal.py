@@ -30,7 +30,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.journal import (
+from exchange.journal.sqlite import (
     APPLICATION_ID,
     FORMAT_VERSION,
     Journal,
@@ -90,7 +90,7 @@ COMMANDS = list(flow(random.Random(5), 400))
 APPENDER = """
 import resource, sys
 from pathlib import Path
-from exchange.journal import Journal
+from exchange.journal.sqlite import Journal
 if int(sys.argv[2]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 journal = Journal(Path(sys.argv[1]))

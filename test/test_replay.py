@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from exchange.journal import Journal
+from exchange.journal.sqlite import Journal
 from exchange.market.accounts import AccountLimits
 from exchange.market.engine import (
     Action,

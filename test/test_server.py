@@ -554,7 +554,7 @@ async def test_a_session_is_resumed(exchange: Server, bob: Wire) -> None:
 async def test_a_session_that_cannot_be_resumed(
     monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    monkeypatch.setattr("exchange.history.RESUME_EVENTS", 4)
+    monkeypatch.setattr("exchange.journal.history.RESUME_EVENTS", 4)
     async with serving() as exchange, wired(exchange.url, "bob") as bob:
         async with wired(exchange.url) as wire:
             welcome = await wire.login("alice", cancel_on_disconnect=False)
@@ -594,7 +594,7 @@ async def test_a_session_that_cannot_be_resumed(
 async def test_the_oldest_event_kept_is_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("exchange.history.RESUME_EVENTS", 4)
+    monkeypatch.setattr("exchange.journal.history.RESUME_EVENTS", 4)
     async with serving() as exchange, wired(exchange.url, "alice") as wire:
         for price in (91, 92, 93, 94, 95, 96):
             await place(wire, "buy", 5, price)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from exchange import feed, history
+from exchange import feed
+from exchange.journal import history
 from exchange.market import accounts, engine
 from server import Server
 from test import soak

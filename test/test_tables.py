@@ -11,7 +11,7 @@ from typing import Any
 import pandas
 import pytest
 
-from exchange.journal import Journal
+from exchange.journal.sqlite import Journal
 from orderbook import MAX_INT
 from server import Server
 from test.support import order, serving, until, wired

@@ -17,7 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from exchange.journal import (
+from exchange.journal.sqlite import (
     JournalError,
     count_commands,
     open_journal,

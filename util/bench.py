@@ -46,7 +46,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.uri import parse_uri
 
 from exchange.gateway import Gateway
-from exchange.journal import Journal
+from exchange.journal.sqlite import Journal
 from exchange.market.engine import Action, Command, Configure, Connect, Engine
 from exchange.names import Refusal
 from exchange.transport import Connection, frame

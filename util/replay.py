@@ -23,7 +23,7 @@ from typing import Any, TextIO, TypeAlias, assert_never, get_args
 
 from pydantic_core import to_json
 
-from exchange.journal import (
+from exchange.journal.sqlite import (
     JournalError,
     count_commands,
     read_journal,

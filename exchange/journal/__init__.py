@@ -1,0 +1,1 @@
+"""What was decided, on disk, and what came of it."""
