@@ -4,7 +4,7 @@ Sockets fill the inboxes of sessions. The first arrival schedules one drain,
 which takes a bounded share from each connection, hands it to the gateway and
 lets the answers leave. This module owns the loop, the listening sockets, the
 timers, and the order of start and shutdown; what the exchange
-does stands in ``exchange/gateway.py`` and ``exchange/market/engine.py``.
+does stands in ``exchange/gateway/`` and ``exchange/market/``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from websockets.http11 import Request, Response
 
 from exchange import logs, metrics, printing
 from exchange.clock import JUMP_US, Clock
-from exchange.gateway import FLOODING, Batch, Gateway, Turn
+from exchange.gateway.gateway import FLOODING, Batch, Gateway, Turn
+from exchange.gateway.link import Session, Taken, pack
 from exchange.journal.sqlite import (
     SPACE_ENOUGH,
     SPACE_LOW,
@@ -55,7 +56,6 @@ from exchange.names import (
     read_origin,
 )
 from exchange.schema import protocol_schema
-from exchange.session import Session, Taken, pack
 from exchange.settings import (
     Settings,
     SettingsError,

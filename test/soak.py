@@ -37,7 +37,7 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
-from exchange import feed
+from exchange.gateway import feed
 from exchange.journal import history
 from exchange.market import accounts
 from exchange.settings import Settings

@@ -16,10 +16,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from exchange import clock as clocks
-from exchange.gateway import Batch, Gateway
+from exchange.gateway.gateway import Batch, Gateway
+from exchange.gateway.link import Session
 from exchange.keys import changing, make_entry, make_token
 from exchange.market.engine import Configure
-from exchange.session import Session
 from exchange.settings import InstrumentSettings, Settings
 from orderbook import decode_requests
 from server import Server

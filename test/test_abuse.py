@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import server as server_module
-from exchange.gateway import STRIKES_BURST
+from exchange.gateway.gateway import STRIKES_BURST
 from exchange.transport import Connection
 from orderbook import MAX_FRAME
 from server import FILES_RESERVED, Server, raise_file_limit

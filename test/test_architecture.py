@@ -19,12 +19,7 @@ LINE = (
     ("exchange.files", "exchange.scripts"),
     ("exchange.market",),
     ("exchange.journal",),
-    (
-        "exchange.gateway",
-        "exchange.session",
-        "exchange.rate",
-        "exchange.feed",
-    ),
+    ("exchange.gateway",),
     (
         "exchange.transport",
         "exchange.web",
@@ -50,9 +45,9 @@ PURE = (
     "exchange.market",
     "exchange.journal.gate",
     "exchange.journal.history",
-    "exchange.feed",
-    "exchange.rate",
-    "exchange.session",
+    "exchange.gateway.feed",
+    "exchange.gateway.rates",
+    "exchange.gateway.link",
     "exchange.schema",
     "exchange.names",
 )
@@ -142,5 +137,5 @@ def test_only_the_clock_and_the_key_file_ask_what_time_it_is() -> None:
 
 
 def test_this_test_sees_imports() -> None:
-    assert {"asyncio", "exchange.gateway"} <= imports("server")
+    assert {"asyncio", "exchange.gateway.gateway"} <= imports("server")
     assert "random" in imports("client")

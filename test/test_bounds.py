@@ -20,24 +20,24 @@ import pytest
 from websockets.exceptions import WebSocketException
 from websockets.frames import CLOSE, TEXT, Frame
 
-import exchange.gateway as gateway_module
+import exchange.gateway.gateway as gateway_module
 import server as server_module
-from exchange.feed import Feed
-from exchange.gateway import (
+from exchange.gateway.feed import Feed
+from exchange.gateway.gateway import (
     BOOK_CHARS_PER_ROW,
     CANCELS_RATE,
     ORDERS_PER_ROW,
     ROWS_PER_TURN,
     Gateway,
 )
-from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
-from exchange.market.engine import Engine
-from exchange.session import (
+from exchange.gateway.link import (
     BYTES_WAITING,
     SLOW_BYTES,
     STUCK_BYTES,
     Session,
 )
+from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
+from exchange.market.engine import Engine
 from exchange.settings import (
     BURST,
     CONNECTIONS_PER_ACCOUNT,
@@ -89,13 +89,13 @@ ELSEWHERE = {
     "exchange.market.engine.DEADLINES_MIN": (
         "test_engine.test_what_is_over_does_not_pile_up"
     ),
-    "exchange.feed.UPDATES_KEPT": (
+    "exchange.gateway.feed.UPDATES_KEPT": (
         "test_feed.test_one_who_missed_too_much_gets_a_snapshot"
     ),
-    "exchange.gateway.COMMANDS_UNCOMMITTED": (
+    "exchange.gateway.gateway.COMMANDS_UNCOMMITTED": (
         "test_disk.test_too_far_ahead_of_the_disk_only_cancels_are_taken"
     ),
-    "exchange.gateway.STRIKES_BURST": (
+    "exchange.gateway.gateway.STRIKES_BURST": (
         "test_rate.test_a_flood_is_cut_off_and_nothing_after_it_is_done"
     ),
     "exchange.journal.history.TRADES_KEPT": (
@@ -111,10 +111,10 @@ ELSEWHERE = {
         "test_history.test_what_a_session_missed_is_known_while_it_is_in_the_"
         "ring"
     ),
-    "exchange.session.SLOW_BYTES": (
+    "exchange.gateway.link.SLOW_BYTES": (
         "test_server.test_a_slow_reader_gets_one_update_for_what_it_missed"
     ),
-    "exchange.session.FRAME_CHARS": (
+    "exchange.gateway.link.FRAME_CHARS": (
         "test_session.test_frames_stay_under_a_mebibyte"
     ),
     "exchange.transport.MAX_MESSAGE": (

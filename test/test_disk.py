@@ -23,9 +23,9 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-import exchange.gateway
+import exchange.gateway.gateway
 import server as server_module
-from exchange.gateway import Gateway
+from exchange.gateway.gateway import Gateway
 from exchange.journal.sqlite import (
     SPACE_ENOUGH,
     SPACE_LOW,
@@ -601,7 +601,7 @@ async def test_too_far_ahead_of_the_disk_only_cancels_are_taken(
     handled: list[object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange.gateway, "COMMANDS_UNCOMMITTED", 3)
+    monkeypatch.setattr(exchange.gateway.gateway, "COMMANDS_UNCOMMITTED", 3)
     new = order("buy", 1, 90)
     async with (
         serving(journal=path) as running,

@@ -21,8 +21,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange import feed as feed_module
-from exchange.feed import Feed, merge
+from exchange.gateway import feed as feed_module
+from exchange.gateway.feed import Feed, merge
 from orderbook import (
     BookUpdate,
     Channel,

@@ -20,8 +20,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-import exchange.feed
-from exchange.gateway import FEED_READER_US, FEED_US, Gateway
+import exchange.gateway.feed
+from exchange.gateway.gateway import FEED_READER_US, FEED_US, Gateway
+from exchange.gateway.link import SLOW_BYTES, Session
 from exchange.journal.history import History
 from exchange.keys import (
     Key,
@@ -33,7 +34,6 @@ from exchange.keys import (
 )
 from exchange.market.accounts import AccountLimits
 from exchange.market.engine import Command, Configure, Engine, Restart
-from exchange.session import SLOW_BYTES, Session
 from exchange.settings import InstrumentSettings, Settings
 from orderbook import Admin, Table, decode_requests
 from test.support import (
@@ -494,7 +494,7 @@ def test_while_more_waits_public_data_leave_now_and_then(
 def test_for_many_readers_public_data_leave_less_often(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.MANY_READERS", 3)
+    monkeypatch.setattr("exchange.gateway.gateway.MANY_READERS", 3)
     alice, (reader, *_) = floor.join("alice"), [floor.join() for _ in "123"]
     gateway, clock = floor.gateway, floor.clock
 
@@ -540,7 +540,7 @@ def test_public_data_leave_before_what_a_session_is_sent_after_them(
 def test_one_who_missed_too_much_gets_a_snapshot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange.feed, "UPDATES_KEPT", 4)
+    monkeypatch.setattr(exchange.gateway.feed, "UPDATES_KEPT", 4)
     floor = Floor()
     alice = floor.join("alice")
     few, few_peer = follower(floor, "book")
@@ -657,7 +657,7 @@ def test_a_ticker_that_changed_and_changed_back_after_a_subscription(
 def test_one_catching_up_takes_nothing_from_one_who_falls_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange.feed, "UPDATES_KEPT", 2)
+    monkeypatch.setattr(exchange.gateway.feed, "UPDATES_KEPT", 2)
     floor = Floor()
     alice = floor.join("alice")
     reader, peer = follower(floor, "book")
@@ -691,7 +691,7 @@ def login(floor: Floor, user: str) -> tuple[str, list[int]]:
 def test_only_so_many_accounts_are_opened(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.ACCOUNTS_MAX", 2)
+    monkeypatch.setattr("exchange.gateway.gateway.ACCOUNTS_MAX", 2)
     assert login(floor, "alice") == ("welcome", [])
     assert login(floor, "bob") == ("welcome", [])
     seq = floor.seq

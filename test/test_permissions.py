@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 import pytest
 
+from exchange.gateway.link import Session
 from exchange.keys import KeyRing, changing
-from exchange.session import Session
 from orderbook import (
     ADMIN_ARGUMENTS,
     REQUEST_TYPES,

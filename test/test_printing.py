@@ -34,7 +34,7 @@ LOUD = """
 import logging
 import sys
 import server
-from exchange.gateway import Gateway
+from exchange.gateway.gateway import Gateway
 
 def handle(self, session, requests):
     logging.getLogger("exchange").warning("%s", "x" * 20_000)

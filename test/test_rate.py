@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.gateway import CANCELS_RATE, STRIKES_BURST
+from exchange.gateway.gateway import CANCELS_RATE, STRIKES_BURST
+from exchange.gateway.link import Session
+from exchange.gateway.rates import Bucket, Quotas, Rate
 from exchange.keys import KeyRing
 from exchange.market.engine import Configure, Connect
-from exchange.rate import Bucket, Quotas, Rate
-from exchange.session import Session
 from orderbook import Admin, CancelAll, Place
 from test.support import (
     NOON,

@@ -24,10 +24,10 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Origin
 
 import server as server_module
-from exchange import session
+from exchange.gateway import link as session
+from exchange.gateway.link import SLOW_BYTES
 from exchange.logs import REPEATS_MAX
 from exchange.market.engine import Command, Engine, Output
-from exchange.session import SLOW_BYTES
 from exchange.settings import Settings, SettingsError
 from exchange.transport import Connection
 from orderbook import MAX_FRAME, Place
@@ -1197,7 +1197,7 @@ async def test_a_slow_reader_gets_one_update_for_what_it_missed(
 async def test_a_slow_reader_that_missed_too_much_gets_a_snapshot(
     monkeypatch: pytest.MonkeyPatch, narrow: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr("exchange.feed.UPDATES_KEPT", 5)
+    monkeypatch.setattr("exchange.gateway.feed.UPDATES_KEPT", 5)
     async with (
         serving() as exchange,
         wired(exchange.url, "alice") as alice,
@@ -1219,7 +1219,7 @@ async def test_a_slow_reader_that_missed_too_much_gets_a_snapshot(
 async def test_a_reader_that_never_reads_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, narrow: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr("exchange.session.STUCK_BYTES", 2 * SLOW_BYTES)
+    monkeypatch.setattr("exchange.gateway.link.STUCK_BYTES", 2 * SLOW_BYTES)
     async with (
         serving() as exchange,
         wired(exchange.url, "alice") as alice,
@@ -1283,7 +1283,7 @@ async def test_a_flood_holds_nobody_up(
 async def test_public_data_that_had_to_wait_come_by_themselves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.MANY_READERS", 1)
+    monkeypatch.setattr("exchange.gateway.gateway.MANY_READERS", 1)
     async with (
         serving() as exchange,
         wired(exchange.url, "alice") as alice,

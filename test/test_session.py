@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange import session as session_module
-from exchange.session import (
+from exchange.gateway import link as session_module
+from exchange.gateway.link import (
     BYTES_PER_REQUEST,
     BYTES_WAITING,
     FRAME_CHARS,

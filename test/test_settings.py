@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from exchange.gateway.rates import Quotas, Rate
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.market.engine import Configure
-from exchange.rate import Quotas, Rate
 from exchange.settings import (
     AccountSettings,
     InstrumentSettings,

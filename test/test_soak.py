@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange import feed
+from exchange.gateway import feed
 from exchange.journal import history
 from exchange.market import accounts, engine
 from server import Server

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import server as server_module
 from client import Exchange
-from exchange.session import SLOW_BYTES
+from exchange.gateway.link import SLOW_BYTES
 from exchange.settings import Settings, SettingsError
 from orderbook import MAX_FRAME
 from server import Server
@@ -500,7 +500,7 @@ async def test_who_never_reads_is_cut_off(
     files: Files,
     quiet: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("exchange.session.STUCK_BYTES", 2 * SLOW_BYTES)
+    monkeypatch.setattr("exchange.gateway.link.STUCK_BYTES", 2 * SLOW_BYTES)
     async with serving(**files.settings) as exchange:
         slow = await narrow(exchange, "slow")
         (session,) = exchange._gateway.sessions

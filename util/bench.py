@@ -45,7 +45,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError
 from websockets.uri import parse_uri
 
-from exchange.gateway import Gateway
+from exchange.gateway.gateway import Gateway
 from exchange.journal.sqlite import Journal
 from exchange.market.engine import Action, Command, Configure, Connect, Engine
 from exchange.names import Refusal

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from websockets.frames import TEXT, Frame
 
-from exchange.session import BYTES_WAITING
+from exchange.gateway.link import BYTES_WAITING
 from exchange.transport import MAX_MESSAGE, READ_SIZE
 from orderbook import MAX_FRAME, MAX_ROWS
 

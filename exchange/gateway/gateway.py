@@ -22,7 +22,9 @@ from typing import Any, Protocol, TypeAlias, assert_never, get_args
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from exchange.feed import Feed
+from exchange.gateway.feed import Feed
+from exchange.gateway.link import MakeFrames, Peer, Session
+from exchange.gateway.rates import Bucket, Quotas, Rate
 from exchange.journal.gate import Gate
 from exchange.journal.history import RESUME_EVENTS, History, page
 from exchange.market.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
@@ -39,8 +41,6 @@ from exchange.market.engine import (
     Shutdown,
     Tick,
 )
-from exchange.rate import Bucket, Quotas, Rate
-from exchange.session import MakeFrames, Peer, Session
 from orderbook import (
     MAX_FRAME,
     MAX_INT,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Protocol, TypeAlias
 
-from exchange.rate import Bucket
+from exchange.gateway.rates import Bucket
 from orderbook import Error, Get, Login, Request, Subscribe, decode_requests
 
 # Bytes of messages that may wait, as they came; with more the connection is
