@@ -33,6 +33,19 @@ from websockets.http11 import Request, Response
 
 from exchange import logs, metrics, printing
 from exchange.clock import JUMP_US, Clock
+from exchange.doors.http import Pages, Query, Reply, reply, split
+from exchange.doors.names import (
+    Names,
+    Proxies,
+    Refusal,
+    in_url,
+    read_host,
+    read_network,
+    read_origin,
+)
+from exchange.doors.schema import protocol_schema
+from exchange.doors.tables import COLUMNS, as_csv, asked
+from exchange.doors.websocket import OPEN_TIMEOUT_S, Connection, Queue, frame
 from exchange.gateway.gateway import FLOODING, Batch, Gateway, Turn
 from exchange.gateway.link import Session, Taken, pack
 from exchange.journal.sqlite import (
@@ -46,26 +59,13 @@ from exchange.keys import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
 from exchange.logs import OncePerMinute
 from exchange.lookout import Lookout
 from exchange.metrics import Figures, Metrics, Timing
-from exchange.names import (
-    Names,
-    Proxies,
-    Refusal,
-    in_url,
-    read_host,
-    read_network,
-    read_origin,
-)
-from exchange.schema import protocol_schema
 from exchange.settings import (
     Settings,
     SettingsError,
     is_loopback,
     load_settings,
 )
-from exchange.tables import COLUMNS, as_csv, asked
 from exchange.tls import Certificate
-from exchange.transport import OPEN_TIMEOUT_S, Connection, Queue, frame
-from exchange.web import Pages, Query, Reply, reply, split
 from orderbook import Refused
 
 try:

@@ -14,8 +14,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import server as server_module
+from exchange.doors.websocket import Connection
 from exchange.gateway.gateway import STRIKES_BURST
-from exchange.transport import Connection
 from orderbook import MAX_FRAME
 from server import FILES_RESERVED, Server, raise_file_limit
 from test.support import (

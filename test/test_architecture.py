@@ -20,13 +20,7 @@ LINE = (
     ("exchange.market",),
     ("exchange.journal",),
     ("exchange.gateway",),
-    (
-        "exchange.transport",
-        "exchange.web",
-        "exchange.schema",
-        "exchange.tables",
-        "exchange.names",
-    ),
+    ("exchange.doors",),
     (
         "exchange.clock",
         "exchange.settings",
@@ -48,8 +42,8 @@ PURE = (
     "exchange.gateway.feed",
     "exchange.gateway.rates",
     "exchange.gateway.link",
-    "exchange.schema",
-    "exchange.names",
+    "exchange.doors.schema",
+    "exchange.doors.names",
 )
 WORLD = set(
     "asyncio time datetime random secrets os socket threading websockets"

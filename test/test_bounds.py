@@ -22,6 +22,14 @@ from websockets.frames import CLOSE, TEXT, Frame
 
 import exchange.gateway.gateway as gateway_module
 import server as server_module
+from exchange.doors.websocket import (
+    MAX_MESSAGE,
+    MAX_REQUEST,
+    MESSAGES_PER_TURN,
+    READ_SIZE,
+    Connection,
+    Queue,
+)
 from exchange.gateway.feed import Feed
 from exchange.gateway.gateway import (
     BOOK_CHARS_PER_ROW,
@@ -45,14 +53,6 @@ from exchange.settings import (
     OPEN_ORDERS,
     OPEN_ORDERS_HERE,
     ORDERS_PER_S,
-)
-from exchange.transport import (
-    MAX_MESSAGE,
-    MAX_REQUEST,
-    MESSAGES_PER_TURN,
-    READ_SIZE,
-    Connection,
-    Queue,
 )
 from orderbook import MAX_FRAME, Login, Ping
 from server import (
@@ -117,20 +117,22 @@ ELSEWHERE = {
     "exchange.gateway.link.FRAME_CHARS": (
         "test_session.test_frames_stay_under_a_mebibyte"
     ),
-    "exchange.transport.MAX_MESSAGE": (
+    "exchange.doors.websocket.MAX_MESSAGE": (
         "test_conformance.test_what_is_wrong_ends_it"
     ),
-    "exchange.transport.READ_SIZE": (
+    "exchange.doors.websocket.READ_SIZE": (
         "test_transport.test_thousands_of_empty_frames_in_one_segment"
     ),
-    "exchange.transport.HIGH_WATER": (
+    "exchange.doors.websocket.HIGH_WATER": (
         "test_transport.test_unread_pongs_do_not_pile_up"
     ),
-    "exchange.transport.OPEN_TIMEOUT_S": "test_transport.test_opening_timeout",
-    "exchange.transport.PING_TIMEOUT_S": (
+    "exchange.doors.websocket.OPEN_TIMEOUT_S": (
+        "test_transport.test_opening_timeout"
+    ),
+    "exchange.doors.websocket.PING_TIMEOUT_S": (
         "test_transport.test_silent_peer_is_pinged_and_then_cut_off"
     ),
-    "exchange.transport.CLOSE_TIMEOUT_S": (
+    "exchange.doors.websocket.CLOSE_TIMEOUT_S": (
         "test_transport.test_peer_that_ignores_the_close_is_cut_off"
     ),
     "orderbook.MAX_FRAME": (

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from websockets.datastructures import Headers
 from websockets.frames import CLOSE, PONG, TEXT, Close
 
-from exchange.transport import MAX_MESSAGE, Connection, Limits
+from exchange.doors.websocket import MAX_MESSAGE, Connection, Limits
 from server import Server
 from test.support import serving
 from test.test_transport import (

@@ -25,6 +25,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import exchange.gateway.gateway
 import server as server_module
+from exchange.doors.websocket import Connection
 from exchange.gateway.gateway import Gateway
 from exchange.journal.sqlite import (
     SPACE_ENOUGH,
@@ -35,7 +36,6 @@ from exchange.journal.sqlite import (
 )
 from exchange.market.engine import Command, Engine, Output
 from exchange.settings import Settings
-from exchange.transport import Connection
 from orderbook import Place
 from server import Server
 from test.crash import MARKET, Course, Record, make_bots

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from websockets.frames import TEXT, Frame
 
+from exchange.doors.websocket import MAX_MESSAGE
 from exchange.market.engine import Command, Engine, Output, Tick
-from exchange.transport import MAX_MESSAGE
 from orderbook import (
     MAX_FRAME,
     MAX_INT,

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import server as server_module
+from exchange.doors.websocket import Connection
 from exchange.metrics import CONTENT_TYPE, SECONDS, Histogram
-from exchange.transport import Connection
 from server import Server
 from test.support import (
     PATIENCE_S,

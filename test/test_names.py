@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exchange.names import (
+from exchange.doors.names import (
     MAX_HOPS,
     MAX_SHOWN,
     Names,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from exchange.schema import protocol_schema
+from exchange.doors.schema import protocol_schema
 from orderbook import EVENT_TYPES, REQUEST_TYPES, Error, decode_requests
 from test.support import serving
 from test.test_docs import PROTOCOL, frames

@@ -24,12 +24,12 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Origin
 
 import server as server_module
+from exchange.doors.websocket import Connection
 from exchange.gateway import link as session
 from exchange.gateway.link import SLOW_BYTES
 from exchange.logs import REPEATS_MAX
 from exchange.market.engine import Command, Engine, Output
 from exchange.settings import Settings, SettingsError
-from exchange.transport import Connection
 from orderbook import MAX_FRAME, Place
 from server import Server
 from test.support import (

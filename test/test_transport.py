@@ -36,14 +36,14 @@ from websockets.frames import (
 )
 from websockets.http11 import Request, Response
 
-from exchange.names import (
+from exchange.doors.names import (
     Names,
     Proxies,
     Refusal,
     read_network,
     read_origin,
 )
-from exchange.transport import (
+from exchange.doors.websocket import (
     CLOSE_TIMEOUT_S,
     FRAGMENT,
     FRAMES_PER_TURN,

@@ -11,7 +11,7 @@ import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from exchange.web import CONTENT_TYPES, HEADERS, PAGE, Pages, reply
+from exchange.doors.http import CONTENT_TYPES, HEADERS, PAGE, Pages, reply
 from server import Server
 from test.support import PATIENCE_S, serving, wired
 

@@ -45,11 +45,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError
 from websockets.uri import parse_uri
 
+from exchange.doors.names import Refusal
+from exchange.doors.websocket import Connection, frame
 from exchange.gateway.gateway import Gateway
 from exchange.journal.sqlite import Journal
 from exchange.market.engine import Action, Command, Configure, Connect, Engine
-from exchange.names import Refusal
-from exchange.transport import Connection, frame
 from orderbook import (
     Amend,
     Cancel,

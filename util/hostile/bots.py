@@ -20,8 +20,8 @@ from typing import Any, TypeAlias
 
 from websockets.frames import TEXT, Frame
 
+from exchange.doors.websocket import MAX_MESSAGE, READ_SIZE
 from exchange.gateway.link import BYTES_WAITING
-from exchange.transport import MAX_MESSAGE, READ_SIZE
 from orderbook import MAX_FRAME, MAX_ROWS
 
 CULPRIT = "mallory"  # who they log in as

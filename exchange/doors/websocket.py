@@ -37,7 +37,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 
-from exchange.names import Names, Proxies, Refusal
+from exchange.doors.names import Names, Proxies, Refusal
 
 # One read of 256 KiB can hold 43,690 empty frames and stop the loop for more
 # than 100 ms; 16 KiB costs no throughput.
