@@ -31,8 +31,6 @@ from pydantic_core import to_json
 from tqdm import tqdm
 from websockets.http11 import Request, Response
 
-from exchange import logs, metrics, printing
-from exchange.clock import JUMP_US, Clock
 from exchange.doors.http import Pages, Query, Reply, reply, split
 from exchange.doors.names import (
     Names,
@@ -48,6 +46,19 @@ from exchange.doors.tables import COLUMNS, as_csv, asked
 from exchange.doors.websocket import OPEN_TIMEOUT_S, Connection, Queue, frame
 from exchange.gateway.gateway import FLOODING, Batch, Gateway, Turn
 from exchange.gateway.link import Session, Taken, pack
+from exchange.host import logs, metrics, printing
+from exchange.host.clock import JUMP_US, Clock
+from exchange.host.keyring import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
+from exchange.host.logs import OncePerMinute
+from exchange.host.lookout import Lookout
+from exchange.host.metrics import Figures, Metrics, Timing
+from exchange.host.settings import (
+    Settings,
+    SettingsError,
+    is_loopback,
+    load_settings,
+)
+from exchange.host.tls import Certificate
 from exchange.journal.sqlite import (
     SPACE_ENOUGH,
     SPACE_LOW,
@@ -55,17 +66,6 @@ from exchange.journal.sqlite import (
     JournalError,
     encode_record,
 )
-from exchange.keys import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
-from exchange.logs import OncePerMinute
-from exchange.lookout import Lookout
-from exchange.metrics import Figures, Metrics, Timing
-from exchange.settings import (
-    Settings,
-    SettingsError,
-    is_loopback,
-    load_settings,
-)
-from exchange.tls import Certificate
 from orderbook import Refused
 
 try:

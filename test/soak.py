@@ -38,9 +38,9 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 
 from exchange.gateway import feed
+from exchange.host.settings import Settings
 from exchange.journal import history
 from exchange.market import accounts
-from exchange.settings import Settings
 from orderbook import MAX_FRAME
 from server import GC_THRESHOLDS, Server
 from test.support import PATIENCE_S, ROOT, Wire, add_key, order, wired

@@ -15,12 +15,12 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from exchange import clock as clocks
 from exchange.gateway.gateway import Batch, Gateway
 from exchange.gateway.link import Session
-from exchange.keys import changing, make_entry, make_token
+from exchange.host import clock as clocks
+from exchange.host.keyring import changing, make_entry, make_token
+from exchange.host.settings import InstrumentSettings, Settings
 from exchange.market.engine import Configure
-from exchange.settings import InstrumentSettings, Settings
 from orderbook import decode_requests
 from server import Server
 

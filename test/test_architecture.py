@@ -21,16 +21,7 @@ LINE = (
     ("exchange.journal",),
     ("exchange.gateway",),
     ("exchange.doors",),
-    (
-        "exchange.clock",
-        "exchange.settings",
-        "exchange.keys",
-        "exchange.metrics",
-        "exchange.logs",
-        "exchange.lookout",
-        "exchange.printing",
-        "exchange.tls",
-    ),
+    ("exchange.host",),
     ("server",),
 )
 # What touches no clock, no socket, no disk and no chance.
@@ -127,7 +118,7 @@ def test_the_core_does_not_touch_the_world(module: str) -> None:
 def test_only_the_clock_and_the_key_file_ask_what_time_it_is() -> None:
     ours = ["server", *modules("exchange")]
     readers = {m for m in ours if roots(imports(m)) & {"time", "datetime"}}
-    assert readers == {"exchange.clock", "exchange.keys"}
+    assert readers == {"exchange.host.clock", "exchange.host.keyring"}
 
 
 def test_this_test_sees_imports() -> None:

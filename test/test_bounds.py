@@ -44,9 +44,7 @@ from exchange.gateway.link import (
     STUCK_BYTES,
     Session,
 )
-from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
-from exchange.market.engine import Engine
-from exchange.settings import (
+from exchange.host.settings import (
     BURST,
     CONNECTIONS_PER_ACCOUNT,
     CONNECTIONS_PER_ADDRESS,
@@ -54,6 +52,8 @@ from exchange.settings import (
     OPEN_ORDERS_HERE,
     ORDERS_PER_S,
 )
+from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
+from exchange.market.engine import Engine
 from orderbook import MAX_FRAME, Login, Ping
 from server import (
     REQUESTS_AT_FIRST,

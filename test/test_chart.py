@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from exchange.settings import AccountSettings, InstrumentSettings, Settings
+from exchange.host.settings import (
+    AccountSettings,
+    InstrumentSettings,
+    Settings,
+)
 from orderbook import Symbol, User
 from test.support import ROOT
 

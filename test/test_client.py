@@ -43,8 +43,8 @@ from client import (
     _Call,
     _Core,
 )
+from exchange.host.keyring import changing, make_token, rotate
 from exchange.journal.sqlite import read_journal
-from exchange.keys import changing, make_token, rotate
 from exchange.market.engine import Connect
 from orderbook import Exec, Get, Login, Refused, Trade
 from server import Server

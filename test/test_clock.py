@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import server as server_module
-from exchange.clock import JUMP_US, READ_NS, Change, Clock
+from exchange.host.clock import JUMP_US, READ_NS, Change, Clock
 from exchange.journal.sqlite import read_journal
 from exchange.market.engine import ClockStep, Tick
 from test.support import (

@@ -27,6 +27,7 @@ import exchange.gateway.gateway
 import server as server_module
 from exchange.doors.websocket import Connection
 from exchange.gateway.gateway import Gateway
+from exchange.host.settings import Settings
 from exchange.journal.sqlite import (
     SPACE_ENOUGH,
     SPACE_LOW,
@@ -35,7 +36,6 @@ from exchange.journal.sqlite import (
     read_journal,
 )
 from exchange.market.engine import Command, Engine, Output
-from exchange.settings import Settings
 from orderbook import Place
 from server import Server
 from test.crash import MARKET, Course, Record, make_bots

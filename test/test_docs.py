@@ -16,7 +16,7 @@ from typing import Any, get_args
 import pytest
 
 import orderbook
-from exchange.settings import (
+from exchange.host.settings import (
     ENV_PREFIX,
     AccountSettings,
     InstrumentSettings,

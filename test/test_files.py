@@ -15,9 +15,9 @@ from subprocess import PIPE
 import pytest
 
 from exchange.files import text_of
+from exchange.host.keyring import KeysError, changing, read_keys
+from exchange.host.settings import SettingsError, load_market
 from exchange.journal.sqlite import Journal
-from exchange.keys import KeysError, changing, read_keys
-from exchange.settings import SettingsError, load_market
 from test.support import PATIENCE_S, ROOT, add_key
 from test.test_engine import flow
 from test.test_journal import append

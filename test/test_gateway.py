@@ -23,8 +23,7 @@ from pydantic_core import to_json
 import exchange.gateway.feed
 from exchange.gateway.gateway import FEED_READER_US, FEED_US, Gateway
 from exchange.gateway.link import SLOW_BYTES, Session
-from exchange.journal.history import History
-from exchange.keys import (
+from exchange.host.keyring import (
     Key,
     KeyRing,
     make_entry,
@@ -32,9 +31,10 @@ from exchange.keys import (
     read_keys,
     rotate,
 )
+from exchange.host.settings import InstrumentSettings, Settings
+from exchange.journal.history import History
 from exchange.market.accounts import AccountLimits
 from exchange.market.engine import Command, Configure, Engine, Restart
-from exchange.settings import InstrumentSettings, Settings
 from orderbook import Admin, Table, decode_requests
 from test.support import (
     NOON,

@@ -15,7 +15,7 @@ import tomllib
 import urllib.request
 from pathlib import Path
 
-from exchange.settings import ENV_PREFIX, Settings
+from exchange.host.settings import ENV_PREFIX, Settings
 from test.support import PATIENCE_S, ROOT, serving
 from test.test_architecture import DOORS, imports, modules, roots
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
-import exchange.keys
-from exchange.keys import (
+import exchange.host.keyring
+from exchange.host.keyring import (
     Entry,
     Key,
     KeyRing,
@@ -105,7 +105,7 @@ def changer(
     head = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from exchange.keys import changing, make_entry, make_token\n"
+        "from exchange.host.keyring import changing, make_entry, make_token\n"
         "path = Path(sys.argv[1])\n"
     )
     with subprocess.Popen(
@@ -623,7 +623,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return read_keys(path)
 
     found: list[Path] = []
-    monkeypatch.setattr(exchange.keys, "read_keys", read)
+    monkeypatch.setattr(exchange.host.keyring, "read_keys", read)
     return found
 
 
@@ -645,7 +645,7 @@ def test_a_file_that_stays_is_not_read_again(
 def test_a_file_changed_just_now_is_read_again(
     path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange.keys, "SETTLED_NS", 10**18)  # years
+    monkeypatch.setattr(exchange.host.keyring, "SETTLED_NS", 10**18)  # years
     add(path, "alice")
     reads.clear()
     ring = KeyRing(path)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import server as server_module
-from exchange import lookout
-from exchange.keys import (
+from exchange.host import lookout
+from exchange.host.keyring import (
     Entries,
     KeyRing,
     changing,
@@ -24,7 +24,7 @@ from exchange.keys import (
     make_token,
     rotate,
 )
-from exchange.settings import Settings, SettingsError
+from exchange.host.settings import Settings, SettingsError
 from server import Server
 from test.support import (
     PATIENCE_S,
@@ -633,13 +633,13 @@ import sys
 logging.basicConfig(level=logging.DEBUG)
 
 import exchange.market.engine
-import exchange.logs
+import exchange.host.logs
 import server
 
 for name in ("websockets", "websockets.server", "asyncio", "exchange"):
     logging.getLogger(name).setLevel(logging.DEBUG)
 
-exchange.logs.set_up = lambda form: None  # as loud as it is
+exchange.host.logs.set_up = lambda form: None  # as loud as it is
 apply = exchange.market.engine.Engine.apply
 
 def explosive(engine, command):

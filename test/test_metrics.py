@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import server as server_module
 from exchange.doors.websocket import Connection
-from exchange.metrics import CONTENT_TYPE, SECONDS, Histogram
+from exchange.host.metrics import CONTENT_TYPE, SECONDS, Histogram
 from server import Server
 from test.support import (
     PATIENCE_S,

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 
 from exchange.gateway.link import Session
-from exchange.keys import KeyRing, changing
+from exchange.host.keyring import KeyRing, changing
 from orderbook import (
     ADMIN_ARGUMENTS,
     REQUEST_TYPES,

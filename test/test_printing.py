@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exchange.printing import HELD_BYTES, Outlet
+from exchange.host.printing import HELD_BYTES, Outlet
 from test.support import (
     PATIENCE_S,
     address,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from exchange.gateway.gateway import CANCELS_RATE, STRIKES_BURST
 from exchange.gateway.link import Session
 from exchange.gateway.rates import Bucket, Quotas, Rate
-from exchange.keys import KeyRing
+from exchange.host.keyring import KeyRing
 from exchange.market.engine import Configure, Connect
 from orderbook import Admin, CancelAll, Place
 from test.support import (

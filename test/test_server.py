@@ -27,9 +27,9 @@ import server as server_module
 from exchange.doors.websocket import Connection
 from exchange.gateway import link as session
 from exchange.gateway.link import SLOW_BYTES
-from exchange.logs import REPEATS_MAX
+from exchange.host.logs import REPEATS_MAX
+from exchange.host.settings import Settings, SettingsError
 from exchange.market.engine import Command, Engine, Output
-from exchange.settings import Settings, SettingsError
 from orderbook import MAX_FRAME, Place
 from server import Server
 from test.support import (

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from exchange.gateway.rates import Quotas, Rate
-from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
-from exchange.market.engine import Configure
-from exchange.settings import (
+from exchange.host.settings import (
     AccountSettings,
     InstrumentSettings,
     MarketSettings,
@@ -21,6 +19,8 @@ from exchange.settings import (
     load_market,
     load_settings,
 )
+from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
+from exchange.market.engine import Configure
 from orderbook import MAX_INT, Instrument
 
 

@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 import server as server_module
 from client import Exchange
 from exchange.gateway.link import SLOW_BYTES
-from exchange.settings import Settings, SettingsError
+from exchange.host.settings import Settings, SettingsError
 from orderbook import MAX_FRAME
 from server import Server
 from test.support import (

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from exchange.keys import DEFAULT_PATH, KeyRing, read_keys
+from exchange.host.keyring import DEFAULT_PATH, KeyRing, read_keys
 from test.support import PATIENCE_S, ROOT, serving
 from util.accounts import COUNT_MAX, main
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from client import Exchange
-from exchange.keys import (
+from exchange.host.keyring import (
     ACCESS_BY_KEY,
     DEFAULT_PATH,
     Entries,

@@ -42,7 +42,7 @@ from typing import Any
 from tqdm import tqdm
 
 from client import Exchange, ExchangeError
-from exchange.settings import CONNECTIONS
+from exchange.host.settings import CONNECTIONS
 from orderbook import MAX_FRAME, BookUpdate, Refused
 from server import FILES_RESERVED, GC_THRESHOLDS, raise_file_limit
 from util.load import (

@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from exchange.settings import (
+from exchange.host.settings import (
     BURST,
     CONNECTIONS_PER_ACCOUNT,
     CONNECTIONS_PER_ADDRESS,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from exchange.printing import Outlet
+from exchange.host.printing import Outlet
 
 LINE = "%(asctime)s %(levelname)s %(message)s"
 REPEAT_S = 60.0  # until a line that others provoke is logged again

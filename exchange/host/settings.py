@@ -34,7 +34,7 @@ from pydantic_settings import (
 from exchange.doors.names import read_network, read_origin, write_origin
 from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
-from exchange.keys import DEFAULT_PATH
+from exchange.host.keyring import DEFAULT_PATH
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.market.engine import Configure
 from orderbook import MAX_INT, Instrument, Integer, Price, Qty, Symbol, User

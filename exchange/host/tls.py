@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 
-from exchange.settings import Settings, SettingsError
+from exchange.host.settings import Settings, SettingsError
 
 
 class Certificate:
