@@ -164,69 +164,97 @@ P = ParamSpec("P")
 class BadRequest(Refused):
     """The request makes no sense; ``field`` names what is wrong."""
 
+    code = "bad_request"
+
 
 class Unauthorized(Refused):
     """The login failed, or there was none."""
+
+    code = "unauthorized"
 
 
 class RateLimited(Refused):
     """Too many requests; ``retry_after_ms`` may say when to try again."""
 
-    retry_after_ms: int | None = None
+    code = "rate_limited"
 
 
 class Busy(Refused):
     """The exchange takes no new orders for a moment; cancels go on."""
 
-    retry_after_ms: int | None = None
+    code = "busy"
 
 
 class Forbidden(Refused):
     """This account may not do that."""
 
+    code = "forbidden"
+
 
 class UnknownSymbol(Refused):
     """No such instrument is listed."""
+
+    code = "unknown_symbol"
 
 
 class DuplicateClientOrderId(Refused):
     """The ``client_order_id`` was used before, by ``order_id``."""
 
+    code = "duplicate_client_order_id"
+
 
 class UnknownOrder(Refused):
     """The account has, or remembers, no such order."""
+
+    code = "unknown_order"
 
 
 class OrderClosed(Refused):
     """Too late: the order has ended, as ``order_status`` says."""
 
+    code = "order_closed"
+
 
 class MarketClosed(Refused):
     """The instrument does not trade now."""
+
+    code = "market_closed"
 
 
 class InvalidQty(Refused):
     """The quantity is outside the instrument's bounds."""
 
+    code = "invalid_qty"
+
 
 class InvalidPrice(Refused):
     """The price is outside the instrument's bounds."""
+
+    code = "invalid_price"
 
 
 class TooManyOrders(Refused):
     """The account has as many open orders as it may have."""
 
+    code = "too_many_orders"
+
 
 class PositionLimit(Refused):
     """The order could take the position over its limit."""
+
+    code = "position_limit"
 
 
 class InsufficientFunds(Refused):
     """The order could cost more than the account has."""
 
+    code = "insufficient_funds"
+
 
 class WouldTake(Refused):
     """The post-only order would have traded at once."""
+
+    code = "would_take"
 
 
 class ExchangeError(Exception):
@@ -257,38 +285,21 @@ class EventsLost(ExchangeError):
 
 
 _REFUSALS: dict[str, type[Refused]] = {
-    "bad_request": BadRequest,
-    "unauthorized": Unauthorized,
-    "rate_limited": RateLimited,
-    "busy": Busy,
-    "forbidden": Forbidden,
-    "unknown_symbol": UnknownSymbol,
-    "duplicate_client_order_id": DuplicateClientOrderId,
-    "unknown_order": UnknownOrder,
-    "order_closed": OrderClosed,
-    "market_closed": MarketClosed,
-    "invalid_qty": InvalidQty,
-    "invalid_price": InvalidPrice,
-    "too_many_orders": TooManyOrders,
-    "position_limit": PositionLimit,
-    "insufficient_funds": InsufficientFunds,
-    "would_take": WouldTake,
+    kind.code: kind for kind in Refused.__subclasses__()
 }
 
 
 def _refusal(error: Error) -> Refused:
     """Return the exception for an error; codes yet unknown are Refused."""
-    refused = _REFUSALS.get(error.code, Refused)(
+    return _REFUSALS.get(error.code, Refused)(
         error.code,
         error.message,
         field=error.field,
+        retry_after_ms=error.retry_after_ms,
         order_id=error.order_id,
         order_status=error.order_status,
         cum_qty=error.cum_qty,
     )
-    if isinstance(refused, (RateLimited, Busy)):
-        refused.retry_after_ms = error.retry_after_ms
-    return refused
 
 
 def _make(type_: str, **fields: Any) -> Request:
