@@ -730,8 +730,9 @@ class Exchange(ExchangeView):
     $EXCHANGE_SERVER_HOSTNAME and $EXCHANGE_SERVER_PORT, else
     ws://localhost:8765; ``user`` and ``token`` are by default $EXCHANGE_USER
     and $EXCHANGE_TOKEN. Without a user, "" where that variable is set, there
-    is public data only. When the connection ends for good, the exchange
-    cancels the orders placed here, unless ``cancel_on_disconnect`` is False.
+    is public data only. When the connection ends and no other replaces it,
+    the exchange cancels the orders placed here, unless
+    ``cancel_on_disconnect`` is False.
     A revoked key ends it: pending and later requests raise Unauthorized.
 
     Times are in seconds. A request waits for its answer as long as the
@@ -857,7 +858,7 @@ class Exchange(ExchangeView):
         reason: str,
         **arguments: Unpack[AdminArguments],
     ) -> None:
-        """Interfere as an administrator; everybody is told, with the reason.
+        """Act as an administrator; every connection is told, with the reason.
 
         Returns once it is done. Raises Refused: Forbidden without an
         administrator's key. Never sent twice: OutcomeUnknown if the
@@ -944,7 +945,7 @@ class Exchange(ExchangeView):
     def statuses(self) -> Stream[Status]:
         """Iterate over the exchange's news from now on.
 
-        What is told while there is no connection does not come later; the
+        News that come while there is no connection are not sent later; the
         phase of a ``Market.instrument`` is right all the same.
         """
         return self._stream(self._core.statuses)
@@ -1035,8 +1036,8 @@ class Market(MarketView):
         """Show ``qty`` lots at each price; None pulls that side.
 
         Keeps at most one bid and one ask of its own, which are placed,
-        amended or canceled in one frame; a side already as wanted is left
-        alone. Returns both orders, None where there is none. If a side is
+        amended or canceled in one frame; a side already as wanted is not
+        touched. Returns both orders, None where there is none. If a side is
         refused, the first refusal is raised after both were tried, and what
         stood on that side still stands. The exception is an order whose
         total, its fills included, would come above the instrument's
@@ -1058,7 +1059,7 @@ class Market(MarketView):
                     if isinstance(answer, Exception):
                         if not isinstance(answer, OrderClosed):
                             raise answer
-                # An order that ended meanwhile is to be placed anew.
+                # An order that has ended must be placed again.
                 sides = [
                     side
                     for side, both in calls.items()
@@ -1816,7 +1817,7 @@ class _OrderState:
 
 @dataclass(slots=True)
 class _Holding:
-    """The lots held of a symbol, and what they cost: below 0, brought.
+    """The lots held of a symbol, and what they cost; below 0: brought in.
 
     ``realized`` is the profit of what was closed since `connect`, less fees.
     """
@@ -1873,9 +1874,9 @@ class _Call:
 
     ``order`` is the order concerned; of a place, once it is known.
     ``times_sent`` counts the connections on which it was sent; it is never
-    sent twice on one. ``is_in_doubt``: it was, and then a login did not tell
-    all that had happened. ``is_withdrawn``: nobody waits for the answer, or
-    wants it sent again.
+    sent twice on one. ``is_in_doubt``: it was sent, and then a login did not
+    report everything since. ``is_withdrawn``: the caller no longer waits for
+    the answer, so it is not sent again.
     """
 
     request: Request
@@ -1925,8 +1926,8 @@ class _Core:
     Fed with events; `next_frame` is what it wants sent. ``trouble`` says why
     it is not online, None while it is. ``hole`` says that something is
     missing, so that the connection must be replaced; ``refused`` that the
-    login was, for good, and ``is_cut_off`` that the exchange wants to be left
-    alone for a while.
+    login was refused and must not be repeated, and ``is_cut_off`` that the
+    exchange closed the connection because of too many requests.
     """
 
     def __init__(self, login: Login | None, prefix: str) -> None:
@@ -2261,7 +2262,7 @@ class _Core:
         return list(self._calls)
 
     def closed(self, code: int, reason: str) -> None:
-        """Heed why the exchange has closed the connection."""
+        """Note why the exchange has closed the connection."""
         if code == _LOGIN_FAILED and self.refused is None:
             self.refused = Unauthorized("unauthorized", reason)
         elif code == _CUT_OFF:
@@ -2272,8 +2273,8 @@ class _Core:
         while self.outbox:
             wanted = self.outbox.popleft()
             if isinstance(wanted, _Own):
-                told = functools.partial(self._told, wanted)
-                return self._numbered(wanted.request, told)
+                replied = functools.partial(self._replied, wanted)
+                return self._numbered(wanted.request, replied)
             texts = []
             for call in wanted:
                 if call in self._calls and not call.is_withdrawn:
@@ -2346,7 +2347,7 @@ class _Core:
     def _is_placed(self, call: _Call) -> bool:
         return isinstance(call.request, Place) and call.order is not None
 
-    def _told(self, own: _Own, event: Event) -> None:
+    def _replied(self, own: _Own, event: Event) -> None:
         """Take the reply to a request of the core's own."""
         if not isinstance(event, Error) or own.request.type == "login":
             own.then(event)
@@ -2452,7 +2453,7 @@ class _Core:
             self._drive(self._recover(resync))
 
     def _recover(self, resync: _Resync) -> _Rows:
-        """Fetch what the login did not tell; then take in all at once."""
+        """Fetch what the login did not report; then apply all of it."""
         fills: list[Exec] = []
         ended: dict[int, Exec] = {}
         seq = resync.welcome.seq

@@ -708,9 +708,9 @@ _ID: TypeAdapter[Id] = TypeAdapter(Id, config=ConfigDict(strict=True))
 def decode_requests(text: str | bytes) -> list[Request | Error]:
     """Decode one frame of a client: valid requests, or why they are not.
 
-    Each element of an array is judged alone: an ``Error`` with the code
-    ``bad_request`` stands in the place of a bad one, with its ``id`` where
-    that is valid. A frame that is no JSON, or an array that is empty,
+    Each element of an array is checked separately: an ``Error`` with the code
+    ``bad_request`` takes the place of a bad one, with its ``id`` where that
+    is valid. A frame that is no JSON, or an array that is empty,
     nested or longer than MAX_FRAME, gives a single ``Error``. Never raises.
     """
     try:
@@ -724,7 +724,7 @@ def decode_requests(text: str | bytes) -> list[Request | Error]:
 
 
 def _judge_each(text: str | bytes) -> list[Request | Error]:
-    """Say of each element of a bad frame whether, and how, it is bad."""
+    """Check each element of a bad frame separately."""
     try:
         frame = from_json(text, allow_inf_nan=False)
     except (TypeError, ValueError) as error:
@@ -754,7 +754,7 @@ def _judge(element: Any) -> Request | Error:
 
 
 def _without_surplus(element: Any) -> Any:
-    """Leave out all unknown fields of a request but one, which is enough.
+    """Drop all unknown fields of a request but the first: one is enough.
 
     To list them takes ten times as long as to read them.
     """
@@ -1217,8 +1217,8 @@ class OrderBook:
         """Change a resting order's price or total quantity.
 
         The order keeps its priority if the price is unchanged and the total
-        not raised; else it arrives anew. A total at or below what is filled
-        cancels the rest (``reason`` "user"). Raises Refused ("would_take")
+        not raised; else it arrives as a new order. A total at or below what
+        is filled cancels the rest (``reason`` "user"). Raises Refused ("would_take")
         for a post-only order whose new price would trade, with nothing
         changed; KeyError where no such order rests.
         """
