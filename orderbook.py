@@ -1218,9 +1218,9 @@ class OrderBook:
 
         The order keeps its priority if the price is unchanged and the total
         not raised; else it arrives as a new order. A total at or below what
-        is filled cancels the rest (``reason`` "user"). Raises Refused ("would_take")
-        for a post-only order whose new price would trade, with nothing
-        changed; KeyError where no such order rests.
+        is filled cancels the rest (``reason`` "user"). Raises Refused
+        ("would_take") for a post-only order whose new price would trade, with
+        nothing changed; KeyError where no such order rests.
         """
         order = self.orders[order_id]
         side = self._side(order.side)
