@@ -729,7 +729,9 @@ class Exchange(ExchangeView):
     ``silence_timeout`` without a heartbeat means that the connection is lost.
 
     ``connect`` and ``close`` may be called in any order and any number of
-    times. An Exchange that nothing refers to any more closes itself.
+    times. An Exchange that nothing refers to any more closes itself; in a
+    notebook, outputs and the last traceback may refer to it, so close it
+    before another takes its name.
     """
 
     def __init__(
