@@ -94,7 +94,11 @@ from weakref import WeakSet, WeakValueDictionary, finalize
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidMessage,
+    InvalidStatus,
+)
 
 from orderbook import (
     MAX_ROWS,
@@ -668,8 +672,8 @@ class ExchangeView:
 
     def __repr__(self) -> str:
         who = f"{self.user} at {self.url}" if self.user else self.url
-        text = self.trouble or "connected"
-        if self.user and not self.trouble:
+        text = "connected" if self.is_connected else self._core.not_connected
+        if self.user and self.is_connected:
             text += f", cash {self.cash}, equity {self.equity}"
         return f"<{type(self).__name__} {who}: {text}>"
 
@@ -741,7 +745,9 @@ class Exchange(ExchangeView):
     ``silence_timeout`` without a heartbeat means that the connection is lost.
 
     ``connect`` and ``close`` may be called in any order and any number of
-    times. An Exchange that nothing refers to any more closes itself.
+    times. An Exchange that nothing refers to any more closes itself; in a
+    notebook, outputs and the last traceback may refer to it, so close it
+    before another takes its name.
     """
 
     def __init__(
@@ -1207,8 +1213,9 @@ class _Link:
     ) -> None:
         self.connect_timeout = connect_timeout
         self.is_closed = False
-        self.failure: Exception | None = ConnectionLost(core.trouble)
+        self.failure: Exception | None = ConnectionLost(core.not_connected)
         self._url = url
+        self._name = f"{core.user} at {url}" if core.user else url
         self._core = core
         self._try_timeout = connect_timeout / CONNECT_TRIES
         self._request_timeout = request_timeout
@@ -1280,7 +1287,10 @@ class _Link:
     def _fail(self, failure: Exception) -> None:
         if self.failure is None:
             self.failure = failure
-            self._core.fail(failure)
+            reason = str(failure).removeprefix(
+                f"not connected to {self._url}: "
+            )
+            self._core.fail(failure, reason)
             self._look()
 
     async def _run(self) -> None:
@@ -1477,14 +1487,14 @@ class _Link:
         self._sockets = [socket]
         if self._lost_at is not None:
             away_s = asyncio.get_running_loop().time() - self._lost_at
-            logger.info("%s: connected again after %.1f s", self._url, away_s)
+            logger.info("%s: connected again after %.1f s", self._name, away_s)
 
     def _lost(self, reason: str) -> None:
         """Note that there is no connection, and say why: once each time."""
         core = self._core
         if core.is_online:
             self._lost_at = asyncio.get_running_loop().time()
-            logger.warning("%s: not connected: %s", self._url, reason)
+            logger.warning("%s: not connected: %s", self._name, reason)
             self._arm(core.disconnected(reason))
         else:
             core.disconnected(reason)
@@ -1498,10 +1508,14 @@ class _Link:
                 text = f"the exchange closed it ({error.rcvd.code}{reason})"
             case ConnectionClosed():
                 text = "the connection broke off"
-            case InvalidStatus():
-                body = (error.response.body or b"").decode(errors="replace")
-                status = error.response.status_code
-                text = f"the server answers HTTP {status}: {body}"
+            case InvalidStatus(response=response):
+                text = f"the server answers HTTP {response.status_code}"
+                kind = response.headers.get("Content-Type", "")
+                if kind.startswith("text/plain"):  # and not a page of a proxy
+                    body = response.body or b""
+                    text += f": {body.decode(errors='replace')}"
+            case InvalidMessage() if self._url.startswith("ws:"):
+                text = f"{error}; if it speaks TLS, its address is wss://"
             case TimeoutError() if self._core.is_online:
                 text = f"no heartbeat for {self._silence_timeout:g} s"
             case TimeoutError():
@@ -1937,7 +1951,7 @@ class _Core:
         self.fills: WeakSet[_Topic[Exec]] = WeakSet()
         self.statuses: WeakSet[_Topic[Status]] = WeakSet()
         self.is_online = False
-        self.trouble: str | None = "not connected: call connect() first"
+        self.trouble: str | None = "call connect() first"
         # Frames to be sent: calls, or a request of the core's own.
         self.outbox: deque[Sequence[_Call] | _Own] = deque()
         self.hole: str | None = None
@@ -1968,6 +1982,11 @@ class _Core:
         self._resync: _Resync | None = None
 
     # What is known
+
+    @property
+    def not_connected(self) -> str:
+        """Say that there is no connection, and why."""
+        return f"not connected: {self.trouble}"
 
     @property
     def account(self) -> AccountReport:
@@ -2198,7 +2217,7 @@ class _Core:
             self._settle(call, self._unknown(call))
         else:
             self._settle(
-                call, ConnectionLost(f"{self.trouble}; nothing was sent")
+                call, ConnectionLost(f"{self.not_connected}; nothing was sent")
             )
 
     def _unknown(self, call: _Call) -> OutcomeUnknown:
@@ -2220,10 +2239,10 @@ class _Core:
         self._update(state, report)
         return state
 
-    def fail(self, failure: Exception) -> None:
+    def fail(self, failure: Exception, reason: str) -> None:
         """Answer every call with a failure: there will be no connection."""
         self.is_online = False
-        self.trouble = str(failure)
+        self.trouble = reason
         for call in list(self._calls):
             self._settle(call, failure)
 
@@ -2231,7 +2250,7 @@ class _Core:
 
     def started(self) -> None:
         """Begin to connect, for the first time or once more."""
-        self.trouble = "not connected yet"
+        self.trouble = "the first attempt has not ended"
         self.refused = None
 
     def connected(self) -> None:

@@ -407,16 +407,18 @@ async def test_it_says_why_it_is_away(
         d.relay.cut()
         await until(lambda: d.ex.trouble)
         assert d.ex.trouble == "the connection broke off"
-        assert f"{d.ex.trouble}>" in repr(d.ex)
+        assert f": not connected: {d.ex.trouble}>" in repr(d.ex)
         await until(lambda: d.relay.connections > 3)
         assert caplog.messages == [
-            f"{d.relay.url}: not connected: the connection broke off"
+            f"alice at {d.relay.url}: not connected: the connection broke off"
         ]
         d.relay.upstream = d.server.url
         await until(lambda: d.ex.is_connected)
         assert d.ex.trouble is None
         [_, again] = caplog.messages
-        assert again.startswith(f"{d.relay.url}: connected again after ")
+        assert again.startswith(
+            f"alice at {d.relay.url}: connected again after "
+        )
 
 
 @pytest.mark.parametrize(
@@ -433,7 +435,9 @@ async def test_a_loss_is_named(
         d.lose("down", "book", fate)
         await d.bob.buy(1, 90)
         await until(lambda: caplog.messages)
-        assert caplog.messages == [f"{d.relay.url}: not connected: {why}"]
+        assert caplog.messages == [
+            f"alice at {d.relay.url}: not connected: {why}"
+        ]
         await until(lambda: d.bond.is_live and d.bond.book.bid == 90)
 
 
@@ -453,10 +457,29 @@ async def test_an_exchange_that_stops_says_so(
             await server.stop()
             await until(lambda: caplog.messages)
             assert caplog.messages == [
-                f"{server.url}: not connected: the exchange closed it"
+                f"alice at {server.url}: not connected: the exchange closed it"
                 " (1001 shutdown)"
             ]
             assert not ex.is_connected
+
+
+async def test_an_address_that_lacks_tls_is_hinted_at() -> None:
+    """As a server that speaks TLS answers plain HTTP."""
+
+    async def close(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(b"\x15\x03\x01\x00\x02\x02\x46")  # a TLS alert
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        ex = Exchange(
+            f"ws://127.0.0.1:{port}", "alice", connect_timeout=SOON_S
+        )
+        with pytest.raises(ConnectionLost, match="its address is wss://"):
+            await ex.connect()
+        assert repr(ex).count("not connected") == 1
 
 
 async def test_a_server_that_is_none_is_shown() -> None:
