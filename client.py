@@ -1408,6 +1408,9 @@ class _Link:
                 max_size=MAX_FRAME_BYTES,
                 open_timeout=None,
                 close_timeout=CLOSE_TIMEOUT,
+                # Heartbeats tell of a loss. Pings without an answer would
+                # close a connection that has to stay open, see above.
+                ping_interval=None,
             )
             alive = [s for s in self._sockets if s.close_code is None]
             self._sockets = [*alive, socket]
