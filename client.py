@@ -1547,15 +1547,17 @@ class _Thread:
         with self._lock:
             if self._loop is not None:
                 return False
+            self.join()  # the one before may not be quite over
             begun = threading.Event()
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=asyncio.run,
                 args=(self._live(begun),),
                 name="exchange",
                 daemon=True,
             )
-            self._thread.start()
+            thread.start()
             begun.wait()
+            self._thread = thread  # which others may join
             return True
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:

@@ -11,7 +11,7 @@ import gc
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -330,6 +330,33 @@ async def test_a_thread_ends_with_its_connection(tmp_path: Path) -> None:
 
     async with serving(keys=keys) as server:
         await asyncio.to_thread(work, server.url)
+
+
+async def test_threads_may_connect_and_close_at_once() -> None:
+    def work(url: str) -> set[str]:
+        ex = BlockingExchange(url, "alice")
+        raised: set[str] = set()
+
+        def live(*steps: Callable[[], None]) -> None:
+            for step in steps * 5:
+                try:
+                    step()
+                except Exception as error:
+                    raised.add(str(error))
+
+        both = [(ex.connect, ex.close), (ex.close, ex.connect)] * 8
+        living = [threading.Thread(target=live, args=two) for two in both]
+        for thread in living:
+            thread.start()
+        for thread in living:
+            thread.join()
+        ex.close()
+        assert not threads()
+        return raised
+
+    async with serving() as server:
+        raised = await asyncio.to_thread(work, server.url)
+    assert raised <= {"this Exchange is closed"}
 
 
 async def test_threads_that_wait_are_told_of_the_end() -> None:
