@@ -31,6 +31,7 @@ from client import (
     Order,
     Unauthorized,
 )
+from exchange.journal import Journal
 from test.relay import Fate, relaying
 from test.support import (
     PATIENCE_S,
@@ -503,6 +504,34 @@ async def test_silence_cancels_nothing(
             process.send_signal(signal.SIGCONT)
             await until(lambda: ex.is_connected)
             assert order.is_open
+
+
+async def test_a_disk_that_is_slow_breaks_no_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than a silence may last; nothing is sent again."""
+    is_free = threading.Event()
+    is_free.set()
+    append = Journal.append
+
+    def slow(journal: Journal, seq: int, records: list[str]) -> int:
+        assert is_free.wait(PATIENCE_S)
+        return append(journal, seq, records)
+
+    monkeypatch.setattr(Journal, "append", slow)
+    settings = {"journal": tmp_path / "exchange.db"}
+    async with desk(settings, silence_timeout=10 * SOON_S) as d:
+        await d.bond.buy(1, 90)
+        is_free.clear()
+        placing = asyncio.create_task(d.bond.buy(1, 91))
+        canceling = asyncio.create_task(d.bond.cancel_all())
+        # Each heartbeat asks whether the reply is lost: these take 3 s.
+        async with asyncio.timeout(PATIENCE_S):
+            await d.relay.until(lambda: d.sent("ping") >= 60)
+        assert d.ex.is_connected and not placing.done()
+        is_free.set()
+        assert (await placing).price == 91 and await canceling == 2
+        assert d.relay.connections == 1 and d.sent("place") == 2
 
 
 async def test_an_exchange_that_stops_says_so(
