@@ -1430,6 +1430,9 @@ class _Link:
                 max_size=MAX_FRAME_BYTES,
                 open_timeout=None,
                 close_timeout=CLOSE_TIMEOUT,
+                # Heartbeats tell of a loss. Pings without an answer would
+                # close a connection that has to stay open, see above.
+                ping_interval=None,
             )
             alive = [s for s in self._sockets if s.close_code is None]
             self._sockets = [*alive, socket]
@@ -1570,15 +1573,17 @@ class _Thread:
         with self._lock:
             if self._loop is not None:
                 return False
+            self.join()  # the one before may not be quite over
             begun = threading.Event()
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=asyncio.run,
                 args=(self._live(begun),),
                 name="exchange",
                 daemon=True,
             )
-            self._thread.start()
+            thread.start()
             begun.wait()
+            self._thread = thread  # which others may join
             return True
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:

@@ -634,6 +634,7 @@ def test_what_is_no_journal_is_told_in_a_line(
     text.write_text("buy low, sell high\n")
     for path, reason in (
         (tmp_path / "none.db", "there is no such journal"),
+        (tmp_path, "is no file"),
         (text, "file is not a database"),
     ):
         assert failed(capsys, path) == f"{path}: {reason}"

@@ -567,7 +567,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with readable(options.journal) as journal:
             if options.verify:
-                print(f"{options.journal}: {verify(journal)}")
+                print(f"{options.journal}: {verify(journal)}", flush=True)
                 return 0
             with output(options, journal) as file:
                 export(options, journal, file)
