@@ -31,7 +31,7 @@ from client import (
     Order,
     Unauthorized,
 )
-from exchange.journal import Journal
+from exchange.journal.sqlite import Journal
 from test.relay import Fate, relaying
 from test.support import (
     PATIENCE_S,
