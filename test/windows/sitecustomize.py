@@ -42,7 +42,7 @@ def locking(file, mode, nbytes):
 
 def kbhit():
     if termios.tcgetattr(0)[3] & termios.ICANON:  # no console has that
-        tty.setcbreak(0)
+        tty.setcbreak(0, termios.TCSADRAIN)  # keep what was typed
     return bool(select.select([0], [], [], 0)[0])
 
 
