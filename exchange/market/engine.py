@@ -62,7 +62,10 @@ from orderbook import (
     Trade,
 )
 
-ENGINE_VERSION = 2  # of the rules: a change of any output is a new version
+# The version of the rules. A change of any output is a new version, save for
+# the texts for people: `message` of refusals and statuses.
+ENGINE_VERSION = 2
+RULES = range(2, ENGINE_VERSION + 1)  # the versions that can be applied
 PUBLIC = ""  # the recipient of public events; no account has this name
 # Deadlines one tick fires: what is due beyond them is fired by the next
 # tick. One switch of `cancel_after` counts as one, as a `cancel_all` does.
