@@ -46,7 +46,7 @@ from exchange.journal.sqlite import (
     read_journal,
 )
 from exchange.market.accounts import AccountLimits
-from exchange.market.engine import (
+from exchange.market.command import (
     ENGINE_VERSION,
     RULES,
     Action,
@@ -55,11 +55,11 @@ from exchange.market.engine import (
     Configure,
     Connect,
     Disconnect,
-    Engine,
     Restart,
     Shutdown,
-    Tick,
+    TimePassed,
 )
+from exchange.market.engine import Engine
 from orderbook import (
     ADMIN_ARGUMENTS,
     MAX_INT,
@@ -420,7 +420,7 @@ ACTIONS: dict[type, st.SearchStrategy[Any]] = {
     Admin: admins(),
     Connect: st.builds(Connect, st.booleans(), is_admin=st.booleans()),
     Disconnect: st.just(Disconnect()),
-    Tick: st.just(Tick()),
+    TimePassed: st.just(TimePassed()),
     Configure: st.builds(
         Configure,
         instruments=st.lists(INSTRUMENT, max_size=3).map(tuple),
@@ -506,7 +506,7 @@ def bad_record(path: Path) -> None:
             f" that can read it; this is version {ENGINE_VERSION}",
         ),
         (
-            lambda p: write(p, [Command(1, 1, "", "", Tick())]),
+            lambda p: write(p, [Command(1, 1, "", "", TimePassed())]),
             "the first command is no configuration",
         ),
         (
@@ -718,7 +718,7 @@ def test_a_row_that_is_missing_is_noticed(
 
 def test_a_row_of_another_journal_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path / "exchange.db", COMMANDS[:35])
-    others = [*COMMANDS[:3], Command(4, 10**9, "", "", Tick())]
+    others = [*COMMANDS[:3], Command(4, 10**9, "", "", TimePassed())]
     other = write(tmp_path / "other.db", [*others, *COMMANDS[4:35]])
     with closing(sqlite3.connect(other)) as file:
         row = file.execute("SELECT * FROM batches LIMIT 1 OFFSET 2").fetchone()
@@ -827,7 +827,7 @@ def missing(commands: Iterable[Command]) -> dict[str, set[Any]]:
                     found["phase"].add(event.phase)
                     if isinstance(action, (Place, Amend)):
                         found["in time"].add("an auction began")
-                    elif isinstance(action, Tick):
+                    elif isinstance(action, TimePassed):
                         found["in time"].add("a phase ended")
                 case Error():
                     found["refusal"].add(event.code)
