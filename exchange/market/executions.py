@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 from exchange.market.accounts import HOUSE
 from exchange.market.listing import Listing
-from exchange.market.reports import Filled, report_order, report_trade
+from exchange.market.reports import Fill, Filled, order_report, report_trade
 from exchange.market.state import State
 from orderbook import (
-    Liquidity,
+    ExecType,
     Match,
     Order,
     OrderStatus,
@@ -72,9 +72,9 @@ def _book_match(
     trade = report_trade(state, listing, price, qty, order.side)
     filled = filled[0] + qty, filled[1] + price * qty
     fee = qty * instrument.taker_fee
-    _book_fill(state, order, trade, "taker", fee=fee, filled=filled)
+    _book_fill(state, order, (trade, "taker", fee), filled)
     fee = qty * instrument.maker_fee
-    _book_fill(state, maker, trade, "maker", fee=fee)
+    _book_fill(state, maker, (trade, "maker", fee))
     if not maker.leaves_qty:
         _finish(state, maker)
     return filled
@@ -83,30 +83,17 @@ def _book_match(
 def book_cross(state: State, bid: Order, ask: Order, trade: Trade) -> None:
     """Book a trade of two resting orders in an auction."""
     for order in (bid, ask):
-        _book_fill(state, order, trade, "auction", fee=0)
+        _book_fill(state, order, (trade, "auction", 0))
         if not order.leaves_qty:
             _finish(state, order)
 
 
 def _book_fill(
-    state: State,
-    order: Order,
-    trade: Trade,
-    liquidity: Liquidity,
-    *,
-    fee: int,
-    filled: Filled | None = None,
+    state: State, order: Order, fill: Fill, filled: Filled | None = None
 ) -> None:
     """Report one order's part in a trade, and book it in the account."""
-    report_order(
-        state,
-        order,
-        "trade",
-        filled,
-        trade=trade,
-        liquidity=liquidity,
-        fee=fee,
-    )
+    state.outputs.append(order_report(state, order, "trade", filled, fill))
+    trade, _, fee = fill
     account = state.accounts[order.account]
     bought = trade.qty if order.side == "buy" else -trade.qty
     account.book_fill(order.symbol, bought, trade.price, fee)
@@ -118,10 +105,11 @@ def _book_fill(
 
 def end_order(state: State, order: Order, reason: Reason) -> None:
     """Report an order that was canceled or has expired."""
-    is_expired = order.order_status == "expired"
-    report_order(
-        state, order, "expired" if is_expired else "canceled", reason=reason
-    )
+    exec_type: ExecType = "canceled"
+    if order.order_status == "expired":
+        exec_type = "expired"
+    report = order_report(state, order, exec_type, reason=reason)
+    state.outputs.append(report)
     _finish(state, order)
 
 

@@ -16,7 +16,7 @@ from exchange.market.executions import (
 )
 from exchange.market.listing import Listing
 from exchange.market.phases import stop_at_band
-from exchange.market.reports import mark_changed, reply_ok, report_order
+from exchange.market.reports import mark_changed, order_report, reply_ok
 from exchange.market.state import State
 from orderbook import (
     RESTED,
@@ -47,7 +47,8 @@ def place(state: State, command: Command, request: Place) -> None:
         is_market = request.order_type == "market"
         time_in_force = "ioc" if is_market else "gtc"
     side, qty, price = request.side, request.qty, request.price
-    listing.check_phase(request.order_type, time_in_force)
+    if listing.phase != "open":
+        listing.check_phase(request.order_type, time_in_force)
     listing.check_bounds(side, price, qty)
     if time_in_force == "gtc" or time_in_force == "gtd":
         account.check_count()
@@ -59,14 +60,15 @@ def place(state: State, command: Command, request: Place) -> None:
     order = _new_order(state, command, request, listing, time_in_force)
     order.unit_cost = cost
     # The last check is the book's: "would_take".
-    sweep = listing.book.place(order, limit, listing.band, account.open_orders)
+    band = listing.band if instrument.band else None
+    sweep = listing.book.place(order, limit, band, account.open_orders)
     state.order_id = order.order_id
     account.accept(order)
     if sweep is RESTED:
-        report_order(state, order, "new")
+        state.outputs.append(order_report(state, order, "new"))
         mark_changed(state, listing)
     else:
-        report_order(state, order, "new", NOTHING_FILLED)
+        state.outputs.append(order_report(state, order, "new", NOTHING_FILLED))
         book_sweep(state, listing, order, sweep, NOTHING_FILLED)
         if sweep.is_stopped:
             stop_at_band(state, listing)
@@ -174,7 +176,7 @@ def amend(state: State, command: Command, request: Amend) -> None:
     account.release(order, held)
     order.unit_cost = cost
     account.hold(order, leaves_qty)
-    report_order(state, order, "amended", filled)
+    state.outputs.append(order_report(state, order, "amended", filled))
     book_sweep(state, listing, order, sweep, filled)
     if sweep.is_stopped:
         stop_at_band(state, listing)
