@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from exchange.market.accounts import HOUSE
-from exchange.market.listing import Listing
 from exchange.market.reports import Fill, Filled, order_report, report_trade
 from exchange.market.state import State
 from orderbook import (
     ExecType,
-    Match,
     Order,
     OrderStatus,
     Reason,
@@ -43,41 +41,35 @@ def cancel_each(state: State, orders: Iterable[Order], reason: Reason) -> None:
 
 
 def book_sweep(
-    state: State, listing: Listing, order: Order, sweep: Sweep, filled: Filled
+    state: State, order: Order, sweep: Sweep, filled: Filled
 ) -> None:
     """Book the matches of an order that arrived, and its end if it ended.
 
     ``filled`` is what was filled of the order before the sweep.
     """
+    listing = state.listings[order.symbol]
     state.touched[order.symbol] = listing
-    for match in sweep.matches:
-        if not match.qty:
-            end_order(state, match.maker, "stp")
+    instrument = listing.instrument
+    cum_qty, cum_cost = filled
+    for maker, qty in sweep.matches:
+        if not qty:
+            end_order(state, maker, "stp")
             continue
-        filled = _book_match(state, listing, order, match, filled)
+        price = maker.price
+        assert price is not None
+        cum_qty += qty
+        cum_cost += price * qty
+        trade = report_trade(state, listing, price, qty, order.side)
+        taken: Fill = (trade, "taker", qty * instrument.taker_fee)
+        _book_fill(state, order, taken, (cum_qty, cum_cost))
+        made: Fill = (trade, "maker", qty * instrument.maker_fee)
+        _book_fill(state, maker, made)
+        if not maker.leaves_qty:
+            _finish(state, maker)
     if sweep.reason is not None:
         end_order(state, order, sweep.reason)
     elif not order.leaves_qty:
         _finish(state, order)
-
-
-def _book_match(
-    state: State, listing: Listing, order: Order, match: Match, filled: Filled
-) -> Filled:
-    """Book a trade of an arriving order; return what is filled of it now."""
-    maker, qty = match
-    price = maker.price
-    assert price is not None
-    instrument = listing.instrument
-    trade = report_trade(state, listing, price, qty, order.side)
-    filled = filled[0] + qty, filled[1] + price * qty
-    fee = qty * instrument.taker_fee
-    _book_fill(state, order, (trade, "taker", fee), filled)
-    fee = qty * instrument.maker_fee
-    _book_fill(state, maker, (trade, "maker", fee))
-    if not maker.leaves_qty:
-        _finish(state, maker)
-    return filled
 
 
 def book_cross(state: State, bid: Order, ask: Order, trade: Trade) -> None:

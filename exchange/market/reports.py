@@ -226,14 +226,15 @@ def ticker(state: State, listing: Listing, ts: int) -> Ticker:
 def account_report(state: State, account: Account) -> AccountReport:
     """Return an account's cash and positions under its current ``seq``."""
     equity = account.equity(state.mark)
+    # By position, in the order of the fields, like `Exec`.
     return AccountReport(
-        seq=account.seq,
-        ts=state.ts,
-        cash=account.cash,
-        positions=account.positions.copy(),
-        equity=equity,
-        realized=account.realized,
-        unrealized=account.unrealized(equity),
+        account.seq,
+        state.ts,
+        account.cash,
+        account.positions.copy(),
+        equity,
+        account.realized,
+        account.unrealized(equity),
     )
 
 
