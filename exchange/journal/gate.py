@@ -1,7 +1,7 @@
-"""Nothing that depends on a command leaves before it is committed.
+"""Holds what depends on a command until that command is committed.
 
-What leaves is held here, in order, with the sequence number of the last
-command applied when it was made, and let go once that command is committed.
+Items are held in order, each with the sequence number of the last command
+that was applied when it was made, and released when that is committed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Gate(Generic[T]):
     """Hold items until their sequence number is committed.
 
     ``let_go`` is called with each item, in the order they were held. With
-    ``committed`` at the largest number there is, the gate stands open.
+    ``committed`` at MAX_INT every item is released at once.
     """
 
     def __init__(self, let_go: Callable[[T], None], committed: int) -> None:
@@ -35,7 +35,7 @@ class Gate(Generic[T]):
         self._let_go(item)
 
     def commit(self, seq: int) -> None:
-        """Let go what depends on no command after ``seq``."""
+        """Release the items that depend on no command after ``seq``."""
         self._committed = seq
         self._open()
 
