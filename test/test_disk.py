@@ -38,7 +38,6 @@ from exchange.journal.sqlite import (
 from exchange.market.engine import Command, Engine, Output
 from orderbook import Place
 from server import Server
-from test.crash import MARKET, Course, Record, make_bots
 from test.support import (
     PATIENCE_S,
     UNLIMITED,
@@ -52,6 +51,7 @@ from test.support import (
     wired,
     words,
 )
+from util.measure.crash import MARKET, Course, Record, make_bots
 
 Message = dict[str, Any]
 STAY = {"cancel_on_disconnect": False}
