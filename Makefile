@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test lint types format bench stress crash twin chart demo \
+.PHONY: help install lock run test pure lint types format bench stress crash twin chart demo \
 	hostile fuzz soak clean
 
 help: ## List these commands
@@ -31,6 +31,9 @@ test: $(STAMP) ## Run the tests; a Chromium, nginx and Caddy are fetched if need
 	@.ci/browser >/dev/null
 	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 test
+
+pure: $(STAMP) ## Run the tests that need neither sockets nor programs; some seconds
+	$(PY) -m pytest -q -n auto --maxprocesses 4 -m pure test
 
 lint: $(STAMP) ## Check format, style and order of imports
 	$(PY) -m black --line-length 79 --check .
