@@ -59,12 +59,12 @@ from exchange.host.settings import (
     load_settings,
 )
 from exchange.host.tls import Certificate
+from exchange.journal.records import encode_record
 from exchange.journal.sqlite import (
     SPACE_ENOUGH,
     SPACE_LOW,
     Journal,
     JournalError,
-    encode_record,
 )
 from orderbook import Refused
 

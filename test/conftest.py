@@ -14,7 +14,8 @@ KINDS = {
         test_accounts test_admin_engine test_architecture test_auction
         test_chart test_codec test_engine test_feed test_gate test_gateway
         test_history test_limits test_listing test_names test_orderbook
-        test_permissions test_phases test_rate test_session test_settings
+        test_permissions test_phases test_rate test_rules test_session
+        test_settings
     """,
     "socket": """
         test_bounds test_client_life test_client_view test_conformance

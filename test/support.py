@@ -14,7 +14,7 @@ from exchange.gateway.gateway import Batch, Gateway
 from exchange.gateway.link import Session
 from exchange.host import clock as clocks
 from exchange.host.settings import InstrumentSettings, Settings
-from exchange.market.engine import Configure
+from exchange.market.command import Configure
 from orderbook import decode_requests
 from server import Server
 from util.measure.process import NO_KEYS, ROOT, add_key, environment
@@ -123,7 +123,7 @@ def state_of(server: Server | Gateway) -> Any:
             dict(account.positions),
             sorted(account.orders),
             account.cancel_after_ts,
-            account.is_killed,
+            account.is_suspended,
             account.is_admin,
         )
         for name, account in engine.accounts.items()

@@ -28,6 +28,7 @@ LINE = (
 PURE = (
     "orderbook",
     "exchange.market",
+    "exchange.journal.records",
     "exchange.journal.gate",
     "exchange.journal.history",
     "exchange.gateway.feed",

@@ -29,7 +29,8 @@ from exchange.gateway import link as session
 from exchange.gateway.link import SLOW_BYTES
 from exchange.host.logs import REPEATS_MAX
 from exchange.host.settings import Settings, SettingsError
-from exchange.market.engine import Command, Engine, Output
+from exchange.market.command import Command, Output
+from exchange.market.engine import Engine
 from orderbook import MAX_FRAME, Place
 from server import Server
 from test.support import (

@@ -36,7 +36,7 @@ from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
 from exchange.host.keyring import DEFAULT_PATH
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
-from exchange.market.engine import Configure
+from exchange.market.command import Configure
 from orderbook import MAX_INT, Instrument, Integer, Price, Qty, Symbol, User
 
 ENV_PREFIX = "EXCHANGE_SERVER_"

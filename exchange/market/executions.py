@@ -1,0 +1,116 @@
+"""What can happen to an order once it is accepted: fills and its end.
+
+Each function here does three things together: it changes the account, keeps
+the state's lists of orders, and reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from exchange.market.accounts import HOUSE
+from exchange.market.reports import Fill, Filled, order_report, report_trade
+from exchange.market.state import State
+from orderbook import (
+    ExecType,
+    Order,
+    OrderStatus,
+    Reason,
+    Sweep,
+    Trade,
+)
+
+
+def cancel_order(
+    state: State,
+    order: Order,
+    reason: Reason,
+    order_status: OrderStatus = "canceled",
+) -> None:
+    """Take a resting order off its book, as "canceled" or "expired"."""
+    listing = state.listings[order.symbol]
+    listing.book.cancel(order.order_id, order_status)
+    state.touched[order.symbol] = listing
+    end_order(state, order, reason)
+
+
+def cancel_each(state: State, orders: Iterable[Order], reason: Reason) -> None:
+    """Cancel resting orders in order of their ids."""
+    for order in sorted(orders, key=lambda order: order.order_id):
+        cancel_order(state, order, reason)
+
+
+def book_sweep(
+    state: State, order: Order, sweep: Sweep, filled: Filled
+) -> None:
+    """Book the matches of an order that arrived, and its end if it ended.
+
+    ``filled`` is what was filled of the order before the sweep.
+    """
+    listing = state.listings[order.symbol]
+    state.touched[order.symbol] = listing
+    instrument = listing.instrument
+    cum_qty, cum_cost = filled
+    for maker, qty in sweep.matches:
+        if not qty:
+            end_order(state, maker, "stp")
+            continue
+        price = maker.price
+        assert price is not None
+        cum_qty += qty
+        cum_cost += price * qty
+        trade = report_trade(state, listing, price, qty, order.side)
+        taken: Fill = (trade, "taker", qty * instrument.taker_fee)
+        _book_fill(state, order, taken, (cum_qty, cum_cost))
+        made: Fill = (trade, "maker", qty * instrument.maker_fee)
+        _book_fill(state, maker, made)
+        if not maker.leaves_qty:
+            _finish(state, maker)
+    if sweep.reason is not None:
+        end_order(state, order, sweep.reason)
+    elif not order.leaves_qty:
+        _finish(state, order)
+
+
+def book_cross(state: State, bid: Order, ask: Order, trade: Trade) -> None:
+    """Book a trade of two resting orders in an auction."""
+    for order in (bid, ask):
+        _book_fill(state, order, (trade, "auction", 0))
+        if not order.leaves_qty:
+            _finish(state, order)
+
+
+def _book_fill(
+    state: State, order: Order, fill: Fill, filled: Filled | None = None
+) -> None:
+    """Report one order's part in a trade, and book it in the account."""
+    state.outputs.append(order_report(state, order, "trade", filled, fill))
+    trade, _, fee = fill
+    account = state.accounts[order.account]
+    bought = trade.qty if order.side == "buy" else -trade.qty
+    account.book_fill(order.symbol, bought, trade.price, fee)
+    account.release(order, trade.qty)
+    if fee:
+        state.account(HOUSE).cash += fee
+    state.changed_accounts[account.name] = account
+
+
+def end_order(state: State, order: Order, reason: Reason) -> None:
+    """Report an order that was canceled or has expired."""
+    exec_type: ExecType = "canceled"
+    if order.order_status == "expired":
+        exec_type = "expired"
+    report = order_report(state, order, exec_type, reason=reason)
+    state.outputs.append(report)
+    _finish(state, order)
+
+
+def _finish(state: State, order: Order) -> None:
+    """Release what is set aside for an order that ended, and archive it."""
+    account = state.accounts[order.account]
+    unfilled = order.qty - order.cum_qty
+    if unfilled:
+        account.release(order, unfilled)
+    account.archive(order)
+    if order.expire_ts is not None:
+        state.open_gtd.pop(order.order_id, None)

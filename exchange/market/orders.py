@@ -1,0 +1,203 @@
+"""Place, amend and cancel: every check in its order of precedence.
+
+A request with several faults is refused for the first one in the order of
+the calls below, which docs/PROTOCOL.md promises.
+"""
+
+from __future__ import annotations
+
+from exchange.market.accounts import Account, unit_cost
+from exchange.market.command import Command
+from exchange.market.executions import (
+    book_sweep,
+    cancel_each,
+    cancel_order,
+    end_order,
+)
+from exchange.market.phases import stop_at_band
+from exchange.market.reports import (
+    Filled,
+    mark_changed,
+    order_report,
+    reply_ok,
+)
+from exchange.market.state import State
+from orderbook import (
+    RESTED,
+    Amend,
+    Cancel,
+    CancelAll,
+    ExecType,
+    Order,
+    Place,
+    Refused,
+    Sweep,
+)
+
+NOTHING_FILLED = (0, 0)
+
+
+def place(state: State, command: Command, request: Place) -> None:
+    """Accept a new order, match it and rest what is left."""
+    name = command.account
+    account = state.accounts.get(name) or state.account(name)
+    if (
+        account.is_suspended
+        or request.expire_ts is not None
+        or request.client_order_id in account.by_client_order_id
+    ):
+        _check_sender(state, account, request)
+    listing = state.listing(request.symbol)
+    instrument = listing.instrument
+    side, qty, price = request.side, request.qty, request.price
+    time_in_force = request.time_in_force
+    if time_in_force is None:
+        time_in_force = "ioc" if request.order_type == "market" else "gtc"
+    if listing.phase != "open":
+        listing.check_phase(request.order_type, time_in_force)
+    listing.check_bounds(side, price, qty)
+    if time_in_force == "gtc" or time_in_force == "gtd":
+        account.check_count()
+    account.check_position(instrument, side, qty, listing.position_max)
+    limit = listing.worst_price(side) if price is None else price
+    cost = unit_cost(instrument, side, limit)
+    account.check_funds(qty * cost)
+
+    # Assignments: all arguments by name take 0.4 us more, 10 % of a command.
+    order = Order(state.order_id + 1, name, side, qty, instrument.symbol)
+    order.price = price
+    order.order_type = request.order_type
+    order.time_in_force = time_in_force
+    order.expire_ts = request.expire_ts
+    order.post_only = request.post_only
+    order.stp = request.stp
+    order.client_order_id = request.client_order_id
+    order.session = command.session
+    order.unit_cost = cost
+    band = listing.band if instrument.band else None
+    # May refuse "would_take": the last check, after which all is accepted.
+    sweep = listing.book.place(order, limit, band, account.open_orders)
+    state.order_id = order.order_id
+    account.accept(order)
+    if sweep is RESTED:
+        state.outputs.append(order_report(state, order, "new"))
+        mark_changed(state, listing)
+    else:
+        _book_arrival(state, order, "new", sweep, NOTHING_FILLED)
+    if order.expire_ts is not None and order.is_open:
+        state.open_gtd[order.order_id] = order
+        state.add_deadline((order.expire_ts, order.order_id, ""))
+
+
+def _check_sender(state: State, account: Account, request: Place) -> None:
+    """Refuse a repeated order, a late one, and a suspended account's.
+
+    A repeated client_order_id is answered as a duplicate even if it has
+    expired or the account is suspended: the first copy was accepted.
+    """
+    known = account.by_client_order_id.get(request.client_order_id or "")
+    if known is not None:
+        state.listing(request.symbol)
+        raise Refused(
+            "duplicate_client_order_id",
+            f"{request.client_order_id} is order {known.order_id}",
+            field="client_order_id",
+            order_id=known.order_id,
+            order_status=known.order_status,
+            cum_qty=known.cum_qty,
+        )
+    if request.expire_ts is not None and request.expire_ts <= state.ts:
+        raise Refused(
+            "bad_request",
+            "expire_ts: is not in the future",
+            field="expire_ts",
+        )
+    if account.is_suspended:
+        if request.symbol is None:
+            state.listing(None)
+        _refuse_suspended()
+
+
+def _refuse_suspended() -> None:
+    raise Refused("forbidden", "an administrator suspended this account")
+
+
+def _book_arrival(
+    state: State,
+    order: Order,
+    exec_type: ExecType,
+    sweep: Sweep,
+    filled: Filled,
+) -> None:
+    """Report an order that arrives, then what its sweep of the book did.
+
+    ``filled`` is what was filled of the order before.
+    """
+    state.outputs.append(order_report(state, order, exec_type, filled))
+    book_sweep(state, order, sweep, filled)
+    if sweep.is_stopped:
+        stop_at_band(state, state.listings[order.symbol])
+
+
+def amend(state: State, command: Command, request: Amend) -> None:
+    """Change the price or the total quantity of an open order."""
+    account = state.account(command.account)
+    if account.is_suspended:
+        _refuse_suspended()
+    order = account.find(request.order_id, request.client_order_id)
+    listing = state.listings[order.symbol]
+    listing.check_phase(order.order_type, order.time_in_force)
+    listing.check_bounds(order.side, request.price, request.qty)
+    price = order.price if request.price is None else request.price
+    qty = order.qty if request.qty is None else request.qty
+    assert price is not None
+    cost = unit_cost(listing.instrument, order.side, price)
+    held, leaves_qty = order.leaves_qty, qty - order.cum_qty
+    if leaves_qty > held:
+        account.check_position(
+            listing.instrument,
+            order.side,
+            leaves_qty - held,
+            listing.position_max,
+        )
+    more = leaves_qty * cost - held * order.unit_cost
+    if more > 0:
+        account.check_funds(more)
+    filled = order.cum_qty, order.cum_cost
+    sweep = listing.book.amend(
+        order.order_id,
+        request.price,
+        request.qty,
+        listing.band,
+        account.open_orders,
+    )
+    if sweep.reason == "user":
+        state.touched[order.symbol] = listing
+        end_order(state, order, "user")
+        return
+    account.release(order, held)
+    order.unit_cost = cost
+    account.hold(order, leaves_qty)
+    _book_arrival(state, order, "amended", sweep, filled)
+
+
+def cancel(state: State, command: Command, request: Cancel) -> None:
+    """Cancel one open order."""
+    account = state.account(command.account)
+    order = account.find(request.order_id, request.client_order_id)
+    cancel_order(state, order, "user")
+
+
+def cancel_all(state: State, command: Command, request: CancelAll) -> None:
+    """Cancel the open orders of the account, of one symbol or side."""
+    account = state.account(command.account)
+    if request.symbol is not None:
+        state.listing(request.symbol)
+    orders = [
+        order
+        for order in account.open_orders.values()
+        if request.symbol in (None, order.symbol)
+        and request.side in (None, order.side)
+    ]
+    reply_ok(state, account.name, count=len(orders))
+    cancel_each(state, orders, "user")
