@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test pure lint types format bench stress crash twin chart demo \
+.PHONY: help install lock run test pure mutants lint types format bench stress crash twin chart demo \
 	hostile fuzz soak clean
 
 help: ## List these commands
@@ -34,6 +34,9 @@ test: $(STAMP) ## Run the tests; a Chromium, nginx and Caddy are fetched if need
 
 pure: $(STAMP) ## Run the tests that need neither sockets nor programs; some seconds
 	$(PY) -m pytest -q -n auto --maxprocesses 4 -m pure test
+
+mutants: $(STAMP) ## Break each guarantee, and see its tests fail; some minutes
+	$(PY) -m test.mutants
 
 lint: $(STAMP) ## Check format, style and order of imports
 	$(PY) -m black --line-length 79 --check .
