@@ -94,7 +94,11 @@ from weakref import WeakSet, WeakValueDictionary, finalize
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidMessage,
+    InvalidStatus,
+)
 
 from orderbook import (
     MAX_ROWS,
@@ -164,69 +168,97 @@ P = ParamSpec("P")
 class BadRequest(Refused):
     """The request makes no sense; ``field`` names what is wrong."""
 
+    code = "bad_request"
+
 
 class Unauthorized(Refused):
     """The login failed, or there was none."""
+
+    code = "unauthorized"
 
 
 class RateLimited(Refused):
     """Too many requests; ``retry_after_ms`` may say when to try again."""
 
-    retry_after_ms: int | None = None
+    code = "rate_limited"
 
 
 class Busy(Refused):
     """The exchange takes no new orders for a moment; cancels go on."""
 
-    retry_after_ms: int | None = None
+    code = "busy"
 
 
 class Forbidden(Refused):
     """This account may not do that."""
 
+    code = "forbidden"
+
 
 class UnknownSymbol(Refused):
     """No such instrument is listed."""
+
+    code = "unknown_symbol"
 
 
 class DuplicateClientOrderId(Refused):
     """The ``client_order_id`` was used before, by ``order_id``."""
 
+    code = "duplicate_client_order_id"
+
 
 class UnknownOrder(Refused):
     """The account has, or remembers, no such order."""
+
+    code = "unknown_order"
 
 
 class OrderClosed(Refused):
     """Too late: the order has ended, as ``order_status`` says."""
 
+    code = "order_closed"
+
 
 class MarketClosed(Refused):
     """The instrument does not trade now."""
+
+    code = "market_closed"
 
 
 class InvalidQty(Refused):
     """The quantity is outside the instrument's bounds."""
 
+    code = "invalid_qty"
+
 
 class InvalidPrice(Refused):
     """The price is outside the instrument's bounds."""
+
+    code = "invalid_price"
 
 
 class TooManyOrders(Refused):
     """The account has as many open orders as it may have."""
 
+    code = "too_many_orders"
+
 
 class PositionLimit(Refused):
     """The order could take the position over its limit."""
+
+    code = "position_limit"
 
 
 class InsufficientFunds(Refused):
     """The order could cost more than the account has."""
 
+    code = "insufficient_funds"
+
 
 class WouldTake(Refused):
     """The post-only order would have traded at once."""
+
+    code = "would_take"
 
 
 class ExchangeError(Exception):
@@ -257,38 +289,21 @@ class EventsLost(ExchangeError):
 
 
 _REFUSALS: dict[str, type[Refused]] = {
-    "bad_request": BadRequest,
-    "unauthorized": Unauthorized,
-    "rate_limited": RateLimited,
-    "busy": Busy,
-    "forbidden": Forbidden,
-    "unknown_symbol": UnknownSymbol,
-    "duplicate_client_order_id": DuplicateClientOrderId,
-    "unknown_order": UnknownOrder,
-    "order_closed": OrderClosed,
-    "market_closed": MarketClosed,
-    "invalid_qty": InvalidQty,
-    "invalid_price": InvalidPrice,
-    "too_many_orders": TooManyOrders,
-    "position_limit": PositionLimit,
-    "insufficient_funds": InsufficientFunds,
-    "would_take": WouldTake,
+    kind.code: kind for kind in Refused.__subclasses__()
 }
 
 
 def _refusal(error: Error) -> Refused:
     """Return the exception for an error; codes yet unknown are Refused."""
-    refused = _REFUSALS.get(error.code, Refused)(
+    return _REFUSALS.get(error.code, Refused)(
         error.code,
         error.message,
         field=error.field,
+        retry_after_ms=error.retry_after_ms,
         order_id=error.order_id,
         order_status=error.order_status,
         cum_qty=error.cum_qty,
     )
-    if isinstance(refused, (RateLimited, Busy)):
-        refused.retry_after_ms = error.retry_after_ms
-    return refused
 
 
 def _make(type_: str, **fields: Any) -> Request:
@@ -657,8 +672,8 @@ class ExchangeView:
 
     def __repr__(self) -> str:
         who = f"{self.user} at {self.url}" if self.user else self.url
-        text = self.trouble or "connected"
-        if self.user and not self.trouble:
+        text = "connected" if self.is_connected else self._core.not_connected
+        if self.user and self.is_connected:
             text += f", cash {self.cash}, equity {self.equity}"
         return f"<{type(self).__name__} {who}: {text}>"
 
@@ -719,8 +734,9 @@ class Exchange(ExchangeView):
     $EXCHANGE_SERVER_HOSTNAME and $EXCHANGE_SERVER_PORT, else
     ws://localhost:8765; ``user`` and ``token`` are by default $EXCHANGE_USER
     and $EXCHANGE_TOKEN. Without a user, "" where that variable is set, there
-    is public data only. When the connection ends for good, the exchange
-    cancels the orders placed here, unless ``cancel_on_disconnect`` is False.
+    is public data only. When the connection ends and no other replaces it,
+    the exchange cancels the orders placed here, unless
+    ``cancel_on_disconnect`` is False.
     A revoked key ends it: pending and later requests raise Unauthorized.
 
     Times are in seconds. A request waits for its answer as long as the
@@ -729,7 +745,9 @@ class Exchange(ExchangeView):
     ``silence_timeout`` without a heartbeat means that the connection is lost.
 
     ``connect`` and ``close`` may be called in any order and any number of
-    times. An Exchange that nothing refers to any more closes itself.
+    times. An Exchange that nothing refers to any more closes itself; in a
+    notebook, outputs and the last traceback may refer to it, so close it
+    before another takes its name.
     """
 
     def __init__(
@@ -846,7 +864,7 @@ class Exchange(ExchangeView):
         reason: str,
         **arguments: Unpack[AdminArguments],
     ) -> None:
-        """Interfere as an administrator; everybody is told, with the reason.
+        """Act as an administrator; every connection is told, with the reason.
 
         Returns once it is done. Raises Refused: Forbidden without an
         administrator's key. Never sent twice: OutcomeUnknown if the
@@ -933,7 +951,7 @@ class Exchange(ExchangeView):
     def statuses(self) -> Stream[Status]:
         """Iterate over the exchange's news from now on.
 
-        What is told while there is no connection does not come later; the
+        News that come while there is no connection are not sent later; the
         phase of a ``Market.instrument`` is right all the same.
         """
         return self._stream(self._core.statuses)
@@ -1024,8 +1042,8 @@ class Market(MarketView):
         """Show ``qty`` lots at each price; None pulls that side.
 
         Keeps at most one bid and one ask of its own, which are placed,
-        amended or canceled in one frame; a side already as wanted is left
-        alone. Returns both orders, None where there is none. If a side is
+        amended or canceled in one frame; a side already as wanted is not
+        touched. Returns both orders, None where there is none. If a side is
         refused, the first refusal is raised after both were tried, and what
         stood on that side still stands. The exception is an order whose
         total, its fills included, would come above the instrument's
@@ -1047,7 +1065,7 @@ class Market(MarketView):
                     if isinstance(answer, Exception):
                         if not isinstance(answer, OrderClosed):
                             raise answer
-                # An order that ended meanwhile is to be placed anew.
+                # An order that has ended must be placed again.
                 sides = [
                     side
                     for side, both in calls.items()
@@ -1195,8 +1213,9 @@ class _Link:
     ) -> None:
         self.connect_timeout = connect_timeout
         self.is_closed = False
-        self.failure: Exception | None = ConnectionLost(core.trouble)
+        self.failure: Exception | None = ConnectionLost(core.not_connected)
         self._url = url
+        self._name = f"{core.user} at {url}" if core.user else url
         self._core = core
         self._try_timeout = connect_timeout / CONNECT_TRIES
         self._request_timeout = request_timeout
@@ -1268,7 +1287,10 @@ class _Link:
     def _fail(self, failure: Exception) -> None:
         if self.failure is None:
             self.failure = failure
-            self._core.fail(failure)
+            reason = str(failure).removeprefix(
+                f"not connected to {self._url}: "
+            )
+            self._core.fail(failure, reason)
             self._look()
 
     async def _run(self) -> None:
@@ -1408,6 +1430,9 @@ class _Link:
                 max_size=MAX_FRAME_BYTES,
                 open_timeout=None,
                 close_timeout=CLOSE_TIMEOUT,
+                # Heartbeats tell of a loss. Pings without an answer would
+                # close a connection that has to stay open, see above.
+                ping_interval=None,
             )
             alive = [s for s in self._sockets if s.close_code is None]
             self._sockets = [*alive, socket]
@@ -1465,14 +1490,14 @@ class _Link:
         self._sockets = [socket]
         if self._lost_at is not None:
             away_s = asyncio.get_running_loop().time() - self._lost_at
-            logger.info("%s: connected again after %.1f s", self._url, away_s)
+            logger.info("%s: connected again after %.1f s", self._name, away_s)
 
     def _lost(self, reason: str) -> None:
         """Note that there is no connection, and say why: once each time."""
         core = self._core
         if core.is_online:
             self._lost_at = asyncio.get_running_loop().time()
-            logger.warning("%s: not connected: %s", self._url, reason)
+            logger.warning("%s: not connected: %s", self._name, reason)
             self._arm(core.disconnected(reason))
         else:
             core.disconnected(reason)
@@ -1486,10 +1511,14 @@ class _Link:
                 text = f"the exchange closed it ({error.rcvd.code}{reason})"
             case ConnectionClosed():
                 text = "the connection broke off"
-            case InvalidStatus():
-                body = (error.response.body or b"").decode(errors="replace")
-                status = error.response.status_code
-                text = f"the server answers HTTP {status}: {body}"
+            case InvalidStatus(response=response):
+                text = f"the server answers HTTP {response.status_code}"
+                kind = response.headers.get("Content-Type", "")
+                if kind.startswith("text/plain"):  # and not a page of a proxy
+                    body = response.body or b""
+                    text += f": {body.decode(errors='replace')}"
+            case InvalidMessage() if self._url.startswith("ws:"):
+                text = f"{error}; if it speaks TLS, its address is wss://"
             case TimeoutError() if self._core.is_online:
                 text = f"no heartbeat for {self._silence_timeout:g} s"
             case TimeoutError():
@@ -1544,15 +1573,17 @@ class _Thread:
         with self._lock:
             if self._loop is not None:
                 return False
+            self.join()  # the one before may not be quite over
             begun = threading.Event()
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=asyncio.run,
                 args=(self._live(begun),),
                 name="exchange",
                 daemon=True,
             )
-            self._thread.start()
+            thread.start()
             begun.wait()
+            self._thread = thread  # which others may join
             return True
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -1805,7 +1836,7 @@ class _OrderState:
 
 @dataclass(slots=True)
 class _Holding:
-    """The lots held of a symbol, and what they cost: below 0, brought.
+    """The lots held of a symbol, and what they cost; below 0: brought in.
 
     ``realized`` is the profit of what was closed since `connect`, less fees.
     """
@@ -1862,9 +1893,9 @@ class _Call:
 
     ``order`` is the order concerned; of a place, once it is known.
     ``times_sent`` counts the connections on which it was sent; it is never
-    sent twice on one. ``is_in_doubt``: it was, and then a login did not tell
-    all that had happened. ``is_withdrawn``: nobody waits for the answer, or
-    wants it sent again.
+    sent twice on one. ``is_in_doubt``: it was sent, and then a login did not
+    report everything since. ``is_withdrawn``: the caller no longer waits for
+    the answer, so it is not sent again.
     """
 
     request: Request
@@ -1914,8 +1945,8 @@ class _Core:
     Fed with events; `next_frame` is what it wants sent. ``trouble`` says why
     it is not online, None while it is. ``hole`` says that something is
     missing, so that the connection must be replaced; ``refused`` that the
-    login was, for good, and ``is_cut_off`` that the exchange wants to be left
-    alone for a while.
+    login was refused and must not be repeated, and ``is_cut_off`` that the
+    exchange closed the connection because of too many requests.
     """
 
     def __init__(self, login: Login | None, prefix: str) -> None:
@@ -1925,7 +1956,7 @@ class _Core:
         self.fills: WeakSet[_Topic[Exec]] = WeakSet()
         self.statuses: WeakSet[_Topic[Status]] = WeakSet()
         self.is_online = False
-        self.trouble: str | None = "not connected: call connect() first"
+        self.trouble: str | None = "call connect() first"
         # Frames to be sent: calls, or a request of the core's own.
         self.outbox: deque[Sequence[_Call] | _Own] = deque()
         self.hole: str | None = None
@@ -1956,6 +1987,11 @@ class _Core:
         self._resync: _Resync | None = None
 
     # What is known
+
+    @property
+    def not_connected(self) -> str:
+        """Say that there is no connection, and why."""
+        return f"not connected: {self.trouble}"
 
     @property
     def account(self) -> AccountReport:
@@ -2186,7 +2222,7 @@ class _Core:
             self._settle(call, self._unknown(call))
         else:
             self._settle(
-                call, ConnectionLost(f"{self.trouble}; nothing was sent")
+                call, ConnectionLost(f"{self.not_connected}; nothing was sent")
             )
 
     def _unknown(self, call: _Call) -> OutcomeUnknown:
@@ -2208,10 +2244,10 @@ class _Core:
         self._update(state, report)
         return state
 
-    def fail(self, failure: Exception) -> None:
+    def fail(self, failure: Exception, reason: str) -> None:
         """Answer every call with a failure: there will be no connection."""
         self.is_online = False
-        self.trouble = str(failure)
+        self.trouble = reason
         for call in list(self._calls):
             self._settle(call, failure)
 
@@ -2219,7 +2255,7 @@ class _Core:
 
     def started(self) -> None:
         """Begin to connect, for the first time or once more."""
-        self.trouble = "not connected yet"
+        self.trouble = "the first attempt has not ended"
         self.refused = None
 
     def connected(self) -> None:
@@ -2250,7 +2286,7 @@ class _Core:
         return list(self._calls)
 
     def closed(self, code: int, reason: str) -> None:
-        """Heed why the exchange has closed the connection."""
+        """Note why the exchange has closed the connection."""
         if code == _LOGIN_FAILED and self.refused is None:
             self.refused = Unauthorized("unauthorized", reason)
         elif code == _CUT_OFF:
@@ -2261,8 +2297,8 @@ class _Core:
         while self.outbox:
             wanted = self.outbox.popleft()
             if isinstance(wanted, _Own):
-                told = functools.partial(self._told, wanted)
-                return self._numbered(wanted.request, told)
+                replied = functools.partial(self._replied, wanted)
+                return self._numbered(wanted.request, replied)
             texts = []
             for call in wanted:
                 if call in self._calls and not call.is_withdrawn:
@@ -2335,7 +2371,7 @@ class _Core:
     def _is_placed(self, call: _Call) -> bool:
         return isinstance(call.request, Place) and call.order is not None
 
-    def _told(self, own: _Own, event: Event) -> None:
+    def _replied(self, own: _Own, event: Event) -> None:
         """Take the reply to a request of the core's own."""
         if not isinstance(event, Error) or own.request.type == "login":
             own.then(event)
@@ -2441,7 +2477,7 @@ class _Core:
             self._drive(self._recover(resync))
 
     def _recover(self, resync: _Resync) -> _Rows:
-        """Fetch what the login did not tell; then take in all at once."""
+        """Fetch what the login did not report; then apply all of it."""
         fills: list[Exec] = []
         ended: dict[int, Exec] = {}
         seq = resync.welcome.seq

@@ -152,6 +152,7 @@ class Server:
         is_private = is_local and not settings.proxies
         self._keys = KeyRing(settings.keys, settings.open)
         self._keys_problem: str | None = None  # as last logged
+        self._admission_told = self.admission
         self._key_looks = Lookout(
             f"keys {settings.keys}", self._keys.refresh, self._saw_keys, KEYS_S
         )
@@ -872,10 +873,13 @@ class Server:
         self._step(self._gateway.check_keys)
 
     def _tell_of_keys(self) -> None:
-        """Log what is wrong with the key file, once."""
+        """Log once what is wrong with the key file, and who may log in."""
         if self._keys.problem != self._keys_problem:
             self._keys_problem = self._keys.problem
             logger.warning("%s", self._keys_problem or "the keys are good")
+        if self.admission != self._admission_told:  # as the start-up line said
+            self._admission_told = self.admission
+            logger.warning("who may log in: %s", self._admission_told)
 
     def _saw_certificate(self, look: Future[bool]) -> None:
         self._step(lambda: self._tell_of_certificate(look.result()))

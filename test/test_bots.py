@@ -27,6 +27,7 @@ from test.relay import Direction, Fate, Relay, relaying
 from test.support import (
     PATIENCE_S,
     ROOT,
+    add_key,
     address,
     ended,
     greeting,
@@ -660,6 +661,28 @@ def test_what_makes_no_sense_is_told(
         parse(arguments.split())
     assert left.value.code == 2
     assert told in capsys.readouterr().err
+
+
+async def test_a_bot_that_is_not_let_in_is_named(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    token = add_key(keys, "house-maker-1")
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"house-maker-1\t{token}\nhouse-noise-1\twrong\n")
+    few = ("--noise", "1", "--informed", "0")
+    async with serving(keys=keys) as server:
+        async with tool(server.url, *few) as process:
+            assert await ended(process) == (
+                1,
+                "",
+                "bots: house-maker-1: unknown user or wrong token; its key"
+                " comes from a file: --tokens FILE\n",
+            )
+        async with tool(server.url, *few, "--tokens", str(tokens)) as process:
+            assert await ended(process) == (
+                1,
+                "",
+                "bots: house-noise-1: unknown user or wrong token\n",
+            )
 
 
 async def test_each_bot_shows_its_own_token(tmp_path: Path) -> None:

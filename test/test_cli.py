@@ -170,6 +170,42 @@ async def test_what_nobody_reads_was_done_all_the_same(
     assert copy.exists()
 
 
+async def test_what_cannot_be_written_was_done_all_the_same() -> None:
+    """As on a disk that is full; here the output is open to read only."""
+    async with serving() as server:
+        with open(os.devnull) as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "util.send_order", "--price", "9"),
+                cwd=ROOT,
+                env={**os.environ, "EXCHANGE_URL": server.url},
+                stdout=output,
+                stderr=PIPE,
+            )
+            async with asyncio.timeout(PATIENCE_S):
+                _, errors = await process.communicate()
+    assert b"1 in the book (Bad file descriptor)" in errors
+    assert process.returncode == 0 and b"Traceback" not in errors
+
+
+async def test_a_closed_output_is_as_none(tmp_path: Path) -> None:
+    path = tmp_path / "exchange.db"
+    async with serving(journal=path) as server:
+        for words in (
+            ("send_order", "--url", server.url),
+            ("replay", str(path)),
+            ("watch", "--once", "--url", server.url),
+        ):
+            process = await asyncio.create_subprocess_exec(
+                *("sh", "-c", 'exec "$@" >&-', "sh"),
+                *(sys.executable, "-m", f"util.{words[0]}", *words[1:]),
+                cwd=ROOT,
+                stderr=PIPE,
+            )
+            async with asyncio.timeout(PATIENCE_S):
+                _, errors = await process.communicate()
+            assert (process.returncode, errors) == (0, b"")
+
+
 async def unread(*words: str, url: str) -> tuple[int, str]:
     """Run a tool whose output nobody reads; return status and errors."""
     read, write = os.pipe()

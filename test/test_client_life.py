@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import client
 import server as server_module
 from client import (
     BlockingExchange,
@@ -28,8 +31,17 @@ from client import (
     Order,
     Unauthorized,
 )
+from exchange.journal import Journal
 from test.relay import Fate, relaying
-from test.support import PATIENCE_S, add_key, serving, until
+from test.support import (
+    PATIENCE_S,
+    add_key,
+    address,
+    greeting,
+    launched,
+    serving,
+    until,
+)
 from test.test_client import NOBODY, desk, disable
 
 SOON_S = 0.2  # in which nobody connects where nobody listens
@@ -321,6 +333,33 @@ async def test_a_thread_ends_with_its_connection(tmp_path: Path) -> None:
         await asyncio.to_thread(work, server.url)
 
 
+async def test_threads_may_connect_and_close_at_once() -> None:
+    def work(url: str) -> set[str]:
+        ex = BlockingExchange(url, "alice")
+        raised: set[str] = set()
+
+        def live(*steps: Callable[[], None]) -> None:
+            for step in steps * 5:
+                try:
+                    step()
+                except Exception as error:
+                    raised.add(str(error))
+
+        both = [(ex.connect, ex.close), (ex.close, ex.connect)] * 8
+        living = [threading.Thread(target=live, args=two) for two in both]
+        for thread in living:
+            thread.start()
+        for thread in living:
+            thread.join()
+        ex.close()
+        assert not threads()
+        return raised
+
+    async with serving() as server:
+        raised = await asyncio.to_thread(work, server.url)
+    assert raised <= {"this Exchange is closed"}
+
+
 async def test_threads_that_wait_are_told_of_the_end() -> None:
     def work(url: str) -> list[BaseException]:
         ex = BlockingExchange(url, "alice")
@@ -407,16 +446,18 @@ async def test_it_says_why_it_is_away(
         d.relay.cut()
         await until(lambda: d.ex.trouble)
         assert d.ex.trouble == "the connection broke off"
-        assert f"{d.ex.trouble}>" in repr(d.ex)
+        assert f": not connected: {d.ex.trouble}>" in repr(d.ex)
         await until(lambda: d.relay.connections > 3)
         assert caplog.messages == [
-            f"{d.relay.url}: not connected: the connection broke off"
+            f"alice at {d.relay.url}: not connected: the connection broke off"
         ]
         d.relay.upstream = d.server.url
         await until(lambda: d.ex.is_connected)
         assert d.ex.trouble is None
         [_, again] = caplog.messages
-        assert again.startswith(f"{d.relay.url}: connected again after ")
+        assert again.startswith(
+            f"alice at {d.relay.url}: connected again after "
+        )
 
 
 @pytest.mark.parametrize(
@@ -433,7 +474,9 @@ async def test_a_loss_is_named(
         d.lose("down", "book", fate)
         await d.bob.buy(1, 90)
         await until(lambda: caplog.messages)
-        assert caplog.messages == [f"{d.relay.url}: not connected: {why}"]
+        assert caplog.messages == [
+            f"alice at {d.relay.url}: not connected: {why}"
+        ]
         await until(lambda: d.bond.is_live and d.bond.book.bid == 90)
 
 
@@ -445,6 +488,52 @@ async def test_a_silence_is_named(caplog: pytest.LogCaptureFixture) -> None:
         assert message.endswith("no heartbeat for 0.2 s")
 
 
+async def test_silence_cancels_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No ping of the library, were it frequent, ends what has to stay."""
+    often = partial(client.connect, ping_interval=0.01, ping_timeout=0.01)
+    monkeypatch.setattr(client, "connect", often)
+    async with launched(port="0", journal="off") as process:
+        url = address(await greeting(process))
+        async with Exchange(url, "alice", silence_timeout=SOON_S) as ex:
+            order = await (await ex.market("BOND")).buy(1, 99)
+            process.send_signal(signal.SIGSTOP)
+            await until(lambda: caplog.messages)
+            assert caplog.messages[0].endswith("no heartbeat for 0.2 s")
+            process.send_signal(signal.SIGCONT)
+            await until(lambda: ex.is_connected)
+            assert order.is_open
+
+
+async def test_a_disk_that_is_slow_breaks_no_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than a silence may last; nothing is sent again."""
+    is_free = threading.Event()
+    is_free.set()
+    append = Journal.append
+
+    def slow(journal: Journal, seq: int, records: list[str]) -> int:
+        assert is_free.wait(PATIENCE_S)
+        return append(journal, seq, records)
+
+    monkeypatch.setattr(Journal, "append", slow)
+    settings = {"journal": tmp_path / "exchange.db"}
+    async with desk(settings, silence_timeout=10 * SOON_S) as d:
+        await d.bond.buy(1, 90)
+        is_free.clear()
+        placing = asyncio.create_task(d.bond.buy(1, 91))
+        canceling = asyncio.create_task(d.bond.cancel_all())
+        # Each heartbeat asks whether the reply is lost: these take 3 s.
+        async with asyncio.timeout(PATIENCE_S):
+            await d.relay.until(lambda: d.sent("ping") >= 60)
+        assert d.ex.is_connected and not placing.done()
+        is_free.set()
+        assert (await placing).price == 91 and await canceling == 2
+        assert d.relay.connections == 1 and d.sent("place") == 2
+
+
 async def test_an_exchange_that_stops_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -453,10 +542,29 @@ async def test_an_exchange_that_stops_says_so(
             await server.stop()
             await until(lambda: caplog.messages)
             assert caplog.messages == [
-                f"{server.url}: not connected: the exchange closed it"
+                f"alice at {server.url}: not connected: the exchange closed it"
                 " (1001 shutdown)"
             ]
             assert not ex.is_connected
+
+
+async def test_an_address_that_lacks_tls_is_hinted_at() -> None:
+    """As a server that speaks TLS answers plain HTTP."""
+
+    async def close(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(b"\x15\x03\x01\x00\x02\x02\x46")  # a TLS alert
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        ex = Exchange(
+            f"ws://127.0.0.1:{port}", "alice", connect_timeout=SOON_S
+        )
+        with pytest.raises(ConnectionLost, match="its address is wss://"):
+            await ex.connect()
+        assert repr(ex).count("not connected") == 1
 
 
 async def test_a_server_that_is_none_is_shown() -> None:

@@ -559,6 +559,28 @@ def test_one_who_missed_too_much_gets_a_snapshot(
     assert snapshot["bids"] == [[p, 1] for p in (94, 93, 92, 91, 90)]
 
 
+def test_heartbeats_go_on_while_a_commit_takes_long() -> None:
+    floor = Floor(durable=True)
+    floor.gateway.commit(floor.seq)
+    alice = floor.join("alice")
+    floor.gateway.commit(floor.seq)
+    floor.do(alice, {"type": "subscribe", "channels": ["book"]})
+
+    def beat() -> list[dict[str, Any]]:
+        floor.gateway.heartbeat()
+        floor.gateway.publish()
+        return floor.read(alice)
+
+    assert [m["seq"] for m in beat()] == [{"BOND": 0, "@": 0}]
+    assert floor.do(alice, order("buy", 1, 99)) == []  # waits for its commit
+    assert beat() == []  # it waits as well: its seq depends on the order
+    for _ in range(3):
+        assert [m["seq"] for m in beat()] == [{"BOND": 0, "@": 0}]
+    floor.gateway.commit(floor.seq)
+    assert words(floor.read(alice)) == ["new", "book", "heartbeat"]
+    assert [m["seq"] for m in beat()] == [{"BOND": 1, "@": 1}]
+
+
 def test_a_heartbeat_tells_what_was_sent_not_what_was_missed(
     floor: Floor,
 ) -> None:

@@ -339,7 +339,9 @@ async def test_an_administrators_right_is_taken_away(
 # Where a name is enough ---------------------------------------------------
 
 
-async def test_the_first_key_ends_the_time_of_names(path: Path) -> None:
+async def test_the_first_key_ends_the_time_of_names(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serving(keys=path) as exchange:
         assert "a name is enough" in exchange.admission
         async with (
@@ -356,6 +358,9 @@ async def test_the_first_key_ends_the_time_of_names(path: Path) -> None:
             book = await watcher.until(type="book")
             assert book["bids"] == [[90, 0]]
         assert str(path) in exchange.admission
+        await looks(exchange)
+        (record,) = caplog.records
+        assert record.getMessage() == f"who may log in: keys {path}"
         assert await try_login(exchange.url, "alice") == "unauthorized"
         word = await try_login(exchange.url, "boss", token=token)
         assert word == "welcome"

@@ -174,7 +174,7 @@ def test_a_day_is_told_in_lines(
         ("ann cancel_all", "cancel all orders"),
         ("ann cancel_all symbol=BOND", "cancel all orders of BOND"),
         ("ann cancel_after 0", "cancel all after never"),
-        ("ann connect keep", "connect 5e55 orders outlive the connection"),
+        ("ann connect keep", "connect 5e55 without cancel_on_disconnect"),
         ("ann connect admin", "connect 5e55 as an administrator"),
         ("ann disconnect", "disconnect 5e55"),
         ("shutdown", "shutdown"),
@@ -634,6 +634,7 @@ def test_what_is_no_journal_is_told_in_a_line(
     text.write_text("buy low, sell high\n")
     for path, reason in (
         (tmp_path / "none.db", "there is no such journal"),
+        (tmp_path, "is no file"),
         (text, "file is not a database"),
     ):
         assert failed(capsys, path) == f"{path}: {reason}"

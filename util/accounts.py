@@ -81,7 +81,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     adding.add_argument(
         "--prefix", type=utf8, help="what comes before the number"
     )
-    adding.add_argument("--admin", action="store_true", help="operators")
+    adding.add_argument("--admin", action="store_true", help="administrators")
     listing = commands.add_parser("list", help="Show the accounts.")
     listing.add_argument("--json", action="store_true", help="print JSON")
     command("disable", "Let nobody log in to them; their keys are kept.", "+")

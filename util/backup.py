@@ -91,7 +91,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog="exit status: 0, 1 no good copy was made, 2 usage",
     )
     parser.add_argument("journal", type=Path)
-    parser.add_argument("target", type=Path, help="a file that is not there")
+    parser.add_argument("target", type=Path, help="a new file")
     return parser.parse_args(arguments)
 
 

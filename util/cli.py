@@ -88,8 +88,10 @@ def set_up_output(is_data: bool = False) -> None:
     """Let no character that is printed make the tool fail.
 
     In a text, what the terminal's encoding lacks is shown escaped. Data, such
-    as JSON, are UTF-8 wherever they go.
+    as JSON, are UTF-8 wherever they go. A closed output is as /dev/null.
     """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     if isinstance(sys.stdout, io.TextIOWrapper):
         if is_data:
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")
@@ -98,11 +100,17 @@ def set_up_output(is_data: bool = False) -> None:
 
 
 def say(line: str) -> None:
-    """Print what became of something, which is so even if nobody reads it."""
+    """Print what became of something, which is so even if nobody reads it.
+
+    Where it cannot be written, as on a full disk, standard error has it.
+    """
     try:
         print(line, flush=True)
     except BrokenPipeError:
         drop_output()
+    except OSError as error:
+        drop_output()
+        print(f"{line} ({error.strerror})", file=sys.stderr)
 
 
 def drop_output() -> None:

@@ -324,7 +324,7 @@ def tell_command(command: Command) -> str:
             words = ["connect", command.session]
             words.append(connect.is_admin and "as an administrator")
             stays = not connect.cancel_on_disconnect
-            words.append(stays and "orders outlive the connection")
+            words.append(stays and "without cancel_on_disconnect")
         case Disconnect():
             words = ["disconnect", command.session]
         case TimePassed():
@@ -567,7 +567,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with readable(options.journal) as journal:
             if options.verify:
-                print(f"{options.journal}: {verify(journal)}")
+                print(f"{options.journal}: {verify(journal)}", flush=True)
                 return 0
             with output(options, journal) as file:
                 export(options, journal, file)

@@ -37,7 +37,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog="exit status: 0 accepted, 1 refused, 2 not sent or unknown",
     )
     add = parser.add_argument
-    add("--side", choices=get_args(Side), default="buy")
+    add(
+        "--side",
+        choices=get_args(Side),
+        default="buy",
+        help="(default: %(default)s)",
+    )
     add("--qty", type=int, default=1, help="in lots (default: %(default)s)")
     add(
         "--price",
@@ -45,11 +50,24 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help=f"in ticks, of a limit order (default: {DEFAULT_PRICE})",
     )
     add("--symbol", type=utf8, help="(default: the first one listed)")
-    add("--type", choices=get_args(OrderType), default="limit")
-    add("--tif", choices=get_args(TimeInForce), help="time in force")
+    add(
+        "--type",
+        choices=get_args(OrderType),
+        default="limit",
+        help="(default: %(default)s)",
+    )
+    add(
+        "--tif",
+        choices=get_args(TimeInForce),
+        help="time in force (default: gtc; of a market order ioc)",
+    )
     add("--expire-ts", type=int, help="end of a gtd order, in microseconds")
     add("--post-only", action="store_true", help="never take")
-    add("--stp", choices=get_args(Stp), help="self-trade prevention")
+    add(
+        "--stp",
+        choices=get_args(Stp),
+        help="self-trade prevention (default: cancel_oldest)",
+    )
     add("--client-order-id", type=utf8, help="(default: made up)")
     add_login(
         parser,

@@ -114,6 +114,9 @@ class Session:
         self.was_greedy = False  # its last turn was a long one
         self.has_login = False  # among the requests last taken
         self.held = 0  # bytes sealed that have not yet left
+        # The ``seq`` of the last heartbeat, and of the last that has left.
+        self.last_beat: dict[str, int] = {}
+        self.left_beat: dict[str, int] = {}
         self.is_strained = True  # it may be slow; if not, it is not
         self._peer = peer
         self._outgoing = outgoing

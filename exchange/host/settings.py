@@ -182,8 +182,10 @@ class Settings(BaseSettings):
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
-            context.load_cert_chain(self.tls_cert, self.tls_key)
-        except (OSError, ssl.SSLError) as error:
+            context.load_cert_chain(
+                self.tls_cert, self.tls_key, password=_no_pass_phrase
+            )
+        except (OSError, ssl.SSLError, ValueError) as error:
             raise SettingsError(
                 f"{self.tls_cert}, {self.tls_key}: {error}"
             ) from None
@@ -418,6 +420,11 @@ def load_market(path: Path) -> MarketSettings:
         raise SettingsError(f"{path}: {_explain(error)}") from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+def _no_pass_phrase() -> str:
+    """Refuse an encrypted key: OpenSSL would ask for it on the terminal."""
+    raise ValueError("the private key is encrypted: decrypt it")
 
 
 def is_loopback(address: str) -> bool:

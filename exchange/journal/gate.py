@@ -30,6 +30,10 @@ class Gate(Generic[T]):
         self._held.append((seq, item))
         self._open()
 
+    def pass_by(self, item: T) -> None:
+        """Let an item go at once that depends on no command."""
+        self._let_go(item)
+
     def commit(self, seq: int) -> None:
         """Let go what depends on no command after ``seq``."""
         self._committed = seq

@@ -305,6 +305,10 @@ def _count(path: Path, file: sqlite3.Connection) -> int:
 
 def _identify(path: Path) -> None:
     """Raise JournalError unless a file is a journal of this format."""
+    if not path.is_file():
+        raise JournalError(f"{path}: is no file")
+    if not os.access(path, os.R_OK):
+        raise JournalError(f"{path}: may not be read by this user")
     try:
         with closing(_open_to_read(path)) as file:
             (application_id,) = _fetch(path, file, "PRAGMA application_id")

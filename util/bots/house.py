@@ -175,9 +175,15 @@ async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
 async def _connect(
     stack: AsyncExitStack, plan: Plan, kind: Kind, name: str
 ) -> Bot:
-    exchange = await stack.enter_async_context(
-        Exchange(plan.url, name, plan.tokens.get(name))
-    )
+    """Connect a bot; raises what `run_house` does."""
+    exchange = Exchange(plan.url, name, plan.tokens.get(name))
+    try:
+        await stack.enter_async_context(exchange)
+    except Unauthorized as refusal:
+        text = f"{name}: {refusal}"
+        if not plan.tokens:
+            text += "; its key comes from a file: --tokens FILE"
+        raise Unauthorized(refusal.code, text) from None
     return Bot(kind, name, exchange, exchange.equity, exchange.equity)
 
 
