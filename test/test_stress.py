@@ -889,7 +889,7 @@ async def test_goes_on_after_other_refusals() -> None:
 async def test_nobody_there() -> None:
     impatient = (
         "import sys, util.measure.stress as stress;"
-        "import util.measure.trader as trader; trader.CONNECT_S = 0.5;"
+        "import util.measure.trader as trader; trader.CONNECT_TIMEOUT_S = 0.5;"
         "sys.exit(stress.main(sys.argv[1:]))"
     )
     status, output, errors = await run(

@@ -65,7 +65,14 @@ from orderbook import (
     encode,
 )
 
-from .cli import drop_output, extra_libraries, program, set_up_output, utf8
+from .cli import (
+    drop_output,
+    extra_libraries,
+    failed,
+    program,
+    set_up_output,
+    utf8,
+)
 
 with extra_libraries("replay"):
     from tqdm import tqdm
@@ -575,8 +582,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever was reading has seen enough
         drop_output()
     except (JournalError, OSError) as error:
-        print(f"replay: {error}", file=sys.stderr)
-        return 1
+        return failed("replay", error, 1)
     return 0
 
 

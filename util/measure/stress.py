@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from client import ExchangeError
 from orderbook import MAX_FRAME, Refused
-from util.cli import add_url
+from util.cli import add_url, failed
 from util.measure.figures import Meter, figures, merged, tell
 from util.measure.process import PREFIX, Trouble, launched
 from util.measure.trader import OPEN_ORDERS, Account, Violation, look
@@ -325,13 +325,11 @@ def main(arguments: list[str] | None = None) -> int:
         stress(options)
         return 0
     except Trouble as trouble:
-        print(f"stress: {trouble}", file=sys.stderr)
-        return trouble.status
+        return failed("stress", trouble, trouble.status)
     except (ExchangeError, Refused, OSError) as error:
-        print(f"stress: {error}", file=sys.stderr)
+        return failed("stress", error)
     except KeyboardInterrupt:
-        print("stress: interrupted before it began", file=sys.stderr)
-    return 2
+        return failed("stress", "interrupted before it began")
 
 
 if __name__ == "__main__":

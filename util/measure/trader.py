@@ -28,6 +28,7 @@ from orderbook import (
     decode_events,
     encode,
 )
+from util.cli import CONNECT_TIMEOUT_S
 from util.measure.histogram import Histogram
 from util.measure.process import Trouble
 
@@ -37,7 +38,6 @@ QTY = 10  # lots of an order at most
 OPEN_ORDERS = 100
 POSITION = 100  # lots, from which on it only trades the other way
 RETRY_S = 1.0  # to wait where an exchange that is busy does not say how long
-CONNECT_S = 3.0  # to find the exchange: a person waits for it
 
 
 class Violation(Trouble):
@@ -351,7 +351,7 @@ async def look(url: str | None, mix: dict[str, int]) -> tuple[str, Flow]:
     ExchangeError if nobody answers.
     """
     try:
-        public = Exchange(url, user="", connect_timeout=CONNECT_S)
+        public = Exchange(url, user="", connect_timeout=CONNECT_TIMEOUT_S)
     except ValueError as error:
         raise Trouble(str(error)) from None
     async with public as exchange:
