@@ -1,8 +1,8 @@
 """The speed of book and engine alone: ``core.py book RESTING`` or ``engine``.
 
-It prints operations per second. `util.measure.bench` runs it in the folder of
-any checkout, older ones too, so it finds the engine's classes by their names
-and imports nothing of this package.
+It prints operations per second of CPU. `util.measure.bench` runs it in the
+folder of any checkout, older ones too, so it finds the engine's classes by
+their names and imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def book_rate(resting: int) -> float:
     live: list[int] = []
     order_id = resting
     gc.freeze()
-    start = time.perf_counter()
+    start = time.process_time()
     for kind, side, qty, offset, pick in operations:
         if kind < 0.6 or not live:
             order_id += 1
@@ -82,7 +82,7 @@ def book_rate(resting: int) -> float:
                 if chosen in book.orders:
                     book.cancel(chosen)
         book.take_changes()
-    return OPERATIONS / (time.perf_counter() - start)
+    return OPERATIONS / (time.process_time() - start)
 
 
 def definition(name: str) -> Any:
@@ -145,10 +145,10 @@ def engine_rate() -> float:
     stamped = commands()
     apply = definition("Engine")().apply
     gc.freeze()
-    start = time.perf_counter()
+    start = time.process_time()
     for command in stamped:
         apply(command)
-    return len(stamped) / (time.perf_counter() - start)
+    return len(stamped) / (time.process_time() - start)
 
 
 if __name__ == "__main__":
