@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test lint types format bench stress crash twin chart demo \
+.PHONY: help install lock run test pure mutants lint types format bench stress crash twin chart demo \
 	hostile fuzz soak clean
 
 help: ## List these commands
@@ -32,6 +32,12 @@ test: $(STAMP) ## Run the tests; a Chromium, nginx and Caddy are fetched if need
 	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 test
 
+pure: $(STAMP) ## Run the tests that need neither sockets nor programs; some seconds
+	$(PY) -m pytest -q -n auto --maxprocesses 4 -m pure test
+
+mutants: $(STAMP) ## Break each guarantee, and see its tests fail; some minutes
+	$(PY) -m test.mutants
+
 lint: $(STAMP) ## Check format, style and order of imports
 	$(PY) -m black --line-length 79 --check .
 	$(PY) -m flake8 .
@@ -44,30 +50,29 @@ format: $(STAMP) ## Format the code and sort the imports
 	$(PY) -m black --line-length 79 .
 	$(PY) -m isort .
 
-bench: $(STAMP) ## Measure the speed beside other books, and write docs/BENCHMARKS.md
-	-PYTHON="$(PYTHON)" .ci/bootstrap install --with bench
-	$(PY) -m util.bench --markdown docs/BENCHMARKS.md
+bench: $(STAMP) ## Measure the speed; AGAINST=FOLDER compares with another checkout
+	$(PY) -m util.measure.bench $(if $(AGAINST),--against $(AGAINST),--markdown docs/BENCHMARKS.md)
 
 stress: $(STAMP) ## Tell how many orders per minute an exchange handles
-	$(PY) -m util.stress --start
+	$(PY) -m util.measure.stress --start
 
 crash: $(STAMP) ## Kill the exchange 200 times and compare; some minutes
-	$(PY) -m test.crash 200 $(or $(SEED),1)
+	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
 
 twin: $(STAMP) ## Compare the book with a naive one for 2.5 million steps
-	$(PY) -m test.twin 2500000 $(or $(SEED),1)
+	$(PY) -m util.measure.twin 2500000 $(or $(SEED),1)
 
 chart: $(STAMP) ## Check the Helm chart; the first time it fetches its tools
 	PYTHON="$(PYTHON)" .ci/chart
 
 hostile: $(STAMP) ## Let bad bots loose beside good ones, and print what that did
-	$(PY) -m util.hostile
+	$(PY) -m util.measure.hostile
 
 fuzz: $(STAMP) ## Throw 100,000 hostile connections at an exchange; some minutes
-	$(PY) -m test.fuzz 100000 $(or $(SEED),1)
+	$(PY) -m util.measure.fuzz 100000 $(or $(SEED),1)
 
 soak: $(STAMP) ## Trade for hours and look for growth
-	$(PY) -m test.soak $(or $(SECONDS),14400) $(or $(SEED),1)
+	$(PY) -m util.measure.soak $(or $(SECONDS),14400) $(or $(SEED),1)
 
 clean: ## Remove .venv and every cache
 	rm -rf .venv .mypy_cache .pytest_cache .hypothesis

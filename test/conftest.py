@@ -1,10 +1,74 @@
 """What holds for every test."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from test.support import NO_KEYS
+
+# What the tests of a module need, by the most that one of them needs:
+# nothing but this process; sockets in it; programs that they start.
+KINDS = {
+    "pure": """
+        test_accounts test_admin_engine test_architecture test_auction
+        test_chart test_codec test_engine test_feed test_gate test_gateway
+        test_history test_limits test_listing test_names test_orderbook
+        test_permissions test_phases test_rate test_rules test_session
+        test_settings
+    """,
+    "socket": """
+        test_bounds test_client_life test_client_view test_conformance
+        test_frame test_malformed test_metrics test_schema test_soak
+        test_tables test_transport test_web
+    """,
+    "process": """
+        test_abuse test_backup test_bench test_bots test_cli test_client
+        test_clock test_crash test_disk test_docs test_files test_fuzz
+        test_hostile test_image test_journal test_keys test_keys_live
+        test_logs test_package test_page test_printing test_proxies
+        test_replay test_server test_stress test_tls test_tutorial
+        test_util_accounts test_util_admin test_watch test_windows
+    """,
+}
+KIND_OF = {
+    module: kind for kind, names in KINDS.items() for module in names.split()
+}
+# Random flows that would be pure, but take seconds each. One of them runs
+# once more in a process of its own.
+LONG = set("""
+    test_a_long_random_flow_against_the_twin
+    test_an_element_is_judged_as_if_it_were_alone
+    test_an_exec_is_encoded_as_pydantic_does
+    test_events_alone_tell_everything
+    test_events_alone_tell_everything_of_a_long_day
+    test_every_reader_ends_up_with_the_books
+    test_no_damaged_frame_raises_anything
+    test_no_json_raises_anything
+    test_the_book_does_what_its_twin_does
+    test_the_same_commands_give_the_same_bytes
+    test_twice_the_rate_of_any_kind_is_never_cut_off
+    test_whatever_is_asked_each_request_has_its_reply
+    """.split())
+
+
+def pytest_ignore_collect(
+    collection_path: Path, config: pytest.Config
+) -> bool | None:
+    """Import no other modules where only the pure ones are wanted."""
+    if config.option.markexpr != "pure" or collection_path.suffix != ".py":
+        return None
+    return KIND_OF.get(collection_path.stem, "pure") != "pure" or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark each test with the kind of its module, or as a long one."""
+    for item in items:
+        module = Path(item.path).stem
+        if module not in KIND_OF:
+            raise pytest.UsageError(f"test/conftest.py: no kind of {module}")
+        is_long = item.originalname in LONG
+        item.add_marker("long" if is_long else KIND_OF[module])
 
 
 @pytest.fixture(autouse=True)

@@ -5,29 +5,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
 from exchange.gateway.gateway import Batch, Gateway
 from exchange.gateway.link import Session
 from exchange.host import clock as clocks
-from exchange.host.keyring import changing, make_entry, make_token
 from exchange.host.settings import InstrumentSettings, Settings
 from exchange.market.command import Configure
 from orderbook import decode_requests
 from server import Server
+from util.measure.process import NO_KEYS, ROOT, add_key, environment
+from util.measure.wire import PATIENCE_S, Wire, order, wired, words
 
-# For what must happen; long enough never to decide whether it does.
-PATIENCE_S = 60.0
-ROOT = Path(__file__).parent.parent
-NO_KEYS = "/dev/null/keys.json"  # where there can be none
+# Those that tests may import from here.
+__all__ = [
+    "NO_KEYS",
+    "PATIENCE_S",
+    "ROOT",
+    "UNLIMITED",
+    "Clock",
+    "Floor",
+    "Peer",
+    "Wire",
+    "add_key",
+    "address",
+    "answer",
+    "ended",
+    "greeting",
+    "launched",
+    "order",
+    "serving",
+    "state_of",
+    "until",
+    "wired",
+    "words",
+]
 # A market where an account may have any number of open orders.
 UNLIMITED = "[instruments.BOND]\n[account]\nopen_orders = 0\n"
 
@@ -52,123 +67,6 @@ async def serving(
             await server.stop()
     assert not server.failure.done(), server.failure
     assert server.connection_errors == 0
-
-
-class Wire:
-    """A bare connection that speaks JSON.
-
-    It drops heartbeats, which come when they will, unless told otherwise.
-    """
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-        self.inbox: list[dict[str, Any]] = []
-        self.hears_heartbeats = False
-
-    async def send(self, *requests: dict[str, Any]) -> None:
-        """Send requests, several in one frame."""
-        frame = requests[0] if len(requests) == 1 else requests
-        await self.connection.send(json.dumps(frame))
-
-    async def frame(self) -> list[dict[str, Any]]:
-        """Return the messages of the next frame, maybe none."""
-        async with asyncio.timeout(PATIENCE_S):
-            frame = json.loads(await self.connection.recv())
-        messages = frame if isinstance(frame, list) else [frame]
-        if self.hears_heartbeats:
-            return messages
-        return [m for m in messages if m["type"] != "heartbeat"]
-
-    async def receive(self) -> dict[str, Any]:
-        """Return the next message."""
-        async with asyncio.timeout(PATIENCE_S):  # heartbeats never end
-            while not self.inbox:
-                self.inbox += await self.frame()
-        return self.inbox.pop(0)
-
-    async def take(self, count: int) -> list[dict[str, Any]]:
-        """Return the next so many messages."""
-        return [await self.receive() for _ in range(count)]
-
-    async def until(self, **fields: Any) -> dict[str, Any]:
-        """Return the next message with these fields, dropping others."""
-        async with asyncio.timeout(PATIENCE_S):  # heartbeats never end
-            while True:
-                message = await self.receive()
-                if all(message.get(key) == fields[key] for key in fields):
-                    return message
-
-    async def ask(self, **request: Any) -> list[dict[str, Any]]:
-        """Send a request; return all up to the pong that follows it."""
-        await self.send(request, {"type": "ping", "id": "pong"})
-        messages = []
-        while (message := await self.receive()).get("id") != "pong":
-            messages.append(message)
-        return messages
-
-    async def login(self, user: str, **more: Any) -> dict[str, Any]:
-        """Log in; return the welcome, dropping what follows it."""
-        return (await self.ask(type="login", user=user, id=0, **more))[0]
-
-    async def rest(self) -> tuple[list[dict[str, Any]], int]:
-        """Return what comes until the connection ends, and the close code."""
-        messages, self.inbox = self.inbox, []
-        async with asyncio.timeout(PATIENCE_S):  # heartbeats never end
-            with contextlib.suppress(ConnectionClosed):
-                while True:
-                    messages += await self.frame()
-        return messages, self.connection.close_code or 0
-
-    def pause(self) -> None:
-        """Read no more bytes from the socket."""
-        self.connection.transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read on after `pause`."""
-        self.connection.transport.resume_reading()
-
-
-@contextlib.asynccontextmanager
-async def wired(
-    url: str,
-    user: str = "",
-    tls: Any = None,
-    host: str = "",
-    sock: Any = None,
-    **more: Any,
-) -> AsyncIterator[Wire]:
-    """Connect, and log in if a user is given.
-
-    ``tls`` is the client's context, ``host`` an address of this machine to
-    come from, ``sock`` a socket that is connected already.
-    """
-    # Without a limit of its own the client reads on, whatever a test does.
-    async with connect(
-        url,
-        compression=None,
-        proxy=None,
-        max_queue=None,
-        ssl=tls,
-        local_addr=(host, 0) if host else None,
-        sock=sock,
-    ) as connection:
-        wire = Wire(connection)
-        if user:
-            await wire.login(user, **more)
-        yield wire
-
-
-def order(side: str, qty: int, price: int, **more: Any) -> dict[str, Any]:
-    """Return a request to place a limit order."""
-    return {"type": "place", "side": side, "qty": qty, "price": price, **more}
-
-
-def words(messages: list[dict[str, Any]]) -> list[str]:
-    """Say of each message in a word what it is."""
-    return [
-        message.get("exec_type") or message.get("code") or message["type"]
-        for message in messages
-    ]
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -233,39 +131,22 @@ def state_of(server: Server | Gateway) -> Any:
     return engine.seq, books, accounts
 
 
-def add_key(path: Path, user: str, is_admin: bool = False) -> str:
-    """Put an account into a key file, as a new one; return its token."""
-    token = make_token()
-    with changing(path, create=True) as accounts:
-        accounts[user] = make_entry(token, is_admin)
-    return token
-
-
 @contextlib.asynccontextmanager
 async def launched(
-    *arguments: str, code: str = "", output: int = PIPE, **environment: str
+    *arguments: str, code: str = "", output: int = PIPE, **settings: str
 ) -> AsyncIterator[Process]:
     """Run ``python server.py``, or some code, as a process of its own.
 
-    Keywords are variables: ``debug="0"`` is EXCHANGE_SERVER_DEBUG=0. What
+    Settings are variables: ``debug="0"`` is EXCHANGE_SERVER_DEBUG=0. What
     is left of it at the end is killed.
     """
-    variables = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("EXCHANGE_SERVER_")
-    }
-    settings = {"hostname": "127.0.0.1", "port": "0", "journal": "off"}
-    settings |= {"keys": NO_KEYS, **environment}
-    for name, value in settings.items():
-        variables[f"EXCHANGE_SERVER_{name.upper()}"] = value
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-W", "default::ResourceWarning"),
         *(("-c", code) if code else ("server.py",)),
         *arguments,
         cwd=ROOT,
-        env=variables,
+        env=environment(**settings),
         stdout=output,
         stderr=PIPE,
     )

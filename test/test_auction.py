@@ -7,15 +7,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.market.auction import clearing_price
 from orderbook import Order, OrderBook, PriceLevel
+from util.measure.twin import by_trying
 
 
 def bids(text: str) -> list[PriceLevel]:
@@ -26,30 +24,6 @@ def bids(text: str) -> list[PriceLevel]:
 
 def asks(text: str) -> list[PriceLevel]:
     return bids(text)[::-1]
-
-
-class Found(NamedTuple):
-    """What an auction would do at a price; the least is the best."""
-
-    less: int  # minus the lots that trade
-    rest: int
-    away: int  # from the reference price
-    price: int
-
-
-def by_trying(
-    bids: Sequence[PriceLevel], asks: Sequence[PriceLevel], reference: int
-) -> list[Found]:
-    """Try every tick; return those at which something trades, best first."""
-    prices = [price for price, _ in (*bids, *asks)]
-    found = []
-    for price in range(min(prices, default=0), max(prices, default=0) + 1):
-        buy = sum(qty for bid, qty in bids if bid >= price)
-        sell = sum(qty for ask, qty in asks if ask <= price)
-        if buy and sell:
-            rest, away = abs(buy - sell), abs(price - reference)
-            found.append(Found(-min(buy, sell), rest, away, price))
-    return sorted(found)
 
 
 # By hand ------------------------------------------------------------------

@@ -18,7 +18,6 @@ import pytest
 
 from exchange.journal.sqlite import read_journal
 from exchange.market.command import Action, Configure, Restart, Shutdown
-from test.crash import crash
 from test.support import (
     Wire,
     add_key,
@@ -30,6 +29,7 @@ from test.support import (
     wired,
     words,
 )
+from util.measure.crash import crash
 
 Message = dict[str, Any]
 STAY = {"cancel_on_disconnect": False}

@@ -40,7 +40,6 @@ from exchange.market.engine import HANDLERS, Engine
 from exchange.market.state import State
 from orderbook import Place
 from server import Server
-from test.crash import MARKET, Course, Record, make_bots
 from test.support import (
     PATIENCE_S,
     UNLIMITED,
@@ -54,6 +53,7 @@ from test.support import (
     wired,
     words,
 )
+from util.measure.crash import MARKET, Course, Record, make_bots
 
 Message = dict[str, Any]
 STAY = {"cancel_on_disconnect": False}

@@ -416,10 +416,10 @@ async def test_send_order_commands_run() -> None:
         "-m util.send_order",
         "-m util.accounts",
         "-m util.admin",
-        "-m util.bench",
+        "-m util.measure.bench",
         "-m util.bots",
-        "-m util.stress",
-        "-m util.hostile",
+        "-m util.measure.stress",
+        "-m util.measure.hostile",
         "-m util.watch",
     ],
 )

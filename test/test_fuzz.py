@@ -1,4 +1,4 @@
-"""A short run of ``python -m test.fuzz``, in this process."""
+"""A short run of ``python -m util.measure.fuzz``, in this process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from exchange.host.logs import REPEATS_MAX
-from test.fuzz import assault, prepare, trade
 from test.support import serving
+from util.measure.fuzz import assault, prepare, trade
 
 SEED = 5
 CONNECTIONS = 400

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -15,8 +14,9 @@ import pytest
 from exchange.host.settings import OPEN_ORDERS_HERE
 from server import Server
 from test.support import PATIENCE_S, serving, until, wired, words
-from util.hostile import __main__ as hostile
-from util.hostile.__main__ import (
+from util.measure.histogram import Histogram
+from util.measure.hostile import __main__ as hostile
+from util.measure.hostile.__main__ import (
     Result,
     culprit,
     exchange,
@@ -25,8 +25,9 @@ from util.hostile.__main__ import (
     run,
     tell,
 )
-from util.hostile.bots import ATTACKS, HIDEOUT, Stage
-from util.hostile.canary import Canary, quantile_ms
+from util.measure.hostile.bots import ATTACKS, HIDEOUT, Stage
+from util.measure.hostile.canary import Canary
+from util.measure.trader import Flow
 
 # The bad bots ----------------------------------------------------------------
 
@@ -121,42 +122,57 @@ async def test_what_the_exchange_does_to_them_is_told(
 # The canaries ----------------------------------------------------------------
 
 
+FLOW = Flow(symbol="BOND", middle=50, depth=10, max_qty=1, mix={}, run="a")
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 async def test_a_canary_counts_from_when_a_request_was_due() -> None:
     """One that could not be sent for a while has waited all that time."""
     async with serving() as server:
-        canary = Canary("canary")
+        canary, delays = Canary("canary", FLOW), Histogram()
         late = 1.0
-        singing = asyncio.ensure_future(
-            canary.sing(server.url, time.monotonic() - late)
-        )
-        await until(lambda: len(canary.delays) > 5)
+        canary.measure(delays, 0.0)
+        singing = asyncio.ensure_future(canary.sing(server.url, now() - late))
+        await until(lambda: delays.total > 5)
         canary.hush()
         await singing
-        dues = [due for due, _ in canary.delays]
-        assert dues == sorted(dues) and canary.faults == []
-        assert canary.delays[0][1] >= late
+        assert canary.faults == []
+        assert delays.max_us >= late * 1_000_000
         book = server._gateway.engine.listings["BOND"].book
-        assert len(book.orders) <= 1
+        assert not book.orders  # it leaves nothing there
+
+
+async def test_a_canary_is_measured_from_when_it_is_told() -> None:
+    async with serving() as server:
+        canary, calm, bad = Canary("canary", FLOW), Histogram(), Histogram()
+        canary.measure(calm, 0.0)
+        singing = asyncio.ensure_future(canary.sing(server.url, now()))
+        await until(lambda: calm.total > 5)
+        canary.measure(bad, now())
+        counted = calm.total
+        await until(lambda: bad.total > 5)
+        canary.hush()
+        await singing
+        assert calm.total == counted
 
 
 async def test_a_canary_tells_what_should_not_have_happened() -> None:
     async with serving() as server:
-        refused = Canary("refused")
+        refused = Canary("refused", FLOW)
         listing = server._gateway.engine.listings["BOND"]
         listing.phase = "closed"
-        singing = asyncio.ensure_future(
-            refused.sing(server.url, time.monotonic())
-        )
-        await until(lambda: refused.faults)
+        singing = asyncio.ensure_future(refused.sing(server.url, now()))
+        await until(lambda: refused.tally.refused)
         refused.hush()
         await singing
         assert "market_closed" in refused.faults[0]
         listing.phase = "open"
-        cut_off = Canary("cut-off")
-        singing = asyncio.ensure_future(
-            cut_off.sing(server.url, time.monotonic())
-        )
-        await until(lambda: cut_off.delays)
+        cut_off = Canary("cut-off", FLOW)
+        singing = asyncio.ensure_future(cut_off.sing(server.url, now()))
+        await until(lambda: cut_off.tally.answered)
         (connection,) = server._sessions
         connection.abort()
         await singing
@@ -166,13 +182,11 @@ async def test_a_canary_tells_what_should_not_have_happened() -> None:
 async def test_a_canary_that_gets_no_answer_tells_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("util.hostile.canary.ANSWER_S", 0.01)
+    monkeypatch.setattr("util.measure.hostile.canary.ANSWER_S", 0.01)
     async with serving() as server:
-        canary = Canary("canary")
-        singing = asyncio.ensure_future(
-            canary.sing(server.url, time.monotonic())
-        )
-        await until(lambda: canary.delays)
+        canary = Canary("canary", FLOW)
+        singing = asyncio.ensure_future(canary.sing(server.url, now()))
+        await until(lambda: canary.tally.answered)
         monkeypatch.setattr(server, "_drain", lambda: None)
         before = len(server._fresh)
         await until(lambda: len(server._fresh) > before)
@@ -180,16 +194,6 @@ async def test_a_canary_that_gets_no_answer_tells_so(
         await singing
         assert any("not answered" in fault for fault in canary.faults)
         monkeypatch.undo()
-
-
-@pytest.mark.parametrize(
-    "share, expected", [(0.5, 50.0), (0.99, 99.0), (1.0, 100.0), (0.001, 1.0)]
-)
-def test_a_quantile_is_one_of_the_delays(
-    share: float, expected: float
-) -> None:
-    delays = [n / 1_000 for n in range(100, 0, -1)]
-    assert quantile_ms(delays, share) == pytest.approx(expected)
 
 
 # Whom the exchange names -----------------------------------------------------
@@ -285,8 +289,10 @@ async def test_figures_are_read_where_there_are_any(status: int) -> None:
 
 async def test_a_run_beside_a_guarded_exchange() -> None:
     for seconds in (0.5, 2.0, 8.0, 32.0):  # the bad bots get what is left
-        async with exchange("guarded") as (url, process):
-            result = await run("cancels", "guarded", url, process, seconds)
+        with exchange("guarded") as server:
+            result = await run(
+                "cancels", "guarded", server.url, server, seconds
+            )
         if {"unknown_order", "rate_limited"} <= result.refused.keys():
             break
     assert result.faults == []
@@ -300,19 +306,19 @@ async def test_a_run_beside_a_guarded_exchange() -> None:
 
 
 async def test_an_exchange_that_dies_is_told() -> None:
-    async with exchange("open") as (url, process):
+    with exchange("open") as server:
         running = asyncio.ensure_future(
-            run("trickler", "open", url, process, 0.5)
+            run("trickler", "open", server.url, server, 0.5)
         )
         # Once the canaries have come.
-        async with wired(url) as wire:
+        async with wired(server.url) as wire:
             async with asyncio.timeout(PATIENCE_S):
                 while True:
                     request = {"what": "leaderboard"}
                     (ok,) = await wire.ask(type="get", id=1, **request)
                     if len(ok["data"]) == hostile.CANARIES:
                         break
-            process.kill()
+            server.process.kill()
         result = await running
     assert sum("disconnected" in fault for fault in result.faults) == 5
     assert "the exchange ended with -9" in result.faults
@@ -350,7 +356,7 @@ def test_the_command_line(
     """It ends with 1 if a single run had a fault."""
     asked: list[tuple[Any, ...]] = []
 
-    async def run_on(*given: Any) -> Result:
+    def run_on(*given: Any) -> Result:
         asked.append(given)
         faults = fault if len(asked) == len(runs) else []
         return Result(given[0], given[1], refused={"busy": 7}, faults=faults)

@@ -14,7 +14,8 @@ caused, in order. Orders are numbered by who places them::
     uncross 102                -> 3 buys 3 of 1
 
 The book's own ``check()`` follows each line. The second half of the module
-leads the book and its naive twin (``test/twin.py``) through random flows.
+leads the book and its naive twin, ``util.measure.twin``, through random
+flows.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orderbook import Order, OrderBook, Refused, Sweep
-from test import twin
+from util.measure import twin
 
 # The script ---------------------------------------------------------------
 
@@ -1290,7 +1291,7 @@ def test_the_book_does_what_its_twin_does(
 
 
 def test_a_long_random_flow_against_the_twin() -> None:
-    """``python -m test.twin STEPS SEED`` repeats it, or goes on for longer."""
+    """``python -m util.measure.twin STEPS SEED`` repeats it, or goes on."""
     seed = random.getrandbits(32)
     print(f"seed {seed}")
     twin.long_run(50_000, seed)

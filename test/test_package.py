@@ -21,7 +21,7 @@ from test.support import PATIENCE_S, ROOT, serving
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 SCRIPTS = sorted(PROJECT["project"]["scripts"])
 NEED_EXTRA = {"exchange-backup", "exchange-replay", "exchange-watch"}
-NOT_TAKEN = ("server", "test.soak", "util")
+NOT_TAKEN = ("server", "test.relay", "util")
 # A module of the participant's own, which has nothing to do with us.
 OWN_MODULE = "raise SystemExit('this module is not for you')\n"
 LIST_PACKAGES = """

@@ -12,8 +12,10 @@ from exchange.gateway import feed
 from exchange.journal import history
 from exchange.market import accounts, state
 from server import Server
-from test import soak
-from test.soak import (
+from test.support import PATIENCE_S, serving
+from util.measure import soak
+from util.measure.process import MIB
+from util.measure.soak import (
     TRADERS,
     Crowd,
     Sample,
@@ -22,8 +24,6 @@ from test.soak import (
     prepare,
     settings,
 )
-from test.support import PATIENCE_S, serving
-from util.hostile.__main__ import MIB
 
 SEED = 3
 SMALL = {

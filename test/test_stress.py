@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import random
 import signal
-import struct
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -26,39 +25,27 @@ from websockets.asyncio.server import ServerConnection, serve
 from orderbook import AccountReport, Error, Place, decode_requests
 from server import Server
 from test.support import PATIENCE_S, ROOT, ended, serving, until
-from util.load import (
+from util.measure.figures import Meter, bottleneck, figures
+from util.measure.histogram import Histogram
+from util.measure.load import Link, Pace
+from util.measure.process import Trouble, launched
+from util.measure.stress import MIX, main, mixture, parse
+from util.measure.trader import (
     ACCEPTED,
     OPEN_ORDERS,
     Account,
     Flow,
-    Histogram,
-    Link,
-    Pace,
     Tally,
     Trader,
-    Trouble,
     Violation,
-    launched,
 )
-from util.stress import (
-    MIX,
-    Meter,
-    Plan,
-    Report,
-    Run,
-    Worker,
-    bottleneck,
-    figures,
-    main,
-    mixture,
-    parse,
-)
+from util.measure.workers import Plan, Report, Worker
 
 BRIEF = ("--seconds", "0.3", "--warmup", "0.1")
 FLOW = Flow(
     symbol="BOND", middle=50, depth=10, max_qty=10, mix=MIX, run="cafe"
 )
-STRESS = ("-m", "util.stress")
+STRESS = ("-m", "util.measure.stress")
 
 
 @contextlib.asynccontextmanager
@@ -238,10 +225,8 @@ def plan(**changes: Any) -> Plan:
 
 
 def test_figures_of_two_processes() -> None:
-    meter = Meter(None)
-    run = Run(plan(), [], meter)
     early = Tally(9, Counter(new=3, amended=2, canceled=1), Counter(busy=2), 4)
-    run.reports = [
+    reports = [
         Report(
             total=early + early,
             measured=early,
@@ -262,7 +247,7 @@ def test_figures_of_two_processes() -> None:
         ),
         Report(),  # had not begun to measure
     ]
-    told = figures(plan(), run, meter)
+    told = figures(plan(), reports, Meter(None))
     assert told["orders_per_s"] == 5 / 2 + 5 / 4
     assert told["orders_per_minute"] == 60 * told["orders_per_s"]
     assert told["requests_per_s"] == 8 / 2 + 8 / 4
@@ -322,7 +307,7 @@ def test_only_late_replies_are_timed() -> None:
     for number, now in ((1, 1.9), (2, 2.0)):
         one.request(1.5)
         one.take(Error(id=number, code="busy", message="no"), now)
-    [(first, last, count)] = one._latency.bars()
+    [(first, last, count)] = one.latency.bars()
     assert first <= 500_000 <= last
     assert count == 1
 
@@ -507,22 +492,13 @@ async def test_starts_an_exchange(journal: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-async def test_draws(tmp_path: Path) -> None:
-    picture = tmp_path / "latency.png"
-    async with serving() as server:
-        await found(server, "--plot", str(picture))
-    data = picture.read_bytes()
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    assert struct.unpack("!II", data[16:24]) == (1_600, 900)
-    assert len(data) > 20_000
-
-
 def test_what_is_started_is_ended() -> None:
-    with launched("server.py") as (url, pid):
-        assert url.startswith("ws://127.0.0.1:")
-        assert os.getpgid(pid) != os.getpgid(0)  # out of reach of Ctrl-C
+    with launched() as server:
+        assert server.url.startswith("ws://127.0.0.1:")
+        # Out of reach of Ctrl-C.
+        assert os.getpgid(server.pid) != os.getpgid(0)
     with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        os.kill(server.pid, 0)
 
 
 async def test_an_exchange_that_does_not_start() -> None:
@@ -537,7 +513,8 @@ async def test_ctrl_c_ends_it_in_order() -> None:
     terminal = (
         "-c",
         "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode("
-        "pty.spawn([sys.executable, '-m', 'util.stress', *sys.argv[1:]])))",
+        "pty.spawn([sys.executable, '-m', 'util.measure.stress',"
+        " *sys.argv[1:]])))",
     )
     async with stressing(
         *("--start", "--journal", "off", "--warmup", "0"),
@@ -562,12 +539,12 @@ async def test_ctrl_c_ends_it_in_order() -> None:
 
 async def test_what_is_started_is_ended_even_before_it_began() -> None:
     slow = """
-import asyncio, sys, util.stress
+import asyncio, sys, util.measure.stress
 async def look(url, mix):
     print(url, flush=True)
     await asyncio.sleep(600)
-util.stress.look = look
-sys.exit(util.stress.main(sys.argv[1:]))
+util.measure.stress.look = look
+sys.exit(util.measure.stress.main(sys.argv[1:]))
 """
     async with stressing("--start", code=("-c", slow)) as process:
         assert process.stdout is not None
@@ -610,9 +587,10 @@ async def test_processes_end_with_their_parent() -> None:
 
 async def test_a_process_that_dies_is_told() -> None:
     mortal = (
-        "import os, sys, util.stress;"
-        "util.stress.Worker.run = lambda self: os._exit(3);"
-        "sys.exit(util.stress.main(sys.argv[1:]))"
+        "import os, sys, util.measure.stress as stress;"
+        "import util.measure.workers as workers;"
+        "workers.Worker.run = lambda self: os._exit(3);"
+        "sys.exit(stress.main(sys.argv[1:]))"
     )
     async with serving() as server:
         assert await run(
@@ -855,8 +833,9 @@ async def test_an_exchange_that_goes_away_is_told() -> None:
 
 async def test_lost_requests_are_told() -> None:
     impatient = (
-        "import sys, util.stress; util.stress.DRAIN_S = 0.1;"
-        "sys.exit(util.stress.main(sys.argv[1:]))"
+        "import sys, util.measure.stress as stress;"
+        "import util.measure.workers as workers; workers.DRAIN_S = 0.1;"
+        "sys.exit(stress.main(sys.argv[1:]))"
     )
     async with lying("skips a reply") as (liar, url):
         status, output, errors = await run_until(
@@ -880,7 +859,7 @@ async def test_slows_down_when_told_to(code: str) -> None:
         await link.finish()
         await link.close()
     assert liar.arrivals[20] - liar.arrivals[19] >= RETRY_MS / 1_000
-    assert one._tally.refused == {code: 1}
+    assert one.tally.refused == {code: 1}
 
 
 async def test_keeps_to_the_limit_of_open_orders() -> None:
@@ -909,8 +888,9 @@ async def test_goes_on_after_other_refusals() -> None:
 
 async def test_nobody_there() -> None:
     impatient = (
-        "import sys, util.stress; util.stress.CONNECT_S = 0.5;"
-        "sys.exit(util.stress.main(sys.argv[1:]))"
+        "import sys, util.measure.stress as stress;"
+        "import util.measure.trader as trader; trader.CONNECT_TIMEOUT_S = 0.5;"
+        "sys.exit(stress.main(sys.argv[1:]))"
     )
     status, output, errors = await run(
         "--url", "ws://127.0.0.1:1", code=("-c", impatient)
@@ -960,16 +940,6 @@ def test_no_url(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == told
 
 
-async def test_no_matplotlib(tmp_path: Path) -> None:
-    without = (
-        "import sys; sys.modules['matplotlib'] = None; import util.stress;"
-        "sys.exit(util.stress.main(sys.argv[1:]))"
-    )
-    assert await run(
-        *("--start", "--plot", str(tmp_path / "a.png")), code=("-c", without)
-    ) == (2, "", "stress: --plot needs matplotlib, which is not installed\n")
-
-
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -987,8 +957,6 @@ async def test_no_matplotlib(tmp_path: Path) -> None:
         ("--start --url ws://localhost", "--start goes with none of"),
         ("--start --tokens keys", "--start goes with none of"),
         ("--tokens keys --user-prefix a", "leave out --user-prefix"),
-        ("--plot a.gif", "ends in none of"),
-        ("--plot /nowhere/a.png", "is no folder"),
     ],
 )
 def test_makes_no_sense(

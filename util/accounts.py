@@ -33,7 +33,7 @@ from exchange.host.keyring import (
     rotate,
 )
 
-from .cli import drop_output, program, set_up_output, utf8
+from .cli import drop_output, failed, program, set_up_output, utf8
 
 COUNT_MAX = 10_000  # no exchange takes more connections
 ANSWER_S = 2.0  # an exchange on this machine answers in milliseconds
@@ -244,11 +244,9 @@ def main(arguments: list[str] | None = None) -> int:
             lines = (f"{name}\t{token}" for name, token in tokens.items())
             show("\n".join(lines), "rotate these keys, they are not shown: ")
     except Refusal as refusal:
-        print(f"accounts: {refusal}", file=sys.stderr)
-        return 1
+        return failed("accounts", refusal, 1)
     except (KeysError, OSError) as error:
-        print(f"accounts: {error}", file=sys.stderr)
-        return 2
+        return failed("accounts", error)
     what = "account" if len(names) == 1 else "accounts"
     told = [f"{len(names)} {what} {DONE[options.command]}"]
     if is_new:

@@ -15,12 +15,14 @@ import sys
 from typing import Any, cast, get_args
 
 from client import AdminArguments, Exchange, ExchangeError
-from orderbook import ADMIN_FIELDS, AdminAction, Phase, Refused, encode
+from orderbook import ADMIN_FIELDS, AdminAction, Phase, Refused
 
 from .cli import (
     CONNECT_TIMEOUT_S,
     add_login,
+    failed,
     program,
+    refused,
     say,
     set_up_output,
     utf8,
@@ -183,14 +185,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         asyncio.run(send(options))
     except Refused as refusal:
-        if options.json:
-            say(encode(refusal.as_error()))
-        else:
-            say(f"refused: {refusal.code}: {refusal}")
-        return 1
+        return refused(refusal, options.json)
     except (ExchangeError, ValueError) as error:
-        print(f"admin: {error}", file=sys.stderr)
-        return 2
+        return failed("admin", error)
     say(tell(options))
     return 0
 

@@ -25,7 +25,7 @@ from exchange.journal.sqlite import (
     readable,
 )
 
-from .cli import extra_libraries, program, say, set_up_output
+from .cli import extra_libraries, failed, program, say, set_up_output
 
 with extra_libraries("backup"):
     from tqdm import tqdm
@@ -102,8 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         say(backup(options.journal, options.target))
     except (JournalError, OSError, sqlite3.Error) as error:
-        print(f"backup: {error}", file=sys.stderr)
-        return 1
+        return failed("backup", error, 1)
     return 0
 
 

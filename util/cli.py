@@ -15,6 +15,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
+from orderbook import Refused, encode
+
+# Exit statuses.
+REFUSED = 1
+UNUSABLE = 2  # nothing could be asked: a wrong argument, file or connection
 CONNECT_TIMEOUT_S = 3.0  # a person waits for it
 
 
@@ -34,12 +39,11 @@ def extra_libraries(tool: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        print(
-            f"{tool}: needs {error.name}, which is not installed; run, in the"
-            ' folder of the exchange: pip install ".[tools]"',
-            file=sys.stderr,
+        why = (
+            f"needs {error.name}, which is not installed; run, in the"
+            ' folder of the exchange: pip install ".[tools]"'
         )
-        raise SystemExit(2) from None
+        raise SystemExit(failed(tool, why)) from None
 
 
 def utf8(argument: str) -> str:
@@ -111,6 +115,21 @@ def say(line: str) -> None:
     except OSError as error:
         drop_output()
         print(f"{line} ({error.strerror})", file=sys.stderr)
+
+
+def refused(refusal: Refused, is_data: bool) -> int:
+    """Print that the exchange refused, and return the exit status."""
+    if is_data:
+        say(encode(refusal.as_error()))
+    else:
+        say(f"refused: {refusal.code}: {refusal}")
+    return REFUSED
+
+
+def failed(tool: str, why: object, status: int = UNUSABLE) -> int:
+    """Print on standard error why a tool ends, and return the exit status."""
+    print(f"{tool}: {why}", file=sys.stderr)
+    return status
 
 
 def drop_output() -> None:

@@ -50,7 +50,14 @@ from orderbook import (
     encode,
 )
 
-from .cli import drop_output, extra_libraries, program, set_up_output, utf8
+from .cli import (
+    drop_output,
+    extra_libraries,
+    failed,
+    program,
+    set_up_output,
+    utf8,
+)
 from .replay_text import (
     EPOCH,
     MICROSECOND,
@@ -385,8 +392,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has ended
         drop_output()
     except (JournalError, OSError) as error:
-        print(f"replay: {error}", file=sys.stderr)
-        return 1
+        return failed("replay", error, 1)
     return 0
 
 

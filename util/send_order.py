@@ -14,12 +14,14 @@ import sys
 from typing import Any, cast, get_args
 
 from client import Exchange, ExchangeError, Order, OrderOptions
-from orderbook import OrderType, Refused, Side, Stp, TimeInForce, encode
+from orderbook import OrderType, Refused, Side, Stp, TimeInForce
 
 from .cli import (
     CONNECT_TIMEOUT_S,
     add_login,
+    failed,
     program,
+    refused,
     say,
     set_up_output,
     utf8,
@@ -163,14 +165,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         order = asyncio.run(send(options))
     except Refused as refusal:
-        if options.json:
-            say(encode(refusal.as_error()))
-        else:
-            say(f"refused: {refusal.code}: {refusal}")
-        return 1
+        return refused(refusal, options.json)
     except ExchangeError as error:
-        print(f"send_order: {error}", file=sys.stderr)
-        return 2
+        return failed("send_order", error)
     say(json.dumps(describe(order)) if options.json else tell(order))
     return 0
 

@@ -33,6 +33,7 @@ from .cli import (
     add_login,
     drop_output,
     extra_libraries,
+    failed,
     on_stop,
     program,
     set_up_output,
@@ -361,8 +362,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         asyncio.run(run(options))
     except (Refused, ExchangeError) as error:
-        print(f"watch: {visible(str(error))}", file=sys.stderr)
-        return 1
+        return failed("watch", visible(str(error)), 1)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever reads it has seen enough

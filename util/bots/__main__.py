@@ -19,7 +19,7 @@ from client import ExchangeError
 from exchange.files import text_of
 from orderbook import Refused
 
-from ..cli import add_url, on_stop, program, set_up_output, utf8
+from ..cli import add_url, failed, on_stop, program, set_up_output, utf8
 from .house import BadPlan, Plan, run_house
 from .value import DEFAULT_MEAN
 
@@ -163,11 +163,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         asyncio.run(run(plan))
     except (Refused, ExchangeError) as error:
-        print(f"bots: {error}", file=sys.stderr)
-        return 1
+        return failed("bots", error, 1)
     except BadPlan as error:
-        print(f"bots: {error}", file=sys.stderr)
-        return 2
+        return failed("bots", error)
     return 0
 
 

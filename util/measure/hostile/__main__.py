@@ -1,4 +1,4 @@
-"""Set bad bots on the exchange: ``python -m util.hostile``.
+"""Set bad bots on the exchange: ``python -m util.measure.hostile``.
 
 Beside each attack a few well-behaved clients, the canaries, place and cancel
 at a fixed rate. Each attack gets an exchange of its own, twice: ``open`` is
@@ -17,14 +17,11 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import sys
 import tempfile
-import time
 import urllib.request
-from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -40,14 +37,17 @@ from exchange.host.settings import (
     ORDERS_PER_S,
 )
 from server import raise_file_limit
-from util.hostile.bots import ATTACKS, Stage
-from util.hostile.canary import ANSWER_S, RATE, Canary, quantile_ms
+from util.cli import utf8
+from util.measure.histogram import Histogram
+from util.measure.hostile.bots import ATTACKS, Stage
+from util.measure.hostile.canary import ANSWER_S, RATE, Canary
+from util.measure.load import fine_loop
+from util.measure.process import MIB, Launched, launched, resident
+from util.measure.trader import look
 
-ROOT = Path(__file__).parent.parent.parent
 SECONDS = 5.0  # of calm, and again of each attack
 WARM_UP_S = 0.5  # of the canaries; not counted
 CANARIES = 5
-END_S = 30.0  # for a process to end
 WEIGH_S = 0.1  # between two looks at the memory
 SCRAPE_S = 1.0  # between two looks at the figures of the exchange
 LOOKS = 10  # after the attack, until one succeeds
@@ -68,7 +68,6 @@ orders_per_s = {ORDERS_PER_S}
 burst = {BURST}
 open_orders = {OPEN_ORDERS}
 """
-MIB = 2**20
 
 Figures: TypeAlias = Counter[tuple[str, str]]  # of NAMING, by figure and name
 
@@ -129,23 +128,13 @@ def culprit(before: Figures, after: Figures) -> str:
     return "-"
 
 
-def resident(pid: int) -> int:
-    """Return the memory of a process, in bytes; 0 if it is gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    match = re.search(r"VmRSS:\s+(\d+) kB", status)
-    return int(match[1]) * 1024 if match else 0
-
-
 class Watch:
     """Looks at an exchange while it is attacked."""
 
-    def __init__(self, url: str, process: Process | None) -> None:
+    def __init__(self, url: str, server: Launched | None) -> None:
         self._url = url
-        self._pid = process.pid if process else 0
-        self._memory = [resident(self._pid)]
+        self._pid = server.pid if server else None
+        self._memory = [resident(self._pid) or 0]
         self._before = read_figures(url)
         self._most: Figures = Counter()
 
@@ -159,7 +148,7 @@ class Watch:
     async def _weigh(self) -> None:
         while True:
             await asyncio.sleep(WEIGH_S)
-            self._memory.append(resident(self._pid))
+            self._memory.append(resident(self._pid) or 0)
 
     async def _scrape(self) -> None:
         while True:
@@ -195,53 +184,30 @@ class Watch:
 # One attack -----------------------------------------------------------------
 
 
-@contextlib.asynccontextmanager
-async def exchange(kind: str) -> AsyncIterator[tuple[str, Process]]:
-    """Run an exchange, "open" or "guarded"; give its URL and process."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("EXCHANGE_SERVER_")
-    }
+@contextlib.contextmanager
+def exchange(kind: str) -> Iterator[Launched]:
+    """Run an exchange, "open" or "guarded", on a processor of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = {
-            "HOSTNAME": "127.0.0.1",
-            "PORT": "0",
-            "JOURNAL": "off",
-            "DEBUG": "0",
-            "KEYS": f"{folder}/keys.json",
-        }
+        settings = {}
         if kind == "guarded":
             market = Path(folder, "market.toml")
             market.write_text(GUARDED)
-            settings |= {
-                "MARKET": str(market),
-                "MAX_PER_ACCOUNT": str(CONNECTIONS_PER_ACCOUNT),
-                "MAX_PER_ADDRESS": str(CONNECTIONS_PER_ADDRESS),
+            settings = {
+                "market": str(market),
+                "max_per_account": str(CONNECTIONS_PER_ACCOUNT),
+                "max_per_address": str(CONNECTIONS_PER_ADDRESS),
             }
-        for name, value in settings.items():
-            environment[f"EXCHANGE_SERVER_{name}"] = value
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "server.py"),
-            cwd=ROOT,
-            env=environment,
-            stdout=PIPE,
-            stderr=PIPE,
-        )
-        assert process.stdout is not None
         mine = allowed()
-        try:
-            line = (await process.stdout.readline()).decode()
-            if len(mine) > 1:
-                os.sched_setaffinity(process.pid, mine[:1])
-                os.sched_setaffinity(0, mine[1:])
-            yield line.split()[2], process
-        finally:
-            if len(mine) > 1:
-                os.sched_setaffinity(0, mine)
-            if process.returncode is None:
-                process.kill()
-            await process.communicate()
+        with launched(**settings) as server:
+            try:
+                if len(mine) > 1:
+                    os.sched_setaffinity(server.pid, mine[:1])
+                    os.sched_setaffinity(0, mine[1:])
+                yield server
+            finally:
+                if len(mine) > 1:
+                    os.sched_setaffinity(0, mine)
+                server.process.kill()
 
 
 def allowed() -> list[int]:
@@ -251,39 +217,18 @@ def allowed() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-async def end(process: Process) -> list[str]:
+async def end(server: Launched) -> list[str]:
     """End an exchange in order; return what was wrong with it."""
     faults = []
-    if process.returncode is None:
-        process.terminate()
+    status = server.process.poll()
+    if status is None:
+        server.process.terminate()
     else:
-        faults.append(f"the exchange ended with {process.returncode}")
-    _, errors = await asyncio.wait_for(process.communicate(), END_S)
+        faults.append(f"the exchange ended with {status}")
+    _, errors = await server.ended()
     if errors:
-        faults.append(f"the exchange complained: {errors.decode()}")
+        faults.append(f"the exchange complained: {errors}")
     return faults
-
-
-@contextlib.asynccontextmanager
-async def ready(
-    attack: str, url: str, seconds: float
-) -> AsyncIterator[Process]:
-    """Run a process that waits for a line to begin its attack."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "util.hostile", "--assail", attack),
-        *("--url", url, "--seconds", str(seconds)),
-        cwd=ROOT,
-        stdin=PIPE,
-        stdout=PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        await process.stdout.readline()
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def assail(attack: str, stage: Stage) -> None:
@@ -302,54 +247,53 @@ async def assail(attack: str, stage: Stage) -> None:
 
 
 async def run(
-    attack: str, kind: str, url: str, process: Process | None, seconds: float
+    attack: str, kind: str, url: str, server: Launched | None, seconds: float
 ) -> Result:
     """Let canaries sing in calm, and then beside an attack."""
+    loop = asyncio.get_running_loop()
     result = Result(attack, kind)
-    canaries = [Canary(f"canary{n}") for n in range(1, CANARIES + 1)]
-    async with ready(attack, url, seconds) as attacker:
-        start = time.monotonic() + WARM_UP_S
+    url, flow = await look(url, {})
+    canaries = [Canary(f"canary{n}", flow) for n in range(1, CANARIES + 1)]
+    calm, bad = Histogram(), Histogram()
+    program = ("-m", "util.measure.hostile", "--assail", attack)
+    with launched(*program, "--url", url, f"--seconds={seconds}") as attacker:
+        start = loop.time() + WARM_UP_S
         async with asyncio.TaskGroup() as group:
             for number, canary in enumerate(canaries):
+                canary.measure(calm, start + WARM_UP_S)
                 shift = number / CANARIES / RATE
                 group.create_task(canary.sing(url, start + shift))
             await asyncio.sleep(2 * WARM_UP_S + seconds)
-            watch = Watch(url, process)
+            watch = Watch(url, server)
             watching = asyncio.ensure_future(watch.keep())
-            begin = time.monotonic()
-            tally, _ = await asyncio.wait_for(
-                attacker.communicate(b"go\n"), seconds + END_S
-            )
+            for canary in canaries:
+                canary.measure(bad, loop.time())
+            told = json.loads(await attacker.ask("go"))
             watching.cancel()
             await watch.look_back()
             for canary in canaries:
                 canary.hush()
-    delays = [d for canary in canaries for d in canary.delays]
-    calm = [s for due, s in delays if start + WARM_UP_S <= due < begin]
-    bad = [s for due, s in delays if begin <= due < begin + seconds]
-    if calm and bad:
-        result.calm_p50_ms = quantile_ms(calm, 0.5)
-        result.calm_p99_ms = quantile_ms(calm, 0.99)
-        result.p50_ms = quantile_ms(bad, 0.5)
-        result.p99_ms = quantile_ms(bad, 0.99)
+    if calm.total and bad.total:
+        result.calm_p50_ms = calm.percentile_ms(50)
+        result.calm_p99_ms = calm.percentile_ms(99)
+        result.p50_ms = bad.percentile_ms(50)
+        result.p99_ms = bad.percentile_ms(99)
         result.ratio = result.p99_ms / result.calm_p99_ms
-    told = json.loads(tally)
     result.refused, result.closed = told["refused"], told["closed"]
     result.memory_mib, result.named = watch.growth_mib, watch.named
     result.faults = [f"{c.name}: {f}" for c in canaries for f in c.faults]
-    if process is not None:
-        result.faults += await end(process)
+    if server is not None:
+        result.faults += await end(server)
     return result
 
 
-async def run_on(
-    attack: str, kind: str, url: str | None, seconds: float
-) -> Result:
+def run_on(attack: str, kind: str, url: str | None, seconds: float) -> Result:
     """Run an attack on the exchange at a URL, or on one of its own."""
-    if url is not None:
-        return await run(attack, kind, url, None, seconds)
-    async with exchange(kind) as (url, process):
-        return await run(attack, kind, url, process, seconds)
+    with asyncio.Runner(loop_factory=fine_loop) as loop:
+        if url is not None:
+            return loop.run(run(attack, kind, url, None, seconds))
+        with exchange(kind) as server:
+            return loop.run(run(attack, kind, server.url, server, seconds))
 
 
 # The report -----------------------------------------------------------------
@@ -386,7 +330,7 @@ def tell(result: Result) -> str:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 where it makes no sense."""
     parser = argparse.ArgumentParser(
-        prog="python -m util.hostile",
+        prog="python -m util.measure.hostile",
         description="Set bad bots on the exchange, beside good ones.",
         epilog="exit status: 0; 1 if a good bot was disconnected, one of its"
         " orders was lost or not answered, or the exchange ended or"
@@ -407,6 +351,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--url",
+        type=utf8,
         help="an exchange where a name is enough to log in (default: for"
         " each attack one without limits, then one with them)",
     )
@@ -416,7 +361,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run ``python -m util.hostile``; return the exit status."""
+    """Run ``python -m util.measure.hostile``; return the exit status."""
     options = parse(arguments)
     if options.assail:
         parts = urlsplit(options.url)
@@ -432,9 +377,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = []
     for attack in options.attack or ATTACKS:
         for kind in ["given"] if options.url else ["open", "guarded"]:
-            result = asyncio.run(
-                run_on(attack, kind, options.url, options.seconds)
-            )
+            result = run_on(attack, kind, options.url, options.seconds)
             results.append(result)
             if not options.json:
                 print(tell(result), flush=True)

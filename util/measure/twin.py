@@ -4,9 +4,9 @@ The twin keeps one plain list of orders and sorts it whenever it needs to
 know who is first. It is written from the rules of ``docs/PROTOCOL.md``, not
 from ``orderbook.py``: slow, short, and meant to be obviously right.
 
-``python -m test.twin STEPS [SEED]`` leads both through STEPS random steps and
-compares all they show after each. The seed is printed, and in the message of
-a failure, and gives the same steps again.
+``python -m util.measure.twin STEPS [SEED]`` leads both through STEPS random
+steps and compares all they show after each. The seed is printed, and in the
+message of a failure, and gives the same steps again.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from exchange.market.auction import clearing_price
-from orderbook import Order, OrderBook, Refused, Sweep
-from test.test_auction import by_trying
+from orderbook import Order, OrderBook, PriceLevel, Refused, Side, Sweep
 
 ACCOUNTS = "abcd"
-SIDES = ("buy", "sell")
+SIDES: tuple[Side, Side] = ("buy", "sell")
 STP = ("cancel_oldest", "cancel_newest", "cancel_both")
 # What an order may be, besides post-only (which is gtc or gtd): its type and
 # time in force, the last by name of the one that rests.
@@ -43,6 +42,33 @@ Band = tuple[int, int] | None
 # What an arriving order met, why its rest ended, whether the band stopped it.
 Outcome = tuple[list[tuple[int, int]], str | None, bool]
 
+# The auction, by trying every price -----------------------------------------
+
+
+class Found(NamedTuple):
+    """What an auction would do at a price; the least is the best."""
+
+    less: int  # minus the lots that trade
+    rest: int
+    away: int  # from the reference price
+    price: int
+
+
+def by_trying(
+    bids: Sequence[PriceLevel], asks: Sequence[PriceLevel], reference: int
+) -> list[Found]:
+    """Try every tick; return those at which something trades, best first."""
+    prices = [price for price, _ in (*bids, *asks)]
+    found = []
+    for price in range(min(prices, default=0), max(prices, default=0) + 1):
+        buy = sum(qty for bid, qty in bids if bid >= price)
+        sell = sum(qty for ask, qty in asks if ask <= price)
+        if buy and sell:
+            rest, away = abs(buy - sell), abs(price - reference)
+            found.append(Found(-min(buy, sell), rest, away, price))
+    return sorted(found)
+
+
 # The twin -----------------------------------------------------------------
 
 
@@ -57,7 +83,7 @@ class TwinOrder:
     account: str
     side: str
     qty: int
-    price: int | None
+    price: Any  # an int; None for a market order
     order_type: str
     time_in_force: str
     post_only: bool
@@ -227,7 +253,7 @@ class TwinBook:
 
     def uncross(self, price: int) -> list[tuple[int, int, int]]:
         """Trade at one price what can; return bids, asks and quantities."""
-        steps = []
+        steps: list[tuple[int, int, int]] = []
         while True:
             bids = [o for o in self.queue("buy") if o.price >= price]
             asks = [o for o in self.queue("sell") if o.price <= price]
@@ -261,7 +287,7 @@ class Twins:
         self.elsewhere = [
             Order(-1, account, side, 1, price=price, leaves_qty=1)
             for account in ACCOUNTS
-            for side, price in (("buy", 1_000), ("sell", -1_000))
+            for side, price in zip(SIDES, (1_000, -1_000))
         ]
 
     def run(self, step: Step) -> None:
@@ -450,9 +476,9 @@ def random_steps(rng: random.Random, count: int) -> Iterator[Step]:
         dice = rng.random()
         if dice < 0.2 and last_id:
             qty = rng.choice((None, rng.randint(1, 12)))
-            if qty is not None and rng.random() < 0.5:
-                price = None
-            fields = {"order_id": order_id, "price": price, "qty": qty}
+            has_price = qty is None or rng.random() >= 0.5
+            new_price = price if has_price else None
+            fields = {"order_id": order_id, "price": new_price, "qty": qty}
             yield "amend", {**fields, "band": band}
         elif dice < 0.4 and last_id:
             status = rng.choice(("canceled", "expired"))

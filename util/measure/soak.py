@@ -1,7 +1,7 @@
 """Run the exchange for hours, as a day with many bots does, and weigh it.
 
-``python -m test.soak SECONDS SEED`` runs an exchange with a journal in a
-process of its own, and loads it steadily: orders of every kind, clients that
+``python -m util.measure.soak SECONDS SEED`` runs an exchange with a journal in
+a process of its own, and loads it steadily: orders of every kind, clients that
 come and go and follow this and that, slow readers, tables, and an
 administrator. (An hour writes some 500 MB of journal, into a temporary
 folder.) From time to time the exchange counts what it remembers, its objects,
@@ -29,7 +29,6 @@ import random
 import sys
 import tempfile
 import time
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,8 +42,8 @@ from exchange.journal import history
 from exchange.market import accounts
 from orderbook import MAX_FRAME
 from server import GC_THRESHOLDS, Server
-from test.support import PATIENCE_S, ROOT, Wire, add_key, order, wired
-from util.hostile.__main__ import MIB, resident
+from util.measure.process import MIB, Launched, add_key, launched, resident
+from util.measure.wire import PATIENCE_S, Wire, order, wired
 
 # An order with its name and its place in the tables, or a fill: some 320
 # bytes, and an object.
@@ -171,7 +170,7 @@ class Sample:
         counts = census(server)
         return cls(
             sum(count for count, _ in counts.values()),
-            resident(os.getpid()),
+            resident(os.getpid()) or 0,
             len(gc.get_objects()),
             len(os.listdir("/proc/self/fd")),
             len(asyncio.all_tasks()),
@@ -390,17 +389,9 @@ async def soak(seconds: float, seed: int) -> list[str]:
     """Load an exchange for so long; return what was wrong with it."""
     with tempfile.TemporaryDirectory() as folder:
         tokens = prepare(Path(folder))
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "test.soak", "--host", folder),
-            cwd=ROOT,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-        )
-        assert process.stdout is not None
-        try:
-            url = (await process.stdout.readline()).decode().strip()
-            crowd = Crowd(url, tokens, seed)
+        program = ("-m", "util.measure.soak", "--host", folder)
+        with launched(*program) as server:
+            crowd = Crowd(server.url, tokens, seed)
             loading = asyncio.ensure_future(crowd.run())
             samples = []
             start = time.monotonic()
@@ -410,31 +401,21 @@ async def soak(seconds: float, seed: int) -> list[str]:
                 )
                 if loading.done():
                     loading.result()
-                samples.append(await sample(process))
+                samples.append(await sample(server))
                 tell(time.monotonic() - start, crowd.answered, samples[-1])
             loading.cancel()
             await asyncio.wait([loading])
-            assert process.stdin is not None
-            process.stdin.close()
-            _, errors = await asyncio.wait_for(
-                process.communicate(), PATIENCE_S
-            )
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.communicate()
+            status, errors = await server.ended()
     wrong = judge(samples)
-    if process.returncode or errors:
-        wrong.append(f"ended with {process.returncode}: {errors.decode()}")
+    if status or errors:
+        wrong.append(f"ended with {status}: {errors}")
     return wrong
 
 
-async def sample(process: Process) -> Sample:
+async def sample(server: Launched) -> Sample:
     """Ask an exchange what it takes."""
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(b"\n")
     async with asyncio.timeout(PATIENCE_S):
-        return Sample(**json.loads(await process.stdout.readline()))
+        return Sample(**json.loads(await server.ask("")))
 
 
 def tell(elapsed_s: float, requests: int, now: Sample) -> None:
@@ -448,7 +429,7 @@ def tell(elapsed_s: float, requests: int, now: Sample) -> None:
 
 
 def main() -> int:
-    """Run ``python -m test.soak SECONDS SEED``."""
+    """Run ``python -m util.measure.soak SECONDS SEED``."""
     if sys.argv[1] == "--host":
         asyncio.run(host(Path(sys.argv[2])))
         return 0

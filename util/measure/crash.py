@@ -1,7 +1,7 @@
 """Kill the exchange under load, again and again, and hold it to its word.
 
-``python -m test.crash CYCLES SEED`` runs a real exchange, with fees, limits
-and keys, and bots that trade with it at random over real sockets, each
+``python -m util.measure.crash CYCLES SEED`` runs a real exchange, with fees,
+limits and keys, and bots that trade with it at random over real sockets, each
 writing down what it is told. One of them is an administrator, who opens and
 halts the market, suspends the others, gives and takes. After some number of
 replies the exchange is killed, and started again on the same journal. Then
@@ -49,7 +49,8 @@ from orderbook import (
     encode,
     with_id,
 )
-from test.support import PATIENCE_S, add_key, ended, greeting, launched
+from util.measure.process import add_key, launched
+from util.measure.wire import PATIENCE_S
 
 BOTS = 20
 REPLIES = 2_000  # the most that all bots together get before the kill
@@ -656,27 +657,25 @@ async def crash(
     traders = make_bots(bots, chance, keys)
     counts: Counter[str] = Counter()
     for cycle in range(cycles + 1):
-        async with launched(
-            journal=str(path), keys=str(keys), market=str(market), debug="0"
-        ) as process:
-            line = await greeting(process)
+        with launched(
+            journal=str(path), keys=str(keys), market=str(market)
+        ) as server:
             if cycle:
                 record = Record(path, traders)
                 record.check()
                 progress()
-            left, end = None, process.terminate  # the last one
+            left, end = None, server.process.terminate  # the last one
             if cycle < cycles:
                 left = chance.choice((3 * bots, replies, replies))
-                left, end = chance.randint(1, left), process.kill
+                left, end = chance.randint(1, left), server.process.kill
                 counts["replies"] += left
             is_lossy = chance.random() < 0.5
             course = Course(traders, left, end, is_lossy)
-            url = next(w for w in line.split() if w.startswith("ws://"))
             async with asyncio.timeout(3 * PATIENCE_S):
                 async with asyncio.TaskGroup() as group:
                     for bot in traders:
-                        group.create_task(bot.live(url, course))
-            status, _, errors = await ended(process)
+                        group.create_task(bot.live(server.url, course))
+            status, errors = await server.ended()
             assert errors == ""
             assert status == (0 if left is None else -signal.SIGKILL)
     counts["cycles"] = cycles
@@ -691,7 +690,7 @@ async def crash(
 
 
 def main() -> None:
-    """Run ``python -m test.crash CYCLES SEED``."""
+    """Run ``python -m util.measure.crash CYCLES SEED``."""
     cycles, seed = int(sys.argv[1]), int(sys.argv[2])
     print(f"{cycles} cycles of {BOTS} bots, seed {seed}", flush=True)
     start = time.perf_counter()

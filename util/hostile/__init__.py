@@ -1,1 +1,0 @@
-"""Bad bots, and what they do to good ones: ``python -m util.hostile``."""

@@ -1,0 +1,1 @@
+"""What measures and tries an exchange; none of it is needed to run one."""

@@ -1,0 +1,1 @@
+"""Bad bots, and what they do to good ones."""
