@@ -51,13 +51,9 @@ from exchange.host.clock import JUMP_US, Clock
 from exchange.host.keyring import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
 from exchange.host.logs import OncePerMinute
 from exchange.host.lookout import Lookout
+from exchange.host.market_file import SettingsError
 from exchange.host.metrics import Figures, Metrics, Timing
-from exchange.host.settings import (
-    Settings,
-    SettingsError,
-    is_loopback,
-    load_settings,
-)
+from exchange.host.settings import Settings, is_loopback, load_settings
 from exchange.host.tls import Certificate
 from exchange.journal.sqlite import (
     SPACE_ENOUGH,

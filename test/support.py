@@ -18,8 +18,9 @@ from websockets.exceptions import ConnectionClosed
 from exchange.gateway.gateway import Batch, Gateway
 from exchange.gateway.link import Session
 from exchange.host import clock as clocks
-from exchange.host.keyring import changing, make_entry, make_token
-from exchange.host.settings import InstrumentSettings, Settings
+from exchange.host.keyfile import changing, make_entry, make_token
+from exchange.host.market_file import InstrumentSettings
+from exchange.host.settings import Settings
 from exchange.market.engine import Configure
 from orderbook import decode_requests
 from server import Server

@@ -118,7 +118,11 @@ def test_the_core_does_not_touch_the_world(module: str) -> None:
 def test_only_the_clock_and_the_key_file_ask_what_time_it_is() -> None:
     ours = ["server", *modules("exchange")]
     readers = {m for m in ours if roots(imports(m)) & {"time", "datetime"}}
-    assert readers == {"exchange.host.clock", "exchange.host.keyring"}
+    assert readers == {
+        "exchange.host.clock",
+        "exchange.host.keyfile",
+        "exchange.host.keyring",
+    }
 
 
 def test_this_test_sees_imports() -> None:

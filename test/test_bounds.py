@@ -44,13 +44,15 @@ from exchange.gateway.link import (
     STUCK_BYTES,
     Session,
 )
-from exchange.host.settings import (
+from exchange.host.market_file import (
     BURST,
-    CONNECTIONS_PER_ACCOUNT,
-    CONNECTIONS_PER_ADDRESS,
     OPEN_ORDERS,
     OPEN_ORDERS_HERE,
     ORDERS_PER_S,
+)
+from exchange.host.settings import (
+    CONNECTIONS_PER_ACCOUNT,
+    CONNECTIONS_PER_ADDRESS,
 )
 from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
 from exchange.market.engine import Engine

@@ -43,7 +43,7 @@ from client import (
     _Call,
     _Core,
 )
-from exchange.host.keyring import changing, make_token, rotate
+from exchange.host.keyfile import changing, make_token, rotate
 from exchange.journal.sqlite import read_journal
 from exchange.market.engine import Connect
 from orderbook import Exec, Get, Login, Refused, Trade

@@ -16,13 +16,12 @@ from typing import Any, get_args
 import pytest
 
 import orderbook
-from exchange.host.settings import (
-    ENV_PREFIX,
+from exchange.host.market_file import (
     AccountSettings,
     InstrumentSettings,
-    Settings,
     load_market,
 )
+from exchange.host.settings import ENV_PREFIX, Settings
 from orderbook import (
     EVENT_TYPES,
     REQUEST_TYPES,

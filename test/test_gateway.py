@@ -23,15 +23,10 @@ from pydantic_core import to_json
 import exchange.gateway.feed
 from exchange.gateway.gateway import FEED_READER_US, FEED_US, Gateway
 from exchange.gateway.link import SLOW_BYTES, Session
-from exchange.host.keyring import (
-    Key,
-    KeyRing,
-    make_entry,
-    make_token,
-    read_keys,
-    rotate,
-)
-from exchange.host.settings import InstrumentSettings, Settings
+from exchange.host.keyfile import make_entry, make_token, read_keys, rotate
+from exchange.host.keyring import Key, KeyRing
+from exchange.host.market_file import InstrumentSettings
+from exchange.host.settings import Settings
 from exchange.journal.history import History
 from exchange.market.accounts import AccountLimits
 from exchange.market.engine import Command, Configure, Engine, Restart

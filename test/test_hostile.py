@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from exchange.host.settings import OPEN_ORDERS_HERE
+from exchange.host.market_file import OPEN_ORDERS_HERE
 from server import Server
 from test.support import PATIENCE_S, serving, until, wired, words
 from util.hostile import __main__ as hostile

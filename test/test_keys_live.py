@@ -16,15 +16,16 @@ import pytest
 
 import server as server_module
 from exchange.host import lookout
-from exchange.host.keyring import (
+from exchange.host.keyfile import (
     Entries,
-    KeyRing,
     changing,
     make_entry,
     make_token,
     rotate,
 )
-from exchange.host.settings import Settings, SettingsError
+from exchange.host.keyring import KeyRing
+from exchange.host.market_file import SettingsError
+from exchange.host.settings import Settings
 from server import Server
 from test.support import (
     PATIENCE_S,

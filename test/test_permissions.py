@@ -13,7 +13,8 @@ from typing import Any, get_args
 import pytest
 
 from exchange.gateway.link import Session
-from exchange.host.keyring import KeyRing, changing
+from exchange.host.keyfile import changing
+from exchange.host.keyring import KeyRing
 from orderbook import (
     ADMIN_ARGUMENTS,
     REQUEST_TYPES,

@@ -28,7 +28,8 @@ from exchange.doors.websocket import Connection
 from exchange.gateway import link as session
 from exchange.gateway.link import SLOW_BYTES
 from exchange.host.logs import REPEATS_MAX
-from exchange.host.settings import Settings, SettingsError
+from exchange.host.market_file import SettingsError
+from exchange.host.settings import Settings
 from exchange.market.engine import Command, Engine, Output
 from orderbook import MAX_FRAME, Place
 from server import Server

@@ -8,17 +8,15 @@ from typing import Any
 import pytest
 
 from exchange.gateway.rates import Quotas, Rate
-from exchange.host.settings import (
+from exchange.host.market_file import (
     AccountSettings,
     InstrumentSettings,
     MarketSettings,
     Rules,
-    Settings,
     SettingsError,
-    is_loopback,
     load_market,
-    load_settings,
 )
+from exchange.host.settings import Settings, is_loopback, load_settings
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.market.engine import Configure
 from orderbook import MAX_INT, Instrument

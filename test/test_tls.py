@@ -24,7 +24,8 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 import server as server_module
 from client import Exchange
 from exchange.gateway.link import SLOW_BYTES
-from exchange.host.settings import Settings, SettingsError
+from exchange.host.market_file import SettingsError
+from exchange.host.settings import Settings
 from orderbook import MAX_FRAME
 from server import Server
 from test.support import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import ssl
 
-from exchange.host.settings import Settings, SettingsError
+from exchange.host.market_file import SettingsError
+from exchange.host.settings import Settings
 
 
 class Certificate:
