@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import os
 import signal
-import socket
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
@@ -32,28 +30,20 @@ from tqdm import tqdm
 from websockets.http11 import Request, Response
 
 from exchange.doors.http import Pages, Query, Reply, reply, split
-from exchange.doors.names import (
-    Names,
-    Proxies,
-    Refusal,
-    in_url,
-    read_host,
-    read_network,
-    read_origin,
-)
+from exchange.doors.listener import Listener, resolve
+from exchange.doors.names import in_url, is_loopback
 from exchange.doors.schema import protocol_schema
 from exchange.doors.tables import COLUMNS, as_csv, asked
-from exchange.doors.websocket import OPEN_TIMEOUT_S, Connection, Queue, frame
+from exchange.doors.websocket import Connection, frame
 from exchange.gateway.gateway import FLOODING, Batch, Gateway, Turn
 from exchange.gateway.link import Session, Taken, pack
 from exchange.host import logs, metrics, printing
 from exchange.host.clock import JUMP_US, Clock
 from exchange.host.keyring import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
-from exchange.host.logs import OncePerMinute
 from exchange.host.lookout import Lookout
 from exchange.host.market_file import SettingsError
 from exchange.host.metrics import Figures, Metrics, Timing
-from exchange.host.settings import Settings, is_loopback, load_settings
+from exchange.host.settings import Settings, load_settings
 from exchange.host.tls import Certificate
 from exchange.journal.sqlite import (
     SPACE_ENOUGH,
@@ -93,22 +83,6 @@ CLOCK_S = 0.5  # until a jump of the machine's clock is noticed
 DISK_S = 1.0  # between two looks at the journal's disk
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
 PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
-BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
-# Rounds of the loop that asyncio takes to make a connection of a socket that
-# has just been accepted.
-ACCEPT_ROUNDS = 3
-# For the look-up of this machine's full name: a dead name server would keep
-# the exchange from starting.
-OWN_NAME_S = 2.0
-ACCEPT_AGAIN_S = 1.0  # after the system had no room for one more socket
-# Connections that have ended and left something to be done: nobody is taken
-# in while there are so many, or so many from the same address, or one could
-# come, leave work, and come again.
-LEAVING_MAX = 100
-LEAVING_FROM_ONE = 50
-# Addresses whose connections are counted: those who came last, or a crowd of
-# strangers would fill the memory, and the figures.
-ADDRESSES_COUNTED = 1_000
 # Accounts that the figures name, those with the most of each: a text that
 # names 10,000 takes a second to make.
 ACCOUNTS_NAMED = 200
@@ -137,7 +111,6 @@ class Server:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         """Set up an exchange; raise SettingsError if the market is wrong."""
         self.port = settings.port  # once started, the one listened on
-        self.connection_errors = 0  # exceptions that ended a connection
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._settings = settings
@@ -168,7 +141,6 @@ class Server:
         is_guarded = not is_private or self._keys.is_needed
         rules = settings.rules(is_guarded)
         self._market = rules.configure
-        self._per_address = settings.connections_per_address(is_guarded)
         self._certificate = Certificate.of(settings)
         self._certificate_problem: str | None = None  # as last logged
         self._journal: Journal | None = None
@@ -181,21 +153,13 @@ class Server:
             keys=self._keys,
             quotas=rules.quotas,
         )
-        self._listening: list[socket.socket] = []
-        # Of sockets accepted that are not yet connections.
-        self._arriving: set[asyncio.Task[None]] = set()
-        self._names: Names | None = None
-        self._proxies = Proxies(map(read_network, settings.proxies))
-        self._http_refusals = {"host": 0, "origin": 0}
-        self._refusals_logged = OncePerMinute()
-        self._connections_max = 0
-        # Websockets or not (yet); and those that have ended, as long as
-        # their last requests are not carried out.
-        self._sockets: set[Connection] = set()
-        self._queue = Queue()
-        self._from: Counter[str] = Counter()  # of them, by address
-        self._came: OrderedDict[str, int] = OrderedDict()  # those gone, too
-        self._leaving: set[Connection] = set()
+        self.listener = Listener(
+            self,
+            self._respond,
+            certificate=self._certificate,
+            proxies=settings.proxies,
+            per_address=settings.connections_per_address(is_guarded),
+        )
         self._sessions: dict[Connection, Session] = {}
         self._connections: dict[Session, Connection] = {}
         # Sessions with something to do: those that are to have their first
@@ -239,6 +203,11 @@ class Server:
         for what in COLUMNS:
             answer = partial(self._answer_table, what)
             self._pages.add(f"/v1/{what}.csv", answer)
+
+    @property
+    def connection_errors(self) -> int:
+        """Return how many exceptions ended a connection."""
+        return self.listener.errors
 
     @property
     def recovered(self) -> str:
@@ -295,21 +264,19 @@ class Server:
                 raise JournalError(
                     f"nothing can be written: {self.failure.result()}"
                 )
-            self._listening = await bind(self._settings.hostname, self.port)
+            self.port = await self.listener.bind(
+                self._settings.hostname, self.port
+            )
         except BaseException:
             self._close_journal()
             raise
         wanted = self._settings.max_connections
         files = raise_file_limit(wanted + FILES_RESERVED)
-        self._connections_max = min(wanted, files - FILES_RESERVED)
-        self.port = self._listening[0].getsockname()[1]
-        self._names = names_of(
-            self._settings, self._listening, await machine_names()
+        await self.listener.open(
+            self._settings.hostname,
+            self._settings.origins,
+            min(wanted, files - FILES_RESERVED),
         )
-        for sock in self._listening:
-            sock.listen(BACKLOG)
-            sock.setblocking(False)
-            self._open_door(sock)
         self._beat()
         self._look_at_clock()
         self._tell_of_keys()
@@ -346,11 +313,7 @@ class Server:
         if self._is_ending:
             return
         self._is_ending = True
-        for sock in self._listening:
-            self._loop.remove_reader(sock)
-            sock.close()
-        for _ in range(ACCEPT_ROUNDS):  # who was taken in is to be told
-            await asyncio.sleep(0)
+        await self.listener.close()
         self._key_looks.stop()
         if self._disk_looks is not None:
             self._disk_looks.stop()
@@ -383,11 +346,7 @@ class Server:
                 while self._sessions:
                     self._all_gone.clear()
                     await self._all_gone.wait()
-        for connection in list(self._sockets):
-            connection.abort()
-        for task in self._arriving:  # whose TLS never came to an end
-            task.cancel()
-        await asyncio.gather(*self._arriving)
+        await self.listener.abort()
         self._close_journal()
 
     # The journal
@@ -483,60 +442,7 @@ class Server:
         if self._journal is not None:
             self._journal.close()
 
-    # Connections, as the transport reports them
-
-    def opened(self, connection: Connection) -> bool:
-        """Say whether one more socket is served."""
-        address = connection.remote
-        if not connection.is_proxied:
-            self._count_arrival(address)
-        if (
-            len(self._sockets) >= self._connections_max
-            or len(self._leaving) >= LEAVING_MAX
-            # Of a proxy's connection the address behind it is judged.
-            or not (connection.is_proxied or self._has_room_for(address))
-        ):
-            return False
-        self._sockets.add(connection)
-        self._from[address] += 1
-        return True
-
-    def forwarded(self, connection: Connection, client: str) -> bool:
-        """Count a proxy's connection as one of the address behind it."""
-        self._count_arrival(client)
-        self._forget_one_from(connection.remote)
-        is_welcome = self._has_room_for(client)
-        if is_welcome:
-            connection.remote = client
-        self._from[connection.remote] += 1
-        return is_welcome
-
-    def refused(self, connection: Connection, refusal: Refusal) -> None:
-        """Count a request that is refused, and say so once a minute."""
-        self._http_refusals[refusal.header] += 1
-        line = self._refusals_logged.line(refusal.reason, self._loop.time())
-        if line is not None:
-            who = connection.remote or "somebody who is gone"
-            logger.warning("refused %s: %s", who, line)
-
-    def _count_arrival(self, address: str) -> None:
-        self._came[address] = self._came.get(address, 0) + 1
-        self._came.move_to_end(address)
-        if len(self._came) > ADDRESSES_COUNTED:
-            self._came.popitem(last=False)
-
-    def _has_room_for(self, address: str) -> bool:
-        """Say whether an address may have one more connection."""
-        most = self._per_address
-        leaving = [other.remote for other in self._leaving]
-        return leaving.count(address) < LEAVING_FROM_ONE and not (
-            most and self._from[address] >= most
-        )
-
-    def _forget_one_from(self, address: str) -> None:
-        self._from[address] -= 1
-        if not self._from[address]:
-            del self._from[address]
+    # What arrives on connections
 
     def connected(self, connection: Connection) -> None:
         """Begin a session."""
@@ -566,66 +472,10 @@ class Server:
         """End a session, once its last requests are carried out."""
         session = self._sessions.pop(connection)
         session.is_gone = True
-        self._leaving.add(connection)
+        self.listener.keep(connection)
         self._schedule(session)
         if not self._sessions:
             self._all_gone.set()
-
-    def closed(self, connection: Connection) -> None:
-        """Make room for another socket, once there is nothing left to do."""
-        if connection in self._sockets and connection not in self._leaving:
-            self._sockets.remove(connection)
-            self._forget_one_from(connection.remote)
-
-    def failed(self, connection: Connection, error: Exception) -> None:
-        """Count and log what must not happen."""
-        self.connection_errors += 1
-        logger.error("connection of %s", connection.remote, exc_info=error)
-
-    def _open_door(self, listener: socket.socket) -> None:
-        if not self._is_ending:
-            self._loop.add_reader(listener, self._knocked, listener)
-
-    def _knocked(self, listener: socket.socket) -> None:
-        """Let who comes wait to be taken in; the next one, outside."""
-        self._loop.remove_reader(listener)
-        self._queue.join(partial(self._take_in, listener))
-
-    def _take_in(self, listener: socket.socket) -> None:
-        if self._is_ending:
-            return
-        try:
-            sock, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            pass  # gone again
-        except OSError as error:
-            logger.error("nobody can be taken in: %s", error)
-            self._loop.call_later(ACCEPT_AGAIN_S, self._open_door, listener)
-            return
-        else:
-            sock.setblocking(False)
-            task = self._loop.create_task(self._make_connection(sock))
-            self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
-        self._open_door(listener)
-
-    async def _make_connection(self, sock: socket.socket) -> None:
-        tls = self._certificate.context if self._certificate else None
-        # What is wrong with a peer's TLS is its own affair.
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            await self._loop.connect_accepted_socket(
-                partial(
-                    Connection,
-                    self,
-                    names=self._names,
-                    proxies=self._proxies,
-                    respond=self._respond,
-                    queue=self._queue,
-                ),
-                sock,
-                ssl=tls,
-                ssl_handshake_timeout=OPEN_TIMEOUT_S if tls else None,
-            )
 
     # What is asked over HTTP
 
@@ -640,10 +490,11 @@ class Server:
 
     def _answer_access(self, request: Request, query: Query) -> Response:
         """Say whether a page may connect: browsers do not tell it."""
-        assert self._names is not None  # it has started
+        names = self.listener.names
+        assert names is not None  # it has started
         hosts = request.headers.get_all("Host")
         origins = [query["origin"]] if "origin" in query else []
-        refusal = self._names.refusal(hosts, origins)
+        refusal = names.refusal(hosts, origins)
         if refusal is None:
             needs_key = self._keys.is_needed and not self._keys.is_open
             text = ACCESS_BY_KEY if needs_key else ACCESS_BY_NAME
@@ -690,7 +541,7 @@ class Server:
             timing=self._timing,
             requests=gateway.requests_by_word(ACCOUNTS_NAMED),
             refusals=gateway.refusals,
-            http_refusals=self._http_refusals,
+            http_refusals=self.listener.refusals,
             commands=engine.seq,
             uncommitted=gateway.uncommitted,
             orders=engine.order_id,
@@ -700,8 +551,8 @@ class Server:
                 s: len(x.book.orders) for s, x in engine.listings.items()
             },
             accounts=len(engine.accounts),
-            connections=dict(self._from.most_common(ADDRESSES_COUNTED)),
-            came=self._came,
+            connections=self.listener.busiest(),
+            came=self.listener.arrivals,
             outboxes=dict(outboxes.most_common(ACCOUNTS_NAMED)),
             connection_errors=self.connection_errors,
         )
@@ -784,8 +635,7 @@ class Server:
         elif session.is_gone:
             gateway.disconnect(session)
             connection = self._connections.pop(session)
-            self._leaving.remove(connection)
-            self.closed(connection)
+            self.listener.release(connection)
             return weight
         connection = self._connections[session]
         if connection.is_held and not session.is_full:
@@ -979,92 +829,6 @@ def raise_file_limit(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return wanted if soft == resource.RLIM_INFINITY else soft
-
-
-def resolve(hostname: str) -> list[str]:
-    """Return the addresses of a host name; raises OSError."""
-    try:
-        infos = socket.getaddrinfo(
-            hostname, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except OSError as error:
-        raise OSError(f"{hostname}: {error.strerror}") from error
-    return [str(info[4][0]) for info in infos]
-
-
-async def bind(hostname: str, port: int) -> list[socket.socket]:
-    """Bind every address of a host name, and one port on all of them.
-
-    Addresses that this machine does not have are skipped: "localhost" often
-    names one of IPv6 where there is none. Raises OSError if the port is
-    taken on any of them, or if no address is left.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        infos = await loop.getaddrinfo(
-            hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except OSError as error:
-        raise OSError(f"{hostname}: {error.strerror}") from error
-    sockets: list[socket.socket] = []
-    unavailable = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-    for family, kind, proto, _, address in dict.fromkeys(infos):
-        sock = None
-        try:
-            sock = socket.socket(family, kind, proto)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((address[0], port, *address[2:]))
-        except OSError as error:
-            if sock is not None:
-                sock.close()
-            if error.errno in unavailable:
-                continue
-            for other in sockets:
-                other.close()
-            where = f"{in_url(str(address[0]))}:{port}"
-            raise OSError(f"{where}: {error.strerror}") from error
-        sockets.append(sock)
-        port = sock.getsockname()[1]
-    if not sockets:
-        raise OSError(f"{hostname} is no address of this machine")
-    return sockets
-
-
-async def machine_names() -> set[str]:
-    """Return the names of this machine, as people type them in a browser."""
-    name = socket.gethostname()
-    names = {name, f"{name.partition('.')[0]}.local"}  # the second: mDNS
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(OWN_NAME_S):
-            infos = await asyncio.get_running_loop().getaddrinfo(
-                name, None, flags=socket.AI_CANONNAME
-            )
-            names |= {info[3] for info in infos if info[3]}
-    return names
-
-
-def names_of(
-    settings: Settings, sockets: list[socket.socket], machine: set[str]
-) -> Names:
-    """Return by which names an exchange is opened, and by whose pages.
-
-    On an address that others reach, a program's ``Host`` is not checked:
-    people may have given the machine any name.
-    """
-    own = {"localhost", "127.0.0.1", "[::1]", in_url(settings.hostname)}
-    hosts = [host[0] for host in map(read_host, own | machine) if host]
-    port = sockets[0].getsockname()[1]
-    is_tls = settings.tls_cert is not None
-    scheme = "https" if is_tls else "http"
-    ours = [(scheme, name, port) for name in hosts]
-    return Names(
-        hosts=hosts,
-        origins=[*ours, *map(read_origin, settings.origins)],
-        is_tls=is_tls,
-        checks_host=all(is_loopback(s.getsockname()[0]) for s in sockets),
-    )
 
 
 def has_terminal() -> bool:

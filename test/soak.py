@@ -113,7 +113,7 @@ def census(server: Server) -> dict[str, tuple[int, int]]:
     pasts = past._accounts.values()
     candles = past._candles.values()
     streams = public._streams.values()
-    connections = len(server._sockets)
+    connections = len(server.listener.connections)
     return {
         "finished orders": (
             sum(len(owner.finished) for owner in owners),

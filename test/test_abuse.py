@@ -138,13 +138,13 @@ async def test_so_many_connections_of_an_address() -> None:
                 assert await is_dropped(url)
             assert not await is_dropped(url, THERE)
             await alive(alice, watcher)
-            assert exchange._from[HERE] == 2
+            assert exchange.listener.by_address[HERE] == 2
             await watcher.connection.close()
-            await until(lambda: exchange._from[HERE] == 1)
+            await until(lambda: exchange.listener.by_address[HERE] == 1)
             assert not await is_dropped(url)
             await alive(alice)
-        await until(lambda: not exchange._sockets)
-        assert exchange._from == {}
+        await until(lambda: not exchange.listener.connections)
+        assert exchange.listener.by_address == {}
 
 
 async def test_so_many_connections_in_all() -> None:
@@ -154,9 +154,9 @@ async def test_so_many_connections_in_all() -> None:
             for host in (HERE, THERE):
                 assert await is_dropped(url, host)
             await alive(alice)
-            assert len(exchange._sockets) == 2
+            assert len(exchange.listener.connections) == 2
             await bob.connection.close()
-            await until(lambda: len(exchange._sockets) == 1)
+            await until(lambda: len(exchange.listener.connections) == 1)
             async with wired(url, "carol") as carol:
                 await alive(alice, carol)
                 assert await is_dropped(url)
@@ -166,10 +166,10 @@ async def test_so_many_connections_in_all() -> None:
 async def test_a_socket_that_says_nothing_counts_too(limit: str) -> None:
     async with serving(**{limit: 1}) as exchange:
         _, writer = await asyncio.open_connection(HERE, exchange.port)
-        await until(lambda: exchange._sockets)
+        await until(lambda: exchange.listener.connections)
         assert await is_dropped(exchange.url)
         writer.close()
-        await until(lambda: not exchange._sockets)
+        await until(lambda: not exchange.listener.connections)
         assert not await is_dropped(exchange.url)
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()

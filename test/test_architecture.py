@@ -35,6 +35,7 @@ PURE = (
     "exchange.gateway.link",
     "exchange.doors.schema",
     "exchange.doors.names",
+    "exchange.doors.once",
 )
 WORLD = set(
     "asyncio time datetime random secrets os socket threading websockets"

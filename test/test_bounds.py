@@ -22,6 +22,7 @@ from websockets.frames import CLOSE, TEXT, Frame
 
 import exchange.gateway.gateway as gateway_module
 import server as server_module
+from exchange.doors import listener
 from exchange.doors.websocket import (
     MAX_MESSAGE,
     MAX_REQUEST,
@@ -143,7 +144,7 @@ ELSEWHERE = {
     "orderbook.MAX_ROWS": (
         "test_malformed.test_a_request_that_makes_no_sense"
     ),
-    "server.ADDRESSES_COUNTED": (
+    "exchange.doors.listener.ADDRESSES_COUNTED": (
         "test_metrics.test_who_came_long_ago_is_not_counted_any_more"
     ),
 }
@@ -227,7 +228,7 @@ async def test_of_a_crowd_at_the_door_one_comes_in_at_a_time(
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
             stack.callback(writer.transport.abort)
             writers.append(writer)
-        await until(lambda: len(server._sockets) == 30)
+        await until(lambda: len(server.listener.connections) == 30)
         for writer in writers:
             writer.write(HANDSHAKE + framed(json.dumps(PING).encode()))
         strangers = server._gateway.requests[""]
@@ -267,7 +268,7 @@ async def test_of_many_messages_of_a_read_the_rest_waits(
 async def test_one_who_comes_waits_inside_and_the_others_outside() -> None:
     loop = asyncio.get_running_loop()
     async with serving() as server, contextlib.AsyncExitStack() as stack:
-        queue = server._queue
+        queue = server.listener._queue
         queue._is_open = False  # somebody has a turn
         for _ in range(3):
             sock = stack.enter_context(socket.socket())
@@ -276,9 +277,9 @@ async def test_one_who_comes_waits_inside_and_the_others_outside() -> None:
         await until(lambda: bool(queue._waiting))
         for _ in range(20):
             await asyncio.sleep(0)
-            assert len(queue._waiting) == 1 and not server._sockets
+            assert len(queue._waiting) == 1 and not server.listener.connections
         queue._give_next()
-        await until(lambda: len(server._sockets) == 3)
+        await until(lambda: len(server.listener.connections) == 3)
 
 
 async def test_public_data_reach_so_many_readers_at_a_time(
@@ -469,7 +470,7 @@ async def test_nobody_is_taken_in_while_many_left_work_behind(
     monkeypatch: pytest.MonkeyPatch, bound: str, is_for_all: bool
 ) -> None:
     """Or one could leave more than is ever carried out."""
-    monkeypatch.setattr(server_module, bound, 2)
+    monkeypatch.setattr(listener, bound, 2)
     async with serving() as server, wired(server.url) as wire:
         with monkeypatch.context() as patch:
             patch.setattr(server, "_take_turn", lambda *args: 1)
@@ -480,12 +481,12 @@ async def test_nobody_is_taken_in_while_many_left_work_behind(
                 writer.write(HANDSHAKE + b"".join(map(framed, tiny(1))))
                 await until(lambda: len(server._sessions) == 2)
                 writer.close()
-                await until(lambda: len(server._leaving) == number)
+                await until(lambda: len(server.listener.leaving) == number)
             assert not await comes_in(server, "127.0.0.1")
             assert await comes_in(server, "127.0.0.2") != is_for_all
         for session in server._gateway.sessions:
             server._schedule(session)
-        await until(lambda: not server._leaving)
+        await until(lambda: not server.listener.leaving)
         assert not await is_dropped(server)
         assert words(await wire.ask(type="ping")) == ["ok"]
 
@@ -504,7 +505,9 @@ async def test_who_hangs_up_counts_until_all_is_carried_out(
             await asyncio.sleep(0)
             assert len(server._gateway.sessions) <= 3
         await until(lambda: not server._gateway.sessions)
-        assert not server._sockets and not server._from
+        assert (
+            not server.listener.connections and not server.listener.by_address
+        )
         async with wired(server.url) as wire:
             assert words(await wire.ask(type="ping")) == ["ok"]
 
@@ -515,7 +518,7 @@ async def test_who_hangs_up_counts_until_all_is_carried_out(
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernel keep little of what is not read."""
-    bind = server_module.bind
+    bind = listener.bind
 
     async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
         sockets = await bind(hostname, port)
@@ -523,7 +526,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
         return sockets
 
-    monkeypatch.setattr(server_module, "bind", bind_narrow)
+    monkeypatch.setattr(listener, "bind", bind_narrow)
 
 
 async def test_private_events_wait_up_to_4_mib_and_then_it_is_over(
@@ -637,7 +640,7 @@ async def test_a_connection_too_many_is_dropped_at_once(
                 assert not await is_dropped(server, "127.0.0.2")
             for wire in wires:
                 assert words(await wire.ask(type="ping")) == ["ok"]
-        await until(lambda: not server._sockets)
+        await until(lambda: not server.listener.connections)
         assert not await is_dropped(server)
 
 
@@ -651,7 +654,7 @@ async def test_sockets_that_say_nothing_count_too() -> None:
         for _, writer in silent:
             writer.close()
             await writer.wait_closed()
-        await until(lambda: not server._sockets)
+        await until(lambda: not server.listener.connections)
         assert not await is_dropped(server)
 
 
@@ -683,7 +686,7 @@ async def test_what_holds_for_strangers_unless_one_says_otherwise(
             await last.send(login)
             (error,), code = await last.rest()
             assert (error["code"], code) == ("rate_limited", 4002)
-            assert server._per_address == CONNECTIONS_PER_ADDRESS
+            assert server.listener.per_address == CONNECTIONS_PER_ADDRESS
             places = [order("buy", 1, price) for price in range(1, 102)]
             replies = await ask_all(wires[0], places[:100])
             replies += await ask_all(wires[1], places[:100])
@@ -918,8 +921,12 @@ async def test_who_is_gone_leaves_nothing_behind() -> None:
             await until(lambda: not server._gateway.sessions)
             gateway, feed = server._gateway, server._gateway.feed
             for structure in (
-                *(server._sockets, server._from, server._sessions),
-                *(server._connections, server._leaving),
+                *(
+                    server.listener.connections,
+                    server.listener.by_address,
+                    server._sessions,
+                ),
+                *(server._connections, server.listener.leaving),
                 *(server._fresh, server._backlog),
                 *(gateway._online, gateway._outgoing, gateway._closings),
                 *(feed._follows, feed._groups, feed._since, feed._behind),
@@ -961,26 +968,26 @@ async def test_a_request_takes_no_more_than_16_kib() -> None:
         async with asyncio.timeout(PATIENCE_S):
             assert b" 431 " in await reader.read()
         writer.close()
-        await until(lambda: not server._sockets)
+        await until(lambda: not server.listener.connections)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(HANDSHAKE[:-2] + header * count + b"\r\n")
         async with asyncio.timeout(PATIENCE_S):
             assert b" 101 " in await reader.readline()
         writer.close()
-        await until(lambda: not server._sockets)
+        await until(lambda: not server.listener.connections)
 
 
 async def sockets(server: Server) -> list[Connection]:
     """Return the sockets there are, once there is one."""
-    await until(lambda: server._sockets)
-    return list(server._sockets)
+    await until(lambda: server.listener.connections)
+    return list(server.listener.connections)
 
 
 async def test_where_there_is_no_room_for_a_socket_one_tries_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As when all files that may be open are."""
-    monkeypatch.setattr(server_module, "ACCEPT_AGAIN_S", 0.01)
+    monkeypatch.setattr(listener, "ACCEPT_AGAIN_S", 0.01)
     full = OSError(errno.EMFILE, "Too many open files")
     troubles = [full, BlockingIOError(), ConnectionAbortedError()]
 
@@ -990,7 +997,7 @@ async def test_where_there_is_no_room_for_a_socket_one_tries_again(
                 raise troubles.pop(0)
             return super().accept()
 
-    bind = server_module.bind
+    bind = listener.bind
 
     async def bind_full(hostname: str, port: int) -> list[socket.socket]:
         return [
@@ -998,7 +1005,7 @@ async def test_where_there_is_no_room_for_a_socket_one_tries_again(
             for sock in await bind(hostname, port)
         ]
 
-    monkeypatch.setattr(server_module, "bind", bind_full)
+    monkeypatch.setattr(listener, "bind", bind_full)
     async with serving() as server, wired(server.url, "alice") as wire:
         assert words(await wire.ask(type="ping")) == ["ok"]
     assert not troubles

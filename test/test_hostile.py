@@ -41,7 +41,7 @@ def resting(server: Server) -> int:
 
 def shaken(server: Server) -> int:
     """How many handshakes have begun that need not come to an end."""
-    return len(server._sockets) - len(server._sessions)
+    return len(server.listener.connections) - len(server._sessions)
 
 
 def stuffed(server: Server) -> int:
@@ -66,7 +66,7 @@ SIGNS: dict[str, Callable[[Server], bool]] = {
     "handshakes": lambda server: shaken(server) >= 300,
     "thousand": lambda server: len(server._gateway.feed._follows) >= 1_000,
     "tables": lambda server: commands(server) > 200,
-    "hit-and-run": lambda server: len(server._leaving) > 0,
+    "hit-and-run": lambda server: len(server.listener.leaving) > 0,
 }
 
 
@@ -86,12 +86,12 @@ async def test_each_attack_is_what_it_says_and_the_exchange_goes_on(
         try:
             await until(lambda: attack.done() or SIGNS[name](server))
             assert not attack.done()
-            assert HIDEOUT in server._from
+            assert HIDEOUT in server.listener.by_address
             assert words(await healthy.ask(type="ping")) == ["ok"]
         finally:
             attack.cancel()
             await asyncio.wait([attack])
-        await until(lambda: len(server._sockets) == 1)
+        await until(lambda: len(server.listener.connections) == 1)
         assert words(await healthy.ask(type="ping")) == ["ok"]
 
 

@@ -619,7 +619,7 @@ async def test_who_hangs_up_while_the_login_waits_is_forgotten(
             )
             await until(lambda: server._held_up)
         disk.go_on()
-        await until(lambda: not server._sockets)
+        await until(lambda: not server.listener.connections)
         assert not server._gateway.sessions
         account = server._gateway.engine.accounts["alice"]
         assert not any(s.connected for s in account.sessions.values())

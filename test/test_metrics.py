@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import server as server_module
+from exchange.doors import listener
 from exchange.doors.websocket import Connection
 from exchange.host.metrics import CONTENT_TYPE, SECONDS, Histogram
 from server import Server
@@ -196,16 +197,18 @@ async def test_refused_headers_are_counted() -> None:
 async def test_who_came_long_ago_is_not_counted_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_module, "ADDRESSES_COUNTED", 2)
+    monkeypatch.setattr(listener, "ADDRESSES_COUNTED", 2)
     async with serving(max_connections=1) as server:
         for address, is_served in (
             *(("a", True), ("b", False), ("a", False), ("c", False)),
         ):
-            connection = Connection(server, names=None)
+            connection = Connection(
+                server, admission=server.listener, names=None
+            )
             connection.remote = address
-            assert server.opened(connection) == is_served
+            assert server.listener.opened(connection) == is_served
         assert dict(server._figures().came) == {"a": 2, "c": 1}
-        server.closed(next(iter(server._sockets)))
+        server.listener.closed(next(iter(server.listener.connections)))
 
 
 async def test_so_many_accounts_are_named_those_that_ask_most(

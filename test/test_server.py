@@ -24,10 +24,11 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Origin
 
 import server as server_module
+from exchange.doors import listener
+from exchange.doors.once import REPEATS_MAX
 from exchange.doors.websocket import Connection
 from exchange.gateway import link as session
 from exchange.gateway.link import SLOW_BYTES
-from exchange.host.logs import REPEATS_MAX
 from exchange.host.market_file import SettingsError
 from exchange.host.settings import Settings
 from exchange.market.engine import Command, Engine, Output
@@ -1094,7 +1095,7 @@ async def narrow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Callable[..., Any]]:
     """Sockets in which the kernel keeps little, so that it soon waits."""
-    bind = server_module.bind
+    bind = listener.bind
 
     async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
         sockets = await bind(hostname, port)
@@ -1102,7 +1103,7 @@ async def narrow(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         return sockets
 
-    monkeypatch.setattr(server_module, "bind", bind_narrow)
+    monkeypatch.setattr(listener, "bind", bind_narrow)
     wires: list[Wire] = []
     async with contextlib.AsyncExitStack() as stack:
 
@@ -1501,12 +1502,12 @@ async def test_limits_of_an_address_are_of_people() -> None:
             with pytest.raises(InvalidStatus) as caught:
                 await through(port, client)
             assert caught.value.response.status_code == 429
-        await until(lambda: "127.0.0.1" not in exchange._from)
+        await until(lambda: "127.0.0.1" not in exchange.listener.by_address)
         figures = exchange._figures()
         assert figures.connections == {"10.0.0.1": 2, "10.0.0.2": 2}
         assert figures.came == {"10.0.0.1": 3, "10.0.0.2": 3}
         await ann[0].close()
-        await until(lambda: exchange._from["10.0.0.1"] == 1)
+        await until(lambda: exchange.listener.by_address["10.0.0.1"] == 1)
         ann.append(await through(port, "10.0.0.1"))
         # A proxy that does not say has the limit of one address.
         own = [await through(port, "unknown") for _ in range(2)]
@@ -1514,8 +1515,8 @@ async def test_limits_of_an_address_are_of_people() -> None:
             await through(port, "unknown")
         for connection in (*ann, *bob, *own):
             await connection.close()
-        await until(lambda: not exchange._sockets)
-        assert not exchange._from
+        await until(lambda: not exchange.listener.connections)
+        assert not exchange.listener.by_address
 
 
 async def test_who_is_no_proxy_cannot_choose_an_address() -> None:
@@ -1538,7 +1539,7 @@ async def test_what_a_proxy_opens_in_advance_takes_nobodys_place() -> None:
         silent = [
             await asyncio.open_connection("127.0.0.1", port) for _ in range(2)
         ]
-        await until(lambda: len(exchange._sockets) == 2)
+        await until(lambda: len(exchange.listener.connections) == 2)
         ann = await through(port, "10.0.0.1")
         with pytest.raises((OSError, EOFError, WebSocketException)):
             await through(port, "10.0.0.2")
@@ -1546,8 +1547,8 @@ async def test_what_a_proxy_opens_in_advance_takes_nobodys_place() -> None:
             writer.close()
             await writer.wait_closed()
         await ann.close()
-        await until(lambda: not exchange._sockets)
-        assert not exchange._from
+        await until(lambda: not exchange.listener.connections)
+        assert not exchange.listener.by_address
 
 
 @pytest.mark.parametrize("is_open", [False, True])
@@ -1668,7 +1669,7 @@ async def test_where_strangers_come_in_everything_has_a_limit(
     async with serving(keys=path, **settings) as exchange:
         async with wired(exchange.url) as wire:
             limits = (await wire.login("alice", token=token))["limits"]
-        assert exchange._per_address == (1_000 if is_guarded else 0)
+        assert exchange.listener.per_address == (1_000 if is_guarded else 0)
     names = ("orders_per_s", "burst", "open_orders", "connections")
     most = (100, 200, 200, 20) if is_guarded else (0, 0, 1_000, 0)
     assert tuple(limits[name] for name in names) == most

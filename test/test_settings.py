@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from exchange.doors.names import is_loopback
 from exchange.gateway.rates import Quotas, Rate
 from exchange.host.market_file import (
     AccountSettings,
@@ -16,7 +17,7 @@ from exchange.host.market_file import (
     SettingsError,
     load_market,
 )
-from exchange.host.settings import Settings, is_loopback, load_settings
+from exchange.host.settings import Settings, load_settings
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.market.engine import Configure
 from orderbook import MAX_INT, Instrument

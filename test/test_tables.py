@@ -136,8 +136,8 @@ async def test_who_does_not_wait_for_an_answer_does_no_harm(
         writer.write(b"GET /v1/trades.csv HTTP/1.1\r\nHost: localhost\r\n\r\n")
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n\x81\x00")
         await until(lambda: server._gateway._gate._held)
-        await until(lambda: len(server._sockets) == 2)
+        await until(lambda: len(server.listener.connections) == 2)
         writer.transport.abort()
-        await until(lambda: len(server._sockets) == 1)
+        await until(lambda: len(server.listener.connections) == 1)
         may_commit.set()
         assert (await ann.until(exec_type="new"))["order_id"] == 1

@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import server as server_module
 from client import Exchange
+from exchange.doors import listener
 from exchange.gateway.link import SLOW_BYTES
 from exchange.host.market_file import SettingsError
 from exchange.host.settings import Settings
@@ -144,7 +145,7 @@ async def test_who_does_not_know_the_authority_does_not_connect(
     with pytest.raises(ssl.SSLCertVerificationError):
         async with wired(exchange.url, tls=ssl.create_default_context()):
             pass
-    await until(lambda: not exchange._sockets)
+    await until(lambda: not exchange.listener.connections)
     assert quiet.records == []
 
 
@@ -271,7 +272,7 @@ async def test_bytes_that_are_not_tls_end_their_connection_alone(
                 with contextlib.suppress(OSError):
                     s.sendall(data)
                 await alive(alice)
-        await until(lambda: len(exchange._sockets) == 1)
+        await until(lambda: len(exchange.listener.connections) == 1)
         await alive(alice)
     assert quiet.records == []
 
@@ -404,7 +405,7 @@ async def narrow(
     monkeypatch: pytest.MonkeyPatch, files: Files
 ) -> AsyncIterator[Callable[..., Any]]:
     """Sockets in which the kernel keeps little, so that it soon waits."""
-    bind = server_module.bind
+    bind = listener.bind
 
     async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
         sockets = await bind(hostname, port)
@@ -412,7 +413,7 @@ async def narrow(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         return sockets
 
-    monkeypatch.setattr(server_module, "bind", bind_narrow)
+    monkeypatch.setattr(listener, "bind", bind_narrow)
     async with contextlib.AsyncExitStack() as stack:
 
         async def dial(server: Server, user: str) -> Wire:
@@ -541,7 +542,7 @@ async def test_close_codes_arrive(
                 for data in frames:
                     await wire.connection.send(data)
             assert (await wire.rest())[1] == code
-        await until(lambda: not exchange._sockets)
+        await until(lambda: not exchange.listener.connections)
     assert quiet.records == []
 
 

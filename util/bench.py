@@ -341,7 +341,9 @@ async def mirror() -> None:
     loop = asyncio.get_running_loop()
     receiver = Mirror()
     server = await loop.create_server(
-        lambda: Connection(receiver, names=None), "127.0.0.1", 0
+        lambda: Connection(receiver, admission=receiver, names=None),
+        "127.0.0.1",
+        0,
     )
     port = server.sockets[0].getsockname()[1]
     print(f"Mirror on ws://127.0.0.1:{port}", flush=True)

@@ -6,7 +6,6 @@ names the variable.
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -211,8 +210,3 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
         return CliApp.run(Settings, cli_args=list(arguments))
     except ValidationError as error:
         raise SettingsError(explain(error, ENV_PREFIX)) from None
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether an address is this machine's own."""
-    return ipaddress.ip_address(address).is_loopback
