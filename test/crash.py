@@ -37,7 +37,8 @@ from websockets.exceptions import WebSocketException
 
 from exchange.journal.sqlite import read_journal
 from exchange.market.accounts import HOUSE
-from exchange.market.engine import Action, Command, Connect, Engine, Restart
+from exchange.market.command import Action, Command, Connect, Restart
+from exchange.market.engine import Engine
 from orderbook import (
     AccountReport,
     Error,

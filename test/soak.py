@@ -147,7 +147,7 @@ def census(server: Server) -> dict[str, tuple[int, int]]:
             sum(len(owner.sessions) for owner in owners),
             count * accounts.SESSIONS_REMEMBERED + connections,
         ),
-        "deadlines": (len(engine._deadlines), engine._deadlines_max),
+        "deadlines": (len(engine.deadlines), engine.deadlines_max),
         "accounts": (count, TRADERS + VISITING + 2),  # boss and the house
         "followers": (len(public._follows), connections),
         "connected": (len(gateway.sessions), connections),

@@ -21,7 +21,7 @@ from exchange.host import clock as clocks
 from exchange.host.keyfile import changing, make_entry, make_token
 from exchange.host.market_file import InstrumentSettings
 from exchange.host.settings import Settings
-from exchange.market.engine import Configure
+from exchange.market.command import Configure
 from orderbook import decode_requests
 from server import Server
 
@@ -226,7 +226,7 @@ def state_of(server: Server | Gateway) -> Any:
             dict(account.positions),
             sorted(account.orders),
             account.cancel_after_ts,
-            account.is_killed,
+            account.is_suspended,
             account.is_admin,
         )
         for name, account in engine.accounts.items()

@@ -33,7 +33,7 @@ def order(order_id: int, **more: Any) -> Order:
 def finish(account: Account, finished: Order) -> None:
     """Let an order end as the book would, and file it."""
     finished.leaves_qty, finished.order_status = 0, "canceled"
-    account.finish(finished)
+    account.archive(finished)
 
 
 # Money --------------------------------------------------------------------
@@ -56,16 +56,16 @@ def test_a_fill_moves_quantity_against_cash(
     bought: int, price: int, fee: int, cash: int
 ) -> None:
     account = Account("ann")
-    account.settle("BOND", bought, price, fee)
+    account.book_fill("BOND", bought, price, fee)
     assert (account.cash, account.positions) == (cash, {"BOND": bought})
     assert account.realized == -fee
 
 
 def test_positions_are_kept_by_symbol_and_a_closed_one_is_0() -> None:
     account = Account("ann")
-    account.settle("BOND", 3, 10, 0)
-    account.settle("ETF", -2, 7, 0)
-    account.settle("BOND", -3, 12, 0)
+    account.book_fill("BOND", 3, 10, 0)
+    account.book_fill("ETF", -2, 7, 0)
+    account.book_fill("BOND", -3, 12, 0)
     assert account.cash == -30 + 14 + 36
     assert account.positions == {"BOND": 0, "ETF": -2}
     assert account.costs == {"BOND": 0, "ETF": -14}
@@ -88,8 +88,8 @@ def test_both_parties_of_a_trade_move_by_opposite_amounts(
 ) -> None:
     buyer, seller = Account("ann"), Account("bob")
     for symbol, qty, price, _ in fills:
-        buyer.settle(symbol, qty, price, 0)
-        seller.settle(symbol, -qty, price, 0)
+        buyer.book_fill(symbol, qty, price, 0)
+        seller.book_fill(symbol, -qty, price, 0)
     assert buyer.cash == -seller.cash
     assert buyer.positions == {
         symbol: -qty for symbol, qty in seller.positions.items()
@@ -134,9 +134,9 @@ def test_profit_goes_by_average_cost(
 ) -> None:
     account = Account("ann")
     for qty, price in before:
-        account.settle("BOND", qty, price, 0)
+        account.book_fill("BOND", qty, price, 0)
     assert account.realized == 0
-    account.settle("BOND", *fill, 0)
+    account.book_fill("BOND", *fill, 0)
     assert account.positions == {"BOND": left}
     assert account.costs == {"BOND": cost}
     assert account.realized == made
@@ -146,8 +146,8 @@ def test_profit_goes_by_average_cost(
 
 def test_fees_and_rebates_are_part_of_what_is_made_not_of_the_cost() -> None:
     account = Account("ann", cash=1_000)
-    account.settle("BOND", 5, 100, 10)
-    account.settle("BOND", -5, 102, -5)
+    account.book_fill("BOND", 5, 100, 10)
+    account.book_fill("BOND", -5, 102, -5)
     assert account.cash == 1_000 - 500 - 10 + 510 + 5
     assert (account.realized, account.costs) == (5, {"BOND": 0})
 
@@ -159,7 +159,7 @@ def test_equity_is_the_start_and_what_was_made_to_the_unit(
 ) -> None:
     account = Account("ann", cash=77)
     for symbol, qty, price, fee in fills:
-        account.settle(symbol, qty, price, fee)
+        account.book_fill(symbol, qty, price, fee)
         equity = account.equity(lambda _: mark)
         assert equity == 77 + account.realized + account.unrealized(equity)
 
@@ -172,7 +172,7 @@ def test_rounding_never_adds_up(qtys: list[int], data: st.DataObject) -> None:
     exact, position, closings = Fraction(), 0, 0
     for qty in qtys:
         price = data.draw(st.integers(-10, 10))
-        account.settle("BOND", qty, price, 0)
+        account.book_fill("BOND", qty, price, 0)
         if position * qty >= 0:
             exact += qty * price
         elif abs(qty) < abs(position):
@@ -565,7 +565,7 @@ def test_the_richest_come_first_and_equals_share_a_rank() -> None:
 def test_a_row_is_not_the_account_itself() -> None:
     account = Account("ann", positions={"BOND": 1})
     (row,) = leaderboard([account], lambda symbol: 1, 9)
-    account.settle("BOND", 1, 1, 0)
+    account.book_fill("BOND", 1, 1, 0)
     assert row["positions"] == {"BOND": 1}
 
 
@@ -576,5 +576,5 @@ def test_nobody_is_no_row() -> None:
 def test_what_costs_nothing_is_possible_below_the_least_cash() -> None:
     account = Account("ann", -1_500, AccountLimits(min_cash=0))
     account.check_funds(0)
-    with pytest.raises(Refused, match="could cost 1, and 0 is free"):
+    with pytest.raises(Refused, match="could cost 1; 0 is free"):
         account.check_funds(1)

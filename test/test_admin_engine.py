@@ -208,7 +208,7 @@ def test_a_killed_account_may_cancel_and_look_on() -> None:
         ann cancel_after 1000
             ann ok
         """)
-    assert engine.accounts["ann"].is_killed
+    assert engine.accounts["ann"].is_suspended
 
 
 def test_the_kill_switch_survives_logins_and_restarts() -> None:
@@ -529,7 +529,7 @@ def test_a_reset_begins_a_new_round() -> None:
     bond = engine.listings["BOND"]
     assert (bond.last, bond.volume, bond.trade_id) == (None, 0, 1)
     assert (bond.reference, bond.mark()) == (90, 90)
-    assert engine.accounts["zoe"].is_killed
+    assert engine.accounts["zoe"].is_suspended
     assert engine.next_deadline == 91 * SECOND, "the switch of ann"
     play(
         """

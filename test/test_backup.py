@@ -14,7 +14,7 @@ from subprocess import PIPE
 import pytest
 
 from exchange.journal.sqlite import Journal, encode_record
-from exchange.market.engine import Command, Tick
+from exchange.market.command import Command, TimePassed
 from test.test_engine import flow
 from test.test_journal import ROOT, alter, append, read, recover, write
 from util.backup import main
@@ -82,7 +82,7 @@ def test_a_copy_is_made_while_the_journal_is_written(tmp_path: Path) -> None:
         while not is_over.is_set():
             last = written[-1]
             batch = [
-                Command(last.seq + i, last.ts + i, "", "", Tick())
+                Command(last.seq + i, last.ts + i, "", "", TimePassed())
                 for i in range(1, 10)
             ]
             journal.append(batch[0].seq, [encode_record(c) for c in batch])

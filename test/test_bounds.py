@@ -86,10 +86,10 @@ ELSEWHERE = {
     "exchange.market.accounts.SESSIONS_REMEMBERED": (
         "test_accounts.test_the_oldest_ended_sessions_are_forgotten"
     ),
-    "exchange.market.engine.DEADLINES_PER_TICK": (
+    "exchange.market.timers.DEADLINES_PER_COMMAND": (
         "test_engine.test_one_tick_fires_a_bounded_number_of_deadlines"
     ),
-    "exchange.market.engine.DEADLINES_MIN": (
+    "exchange.market.state.DEADLINES_MIN": (
         "test_engine.test_what_is_over_does_not_pile_up"
     ),
     "exchange.gateway.feed.UPDATES_KEPT": (

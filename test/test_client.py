@@ -45,7 +45,7 @@ from client import (
 )
 from exchange.host.keyfile import changing, make_token, rotate
 from exchange.journal.sqlite import read_journal
-from exchange.market.engine import Connect
+from exchange.market.command import Connect
 from orderbook import Exec, Get, Login, Refused, Trade
 from server import Server
 from test import support

@@ -13,7 +13,7 @@ import pytest
 import server as server_module
 from exchange.host.clock import JUMP_US, READ_NS, Change, Clock
 from exchange.journal.sqlite import read_journal
-from exchange.market.engine import ClockStep, Tick
+from exchange.market.command import ClockStep, TimePassed
 from test.support import (
     NOON,
     SECOND,
@@ -211,8 +211,8 @@ async def test_durations_hold_where_the_clock_is_set_forward(
         assert canceled["ts"] == NOON + HOUR + 11 * SECOND
         assert caplog.text.count("slept") == 3
     actions = [c.action for batch in read_journal(path) for c in batch]
-    steps = [a for a in actions if isinstance(a, (ClockStep, Tick))]
-    assert steps == [ClockStep(forward_us=HOUR), *[Tick()] * 3]
+    steps = [a for a in actions if isinstance(a, (ClockStep, TimePassed))]
+    assert steps == [ClockStep(forward_us=HOUR), *[TimePassed()] * 3]
 
 
 async def test_a_step_back_is_logged_and_time_goes_on(

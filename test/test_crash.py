@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from exchange.journal.sqlite import read_journal
-from exchange.market.engine import Action, Configure, Restart, Shutdown
+from exchange.market.command import Action, Configure, Restart, Shutdown
 from test.crash import crash
 from test.support import (
     Wire,

@@ -35,7 +35,8 @@ from exchange.journal.sqlite import (
     JournalError,
     read_journal,
 )
-from exchange.market.engine import Command, Engine, Output
+from exchange.market.command import Command, Output
+from exchange.market.engine import Engine
 from orderbook import Place
 from server import Server
 from test.crash import MARKET, Course, Record, make_bots

@@ -48,10 +48,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.market import accounts
-from exchange.market import engine as engine_module
+from exchange.market import accounts, timers
 from exchange.market.accounts import HOUSE, AccountLimits
-from exchange.market.engine import (
+from exchange.market.command import (
     PUBLIC,
     Action,
     ClockStep,
@@ -59,12 +58,12 @@ from exchange.market.engine import (
     Configure,
     Connect,
     Disconnect,
-    Engine,
     Output,
     Restart,
     Shutdown,
-    Tick,
+    TimePassed,
 )
+from exchange.market.engine import Engine
 from orderbook import (
     ADMIN_ARGUMENTS,
     AccountReport,
@@ -79,7 +78,6 @@ from orderbook import (
     Exec,
     Instrument,
     Ok,
-    Order,
     Place,
     Refused,
     Status,
@@ -94,7 +92,7 @@ ADMIN_ACTIONS = tuple(ADMIN_ARGUMENTS)
 STP = ("cancel_oldest", "cancel_newest", "cancel_both")
 PHASES = ("pre_open", "auction", "open", "halted", "closed")
 SHORT = {"as": "client_order_id", "until": "expire_ts"}
-OWN = {"tick": Tick, "shutdown": Shutdown, "restart": Restart}
+OWN = {"tick": TimePassed, "shutdown": Shutdown, "restart": Restart}
 FLAGS: dict[str, dict[str, Any]] = {
     "post_only": {"post_only": True},
     **{word: {"time_in_force": word} for word in ("gtc", "ioc", "fok", "gtd")},
@@ -176,28 +174,8 @@ def play(script: str, engine: Engine | None = None) -> Engine:
         if not line.startswith("given "):
             listing = indent("\n".join(told), "    ")
             assert told == expected, f"{line}\n{listing}"
-        check(engine)
+        engine.check()
     return engine
-
-
-def check(engine: Engine) -> None:
-    """Verify the books, and that the accounts agree with them."""
-    resting: dict[int, Order] = {}
-    for each in engine.listings.values():
-        each.book.check()
-        resting |= each.book.orders
-    for account in engine.accounts.values():
-        lots = {"buy": Counter[str](), "sell": Counter[str]()}
-        reserved = 0
-        for order_id, order in account.open_orders.items():
-            assert order is resting.pop(order_id, None)
-            assert order.account == account.name
-            lots[order.side][order.symbol] += order.leaves_qty
-            reserved += order.leaves_qty * order.unit_cost
-        assert account.reserved == reserved
-        for side, held in (("buy", account.buying), ("sell", account.selling)):
-            assert {s: n for s, n in held.items() if n} == lots[side]
-    assert not resting, "of an account"
 
 
 def act(engine: Engine, line: str) -> list[Output]:
@@ -821,7 +799,7 @@ def state_of(engine: Engine) -> dict[str, Any]:
     """Return all that a command may change, to be compared."""
     due = engine.next_deadline  # and those that are stale are gone
     state = {**copy.deepcopy(vars(engine)), "next_deadline": due}
-    for name in ("seq", "ts", "_outputs"):
+    for name in ("seq", "ts", "outputs"):
         del state[name]
     return state
 
@@ -1222,7 +1200,7 @@ def test_deadlines_fire_in_their_order_and_then_that_of_order_ids() -> None:
 def test_one_tick_fires_a_bounded_number_of_deadlines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine_module, "DEADLINES_PER_TICK", 2)
+    monkeypatch.setattr(timers, "DEADLINES_PER_COMMAND", 2)
     engine = play("""
         given ann buy 1@99 gtd until=10s
         given ann buy 1@98 gtd until=10s
@@ -1670,16 +1648,18 @@ def flow(rng: random.Random, steps: int) -> Iterator[Command]:
                     CancelAfter(timeout_ms=rng.choice((0, 1_000, 3_000))),
                     Connect(rng.random() < 0.5, is_admin=placed % 50 == 0),
                     Disconnect(),
-                    Tick(),
-                    Tick(),
-                    rng.choice((Tick(), Shutdown(), Restart(), HALL, STRICT)),
+                    TimePassed(),
+                    TimePassed(),
+                    rng.choice(
+                        (TimePassed(), Shutdown(), Restart(), HALL, STRICT)
+                    ),
                 )
             )
         elif dice < 19:
-            action = Tick()
+            action = TimePassed()
         else:
             account, action = "op", random_admin(rng, placed)
-        if isinstance(action, (Tick, Shutdown, Restart, Configure)):
+        if isinstance(action, (TimePassed, Shutdown, Restart, Configure)):
             account = ""
         yield Command(seq, ts, account, rng.choice("ab"), action)
 
@@ -1796,7 +1776,7 @@ class Follower:
         self.phases: dict[str, str] = {}
         self.last: dict[str, int] = {}
         # Of the command at hand, and of the instruments before it:
-        self.command = Command(0, 0, "", "", Tick())
+        self.command = Command(0, 0, "", "", TimePassed())
         self.references: dict[str, int] = {}
         self.before: dict[str, str] = {}
         self.reports: dict[str, AccountReport] = {}
@@ -1888,7 +1868,7 @@ class Follower:
 
     def compare(self, engine: Engine) -> None:
         """Hold all that is known against the engine itself."""
-        check(engine)
+        engine.check()
         held = self.holdings.values()
         assert sum(holding.cash for holding in held) == self.started
         for symbol, listing in engine.listings.items():
@@ -2239,7 +2219,7 @@ def follow(commands: Iterable[Command], per_batch: int) -> Follower:
         if command.seq % per_batch == 0:
             follower.read_books(engine.take_book_updates())
             assert not engine.take_book_updates()
-        if isinstance(command.action, Tick):
+        if isinstance(command.action, TimePassed):
             due = engine.next_deadline
             assert due is None or due > command.ts
     return follower
@@ -2289,7 +2269,7 @@ def test_the_flows_leave_nothing_out() -> None:
         for action, words in expected.items()
         for word in words.split()
     }
-    missing |= {"Place auction", "Amend auction", "Tick open"}
+    missing |= {"Place auction", "Amend auction", "TimePassed open"}
     missing |= set("maker taker auction".split())
     missing |= set("user disconnect cancel_after stp admin".split())
     missing |= set("ioc fok gtd no_liquidity closed".split())

@@ -29,7 +29,8 @@ from exchange.host.market_file import InstrumentSettings
 from exchange.host.settings import Settings
 from exchange.journal.history import History
 from exchange.market.accounts import AccountLimits
-from exchange.market.engine import Command, Configure, Engine, Restart
+from exchange.market.command import Command, Configure, Restart
+from exchange.market.engine import Engine
 from orderbook import Admin, Table, decode_requests
 from test.support import (
     NOON,
@@ -256,7 +257,7 @@ def test_deadlines_fire_in_order_of_time_and_then_of_order_id(
 def test_more_deadlines_than_one_tick_fires(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exchange.market.engine.DEADLINES_PER_TICK", 2)
+    monkeypatch.setattr("exchange.market.timers.DEADLINES_PER_COMMAND", 2)
     alice = floor.join("alice")
     for _ in range(5):
         floor.do(alice, gtd(NOON + SECOND))

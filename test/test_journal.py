@@ -3,11 +3,15 @@
 ``appending`` leads a process of its own that appends batches and prints what
 it has committed, to be killed or starved of space.
 
-``golden/day.journal`` holds a busy day, and ``golden/day.sha256`` the digest
-of all that came of it. Where they part, the rules have changed. If that is
-meant, raise ENGINE_VERSION and run ``python -m test.test_journal golden``.
-``python -m test.test_journal events`` prints the digest. Interpreters named
-in TEST_PYTHONS, separated as in PATH, are tried as well.
+``golden/`` has one busy day for each version of the rules that the engine
+knows: ``rules-2.journal`` holds the commands, as the program of that version
+wrote them, and ``rules-2.sha256`` the digest of the events, without the texts
+written for people (``message``). A digest that differs means that the rules
+have changed. If that is intended, raise ENGINE_VERSION and run
+``python -m test.test_journal golden``, which writes the files of the new
+version and keeps the old ones. ``python -m test.test_journal events`` prints
+the digests. Interpreters named in TEST_PYTHONS, separated as in PATH, are
+tried as well.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from subprocess import PIPE
@@ -41,19 +46,20 @@ from exchange.journal.sqlite import (
     read_journal,
 )
 from exchange.market.accounts import AccountLimits
-from exchange.market.engine import (
+from exchange.market.command import (
     ENGINE_VERSION,
+    RULES,
     Action,
     ClockStep,
     Command,
     Configure,
     Connect,
     Disconnect,
-    Engine,
     Restart,
     Shutdown,
-    Tick,
+    TimePassed,
 )
+from exchange.market.engine import Engine
 from orderbook import (
     ADMIN_ARGUMENTS,
     MAX_INT,
@@ -75,11 +81,12 @@ from orderbook import (
     Status,
     encode,
 )
+from test.support import order, serving, wired
 from test.test_engine import MARKET, flow, in_full
 
 ROOT = Path(__file__).parent.parent
-GOLDEN = ROOT / "test" / "golden" / "day.journal"
-DIGEST = GOLDEN.with_suffix(".sha256")
+GOLDEN = ROOT / "test" / "golden" / f"rules-{ENGINE_VERSION}.journal"
+DAYS = sorted(GOLDEN.parent.glob("rules-*.journal"))
 GOLDEN_COMMANDS = 1_400
 GOLDEN_BYTES = 200_000  # at most
 PYTHONS = [sys.executable]
@@ -413,7 +420,7 @@ ACTIONS: dict[type, st.SearchStrategy[Any]] = {
     Admin: admins(),
     Connect: st.builds(Connect, st.booleans(), is_admin=st.booleans()),
     Disconnect: st.just(Disconnect()),
-    Tick: st.just(Tick()),
+    TimePassed: st.just(TimePassed()),
     Configure: st.builds(
         Configure,
         instruments=st.lists(INSTRUMENT, max_size=3).map(tuple),
@@ -499,7 +506,7 @@ def bad_record(path: Path) -> None:
             f" that can read it; this is version {ENGINE_VERSION}",
         ),
         (
-            lambda p: write(p, [Command(1, 1, "", "", Tick())]),
+            lambda p: write(p, [Command(1, 1, "", "", TimePassed())]),
             "the first command is no configuration",
         ),
         (
@@ -711,7 +718,7 @@ def test_a_row_that_is_missing_is_noticed(
 
 def test_a_row_of_another_journal_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path / "exchange.db", COMMANDS[:35])
-    others = [*COMMANDS[:3], Command(4, 10**9, "", "", Tick())]
+    others = [*COMMANDS[:3], Command(4, 10**9, "", "", TimePassed())]
     other = write(tmp_path / "other.db", [*others, *COMMANDS[4:35]])
     with closing(sqlite3.connect(other)) as file:
         row = file.execute("SELECT * FROM batches LIMIT 1 OFFSET 2").fetchone()
@@ -746,25 +753,34 @@ def test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless(
 
 
 def write_golden() -> None:
-    """Write the first busy day that has everything in it."""
+    """Write the first busy day of this version that has everything in it."""
     for seed in count(2026):
         commands = list(flow(random.Random(seed), GOLDEN_COMMANDS))
         if not missing(commands):
             break
-    GOLDEN.unlink(missing_ok=True)
     write(GOLDEN, commands, per_batch=100)
     # So that reading it leaves no files beside it.
     alter(GOLDEN, "PRAGMA journal_mode = DELETE")
     GOLDEN.with_name(f"{GOLDEN.name}.lock").unlink()
-    DIGEST.write_text(f"{events_digest(read(GOLDEN))}\n")
+    digest_of(GOLDEN).write_text(f"{events_digest(read(GOLDEN))}\n")
+
+
+def digest_of(day: Path) -> Path:
+    """Return the file with the digest of a golden day's events."""
+    return day.with_suffix(".sha256")
 
 
 def events_digest(commands: Iterable[Command]) -> str:
-    """Return the SHA-256 of all that comes of commands, as it is sent."""
+    """Return the SHA-256 of the events that commands cause.
+
+    As they are sent, but without ``message``: a text for people is no rule.
+    """
     engine = Engine()
     digest = hashlib.sha256()
     for command in commands:
         for recipient, event in in_full(engine, command):
+            if isinstance(event, (Error, Status)):
+                event = replace(event, message="")
             line = f"{command.seq} {recipient}: {encode(event)}\n"
             digest.update(line.encode())
     return digest.hexdigest()
@@ -811,7 +827,7 @@ def missing(commands: Iterable[Command]) -> dict[str, set[Any]]:
                     found["phase"].add(event.phase)
                     if isinstance(action, (Place, Amend)):
                         found["in time"].add("an auction began")
-                    elif isinstance(action, Tick):
+                    elif isinstance(action, TimePassed):
                         found["in time"].add("a phase ended")
                 case Error():
                     found["refusal"].add(event.code)
@@ -823,8 +839,26 @@ def test_the_golden_day_has_everything_in_it() -> None:
     assert not missing(read(GOLDEN))
 
 
-def test_the_golden_day_would_be_written_as_it_was() -> None:
-    with closing(sqlite3.connect(f"file:{GOLDEN}?mode=ro", uri=True)) as file:
+def test_every_version_of_the_rules_has_a_golden_day() -> None:
+    names = {file.name for file in GOLDEN.parent.iterdir()}
+    assert names == {
+        f"rules-{version}.{suffix}"
+        for version in RULES
+        for suffix in ("journal", "sha256")
+    }
+
+
+@pytest.mark.parametrize("day", DAYS, ids=lambda day: day.stem)
+def test_a_golden_day_is_of_its_version(day: Path) -> None:
+    first, *_ = read(day)
+    assert isinstance(first.action, Configure)
+    assert day.stem == f"rules-{first.action.engine_version}"
+
+
+@pytest.mark.parametrize("day", DAYS, ids=lambda day: day.stem)
+def test_a_golden_day_is_decoded_without_loss(day: Path) -> None:
+    """Commands encode to the bytes that the program of the time wrote."""
+    with closing(sqlite3.connect(f"file:{day}?mode=ro", uri=True)) as file:
         rows = file.execute("SELECT first_seq, records FROM batches")
         for first_seq, records in rows.fetchall():
             commands = decode_records(first_seq, records)
@@ -834,7 +868,7 @@ def test_the_golden_day_would_be_written_as_it_was() -> None:
 
 @pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
 @pytest.mark.parametrize("python", PYTHONS)
-def test_the_golden_day_comes_out_the_same_everywhere(
+def test_the_golden_days_come_out_the_same_everywhere(
     python: str, hash_seed: str
 ) -> None:
     elsewhere = subprocess.run(
@@ -845,16 +879,36 @@ def test_the_golden_day_comes_out_the_same_everywhere(
         text=True,
         check=True,
     )
-    assert elsewhere.stdout == DIGEST.read_text()
+    digests = [digest_of(day).read_text() for day in DAYS]
+    assert elsewhere.stdout == "".join(digests)
 
 
-def test_the_golden_day_comes_out_the_same_here() -> None:
-    assert f"{events_digest(read(GOLDEN))}\n" == DIGEST.read_text()
-    names = {file.name for file in GOLDEN.parent.iterdir()}
-    assert names == {GOLDEN.name, DIGEST.name}
+@pytest.mark.parametrize("day", DAYS, ids=lambda day: day.stem)
+def test_a_golden_day_comes_out_the_same_here(day: Path) -> None:
+    assert f"{events_digest(read(day))}\n" == digest_of(day).read_text()
+
+
+@pytest.mark.parametrize("day", DAYS, ids=lambda day: day.stem)
+async def test_an_exchange_goes_on_from_a_golden_day(
+    day: Path, tmp_path: Path
+) -> None:
+    """The server of today opens it, and what it adds is read back."""
+    path = tmp_path / day.name
+    path.write_bytes(day.read_bytes())
+    old = read(day)
+    async with serving(journal=path) as server:
+        async with wired(server.url, "ann") as ann:
+            await ann.ask(**order("buy", 1, 1))
+    commands = recover(path)
+    assert commands[: len(old)] == old
+    added = [type(command.action) for command in commands[len(old) :]]
+    assert added[0] is Restart and added[-1] is Shutdown
+    assert {Configure, Connect, Place} < set(added)
+    assert events_digest(commands)
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["golden"]:
         write_golden()
-    print(events_digest(read(GOLDEN)))
+    for day in DAYS:
+        print(events_digest(read(day)))

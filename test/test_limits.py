@@ -23,7 +23,6 @@ from test.test_engine import (
     SECOND,
     act,
     apply,
-    check,
     listed,
     listing,
     play,
@@ -48,7 +47,7 @@ def judge(engine: Engine, script: str) -> Engine:
             told = f"{reply.code} {reply.field or ''}".strip()
             assert state_of(engine) == before, action
         assert told == expected, f"{action} -> {told}, not {expected}"
-        check(engine)
+        engine.check()
     return engine
 
 

@@ -17,7 +17,8 @@ import pytest
 from websockets.frames import TEXT, Frame
 
 from exchange.doors.websocket import MAX_MESSAGE
-from exchange.market.engine import Command, Engine, Output, Tick
+from exchange.market.command import Command, Output, TimePassed
+from exchange.market.engine import Engine
 from orderbook import (
     MAX_FRAME,
     MAX_INT,
@@ -631,7 +632,7 @@ async def test_every_element_gets_one_reply(
 
     def spy(engine: Engine, command: Command) -> list[Output]:
         if command.account == "mallory" and not isinstance(
-            command.action, Tick
+            command.action, TimePassed
         ):
             applied.append(command.action)
         return apply(engine, command)

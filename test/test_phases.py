@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exchange.market import engine as engine_module
+from exchange.market import timers
 from exchange.market.accounts import AccountLimits
 from exchange.market.engine import Engine
 from orderbook import Status
@@ -849,7 +849,7 @@ def test_phases_end_by_time_and_then_by_symbol() -> None:
 def test_orders_that_expire_with_a_phase_may_take_several_ticks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine_module, "DEADLINES_PER_TICK", 2)
+    monkeypatch.setattr(timers, "DEADLINES_PER_COMMAND", 2)
     engine = play(
         """
         given ann buy 5@105 gtd until=10s

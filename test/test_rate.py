@@ -16,7 +16,7 @@ from exchange.gateway.gateway import CANCELS_RATE, STRIKES_BURST
 from exchange.gateway.link import Session
 from exchange.gateway.rates import Bucket, Quotas, Rate
 from exchange.host.keyring import KeyRing
-from exchange.market.engine import Configure, Connect
+from exchange.market.command import Configure, Connect
 from orderbook import Admin, CancelAll, Place
 from test.support import (
     NOON,

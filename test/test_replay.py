@@ -18,17 +18,17 @@ import pytest
 
 from exchange.journal.sqlite import Journal
 from exchange.market.accounts import AccountLimits
-from exchange.market.engine import (
+from exchange.market.command import (
     Action,
     ClockStep,
     Command,
     Configure,
-    Engine,
     Output,
     Restart,
     Shutdown,
-    Tick,
+    TimePassed,
 )
+from exchange.market.engine import Engine
 from orderbook import Admin, Error, decode_events, decode_requests
 from test.test_engine import MARKET, SECOND, flow, in_full, parse
 from test.test_journal import GOLDEN, ROOT, alter, append, read, write
@@ -50,7 +50,7 @@ SCRIPT = """
     restart
 """
 OWN: dict[str, Action] = {
-    "tick": Tick(),
+    "tick": TimePassed(),
     "restart": Restart(),
     "shutdown": Shutdown(),
     "clock_step": ClockStep(forward_us=3_600_000_001),

@@ -31,7 +31,8 @@ from exchange.gateway import link as session
 from exchange.gateway.link import SLOW_BYTES
 from exchange.host.market_file import SettingsError
 from exchange.host.settings import Settings
-from exchange.market.engine import Command, Engine, Output
+from exchange.market.command import Command, Output
+from exchange.market.engine import Engine
 from orderbook import MAX_FRAME, Place
 from server import Server
 from test.support import (

@@ -19,7 +19,7 @@ from exchange.host.market_file import (
 )
 from exchange.host.settings import Settings, load_settings
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
-from exchange.market.engine import Configure
+from exchange.market.command import Configure
 from orderbook import MAX_INT, Instrument
 
 

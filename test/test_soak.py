@@ -10,7 +10,7 @@ import pytest
 
 from exchange.gateway import feed
 from exchange.journal import history
-from exchange.market import accounts, engine
+from exchange.market import accounts, state
 from server import Server
 from test import soak
 from test.soak import (
@@ -29,7 +29,7 @@ SEED = 3
 SMALL = {
     (accounts, "ORDERS_REMEMBERED"): 30,
     (accounts, "SESSIONS_REMEMBERED"): 2,
-    (engine, "DEADLINES_MIN"): 10,
+    (state, "DEADLINES_MIN"): 10,
     (feed, "UPDATES_KEPT"): 20,
     (history, "TRADES_KEPT"): 50,
     (history, "CANDLES_KEPT"): 5,

@@ -49,7 +49,8 @@ from exchange.doors.names import Refusal
 from exchange.doors.websocket import Connection, frame
 from exchange.gateway.gateway import Gateway
 from exchange.journal.sqlite import Journal
-from exchange.market.engine import Action, Command, Configure, Connect, Engine
+from exchange.market.command import Action, Command, Configure, Connect
+from exchange.market.engine import Engine
 from orderbook import (
     Amend,
     Cancel,

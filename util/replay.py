@@ -30,7 +30,7 @@ from exchange.journal.sqlite import (
     readable,
 )
 from exchange.market.accounts import AccountLimits
-from exchange.market.engine import (
+from exchange.market.command import (
     PUBLIC,
     Action,
     ClockStep,
@@ -38,12 +38,12 @@ from exchange.market.engine import (
     Configure,
     Connect,
     Disconnect,
-    Engine,
     Output,
     Restart,
     Shutdown,
-    Tick,
+    TimePassed,
 )
+from exchange.market.engine import Engine
 from orderbook import (
     AccountReport,
     Admin,
@@ -327,7 +327,7 @@ def tell_command(command: Command) -> str:
             words.append(stays and "orders outlive the connection")
         case Disconnect():
             words = ["disconnect", command.session]
-        case Tick():
+        case TimePassed():
             words = ["tick"]
         case Shutdown():
             words = ["shutdown"]

@@ -28,19 +28,19 @@ from exchange.gateway.rates import Bucket, Quotas, Rate
 from exchange.journal.gate import Gate
 from exchange.journal.history import RESUME_EVENTS, History, page
 from exchange.market.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
-from exchange.market.engine import (
+from exchange.market.command import (
     Action,
     ClockStep,
     Command,
     Configure,
     Connect,
     Disconnect,
-    Engine,
     Output,
     Restart,
     Shutdown,
-    Tick,
+    TimePassed,
 )
+from exchange.market.engine import Engine
 from orderbook import (
     MAX_FRAME,
     MAX_INT,
@@ -846,7 +846,10 @@ class Gateway:
         """
         engine = self.engine
         ts = now if now > engine.ts else engine.ts + 1
-        if ts >= engine.earliest and action.__class__ not in (Tick, Restart):
+        if ts >= engine.earliest and action.__class__ not in (
+            TimePassed,
+            Restart,
+        ):
             ts = self._fire(now)
         seq = engine.seq + 1
         command = Command(seq, ts, account, session_id, action)
@@ -870,7 +873,7 @@ class Gateway:
             if due is None or due > ts:
                 return ts
             self._tell()  # of what was before
-            self._route(self._apply("", "", Tick(), ts))
+            self._route(self._apply("", "", TimePassed(), ts))
 
     def _broadcast(self, news: Iterable[Status]) -> None:
         for status in news:

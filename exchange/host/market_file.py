@@ -24,7 +24,7 @@ from pydantic import (
 from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
-from exchange.market.engine import Configure
+from exchange.market.command import Configure
 from orderbook import MAX_INT, Instrument, Integer, Price, Qty, Symbol, User
 
 # Limits of an account where strangers may connect, unless the market file

@@ -27,7 +27,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from exchange.files import lock, sync_folder
-from exchange.market.engine import (
+from exchange.market.command import (
     ENGINE_VERSION,
     Action,
     ClockStep,
@@ -37,7 +37,7 @@ from exchange.market.engine import (
     Disconnect,
     Restart,
     Shutdown,
-    Tick,
+    TimePassed,
 )
 from orderbook import MAX_INT, encode
 
@@ -83,7 +83,7 @@ OWN_ACTIONS = (
     Disconnect,
     Restart,
     Shutdown,
-    Tick,
+    TimePassed,
 )
 
 

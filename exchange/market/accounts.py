@@ -1,12 +1,12 @@
-"""What each account has: money, positions, limits, orders and sessions.
+"""What an account has: cash, positions, limits, orders and sessions.
 
-Cash is counted in ticks times lots, positions in lots. An account may owe
-both, as far as its limits allow. Pure state: no clock, no socket, no event is
-made here.
+Cash is counted in ticks times lots, positions in lots. Both may be negative,
+within the account's limits. An account is data with its arithmetic and its
+checks; it makes no events.
 
-No number may leave what every JSON reader keeps exactly, 2**53 - 1. So the
-limits have limits, of which CASH_MAX, VALUE_MAX and ACCOUNTS_MAX are the sum:
-cash only moves between accounts, so what one account gains, others owe.
+No number may exceed what every JSON reader keeps exactly, 2**53 - 1.
+CASH_MAX, VALUE_MAX and ACCOUNTS_MAX ensure it: cash only moves between
+accounts, so one account gains at most what all others had and may owe.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from typing import Any
 
 from orderbook import Instrument, Order, Refused, Side
 
-# The exchange's own account: it takes the fees, pays the rebates, and is the
-# other side of what an administrator adjusts.
+# The exchange's own account: it receives fees, pays rebates, and is the
+# counterparty of an administrator's adjustments.
 HOUSE = "@exchange"
-ACCOUNTS_MAX = 10_000  # a hall full of people, and each of their attempts
-# The most an account may begin with, or owe. An account can get no more than
-# all others had and owe: ACCOUNTS_MAX * 2 * CASH_MAX = 4 * 10**15.
+ACCOUNTS_MAX = 10_000  # 1,000 participants with ten accounts each
+# The most cash an account may begin with, and the most it may owe. One
+# account has at most ACCOUNTS_MAX * 2 * CASH_MAX = 4 * 10**15.
 CASH_MAX = 200_000_000_000
-# The most all positions of an account may be worth. With the above, equity
-# stays within 8 * 10**15, below 2**53.
+# The most that all positions of an account may be worth. With the cash above,
+# equity stays within 8 * 10**15, below 2**53 = 9 * 10**15.
 VALUE_MAX = 4_000_000_000_000_000
 
-# Finished orders an account keeps its client_order_ids of. At 100 orders a
-# second a bot that repeats itself after 100 seconds is still understood.
+# Finished orders that an account keeps. A client_order_id that is sent again
+# is recognized for 100 seconds at 100 orders a second.
 ORDERS_REMEMBERED = 10_000
-# Sessions an account can come back to: more than it has connections.
+# Sessions that an account can resume. More than it may have connections.
 SESSIONS_REMEMBERED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountLimits:
-    """What an account begins with, and what it may do.
+    """The cash that an account begins with, and its limits.
 
-    ``min_cash`` None: it may owe CASH_MAX. ``open_orders`` 0: unlimited.
-    ``max_position`` stands in for the instrument's, by symbol.
+    ``min_cash`` None: -CASH_MAX. ``open_orders`` 0: unlimited.
+    ``max_position``, by symbol, replaces that of the instrument.
     """
 
     cash: int = 0
@@ -51,9 +51,9 @@ class AccountLimits:
 
 
 def unit_cost(instrument: Instrument, side: Side, price: int) -> int:
-    """Return the most that one lot of an order can cost its account.
+    """Return the most that one lot of an order can cost, in ticks.
 
-    In ticks. What it would bring in is not counted in advance.
+    At least 0: proceeds are not counted in advance.
     """
     cost = price if side == "buy" else -price
     if instrument.maker_fee or instrument.taker_fee:
@@ -62,8 +62,8 @@ def unit_cost(instrument: Instrument, side: Side, price: int) -> int:
 
 
 @dataclass(slots=True)
-class LogicalSession:
-    """A session of the protocol, which outlives its connections."""
+class Session:
+    """A session of the protocol. It outlives its connections."""
 
     cancel_on_disconnect: bool
     connected: bool = True
@@ -71,16 +71,16 @@ class LogicalSession:
 
 @dataclass(slots=True)
 class Account:
-    """One trader's money, positions, orders and sessions.
+    """One trader's cash, positions, orders and sessions.
 
     ``orders`` and ``by_client_order_id`` hold the open orders and the last
-    ORDERS_REMEMBERED finished ones; ``open_orders`` the open ones, in order
-    of order id. ``seq`` numbers the account's private events.
+    ORDERS_REMEMBERED finished ones; ``open_orders`` only the open ones, in
+    order of order id. ``seq`` numbers the account's private events.
 
-    ``costs`` says of each position what it was bought for (below 0: sold
-    for), and ``realized`` is the profit of what has been closed, fees paid.
-    ``buying``, ``selling`` and ``reserved`` are the lots of its open orders
-    and the cash set aside for them.
+    ``costs`` is the price paid for each position (negative: received), and
+    ``realized`` the profit of positions that were closed, after fees.
+    ``buying`` and ``selling`` are the lots of the open orders by symbol,
+    ``reserved`` the cash that is set aside for them.
     """
 
     name: str
@@ -93,28 +93,30 @@ class Account:
     selling: dict[str, int] = field(default_factory=dict)
     reserved: int = 0
     is_admin: bool = False
-    is_killed: bool = False  # by an administrator: no new orders
+    is_suspended: bool = False  # by an administrator: no new orders
     seq: int = 0
     orders: dict[int, Order] = field(default_factory=dict)
     by_client_order_id: dict[str, Order] = field(default_factory=dict)
     open_orders: dict[int, Order] = field(default_factory=dict)
     finished: deque[Order] = field(default_factory=deque)
-    sessions: dict[str, LogicalSession] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
     cancel_after_ts: int | None = None
 
-    # Money and positions
+    # Cash and positions
 
-    def settle(self, symbol: str, bought: int, price: int, fee: int) -> None:
-        """Book lots in (below 0: out) against cash out, or in."""
+    def book_fill(
+        self, symbol: str, bought: int, price: int, fee: int
+    ) -> None:
+        """Book lots bought (negative: sold) and pay or receive cash."""
         self.cash -= price * bought + fee
         self.realized -= fee
         self.move(symbol, bought, price)
 
     def move(self, symbol: str, bought: int, price: int) -> None:
-        """Book lots in, or out, as bought at a price.
+        """Book lots bought (negative: sold) at a price; cash stays.
 
-        A position is worth its average cost: what is closed takes its share
-        of the cost along, rounded down to a tick times lot.
+        Cost is averaged: lots that are closed take their share of it,
+        rounded down to a tick times lot.
         """
         positions, costs = self.positions, self.costs
         position = positions.get(symbol, 0)
@@ -126,22 +128,20 @@ class Account:
             released = cost * abs(bought) // abs(position)
             self.realized -= price * bought + released
             costs[symbol] = cost - released
-        else:  # closed, and what is beyond that opened the other way round
+        else:  # closed, and reversed if more was traded
             self.realized += price * position - cost
             costs[symbol] = price * (position + bought)
 
-    def fill(self, order: Order, qty: int, price: int, fee: int) -> None:
-        """Book one fill of an order, and give back what was set aside."""
-        bought = qty if order.side == "buy" else -qty
-        self.settle(order.symbol, bought, price, fee)
-        self.release(order, qty)
+    def settle(self, symbol: str, price: int) -> None:
+        """Turn a position into cash at the final price of an instrument."""
+        self.book_fill(symbol, -self.positions[symbol], price, 0)
 
     def unrealized(self, equity: int) -> int:
-        """Return what of so much equity is profit of open positions."""
+        """Return the part of ``equity`` that is profit of open positions."""
         return equity - self.cash - sum(self.costs.values())
 
     def equity(self, mark: Callable[[str], int]) -> int:
-        """Return cash plus each position at its mark, in ticks x lots."""
+        """Return cash plus all positions at their mark, in ticks x lots."""
         equity = self.cash
         for symbol, position in self.positions.items():
             if position:
@@ -151,26 +151,27 @@ class Account:
     # Limits
 
     def hold(self, order: Order, qty: int) -> None:
-        """Set aside what so many lots of an order may need."""
+        """Set aside what ``qty`` lots of an order may need."""
         lots = self.buying if order.side == "buy" else self.selling
         lots[order.symbol] = lots.get(order.symbol, 0) + qty
         self.reserved += qty * order.unit_cost
 
     def release(self, order: Order, qty: int) -> None:
-        """Give back what was set aside for so many lots of an order."""
+        """Release what was set aside for ``qty`` lots of an order."""
         self.hold(order, -qty)
 
     def check_count(self) -> None:
-        """Refuse ("too_many_orders") one more order that rests."""
+        """Refuse ("too_many_orders") another order that rests."""
         most = self.limits.open_orders
         if most and len(self.open_orders) >= most:
             raise Refused(
                 "too_many_orders",
-                f"{len(self.open_orders)} orders are open, and {most} may be",
+                f"{len(self.open_orders)} orders are open; the limit is"
+                f" {most}",
             )
 
     def max_position(self, instrument: Instrument) -> int:
-        """Return the most lots it may hold, long or short; 0: unlimited."""
+        """Return the limit of a position, long or short; 0: unlimited."""
         return self.limits.max_position.get(
             instrument.symbol, instrument.max_position
         )
@@ -178,10 +179,10 @@ class Account:
     def check_position(
         self, instrument: Instrument, side: Side, qty: int, most: int
     ) -> None:
-        """Refuse ("position_limit") so many lots more on one side.
+        """Refuse ("position_limit") ``qty`` more lots on one side.
 
-        As if every open order of that side were filled. ``most`` applies
-        where the account has no limit of its own.
+        Every open order of that side counts as filled. ``most`` applies if
+        neither account nor instrument has a limit.
         """
         symbol = instrument.symbol
         if instrument.max_position or self.limits.max_position:
@@ -197,28 +198,28 @@ class Account:
             raise Refused(
                 "position_limit",
                 f"the position could become {reached} lots"
-                f" {'long' if side == 'buy' else 'short'}, and {most} is"
-                " the limit",
+                f" {'long' if side == 'buy' else 'short'}; the limit is"
+                f" {most}",
                 field="qty",
             )
 
     def check_funds(self, cost: int) -> None:
-        """Refuse ("insufficient_funds") what may cost so much more."""
+        """Refuse ("insufficient_funds") what may cost ``cost`` more."""
         least = self.limits.min_cash
         if least is None:
             least = -CASH_MAX
         free = self.cash - self.reserved - least
-        if cost > free and cost:  # what costs nothing is always possible
+        if cost > free and cost:  # what costs nothing is always accepted
             free = max(0, free)
             raise Refused(
                 "insufficient_funds",
-                f"it could cost {cost}, and {free} is free",
+                f"it could cost {cost}; {free} is free",
             )
 
     # Orders
 
     def find(self, order_id: int | None, client_order_id: str | None) -> Order:
-        """Return the open order that one of the two ids names.
+        """Return the open order with one of the two ids.
 
         Raises Refused: "unknown_order", also for another account's order,
         or "order_closed" with the order's final state.
@@ -246,7 +247,7 @@ class Account:
         return order
 
     def accept(self, order: Order) -> None:
-        """Take in a new order, and set aside what it may need."""
+        """Add a new order and set aside what it may need."""
         self.hold(order, order.qty)
         order_id = order.order_id
         self.orders[order_id] = order
@@ -254,8 +255,8 @@ class Account:
         if order.client_order_id is not None:
             self.by_client_order_id[order.client_order_id] = order
 
-    def finish(self, order: Order) -> None:
-        """File an order that has ended, and forget the oldest such."""
+    def archive(self, order: Order) -> None:
+        """Move an order that ended to the finished ones; drop the oldest."""
         del self.open_orders[order.order_id]
         self.finished.append(order)
         if len(self.finished) > ORDERS_REMEMBERED:
@@ -267,9 +268,9 @@ class Account:
     # Sessions
 
     def connect(self, session: str, cancel_on_disconnect: bool) -> None:
-        """Begin a session, or take a known one over."""
+        """Start a session or resume a known one."""
         self.sessions.pop(session, None)
-        self.sessions[session] = LogicalSession(cancel_on_disconnect)
+        self.sessions[session] = Session(cancel_on_disconnect)
         if len(self.sessions) > SESSIONS_REMEMBERED:
             for name, old in self.sessions.items():
                 if not old.connected:
@@ -277,7 +278,7 @@ class Account:
                     break
 
     def disconnect(self, session: str) -> list[Order]:
-        """End a session's connection; return the orders that die with it."""
+        """End a session's connection; return the orders that end with it."""
         state = self.sessions.get(session)
         if state is None or not state.connected:
             return []
@@ -294,10 +295,10 @@ class Account:
 def leaderboard(
     accounts: Iterable[Account], mark: Callable[[str], int], most: int
 ) -> list[dict[str, Any]]:
-    """Rank accounts by equity, the best first; equals share a rank.
+    """Rank accounts by equity, the best first; equal ones share a rank.
 
-    At most so many rows: rank, user, equity, cash, positions. The exchange's
-    own account and those of administrators are left out.
+    Returns at most ``most`` rows: rank, user, equity, cash, positions. The
+    exchange's own account and administrators are left out.
     """
     standings = sorted(
         (

@@ -1,8 +1,8 @@
-"""At which one price a call auction trades. Pure arithmetic.
+"""The price of a call auction. Pure arithmetic.
 
-The rule, as on most venues: the price at which most lots trade; of several,
-the one that leaves the least imbalance between buyers and sellers; then the
-one nearest to the reference price; then the lower one.
+The rule, as on most venues: the price at which most lots trade; of equals,
+the one with the least imbalance between buyers and sellers; then the one
+nearest to the reference price; then the lower one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from orderbook import PriceLevel
 def clearing_price(
     bids: Sequence[PriceLevel], asks: Sequence[PriceLevel], reference: int
 ) -> int | None:
-    """Return the auction price in ticks; None where nothing would trade.
+    """Return the auction price in ticks; None if nothing would trade.
 
-    ``bids`` and ``asks`` are levels as of `OrderBook.depth`, best first. A
-    price between two levels may win too, so the candidates are the levels of
-    the crossed range and, of each gap between them, the tick nearest to the
-    reference: within a gap all else is equal. Costs O(levels).
+    ``bids`` and ``asks`` are levels as returned by `OrderBook.depth`, best
+    first. The candidates are the levels in the crossed range and, in each gap
+    between two of them, the tick nearest to the reference: within a gap
+    volume and imbalance are the same. Costs O(levels).
     """
     if not bids or not asks or bids[0][0] < asks[0][0]:
         return None
@@ -55,7 +55,7 @@ def _candidates(
     sellers: Iterable[PriceLevel],
     reference: int,
 ) -> Iterable[int]:
-    """Yield the prices that may win, lowest first."""
+    """Yield the candidates, lowest first."""
     levels = sorted(dict.fromkeys(p for p, _ in (*buyers, *sellers)))
     for price, above in pairwise(levels):
         yield price

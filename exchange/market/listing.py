@@ -1,4 +1,4 @@
-"""One listed instrument: its book, its phase, and the prices that matter."""
+"""One listed instrument: its book, its phase, and its reference prices."""
 
 from __future__ import annotations
 
@@ -22,34 +22,41 @@ class Listing:
     """An instrument, its book and its public counters.
 
     ``instrument`` is as configured; the phase it is in is ``phase``.
-    ``position_max`` is the most an account may hold, long or short, where
-    nothing else limits it.
+    ``position_max`` is the largest position of an account, long or short,
+    if nothing else limits it.
     """
 
     instrument: Instrument
     book: OrderBook
-    phase: Phase = "closed"
+    phase: Phase = "closed"  # changed by `enter` only
     reopen_ts: int | None = None  # when the phase ends by itself
     position_max: int = 0
     seq: int = 0  # of the last command that changed a level or traded
     ts: int = 0  # of the same command
     book_version: int = 0  # the book's, at that command
-    published_seq: int = 0  # up to where the changes have been taken
+    published_seq: int = 0  # `seq` when the changes were last taken
     trade_id: int = 0
     last: int | None = None
     volume: int = 0
-    trades: list[Trade] = field(default_factory=list)  # of this command
+    # Of the command that is being applied:
+    trades: list[Trade] = field(default_factory=list)
+
+    def enter(self, phase: Phase) -> None:
+        """Begin a phase; outside "open" orders are collected."""
+        self.phase = phase
+        self.book.is_collecting = phase != "open"
+        self.reopen_ts = None
 
     @property
     def reference(self) -> int:
-        """The last trade's price; before the first one, the configured."""
+        """The price of the last trade; before the first, as configured."""
         if self.last is None:
             return self.instrument.reference_price
         return self.last
 
     @property
     def band(self) -> Band | None:
-        """The lowest and the highest price that may print, if any."""
+        """The lowest and the highest price of a trade, if limited."""
         width = self.instrument.band
         if not width:
             return None
@@ -57,10 +64,10 @@ class Listing:
         return reference - width, reference + width
 
     def mark(self) -> int:
-        """Return the price positions are valued at.
+        """Return the price at which positions are valued.
 
-        The median of best bid, reference and best ask; the reference where
-        a side is missing.
+        The median of best bid, reference and best ask; the reference if a
+        side is empty.
         """
         bid, ask = self.book.top()
         reference = self.reference
@@ -69,7 +76,10 @@ class Listing:
         return sorted((bid, reference, ask))[1]
 
     def as_told(self, max_position: int | None = None) -> Instrument:
-        """Return the instrument as it is now, or as it is to an account."""
+        """Return the instrument in its current phase.
+
+        ``max_position`` replaces the configured one, if given.
+        """
         instrument = self.instrument
         if max_position is None:
             max_position = instrument.max_position
@@ -89,15 +99,15 @@ class Listing:
         return worst
 
     def check_phase(self, order_type: OrderType, tif: TimeInForce) -> None:
-        """Refuse ("market_closed") what this phase does not take."""
+        """Refuse ("market_closed") what this phase does not accept."""
         if self.phase == "open":
             return
         if self.phase in ("pre_open", "auction"):
             if order_type == "limit" and tif in ("gtc", "gtd"):
                 return
-            words = "takes limit orders that rest, gtc or gtd, alone"
+            words = "accepts only limit orders that rest (gtc, gtd)"
         else:
-            words = "takes cancels alone"
+            words = "accepts only cancels"
         raise Refused(
             "market_closed",
             f"{self.instrument.symbol} is in the phase {self.phase}, which"

@@ -1,0 +1,130 @@
+"""What goes into the engine and what comes out of it.
+
+In: a `Command`, which is an action with its sequence number, time and sender.
+An action is a request of a client, as defined in `orderbook`, or one of the
+exchange's own below. Out: a list of `Output`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from exchange.market.accounts import AccountLimits
+from orderbook import (
+    Admin,
+    Amend,
+    Cancel,
+    CancelAfter,
+    CancelAll,
+    Event,
+    Instrument,
+    Place,
+)
+
+# The version of the rules. A change of any output is a new version, except
+# for the texts written for people: `message` of refusals and statuses.
+ENGINE_VERSION = 2
+# The versions that this program can apply: the current one, and each older
+# one for at least a year after its successor was released.
+RULES = range(2, ENGINE_VERSION + 1)
+
+PUBLIC = ""  # the recipient of public events; no account has this name
+Output: TypeAlias = tuple[str, Event]  # recipient: an account, or PUBLIC
+
+# The exchange's own actions -----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configure:
+    """Set the market: the first command, and each change of the market.
+
+    ``limits`` apply to every account that is not in ``accounts``. The phase
+    of an instrument is the one that it starts in. ``engine_version`` is the
+    version of the rules that apply from this command on.
+    """
+
+    type: Literal["configure"] = "configure"
+    instruments: tuple[Instrument, ...]
+    limits: AccountLimits = AccountLimits()
+    accounts: dict[str, AccountLimits] = field(default_factory=dict)
+    engine_version: int = ENGINE_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A login succeeded: the command's session starts or is resumed."""
+
+    cancel_on_disconnect: bool
+    is_admin: bool = False
+    type: Literal["connect"] = "connect"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnect:
+    """The connection of the command's session ended."""
+
+    type: Literal["disconnect"] = "disconnect"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePassed:
+    """Fire the deadlines that are due at the command's time."""
+
+    type: Literal["tick"] = "tick"  # the name that journals use
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    """The exchange stops and has ended every connection."""
+
+    type: Literal["shutdown"] = "shutdown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """A new process continues; every connection of the old one has ended."""
+
+    type: Literal["restart"] = "restart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStep:
+    """The clock is about to be set forward although no time has passed.
+
+    Deadlines that are durations move with it: `cancel_after`, and phases
+    that end by themselves. An ``expire_ts`` is a time of day and stays.
+    """
+
+    type: Literal["clock_step"] = "clock_step"
+    forward_us: int
+
+
+OwnAction: TypeAlias = (
+    ClockStep
+    | Configure
+    | Connect
+    | Disconnect
+    | Restart
+    | Shutdown
+    | TimePassed
+)
+Action: TypeAlias = (
+    Place | Amend | Cancel | CancelAll | CancelAfter | Admin | OwnAction
+)
+
+
+@dataclass(slots=True)
+class Command:
+    """An action with its sequence number, time and sender.
+
+    ``seq`` counts 1, 2, 3, ...; ``ts`` is in microseconds since the epoch
+    and strictly increases. ``account`` and ``session`` are "" for the
+    exchange's own actions that concern no account.
+    """
+
+    seq: int
+    ts: int
+    account: str
+    session: str
+    action: Action

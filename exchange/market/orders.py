@@ -1,0 +1,202 @@
+"""Place, amend and cancel: every check in its order of precedence.
+
+A request with several faults is refused for the first one in the order of
+the calls below, which docs/PROTOCOL.md promises.
+"""
+
+from __future__ import annotations
+
+from exchange.market.accounts import Account, unit_cost
+from exchange.market.command import Command
+from exchange.market.executions import (
+    book_sweep,
+    cancel_each,
+    cancel_order,
+    end_order,
+)
+from exchange.market.listing import Listing
+from exchange.market.phases import stop_at_band
+from exchange.market.reports import mark_changed, reply_ok, report_order
+from exchange.market.state import State
+from orderbook import (
+    RESTED,
+    Amend,
+    Cancel,
+    CancelAll,
+    Order,
+    Place,
+    Refused,
+    TimeInForce,
+)
+
+NOTHING_FILLED = (0, 0)
+
+
+def place(state: State, command: Command, request: Place) -> None:
+    """Accept a new order, match it and rest what is left."""
+    account = state.account(command.account)
+    if (
+        account.is_suspended
+        or request.expire_ts is not None
+        or request.client_order_id in account.by_client_order_id
+    ):
+        _check_sender(state, account, request)
+    listing = state.listing(request.symbol)
+    time_in_force = request.time_in_force
+    if time_in_force is None:
+        is_market = request.order_type == "market"
+        time_in_force = "ioc" if is_market else "gtc"
+    side, qty, price = request.side, request.qty, request.price
+    listing.check_phase(request.order_type, time_in_force)
+    listing.check_bounds(side, price, qty)
+    if time_in_force == "gtc" or time_in_force == "gtd":
+        account.check_count()
+    instrument = listing.instrument
+    account.check_position(instrument, side, qty, listing.position_max)
+    limit = listing.worst_price(side) if price is None else price
+    cost = unit_cost(instrument, side, limit)
+    account.check_funds(qty * cost)
+    order = _new_order(state, command, request, listing, time_in_force)
+    order.unit_cost = cost
+    # The last check is the book's: "would_take".
+    sweep = listing.book.place(order, limit, listing.band, account.open_orders)
+    state.order_id = order.order_id
+    account.accept(order)
+    if sweep is RESTED:
+        report_order(state, order, "new")
+        mark_changed(state, listing)
+    else:
+        report_order(state, order, "new", NOTHING_FILLED)
+        book_sweep(state, listing, order, sweep, NOTHING_FILLED)
+        if sweep.is_stopped:
+            stop_at_band(state, listing)
+    if order.expire_ts is not None and order.is_open:
+        state.open_gtd[order.order_id] = order
+        state.add_deadline((order.expire_ts, order.order_id, ""))
+
+
+def _check_sender(state: State, account: Account, request: Place) -> None:
+    """Refuse a repeated order, a late one, and a suspended account's.
+
+    A repeated client_order_id is answered as a duplicate even if it has
+    expired or the account is suspended: the first copy was accepted.
+    """
+    known = account.by_client_order_id.get(request.client_order_id or "")
+    if known is not None:
+        state.listing(request.symbol)
+        raise Refused(
+            "duplicate_client_order_id",
+            f"{request.client_order_id} is order {known.order_id}",
+            field="client_order_id",
+            order_id=known.order_id,
+            order_status=known.order_status,
+            cum_qty=known.cum_qty,
+        )
+    if request.expire_ts is not None and request.expire_ts <= state.ts:
+        raise Refused(
+            "bad_request",
+            "expire_ts: is not in the future",
+            field="expire_ts",
+        )
+    if account.is_suspended:
+        if request.symbol is None:
+            state.listing(None)
+        _refuse_suspended()
+
+
+def _refuse_suspended() -> None:
+    raise Refused("forbidden", "an administrator suspended this account")
+
+
+def _new_order(
+    state: State,
+    command: Command,
+    request: Place,
+    listing: Listing,
+    time_in_force: TimeInForce,
+) -> Order:
+    """Return the order that a request describes, under the next order id."""
+    # Assignments: 15 arguments by name take 0.4 us more.
+    order = Order(
+        state.order_id + 1,
+        command.account,
+        request.side,
+        request.qty,
+        listing.instrument.symbol,
+    )
+    order.price = request.price
+    order.order_type = request.order_type
+    order.time_in_force = time_in_force
+    order.expire_ts = request.expire_ts
+    order.post_only = request.post_only
+    order.stp = request.stp
+    order.client_order_id = request.client_order_id
+    order.session = command.session
+    return order
+
+
+def amend(state: State, command: Command, request: Amend) -> None:
+    """Change the price or the total quantity of an open order."""
+    account = state.account(command.account)
+    if account.is_suspended:
+        _refuse_suspended()
+    order = account.find(request.order_id, request.client_order_id)
+    listing = state.listings[order.symbol]
+    listing.check_phase(order.order_type, order.time_in_force)
+    listing.check_bounds(order.side, request.price, request.qty)
+    price = order.price if request.price is None else request.price
+    qty = order.qty if request.qty is None else request.qty
+    assert price is not None
+    cost = unit_cost(listing.instrument, order.side, price)
+    held, leaves_qty = order.leaves_qty, qty - order.cum_qty
+    if leaves_qty > held:
+        account.check_position(
+            listing.instrument,
+            order.side,
+            leaves_qty - held,
+            listing.position_max,
+        )
+    more = leaves_qty * cost - held * order.unit_cost
+    if more > 0:
+        account.check_funds(more)
+    filled = order.cum_qty, order.cum_cost
+    sweep = listing.book.amend(
+        order.order_id,
+        request.price,
+        request.qty,
+        listing.band,
+        account.open_orders,
+    )
+    if sweep.reason == "user":
+        state.touched[order.symbol] = listing
+        end_order(state, order, "user")
+        return
+    account.release(order, held)
+    order.unit_cost = cost
+    account.hold(order, leaves_qty)
+    report_order(state, order, "amended", filled)
+    book_sweep(state, listing, order, sweep, filled)
+    if sweep.is_stopped:
+        stop_at_band(state, listing)
+
+
+def cancel(state: State, command: Command, request: Cancel) -> None:
+    """Cancel one open order."""
+    account = state.account(command.account)
+    order = account.find(request.order_id, request.client_order_id)
+    cancel_order(state, order, "user")
+
+
+def cancel_all(state: State, command: Command, request: CancelAll) -> None:
+    """Cancel the open orders of the account, of one symbol or side."""
+    account = state.account(command.account)
+    if request.symbol is not None:
+        state.listing(request.symbol)
+    orders = [
+        order
+        for order in account.open_orders.values()
+        if request.symbol in (None, order.symbol)
+        and request.side in (None, order.side)
+    ]
+    reply_ok(state, account.name, count=len(orders))
+    cancel_each(state, orders, "user")

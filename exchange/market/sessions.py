@@ -1,0 +1,39 @@
+"""Sessions of accounts: what starts, resumes and ends them."""
+
+from __future__ import annotations
+
+from exchange.market.command import (
+    Command,
+    Connect,
+    Disconnect,
+    Restart,
+    Shutdown,
+)
+from exchange.market.executions import cancel_each
+from exchange.market.state import State
+
+
+def connect(state: State, command: Command, action: Connect) -> None:
+    """Start or resume a session."""
+    account = state.account(command.account)
+    account.is_admin = action.is_admin
+    account.connect(command.session, action.cancel_on_disconnect)
+
+
+def disconnect(state: State, command: Command, action: Disconnect) -> None:
+    """End a session's connection and cancel the orders that end with it."""
+    account = state.account(command.account)
+    cancel_each(state, account.disconnect(command.session), "disconnect")
+
+
+def disconnect_all(
+    state: State, command: Command, action: Shutdown | Restart
+) -> None:
+    """End every connection and cancel the orders that end with them."""
+    orders = [
+        order
+        for account in state.accounts.values()
+        for session in account.sessions
+        for order in account.disconnect(session)
+    ]
+    cancel_each(state, orders, "disconnect")
