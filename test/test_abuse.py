@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import server as server_module
 from exchange.doors.websocket import Connection
-from exchange.gateway.gateway import STRIKES_BURST
+from exchange.gateway.rates import STRIKES_BURST
 from orderbook import MAX_FRAME
 from server import FILES_RESERVED, Server, raise_file_limit
 from test.support import (
@@ -94,7 +94,7 @@ async def test_so_many_connections_of_an_account() -> None:
                 await alive(first, anybody, stranger)
             # One goes, one may come.
             await anybody.connection.close()
-            await until(lambda: len(exchange._gateway.sessions) == 2)
+            await until(lambda: len(exchange.gateway.links) == 2)
             await stranger.login("alice")
             await refused(url, "alice")
             await alive(first, stranger)
@@ -121,10 +121,10 @@ async def test_who_is_refused_takes_no_slot() -> None:
         async with wired(exchange.url, "alice") as alice:
             for _ in range(5):
                 await refused(exchange.url, "alice")
-        await until(lambda: not exchange._gateway.sessions)
+        await until(lambda: not exchange.gateway.links)
         async with wired(exchange.url, "alice") as alice:
             await alive(alice)
-        await until(lambda: not exchange._gateway._online)
+        await until(lambda: not exchange.gateway.routing.online)
 
 
 # Connections of an address, and in all ------------------------------------
@@ -272,7 +272,7 @@ async def test_a_flood_is_cut_off_in_the_middle_of_a_frame(
         burst = 5 - (bool(user) and request_["type"] != "place")
         assert len(messages) == burst + 5 * STRIKES_BURST + 1
         await alive(alice)
-        assert len(exchange._gateway.sessions) == 1
+        assert len(exchange.gateway.links) == 1
 
 
 async def test_bytes_that_are_no_requests_are_counted(

@@ -32,26 +32,26 @@ from util.hostile.canary import Canary, quantile_ms
 
 
 def commands(server: Server) -> int:
-    return server._gateway.engine.seq
+    return server.gateway.engine.seq
 
 
 def resting(server: Server) -> int:
-    return len(server._gateway.engine.listings["BOND"].book.orders)
+    return len(server.gateway.engine.listings["BOND"].book.orders)
 
 
 def shaken(server: Server) -> int:
     """How many handshakes have begun that need not come to an end."""
-    return len(server.listener.connections) - len(server._sessions)
+    return len(server.listener.connections) - len(server.links)
 
 
 def stuffed(server: Server) -> int:
     """How many connections leave much unread."""
-    return sum(c.buffered > 2**16 for c in server._sessions)
+    return sum(c.buffered > 2**16 for c in server.links)
 
 
 def halves(server: Server) -> int:
     """How many connections have sent half of a frame."""
-    return sum(bool(c._unread) for c in server._sessions)
+    return sum(bool(c._unread) for c in server.links)
 
 
 # What is to be seen of each of them.
@@ -64,7 +64,7 @@ SIGNS: dict[str, Callable[[Server], bool]] = {
     "trickler": lambda server: halves(server) >= 2 <= stuffed(server),
     "junk": lambda server: commands(server) > 50,
     "handshakes": lambda server: shaken(server) >= 300,
-    "thousand": lambda server: len(server._gateway.feed._follows) >= 1_000,
+    "thousand": lambda server: len(server.gateway.feed._follows) >= 1_000,
     "tables": lambda server: commands(server) > 200,
     "hit-and-run": lambda server: len(server.listener.leaving) > 0,
 }
@@ -135,14 +135,14 @@ async def test_a_canary_counts_from_when_a_request_was_due() -> None:
         dues = [due for due, _ in canary.delays]
         assert dues == sorted(dues) and canary.faults == []
         assert canary.delays[0][1] >= late
-        book = server._gateway.engine.listings["BOND"].book
+        book = server.gateway.engine.listings["BOND"].book
         assert len(book.orders) <= 1
 
 
 async def test_a_canary_tells_what_should_not_have_happened() -> None:
     async with serving() as server:
         refused = Canary("refused")
-        listing = server._gateway.engine.listings["BOND"]
+        listing = server.gateway.engine.listings["BOND"]
         listing.phase = "closed"
         singing = asyncio.ensure_future(
             refused.sing(server.url, time.monotonic())
@@ -157,7 +157,7 @@ async def test_a_canary_tells_what_should_not_have_happened() -> None:
             cut_off.sing(server.url, time.monotonic())
         )
         await until(lambda: cut_off.delays)
-        (connection,) = server._sessions
+        (connection,) = server.links
         connection.abort()
         await singing
         assert "disconnected" in cut_off.faults[0]
@@ -173,9 +173,9 @@ async def test_a_canary_that_gets_no_answer_tells_so(
             canary.sing(server.url, time.monotonic())
         )
         await until(lambda: canary.delays)
-        monkeypatch.setattr(server, "_drain", lambda: None)
-        before = len(server._fresh)
-        await until(lambda: len(server._fresh) > before)
+        monkeypatch.setattr(server, "drain", lambda: None)
+        before = len(server.turns.fresh)
+        await until(lambda: len(server.turns.fresh) > before)
         canary.hush()
         await singing
         assert any("not answered" in fault for fault in canary.faults)

@@ -27,8 +27,9 @@ import server as server_module
 from exchange.doors import listener
 from exchange.doors.once import REPEATS_MAX
 from exchange.doors.websocket import Connection
-from exchange.gateway import link as session
-from exchange.gateway.link import SLOW_BYTES
+from exchange.gateway import turns
+from exchange.gateway.pacing import SLOW_BYTES, STUCK_BYTES
+from exchange.host import timers
 from exchange.host.market_file import SettingsError
 from exchange.host.settings import Settings
 from exchange.market.command import Command, Output
@@ -369,7 +370,7 @@ async def test_who_trades_is_written_to_before_who_watches(
     real = Connection.write
 
     def write(connection: Connection, frames: bytes) -> None:
-        written.append(exchange._sessions[connection].account)
+        written.append(exchange.links[connection].account)
         real(connection, frames)
 
     monkeypatch.setattr(Connection, "write", write)
@@ -701,8 +702,8 @@ async def test_the_last_words_of_a_connection_are_heard(
 async def test_they_are_heard_however_long_they_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_module, "REQUESTS_AT_FIRST", 2)
-    monkeypatch.setattr(server_module, "REQUESTS_PER_TURN", 2)
+    monkeypatch.setattr(turns, "REQUESTS_AT_FIRST", 2)
+    monkeypatch.setattr(turns, "REQUESTS_PER_TURN", 2)
     async with serving() as exchange, wired(exchange.url, "bob") as bob:
         await bob.ask(**follow("book"))
         async with wired(exchange.url) as wire:
@@ -793,8 +794,8 @@ async def test_a_deadline_within_a_batch_of_requests(
 
 
 async def test_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert server_module.HEARTBEAT_S == 5.0
-    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.01)
+    assert timers.HEARTBEAT_S == 5.0
+    monkeypatch.setattr(timers, "HEARTBEAT_S", 0.01)
     async with serving(symbols=("BOND", "ETF")) as exchange:
         async with wired(exchange.url) as wire:
             wire.hears_heartbeats = True
@@ -829,7 +830,7 @@ async def test_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_ticker_at_once_and_on_change(
     alice: Wire, bob: Wire, watcher: Wire
 ) -> None:
-    assert server_module.TICKER_S == 0.1
+    assert timers.TICKER_S == 0.1
     await place(alice, "buy", 5, 99)
     await watcher.send(follow("ticker", id=1))
     reply, ticker = await watcher.take(2)
@@ -1222,7 +1223,7 @@ async def test_a_slow_reader_that_missed_too_much_gets_a_snapshot(
 async def test_a_reader_that_never_reads_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, narrow: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.link.STUCK_BYTES", 2 * SLOW_BYTES)
+    monkeypatch.setattr("exchange.gateway.pacing.STUCK_BYTES", 2 * SLOW_BYTES)
     async with (
         serving() as exchange,
         wired(exchange.url, "alice") as alice,
@@ -1245,8 +1246,8 @@ async def test_a_reader_that_never_reads_is_cut_off(
 
 
 async def test_the_limits_of_slow_readers() -> None:
-    assert session.STUCK_BYTES == 4 * 2**20
-    assert session.SLOW_BYTES < session.STUCK_BYTES
+    assert STUCK_BYTES == 4 * 2**20
+    assert SLOW_BYTES < STUCK_BYTES
 
 
 # Fairness and limits ------------------------------------------------------
@@ -1286,7 +1287,7 @@ async def test_a_flood_holds_nobody_up(
 async def test_public_data_that_had_to_wait_come_by_themselves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.gateway.MANY_READERS", 1)
+    monkeypatch.setattr("exchange.gateway.pacing.MANY_READERS", 1)
     async with (
         serving() as exchange,
         wired(exchange.url, "alice") as alice,
@@ -1415,7 +1416,7 @@ async def test_a_refusal_is_logged_and_counted(
             assert await answer(port, *headers) == 403
         for host in ("x.example", "x.example:80", "x.example"):
             assert await answer(port, f"Host: {host}") == 403
-        figures = exchange._figures()
+        figures = exchange.answers.figures()
     assert figures.http_refusals == {"host": 3, "origin": 6}
     assert caplog.messages == [
         "refused 127.0.0.1: origin https://x.example is not in"
@@ -1436,7 +1437,7 @@ async def test_a_flood_of_origins_fills_no_log(
         for n in range(REPEATS_MAX + 10):
             headers = "Host: localhost", f"Origin: https://{n}.example"
             assert await answer(exchange.port, *headers) == 403
-        assert exchange._figures().http_refusals["origin"] == n + 1
+        assert exchange.answers.figures().http_refusals["origin"] == n + 1
     assert len(caplog.messages) == REPEATS_MAX + 1
 
 
@@ -1504,7 +1505,7 @@ async def test_limits_of_an_address_are_of_people() -> None:
                 await through(port, client)
             assert caught.value.response.status_code == 429
         await until(lambda: "127.0.0.1" not in exchange.listener.by_address)
-        figures = exchange._figures()
+        figures = exchange.answers.figures()
         assert figures.connections == {"10.0.0.1": 2, "10.0.0.2": 2}
         assert figures.came == {"10.0.0.1": 3, "10.0.0.2": 3}
         await ann[0].close()
@@ -1526,7 +1527,7 @@ async def test_who_is_no_proxy_cannot_choose_an_address() -> None:
         first = await through(exchange.port, "10.0.0.1")
         with pytest.raises((OSError, EOFError, WebSocketException)):
             await through(exchange.port, "10.0.0.2")
-        assert exchange._figures().connections == {"127.0.0.1": 1}
+        assert exchange.answers.figures().connections == {"127.0.0.1": 1}
         await first.close()
 
 
@@ -1747,7 +1748,7 @@ async def test_everybody_is_told_of_the_end() -> None:
             await place(bob, "buy", 1, 80)
             await watcher.ask(**follow("book"))
             await alice.send(*[order("buy", 1, 90)] * MAX_FRAME)
-            await until(lambda: exchange._fresh)
+            await until(lambda: exchange.turns.fresh)
             # What has arrived is still carried out.
         messages, code = await alice.rest()
         assert words(messages) == ["new"] * 100 + ["canceled"] * 100 + [

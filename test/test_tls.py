@@ -21,10 +21,11 @@ import pytest
 import trustme
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-import server as server_module
 from client import Exchange
 from exchange.doors import listener
-from exchange.gateway.link import SLOW_BYTES
+from exchange.gateway import turns
+from exchange.gateway.pacing import SLOW_BYTES
+from exchange.host import looks
 from exchange.host.market_file import SettingsError
 from exchange.host.settings import Settings
 from orderbook import MAX_FRAME
@@ -178,8 +179,8 @@ async def test_files_that_are_replaced_are_used_for_who_comes(
 ) -> None:
     live, new = renewed
     authority = live.trusting()
-    assert server_module.CERTIFICATE_S == 5.0, "as the manual says"
-    monkeypatch.setattr(server_module, "CERTIFICATE_S", 0.001)
+    assert looks.CERTIFICATE_S == 5.0, "as the manual says"
+    monkeypatch.setattr(looks, "CERTIFICATE_S", 0.001)
     async with (
         serving(**live.settings) as exchange,
         wired(exchange.url, "alice", tls=authority) as alice,
@@ -203,8 +204,9 @@ async def test_files_that_are_replaced_are_used_for_who_comes(
 ON_DEMAND = """
 import sys
 import server
+from exchange.host import looks
 
-server.CERTIFICATE_S = server.KEYS_S = 3_600
+looks.CERTIFICATE_S = looks.KEYS_S = 3_600
 sys.argv = ["server.py"]
 sys.exit(server.main())
 """
@@ -454,7 +456,7 @@ async def test_a_slow_reader_gets_all_of_it(
         tables = size // 20_000
         await open_orders(slow)
         await stuff(slow, tables)
-        (session,) = exchange._gateway.sessions
+        (session,) = exchange.gateway.links
         async with wired(exchange.url, "alice", tls=files.trusting()) as alice:
             for _ in range(20):
                 await alive(alice)
@@ -475,12 +477,12 @@ async def test_who_says_goodbye_gets_what_was_on_its_way(
 ) -> None:
     async with serving(**files.settings) as exchange:
         slow = await narrow(exchange, "slow")
-        (session,) = exchange._gateway.sessions
-        connection = exchange._connections[session]
+        (session,) = exchange.gateway.links
+        connection = session.peer
         await open_orders(slow)
         before = connection._written
         # In one write: asyncio notices that TLS is stuck with the second.
-        monkeypatch.setattr(server_module, "REQUESTS_AT_FIRST", 10_000)
+        monkeypatch.setattr(turns, "REQUESTS_AT_FIRST", 10_000)
         await stuff(slow, 4 * SLOW_BYTES // 20_000)
         await until(lambda: connection._written - before > 2 * SLOW_BYTES)
         written = connection._written - before
@@ -502,13 +504,13 @@ async def test_who_never_reads_is_cut_off(
     files: Files,
     quiet: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.link.STUCK_BYTES", 2 * SLOW_BYTES)
+    monkeypatch.setattr("exchange.gateway.pacing.STUCK_BYTES", 2 * SLOW_BYTES)
     async with serving(**files.settings) as exchange:
         slow = await narrow(exchange, "slow")
-        (session,) = exchange._gateway.sessions
+        (session,) = exchange.gateway.links
         await open_orders(slow)
         await stuff(slow, 10 * SLOW_BYTES // 20_000)
-        connection = exchange._connections[session]
+        connection = session.peer
         async with wired(exchange.url, "alice", tls=files.trusting()) as alice:
             await until(lambda: not connection.is_open)
             await alive(alice)

@@ -892,7 +892,7 @@ def compare_with_memory(rounds: int, seconds: float) -> Iterator[Row]:
 def recovery_rate(path: Path) -> float:
     """Return commands per second of verifying and applying a journal."""
     with Journal(path) as journal:
-        gateway = Gateway(time.time_ns, lambda batch: None, lambda texts: b"")
+        gateway = Gateway(time.time_ns)
         start = time.perf_counter()
         with without_collections():
             for commands in journal.recover():

@@ -20,6 +20,7 @@ class Certificate:
     def __init__(self, settings: Settings, context: ssl.SSLContext) -> None:
         self.context = context
         self.problem: str | None = None
+        self.path = settings.tls_cert
         self._settings = settings
         self._seen = self._digest()
 
