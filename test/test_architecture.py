@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from orderbook import Event
 
 ROOT = Path(__file__).parent.parent
 DOORS = ("server", "client", "orderbook")
@@ -28,6 +31,7 @@ LINE = (
 PURE = (
     "orderbook",
     "exchange.market",
+    "exchange.journal.records",
     "exchange.journal.gate",
     "exchange.journal.history",
     "exchange.gateway.feed",
@@ -132,6 +136,35 @@ def test_only_the_clock_and_the_key_file_ask_what_time_it_is() -> None:
         "exchange.host.keyfile",
         "exchange.host.keyring",
     }
+
+
+def calls(module: str) -> list[ast.Call]:
+    tree = ast.parse(file_of(module).read_text("utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+MARKET = [m for m in sorted(OURS) if is_within(m, "exchange.market")]
+EVENTS = {event.__name__ for event in get_args(Event)} - {"Error"}
+
+
+def test_events_are_made_in_one_module() -> None:
+    makers = {
+        module
+        for module in MARKET
+        for call in calls(module)
+        if isinstance(call.func, ast.Name) and call.func.id in EVENTS
+    }
+    assert makers == {"exchange.market.reports"}
+
+
+@pytest.mark.parametrize("module", MARKET)
+def test_no_call_has_many_arguments_by_position(module: str) -> None:
+    """Save for the two events that are made for each order and fill."""
+    many = {
+        ast.unparse(call.func) for call in calls(module) if len(call.args) > 5
+    }
+    is_maker = module == "exchange.market.reports"
+    assert many == ({"AccountReport", "Exec"} if is_maker else set())
 
 
 def test_this_test_sees_imports() -> None:

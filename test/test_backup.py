@@ -13,7 +13,8 @@ from subprocess import PIPE
 
 import pytest
 
-from exchange.journal.sqlite import Journal, encode_record
+from exchange.journal.records import encode_record
+from exchange.journal.sqlite import Journal
 from exchange.market.command import Command, TimePassed
 from test.test_engine import flow
 from test.test_journal import ROOT, alter, append, read, recover, write

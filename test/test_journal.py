@@ -35,14 +35,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exchange.journal.records import decode_records, encode_record
 from exchange.journal.sqlite import (
     APPLICATION_ID,
     FORMAT_VERSION,
     Journal,
     JournalError,
     count_commands,
-    decode_records,
-    encode_record,
     read_journal,
 )
 from exchange.market.accounts import AccountLimits
@@ -502,8 +501,8 @@ def bad_record(path: Path) -> None:
         (newer_format, "of format 2; this program reads format 1"),
         (
             other_engine,
-            f"written by version {ENGINE_VERSION + 1} of the engine, and only"
-            f" that can read it; this is version {ENGINE_VERSION}",
+            f"needs version {ENGINE_VERSION + 1} of the rules; this program"
+            f" has version {ENGINE_VERSION}: use a newer release",
         ),
         (
             lambda p: write(p, [Command(1, 1, "", "", TimePassed())]),
@@ -615,7 +614,7 @@ def test_what_a_crash_left_is_not_tidied_up_if_it_is_refused(
         process.kill()
     log = path.with_name("exchange.db-wal").read_bytes()
     assert log
-    assert f"written by version {ENGINE_VERSION + 1}" in refused(path)
+    assert f"needs version {ENGINE_VERSION + 1} of the rules" in refused(path)
     assert path.with_name("exchange.db-wal").read_bytes() == log
 
 
@@ -770,12 +769,14 @@ def digest_of(day: Path) -> Path:
     return day.with_suffix(".sha256")
 
 
-def events_digest(commands: Iterable[Command]) -> str:
+def events_digest(
+    commands: Iterable[Command], engine: Engine | None = None
+) -> str:
     """Return the SHA-256 of the events that commands cause.
 
     As they are sent, but without ``message``: a text for people is no rule.
     """
-    engine = Engine()
+    engine = engine or Engine()
     digest = hashlib.sha256()
     for command in commands:
         for recipient, event in in_full(engine, command):

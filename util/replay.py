@@ -1,12 +1,12 @@
 """Print what a journal holds: ``python -m util.replay JOURNAL``.
 
-Every command and every event that came of it, one a line; the events are
-made anew by applying the commands to a fresh engine. The journal is only
-read, also while an exchange is writing it: what is printed goes up to the
-last command committed when the replay began.
+It prints each command and its events, one per line. The events come from
+applying the commands to a new engine. The journal is only read, and may be
+written meanwhile: the output ends with the last command that was committed
+when the replay began.
 
-Exit status: 0, 1 for a journal that is damaged or cannot be read, 2 for a
-command line that makes no sense.
+Exit status: 0; 1 for a journal that is damaged or cannot be read; 2 for a
+wrong command line.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias, assert_never, get_args
+from typing import Any, TextIO, TypeAlias, get_args
 
 from pydantic_core import to_json
 
@@ -29,20 +29,7 @@ from exchange.journal.sqlite import (
     read_journal,
     readable,
 )
-from exchange.market.accounts import AccountLimits
-from exchange.market.command import (
-    PUBLIC,
-    Action,
-    ClockStep,
-    Command,
-    Configure,
-    Connect,
-    Disconnect,
-    Output,
-    Restart,
-    Shutdown,
-    TimePassed,
-)
+from exchange.market.command import PUBLIC, Action, Command, Output
 from exchange.market.engine import Engine
 from orderbook import (
     AccountReport,
@@ -55,10 +42,8 @@ from orderbook import (
     Error,
     Event,
     Exec,
-    Instrument,
     Ok,
     Place,
-    PriceLevel,
     Refused,
     Status,
     Trade,
@@ -66,24 +51,30 @@ from orderbook import (
 )
 
 from .cli import drop_output, extra_libraries, program, set_up_output, utf8
+from .replay_text import (
+    EPOCH,
+    MICROSECOND,
+    cell,
+    describe_command,
+    describe_event,
+    iso,
+    printable,
+)
 
 with extra_libraries("replay"):
     from tqdm import tqdm
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 PROGRESS_AFTER_S = 1.0
 # The requests that are journaled, and the events that the engine makes.
-ASKED = (Place, Amend, Cancel, CancelAll, CancelAfter, Admin)
-TOLD = (Ok, Error, Exec, AccountReport, Status, Trade, BookUpdate)
+REQUESTS = (Place, Amend, Cancel, CancelAll, CancelAfter, Admin)
+EVENTS = (Ok, Error, Exec, AccountReport, Status, Trade, BookUpdate)
 
 
 @dataclass(slots=True)
 class Step:
-    """A command, and all that came of it in the order it was told.
+    """A command and its outputs, in the order they were sent.
 
-    ``symbol`` is what the command itself is about; "" where that is no
-    single instrument.
+    ``symbol`` is the instrument of the command; "" if it has none or several.
     """
 
     command: Command
@@ -97,9 +88,9 @@ Write: TypeAlias = Callable[[Step, str, Action | Event], None]
 
 
 def replay(path: Path, *, is_quiet: bool = False) -> Iterator[Step]:
-    """Yield every step of a journal, the changes of the books included.
+    """Yield every step of a journal, with the changes of the books.
 
-    Raises JournalError. Progress shows on a terminal unless ``is_quiet``.
+    Raises JournalError. Shows progress on a terminal unless ``is_quiet``.
     """
     engine = Engine()
     total = count_commands(path)
@@ -108,7 +99,7 @@ def replay(path: Path, *, is_quiet: bool = False) -> Iterator[Step]:
         desc=path.name,
         unit=" commands",
         delay=PROGRESS_AFTER_S,
-        disable=is_quiet or None,  # None: where nobody watches
+        disable=is_quiet or None,  # None: unless it is a terminal
     ) as progress:
         for commands in read_journal(path):
             for command in commands:
@@ -130,7 +121,7 @@ def _step(path: Path, engine: Engine, command: Command) -> Step:
 
 
 def _symbol(engine: Engine, command: Command) -> str:
-    """Return the symbol that a command is about, "" if there is not one."""
+    """Return the symbol of a command; "" if it has none or several."""
     match command.action:
         case Place(symbol=symbol):
             try:
@@ -162,11 +153,11 @@ def _symbol(engine: Engine, command: Command) -> str:
 def select(
     step: Step, account: str | None, symbol: str | None
 ) -> Iterator[tuple[str, Action | Event]]:
-    """Yield what of a step is wanted, each with whom it is from or for.
+    """Yield the selected parts of a step, each with its sender or recipient.
 
-    Of an account: its commands, those of administrators that concerned it,
-    and its private events. Of a symbol: the commands about it or that moved
-    it, what they were answered, its phases, orders, trades and book.
+    For an account: its commands, those of administrators that concerned it,
+    and its private events. For a symbol: the commands that name or changed
+    it, their replies, and its phases, orders, trades and book.
     """
     outputs = [
         (recipient, event)
@@ -183,7 +174,7 @@ def select(
 
 
 def _is_of(step: Step, account: str) -> bool:
-    """Return whether a command is of an account, or interferes with it."""
+    """Return whether an account sent a command or was subject to it."""
     command = step.command
     if isinstance(command.action, Admin) and (
         command.action.user == account
@@ -205,7 +196,7 @@ def _concerns(event: Event, symbol: str, step: Step) -> bool:
 
 
 def writer(form: str, file: TextIO) -> Write:
-    """Return what writes a command or an event as a line of a file."""
+    """Return a function that writes a command or an event as a line."""
     if form == "csv":
         return csv_writer(file)
     line = json_line if form == "jsonl" else text_line
@@ -217,7 +208,7 @@ def writer(form: str, file: TextIO) -> Write:
 
 
 def json_line(step: Step, who: str, what: Action | Event) -> str:
-    """Return one JSON object; requests and events are as on the wire."""
+    """Return one JSON object, with the request or event as on the wire."""
     command = step.command
     head = f'"seq":{command.seq},"ts":{command.ts}'
     if who:
@@ -227,7 +218,7 @@ def json_line(step: Step, who: str, what: Action | Event) -> str:
         kind = "command"
         if command.session:
             head += f',"session":"{command.session}"'
-    if isinstance(what, ASKED + TOLD):
+    if isinstance(what, REQUESTS + EVENTS):
         text = encode(what)
     else:
         text = to_json(what).decode()
@@ -235,13 +226,13 @@ def json_line(step: Step, who: str, what: Action | Event) -> str:
 
 
 def csv_writer(file: TextIO) -> Write:
-    """Return what writes rows of one table with the columns of all types.
+    """Return a function that writes rows with the columns of all types.
 
-    An event's own ``seq`` is ``event_seq``; what is no single value is JSON.
+    The ``seq`` of an event is in ``event_seq``; lists and objects are JSON.
     """
     columns = dict.fromkeys(
         field.name
-        for cls in (*get_args(Action), *TOLD)
+        for cls in (*get_args(Action), *EVENTS)
         for field in fields(cls)
     )
     for name in ("type", "seq", "ts"):
@@ -257,7 +248,7 @@ def csv_writer(file: TextIO) -> Write:
     def write(step: Step, who: str, what: Action | Event) -> None:
         command = step.command
         row: dict[str, Any] = {
-            field.name: _cell(getattr(what, field.name))
+            field.name: cell(getattr(what, field.name))
             for field in fields(what)
         }
         row["event_seq"] = row.pop("seq", None)
@@ -274,206 +265,25 @@ def csv_writer(file: TextIO) -> Write:
     return write
 
 
-def _cell(value: Any) -> Any:
-    is_plain = isinstance(value, (str, int)) and not isinstance(value, bool)
-    if value is None or is_plain:
-        return value
-    return to_json(value).decode()
-
-
 def text_line(step: Step, who: str, what: Action | Event) -> str:
-    """Return a line for a person; ``>`` marks commands."""
+    """Return a line for people; ``>`` marks commands."""
     command = step.command
     if what is command.action:
-        mark, text = ">", tell_command(command)
+        mark, text = ">", describe_command(command)
     else:
-        assert isinstance(what, TOLD)
-        mark, text = " ", tell_event(what)
-    text = _printable(text)
+        assert isinstance(what, EVENTS)
+        mark, text = " ", describe_event(what)
+    text = printable(text)
     return (
         f"{command.seq:>8} {iso(command.ts)} {who or '*':<10} {mark} {text}\n"
     )
 
 
-def tell_command(command: Command) -> str:
-    """Say what a command asks for."""
-    words: list[object]
-    match command.action:
-        case Place() as order:
-            words = [order.side, order.qty, order.symbol, _price(order.price)]
-            words.append(order.time_in_force)
-            if order.expire_ts is not None:
-                words.append(f"until {iso(order.expire_ts)}")
-            words.append(order.post_only and "post-only")
-            words.append(order.stp != "cancel_oldest" and order.stp)
-            if order.client_order_id is not None:
-                words.append(f"as {order.client_order_id}")
-        case Amend() as amend:
-            words = ["amend", _name(amend)]
-            words.append(amend.qty and f"to {amend.qty}")
-            words.append(amend.price is not None and _price(amend.price))
-        case Cancel() as cancel:
-            words = ["cancel", _name(cancel)]
-        case CancelAll() as them:
-            words = ["cancel all", them.side, "orders"]
-            words.append(them.symbol and f"of {them.symbol}")
-        case CancelAfter(timeout_ms=timeout_ms):
-            words = ["cancel all after", timeout_ms or "never"]
-            words.append(timeout_ms and "ms")
-        case Connect() as connect:
-            words = ["connect", command.session]
-            words.append(connect.is_admin and "as an administrator")
-            stays = not connect.cancel_on_disconnect
-            words.append(stays and "orders outlive the connection")
-        case Disconnect():
-            words = ["disconnect", command.session]
-        case TimePassed():
-            words = ["tick"]
-        case Shutdown():
-            words = ["shutdown"]
-        case Restart():
-            words = ["restart"]
-        case ClockStep(forward_us=forward_us):
-            words = ["clock set forward by", f"{forward_us / 1e6:,.6f} s"]
-        case Admin() as admin:
-            words = ["admin", tell_admin(admin), f"because: {admin.reason}"]
-        case Configure() as market:
-            listed = ", ".join(map(_listing, market.instruments))
-            words = [f"configure engine {market.engine_version}: {listed}"]
-            limits = {"everybody": market.limits, **market.accounts}
-            for name, its in limits.items():
-                changes = _changes(its, AccountLimits())
-                words.append(changes and f"| {name}: {changes}")
-        case _:
-            assert_never(command.action)
-    return " ".join(str(word) for word in words if word)
-
-
-def tell_admin(admin: Admin) -> str:
-    """Say what an administrator does."""
-    match admin.action:
-        case "phase":
-            text = f"set {admin.symbol or 'all'} to {admin.phase}"
-            if admin.reopen_ms is not None:
-                text += f" for {admin.reopen_ms} ms"
-            return text
-        case "kill" | "unkill":
-            return f"{admin.action} {admin.user}"
-        case "cancel":
-            return f"cancel order {admin.order_id}"
-        case "adjust":
-            gifts = [] if admin.cash is None else [f"{admin.cash:+} cash"]
-            if admin.qty is not None:
-                gifts.append(f"{admin.qty:+} {admin.symbol}")
-            return f"adjust {admin.user} by {', '.join(gifts)}"
-        case "settle":
-            return f"settle {admin.symbol} {_price(admin.price)}"
-        case "reset":
-            return "reset"
-        case "message":
-            about = f" about {admin.symbol}" if admin.symbol else ""
-            return f"tell{about}: {admin.message}"
-        case _:
-            assert_never(admin.action)
-
-
-def tell_event(
-    event: Ok | Error | Exec | AccountReport | Status | Trade | BookUpdate,
-) -> str:
-    """Say what happened."""
-    match event:
-        case Exec() as e:
-            text = f"order {e.order_id} {e.exec_type}"
-            if e.exec_type == "trade":
-                text += f" {e.trade_id}: {e.last_qty} {e.symbol}"
-                text += f" at {e.last_price} as {e.liquidity}"
-                text += f" for a fee of {e.fee}" if e.fee else ""
-            elif e.reason is not None:
-                text += f" ({e.reason})"
-            else:
-                text += f": {e.side} {e.qty} {e.symbol} {_price(e.price)}"
-            return f"{text}; {e.cum_qty} of {e.qty} filled"
-        case AccountReport():
-            held = [f"cash {event.cash}"]
-            held += [f"{qty} {s}" for s, qty in event.positions.items()]
-            return f"{', '.join(held)}; worth {event.equity}"
-        case Ok(count=count):
-            return "ok" if count is None else f"ok: {count}"
-        case Error():
-            return f"refused: {event.code}: {event.message}"
-        case Status():
-            head = filter(None, ("status", event.symbol, event.phase))
-            return ": ".join(filter(None, (" ".join(head), event.message)))
-        case Trade() as t:
-            return f"trade {t.trade_id}: {t.qty} {t.symbol} at {t.price}" + (
-                " bought" if t.side == "buy" else " sold"
-            )
-        case BookUpdate():
-            bids, asks = _levels(event.bids), _levels(event.asks)
-            return f"book {event.symbol} {event.seq}: {bids} | {asks}"
-        case _:
-            assert_never(event)
-
-
-def _price(price: int | None) -> str:
-    return "at market" if price is None else f"at {price}"
-
-
-def _name(action: Amend | Cancel) -> str:
-    if action.order_id is not None:
-        return f"order {action.order_id}"
-    return action.client_order_id or ""
-
-
-def _listing(listed: Instrument) -> str:
-    plain = Instrument(
-        symbol=listed.symbol,
-        tick_size=listed.tick_size,
-        min_price=listed.min_price,
-        max_price=listed.max_price,
-        max_qty=listed.max_qty,
-        phase="open",
-    )
-    changes = _changes(listed, plain)
-    return (
-        f"{listed.symbol} ({listed.min_price} to {listed.max_price} ticks of"
-        f" {listed.tick_size}, at most {listed.max_qty} lots"
-        f"{', ' if changes else ''}{changes})"
-    )
-
-
-def _changes(what: Any, usual: Any) -> str:
-    """Say what is not as usual."""
-    its = ((field.name, getattr(what, field.name)) for field in fields(what))
-    return ", ".join(
-        f"{name}={_cell(value)}"
-        for name, value in its
-        if value != getattr(usual, name)
-    )
-
-
-def _printable(text: str) -> str:
-    """Return a text without what would end or hide its line."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
-
-
-def _levels(levels: tuple[PriceLevel, ...]) -> str:
-    return " ".join(f"{price}={qty}" for price, qty in levels) or "-"
-
-
 # The command --------------------------------------------------------------
 
 
-def iso(ts: int) -> str:
-    """Return a time in microseconds as ISO 8601, in UTC."""
-    time = EPOCH + ts * MICROSECOND
-    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
-
-
 def microseconds(text: str) -> int:
-    """Read a time: microseconds, or ISO 8601, in UTC unless it says else."""
+    """Read a time: microseconds, or ISO 8601 (UTC if it has no zone)."""
     if text.isdecimal():
         return int(text)
     time = datetime.fromisoformat(text)
@@ -483,7 +293,7 @@ def microseconds(text: str) -> int:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; exits with status 2 where it makes no sense."""
+    """Read the command line; exits with status 2 if it is wrong."""
     parser = argparse.ArgumentParser(
         prog=program("replay"),
         description="Print every command and event of a journal.",
@@ -517,7 +327,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def verify(path: Path) -> str:
-    """Replay a journal; return what was found, in a line."""
+    """Replay a journal; return a summary in one line."""
     first = last = None
     events = 0
     for step in replay(path):
@@ -535,9 +345,9 @@ def verify(path: Path) -> str:
 def output(
     options: argparse.Namespace, journal: Path
 ) -> AbstractContextManager[TextIO]:
-    """Open what to write to, if there is something to be written.
+    """Open the output after a first look at the journal.
 
-    Raises JournalError or OSError, with no file made or changed.
+    Raises JournalError or OSError before any file is made or changed.
     """
     path: Path | None = options.output
     count_commands(journal)
@@ -549,7 +359,7 @@ def output(
 
 
 def export(options: argparse.Namespace, journal: Path, file: TextIO) -> None:
-    """Write what the options ask for of a journal to a file."""
+    """Write the selected parts of a journal to a file."""
     write = writer(options.format, file)
     for step in replay(journal, is_quiet=file.isatty()):
         ts = step.command.ts
@@ -572,7 +382,7 @@ def main(arguments: list[str] | None = None) -> int:
             with output(options, journal) as file:
                 export(options, journal, file)
                 file.flush()
-    except BrokenPipeError:  # whoever was reading has seen enough
+    except BrokenPipeError:  # the reader, such as head, has ended
         drop_output()
     except (JournalError, OSError) as error:
         print(f"replay: {error}", file=sys.stderr)

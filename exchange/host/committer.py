@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from exchange.host.metrics import Timing
-from exchange.journal.sqlite import Journal, encode_record
+from exchange.journal.records import encode_record
+from exchange.journal.sqlite import Journal
 from exchange.market.command import Command
 
 Seen: TypeAlias = tuple[str, int]  # what `Journal.look` returns

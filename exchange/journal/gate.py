@@ -1,8 +1,7 @@
-"""Nothing that depends on a command leaves before it is committed.
+"""Holds what depends on a command until that command is committed.
 
-What leaves is held here, in order, with the sequence number of the last
-command applied when it was made. Once that command is committed, the owner
-takes it out.
+Items are held in order, each with the sequence number of the last command
+that was applied when it was made. The owner takes out what is committed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ T = TypeVar("T")
 class Gate(Generic[T]):
     """Hold items until their sequence number is committed.
 
-    With ``committed`` at the largest number there is, the gate stands open.
+    With ``committed`` at MAX_INT every item may leave at once.
     """
 
     def __init__(self, committed: int) -> None:

@@ -1,8 +1,8 @@
-"""What has happened, in bounded memory: the tables behind `get`.
+"""Past events in bounded memory, for the tables of `get`.
 
-Fed with every event of the engine, in order. It keeps the public trades and
-candles of each symbol, and of each account its fills and its last private
-events, from which a session is resumed. No clock, no socket.
+It is given every event of the engine, in order. It keeps the public trades
+and candles of each symbol, and the fills and last private events of each
+account. A session is resumed from the latter. No clock, no socket.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from orderbook import AccountReport, Exec, Interval, Trade, encode
 TRADES_KEPT = 100_000  # of each symbol, as the protocol promises
 CANDLES_KEPT = 10_000  # of each symbol and interval: 2.7 hours of seconds
 FILLS_KEPT = 10_000  # of each account
-RESUME_EVENTS = 2_000  # of each account: what a broken connection may miss
-JOINED = 50  # of them, or more, are kept as one text
+RESUME_EVENTS = 2_000  # of each account: the most that can be resumed
+JOINED = 50  # recent events that are joined into one text
 
 INTERVALS: dict[Interval, int] = {  # in microseconds
     "1s": 1_000_000,
@@ -41,8 +41,8 @@ def page(
 ) -> list[Row]:
     """Return at most ``limit`` of ``rows``, which ascend by ``key``.
 
-    The first ones with a key greater than ``after``; the newest ones where
-    ``after`` is None. Oldest first in either case.
+    The first ones with a key greater than ``after``, or the newest ones if
+    ``after`` is None; oldest first in both cases.
     """
     size = len(rows)
     if after is None:
@@ -52,7 +52,7 @@ def page(
     end = min(start + limit, size)
     if start < size - end:
         return list(islice(rows, start, end))
-    # From the nearer end, because a deque is walked through.
+    # From the nearer end: a deque is traversed to reach an index.
     found = list(islice(reversed(rows), size - end, size - start))
     found.reverse()
     return found
@@ -61,8 +61,8 @@ def page(
 class Candles:
     """Open, high, low, close and volume of one symbol's trades.
 
-    A trade changes only the candle of its second; a finished second is
-    folded into the longer candles.
+    A trade changes only the candle of its second. A second that has ended is
+    merged into the longer candles.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Candles:
         }
 
     def add(self, ts: int, price: int, qty: int) -> None:
-        """Count in one trade."""
+        """Add one trade."""
         seconds = self._kept["1s"]
         start = ts - ts % INTERVALS["1s"]
         if seconds:
@@ -97,7 +97,7 @@ class Candles:
 
 
 def _fold(candles: deque[Candle], newer: Candle, length: int) -> None:
-    """Merge a candle into the last of longer ones, or begin a new one."""
+    """Merge a candle into the last longer one, or begin a new one."""
     start = newer[0] - newer[0] % length
     if not candles or candles[-1][0] != start:
         candles.append([start, *newer[1:]])
@@ -117,26 +117,26 @@ def _merge(candle: Candle, high: int, low: int, close: int, qty: int) -> None:
 class AccountHistory:
     """The fills of one account, and its last events.
 
-    The texts of events are kept joined, many in one, so that those of a few
-    hundred bytes are soon freed and their memory is used again while it is
-    at hand. What came without a text is encoded only if it is asked for.
+    Texts of events are joined, JOINED or more in one: the small strings are
+    freed soon, and their memory is reused while it is in the CPU's cache.
+    Events given without a text are encoded only when they are requested.
     """
 
     __slots__ = ("fills", "seq", "_recent", "_is_text", "_past", "_count")
 
     def __init__(self) -> None:
-        # With seq and symbol, to be found by.
+        # Each with its seq and symbol, by which they are found.
         self.fills: deque[tuple[int, str, str | Exec]] = deque(
             maxlen=FILLS_KEPT
         )
-        self.seq = 0  # of the last event; the others go before it
+        self.seq = 0  # of the last event; those before it have no gaps
         self._recent: list[Any] = []  # of PrivateEvent or str
         self._is_text = True  # all of them are
         self._past: deque[tuple[int, str | list[Any]]] = deque()
         self._count = 0  # of events in the past
 
     def add(self, event: PrivateEvent) -> None:
-        """Take in the next event."""
+        """Add the next event."""
         self._is_text = False
         self._recent.append(event)
         self.seq = event.seq
@@ -146,23 +146,23 @@ class AccountHistory:
             self._join()
 
     def add_texts(self, texts: list[str]) -> None:
-        """Take in the next events, encoded; fills are added besides."""
+        """Add the next events, encoded; call `add_fill` for fills."""
         self._recent += texts
         self.seq += len(texts)
         if len(self._recent) >= JOINED:
             self._join()
 
     def add_fill(self, fill: Exec, text: str) -> None:
-        """Note that one of the events that are encoded is a fill."""
+        """Record that one of the encoded events is a fill."""
         self.fills.append((fill.seq, fill.symbol, text))
 
     @property
     def kept(self) -> int:
-        """How many of the last events are here."""
+        """The number of last events that are kept."""
         return self._count + len(self._recent)
 
     def last(self, count: int) -> list[str] | None:
-        """Return so many of the last events; None: they are not all here."""
+        """Return the last ``count`` events; None if fewer are kept."""
         if count > self.kept:
             return None
         last = self._recent
@@ -183,12 +183,12 @@ class AccountHistory:
 
 
 def as_text(event: PrivateEvent | str) -> str:
-    """Return an event encoded, if it is not yet."""
+    """Return an event encoded."""
     return event if isinstance(event, str) else encode(event)
 
 
 class History:
-    """The past of all symbols and accounts."""
+    """The past events of all symbols and accounts."""
 
     def __init__(self) -> None:
         self._trades: defaultdict[str, deque[Trade]] = defaultdict(
@@ -200,11 +200,11 @@ class History:
         )
 
     def account(self, name: str) -> AccountHistory:
-        """Return the past of one account."""
+        """Return the past events of one account."""
         return self._accounts[name]
 
     def record_trade(self, trade: Trade) -> None:
-        """Take in one public trade."""
+        """Add one public trade."""
         self._trades[trade.symbol].append(trade)
         self._candles[trade.symbol].add(trade.ts, trade.price, trade.qty)
 
@@ -241,7 +241,7 @@ class History:
     ) -> list[str] | None:
         """Return an account's events after ``last_seq``, up to ``seq``.
 
-        Encoded. None: they are no longer, or not yet, known.
+        Encoded. None: some are no longer kept, or have not happened.
         """
         if last_seq == seq:
             return []

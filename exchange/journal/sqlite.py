@@ -2,12 +2,12 @@
 
 A journal is one SQLite file. Each batch of commands that were applied
 together is one row and one transaction: first and last sequence number, the
-records, and a digest chained from row to row, so that a flipped bit or a
-missing row is noticed before anything is built on it. A record holds what
-the engine got and no more; replaying the records gives every event again.
+records, and a digest that covers all rows before it, so that a flipped bit or
+a missing row is noticed before its commands are applied. A record holds only
+the command; applying the commands again gives every event again.
 
-One process writes. A lock on a file beside the journal says which, and is
-taken before the journal is touched. Others may read at any time.
+One process writes. It holds a lock on a file beside the journal, which it
+takes before it opens the journal. Others may read at any time.
 """
 
 from __future__ import annotations
@@ -21,33 +21,20 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Annotated, Any, Self
-
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import to_json
+from typing import Any, Self
 
 from exchange.files import lock, sync_folder
-from exchange.market.command import (
-    ENGINE_VERSION,
-    Action,
-    ClockStep,
-    Command,
-    Configure,
-    Connect,
-    Disconnect,
-    Restart,
-    Shutdown,
-    TimePassed,
-)
-from orderbook import MAX_INT, encode
+from exchange.journal.records import decode_records, rules_in
+from exchange.market.command import RULES, Command, Configure
 
 # The letters EXCH in SQLite's header, and the version of the layout below.
 APPLICATION_ID = 0x45584348
 FORMAT_VERSION = 1
-# The write-ahead log is cut back to this after a checkpoint.
+# Size to which SQLite truncates the write-ahead log after a checkpoint.
 WAL_BYTES = 64 << 20
-# Below the first free space new orders are refused, above the second they
-# are taken again: between them lies what canceling everything may need.
+# New orders are refused below the first amount of free space, and accepted
+# again above the second. Cancels are always accepted, and canceling every
+# order needs less than 64 MiB.
 SPACE_LOW = 64 << 20
 SPACE_ENOUGH = 128 << 20
 
@@ -63,52 +50,7 @@ _NO_DIGEST = bytes(hashlib.sha256().digest_size)  # before the first row
 
 
 class JournalError(Exception):
-    """The journal cannot be used; it is as it was."""
-
-
-# Records ------------------------------------------------------------------
-
-_Ts = Annotated[int, Field(ge=1, le=MAX_INT)]
-_Record = tuple[_Ts, str, str, Annotated[Action, Field(discriminator="type")]]
-_RECORDS: TypeAdapter[list[_Record]] = TypeAdapter(
-    list[_Record], config=ConfigDict(strict=True)
-)
-
-
-# Actions that are no requests.
-OWN_ACTIONS = (
-    ClockStep,
-    Configure,
-    Connect,
-    Disconnect,
-    Restart,
-    Shutdown,
-    TimePassed,
-)
-
-
-def encode_record(command: Command) -> str:
-    """Return a command as JSON: ts, account, session, action.
-
-    Its sequence number is its place in the journal.
-    """
-    action = command.action
-    if isinstance(action, OWN_ACTIONS):
-        text = to_json(action).decode()
-    else:
-        text = encode(action)
-    # Account and session are names that need no escaping.
-    return f'[{command.ts},"{command.account}","{command.session}",{text}]'
-
-
-def decode_records(first_seq: int, records: bytes) -> list[Command]:
-    """Return the commands of one batch; raises ValidationError."""
-    return [
-        Command(seq, *record)
-        for seq, record in enumerate(
-            _RECORDS.validate_json(records), start=first_seq
-        )
-    ]
+    """The journal cannot be used, and was not changed."""
 
 
 # The file -----------------------------------------------------------------
@@ -117,14 +59,17 @@ def decode_records(first_seq: int, records: bytes) -> list[Command]:
 class Journal:
     """The journal of the one process that writes it.
 
-    Raises JournalError, with the file untouched, if another process has it,
-    or it is no journal, or one that this program cannot read.
+    Raises JournalError, and does not change the file, if another process
+    writes it, it is no journal, or this program cannot read it. ``rules``
+    are the versions of the rules that its commands may need.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rules: range = RULES) -> None:
         self.path = path
+        self._rules = rules
         self.last_seq = 0  # the last one committed
-        self._files: dict[Path, tuple[int, int]] = {}  # while it is written
+        # Files that must stay, with their identity, once it is writable.
+        self._files: dict[Path, tuple[int, int]] = {}
         self._digest = _NO_DIGEST
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path.with_name(f"{path.name}.lock"))
@@ -133,8 +78,8 @@ class Journal:
                 _identify(path)
             else:
                 _create(path)
-            # A file opened to write is tidied up when it is closed: not
-            # before it is known to be good.
+            # SQLite checkpoints a writable file when it closes it, so it is
+            # opened to write only after all batches are verified.
             self._file = _open_to_read(path)
         except BaseException:
             os.close(self._lock)
@@ -152,7 +97,7 @@ class Journal:
         self.close()
 
     def count(self) -> int:
-        """Return how many commands there seem to be, without verifying."""
+        """Return the number of commands; nothing is verified."""
         return _count(self.path, self._file)
 
     def recover(self) -> Iterator[list[Command]]:
@@ -160,7 +105,7 @@ class Journal:
 
         Raises JournalError at the first one that is not as it was written.
         """
-        for commands, digest in _read(self.path, self._file):
+        for commands, digest in _read(self.path, self._file, self._rules):
             yield commands
             self.last_seq = commands[-1].seq
             self._digest = digest
@@ -172,8 +117,8 @@ class Journal:
     def append(self, first_seq: int, records: Sequence[str]) -> int:
         """Commit one batch; return its last sequence number.
 
-        Blocks until it is on disk. Any sqlite3.Error means that the process
-        must end: what is on disk then, a new one finds out.
+        Blocks until it is on disk. After any sqlite3.Error the process must
+        end: only reading the journal again tells whether it is.
         """
         assert first_seq == self.last_seq + 1 and records
         last_seq = self.last_seq + len(records)
@@ -187,11 +132,11 @@ class Journal:
         return last_seq
 
     def look(self) -> tuple[str, int]:
-        """Return what is wrong with its files, "" if nothing, and the space.
+        """Return what is wrong with the files ("" if nothing) and the space.
 
-        The space left on the disk, in bytes, is 0 where something is wrong.
-        A file that somebody has deleted, or put another one in the place of,
-        can still be written, and is lost when this process ends.
+        The space is the bytes free on the disk, 0 if something is wrong. A
+        file that was deleted or replaced can still be written to, but is lost
+        when this process ends.
         """
         try:
             for path, identity in self._files.items():
@@ -205,7 +150,7 @@ class Journal:
             return f"the journal's disk: {error.strerror}", 0
 
     def _paths(self) -> list[Path]:
-        """Return the files that must stay: data, what is new, the lock."""
+        """Return the files that must stay: data, write-ahead log, lock."""
         names = (
             f"{self.path.name}{suffix}" for suffix in ("", "-wal", ".lock")
         )
@@ -219,12 +164,12 @@ class Journal:
 
 @contextmanager
 def readable(path: Path) -> Iterator[Path]:
-    """Lend a path that the functions below can read a journal from.
+    """Yield a path from which the functions below can read a journal.
 
-    It is the given one, or that of a temporary copy: SQLite does not read a
-    -wal that has no -shm beside it where it cannot make one, such as on a
-    read-only disk. A JournalError inside speaks of the given path. Raises
-    OSError if there is no room for a copy.
+    It is the given path, or that of a temporary copy: SQLite cannot read a
+    -wal file without a -shm file, nor make one on a read-only disk. A
+    JournalError inside names the given path. Raises OSError if there is no
+    space for a copy.
     """
     if not (_is_sealed(path) and _has_wal(path)):
         yield path
@@ -241,32 +186,32 @@ def readable(path: Path) -> Iterator[Path]:
 
 
 def open_journal(path: Path) -> sqlite3.Connection:
-    """Open a journal to read, beside its writer. Raises JournalError."""
+    """Open a journal to read; it may be written. Raises JournalError."""
     if not path.exists():
         raise JournalError(f"{path}: there is no such journal")
     _identify(path)
     return _open_to_read(path)
 
 
-def read_journal(path: Path) -> Iterator[list[Command]]:
-    """Yield every batch of a journal, verified, beside its writer.
+def read_journal(path: Path, rules: range = RULES) -> Iterator[list[Command]]:
+    """Yield every batch of a journal, verified; it may be written.
 
-    Each is read in a transaction of its own, so the writer is never kept
-    from tidying up. Raises JournalError.
+    Each batch is read in a transaction of its own, so the writer can
+    checkpoint between two of them. Raises JournalError.
     """
     with closing(open_journal(path)) as file:
-        for commands, _ in _read(path, file):
+        for commands, _ in _read(path, file, rules):
             yield commands
 
 
 def count_commands(path: Path) -> int:
-    """Return how many commands there seem to be; raises JournalError."""
+    """Return the number of commands, unverified; raises JournalError."""
     with closing(open_journal(path)) as file:
         return _count(path, file)
 
 
 def _lock(path: Path) -> int:
-    """Take the lock, for as long as the process lives; return its file."""
+    """Take the lock and return its file; closing it releases the lock."""
     try:
         return lock(path, mode=0o644, is_waiting=False)
     except BlockingIOError:
@@ -277,7 +222,7 @@ def _lock(path: Path) -> int:
 
 
 def _create(path: Path) -> None:
-    """Make an empty journal, which is there as a whole or not at all."""
+    """Make an empty journal: under its name it is complete or absent."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with closing(sqlite3.connect(new, isolation_level=None)) as file:
@@ -288,11 +233,11 @@ def _create(path: Path) -> None:
         ):
             _fetch(path, file, statement)
     new.rename(path)
-    sync_folder(path.parent)  # or a power failure may take the name away
+    sync_folder(path.parent)  # so that the name survives a power failure
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Return what tells a file from another one at its place."""
+    """Return what differs if another file has replaced this one."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
@@ -300,14 +245,14 @@ def _identity(path: Path) -> tuple[int, int]:
 def _open_to_read(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     if _is_sealed(path) and not _has_wal(path):
-        uri += "&immutable=1"  # nobody writes it, and no file is made for it
+        uri += "&immutable=1"  # nobody writes it; SQLite makes no files
     return sqlite3.connect(uri, uri=True, isolation_level=None)
 
 
 def _is_sealed(path: Path) -> bool:
-    """Return whether SQLite cannot make the files that it wants beside it.
+    """Return whether SQLite cannot make the files that it needs beside it.
 
-    Nobody is writing the journal then: a writer has both of them open.
+    If so nobody is writing the journal: a writer has both of them open.
     """
     wanted = (_beside(path, "-wal"), _beside(path, "-shm"))
     return not all(file.exists() for file in wanted) and not os.access(
@@ -316,7 +261,7 @@ def _is_sealed(path: Path) -> bool:
 
 
 def _has_wal(path: Path) -> bool:
-    """Return whether there are commands that are only in the -wal."""
+    """Return whether some commands are only in the -wal file."""
     wal = _beside(path, "-wal")
     return wal.exists() and wal.stat().st_size > 0
 
@@ -327,7 +272,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:
-    # The thread that commits is not the one that opens.
+    # It is opened in one thread and written in another.
     file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         for pragma in (
@@ -345,7 +290,7 @@ def _open_to_write(path: Path) -> sqlite3.Connection:
 def _fetch(
     path: Path, file: sqlite3.Connection, sql: str, *values: object
 ) -> Any:
-    """Return the first row; raises JournalError where that cannot be read."""
+    """Return the first row; raises JournalError if it cannot be read."""
     try:
         return file.execute(sql, values).fetchone()
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -376,11 +321,11 @@ def _identify(path: Path) -> None:
 
 
 def _read(
-    path: Path, file: sqlite3.Connection
+    path: Path, file: sqlite3.Connection, rules: range
 ) -> Iterator[tuple[list[Command], bytes]]:
-    """Yield each batch and its digest, in order, if all is as written."""
-    # The chain cannot tell that its end is missing; a damaged page that
-    # hides it is noticed here.
+    """Yield each batch and its digest, in order, once it is verified."""
+    # The digests cannot show that the last rows are missing; this finds a
+    # damaged page that hides them.
     (found,) = _fetch(path, file, "PRAGMA quick_check(1)")
     if found != "ok":
         raise JournalError(f"{path}: damaged: {' '.join(found.split())}")
@@ -402,27 +347,33 @@ def _read(
                 f"{path}: after command {seq}: a batch is missing or damaged"
             )
         try:
+            _check_rules(path, rules_in(records), rules)
             commands = decode_records(first_seq, records)
-        except ValidationError:
+        except ValueError:
             raise JournalError(
                 f"{path}: after command {seq}: a record that this program"
                 " does not know"
             ) from None
-        if not seq:
-            _check_version(path, commands[0])
+        if not seq and not isinstance(commands[0].action, Configure):
+            raise JournalError(
+                f"{path}: the first command is no configuration"
+            )
         seq = last_seq
         yield commands, digest
 
 
-def _check_version(path: Path, first: Command) -> None:
-    action = first.action
-    if not isinstance(action, Configure):
-        raise JournalError(f"{path}: the first command is no configuration")
-    if action.engine_version != ENGINE_VERSION:
+def _check_rules(path: Path, needed: list[int], known: range) -> None:
+    for version in needed:
+        if version in known:
+            continue
+        oldest, newest = known[0], known[-1]
+        versions = f"version {newest}"
+        if oldest < newest:
+            versions = f"versions {oldest} to {newest}"
+        age = "a newer" if version > newest else "an older"
         raise JournalError(
-            f"{path}: written by version {action.engine_version} of the"
-            " engine, and only that can read it; this is version"
-            f" {ENGINE_VERSION}"
+            f"{path}: needs version {version} of the rules; this program has"
+            f" {versions}: use {age} release"
         )
 
 

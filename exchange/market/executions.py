@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from exchange.market.accounts import HOUSE
-from exchange.market.listing import Listing
-from exchange.market.reports import Filled, report_order, report_trade
+from exchange.market.reports import Fill, Filled, order_report, report_trade
 from exchange.market.state import State
 from orderbook import (
-    Liquidity,
-    Match,
+    ExecType,
     Order,
     OrderStatus,
     Reason,
@@ -43,70 +41,51 @@ def cancel_each(state: State, orders: Iterable[Order], reason: Reason) -> None:
 
 
 def book_sweep(
-    state: State, listing: Listing, order: Order, sweep: Sweep, filled: Filled
+    state: State, order: Order, sweep: Sweep, filled: Filled
 ) -> None:
     """Book the matches of an order that arrived, and its end if it ended.
 
     ``filled`` is what was filled of the order before the sweep.
     """
+    listing = state.listings[order.symbol]
     state.touched[order.symbol] = listing
-    for match in sweep.matches:
-        if not match.qty:
-            end_order(state, match.maker, "stp")
+    instrument = listing.instrument
+    cum_qty, cum_cost = filled
+    for maker, qty in sweep.matches:
+        if not qty:
+            end_order(state, maker, "stp")
             continue
-        filled = _book_match(state, listing, order, match, filled)
+        price = maker.price
+        assert price is not None
+        cum_qty += qty
+        cum_cost += price * qty
+        trade = report_trade(state, listing, price, qty, order.side)
+        taken: Fill = (trade, "taker", qty * instrument.taker_fee)
+        _book_fill(state, order, taken, (cum_qty, cum_cost))
+        made: Fill = (trade, "maker", qty * instrument.maker_fee)
+        _book_fill(state, maker, made)
+        if not maker.leaves_qty:
+            _finish(state, maker)
     if sweep.reason is not None:
         end_order(state, order, sweep.reason)
     elif not order.leaves_qty:
         _finish(state, order)
 
 
-def _book_match(
-    state: State, listing: Listing, order: Order, match: Match, filled: Filled
-) -> Filled:
-    """Book a trade of an arriving order; return what is filled of it now."""
-    maker, qty = match
-    price = maker.price
-    assert price is not None
-    instrument = listing.instrument
-    trade = report_trade(state, listing, price, qty, order.side)
-    filled = filled[0] + qty, filled[1] + price * qty
-    fee = qty * instrument.taker_fee
-    _book_fill(state, order, trade, "taker", fee=fee, filled=filled)
-    fee = qty * instrument.maker_fee
-    _book_fill(state, maker, trade, "maker", fee=fee)
-    if not maker.leaves_qty:
-        _finish(state, maker)
-    return filled
-
-
 def book_cross(state: State, bid: Order, ask: Order, trade: Trade) -> None:
     """Book a trade of two resting orders in an auction."""
     for order in (bid, ask):
-        _book_fill(state, order, trade, "auction", fee=0)
+        _book_fill(state, order, (trade, "auction", 0))
         if not order.leaves_qty:
             _finish(state, order)
 
 
 def _book_fill(
-    state: State,
-    order: Order,
-    trade: Trade,
-    liquidity: Liquidity,
-    *,
-    fee: int,
-    filled: Filled | None = None,
+    state: State, order: Order, fill: Fill, filled: Filled | None = None
 ) -> None:
     """Report one order's part in a trade, and book it in the account."""
-    report_order(
-        state,
-        order,
-        "trade",
-        filled,
-        trade=trade,
-        liquidity=liquidity,
-        fee=fee,
-    )
+    state.outputs.append(order_report(state, order, "trade", filled, fill))
+    trade, _, fee = fill
     account = state.accounts[order.account]
     bought = trade.qty if order.side == "buy" else -trade.qty
     account.book_fill(order.symbol, bought, trade.price, fee)
@@ -118,10 +97,11 @@ def _book_fill(
 
 def end_order(state: State, order: Order, reason: Reason) -> None:
     """Report an order that was canceled or has expired."""
-    is_expired = order.order_status == "expired"
-    report_order(
-        state, order, "expired" if is_expired else "canceled", reason=reason
-    )
+    exec_type: ExecType = "canceled"
+    if order.order_status == "expired":
+        exec_type = "expired"
+    report = order_report(state, order, exec_type, reason=reason)
+    state.outputs.append(report)
     _finish(state, order)
 
 

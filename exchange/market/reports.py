@@ -33,6 +33,8 @@ from orderbook import (
 )
 
 Filled: TypeAlias = tuple[int, int]  # cum_qty and cum_cost of an order
+# One order's part in a trade: the trade, its liquidity and its fee.
+Fill: TypeAlias = tuple[Trade, Liquidity, int]
 
 # Of one command -----------------------------------------------------------
 
@@ -42,51 +44,24 @@ def reply_ok(state: State, account: str, count: int | None = None) -> None:
     state.outputs.append((account, Ok(ts=state.ts, count=count)))
 
 
-def report_order(
+def order_report(
     state: State,
     order: Order,
     exec_type: ExecType,
     filled: Filled | None = None,
-    *,
+    fill: Fill | None = None,
     reason: Reason | None = None,
-    trade: Trade | None = None,
-    liquidity: Liquidity | None = None,
-    fee: int | None = None,
-) -> None:
-    """Report to its account what happened to an order.
+) -> tuple[str, Exec]:
+    """Return the output that tells an account what happened to its order.
 
-    ``filled`` None: as the order is now. Otherwise as it was when so much
+    It has the account's next ``seq``; a "status" repeats the last one.
+    ``filled`` None: the order as it is now. Otherwise as it was when so much
     was filled: the book executes all matches of an order before the first
-    one is reported. ``trade``, ``liquidity`` and ``fee`` belong to a fill.
+    one is reported.
     """
     account = state.accounts[order.account]
-    account.seq += 1
-    report = _exec(
-        state,
-        account,
-        order,
-        exec_type,
-        filled,
-        reason=reason,
-        trade=trade,
-        liquidity=liquidity,
-        fee=fee,
-    )
-    state.outputs.append((account.name, report))
-
-
-def _exec(
-    state: State,
-    account: Account,
-    order: Order,
-    exec_type: ExecType,
-    filled: Filled | None,
-    *,
-    reason: Reason | None = None,
-    trade: Trade | None = None,
-    liquidity: Liquidity | None = None,
-    fee: int | None = None,
-) -> Exec:
+    if exec_type != "status":
+        account.seq += 1
     order_status: OrderStatus
     if filled is None:
         cum_qty, cum_cost = order.cum_qty, order.cum_cost
@@ -97,13 +72,14 @@ def _exec(
         order_status = "partially_filled" if cum_qty else "new"
         if not leaves_qty:
             order_status = "filled"
-    last_qty = last_price = trade_id = None
-    if trade is not None:
+    last_qty = last_price = trade_id = liquidity = fee = None
+    if fill is not None:
+        trade, liquidity, fee = fill
         last_qty, last_price = trade.qty, trade.price
         trade_id = trade.trade_id
     # By position, in the order of the fields: one is made for each order,
-    # and by name it takes 1.3 instead of 0.6 us.
-    return Exec(
+    # and by name it takes 1.2 instead of 0.5 us.
+    report = Exec(
         account.seq,
         state.ts,
         exec_type,
@@ -129,6 +105,7 @@ def _exec(
         fee,
         reason,
     )
+    return account.name, report
 
 
 def report_trade(
@@ -249,14 +226,15 @@ def ticker(state: State, listing: Listing, ts: int) -> Ticker:
 def account_report(state: State, account: Account) -> AccountReport:
     """Return an account's cash and positions under its current ``seq``."""
     equity = account.equity(state.mark)
+    # By position, in the order of the fields, like `Exec`.
     return AccountReport(
-        seq=account.seq,
-        ts=state.ts,
-        cash=account.cash,
-        positions=account.positions.copy(),
-        equity=equity,
-        realized=account.realized,
-        unrealized=account.unrealized(equity),
+        account.seq,
+        state.ts,
+        account.cash,
+        account.positions.copy(),
+        equity,
+        account.realized,
+        account.unrealized(equity),
     )
 
 
@@ -286,9 +264,7 @@ def positions(
 def order_reports(state: State, orders: Iterable[Order]) -> Iterator[Exec]:
     """Yield orders as they are, under their account's current ``seq``."""
     for order in orders:
-        yield _exec(
-            state, state.accounts[order.account], order, "status", None
-        )
+        yield order_report(state, order, "status")[1]
 
 
 def standings(state: State) -> list[dict[str, Any]]:

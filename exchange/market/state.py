@@ -79,8 +79,9 @@ class State:
         Raises Refused: "unknown_symbol", or "bad_request" if the symbol is
         left out and several are listed.
         """
-        if symbol in self.listings:
-            return self.listings[symbol]
+        listing = self.listings.get(symbol or "")
+        if listing is not None:
+            return listing
         if symbol is not None:
             raise Refused(
                 "unknown_symbol", f"{symbol} is not listed", field="symbol"

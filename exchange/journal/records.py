@@ -1,0 +1,68 @@
+"""A command as JSON, as a journal keeps it.
+
+A record is ``[ts, account, session, action]``; its place in the journal is
+the command's sequence number. Old records stay readable: fields that were
+added later have defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic_core import from_json, to_json
+
+from exchange.market.command import Action, Command, OwnAction
+from orderbook import MAX_INT, encode
+
+_Ts = Annotated[int, Field(ge=1, le=MAX_INT)]
+_Record = tuple[_Ts, str, str, Annotated[Action, Field(discriminator="type")]]
+_RECORDS: TypeAdapter[list[_Record]] = TypeAdapter(
+    list[_Record], config=ConfigDict(strict=True)
+)
+
+
+def encode_record(command: Command) -> str:
+    """Return a command as JSON."""
+    action = command.action
+    if isinstance(action, OwnAction):
+        text = to_json(action).decode()
+    else:
+        text = encode(action)
+    # Account and session are names that need no escaping.
+    return f'[{command.ts},"{command.account}","{command.session}",{text}]'
+
+
+def decode_records(first_seq: int, records: bytes) -> list[Command]:
+    """Return the commands of one batch; raises ValidationError."""
+    return [
+        Command(seq, *record)
+        for seq, record in enumerate(
+            _RECORDS.validate_json(records), start=first_seq
+        )
+    ]
+
+
+def rules_in(records: bytes) -> list[int]:
+    """Return the versions of the rules that a batch puts in force.
+
+    Also where this program cannot decode the batch, because a newer one has
+    written it.
+    """
+    if b'"configure"' not in records:
+        return []
+    actions = [_action(record) for record in from_json(records)]
+    return [
+        action["engine_version"]
+        for action in actions
+        if action.get("type") == "configure"
+    ]
+
+
+def _action(record: Any) -> dict[str, Any]:
+    """Return the action of a record that may be of any form."""
+    match record:
+        case [_, _, _, {"type": str(), "engine_version": int()}, *_]:
+            action: dict[str, Any] = record[3]
+            return action
+    return {}

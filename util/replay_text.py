@@ -1,0 +1,226 @@
+"""Commands and events in words, for people: the lines of `util.replay`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_never
+
+from pydantic_core import to_json
+
+from exchange.market.accounts import AccountLimits
+from exchange.market.command import (
+    ClockStep,
+    Command,
+    Configure,
+    Connect,
+    Disconnect,
+    Restart,
+    Shutdown,
+    TimePassed,
+)
+from orderbook import (
+    AccountReport,
+    Admin,
+    Amend,
+    BookUpdate,
+    Cancel,
+    CancelAfter,
+    CancelAll,
+    Error,
+    Exec,
+    Instrument,
+    Ok,
+    Place,
+    PriceLevel,
+    Status,
+    Trade,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def iso(ts: int) -> str:
+    """Return a time in microseconds as ISO 8601, in UTC."""
+    time = EPOCH + ts * MICROSECOND
+    return f"{time.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def describe_command(command: Command) -> str:
+    """Describe a command."""
+    words: list[object]
+    match command.action:
+        case Place() as order:
+            words = [order.side, order.qty, order.symbol, _price(order.price)]
+            words.append(order.time_in_force)
+            if order.expire_ts is not None:
+                words.append(f"until {iso(order.expire_ts)}")
+            words.append(order.post_only and "post-only")
+            words.append(order.stp != "cancel_oldest" and order.stp)
+            if order.client_order_id is not None:
+                words.append(f"as {order.client_order_id}")
+        case Amend() as amend:
+            words = ["amend", _name(amend)]
+            words.append(amend.qty and f"to {amend.qty}")
+            words.append(amend.price is not None and _price(amend.price))
+        case Cancel() as cancel:
+            words = ["cancel", _name(cancel)]
+        case CancelAll() as them:
+            words = ["cancel all", them.side, "orders"]
+            words.append(them.symbol and f"of {them.symbol}")
+        case CancelAfter(timeout_ms=timeout_ms):
+            words = ["cancel all after", timeout_ms or "never"]
+            words.append(timeout_ms and "ms")
+        case Connect() as connect:
+            words = ["connect", command.session]
+            words.append(connect.is_admin and "as an administrator")
+            stays = not connect.cancel_on_disconnect
+            words.append(stays and "orders outlive the connection")
+        case Disconnect():
+            words = ["disconnect", command.session]
+        case TimePassed():
+            words = ["tick"]
+        case Shutdown():
+            words = ["shutdown"]
+        case Restart():
+            words = ["restart"]
+        case ClockStep(forward_us=forward_us):
+            words = ["clock set forward by", f"{forward_us / 1e6:,.6f} s"]
+        case Admin() as admin:
+            words = [
+                "admin",
+                describe_admin(admin),
+                f"because: {admin.reason}",
+            ]
+        case Configure() as market:
+            listed = ", ".join(map(_listing, market.instruments))
+            words = [f"configure engine {market.engine_version}: {listed}"]
+            limits = {"everybody": market.limits, **market.accounts}
+            for name, its in limits.items():
+                changes = _changes(its, AccountLimits())
+                words.append(changes and f"| {name}: {changes}")
+        case _:
+            assert_never(command.action)
+    return " ".join(str(word) for word in words if word)
+
+
+def describe_admin(admin: Admin) -> str:
+    """Describe an administrator's request."""
+    match admin.action:
+        case "phase":
+            text = f"set {admin.symbol or 'all'} to {admin.phase}"
+            if admin.reopen_ms is not None:
+                text += f" for {admin.reopen_ms} ms"
+            return text
+        case "kill" | "unkill":
+            return f"{admin.action} {admin.user}"
+        case "cancel":
+            return f"cancel order {admin.order_id}"
+        case "adjust":
+            gifts = [] if admin.cash is None else [f"{admin.cash:+} cash"]
+            if admin.qty is not None:
+                gifts.append(f"{admin.qty:+} {admin.symbol}")
+            return f"adjust {admin.user} by {', '.join(gifts)}"
+        case "settle":
+            return f"settle {admin.symbol} {_price(admin.price)}"
+        case "reset":
+            return "reset"
+        case "message":
+            about = f" about {admin.symbol}" if admin.symbol else ""
+            return f"tell{about}: {admin.message}"
+        case _:
+            assert_never(admin.action)
+
+
+def describe_event(
+    event: Ok | Error | Exec | AccountReport | Status | Trade | BookUpdate,
+) -> str:
+    """Describe an event."""
+    match event:
+        case Exec() as e:
+            text = f"order {e.order_id} {e.exec_type}"
+            if e.exec_type == "trade":
+                text += f" {e.trade_id}: {e.last_qty} {e.symbol}"
+                text += f" at {e.last_price} as {e.liquidity}"
+                text += f" for a fee of {e.fee}" if e.fee else ""
+            elif e.reason is not None:
+                text += f" ({e.reason})"
+            else:
+                text += f": {e.side} {e.qty} {e.symbol} {_price(e.price)}"
+            return f"{text}; {e.cum_qty} of {e.qty} filled"
+        case AccountReport():
+            held = [f"cash {event.cash}"]
+            held += [f"{qty} {s}" for s, qty in event.positions.items()]
+            return f"{', '.join(held)}; worth {event.equity}"
+        case Ok(count=count):
+            return "ok" if count is None else f"ok: {count}"
+        case Error():
+            return f"refused: {event.code}: {event.message}"
+        case Status():
+            head = filter(None, ("status", event.symbol, event.phase))
+            return ": ".join(filter(None, (" ".join(head), event.message)))
+        case Trade() as t:
+            return f"trade {t.trade_id}: {t.qty} {t.symbol} at {t.price}" + (
+                " bought" if t.side == "buy" else " sold"
+            )
+        case BookUpdate():
+            bids, asks = _levels(event.bids), _levels(event.asks)
+            return f"book {event.symbol} {event.seq}: {bids} | {asks}"
+        case _:
+            assert_never(event)
+
+
+def _price(price: int | None) -> str:
+    return "at market" if price is None else f"at {price}"
+
+
+def _name(action: Amend | Cancel) -> str:
+    if action.order_id is not None:
+        return f"order {action.order_id}"
+    return action.client_order_id or ""
+
+
+def _listing(listed: Instrument) -> str:
+    plain = Instrument(
+        symbol=listed.symbol,
+        tick_size=listed.tick_size,
+        min_price=listed.min_price,
+        max_price=listed.max_price,
+        max_qty=listed.max_qty,
+        phase="open",
+    )
+    changes = _changes(listed, plain)
+    return (
+        f"{listed.symbol} ({listed.min_price} to {listed.max_price} ticks of"
+        f" {listed.tick_size}, at most {listed.max_qty} lots"
+        f"{', ' if changes else ''}{changes})"
+    )
+
+
+def _changes(what: Any, usual: Any) -> str:
+    """List the fields that differ from ``usual``."""
+    its = ((field.name, getattr(what, field.name)) for field in fields(what))
+    return ", ".join(
+        f"{name}={cell(value)}"
+        for name, value in its
+        if value != getattr(usual, name)
+    )
+
+
+def printable(text: str) -> str:
+    """Escape characters that would break or hide a line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def _levels(levels: tuple[PriceLevel, ...]) -> str:
+    return " ".join(f"{price}={qty}" for price, qty in levels) or "-"
+
+
+def cell(value: Any) -> Any:
+    is_plain = isinstance(value, (str, int)) and not isinstance(value, bool)
+    if value is None or is_plain:
+        return value
+    return to_json(value).decode()
