@@ -38,7 +38,8 @@ from exchange.journal.sqlite import (
     read_journal,
 )
 from exchange.market.command import Command, Output
-from exchange.market.engine import Engine
+from exchange.market.engine import HANDLERS, Engine
+from exchange.market.state import State
 from orderbook import Place
 from server import Server
 from test.crash import MARKET, Course, Record, make_bots
@@ -637,27 +638,31 @@ async def test_too_far_ahead_of_the_disk_only_cancels_are_taken(
 # A bug --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["apply", "_place", "_stir"])
+@pytest.mark.parametrize("when", ["before", "within", "after"])
 async def test_what_came_before_a_bug_is_told_and_the_rest_is_not(
-    path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, place: str
+    path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Wherever it strikes: before the command, within it, or at its end."""
-    work = getattr(Engine, place)
-    command_at_hand: list[Command] = []
-    apply = Engine.apply
+    apply, place = Engine.apply, HANDLERS[Place]
 
-    def remember(engine: Engine, command: Command) -> list[Output]:
-        command_at_hand[:] = [command]
+    def explode(price: int | None) -> None:
+        if price == 66:
+            raise RuntimeError("boom")
+
+    def applying(engine: Engine, command: Command) -> list[Output]:
+        if when == "before" and isinstance(command.action, Place):
+            explode(command.action.price)
         return apply(engine, command)
 
-    def explode(engine: Engine, *args: Any) -> Any:
-        command = args[0] if place == "apply" else command_at_hand[0]
-        if isinstance(command.action, Place) and command.action.price == 66:
-            raise RuntimeError("boom")
-        return work(engine, *args)
+    def placing(state: State, command: Command, request: Place) -> None:
+        if when == "within":
+            explode(request.price)
+        place(state, command, request)
+        if when == "after":
+            explode(request.price)
 
-    monkeypatch.setattr(Engine, "apply", remember)
-    monkeypatch.setattr(Engine, place, explode)
+    monkeypatch.setattr(Engine, "apply", applying)
+    monkeypatch.setitem(HANDLERS, Place, placing)
     exchange = make_server(path)
     await exchange.start()
     async with (
