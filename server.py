@@ -27,8 +27,6 @@ from exchange.doors.native import Native
 from exchange.doors.websocket import Connection
 from exchange.gateway.gateway import Gateway
 from exchange.gateway.link import Link
-from exchange.gateway.outbox import FLOODING, Batch
-from exchange.gateway.pacing import is_stuck
 from exchange.gateway.turns import Requests, Turns
 from exchange.host import logs, printing
 from exchange.host.answers import Answers
@@ -41,6 +39,7 @@ from exchange.host.metrics import Timing
 from exchange.host.settings import Settings, load_settings
 from exchange.host.timers import Timers
 from exchange.host.tls import Certificate
+from exchange.host.writer import Writer
 from exchange.journal.sqlite import Journal, JournalError
 
 try:
@@ -104,6 +103,7 @@ class Server:
         )
         self.links: dict[Connection, Link] = {}  # of open websockets
         self.turns = Turns()
+        self.writer = Writer(self.gateway.pacing, self._clock, self._timing)
         self.timers = Timers(self.gateway, self._clock, self.step)
         self.looks = Looks(
             self.gateway,
@@ -118,7 +118,6 @@ class Server:
         self._is_ending = False  # nobody is taken in any more ...
         self._is_stopping = False  # ... and nothing more is carried out
         self._drain_due: asyncio.Handle | None = None
-        self._flush_due: asyncio.Handle | None = None
 
     @property
     def recovered(self) -> str:
@@ -211,12 +210,12 @@ class Server:
         self.step(self.gateway.shut_down)
         await self._finish_commits()
         for connection, link in self.links.items():  # after a failure
-            self._flush_to(link)
+            self.writer.flush_to(link)
             connection.close(1011, "the exchange failed")
         self.timers.stop()
-        for due in (self._drain_due, self._flush_due):
-            if due is not None:
-                due.cancel()
+        self.writer.stop()
+        if self._drain_due is not None:
+            self._drain_due.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHUTDOWN_S):
                 while self.links:
@@ -293,7 +292,7 @@ class Server:
             done = commit.result()
             self.gateway.commit(done.seq)
             for batch in self.gateway.gate.open():
-                self._write(batch)
+                self.writer.write(batch)
             heed_disk(self.gateway, self._journal, done.seen)
         except Exception as error:
             self._fail(error)
@@ -379,7 +378,7 @@ class Server:
                 if self._committer is not None:
                     self._committer.commit(gateway.sequencer.take())
                 for batch in gateway.gate.open():
-                    self._write(batch)
+                    self.writer.write(batch)
             self.timers.set()
         except Exception as error:
             self._fail(error)
@@ -406,57 +405,6 @@ class Server:
         self.gateway.disconnect(link)
         assert isinstance(link.peer, Connection)
         self.listener.release(link.peer)
-
-    def _write(self, batch: Batch) -> None:
-        """Write what leaves: one write for each socket."""
-        pacing = self.gateway.pacing
-        for frames, readers in batch.broadcasts:
-            pacing.owe(frames, readers)
-        for link, frames in batch.frames:
-            if link.is_gone:
-                continue
-            if pacing.owed:
-                self._flush_to(link)
-            link.held -= len(frames)
-            link.peer.write(frames)
-            if is_stuck(link):
-                link.peer.close(4008, "slow reader")
-            if link.peer.is_held and not link.is_full:
-                link.peer.resume_reading()
-        if pacing.owed and self._flush_due is None:  # after what is private
-            self.flush_public()
-        now = self._clock.elapsed()
-        for requests, arrival in batch.turns:
-            if requests:
-                waited_us = now - arrival
-                self._timing.ack_s.observe(waited_us / 1e6, requests)
-        for answer in batch.answers:
-            answer()
-        for link, code, reason in batch.closings:
-            if link.is_gone:
-                continue
-            self._flush_to(link)
-            if code == FLOODING:
-                link.peer.fail(code, reason)
-            else:
-                link.peer.close(code, reason)
-        if batch.report:
-            print(f"{batch.report}\n", end="")
-
-    def flush_public(self) -> None:
-        """Write public data to some of those who are to have them."""
-        self._flush_due = None
-        pacing = self.gateway.pacing
-        for link, frames in pacing.take():
-            link.peer.write(frames)
-        if pacing.owed:
-            self._flush_due = self._loop.call_later(0, self.flush_public)
-
-    def _flush_to(self, link: Link) -> None:
-        """Write the public data that a link is to have before the rest."""
-        frames = self.gateway.pacing.take_for(link)
-        if frames:
-            link.peer.write(frames)
 
 
 @contextlib.contextmanager

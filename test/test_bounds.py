@@ -34,7 +34,7 @@ from exchange.gateway import pacing, turns
 from exchange.gateway.feed import Feed
 from exchange.gateway.gateway import Gateway
 from exchange.gateway.link import BYTES_WAITING, Link
-from exchange.gateway.pacing import SLOW_BYTES, STUCK_BYTES
+from exchange.gateway.pacing import SLOW_BYTES, STUCK_BYTES, Pacing
 from exchange.gateway.rates import CANCELS_RATE
 from exchange.gateway.requests import Requests
 from exchange.gateway.tables import (
@@ -59,6 +59,7 @@ from exchange.host.settings import (
     CONNECTIONS_PER_ACCOUNT,
     CONNECTIONS_PER_ADDRESS,
 )
+from exchange.host.writer import Writer
 from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
 from exchange.market.engine import Engine
 from orderbook import MAX_FRAME, Login, Ping
@@ -286,14 +287,14 @@ async def test_public_data_reach_so_many_readers_at_a_time(
     """All of them in the end, each before what it is sent later."""
     monkeypatch.setattr(pacing, "READERS_PER_ROUND", 2)
     paid: list[int] = []  # in each round
-    pay = Server.flush_public
+    take = Pacing.take
 
-    def note(server: Server) -> None:
-        before = len(server.gateway.pacing.owed)
-        pay(server)
-        paid.append(before - len(server.gateway.pacing.owed))
+    def note(pacing: Pacing[Link]) -> list[tuple[Link, bytes]]:
+        taken = take(pacing)
+        paid.append(len(taken))
+        return taken
 
-    monkeypatch.setattr(Server, "flush_public", note)
+    monkeypatch.setattr(Pacing, "take", note)
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         alice = await stack.enter_async_context(wired(server.url, "alice"))
         readers = [
@@ -306,7 +307,7 @@ async def test_public_data_reach_so_many_readers_at_a_time(
         for reader in readers:
             assert (await reader.until(type="book"))["bids"] == [[50, 1]]
         assert paid == [2, 2, 2, 1]
-        monkeypatch.setattr(Server, "flush_public", lambda server: None)
+        monkeypatch.setattr(Writer, "flush", lambda writer: None)
         await alice.ask(**order("buy", 1, 51))
         await until(lambda: len(server.gateway.pacing.owed) == 7)
         assert words(await readers[5].ask(type="ping")) == ["book", "ok"]

@@ -37,6 +37,7 @@ from test.support import (
     NOON,
     SECOND,
     Floor,
+    Lines,
     Peer,
     add_key,
     order,
@@ -388,6 +389,45 @@ def test_a_subscription_shows_the_book_as_it_was_at_its_turn(
     assert snapshot["snapshot"] and snapshot["bids"] == [[90, 1]]
     assert update["prev_seq"] == snapshot["seq"]
     assert update["bids"] == [[91, 1]]
+
+
+# Doors --------------------------------------------------------------------
+
+
+class Loud(Lines):
+    """A door of another protocol, which speaks in capitals."""
+
+    def encode(self, texts: list[str]) -> bytes:
+        return super().encode(texts).upper()
+
+
+def ask(request: dict[str, Any]) -> Any:
+    return decode_requests(json.dumps(request))
+
+
+def test_readers_with_other_doors_get_the_same_in_their_protocol(
+    floor: Floor,
+) -> None:
+    """Whatever it is: replies, private events, public data."""
+    alice, reader = floor.join("alice"), floor.join()
+    loud = floor.gateway.connect(Peer(), Loud())
+    for link in (reader, loud):
+        floor.gateway.requests.handle(link, ask(FOLLOW))
+    floor.gateway.seal()
+    floor.batches.clear()
+    floor.do(alice, order("buy", 1, 90))
+    sent = {
+        link: frames
+        for batch in floor.batches
+        for frames, readers in batch.broadcasts
+        for link in readers
+    }
+    assert b'"bids":[[90,1]]' in sent[reader]
+    assert sent[loud] == sent[reader].upper()
+    floor.gateway.requests.handle(loud, ask(PING))
+    floor.gateway.seal()
+    frames = [f for b in floor.batches for link, f in b.frames if link is loud]
+    assert b'"TYPE":"OK"' in frames[-1]
 
 
 # Slow readers -------------------------------------------------------------
