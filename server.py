@@ -19,16 +19,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from exchange.doors.listener import Listener, resolve
-from exchange.doors.names import in_url, is_loopback
+from exchange.doors.names import in_url
 from exchange.doors.native import Native
 from exchange.doors.websocket import Connection
 from exchange.gateway.gateway import Gateway
 from exchange.gateway.link import Link
 from exchange.gateway.turns import Requests, Turns
 from exchange.host import logs, printing
+from exchange.host.admission import describe, is_reached_by_others
 from exchange.host.answers import Answers
 from exchange.host.clock import JUMP_US, Clock
 from exchange.host.committer import Commit, Committer
@@ -36,6 +35,7 @@ from exchange.host.keyring import KeyRing
 from exchange.host.looks import Looks, heed_disk
 from exchange.host.market_file import SettingsError
 from exchange.host.metrics import Timing
+from exchange.host.recovery import replay
 from exchange.host.settings import Settings, load_settings
 from exchange.host.timers import Timers
 from exchange.host.tls import Certificate
@@ -49,7 +49,6 @@ except ModuleNotFoundError:  # Windows
     raise SystemExit(2) from None
 
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
-PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
 # Open files that are no connections: listeners, standard streams, the
 # loop's own, and what a page or a journal needs.
 FILES_RESERVED = 64
@@ -78,21 +77,24 @@ class Server:
         self._settings = settings
         self._clock = clock or Clock()
         self._timing = Timing()
-        self._keys = KeyRing(settings.keys, settings.open)
-        self._certificate = Certificate.of(settings)
+        self.keys = KeyRing(settings.keys, settings.open)
+        is_open_to_others = is_reached_by_others(
+            settings, resolve(settings.hostname), self.keys
+        )
         # Strangers may come in, so everything has its limits.
-        is_guarded = self._judge_admission() or self._keys.is_needed
+        is_guarded = is_open_to_others or self.keys.is_needed
         rules = settings.rules(is_guarded)
+        self._certificate = Certificate.of(settings)
         self._market = rules.configure
         self.gateway = Gateway(
             self._clock.now,
             debug=settings.debug,
             durable=settings.journal is not None,
-            keys=self._keys,
+            keys=self.keys,
             quotas=rules.quotas,
         )
         self.answers = Answers(
-            self.gateway, self.step, keys=self._keys, timing=self._timing
+            self.gateway, self.step, keys=self.keys, timing=self._timing
         )
         self.listener = self.answers.listener = Listener(
             self,
@@ -108,7 +110,7 @@ class Server:
         self.looks = Looks(
             self.gateway,
             self.step,
-            keys=self._keys,
+            keys=self.keys,
             certificate=self._certificate,
         )
         self._journal: Journal | None = None
@@ -147,15 +149,6 @@ class Server:
     def symbols(self) -> list[str]:
         """Return what is listed."""
         return list(self.gateway.engine.listings)
-
-    @property
-    def admission(self) -> str:
-        """Say who may log in, in a few words."""
-        if self._keys.is_open:
-            return "open to everybody by name"
-        if self._keys.is_needed:
-            return f"keys {self._keys.path}"
-        return "no keys: a name is enough"
 
     # Life
 
@@ -224,31 +217,6 @@ class Server:
         await self.listener.abort()
         self._close_journal()
 
-    def _judge_admission(self) -> bool:
-        """Return whether others than this machine's users can connect.
-
-        Raises SettingsError if they could log in by any name unasked for.
-        """
-        settings, keys = self._settings, self._keys
-        addresses = resolve(settings.hostname)
-        is_local = all(is_loopback(address) for address in addresses)
-        # A proxy brings others, whatever address it comes from.
-        is_private = is_local and not settings.proxies
-        if settings.open and keys.problem:  # whose names are these?
-            raise SettingsError(keys.problem)
-        if not (is_private or keys.is_needed or settings.open):
-            where = "it through EXCHANGE_SERVER_PROXIES"
-            problem = (
-                f"others reach {where if is_local else settings.hostname},"
-                " and there are no keys in"
-                f" {settings.keys}: make some with python -m util.accounts"
-                " add NAME, or set EXCHANGE_SERVER_OPEN=1"
-            )
-            if not is_local:
-                raise SettingsError(problem)
-            logger.warning("%s", problem)
-        return not is_private
-
     def _fail(self, error: Exception) -> None:
         logger.critical("the exchange stops", exc_info=error)
         if not self.failure.done():
@@ -261,19 +229,7 @@ class Server:
         """Apply again all that the journal holds."""
         start = self._clock.elapsed()
         self._journal = journal = Journal(path)
-        with (
-            without_collections(),
-            tqdm(
-                total=journal.count(),
-                desc="recovering",
-                unit=" commands",
-                delay=PROGRESS_AFTER_S,
-                disable=None,  # where nobody watches
-            ) as progress,
-        ):
-            for commands in journal.recover():
-                self.gateway.replay(commands)
-                progress.update(len(commands))
+        replay(journal, self.gateway)
         self.gateway.commit(journal.last_seq)
         self._commands_recovered = journal.last_seq
         self._clock.go_on_from(self.gateway.engine.ts)
@@ -407,16 +363,6 @@ class Server:
         self.listener.release(link.peer)
 
 
-@contextlib.contextmanager
-def without_collections() -> Iterator[None]:
-    """Let nothing be looked through in vain: the engine makes no cycles."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def raise_file_limit(wanted: int) -> int:
     """Allow this many open files if possible; return how many are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -461,7 +407,7 @@ async def serve(settings: Settings) -> int:
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     print(
         f"Exchange on {server.url} | {', '.join(server.symbols)}"
-        f" | {server.admission} | {server.recovered}"
+        f" | {describe(server.keys)} | {server.recovered}"
     )
     waiting = asyncio.create_task(signaled.wait())
     await asyncio.wait(

@@ -16,6 +16,7 @@ import pytest
 
 from exchange.host import lookout
 from exchange.host import looks as looks_module
+from exchange.host.admission import describe
 from exchange.host.keyfile import (
     Entries,
     changing,
@@ -342,7 +343,7 @@ async def test_an_administrators_right_is_taken_away(
 
 async def test_the_first_key_ends_the_time_of_names(path: Path) -> None:
     async with serving(keys=path) as exchange:
-        assert "a name is enough" in exchange.admission
+        assert "a name is enough" in describe(exchange.keys)
         async with (
             wired(exchange.url, "alice", token="any") as alice,
             wired(exchange.url, "boss") as boss,
@@ -356,7 +357,7 @@ async def test_the_first_key_ends_the_time_of_names(path: Path) -> None:
             assert await alice.rest() == await boss.rest() == ([], 4001)
             book = await watcher.until(type="book")
             assert book["bids"] == [[90, 0]]
-        assert str(path) in exchange.admission
+        assert str(path) in describe(exchange.keys)
         assert await try_login(exchange.url, "alice") == "unauthorized"
         word = await try_login(exchange.url, "boss", token=token)
         assert word == "welcome"
@@ -366,7 +367,7 @@ async def test_open_to_all_but_in_the_names_that_have_keys(
     path: Path, token: str
 ) -> None:
     async with serving(keys=path, open=True) as exchange:
-        assert "open" in exchange.admission
+        assert "open" in describe(exchange.keys)
         url = exchange.url
         assert await try_login(url, "eve") == "welcome"
         assert await try_login(url, "eve", token="any") == "welcome"

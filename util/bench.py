@@ -48,6 +48,7 @@ from websockets.uri import parse_uri
 from exchange.doors.names import Refusal
 from exchange.doors.websocket import Connection, frame
 from exchange.gateway.gateway import Gateway
+from exchange.host.recovery import without_collections
 from exchange.journal.sqlite import Journal
 from exchange.market.command import Action, Command, Configure, Connect
 from exchange.market.engine import Engine
@@ -66,7 +67,6 @@ from server import (
     FILES_RESERVED,
     GC_THRESHOLDS,
     raise_file_limit,
-    without_collections,
 )
 from util.load import launched, masked
 
