@@ -692,15 +692,15 @@ async def test_an_order_without_answer_is_looked_up(
         async with visiting(browser, server.url) as page:
             await sign_in(page)
             [connection] = server.links
-            gate = server.gateway.gate
-            let_go, gate._let_go = gate._let_go, lambda batch: None
+            writer = server.writer
+            write, writer.write = writer.write, lambda batch: None
             if not has_arrived:
                 connection.pause_reading()
             await place(page, "buy", 10, "99")
             if has_arrived:
                 alice = server.gateway.engine.accounts["alice"]
                 await until(lambda: alice.open_orders)
-            gate._let_go = let_go
+            writer.write = write
             connection.abort()
             await expect(page.locator("#ticket-result")).to_have_text(
                 re.compile(r"^Order \d+: buy 10 BOND at 99: new$")
