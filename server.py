@@ -1,72 +1,46 @@
 """The exchange as a process: ``python server.py``.
 
-Sockets fill the inboxes of sessions. The first arrival schedules one drain,
-which takes a bounded share from each connection, hands it to the gateway and
-lets the answers leave. This module owns the loop, the listening sockets, the
-timers, and the order of start and shutdown; what the exchange
-does stands in ``exchange/gateway/`` and ``exchange/market/``.
+Settings, recovery, listening, the drain, and the end. Connections fill the
+inboxes of links; the first arrival schedules one drain, which is the whole
+way of an order: `Server.drain`. What the exchange does with requests stands
+in ``exchange/gateway/`` and ``exchange/market/``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import os
 import signal
-import socket
 import sys
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from http import HTTPStatus
-from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
 
-from pydantic_core import to_json
-from tqdm import tqdm
-from websockets.http11 import Request, Response
-
-from exchange.doors.http import Pages, Query, Reply, reply, split
-from exchange.doors.names import (
-    Names,
-    Proxies,
-    Refusal,
-    in_url,
-    read_host,
-    read_network,
-    read_origin,
-)
-from exchange.doors.schema import protocol_schema
-from exchange.doors.tables import COLUMNS, as_csv, asked
-from exchange.doors.websocket import OPEN_TIMEOUT_S, Connection, Queue, frame
-from exchange.gateway.gateway import FLOODING, Batch, Gateway, Turn
-from exchange.gateway.link import Session, Taken, pack
-from exchange.host import logs, metrics, printing
+from exchange.doors.listener import Listener, resolve
+from exchange.doors.names import in_url
+from exchange.doors.native import Native
+from exchange.doors.websocket import Connection
+from exchange.gateway.gateway import Gateway
+from exchange.gateway.link import Link
+from exchange.gateway.turns import Requests, Turns
+from exchange.host import logs, printing
+from exchange.host.admission import describe, is_reached_by_others
+from exchange.host.answers import Answers
 from exchange.host.clock import JUMP_US, Clock
-from exchange.host.keyring import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
-from exchange.host.logs import OncePerMinute
-from exchange.host.lookout import Lookout
-from exchange.host.metrics import Figures, Metrics, Timing
-from exchange.host.settings import (
-    Settings,
-    SettingsError,
-    is_loopback,
-    load_settings,
-)
+from exchange.host.committer import Commit, Committer
+from exchange.host.keyring import KeyRing
+from exchange.host.looks import Looks, heed_disk
+from exchange.host.market_file import SettingsError
+from exchange.host.metrics import Timing
+from exchange.host.recovery import replay
+from exchange.host.settings import Settings, load_settings
+from exchange.host.timers import Timers
 from exchange.host.tls import Certificate
-from exchange.journal.records import encode_record
-from exchange.journal.sqlite import (
-    SPACE_ENOUGH,
-    SPACE_LOW,
-    Journal,
-    JournalError,
-)
-from orderbook import Refused
+from exchange.host.writer import Writer
+from exchange.journal.sqlite import Journal, JournalError
 
 try:
     import resource
@@ -74,48 +48,7 @@ except ModuleNotFoundError:  # Windows
     print("server.py: the exchange needs Linux or macOS", file=sys.stderr)
     raise SystemExit(2) from None
 
-# Requests, as `weigh` counts them, or one message's if those are more, that
-# one turn takes of a connection that had nothing waiting: few enough that one
-# client with 32 in flight reads the first answers while the others are
-# carried out ...
-REQUESTS_AT_FIRST = 16
-# ... and of one that had: who sends more than is carried out keeps the others
-# waiting no longer than this takes, some 0.2 ms.
-REQUESTS_PER_TURN = 16
-# Requests of all first turns between two looks at the sockets, a turn
-# counting as several because it has work of its own, a logout perhaps.
-REQUESTS_PER_TICK = 64
-TURN_COUNTS = 4
-# Readers that public data are written to between two looks at the sockets:
-# the kernel takes some 5 us for each.
-READERS_PER_TICK = 64
-HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
-TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
-KEYS_S = 1.0  # until a connection whose key was revoked is closed
-CERTIFICATE_S = 5.0  # until a certificate that was replaced is used
-CLOCK_S = 0.5  # until a jump of the machine's clock is noticed
-DISK_S = 1.0  # between two looks at the journal's disk
 SHUTDOWN_S = 5.0  # for peers to take what is theirs and hang up
-PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
-BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
-# Rounds of the loop that asyncio takes to make a connection of a socket that
-# has just been accepted.
-ACCEPT_ROUNDS = 3
-# For the look-up of this machine's full name: a dead name server would keep
-# the exchange from starting.
-OWN_NAME_S = 2.0
-ACCEPT_AGAIN_S = 1.0  # after the system had no room for one more socket
-# Connections that have ended and left something to be done: nobody is taken
-# in while there are so many, or so many from the same address, or one could
-# come, leave work, and come again.
-LEAVING_MAX = 100
-LEAVING_FROM_ONE = 50
-# Addresses whose connections are counted: those who came last, or a crowd of
-# strangers would fill the memory, and the figures.
-ADDRESSES_COUNTED = 1_000
-# Accounts that the figures name, those with the most of each: a text that
-# names 10,000 takes a second to make.
-ACCOUNTS_NAMED = 200
 # Open files that are no connections: listeners, standard streams, the
 # loop's own, and what a page or a journal needs.
 FILES_RESERVED = 64
@@ -124,9 +57,7 @@ FILES_RESERVED = 64
 # which walks over every order, is hardly ever due.
 GC_THRESHOLDS = (2_000, 5, 1_000)
 
-NO_SPACE = "the journal's disk is nearly full"
-Seen: TypeAlias = tuple[str, int]  # what `Journal.look` returns
-
+NATIVE = Native()
 logger = logging.getLogger("exchange")
 
 
@@ -141,109 +72,54 @@ class Server:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         """Set up an exchange; raise SettingsError if the market is wrong."""
         self.port = settings.port  # once started, the one listened on
-        self.connection_errors = 0  # exceptions that ended a connection
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._settings = settings
         self._clock = clock or Clock()
-        addresses = resolve(settings.hostname)
-        is_local = all(is_loopback(address) for address in addresses)
-        # A proxy brings others, whatever address it comes from.
-        is_private = is_local and not settings.proxies
-        self._keys = KeyRing(settings.keys, settings.open)
-        self._keys_problem: str | None = None  # as last logged
-        self._admission_told = self.admission
-        self._key_looks = Lookout(
-            f"keys {settings.keys}", self._keys.refresh, self._saw_keys, KEYS_S
+        self._timing = Timing()
+        self.keys = KeyRing(settings.keys, settings.open)
+        is_open_to_others = is_reached_by_others(
+            settings, resolve(settings.hostname), self.keys
         )
-        if settings.open and self._keys.problem:  # whose names are these?
-            raise SettingsError(self._keys.problem)
-        if not (is_private or self._keys.is_needed or settings.open):
-            where = "it through EXCHANGE_SERVER_PROXIES"
-            problem = (
-                f"others reach {where if is_local else settings.hostname},"
-                " and there are no keys in"
-                f" {settings.keys}: make some with python -m util.accounts"
-                " add NAME, or set EXCHANGE_SERVER_OPEN=1"
-            )
-            if not is_local:
-                raise SettingsError(problem)
-            logger.warning("%s", problem)
         # Strangers may come in, so everything has its limits.
-        is_guarded = not is_private or self._keys.is_needed
+        is_guarded = is_open_to_others or self.keys.is_needed
         rules = settings.rules(is_guarded)
-        self._market = rules.configure
-        self._per_address = settings.connections_per_address(is_guarded)
         self._certificate = Certificate.of(settings)
-        self._certificate_problem: str | None = None  # as last logged
-        self._journal: Journal | None = None
-        self._gateway = Gateway(
+        self._market = rules.configure
+        self.gateway = Gateway(
             self._clock.now,
-            self._let_go,
-            make_frames,
             debug=settings.debug,
             durable=settings.journal is not None,
-            keys=self._keys,
+            keys=self.keys,
             quotas=rules.quotas,
         )
-        self._listening: list[socket.socket] = []
-        # Of sockets accepted that are not yet connections.
-        self._arriving: set[asyncio.Task[None]] = set()
-        self._names: Names | None = None
-        self._proxies = Proxies(map(read_network, settings.proxies))
-        self._http_refusals = {"host": 0, "origin": 0}
-        self._refusals_logged = OncePerMinute()
-        self._connections_max = 0
-        # Websockets or not (yet); and those that have ended, as long as
-        # their last requests are not carried out.
-        self._sockets: set[Connection] = set()
-        self._queue = Queue()
-        self._from: Counter[str] = Counter()  # of them, by address
-        self._came: OrderedDict[str, int] = OrderedDict()  # those gone, too
-        self._leaving: set[Connection] = set()
-        self._sessions: dict[Connection, Session] = {}
-        self._connections: dict[Session, Connection] = {}
-        # Sessions with something to do: those that are to have their first
-        # turn, and those that had one which was not enough, or too much. Of
-        # each the first one's turn is next.
-        self._fresh: OrderedDict[Session, None] = OrderedDict()
-        self._backlog: OrderedDict[Session, None] = OrderedDict()
-        # What logins wait with for a look at the key file, and what has
-        # waited: requests, their weight, and when the first came.
-        self._held_up: dict[Session, Taken] = {}
-        self._looked_up: dict[Session, Taken] = {}
-        # Public data that may leave, by who is to have them.
-        self._owed: dict[Session, bytes] = {}
+        self.answers = Answers(
+            self.gateway, self.step, keys=self.keys, timing=self._timing
+        )
+        self.listener = self.answers.listener = Listener(
+            self,
+            self.answers.respond,
+            certificate=self._certificate,
+            proxies=settings.proxies,
+            per_address=settings.connections_per_address(is_guarded),
+        )
+        self.links: dict[Connection, Link] = {}  # of open websockets
+        self.turns = Turns()
+        self.writer = Writer(self.gateway.pacing, self._clock, self._timing)
+        self.timers = Timers(self.gateway, self._clock, self.step)
+        self.looks = Looks(
+            self.gateway,
+            self.step,
+            keys=self.keys,
+            certificate=self._certificate,
+        )
+        self._journal: Journal | None = None
+        self._committer: Committer | None = None
+        self._commands_recovered = 0
         self._all_gone = asyncio.Event()
         self._is_ending = False  # nobody is taken in any more ...
         self._is_stopping = False  # ... and nothing more is carried out
         self._drain_due: asyncio.Handle | None = None
-        self._pay_due: asyncio.Handle | None = None
-        self._heartbeat_due: asyncio.TimerHandle | None = None
-        self._ticker_due: asyncio.TimerHandle | None = None
-        self._feed_due: asyncio.TimerHandle | None = None
-        self._clock_due: asyncio.TimerHandle | None = None
-        self._deadline_due: asyncio.TimerHandle | None = None
-        self._deadline: int | None = None  # what the timer above is set to
-        # The only thread that writes to the journal, one batch at a time.
-        self._committer = ThreadPoolExecutor(1, "journal")
-        self._commit: asyncio.Future[tuple[int, Seen]] | None = None
-        self._disk_looks: Lookout[Seen] | None = None
-        self._certificate_looks: Lookout[bool] | None = None
-        self._has_commit_failed = False
-        self._commands_recovered = 0
-        self._timing = Timing()
-        self._commit_began = 0  # in microseconds, and so is the next
-        self._turns: list[Turn] = []  # taken and not yet published
-        self._pages = Pages()
-        self._metrics = Metrics(self._figures)
-        self._pages.add("/readyz", self._answer_readyz)
-        self._pages.add("/metrics", self._answer_metrics)
-        schema = reply(to_json(protocol_schema()), "application/schema+json")
-        self._pages.add("/schema.json", lambda query: schema)
-        for what in COLUMNS:
-            answer = partial(self._answer_table, what)
-            self._pages.add(f"/v1/{what}.csv", answer)
 
     @property
     def recovered(self) -> str:
@@ -272,16 +148,7 @@ class Server:
     @property
     def symbols(self) -> list[str]:
         """Return what is listed."""
-        return list(self._gateway.engine.listings)
-
-    @property
-    def admission(self) -> str:
-        """Say who may log in, in a few words."""
-        if self._keys.is_open:
-            return "open to everybody by name"
-        if self._keys.is_needed:
-            return f"keys {self._keys.path}"
-        return "no keys: a name is enough"
+        return list(self.gateway.engine.listings)
 
     # Life
 
@@ -291,57 +158,29 @@ class Server:
         Raises JournalError where there is something wrong with it, OSError
         where one cannot listen.
         """
+        settings = self._settings
         try:
-            if self._settings.journal is not None:
-                self._recover(self._settings.journal)
-            self._gateway.begin(self._market)
+            if settings.journal is not None:
+                self._recover(settings.journal)
+            self.gateway.begin(self._market)
             await self._finish_commits()
             if self.failure.done():
                 raise JournalError(
                     f"nothing can be written: {self.failure.result()}"
                 )
-            self._listening = await bind(self._settings.hostname, self.port)
+            self.port = await self.listener.bind(settings.hostname, self.port)
         except BaseException:
             self._close_journal()
             raise
-        wanted = self._settings.max_connections
+        wanted = settings.max_connections
         files = raise_file_limit(wanted + FILES_RESERVED)
-        self._connections_max = min(wanted, files - FILES_RESERVED)
-        self.port = self._listening[0].getsockname()[1]
-        self._names = names_of(
-            self._settings, self._listening, await machine_names()
+        await self.listener.open(
+            settings.hostname,
+            settings.origins,
+            min(wanted, files - FILES_RESERVED),
         )
-        for sock in self._listening:
-            sock.listen(BACKLOG)
-            sock.setblocking(False)
-            self._open_door(sock)
-        self._beat()
-        self._look_at_clock()
-        self._tell_of_keys()
-        self._key_looks.start()
-        if self._journal is not None:
-            self._disk_looks = Lookout(
-                f"journal {self._journal.path}",
-                self._journal.look,
-                self._saw_disk,
-                DISK_S,
-            )
-            self._disk_looks.start()
-        if self._certificate is not None:
-            self._certificate_looks = Lookout(
-                f"certificate {self._settings.tls_cert}",
-                self._certificate.refresh,
-                self._saw_certificate,
-                CERTIFICATE_S,
-            )
-            self._certificate_looks.start()
-
-    def reload(self) -> None:
-        """Look at once at the key file and at the certificate."""
-        logger.info("keys and certificate are read again")
-        self._key_looks.look()
-        if self._certificate_looks is not None:
-            self._certificate_looks.look()
+        self.timers.start()
+        self.looks.start(self._journal)
 
     async def stop(self) -> None:
         """Finish what has arrived, tell everybody, close, and end.
@@ -351,49 +190,38 @@ class Server:
         if self._is_ending:
             return
         self._is_ending = True
-        for sock in self._listening:
-            self._loop.remove_reader(sock)
-            sock.close()
-        for _ in range(ACCEPT_ROUNDS):  # who was taken in is to be told
-            await asyncio.sleep(0)
-        self._key_looks.stop()
-        if self._disk_looks is not None:
-            self._disk_looks.stop()
-        if self._certificate_looks is not None:
-            self._certificate_looks.stop()
-        for session in [*self._held_up]:
-            self._release(session)
-        while (self._fresh or self._backlog) and not self.failure.done():
-            self._drain()
+        await self.listener.close()  # who was accepted is to be told
+        self.looks.stop()
+        turns = self.turns
+        turns.holds_logins = False
+        for link in turns.held_up:
+            self._release(link)
+        while (turns.fresh or turns.backlog) and not self.failure.done():
+            self.drain()
         # What comes now is not heard: its order would outlive its session.
-        self._is_stopping = True
-        self._step(self._gateway.shut_down)
+        self._is_stopping = self.answers.is_stopping = True
+        self.step(self.gateway.shut_down)
         await self._finish_commits()
-        for connection, session in self._sessions.items():  # after a failure
-            self._settle(session, connection)
+        for connection, link in self.links.items():  # after a failure
+            self.writer.flush_to(link)
             connection.close(1011, "the exchange failed")
-        for due in (
-            self._drain_due,
-            self._pay_due,
-            self._heartbeat_due,
-            self._ticker_due,
-            self._feed_due,
-            self._clock_due,
-            self._deadline_due,
-        ):
-            if due is not None:
-                due.cancel()
+        self.timers.stop()
+        self.writer.stop()
+        if self._drain_due is not None:
+            self._drain_due.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SHUTDOWN_S):
-                while self._sessions:
+                while self.links:
                     self._all_gone.clear()
                     await self._all_gone.wait()
-        for connection in list(self._sockets):
-            connection.abort()
-        for task in self._arriving:  # whose TLS never came to an end
-            task.cancel()
-        await asyncio.gather(*self._arriving)
+        await self.listener.abort()
         self._close_journal()
+
+    def _fail(self, error: Exception) -> None:
+        logger.critical("the exchange stops", exc_info=error)
+        if not self.failure.done():
+            self.failure.set_result(error)
+            self.answers.is_stopping = True
 
     # The journal
 
@@ -401,585 +229,142 @@ class Server:
         """Apply again all that the journal holds."""
         start = self._clock.elapsed()
         self._journal = journal = Journal(path)
-        with (
-            without_collections(),
-            tqdm(
-                total=journal.count(),
-                desc="recovering",
-                unit=" commands",
-                delay=PROGRESS_AFTER_S,
-                disable=None,  # where nobody watches
-            ) as progress,
-        ):
-            for commands in journal.recover():
-                self._gateway.replay(commands)
-                progress.update(len(commands))
-        self._gateway.commit(journal.last_seq)
+        replay(journal, self.gateway)
+        self.gateway.commit(journal.last_seq)
         self._commands_recovered = journal.last_seq
-        self._clock.go_on_from(self._gateway.engine.ts)
+        self._clock.go_on_from(self.gateway.engine.ts)
         self._timing.recovery_s = (self._clock.elapsed() - start) / 1e6
-
-    def _commit_more(self) -> None:
-        """Commit what was applied meanwhile, if no commit is under way."""
-        journal = self._journal
-        if journal is None or self._commit is not None:
-            return
-        commands = self._gateway.take_commands()
-        if not commands or self._has_commit_failed:
-            return
-        self._commit_began = self._clock.elapsed()
-        self._timing.batch.observe(len(commands))
-        self._commit = self._loop.run_in_executor(
-            self._committer,
-            append,
+        self._committer = Committer(
             journal,
-            commands[0].seq,
-            [encode_record(command) for command in commands],
+            timing=self._timing,
+            elapsed=self._clock.elapsed,
+            ended=self._committed,
         )
-        self._commit.add_done_callback(self._committed)
 
-    def _committed(self, commit: asyncio.Future[tuple[int, Seen]]) -> None:
+    def _committed(self, commit: asyncio.Future[Commit]) -> None:
         """Let leave what a commit made durable; stop if it failed."""
-        self._commit = None
+        assert self._journal is not None
         try:
-            seq, seen = commit.result()
-            self._gateway.commit(seq)
-            took_us = self._clock.elapsed() - self._commit_began
-            self._timing.commit_s.observe(took_us / 1e6)
-            self._heed_disk(seen)
-            self._commit_more()
+            done = commit.result()
+            self.gateway.commit(done.seq)
+            for batch in self.gateway.gate.open():
+                self.writer.write(batch)
+            heed_disk(self.gateway, self._journal, done.seen)
         except Exception as error:
-            self._has_commit_failed = True
             self._fail(error)
 
     async def _finish_commits(self) -> None:
-        self._commit_more()
-        while self._commit is not None:
-            await asyncio.wait((self._commit,))
-
-    def _saw_disk(self, look: Future[Seen]) -> None:
-        self._step(lambda: self._heed_disk(look.result()))
-
-    def _heed_disk(self, seen: Seen) -> None:
-        """Refuse new orders while the disk cannot keep them, and say so."""
-        assert self._journal is not None
-        gateway = self._gateway
-        before = gateway.disk_trouble
-        trouble, free = seen
-        enough = SPACE_ENOUGH if before == NO_SPACE else SPACE_LOW - 1
-        if not trouble and free <= enough:
-            trouble = NO_SPACE
-        if trouble == before:
-            return
-        gateway.disk_trouble = trouble
-        if trouble:
-            gateway.announce(f"{trouble}: no new orders")
-            logger.warning(
-                "%s: %s: new orders are refused", self._journal.path, trouble
-            )
-        else:
-            gateway.announce("new orders are taken again")
-            logger.warning(
-                "%s: all is well: new orders are taken", self._journal.path
-            )
+        if self._committer is not None:
+            self._committer.commit(self.gateway.sequencer.take())
+            await self._committer.finish()
 
     def _close_journal(self) -> None:
-        self._committer.shutdown()
+        if self._committer is not None:
+            self._committer.close()
         if self._journal is not None:
             self._journal.close()
 
-    # Connections, as the transport reports them
-
-    def opened(self, connection: Connection) -> bool:
-        """Say whether one more socket is served."""
-        address = connection.remote
-        if not connection.is_proxied:
-            self._count_arrival(address)
-        if (
-            len(self._sockets) >= self._connections_max
-            or len(self._leaving) >= LEAVING_MAX
-            # Of a proxy's connection the address behind it is judged.
-            or not (connection.is_proxied or self._has_room_for(address))
-        ):
-            return False
-        self._sockets.add(connection)
-        self._from[address] += 1
-        return True
-
-    def forwarded(self, connection: Connection, client: str) -> bool:
-        """Count a proxy's connection as one of the address behind it."""
-        self._count_arrival(client)
-        self._forget_one_from(connection.remote)
-        is_welcome = self._has_room_for(client)
-        if is_welcome:
-            connection.remote = client
-        self._from[connection.remote] += 1
-        return is_welcome
-
-    def refused(self, connection: Connection, refusal: Refusal) -> None:
-        """Count a request that is refused, and say so once a minute."""
-        self._http_refusals[refusal.header] += 1
-        line = self._refusals_logged.line(refusal.reason, self._loop.time())
-        if line is not None:
-            who = connection.remote or "somebody who is gone"
-            logger.warning("refused %s: %s", who, line)
-
-    def _count_arrival(self, address: str) -> None:
-        self._came[address] = self._came.get(address, 0) + 1
-        self._came.move_to_end(address)
-        if len(self._came) > ADDRESSES_COUNTED:
-            self._came.popitem(last=False)
-
-    def _has_room_for(self, address: str) -> bool:
-        """Say whether an address may have one more connection."""
-        most = self._per_address
-        leaving = [other.remote for other in self._leaving]
-        return leaving.count(address) < LEAVING_FROM_ONE and not (
-            most and self._from[address] >= most
-        )
-
-    def _forget_one_from(self, address: str) -> None:
-        self._from[address] -= 1
-        if not self._from[address]:
-            del self._from[address]
+    # What arrives on connections
 
     def connected(self, connection: Connection) -> None:
-        """Begin a session."""
-        session = self._gateway.connect(connection)
-        self._sessions[connection] = session
-        self._connections[session] = connection
+        """Give a connection its link."""
+        self.links[connection] = self.gateway.connect(connection, NATIVE)
 
     def received(self, connection: Connection, messages: list[bytes]) -> None:
         """Let requests wait for their turn."""
-        session = self._sessions[connection]
-        session.receive(messages, self._clock.elapsed())
-        if session.is_full:
+        link = self.links[connection]
+        link.receive(messages, self._clock.elapsed())
+        if link.is_full:
             connection.pause_reading()
-        self._schedule(session)
+        self.schedule(link)
 
     def congested(self, connection: Connection) -> None:
         """Look from now on whether a reader is slow."""
-        session = self._sessions.get(connection)
-        if session is not None:
-            session.is_strained = True
+        link = self.links.get(connection)
+        if link is not None:
+            link.is_strained = True
 
     def drained(self, connection: Connection) -> None:
         """Let a slow reader have, with the next batch, what it missed."""
-        self._schedule(self._sessions[connection])
+        self.schedule(self.links[connection])
 
     def disconnected(self, connection: Connection) -> None:
-        """End a session, once its last requests are carried out."""
-        session = self._sessions.pop(connection)
-        session.is_gone = True
-        self._leaving.add(connection)
-        self._schedule(session)
-        if not self._sessions:
+        """End a link, once its last requests are carried out."""
+        link = self.links.pop(connection)
+        link.is_gone = True
+        self.listener.keep(connection)
+        self.schedule(link)
+        if not self.links:
             self._all_gone.set()
 
-    def closed(self, connection: Connection) -> None:
-        """Make room for another socket, once there is nothing left to do."""
-        if connection in self._sockets and connection not in self._leaving:
-            self._sockets.remove(connection)
-            self._forget_one_from(connection.remote)
+    # The drain
 
-    def failed(self, connection: Connection, error: Exception) -> None:
-        """Count and log what must not happen."""
-        self.connection_errors += 1
-        logger.error("connection of %s", connection.remote, exc_info=error)
-
-    def _open_door(self, listener: socket.socket) -> None:
-        if not self._is_ending:
-            self._loop.add_reader(listener, self._knocked, listener)
-
-    def _knocked(self, listener: socket.socket) -> None:
-        """Let who comes wait to be taken in; the next one, outside."""
-        self._loop.remove_reader(listener)
-        self._queue.join(partial(self._take_in, listener))
-
-    def _take_in(self, listener: socket.socket) -> None:
-        if self._is_ending:
-            return
-        try:
-            sock, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            pass  # gone again
-        except OSError as error:
-            logger.error("nobody can be taken in: %s", error)
-            self._loop.call_later(ACCEPT_AGAIN_S, self._open_door, listener)
-            return
-        else:
-            sock.setblocking(False)
-            task = self._loop.create_task(self._make_connection(sock))
-            self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
-        self._open_door(listener)
-
-    async def _make_connection(self, sock: socket.socket) -> None:
-        tls = self._certificate.context if self._certificate else None
-        # What is wrong with a peer's TLS is its own affair.
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            await self._loop.connect_accepted_socket(
-                partial(
-                    Connection,
-                    self,
-                    names=self._names,
-                    proxies=self._proxies,
-                    respond=self._respond,
-                    queue=self._queue,
-                ),
-                sock,
-                ssl=tls,
-                ssl_handshake_timeout=OPEN_TIMEOUT_S if tls else None,
-            )
-
-    # What is asked over HTTP
-
-    def _respond(self, request: Request) -> Reply:
-        """Answer what depends on headers; the rest is in the table."""
-        path, query = split(request)
-        return (
-            self._answer_access(request, query)
-            if path == "/v1/access"
-            else self._pages(request)
-        )
-
-    def _answer_access(self, request: Request, query: Query) -> Response:
-        """Say whether a page may connect: browsers do not tell it."""
-        assert self._names is not None  # it has started
-        hosts = request.headers.get_all("Host")
-        origins = [query["origin"]] if "origin" in query else []
-        refusal = self._names.refusal(hosts, origins)
-        if refusal is None:
-            needs_key = self._keys.is_needed and not self._keys.is_open
-            text = ACCESS_BY_KEY if needs_key else ACCESS_BY_NAME
-            return reply(f"{text}\n")
-        return reply(f"{refusal.reason}\n", status=HTTPStatus.FORBIDDEN)
-
-    def _answer_readyz(self, query: Query) -> Response:
-        """Say whether requests are carried out, and commits get through."""
-        if self._is_stopping or self.failure.done():
-            return reply("stopping\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
-        if trouble := self._gateway.trouble:
-            return reply(
-                f"busy: {trouble}\n", status=HTTPStatus.SERVICE_UNAVAILABLE
-            )
-        return reply("ok\n")
-
-    def _answer_metrics(self, query: Query) -> Response:
-        return reply(self._metrics.text(), metrics.CONTENT_TYPE)
-
-    def _answer_table(self, what: str, query: Query) -> Reply:
-        """Answer with a public table, once what it shows is on disk."""
-        gateway = self._gateway
-        try:
-            rows = gateway.public_rows(asked(what, query))
-        except Refused as refusal:
-            is_unknown = refusal.code == "unknown_symbol"
-            return reply(
-                f"{refusal.message}\n",
-                status=HTTPStatus(404 if is_unknown else 400),
-            )
-        text = as_csv(what, rows, self.symbols)
-        response = reply(text, "text/csv; charset=utf-8")
-        later: asyncio.Future[Response] = self._loop.create_future()
-        self._step(lambda: gateway.answer(partial(later.set_result, response)))
-        return later
-
-    def _figures(self) -> Figures:
-        gateway = self._gateway
-        engine = gateway.engine
-        outboxes: Counter[str] = Counter()
-        for connection, session in self._sessions.items():
-            outboxes[session.account] += session.held + connection.buffered
-        return Figures(
-            timing=self._timing,
-            requests=gateway.requests_by_word(ACCOUNTS_NAMED),
-            refusals=gateway.refusals,
-            http_refusals=self._http_refusals,
-            commands=engine.seq,
-            uncommitted=gateway.uncommitted,
-            orders=engine.order_id,
-            trades={s: x.trade_id for s, x in engine.listings.items()},
-            volume={s: x.volume for s, x in engine.listings.items()},
-            resting={
-                s: len(x.book.orders) for s, x in engine.listings.items()
-            },
-            accounts=len(engine.accounts),
-            connections=dict(self._from.most_common(ADDRESSES_COUNTED)),
-            came=self._came,
-            outboxes=dict(outboxes.most_common(ACCOUNTS_NAMED)),
-            connection_errors=self.connection_errors,
-        )
-
-    # The drain, and what else happens in time
-
-    def _schedule(self, session: Session) -> None:
-        if session in self._held_up:
-            return
-        if session.was_greedy:
-            self._backlog.setdefault(session)
-        elif session not in self._backlog:
-            self._fresh[session] = None
+    def schedule(self, link: Link) -> None:
+        """Let a link have its turn in a drain to come."""
+        self.turns.add(link)
         if self._drain_due is None:
-            self._drain_due = self._loop.call_soon(self._drain)
+            self._drain_due = self._loop.call_soon(self.drain)
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """Serve those who had nothing waiting, then one of the backlog."""
         self._drain_due = None
         if self._is_stopping:
             return
-        if self._fresh:
-            self._step(self._take_first_turns)
-        if self._backlog:
-            self._step(self._take_next_turn)
-        if (self._fresh or self._backlog) and self._drain_due is None:
-            # As a timer, though one that is due: what has arrived meanwhile
-            # is read before, and so comes first if it is somebody else's.
-            self._drain_due = self._loop.call_later(0, self._drain)
+        turns = self.turns
+        if turns.fresh:
+            self.step(partial(self._serve, turns.first()))
+        if turns.backlog:  # what came of the first turns has left
+            self.step(partial(self._serve, turns.next()))
+        if (turns.fresh or turns.backlog) and self._drain_due is None:
+            # As a timer, though one that is due: the sockets are polled once
+            # before the next turn, so what has arrived comes first.
+            self._drain_due = self._loop.call_later(0, self.drain)
 
-    def _step(self, work: Callable[[], object]) -> None:
+    def step(self, work: Callable[[], object]) -> None:
         """Do some work and let its results leave; stop if it fails."""
         if self.failure.done():
             return
+        gateway, turns = self.gateway, self.turns
         try:
             try:
                 work()
             finally:  # what came before a failure did happen
-                turns, self._turns = self._turns, []
-                is_more = bool(self._fresh or self._backlog)
-                self._gateway.publish(turns, is_more)
-            self._commit_more()
-            self._set_timers()
+                done, turns.done = turns.done, []
+                gateway.seal(done, bool(turns.fresh or turns.backlog))
+                if self._committer is not None:
+                    self._committer.commit(gateway.sequencer.take())
+                for batch in gateway.gate.open():
+                    self.writer.write(batch)
+            self.timers.set()
         except Exception as error:
             self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
-        logger.critical("the exchange stops", exc_info=error)
-        if not self.failure.done():
-            self.failure.set_result(error)
+    def _serve(self, turns: Iterator[tuple[Link, Requests]]) -> None:
+        handle = self.gateway.requests.handle
+        for link, requests in turns:
+            handle(link, requests)
+            if link.is_gone and not link.waiting:
+                self._end(link)
+            elif link.peer.is_held and not link.is_full:
+                link.peer.resume_reading()
+        if self.turns.logins:
+            logins, self.turns.logins = self.turns.logins, []
+            for link in logins:
+                self.looks.keys.look(partial(self._release, link))
 
-    def _take_first_turns(self) -> None:
-        """Carry out what sessions ask that had nothing waiting."""
-        left = REQUESTS_PER_TICK
-        while self._fresh and left > 0:
-            session, _ = self._fresh.popitem(last=False)
-            taken = self._take_turn(session, REQUESTS_AT_FIRST)
-            left -= max(taken, TURN_COUNTS)
+    def _release(self, link: Link) -> None:
+        """Give a link its turn whose login has waited for a look."""
+        self.turns.release(link)
+        self.schedule(link)
 
-    def _take_next_turn(self) -> None:
-        """Carry out a share of what a session asks that has more to ask."""
-        session, _ = self._backlog.popitem(last=False)
-        self._take_turn(session, REQUESTS_PER_TURN)
-
-    def _take_turn(self, session: Session, enough: int) -> int:
-        """Carry out requests of a session; return what they weigh."""
-        gateway = self._gateway
-        taken = self._looked_up.pop(session, None) if self._looked_up else None
-        if taken is None:
-            taken = session.take(enough)
-            if session.has_login and not self._is_ending:
-                self._held_up[session] = taken
-                self._key_looks.look(partial(self._release, session))
-                return taken[1]
-        requests, weight, arrival = taken
-        gateway.handle(session, requests)
-        self._turns.append((len(requests), arrival))
-        session.was_greedy = weight > REQUESTS_AT_FIRST
-        if session.waiting:
-            self._backlog[session] = None
-        elif session.is_gone:
-            gateway.disconnect(session)
-            connection = self._connections.pop(session)
-            self._leaving.remove(connection)
-            self.closed(connection)
-            return weight
-        connection = self._connections[session]
-        if connection.is_held and not session.is_full:
-            connection.resume_reading()
-        return weight
-
-    def _set_timers(self) -> None:
-        """Wake up for the next deadline, and for tickers that changed."""
-        if self._gateway.feed.is_stirred and self._ticker_due is None:
-            self._ticker_due = self._loop.call_later(TICKER_S, self._tickers)
-        due = self._gateway.feed_due
-        if due is not None and self._feed_due is None:
-            delay_s = max(0, due - self._clock.now()) / 1_000_000
-            self._feed_due = self._loop.call_later(delay_s, self._flush)
-        deadline = self._gateway.engine.next_deadline
-        if deadline == self._deadline:
-            return
-        self._deadline = deadline
-        if self._deadline_due is not None:
-            self._deadline_due.cancel()
-        if deadline is not None:
-            delay_s = max(0, deadline - self._clock.now()) / 1_000_000
-            self._deadline_due = self._loop.call_later(delay_s, self._tick)
-
-    def _tick(self) -> None:
-        self._deadline = self._deadline_due = None
-        self._step(self._gateway.tick)
-
-    def _look_at_clock(self) -> None:
-        """Follow the machine's clock forward, and say what it did."""
-        self._clock_due = self._loop.call_later(CLOCK_S, self._look_at_clock)
-        change = self._clock.look()
-        if change is None:
-            return
-        for text, us in (
-            ("this machine slept for", change.slept),
-            ("this machine's clock was set forward by", change.jumped),
-            ("this machine's clock was set back by", -change.jumped),
-        ):
-            if us >= JUMP_US:
-                logger.warning(
-                    "%s %.1f s; the exchange's time is %.1f s ahead of it",
-                    text,
-                    us / 1e6,
-                    (self._clock.ahead + change.behind) / 1e6,
-                )
-        # The timer may be set for a time that is over.
-        if self._deadline_due is not None:
-            self._deadline_due.cancel()
-        self._step(lambda: self._follow_clock(change.behind))
-
-    def _follow_clock(self, behind: int) -> None:
-        if behind:
-            self._gateway.step_clock(behind)
-            self._clock.forward(behind)
-        self._deadline = self._deadline_due = None
-        self._gateway.tick()
-
-    def _flush(self) -> None:
-        self._feed_due = None
-        self._step(lambda: None)  # which publishes
-
-    def _tickers(self) -> None:
-        self._ticker_due = None
-        self._step(self._gateway.feed.flush_tickers)
-
-    def _beat(self) -> None:
-        self._heartbeat_due = self._loop.call_later(HEARTBEAT_S, self._beat)
-        self._step(self._gateway.heartbeat)
-
-    def _release(self, session: Session) -> None:
-        """Give a session its turn, whose login has waited long enough."""
-        self._looked_up[session] = self._held_up.pop(session)
-        self._schedule(session)
-
-    def _saw_keys(self, look: Future[bool]) -> None:
-        """Follow the key file."""
-        self._step(look.result)
-        self._tell_of_keys()
-        self._step(self._gateway.check_keys)
-
-    def _tell_of_keys(self) -> None:
-        """Log once what is wrong with the key file, and who may log in."""
-        if self._keys.problem != self._keys_problem:
-            self._keys_problem = self._keys.problem
-            logger.warning("%s", self._keys_problem or "the keys are good")
-        if self.admission != self._admission_told:  # as the start-up line said
-            self._admission_told = self.admission
-            logger.warning("who may log in: %s", self._admission_told)
-
-    def _saw_certificate(self, look: Future[bool]) -> None:
-        self._step(lambda: self._tell_of_certificate(look.result()))
-
-    def _tell_of_certificate(self, is_new: bool) -> None:
-        """Log once what became of a certificate that was replaced."""
-        assert self._certificate is not None
-        before, problem = self._certificate_problem, self._certificate.problem
-        self._certificate_problem = problem
-        if problem is not None and problem != before:
-            logger.warning("%s; the certificate read before stays", problem)
-        elif is_new or problem != before:
-            logger.info("the certificate is good and in use")
-
-    def _let_go(self, batch: Batch) -> None:
-        """Write what may leave: one write for each socket."""
-        connections, owed = self._connections, self._owed
-        for frames, readers in batch.broadcasts:
-            if owed:
-                for session in readers:
-                    owed[session] = owed.get(session, b"") + frames
-            else:
-                owed.update(dict.fromkeys(readers, frames))
-        for session, frames in batch.frames:
-            connection = connections.get(session)
-            if connection is None:
-                continue
-            if owed:
-                self._settle(session, connection)
-            session.held -= len(frames)
-            connection.write(frames)
-            if session.is_stuck:
-                connection.close(4008, "slow reader")
-            if connection.is_held and not session.is_full:
-                connection.resume_reading()
-        if owed and self._pay_due is None:  # after what is private
-            self._pay()
-        now = self._clock.elapsed()
-        for requests, arrival in batch.turns:
-            if requests:
-                waited_us = now - arrival
-                self._timing.ack_s.observe(waited_us / 1e6, requests)
-        for answer in batch.answers:
-            answer()
-        for session, code, reason in batch.closings:
-            connection = self._connections.get(session)
-            if connection is None:
-                continue
-            self._settle(session, connection)
-            if code == FLOODING:
-                connection.fail(code, reason)
-            else:
-                connection.close(code, reason)
-        if batch.report:
-            print(f"{batch.report}\n", end="")
-
-    def _pay(self) -> None:
-        """Write public data to some of those who are to have them."""
-        self._pay_due = None
-        connections, owed = self._connections, self._owed
-        for session in [*islice(owed, READERS_PER_TICK)]:
-            frames = owed.pop(session)
-            connection = connections.get(session)
-            if connection is not None:
-                connection.write(frames)
-        if owed:
-            self._pay_due = self._loop.call_later(0, self._pay)
-        self._gateway.is_feed_busy = bool(owed)
-
-    def _settle(self, session: Session, connection: Connection) -> None:
-        """Write the public data that a session is to have before the rest."""
-        frames = self._owed.pop(session, None)
-        if frames is not None:
-            connection.write(frames)
-
-
-def append(
-    journal: Journal, first_seq: int, records: list[str]
-) -> tuple[int, Seen]:
-    """Commit a batch; return its last sequence number, and a look."""
-    return journal.append(first_seq, records), journal.look()
-
-
-@contextlib.contextmanager
-def without_collections() -> Iterator[None]:
-    """Let nothing be looked through in vain: the engine makes no cycles."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def make_frames(texts: list[str]) -> bytes:
-    """Pack messages into websocket frames, ready to be written."""
-    return b"".join([frame(text.encode()) for text in pack(texts)])
+    def _end(self, link: Link) -> None:
+        self.gateway.disconnect(link)
+        assert isinstance(link.peer, Connection)
+        self.listener.release(link.peer)
 
 
 def raise_file_limit(wanted: int) -> int:
-    """Allow so many open files, if one may; return how many are."""
+    """Allow this many open files if possible; return how many are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
@@ -987,92 +372,6 @@ def raise_file_limit(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return wanted if soft == resource.RLIM_INFINITY else soft
-
-
-def resolve(hostname: str) -> list[str]:
-    """Return the addresses of a host name; raises OSError."""
-    try:
-        infos = socket.getaddrinfo(
-            hostname, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except OSError as error:
-        raise OSError(f"{hostname}: {error.strerror}") from error
-    return [str(info[4][0]) for info in infos]
-
-
-async def bind(hostname: str, port: int) -> list[socket.socket]:
-    """Bind every address of a host name, and one port on all of them.
-
-    Addresses that this machine does not have are skipped: "localhost" often
-    names one of IPv6 where there is none. Raises OSError if the port is
-    taken on any of them, or if no address is left.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        infos = await loop.getaddrinfo(
-            hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except OSError as error:
-        raise OSError(f"{hostname}: {error.strerror}") from error
-    sockets: list[socket.socket] = []
-    unavailable = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-    for family, kind, proto, _, address in dict.fromkeys(infos):
-        sock = None
-        try:
-            sock = socket.socket(family, kind, proto)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((address[0], port, *address[2:]))
-        except OSError as error:
-            if sock is not None:
-                sock.close()
-            if error.errno in unavailable:
-                continue
-            for other in sockets:
-                other.close()
-            where = f"{in_url(str(address[0]))}:{port}"
-            raise OSError(f"{where}: {error.strerror}") from error
-        sockets.append(sock)
-        port = sock.getsockname()[1]
-    if not sockets:
-        raise OSError(f"{hostname} is no address of this machine")
-    return sockets
-
-
-async def machine_names() -> set[str]:
-    """Return the names of this machine, as people type them in a browser."""
-    name = socket.gethostname()
-    names = {name, f"{name.partition('.')[0]}.local"}  # the second: mDNS
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(OWN_NAME_S):
-            infos = await asyncio.get_running_loop().getaddrinfo(
-                name, None, flags=socket.AI_CANONNAME
-            )
-            names |= {info[3] for info in infos if info[3]}
-    return names
-
-
-def names_of(
-    settings: Settings, sockets: list[socket.socket], machine: set[str]
-) -> Names:
-    """Return by which names an exchange is opened, and by whose pages.
-
-    On an address that others reach, a program's ``Host`` is not checked:
-    people may have given the machine any name.
-    """
-    own = {"localhost", "127.0.0.1", "[::1]", in_url(settings.hostname)}
-    hosts = [host[0] for host in map(read_host, own | machine) if host]
-    port = sockets[0].getsockname()[1]
-    is_tls = settings.tls_cert is not None
-    scheme = "https" if is_tls else "http"
-    ours = [(scheme, name, port) for name in hosts]
-    return Names(
-        hosts=hosts,
-        origins=[*ours, *map(read_origin, settings.origins)],
-        is_tls=is_tls,
-        checks_host=all(is_loopback(s.getsockname()[0]) for s in sockets),
-    )
 
 
 def has_terminal() -> bool:
@@ -1100,7 +399,7 @@ async def serve(settings: Settings) -> int:
         if had_terminal and not has_terminal():
             signaled.set()
         else:
-            server.reload()
+            server.looks.reload()
 
     # Under nohup the end of a terminal is to end nothing.
     is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -1108,7 +407,7 @@ async def serve(settings: Settings) -> int:
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     print(
         f"Exchange on {server.url} | {', '.join(server.symbols)}"
-        f" | {server.admission} | {server.recovered}"
+        f" | {describe(server.keys)} | {server.recovered}"
     )
     waiting = asyncio.create_task(signaled.wait())
     await asyncio.wait(

@@ -63,7 +63,8 @@ LIMITS = {
 }
 # Prints the market that the settings in the environment mean.
 SETTINGS = """
-from exchange.host.settings import load_market, load_settings
+from exchange.host.market_file import load_market
+from exchange.host.settings import load_settings
 settings = load_settings()
 settings.rules(is_guarded=True)
 print(load_market(settings.market).model_dump_json())

@@ -10,10 +10,12 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from exchange.gateway.gateway import Batch, Gateway
-from exchange.gateway.link import Session
+from exchange.gateway.gateway import Gateway
+from exchange.gateway.link import Link
+from exchange.gateway.outbox import Batch
 from exchange.host import clock as clocks
-from exchange.host.settings import InstrumentSettings, Settings
+from exchange.host.market_file import InstrumentSettings
+from exchange.host.settings import Settings
 from exchange.market.command import Configure
 from orderbook import decode_requests
 from server import Server
@@ -66,7 +68,7 @@ async def serving(
         async with asyncio.timeout(PATIENCE_S):
             await server.stop()
     assert not server.failure.done(), server.failure
-    assert server.connection_errors == 0
+    assert server.listener.errors == 0
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -101,7 +103,7 @@ def state_of(server: Server | Gateway) -> Any:
 
     The first element, the engine's ``seq``, counts refused commands too.
     """
-    gateway = server._gateway if isinstance(server, Server) else server
+    gateway = server.gateway if isinstance(server, Server) else server
     engine = gateway.engine
     books = {
         symbol: (
@@ -201,6 +203,18 @@ class Clock:
         return self.ts
 
 
+class Lines:
+    """A door that ends each message with a newline."""
+
+    decode = staticmethod(decode_requests)
+
+    def encode(self, texts: list[str]) -> bytes:
+        return "".join(f"{text}\n" for text in texts).encode()
+
+
+LINES = Lines()
+
+
 class Floor:
     """A gateway, its clock, and what has left it.
 
@@ -215,13 +229,8 @@ class Floor:
         **options: Any,
     ) -> None:
         self.clock = Clock()
-        self.batches: list[Batch] = []
-        self.gateway = Gateway(
-            self.clock.now,
-            self.batches.append,
-            lambda texts: "".join(f"{text}\n" for text in texts).encode(),
-            **options,
-        )
+        self._batches: list[Batch] = []
+        self.gateway = Gateway(self.clock.now, **options)
         self.gateway.begin(
             market
             or Configure(
@@ -236,22 +245,31 @@ class Floor:
     def seq(self) -> int:
         return self.gateway.engine.seq
 
-    def join(self, user: str = "", **more: Any) -> Session:
+    @property
+    def batches(self) -> list[Batch]:
+        """What has left."""
+        self._batches += self.gateway.gate.open()
+        return self._batches
+
+    def connect(self, peer: Any) -> Link:
+        return self.gateway.connect(peer, LINES)
+
+    def join(self, user: str = "", **more: Any) -> Link:
         """Connect, and log in if a user is given; drop what comes of it."""
-        session = self.gateway.connect(Peer())
+        session = self.connect(Peer())
         if user:
             self.do(session, {"type": "login", "user": user, **more})
         return session
 
-    def do(self, session: Session, *requests: dict[str, Any]) -> Any:
+    def do(self, session: Link, *requests: dict[str, Any]) -> Any:
         """Carry out requests in one batch; return what ``session`` got."""
-        self.gateway.tick()
+        self.gateway.pass_time()
         decoded = decode_requests(json.dumps(requests))
-        self.gateway.handle(session, decoded)
-        self.gateway.publish()
+        self.gateway.requests.handle(session, decoded)
+        self.gateway.seal()
         return self.read(session)
 
-    def read(self, session: Session) -> list[dict[str, Any]]:
+    def read(self, session: Link) -> list[dict[str, Any]]:
         """Return what has left for a session since the last look."""
         messages: list[dict[str, Any]] = []
         for batch in self.batches:
@@ -265,7 +283,7 @@ class Floor:
                     messages += map(json.loads, frames.splitlines())
         return messages
 
-    def closings(self, session: Session) -> list[int]:
+    def closings(self, session: Link) -> list[int]:
         """Return the close codes that have left for a session."""
         return [
             code
@@ -276,7 +294,7 @@ class Floor:
 
     def close_gate(self) -> None:
         """Commit nothing from now on."""
-        self.gateway._gate.commit(self.seq)
+        self.gateway.gate.commit(self.seq)
 
     def commit(self, seq: int) -> None:
-        self.gateway._gate.commit(seq)
+        self.gateway.gate.commit(seq)

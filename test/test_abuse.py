@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import server as server_module
 from exchange.doors.websocket import Connection
-from exchange.gateway.gateway import STRIKES_BURST
+from exchange.gateway.rates import STRIKES_BURST
 from orderbook import MAX_FRAME
 from server import FILES_RESERVED, Server, raise_file_limit
 from test.support import (
@@ -94,7 +94,7 @@ async def test_so_many_connections_of_an_account() -> None:
                 await alive(first, anybody, stranger)
             # One goes, one may come.
             await anybody.connection.close()
-            await until(lambda: len(exchange._gateway.sessions) == 2)
+            await until(lambda: len(exchange.gateway.links) == 2)
             await stranger.login("alice")
             await refused(url, "alice")
             await alive(first, stranger)
@@ -121,10 +121,10 @@ async def test_who_is_refused_takes_no_slot() -> None:
         async with wired(exchange.url, "alice") as alice:
             for _ in range(5):
                 await refused(exchange.url, "alice")
-        await until(lambda: not exchange._gateway.sessions)
+        await until(lambda: not exchange.gateway.links)
         async with wired(exchange.url, "alice") as alice:
             await alive(alice)
-        await until(lambda: not exchange._gateway._online)
+        await until(lambda: not exchange.gateway.routing.online)
 
 
 # Connections of an address, and in all ------------------------------------
@@ -138,13 +138,13 @@ async def test_so_many_connections_of_an_address() -> None:
                 assert await is_dropped(url)
             assert not await is_dropped(url, THERE)
             await alive(alice, watcher)
-            assert exchange._from[HERE] == 2
+            assert exchange.listener.by_address[HERE] == 2
             await watcher.connection.close()
-            await until(lambda: exchange._from[HERE] == 1)
+            await until(lambda: exchange.listener.by_address[HERE] == 1)
             assert not await is_dropped(url)
             await alive(alice)
-        await until(lambda: not exchange._sockets)
-        assert exchange._from == {}
+        await until(lambda: not exchange.listener.connections)
+        assert exchange.listener.by_address == {}
 
 
 async def test_so_many_connections_in_all() -> None:
@@ -154,9 +154,9 @@ async def test_so_many_connections_in_all() -> None:
             for host in (HERE, THERE):
                 assert await is_dropped(url, host)
             await alive(alice)
-            assert len(exchange._sockets) == 2
+            assert len(exchange.listener.connections) == 2
             await bob.connection.close()
-            await until(lambda: len(exchange._sockets) == 1)
+            await until(lambda: len(exchange.listener.connections) == 1)
             async with wired(url, "carol") as carol:
                 await alive(alice, carol)
                 assert await is_dropped(url)
@@ -166,10 +166,10 @@ async def test_so_many_connections_in_all() -> None:
 async def test_a_socket_that_says_nothing_counts_too(limit: str) -> None:
     async with serving(**{limit: 1}) as exchange:
         _, writer = await asyncio.open_connection(HERE, exchange.port)
-        await until(lambda: exchange._sockets)
+        await until(lambda: exchange.listener.connections)
         assert await is_dropped(exchange.url)
         writer.close()
-        await until(lambda: not exchange._sockets)
+        await until(lambda: not exchange.listener.connections)
         assert not await is_dropped(exchange.url)
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
@@ -272,7 +272,7 @@ async def test_a_flood_is_cut_off_in_the_middle_of_a_frame(
         burst = 5 - (bool(user) and request_["type"] != "place")
         assert len(messages) == burst + 5 * STRIKES_BURST + 1
         await alive(alice)
-        assert len(exchange._gateway.sessions) == 1
+        assert len(exchange.gateway.links) == 1
 
 
 async def test_bytes_that_are_no_requests_are_counted(

@@ -21,7 +21,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from client import Exchange, Market, MarketClosed, MarketView, Unauthorized
-from exchange.host.settings import InstrumentSettings
+from exchange.host.market_file import InstrumentSettings
 from orderbook import Side
 from test.relay import Direction, Fate, Relay, relaying
 from test.support import (

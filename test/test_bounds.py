@@ -20,8 +20,8 @@ import pytest
 from websockets.exceptions import WebSocketException
 from websockets.frames import CLOSE, TEXT, Frame
 
-import exchange.gateway.gateway as gateway_module
-import server as server_module
+import exchange.gateway.tables as tables_module
+from exchange.doors import listener
 from exchange.doors.websocket import (
     MAX_MESSAGE,
     MAX_REQUEST,
@@ -30,38 +30,40 @@ from exchange.doors.websocket import (
     Connection,
     Queue,
 )
+from exchange.gateway import pacing, turns
 from exchange.gateway.feed import Feed
-from exchange.gateway.gateway import (
+from exchange.gateway.gateway import Gateway
+from exchange.gateway.link import BYTES_WAITING, Link
+from exchange.gateway.pacing import SLOW_BYTES, STUCK_BYTES, Pacing
+from exchange.gateway.rates import CANCELS_RATE
+from exchange.gateway.requests import Requests
+from exchange.gateway.tables import (
     BOOK_CHARS_PER_ROW,
-    CANCELS_RATE,
     ORDERS_PER_ROW,
     ROWS_PER_TURN,
-    Gateway,
 )
-from exchange.gateway.link import (
-    BYTES_WAITING,
-    SLOW_BYTES,
-    STUCK_BYTES,
-    Session,
+from exchange.gateway.turns import (
+    REQUESTS_AT_FIRST,
+    REQUESTS_PER_ROUND,
+    REQUESTS_PER_TURN,
+    TURN_COUNTS,
+    Turns,
 )
-from exchange.host.settings import (
+from exchange.host.market_file import (
     BURST,
-    CONNECTIONS_PER_ACCOUNT,
-    CONNECTIONS_PER_ADDRESS,
     OPEN_ORDERS,
     OPEN_ORDERS_HERE,
     ORDERS_PER_S,
 )
+from exchange.host.settings import (
+    CONNECTIONS_PER_ACCOUNT,
+    CONNECTIONS_PER_ADDRESS,
+)
+from exchange.host.writer import Writer
 from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
 from exchange.market.engine import Engine
 from orderbook import MAX_FRAME, Login, Ping
-from server import (
-    REQUESTS_AT_FIRST,
-    REQUESTS_PER_TICK,
-    REQUESTS_PER_TURN,
-    TURN_COUNTS,
-    Server,
-)
+from server import Server
 from test.support import (
     PATIENCE_S,
     Floor,
@@ -92,10 +94,10 @@ ELSEWHERE = {
     "exchange.gateway.feed.UPDATES_KEPT": (
         "test_feed.test_one_who_missed_too_much_gets_a_snapshot"
     ),
-    "exchange.gateway.gateway.COMMANDS_UNCOMMITTED": (
+    "exchange.gateway.sequencer.COMMANDS_UNCOMMITTED": (
         "test_disk.test_too_far_ahead_of_the_disk_only_cancels_are_taken"
     ),
-    "exchange.gateway.gateway.STRIKES_BURST": (
+    "exchange.gateway.rates.STRIKES_BURST": (
         "test_rate.test_a_flood_is_cut_off_and_nothing_after_it_is_done"
     ),
     "exchange.journal.history.TRADES_KEPT": (
@@ -111,10 +113,10 @@ ELSEWHERE = {
         "test_history.test_what_a_session_missed_is_known_while_it_is_in_the_"
         "ring"
     ),
-    "exchange.gateway.link.SLOW_BYTES": (
+    "exchange.gateway.pacing.SLOW_BYTES": (
         "test_server.test_a_slow_reader_gets_one_update_for_what_it_missed"
     ),
-    "exchange.gateway.link.FRAME_CHARS": (
+    "exchange.doors.native.FRAME_CHARS": (
         "test_session.test_frames_stay_under_a_mebibyte"
     ),
     "exchange.doors.websocket.MAX_MESSAGE": (
@@ -141,7 +143,7 @@ ELSEWHERE = {
     "orderbook.MAX_ROWS": (
         "test_malformed.test_a_request_that_makes_no_sense"
     ),
-    "server.ADDRESSES_COUNTED": (
+    "exchange.doors.listener.ADDRESSES_COUNTED": (
         "test_metrics.test_who_came_long_ago_is_not_counted_any_more"
     ),
 }
@@ -175,16 +177,16 @@ async def test_of_a_flood_of_junk_only_so_much_is_read(
 ) -> None:
     """What the kernel does not take in keeps the flood waiting."""
     most = 0
-    receive = Session.receive
+    receive = Link.receive
 
-    def spy(self: Session, messages: list[bytes], now: int) -> None:
+    def spy(self: Link, messages: list[bytes], now: int) -> None:
         nonlocal most
         assert not self.is_full
         receive(self, messages, now)
         most = max(most, self._waiting)
         assert self._waiting == sum(len(text) for text, _ in self._inbox)
 
-    monkeypatch.setattr(Session, "receive", spy)
+    monkeypatch.setattr(Link, "receive", spy)
     async with serving() as server, wired(server.url) as flood:
         frame = framed(b"x" * 50)
         flood.connection.transport.write(frame * 10_000)
@@ -225,10 +227,10 @@ async def test_of_a_crowd_at_the_door_one_comes_in_at_a_time(
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
             stack.callback(writer.transport.abort)
             writers.append(writer)
-        await until(lambda: len(server._sockets) == 30)
+        await until(lambda: len(server.listener.connections) == 30)
         for writer in writers:
             writer.write(HANDSHAKE + framed(json.dumps(PING).encode()))
-        strangers = server._gateway.requests[""]
+        strangers = server.gateway.limiter.counts[""]
         await until(lambda: strangers.get(Ping) == 30)
     assert len(queued.rounds) == len(set(queued.rounds)) == 60
 
@@ -265,7 +267,7 @@ async def test_of_many_messages_of_a_read_the_rest_waits(
 async def test_one_who_comes_waits_inside_and_the_others_outside() -> None:
     loop = asyncio.get_running_loop()
     async with serving() as server, contextlib.AsyncExitStack() as stack:
-        queue = server._queue
+        queue = server.listener._queue
         queue._is_open = False  # somebody has a turn
         for _ in range(3):
             sock = stack.enter_context(socket.socket())
@@ -274,25 +276,25 @@ async def test_one_who_comes_waits_inside_and_the_others_outside() -> None:
         await until(lambda: bool(queue._waiting))
         for _ in range(20):
             await asyncio.sleep(0)
-            assert len(queue._waiting) == 1 and not server._sockets
+            assert len(queue._waiting) == 1 and not server.listener.connections
         queue._give_next()
-        await until(lambda: len(server._sockets) == 3)
+        await until(lambda: len(server.listener.connections) == 3)
 
 
 async def test_public_data_reach_so_many_readers_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All of them in the end, each before what it is sent later."""
-    monkeypatch.setattr(server_module, "READERS_PER_TICK", 2)
+    monkeypatch.setattr(pacing, "READERS_PER_ROUND", 2)
     paid: list[int] = []  # in each round
-    pay = Server._pay
+    take = Pacing.take
 
-    def note(server: Server) -> None:
-        before = len(server._owed)
-        pay(server)
-        paid.append(before - len(server._owed))
+    def note(pacing: Pacing[Link]) -> list[tuple[Link, bytes]]:
+        taken = take(pacing)
+        paid.append(len(taken))
+        return taken
 
-    monkeypatch.setattr(Server, "_pay", note)
+    monkeypatch.setattr(Pacing, "take", note)
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         alice = await stack.enter_async_context(wired(server.url, "alice"))
         readers = [
@@ -305,12 +307,12 @@ async def test_public_data_reach_so_many_readers_at_a_time(
         for reader in readers:
             assert (await reader.until(type="book"))["bids"] == [[50, 1]]
         assert paid == [2, 2, 2, 1]
-        monkeypatch.setattr(Server, "_pay", lambda server: None)
+        monkeypatch.setattr(Writer, "flush", lambda writer: None)
         await alice.ask(**order("buy", 1, 51))
-        await until(lambda: len(server._owed) == 7)
+        await until(lambda: len(server.gateway.pacing.owed) == 7)
         assert words(await readers[5].ask(type="ping")) == ["book", "ok"]
         await alice.ask(**order("buy", 1, 52))
-        await until(lambda: len(server._owed) == 7)
+        await until(lambda: len(server.gateway.pacing.owed) == 7)
         await server.stop()
         for reader in readers:
             books = [m for m in (await reader.rest())[0] if "bids" in m]
@@ -323,24 +325,24 @@ class Ticks:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.turns: list[list[int]] = []  # the requests of each, by tick
-        drain, handle = Server._drain, Gateway.handle
-        take_turn = Server._take_turn
+        drain, handle = Server.drain, Requests.handle
+        take = Turns._take
 
         def note_drain(server: Server) -> None:
             self.turns.append([])
             drain(server)
 
-        def note_turn(server: Server, *args: Any) -> int:
+        def note_turn(turns: Turns, *args: Any) -> Any:
             self.turns[-1].append(0)
-            return take_turn(server, *args)
+            return take(turns, *args)
 
-        def note(gateway: Gateway, session: Session, requests: Any) -> None:
+        def note(gateway: Gateway, session: Link, requests: Any) -> None:
             self.turns[-1][-1] += len(requests)
             handle(gateway, session, requests)
 
-        patch.setattr(Server, "_drain", note_drain)
-        patch.setattr(Server, "_take_turn", note_turn)
-        patch.setattr(Gateway, "handle", note)
+        patch.setattr(Server, "drain", note_drain)
+        patch.setattr(Turns, "_take", note_turn)
+        patch.setattr(Requests, "handle", note)
 
 
 async def test_one_tick_does_only_so_much(
@@ -348,7 +350,7 @@ async def test_one_tick_does_only_so_much(
 ) -> None:
     """However many have something to do; the others come next."""
     ticks = Ticks(monkeypatch)
-    count = 3 * REQUESTS_PER_TICK // 10
+    count = 3 * REQUESTS_PER_ROUND // 10
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         wires = [
             await stack.enter_async_context(wired(server.url))
@@ -361,7 +363,7 @@ async def test_one_tick_does_only_so_much(
             assert words(await wire.take(10)) == ["ok"] * 10
     sums = [sum(turns) for turns in ticks.turns]
     assert sum(sums) == 10 * count
-    assert REQUESTS_PER_TICK <= max(sums) < REQUESTS_PER_TICK + 10
+    assert REQUESTS_PER_ROUND <= max(sums) < REQUESTS_PER_ROUND + 10
 
 
 async def test_even_where_there_is_little_to_do_for_each(
@@ -369,7 +371,7 @@ async def test_even_where_there_is_little_to_do_for_each(
 ) -> None:
     """A turn has a cost of its own."""
     ticks = Ticks(monkeypatch)
-    most = REQUESTS_PER_TICK // TURN_COUNTS
+    most = REQUESTS_PER_ROUND // TURN_COUNTS
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         wires = [
             await stack.enter_async_context(wired(server.url))
@@ -402,9 +404,9 @@ async def test_who_has_little_to_ask_comes_before_who_has_much(
 ) -> None:
     """By no more than one turn, however long the queues are."""
     asked: list[str] = []
-    handle = Gateway.handle
+    handle = Requests.handle
 
-    def note(gateway: Gateway, session: Session, requests: Any) -> None:
+    def note(gateway: Gateway, session: Link, requests: Any) -> None:
         asked.extend([session.account] * len(requests))
         handle(gateway, session, requests)
 
@@ -414,7 +416,7 @@ async def test_who_has_little_to_ask_comes_before_who_has_much(
             for number in range(4)
         ]
         alice = await stack.enter_async_context(wired(server.url, "alice"))
-        monkeypatch.setattr(Gateway, "handle", note)
+        monkeypatch.setattr(Requests, "handle", note)
         frame = framed(json.dumps(PING).encode())
         for bot in bots:
             bot.connection.transport.write(frame * 2_000)
@@ -437,7 +439,7 @@ async def test_who_asks_much_at_once_waits_behind_the_others(
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         greedy = await stack.enter_async_context(wired(server.url, "greedy"))
         alice = await stack.enter_async_context(wired(server.url, "alice"))
-        by_name = {s.account: s for s in server._gateway.sessions}
+        by_name = {s.account: s for s in server.gateway.links}
         many = [PING] * (REQUESTS_AT_FIRST + 1)
         for requests, is_behind in (
             (many, False),  # nobody knows yet
@@ -446,16 +448,16 @@ async def test_who_asks_much_at_once_waits_behind_the_others(
             ([PING], False),  # modest again
         ):
             with monkeypatch.context() as patch:
-                patch.setattr(server, "_drain", lambda: None)
+                patch.setattr(server, "drain", lambda: None)
                 for wire in (greedy, alice):
                     await wire.send(*(requests if wire is greedy else [PING]))
                 await until(lambda: by_name["alice"].waiting)
                 await until(lambda: by_name["greedy"].waiting)
-                assert (by_name["greedy"] in server._backlog) == is_behind
-                assert (by_name["greedy"] in server._fresh) != is_behind
-                assert by_name["alice"] in server._fresh
+                assert (by_name["greedy"] in server.turns.backlog) == is_behind
+                assert (by_name["greedy"] in server.turns.fresh) != is_behind
+                assert by_name["alice"] in server.turns.fresh
                 await until(lambda: server._drain_due)
-            server._drain()
+            server.drain()
             await greedy.take(len(requests))
             await alice.receive()
 
@@ -467,23 +469,23 @@ async def test_nobody_is_taken_in_while_many_left_work_behind(
     monkeypatch: pytest.MonkeyPatch, bound: str, is_for_all: bool
 ) -> None:
     """Or one could leave more than is ever carried out."""
-    monkeypatch.setattr(server_module, bound, 2)
+    monkeypatch.setattr(listener, bound, 2)
     async with serving() as server, wired(server.url) as wire:
         with monkeypatch.context() as patch:
-            patch.setattr(server, "_take_turn", lambda *args: 1)
+            patch.setattr(Turns, "_take", lambda *args: (None, 1))
             for number in range(1, 3):
                 _, writer = await asyncio.open_connection(
                     "127.0.0.1", server.port
                 )
                 writer.write(HANDSHAKE + b"".join(map(framed, tiny(1))))
-                await until(lambda: len(server._sessions) == 2)
+                await until(lambda: len(server.links) == 2)
                 writer.close()
-                await until(lambda: len(server._leaving) == number)
+                await until(lambda: len(server.listener.leaving) == number)
             assert not await comes_in(server, "127.0.0.1")
             assert await comes_in(server, "127.0.0.2") != is_for_all
-        for session in server._gateway.sessions:
-            server._schedule(session)
-        await until(lambda: not server._leaving)
+        for session in server.gateway.links:
+            server.schedule(session)
+        await until(lambda: not server.listener.leaving)
         assert not await is_dropped(server)
         assert words(await wire.ask(type="ping")) == ["ok"]
 
@@ -492,7 +494,7 @@ async def test_who_hangs_up_counts_until_all_is_carried_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else one could come again and again, and leave work behind."""
-    monkeypatch.setattr(server_module, "REQUESTS_PER_TICK", 1)
+    monkeypatch.setattr(turns, "REQUESTS_PER_ROUND", 1)
     async with serving(max_connections=3) as server:
         for _ in range(50):
             _, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -500,9 +502,11 @@ async def test_who_hangs_up_counts_until_all_is_carried_out(
             await asyncio.sleep(0)
             writer.close()
             await asyncio.sleep(0)
-            assert len(server._gateway.sessions) <= 3
-        await until(lambda: not server._gateway.sessions)
-        assert not server._sockets and not server._from
+            assert len(server.gateway.links) <= 3
+        await until(lambda: not server.gateway.links)
+        assert (
+            not server.listener.connections and not server.listener.by_address
+        )
         async with wired(server.url) as wire:
             assert words(await wire.ask(type="ping")) == ["ok"]
 
@@ -513,7 +517,7 @@ async def test_who_hangs_up_counts_until_all_is_carried_out(
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernel keep little of what is not read."""
-    bind = server_module.bind
+    bind = listener.bind
 
     async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
         sockets = await bind(hostname, port)
@@ -521,7 +525,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
         return sockets
 
-    monkeypatch.setattr(server_module, "bind", bind_narrow)
+    monkeypatch.setattr(listener, "bind", bind_narrow)
 
 
 async def test_private_events_wait_up_to_4_mib_and_then_it_is_over(
@@ -566,8 +570,8 @@ async def test_one_who_does_not_read_its_replies_is_not_read(
             deaf.pause()
             data = framed(json.dumps([PING] * 10).encode())
             deaf.connection.transport.write(data * 20_000)
-            (connection,) = server._sessions
-            session = server._sessions[connection]
+            (connection,) = server.links
+            session = server.links[connection]
             await until(lambda: connection.buffered)
             before = -1
             while before != connection.buffered:  # as long as it grows
@@ -635,7 +639,7 @@ async def test_a_connection_too_many_is_dropped_at_once(
                 assert not await is_dropped(server, "127.0.0.2")
             for wire in wires:
                 assert words(await wire.ask(type="ping")) == ["ok"]
-        await until(lambda: not server._sockets)
+        await until(lambda: not server.listener.connections)
         assert not await is_dropped(server)
 
 
@@ -649,7 +653,7 @@ async def test_sockets_that_say_nothing_count_too() -> None:
         for _, writer in silent:
             writer.close()
             await writer.wait_closed()
-        await until(lambda: not server._sockets)
+        await until(lambda: not server.listener.connections)
         assert not await is_dropped(server)
 
 
@@ -681,7 +685,7 @@ async def test_what_holds_for_strangers_unless_one_says_otherwise(
             await last.send(login)
             (error,), code = await last.rest()
             assert (error["code"], code) == ("rate_limited", 4002)
-            assert server._per_address == CONNECTIONS_PER_ADDRESS
+            assert server.listener.per_address == CONNECTIONS_PER_ADDRESS
             places = [order("buy", 1, price) for price in range(1, 102)]
             replies = await ask_all(wires[0], places[:100])
             replies += await ask_all(wires[1], places[:100])
@@ -747,7 +751,7 @@ def test_what_takes_as_long_as_rows_counts_as_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whole books, leaderboards made anew, fills looked through."""
-    monkeypatch.setattr(gateway_module, "ROWS_PER_TURN", 30)
+    monkeypatch.setattr(tables_module, "ROWS_PER_TURN", 30)
     floor = Floor()
     alice, bob = floor.join("alice"), floor.join("bob")
     for number in range(9):
@@ -808,15 +812,15 @@ def test_only_so_many_accounts_exist() -> None:
     floor = Floor()
     gateway, accounts = floor.gateway, floor.gateway.engine.accounts
     while len(accounts) < ACCOUNTS_MAX:
-        session = gateway.connect(Peer())
-        gateway.handle(session, [Login(user=f"user{len(accounts)}")])
+        session = floor.connect(Peer())
+        gateway.requests.handle(session, [Login(user=f"user{len(accounts)}")])
         gateway.disconnect(session)
-    session = gateway.connect(Peer())
+    session = floor.connect(Peer())
     (error,) = floor.do(session, {"type": "login", "user": "one-more"})
     assert error["code"] == "forbidden"
     assert floor.closings(session) == [4001]
     assert len(accounts) == ACCOUNTS_MAX
-    session = gateway.connect(Peer())
+    session = floor.connect(Peer())
     welcome, _ = floor.do(session, {"type": "login", "user": "user0"})
     assert welcome["type"] == "welcome"
 
@@ -898,8 +902,8 @@ def test_a_failed_login_leaves_nothing_behind() -> None:
         session = floor.join(f"user{number}")
         assert session.is_cut
         gateway.disconnect(session)
-    assert not gateway.engine.accounts and not gateway._buckets
-    assert not gateway._online and not gateway.sessions
+    assert not gateway.engine.accounts and not gateway.limiter.buckets
+    assert not gateway.routing.online and not gateway.links
     assert gateway.engine.seq == 1
 
 
@@ -913,13 +917,21 @@ async def test_who_is_gone_leaves_nothing_behind() -> None:
                     channels = ["book", "trades", "ticker"]
                     await wire.ask(type="subscribe", channels=channels)
                     await wire.ask(**order("buy", 1, 50))
-            await until(lambda: not server._gateway.sessions)
-            gateway, feed = server._gateway, server._gateway.feed
+            await until(lambda: not server.gateway.links)
+            gateway, feed = server.gateway, server.gateway.feed
             for structure in (
-                *(server._sockets, server._from, server._sessions),
-                *(server._connections, server._leaving),
-                *(server._fresh, server._backlog),
-                *(gateway._online, gateway._outgoing, gateway._closings),
+                *(
+                    server.listener.connections,
+                    server.listener.by_address,
+                    server.links,
+                ),
+                server.listener.leaving,
+                *(server.turns.fresh, server.turns.backlog),
+                *(
+                    gateway.routing.online,
+                    gateway.outbox.links,
+                    gateway.outbox.closings,
+                ),
                 *(feed._follows, feed._groups, feed._since, feed._behind),
             ):
                 assert not structure
@@ -937,12 +949,12 @@ async def test_half_a_message_takes_no_more_than_a_whole_one() -> None:
         first = framed(b"x" * 60_000, fin=False)
         rest = framed(b"x" * 5_536)
         writer.write(HANDSHAKE + first + rest[:-1])
-        await until(lambda: server._sessions)
-        (connection,) = server._sessions
+        await until(lambda: server.links)
+        (connection,) = server.links
         await until(lambda: len(connection._unread) == len(rest) - 1)
         assert len(connection._fragments) == 60_000
         writer.transport.abort()
-        await until(lambda: not server._sessions)
+        await until(lambda: not server.links)
 
 
 async def test_a_request_takes_no_more_than_16_kib() -> None:
@@ -959,26 +971,26 @@ async def test_a_request_takes_no_more_than_16_kib() -> None:
         async with asyncio.timeout(PATIENCE_S):
             assert b" 431 " in await reader.read()
         writer.close()
-        await until(lambda: not server._sockets)
+        await until(lambda: not server.listener.connections)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(HANDSHAKE[:-2] + header * count + b"\r\n")
         async with asyncio.timeout(PATIENCE_S):
             assert b" 101 " in await reader.readline()
         writer.close()
-        await until(lambda: not server._sockets)
+        await until(lambda: not server.listener.connections)
 
 
 async def sockets(server: Server) -> list[Connection]:
     """Return the sockets there are, once there is one."""
-    await until(lambda: server._sockets)
-    return list(server._sockets)
+    await until(lambda: server.listener.connections)
+    return list(server.listener.connections)
 
 
 async def test_where_there_is_no_room_for_a_socket_one_tries_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As when all files that may be open are."""
-    monkeypatch.setattr(server_module, "ACCEPT_AGAIN_S", 0.01)
+    monkeypatch.setattr(listener, "ACCEPT_AGAIN_S", 0.01)
     full = OSError(errno.EMFILE, "Too many open files")
     troubles = [full, BlockingIOError(), ConnectionAbortedError()]
 
@@ -988,7 +1000,7 @@ async def test_where_there_is_no_room_for_a_socket_one_tries_again(
                 raise troubles.pop(0)
             return super().accept()
 
-    bind = server_module.bind
+    bind = listener.bind
 
     async def bind_full(hostname: str, port: int) -> list[socket.socket]:
         return [
@@ -996,7 +1008,7 @@ async def test_where_there_is_no_room_for_a_socket_one_tries_again(
             for sock in await bind(hostname, port)
         ]
 
-    monkeypatch.setattr(server_module, "bind", bind_full)
+    monkeypatch.setattr(listener, "bind", bind_full)
     async with serving() as server, wired(server.url, "alice") as wire:
         assert words(await wire.ask(type="ping")) == ["ok"]
     assert not troubles

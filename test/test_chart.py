@@ -13,11 +13,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from exchange.host.settings import (
-    AccountSettings,
-    InstrumentSettings,
-    Settings,
-)
+from exchange.host.market_file import AccountSettings, InstrumentSettings
+from exchange.host.settings import Settings
 from orderbook import Symbol, User
 from test.support import ROOT
 

@@ -20,7 +20,6 @@ import pytest
 import client
 import exchange.journal.history
 import orderbook
-import server as server_module
 from client import (
     BadRequest,
     BlockingExchange,
@@ -43,7 +42,8 @@ from client import (
     _Call,
     _Core,
 )
-from exchange.host.keyring import changing, make_token, rotate
+from exchange.host import looks, timers
+from exchange.host.keyfile import changing, make_token, rotate
 from exchange.journal.sqlite import read_journal
 from exchange.market.command import Connect
 from orderbook import Exec, Get, Login, Refused, Trade
@@ -70,7 +70,7 @@ NOBODY = "ws://127.0.0.1:9"  # where nobody listens
 
 @pytest.fixture(autouse=True)
 def _frequent_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(timers, "HEARTBEAT_S", 0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -1429,7 +1429,7 @@ async def test_an_action_is_never_repeated(tmp_path: Path, fate: Fate) -> None:
 
 @pytest.fixture
 def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(server_module, "KEYS_S", 0.05)
+    monkeypatch.setattr(looks, "KEYS_S", 0.05)
     return tmp_path / "keys.json"
 
 
@@ -1473,7 +1473,7 @@ async def test_a_key_revoked_ends_it(keys: Path) -> None:
                 with pytest.raises(Unauthorized, match="key revoked"):
                     await request
             assert not ex.is_connected and not bond.is_live
-            await support.until(lambda: not server._gateway.sessions)
+            await support.until(lambda: not server.gateway.links)
 
 
 @pytest.mark.parametrize("is_rotated", [False, True])
@@ -1534,7 +1534,7 @@ async def test_who_was_cut_off_does_not_come_back_at_once(
         await until(ex, lambda: not ex.is_connected)
         await beats(server.url, 10)  # it would be back long since
         assert not ex.is_connected
-        assert not any(s.account for s in server._gateway.sessions)
+        assert not any(s.account for s in server.gateway.links)
         await ex.close()
         found = {type(outcome).__name__ for outcome in await flooding}
         assert found == {"Order", "RateLimited", "ConnectionLost"}

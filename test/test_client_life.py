@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 import client
-import server as server_module
 from client import (
     BlockingExchange,
     BlockingMarket,
@@ -31,6 +30,7 @@ from client import (
     Order,
     Unauthorized,
 )
+from exchange.host import timers
 from exchange.journal.sqlite import Journal
 from test.relay import Fate, relaying
 from test.support import (
@@ -49,7 +49,7 @@ SOON_S = 0.2  # in which nobody connects where nobody listens
 
 @pytest.fixture(autouse=True)
 def _frequent_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(timers, "HEARTBEAT_S", 0.05)
 
 
 async def bids(market: Market, *levels: tuple[int, int]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import server as server_module
 from client import Exchange, Market, OrderOptions
+from exchange.host import timers
 from orderbook import Refused
 from test.support import PATIENCE_S, add_key, serving, until
 from test.test_client import NOBODY, desk, governed
@@ -18,7 +18,7 @@ from test.test_client import NOBODY, desk, governed
 
 @pytest.fixture(autouse=True)
 def _frequent_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(timers, "HEARTBEAT_S", 0.05)
 
 
 # Quotes for ever ----------------------------------------------------------

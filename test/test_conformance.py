@@ -539,7 +539,7 @@ async def test_after_the_servers_close_nothing_is_carried_out(
     assert await line.frame() == (PONG, b"p")
     line.send(closing(4009))
     assert await line.rest() == b""
-    assert host.server._gateway.engine.order_id == 0
+    assert host.server.gateway.engine.order_id == 0
     await farewell_after(other, "other")
 
 
@@ -784,7 +784,7 @@ SMALL = Limits(max_message=300)
 def opened(cls: type[Connection]) -> Iterator[tuple[Connection, Desk]]:
     """A connection without a socket, whose handshake is over."""
     desk, transport = Desk(), FakeTransport()
-    connection = cls(desk, names=None, limits=SMALL)
+    connection = cls(desk, admission=desk, names=None, limits=SMALL)
     connection.connection_made(transport)
     feed(connection, HANDSHAKE)
     transport.written.clear()

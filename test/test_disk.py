@@ -23,10 +23,12 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-import exchange.gateway.gateway
+import exchange.gateway.sequencer
 import server as server_module
 from exchange.doors.websocket import Connection
 from exchange.gateway.gateway import Gateway
+from exchange.gateway.requests import Requests
+from exchange.host import looks, timers
 from exchange.host.settings import Settings
 from exchange.journal.sqlite import (
     SPACE_ENOUGH,
@@ -133,7 +135,7 @@ async def test_without_space_no_order_is_taken_but_cancels_are(
 ) -> None:
     disk = SimpleNamespace(free=SPACE_ENOUGH + 1)
     monkeypatch.setattr("shutil.disk_usage", lambda place: disk)
-    monkeypatch.setattr(server_module, "DISK_S", 0.001)
+    monkeypatch.setattr(looks, "DISK_S", 0.001)
     new = order("buy", 1, 90)
     amend = {"type": "amend", "order_id": 1, "price": 91}
     async with (
@@ -196,8 +198,8 @@ async def test_a_disk_that_does_not_say_its_space_stops_nobody(
         assert answers.wait(PATIENCE_S)
         return look(journal)
 
-    monkeypatch.setattr(server_module, "DISK_S", 0.001)
-    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.001)
+    monkeypatch.setattr(looks, "DISK_S", 0.001)
+    monkeypatch.setattr(timers, "HEARTBEAT_S", 0.001)
     async with (
         serving(journal=path) as exchange,
         wired(exchange.url, "alice") as alice,
@@ -232,7 +234,7 @@ async def test_without_its_file_no_order_is_taken_but_cancels_are(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(server_module, "DISK_S", 0.001)
+    monkeypatch.setattr(looks, "DISK_S", 0.001)
     new = order("buy", 1, 90)
     async with (
         serving(journal=path) as exchange,
@@ -265,8 +267,8 @@ async def test_without_its_file_no_order_is_taken_but_cancels_are(
 async def test_a_folder_that_is_gone_does_not_end_the_exchange(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "DISK_S", 0.001)
-    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.001)
+    monkeypatch.setattr(looks, "DISK_S", 0.001)
+    monkeypatch.setattr(timers, "HEARTBEAT_S", 0.001)
     folder = tmp_path / "data"
     async with (
         serving(journal=folder / "exchange.db") as exchange,
@@ -337,7 +339,7 @@ async def test_a_failing_commit_ends_it_with_nothing_lost_or_made_up(
                 await ended.wait()
             await exchange.stop()
         assert exchange.failure.done() == bool(fails_at)
-        assert exchange.connection_errors == 0
+        assert exchange.listener.errors == 0
     assert sum(bot.seq for bot in bots) > 100
 
 
@@ -451,13 +453,13 @@ async def test_a_second_signal_ends_what_waits_for_a_disk_that_hangs(
 def handled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The requests that any server has carried out."""
     handled: list[object] = []
-    handle = Gateway.handle
+    handle = Requests.handle
 
     def spy(gateway: Gateway, session: Any, requests: Any) -> None:
         handle(gateway, session, requests)
         handled.extend(requests)
 
-    monkeypatch.setattr(Gateway, "handle", spy)
+    monkeypatch.setattr(Requests, "handle", spy)
     return handled
 
 
@@ -517,8 +519,8 @@ async def test_nothing_leaves_before_it_is_committed_then_all_in_order(
             for number, (wire, request) in enumerate(requests, start=2):
                 await wire.send(request)
                 await until(lambda: len(handled) == number)
-            exchange._tickers()
-            exchange._beat()
+            exchange.timers.tick()
+            exchange.timers.beat()
             assert disk.commits == began + 1
             assert writes == []
 
@@ -554,7 +556,7 @@ async def test_what_comes_after_the_shutdown_is_not_heard(
         with disk.held():
             stopping = asyncio.create_task(exchange.stop())
             await until(lambda: disk.commits == began + 1)
-            (session,) = exchange._sessions.values()
+            (session,) = exchange.links.values()
             await alice.send(order("buy", 1, 90))
             await until(lambda: session.waiting)
         messages, code = await alice.rest()
@@ -603,7 +605,7 @@ async def test_too_far_ahead_of_the_disk_only_cancels_are_taken(
     handled: list[object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange.gateway.gateway, "COMMANDS_UNCOMMITTED", 3)
+    monkeypatch.setattr(exchange.gateway.sequencer, "COMMANDS_UNCOMMITTED", 3)
     new = order("buy", 1, 90)
     async with (
         serving(journal=path) as running,

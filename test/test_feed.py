@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from exchange.gateway import feed as feed_module
 from exchange.gateway.feed import Feed, merge
+from exchange.gateway.pacing import SLOW_BYTES
 from orderbook import (
     BookUpdate,
     Channel,
@@ -31,6 +32,7 @@ from orderbook import (
     Trade,
     decode_events,
 )
+from test.support import Peer
 
 SYMBOLS = ("BOND", "ETF")
 Levels = dict[int, int]
@@ -53,7 +55,7 @@ class Market:
     def __init__(self) -> None:
         self.books = {symbol: Book() for symbol in SYMBOLS}
         self.framed: list[list[str]] = []  # what frames were made of
-        self.feed = Feed(self.snapshot, self.ticker, self.hand_out)
+        self.feed: Feed[Reader] = Feed(self.snapshot, self.ticker)
 
     def snapshot(self, symbol: str) -> BookUpdate:
         book = self.books[symbol]
@@ -76,10 +78,16 @@ class Market:
             volume=book.volume,
         )
 
-    def hand_out(self, texts: list[str], readers: list[Reader]) -> None:
-        self.framed.append(texts)
-        for reader in readers:
-            reader.push(texts)
+    def deliver(
+        self, deliveries: list[tuple[list[str], list[Reader]]]
+    ) -> None:
+        for texts, readers in deliveries:
+            self.framed.append(texts)
+            for reader in readers:
+                reader.push(texts)
+
+    def flush_tickers(self) -> None:
+        self.deliver(self.feed.flush_tickers())
 
     def bid(self, price: int, qty: int, symbol: str = "BOND") -> None:
         self._change(symbol, 0, price, qty)
@@ -121,7 +129,7 @@ class Market:
                     )
                 )
                 book.published, book.changes = book.seq, ({}, {})
-        self.feed.flush(updates)
+        self.deliver(self.feed.flush(updates))
 
     def _change(self, symbol: str, side: int, price: int, qty: int) -> None:
         book = self.books[symbol]
@@ -142,14 +150,24 @@ class Reader:
     """One who reads, if not always at once."""
 
     def __init__(self, market: Market, *channels: Channel) -> None:
-        self.is_slow = False
+        self.peer = Peer()
+        self.held = 0
         self.is_strained = True
+        self.door = None
         self.lots: list[list[str]] = []  # each that was pushed
         self.events: list[Event] = []
         self.feed = market.feed
         if channels:
             self.subscribe(*channels)
             self.events.clear()
+
+    @property
+    def is_slow(self) -> bool:
+        return self.held > 0
+
+    @is_slow.setter
+    def is_slow(self, is_slow: bool) -> None:
+        self.held = SLOW_BYTES + 1 if is_slow else 0
 
     def subscribe(self, *channels: Channel, symbol: str = "BOND") -> None:
         self.feed.subscribe(self, channels, [symbol])
@@ -371,7 +389,7 @@ def firsts(market: Market, *readers: Reader, tickers: bool) -> set[int]:
         found.add(order[0])
         assert sorted(order) == list(range(len(readers)))
         if tickers:
-            market.feed.flush_tickers()
+            market.flush_tickers()
     return found
 
 
@@ -394,7 +412,7 @@ def test_a_flush_of_nothing_tells_nothing() -> None:
     market = Market()
     reader = Reader(market, "book", "trades", "ticker")
     market.flush()
-    market.feed.flush_tickers()
+    market.flush_tickers()
     assert reader.news() == [] and not market.framed
 
 
@@ -557,11 +575,11 @@ def test_a_slow_reader_gets_the_ticker_it_missed(more: list[Any]) -> None:
     for price in (98, 99):
         market.bid(price, 5)
         market.flush()
-        market.feed.flush_tickers()
+        market.flush_tickers()
     assert reader.news() == []
     reader.is_slow = False
     market.flush()
-    market.feed.flush_tickers()
+    market.flush_tickers()
     news = [line for line in reader.news() if line.startswith("ticker")]
     assert news == ["ticker BOND 99 None last=None"]
 
@@ -573,17 +591,17 @@ def test_a_ticker_comes_at_once_and_then_on_change() -> None:
     market = Market()
     market.bid(99, 5)
     market.flush()
-    market.feed.flush_tickers()
+    market.flush_tickers()
     reader = Reader(market)
     reader.subscribe("ticker")
     assert reader.news() == ["ticker BOND 99 None last=None"]
     market.ask(101, 5)
     market.trade(101)
     market.flush()
-    assert reader.news() == [] and market.feed.is_stirred
-    market.feed.flush_tickers()
+    assert reader.news() == [] and market.feed.is_ticker_due
+    market.flush_tickers()
     assert reader.news() == ["ticker BOND 99 101 last=101"]
-    assert not market.feed.is_stirred
+    assert not market.feed.is_ticker_due
 
 
 def test_a_change_behind_the_top_is_not_told() -> None:
@@ -591,12 +609,12 @@ def test_a_change_behind_the_top_is_not_told() -> None:
     reader = Reader(market, "ticker")
     market.bid(99, 5)
     market.flush()
-    market.feed.flush_tickers()
+    market.flush_tickers()
     assert reader.news() == ["ticker BOND 99 None last=None"]
     market.bid(98, 5)
     market.bid(97, 5, "ETF")
     market.flush()
-    market.feed.flush_tickers()
+    market.flush_tickers()
     assert reader.news() == []
 
 
@@ -605,7 +623,7 @@ def test_who_saw_a_ticker_in_passing_is_told_of_its_return() -> None:
     market.bid(99, 5)
     market.flush()
     early = Reader(market, "ticker")
-    market.feed.flush_tickers()
+    market.flush_tickers()
     early.news()
     market.bid(100, 5)
     market.flush()
@@ -614,12 +632,12 @@ def test_who_saw_a_ticker_in_passing_is_told_of_its_return() -> None:
     assert late.news() == ["ticker BOND 100 None last=None"]
     market.bid(100, 0)
     market.flush()
-    market.feed.flush_tickers()
+    market.flush_tickers()
     assert late.news() == ["ticker BOND 99 None last=None"]
     early.news()
     market.bid(90, 5)
     market.flush()
-    market.feed.flush_tickers()
+    market.flush_tickers()
     assert early.news() == late.news() == [], "and only once"
 
 
@@ -634,12 +652,12 @@ def test_any_value_of_a_ticker_counts() -> None:
         tickers.append(Ticker(symbol="BOND", ts=0, volume=0, **shown_so_far))
     tickers.append(Ticker(symbol="BOND", ts=9, volume=1))
     shown = iter(tickers)
-    feed = Feed(market.snapshot, lambda _: next(shown), market.hand_out)
+    feed: Feed[Reader] = Feed(market.snapshot, lambda _: next(shown))
     feed.subscribe(reader, ["ticker"], ["BOND"])
     reader.events.clear()
     for ticker in tickers[1:]:
-        feed.flush([update(1, {99: 5}, {})])
-        feed.flush_tickers()
+        market.deliver(feed.flush([update(1, {99: 5}, {})]))
+        market.deliver(feed.flush_tickers())
         assert reader.events == [ticker]
         reader.events.clear()
 
@@ -762,7 +780,7 @@ def test_every_reader_ends_up_with_the_books(
                 case 4 | 5:
                     reader.is_slow = not reader.is_slow
                 case 6:
-                    market.feed.flush_tickers()
+                    market.flush_tickers()
                 case 7:
                     market.flush()
                     reader.subscribe(*some_channels(rng), symbol=symbol)

@@ -15,8 +15,8 @@ from subprocess import PIPE
 import pytest
 
 from exchange.files import text_of
-from exchange.host.keyring import KeysError, changing, read_keys
-from exchange.host.settings import SettingsError, load_market
+from exchange.host.keyfile import KeysError, changing, read_keys
+from exchange.host.market_file import SettingsError, load_market
 from exchange.journal.sqlite import Journal
 from test.support import PATIENCE_S, ROOT, add_key
 from test.test_engine import flow

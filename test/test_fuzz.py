@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exchange.host.logs import REPEATS_MAX
+from exchange.doors.once import REPEATS_MAX
 from test.support import serving
 from util.measure.fuzz import assault, prepare, trade
 

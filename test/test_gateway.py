@@ -21,17 +21,13 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 import exchange.gateway.feed
-from exchange.gateway.gateway import FEED_READER_US, FEED_US, Gateway
-from exchange.gateway.link import SLOW_BYTES, Session
-from exchange.host.keyring import (
-    Key,
-    KeyRing,
-    make_entry,
-    make_token,
-    read_keys,
-    rotate,
-)
-from exchange.host.settings import InstrumentSettings, Settings
+from exchange.gateway.gateway import Gateway
+from exchange.gateway.link import Link
+from exchange.gateway.pacing import FEED_READER_US, FEED_US, SLOW_BYTES
+from exchange.host.keyfile import make_entry, make_token, read_keys, rotate
+from exchange.host.keyring import Key, KeyRing
+from exchange.host.market_file import InstrumentSettings
+from exchange.host.settings import Settings
 from exchange.journal.history import History
 from exchange.market.accounts import AccountLimits
 from exchange.market.command import Command, Configure, Restart
@@ -41,6 +37,7 @@ from test.support import (
     NOON,
     SECOND,
     Floor,
+    Lines,
     Peer,
     add_key,
     order,
@@ -80,7 +77,7 @@ def test_what_only_reads_waits_for_what_it_has_read(floor: Floor) -> None:
     table = {"type": "get", "what": "book"}
     assert floor.do(bob, PING, {"type": "nonsense"}, table, FOLLOW) == []
     floor.gateway.heartbeat()
-    floor.gateway.publish()
+    floor.gateway.seal()
     assert floor.read(bob) == []
     floor.commit(floor.seq)
     assert words(floor.read(bob)) == [
@@ -121,7 +118,7 @@ def test_closings_and_debug_output_wait_too() -> None:
     floor.close_gate()
     floor.do(alice, order("buy", 5, 99))
     floor.gateway.shut_down()
-    floor.gateway.publish()
+    floor.gateway.seal()
     assert floor.batches == []
     floor.commit(floor.seq)
     placed, shutdown = floor.batches
@@ -133,9 +130,9 @@ def test_closings_and_debug_output_wait_too() -> None:
 def test_with_nothing_to_say_nothing_leaves(floor: Floor) -> None:
     session = floor.join("alice", cancel_on_disconnect=True)
     floor.batches.clear()
-    floor.gateway.publish()
+    floor.gateway.seal()
     floor.gateway.disconnect(session)
-    floor.gateway.publish()
+    floor.gateway.seal()
     assert floor.batches == []
 
 
@@ -161,8 +158,8 @@ def test_news_of_a_deadline_come_after_what_it_did() -> None:
     floor.do(bob, order("buy", 3, 9))
     floor.read(alice)
     floor.clock.ts += 2 * SECOND
-    floor.gateway.tick()
-    floor.gateway.publish()
+    floor.gateway.pass_time()
+    floor.gateway.seal()
     for session in (alice, bob):
         assert words(floor.read(session)) == ["trade", "account", "status"]
 
@@ -198,8 +195,8 @@ def test_what_happened_before_a_failure_is_told_and_no_books(
     monkeypatch.setattr(owner, name, failing)
     frame = json.dumps([order("buy", 1, price) for price in (50, 51, 52)])
     with pytest.raises(RuntimeError, match="boom"):
-        floor.gateway.handle(bob, decode_requests(frame))
-    floor.gateway.publish()
+        floor.gateway.requests.handle(bob, decode_requests(frame))
+    floor.gateway.seal()
     told = words(floor.read(bob))
     assert told[:6] == ["new", "trade", "account"] * 2
     assert words(floor.read(alice))[:4] == ["trade", "account"] * 2
@@ -231,8 +228,8 @@ def test_until_then_the_order_trades(floor: Floor) -> None:
     floor.do(bob, order("buy", 5, 101))
     assert words(floor.read(alice)) == ["trade", "account"]
     floor.clock.ts = NOON + SECOND
-    floor.gateway.tick()
-    floor.gateway.publish()
+    floor.gateway.pass_time()
+    floor.gateway.seal()
     assert floor.read(alice) == []
 
 
@@ -240,11 +237,11 @@ def test_a_tick_is_a_command_of_its_own(floor: Floor) -> None:
     alice = floor.join("alice")
     floor.do(alice, gtd(NOON + SECOND))
     before = floor.seq
-    floor.gateway.tick()
+    floor.gateway.pass_time()
     assert floor.seq == before
     floor.clock.ts += SECOND
-    floor.gateway.tick()
-    floor.gateway.tick()
+    floor.gateway.pass_time()
+    floor.gateway.pass_time()
     assert floor.seq == before + 1
 
 
@@ -394,20 +391,59 @@ def test_a_subscription_shows_the_book_as_it_was_at_its_turn(
     assert update["bids"] == [[91, 1]]
 
 
+# Doors --------------------------------------------------------------------
+
+
+class Loud(Lines):
+    """A door of another protocol, which speaks in capitals."""
+
+    def encode(self, texts: list[str]) -> bytes:
+        return super().encode(texts).upper()
+
+
+def ask(request: dict[str, Any]) -> Any:
+    return decode_requests(json.dumps(request))
+
+
+def test_readers_with_other_doors_get_the_same_in_their_protocol(
+    floor: Floor,
+) -> None:
+    """Whatever it is: replies, private events, public data."""
+    alice, reader = floor.join("alice"), floor.join()
+    loud = floor.gateway.connect(Peer(), Loud())
+    for link in (reader, loud):
+        floor.gateway.requests.handle(link, ask(FOLLOW))
+    floor.gateway.seal()
+    floor.batches.clear()
+    floor.do(alice, order("buy", 1, 90))
+    sent = {
+        link: frames
+        for batch in floor.batches
+        for frames, readers in batch.broadcasts
+        for link in readers
+    }
+    assert b'"bids":[[90,1]]' in sent[reader]
+    assert sent[loud] == sent[reader].upper()
+    floor.gateway.requests.handle(loud, ask(PING))
+    floor.gateway.seal()
+    frames = [f for b in floor.batches for link, f in b.frames if link is loud]
+    assert b'"TYPE":"OK"' in frames[-1]
+
+
 # Slow readers -------------------------------------------------------------
 
 
-def follower(floor: Floor, *channels: str) -> tuple[Session, Peer]:
+def follower(floor: Floor, *channels: str) -> tuple[Link, Peer]:
     peer = Peer()
-    session = floor.gateway.connect(peer)
+    session = floor.connect(peer)
     floor.do(session, {**FOLLOW, "channels": channels})
     return session, peer
 
 
-def drained(floor: Floor, session: Session, peer: Peer) -> Any:
+def drained(floor: Floor, session: Link, peer: Peer) -> Any:
     """Let a reader have read everything; return what it gets then."""
     peer.buffered = 0
-    floor.gateway.publish()
+    floor.gateway.seal()
     return floor.read(session)
 
 
@@ -434,7 +470,7 @@ def test_a_slow_reader_gets_its_private_events_and_replies(
     floor: Floor,
 ) -> None:
     peer = Peer()
-    alice, bob = floor.gateway.connect(peer), floor.join("bob")
+    alice, bob = floor.connect(peer), floor.join("bob")
     floor.do(alice, {"type": "login", "user": "alice"}, FOLLOW)
     floor.do(alice, order("sell", 9, 101))
     peer.buffered = SLOW_BYTES + 1
@@ -468,8 +504,8 @@ def test_while_more_waits_public_data_leave_now_and_then(
 
     def place(qty: int, **how: bool) -> list[list[int]] | None:
         requests = decode_requests(json.dumps(order("buy", qty, 90)))
-        gateway.handle(alice, [requests[0]])
-        gateway.publish([], **how)
+        gateway.requests.handle(alice, [requests[0]])
+        gateway.seal([], **how)
         assert words(floor.read(alice)) == ["new"]
         updates = floor.read(reader)
         return updates[0]["bids"] if updates else None
@@ -485,17 +521,17 @@ def test_while_more_waits_public_data_leave_now_and_then(
     assert place(5, is_more=True) is None
     assert place(6) == [[90, 21]]
     clock.ts += 2 * FEED_US
-    gateway.is_feed_busy = True  # until all readers have the last ones
+    gateway.pacing.is_busy = True  # until all readers have the last ones
     assert place(7) is None
-    assert gateway.feed_due == clock.ts + FEED_US
-    gateway.is_feed_busy = False
+    assert gateway.pacing.due == clock.ts + FEED_US
+    gateway.pacing.is_busy = False
     assert place(8) == [[90, 36]]
 
 
 def test_for_many_readers_public_data_leave_less_often(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.gateway.MANY_READERS", 3)
+    monkeypatch.setattr("exchange.gateway.pacing.MANY_READERS", 3)
     alice, (reader, *_) = floor.join("alice"), [floor.join() for _ in "123"]
     gateway, clock = floor.gateway, floor.clock
 
@@ -503,20 +539,20 @@ def test_for_many_readers_public_data_leave_less_often(
         floor.do(alice, order("buy", 1, 90))
         return words(floor.read(reader))
 
-    for session in list(gateway.sessions)[1:3]:
+    for session in list(gateway.links)[1:3]:
         floor.do(session, FOLLOW)
     floor.read(reader)
-    assert place() == place() == ["book"] and gateway.feed_due is None
-    floor.do(list(gateway.sessions)[3], FOLLOW)
+    assert place() == place() == ["book"] and gateway.pacing.due is None
+    floor.do(list(gateway.links)[3], FOLLOW)
     floor.read(reader)
     assert place() == []
-    assert gateway.feed_due == clock.ts + 3 * FEED_READER_US
-    clock.ts = gateway.feed_due - 1
+    assert gateway.pacing.due == clock.ts + 3 * FEED_READER_US
+    clock.ts = gateway.pacing.due - 1
     assert place() == []
     clock.ts += 1
-    gateway.publish()
+    gateway.seal()
     assert words(floor.read(reader)) == ["book"]
-    assert gateway.feed_due is None
+    assert gateway.pacing.due is None
 
 
 def test_public_data_leave_before_what_a_session_is_sent_after_them(
@@ -529,11 +565,11 @@ def test_public_data_leave_before_what_a_session_is_sent_after_them(
     gateway = floor.gateway
     (place,) = decode_requests(json.dumps(order("buy", 1, 90)))
     (ping,) = decode_requests(json.dumps(PING))
-    gateway.handle(alice, [place])
-    gateway._flush_feed()  # as a subscription does
-    gateway.handle(reader, [ping])
-    gateway.handle(alice, [ping])
-    gateway.publish()
+    gateway.requests.handle(alice, [place])
+    gateway.routing.publish()  # as a subscription does
+    gateway.requests.handle(reader, [ping])
+    gateway.requests.handle(alice, [ping])
+    gateway.seal()
     assert words(floor.read(reader)) == ["book", "ok"]
     assert words(floor.read(alice)) == ["new", "book", "ok"]
 
@@ -568,7 +604,7 @@ def test_heartbeats_go_on_while_a_commit_takes_long() -> None:
 
     def beat() -> list[dict[str, Any]]:
         floor.gateway.heartbeat()
-        floor.gateway.publish()
+        floor.gateway.seal()
         return floor.read(alice)
 
     assert [m["seq"] for m in beat()] == [{"BOND": 0, "@": 0}]
@@ -593,7 +629,7 @@ def test_a_heartbeat_tells_what_was_sent_not_what_was_missed(
     def beat() -> Any:
         floor.read(reader)
         floor.gateway.heartbeat()
-        floor.gateway.publish()
+        floor.gateway.seal()
         (heartbeat,) = floor.read(reader)
         return heartbeat["seq"]
 
@@ -612,8 +648,8 @@ def test_a_slow_reader_gets_the_ticker_it_missed(
     reader, peer = follower(floor, *channels)
     peer.buffered = SLOW_BYTES + 1
     floor.do(alice, order("buy", 1, 90))
-    floor.gateway.feed.flush_tickers()
-    floor.gateway.publish()
+    floor.gateway.routing.publish_tickers()
+    floor.gateway.seal()
     assert floor.read(reader) == []
     messages = drained(floor, reader, peer)
     (ticker,) = [m for m in messages if m["type"] == "ticker"]
@@ -628,8 +664,8 @@ def test_changes_between_two_moments_for_tickers_make_one(
     for price in (80, 81, 82):
         floor.do(alice, order("buy", 1, price))
     for _ in range(2):
-        floor.gateway.feed.flush_tickers()
-        floor.gateway.publish()
+        floor.gateway.routing.publish_tickers()
+        floor.gateway.seal()
     assert [ticker["bid"] for ticker in floor.read(watcher)] == [82]
 
 
@@ -638,13 +674,13 @@ def test_a_reset_changes_the_ticker_though_no_book(floor: Floor) -> None:
     floor.do(alice, order("buy", 1, 80))
     floor.do(bob, order("sell", 1, 80))
     floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
-    floor.gateway.feed.flush_tickers()
+    floor.gateway.routing.publish_tickers()
     reset = Admin(action="reset", reason="r")
-    floor.gateway._route(floor.gateway._apply("boss", "", reset, NOON))
-    floor.gateway.publish()
+    floor.gateway.sequencer.run(reset, "boss")
+    floor.gateway.seal()
     floor.read(watcher)
-    floor.gateway.feed.flush_tickers()
-    floor.gateway.publish()
+    floor.gateway.routing.publish_tickers()
+    floor.gateway.seal()
     (ticker,) = floor.read(watcher)
     assert ticker["volume"] == 0 and "last" not in ticker
 
@@ -654,11 +690,11 @@ def test_no_ticker_where_nothing_that_it_tells_has_changed(
 ) -> None:
     alice, watcher = floor.join("alice"), floor.join()
     floor.do(alice, order("buy", 1, 80))
-    floor.gateway.feed.flush_tickers()
+    floor.gateway.routing.publish_tickers()
     floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
     floor.do(alice, order("buy", 1, 70))
-    floor.gateway.feed.flush_tickers()
-    floor.gateway.publish()
+    floor.gateway.routing.publish_tickers()
+    floor.gateway.seal()
     assert floor.read(watcher) == []
 
 
@@ -667,13 +703,13 @@ def test_a_ticker_that_changed_and_changed_back_after_a_subscription(
 ) -> None:
     alice, watcher = floor.join("alice"), floor.join()
     floor.do(alice, order("buy", 1, 80))
-    floor.gateway.feed.flush_tickers()
+    floor.gateway.routing.publish_tickers()
     floor.do(alice, order("buy", 1, 90, client_order_id="a"))
     _, at_subscribe = floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
     assert at_subscribe["bid"] == 90
     floor.do(alice, {"type": "cancel", "client_order_id": "a"})
-    floor.gateway.feed.flush_tickers()
-    floor.gateway.publish()
+    floor.gateway.routing.publish_tickers()
+    floor.gateway.seal()
     assert [ticker["bid"] for ticker in floor.read(watcher)] == [80]
 
 
@@ -691,9 +727,9 @@ def test_one_catching_up_takes_nothing_from_one_who_falls_behind(
     held = floor.read(other)[-1]["seq"]
     # In one batch: an order, the first drains, the second is too slow.
     for request in decode_requests(json.dumps(order("buy", 1, 94))):
-        floor.gateway.handle(alice, [request])
+        floor.gateway.requests.handle(alice, [request])
     peer.buffered, other_peer.buffered = 0, SLOW_BYTES + 1
-    floor.gateway.publish()
+    floor.gateway.seal()
     floor.do(alice, order("buy", 1, 95))
     first = drained(floor, other, other_peer)[0]
     assert first.get("snapshot") or first["prev_seq"] <= held
@@ -714,7 +750,7 @@ def login(floor: Floor, user: str) -> tuple[str, list[int]]:
 def test_only_so_many_accounts_are_opened(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.gateway.ACCOUNTS_MAX", 2)
+    monkeypatch.setattr("exchange.gateway.logins.ACCOUNTS_MAX", 2)
     assert login(floor, "alice") == ("welcome", [])
     assert login(floor, "bob") == ("welcome", [])
     seq = floor.seq
@@ -727,7 +763,7 @@ def test_news_goes_to_everybody_once(floor: Floor) -> None:
     first, second = floor.join("alice"), floor.join("alice")
     watcher = floor.join()
     floor.gateway.announce("lunch")
-    floor.gateway.publish()
+    floor.gateway.seal()
     for session in (first, second, watcher):
         (status,) = floor.read(session)
         assert status == {"type": "status", "ts": NOON, "message": "lunch"}
@@ -738,10 +774,10 @@ def test_news_goes_to_everybody_once(floor: Floor) -> None:
 
 def restarted(commands: list[Command], market: Configure) -> list[Any]:
     """Go on with a journal; return what is journaled at once."""
-    gateway = Gateway(lambda: NOON, print, lambda texts: b"", durable=True)
+    gateway = Gateway(lambda: NOON, durable=True)
     gateway.replay(commands)
     gateway.begin(market)
-    return [command.action for command in gateway.take_commands()]
+    return [command.action for command in gateway.sequencer.take()]
 
 
 def test_a_market_is_configured_again_only_if_it_has_changed() -> None:
@@ -751,7 +787,7 @@ def test_a_market_is_configured_again_only_if_it_has_changed() -> None:
 
     floor = Floor(market=market(), durable=True)
     floor.join("alice")
-    commands = floor.gateway.take_commands()
+    commands = floor.gateway.sequencer.take()
     assert restarted(commands, market()) == [Restart()]
     for changed in (
         market(max_qty=7),
@@ -781,11 +817,11 @@ def after_a_crash(
     and why, by the account that is told.
     """
     later = floor.clock.now() + down_s * SECOND
-    gateway = Gateway(lambda: later, print, lambda texts: b"", durable=True)
-    gateway.replay(floor.gateway.take_commands())
+    gateway = Gateway(lambda: later, durable=True)
+    gateway.replay(floor.gateway.sequencer.take())
     seq = {name: a.seq for name, a in gateway.engine.accounts.items()}
     gateway.begin(market)
-    actions = [c.action.type for c in gateway.take_commands()]
+    actions = [c.action.type for c in gateway.sequencer.take()]
     told = []
     for name, account in gateway.engine.accounts.items():
         for text in gateway.history.missed(name, seq[name], account.seq) or ():
@@ -1059,7 +1095,7 @@ class Anything:
                 self.hang_up(who)
             case "wait":
                 self.floor.clock.ts += how
-                self.floor.gateway.tick()
+                self.floor.gateway.pass_time()
                 self.floor.gateway.heartbeat()
             case "change":
                 self.change(who, how)
@@ -1073,8 +1109,8 @@ class Anything:
 
     def leave(self) -> None:
         """Let all that has happened be journaled, and leave."""
-        self.floor.gateway.publish()
-        self.commands += self.floor.gateway.take_commands()
+        self.floor.gateway.seal()
+        self.commands += self.floor.gateway.sequencer.take()
         assert self.commands[-1].seq == self.floor.seq
         self.floor.gateway.commit(self.floor.seq)
 
@@ -1108,13 +1144,13 @@ class Anything:
         was_cut = session.is_cut
         ids = list(range(self.asked, self.asked + len(requests)))
         self.asked += len(requests)
-        self.floor.gateway.tick()
+        self.floor.gateway.pass_time()
         self.leave()
         self.floor.read(session)
         for request in decode_requests(
             json.dumps([{**r, "id": n} for r, n in zip(requests, ids)])
         ):
-            self.floor.gateway.handle(session, [request])
+            self.floor.gateway.requests.handle(session, [request])
         self.leave()
         got = self.floor.read(session)
         replies = [message for message in got if "id" in message]
@@ -1134,7 +1170,7 @@ class Anything:
                 assert not self.is_over_the_limit(reply["user"])
 
     def is_over_the_limit(self, user: str) -> bool:
-        return len(self.floor.gateway._online[user]) > 2
+        return len(self.floor.gateway.routing.online[user]) > 2
 
     def change(self, user: str, how: str) -> None:
         accounts = read_keys(self.keys)
@@ -1154,7 +1190,7 @@ class Anything:
         content = {"version": 1, "accounts": accounts}
         self.keys.write_bytes(to_json(content))
         self.ring.refresh()
-        self.floor.gateway.check_keys()
+        self.floor.gateway.logins.check_keys()
         for session in self.peers:
             if session.account and not session.is_cut:
                 assert isinstance(session.key, Key)
@@ -1163,7 +1199,7 @@ class Anything:
     def end(self) -> None:
         """Check that the journal holds all that has happened."""
         gateway = self.floor.gateway
-        other = Gateway(self.floor.clock.now, print, lambda texts: b"")
+        other = Gateway(self.floor.clock.now)
         other.replay(self.commands)
         assert state_of(other) == state_of(gateway)
         for symbol in gateway.engine.listings:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from exchange.host.settings import OPEN_ORDERS_HERE
+from exchange.host.market_file import OPEN_ORDERS_HERE
 from server import Server
 from test.support import PATIENCE_S, serving, until, wired, words
 from util.measure.histogram import Histogram
@@ -33,26 +33,26 @@ from util.measure.trader import Flow
 
 
 def commands(server: Server) -> int:
-    return server._gateway.engine.seq
+    return server.gateway.engine.seq
 
 
 def resting(server: Server) -> int:
-    return len(server._gateway.engine.listings["BOND"].book.orders)
+    return len(server.gateway.engine.listings["BOND"].book.orders)
 
 
 def shaken(server: Server) -> int:
     """How many handshakes have begun that need not come to an end."""
-    return len(server._sockets) - len(server._sessions)
+    return len(server.listener.connections) - len(server.links)
 
 
 def stuffed(server: Server) -> int:
     """How many connections leave much unread."""
-    return sum(c.buffered > 2**16 for c in server._sessions)
+    return sum(c.buffered > 2**16 for c in server.links)
 
 
 def halves(server: Server) -> int:
     """How many connections have sent half of a frame."""
-    return sum(bool(c._unread) for c in server._sessions)
+    return sum(bool(c._unread) for c in server.links)
 
 
 # What is to be seen of each of them.
@@ -65,9 +65,9 @@ SIGNS: dict[str, Callable[[Server], bool]] = {
     "trickler": lambda server: halves(server) >= 2 <= stuffed(server),
     "junk": lambda server: commands(server) > 50,
     "handshakes": lambda server: shaken(server) >= 300,
-    "thousand": lambda server: len(server._gateway.feed._follows) >= 1_000,
+    "thousand": lambda server: len(server.gateway.feed._follows) >= 1_000,
     "tables": lambda server: commands(server) > 200,
-    "hit-and-run": lambda server: len(server._leaving) > 0,
+    "hit-and-run": lambda server: len(server.listener.leaving) > 0,
 }
 
 
@@ -87,12 +87,12 @@ async def test_each_attack_is_what_it_says_and_the_exchange_goes_on(
         try:
             await until(lambda: attack.done() or SIGNS[name](server))
             assert not attack.done()
-            assert HIDEOUT in server._from
+            assert HIDEOUT in server.listener.by_address
             assert words(await healthy.ask(type="ping")) == ["ok"]
         finally:
             attack.cancel()
             await asyncio.wait([attack])
-        await until(lambda: len(server._sockets) == 1)
+        await until(lambda: len(server.listener.connections) == 1)
         assert words(await healthy.ask(type="ping")) == ["ok"]
 
 
@@ -141,7 +141,7 @@ async def test_a_canary_counts_from_when_a_request_was_due() -> None:
         await singing
         assert canary.faults == []
         assert delays.max_us >= late * 1_000_000
-        book = server._gateway.engine.listings["BOND"].book
+        book = server.gateway.engine.listings["BOND"].book
         assert not book.orders  # it leaves nothing there
 
 
@@ -162,7 +162,7 @@ async def test_a_canary_is_measured_from_when_it_is_told() -> None:
 async def test_a_canary_tells_what_should_not_have_happened() -> None:
     async with serving() as server:
         refused = Canary("refused", FLOW)
-        listing = server._gateway.engine.listings["BOND"]
+        listing = server.gateway.engine.listings["BOND"]
         listing.phase = "closed"
         singing = asyncio.ensure_future(refused.sing(server.url, now()))
         await until(lambda: refused.tally.refused)
@@ -173,7 +173,7 @@ async def test_a_canary_tells_what_should_not_have_happened() -> None:
         cut_off = Canary("cut-off", FLOW)
         singing = asyncio.ensure_future(cut_off.sing(server.url, now()))
         await until(lambda: cut_off.tally.answered)
-        (connection,) = server._sessions
+        (connection,) = server.links
         connection.abort()
         await singing
         assert "disconnected" in cut_off.faults[0]
@@ -187,9 +187,9 @@ async def test_a_canary_that_gets_no_answer_tells_so(
         canary = Canary("canary", FLOW)
         singing = asyncio.ensure_future(canary.sing(server.url, now()))
         await until(lambda: canary.tally.answered)
-        monkeypatch.setattr(server, "_drain", lambda: None)
-        before = len(server._fresh)
-        await until(lambda: len(server._fresh) > before)
+        monkeypatch.setattr(server, "drain", lambda: None)
+        before = len(server.turns.fresh)
+        await until(lambda: len(server.turns.fresh) > before)
         canary.hush()
         await singing
         assert any("not answered" in fault for fault in canary.faults)

@@ -24,10 +24,8 @@ from typing import Any
 import pytest
 
 import exchange.host.keyring
-from exchange.host.keyring import (
+from exchange.host.keyfile import (
     Entry,
-    Key,
-    KeyRing,
     KeysError,
     changing,
     digest_of,
@@ -37,6 +35,7 @@ from exchange.host.keyring import (
     read_keys,
     rotate,
 )
+from exchange.host.keyring import Key, KeyRing
 from test.support import PATIENCE_S, ROOT
 
 ENOUGH = 2_000  # tokens: one in 64 began with a hyphen if it could
@@ -105,7 +104,7 @@ def changer(
     head = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from exchange.host.keyring import changing, make_entry, make_token\n"
+        "from exchange.host.keyfile import changing, make_entry, make_token\n"
         "path = Path(sys.argv[1])\n"
     )
     with subprocess.Popen(

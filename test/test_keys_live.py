@@ -14,17 +14,19 @@ from typing import Any
 
 import pytest
 
-import server as server_module
 from exchange.host import lookout
-from exchange.host.keyring import (
+from exchange.host import looks as looks_module
+from exchange.host.admission import describe
+from exchange.host.keyfile import (
     Entries,
-    KeyRing,
     changing,
     make_entry,
     make_token,
     rotate,
 )
-from exchange.host.settings import Settings, SettingsError
+from exchange.host.keyring import KeyRing
+from exchange.host.market_file import SettingsError
+from exchange.host.settings import Settings
 from server import Server
 from test.support import (
     PATIENCE_S,
@@ -53,8 +55,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at the key file all the time."""
-    assert server_module.KEYS_S == 1.0, "as the manual says"
-    monkeypatch.setattr(server_module, "KEYS_S", 0.005)
+    assert looks_module.KEYS_S == 1.0, "as the manual says"
+    monkeypatch.setattr(looks_module, "KEYS_S", 0.005)
 
 
 @pytest.fixture
@@ -87,8 +89,8 @@ async def try_login(url: str, user: str, **more: Any) -> str:
 async def looks(server: Server, count: int = 3) -> None:
     """Wait until the server has looked at the key file so many times."""
     for _ in range(2 * count):  # a look sets a timer when it begins and ends
-        due = server._key_looks._due
-        await until(lambda: server._key_looks._due is not due)
+        due = server.looks.keys._due
+        await until(lambda: server.looks.keys._due is not due)
 
 
 def edit(path: Path, change: Callable[[Entries], object]) -> None:
@@ -135,7 +137,7 @@ async def test_who_gets_in(exchange: Server, path: Path, token: str) -> None:
     ]
     for user, more, word in cases:
         assert await try_login(exchange.url, user, **more) == word, user
-    accounts = exchange._gateway.engine.accounts
+    accounts = exchange.gateway.engine.accounts
     assert set(accounts) == {"alice", "bob"}, "nobody else has an account"
 
 
@@ -191,7 +193,7 @@ async def test_what_came_before_a_failed_login_is_answered(
 async def test_a_changed_file_counts_at_once_for_who_comes(
     monkeypatch: pytest.MonkeyPatch, path: Path, token: str
 ) -> None:
-    monkeypatch.setattr(server_module, "KEYS_S", 3_600)
+    monkeypatch.setattr(looks_module, "KEYS_S", 3_600)
     async with serving(keys=path) as exchange:
         url, new = exchange.url, make_token()
         assert await try_login(url, "alice", token=token) == "welcome"
@@ -210,7 +212,7 @@ async def test_a_changed_file_counts_at_once_for_who_comes(
 async def test_the_first_key_counts_at_once_for_who_comes(
     monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
-    monkeypatch.setattr(server_module, "KEYS_S", 3_600)
+    monkeypatch.setattr(looks_module, "KEYS_S", 3_600)
     async with serving(keys=path) as exchange:
         assert await try_login(exchange.url, "alice") == "welcome"
         token = add_key(path, "bob")
@@ -304,7 +306,7 @@ async def test_a_new_key_takes_the_session_up(
         new = make_token()
         edit(path, lambda a: a.update(alice=rotate(a["alice"], new)))
         assert (await alice.rest())[1] == 4001
-    account = exchange._gateway.engine.accounts["alice"]
+    account = exchange.gateway.engine.accounts["alice"]
     await until(lambda: not account.open_orders)
     async with wired(exchange.url) as alice:
         welcome, canceled = await alice.ask(
@@ -343,7 +345,7 @@ async def test_the_first_key_ends_the_time_of_names(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(keys=path) as exchange:
-        assert "a name is enough" in exchange.admission
+        assert "a name is enough" in describe(exchange.keys)
         async with (
             wired(exchange.url, "alice", token="any") as alice,
             wired(exchange.url, "boss") as boss,
@@ -357,7 +359,7 @@ async def test_the_first_key_ends_the_time_of_names(
             assert await alice.rest() == await boss.rest() == ([], 4001)
             book = await watcher.until(type="book")
             assert book["bids"] == [[90, 0]]
-        assert str(path) in exchange.admission
+        assert str(path) in describe(exchange.keys)
         await looks(exchange)
         (record,) = caplog.records
         assert record.getMessage() == f"who may log in: keys {path}"
@@ -370,7 +372,7 @@ async def test_open_to_all_but_in_the_names_that_have_keys(
     path: Path, token: str
 ) -> None:
     async with serving(keys=path, open=True) as exchange:
-        assert "open" in exchange.admission
+        assert "open" in describe(exchange.keys)
         url = exchange.url
         assert await try_login(url, "eve") == "welcome"
         assert await try_login(url, "eve", token="any") == "welcome"
@@ -408,8 +410,8 @@ async def test_open_to_all_but_in_the_names_that_have_keys(
 async def test_after_the_end_nobody_looks_any_more(path: Path) -> None:
     async with serving(keys=path) as exchange:
         await looks(exchange)
-    assert exchange._key_looks._due is None
-    thread = exchange._key_looks._thread
+    assert exchange.looks.keys._due is None
+    thread = exchange.looks.keys._thread
     await until(lambda: not thread.is_alive())
 
 
@@ -534,7 +536,7 @@ async def test_a_login_waits_for_a_look_and_others_do_not(
         login = {"type": "login", "user": "bob", "token": bobs, "id": 1}
         await bob.send({**PING, "id": 0}, login, order("sell", 1, 110, id=2))
         await bob.send({**PING, "id": 3})
-        await until(lambda: server._held_up)
+        await until(lambda: server.turns.held_up)
         assert words(await alice.ask(**order("buy", 1, 90))) == ["new"]
         assert not bob.inbox
         disk.go_on()
@@ -621,11 +623,11 @@ async def test_who_hangs_up_while_the_login_waits_is_forgotten(
             await alice.send(
                 {"type": "login", "user": "alice", "token": token}
             )
-            await until(lambda: server._held_up)
+            await until(lambda: server.turns.held_up)
         disk.go_on()
-        await until(lambda: not server._sockets)
-        assert not server._gateway.sessions
-        account = server._gateway.engine.accounts["alice"]
+        await until(lambda: not server.listener.connections)
+        assert not server.gateway.links
+        account = server.gateway.engine.accounts["alice"]
         assert not any(s.connected for s in account.sessions.values())
 
 

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from exchange.host.logs import REPEAT_S, REPEATS_MAX, OncePerMinute
+from exchange.doors.once import REPEAT_S, REPEATS_MAX, OncePerMinute
 from test.support import address, ended, greeting, launched, order, wired
 
 DOOMED = """

@@ -516,14 +516,14 @@ async def test_what_came_before_a_bad_frame_counts(market: Market) -> None:
         wire.connection.transport.write(data)
         _, code = await wire.rest()
         assert code == 1007
-    engine = market.server._gateway.engine
+    engine = market.server.gateway.engine
     await gone(market)
     assert list(engine.accounts["eve"].orders) == [4]
 
 
 async def gone(market: Market) -> None:
     """Wait until the exchange has seen the end of "eve" and all she did."""
-    engine = market.server._gateway.engine
+    engine = market.server.gateway.engine
     async with asyncio.timeout(PATIENCE_S):
         while any(
             session.connected
@@ -663,13 +663,13 @@ async def test_every_element_gets_one_reply(
                     judge(element, request, replies)
                     if isinstance(request, private):
                         expected.append(request)
-                for listing in server._gateway.engine.listings.values():
+                for listing in server.gateway.engine.listings.values():
                     listing.book.check()
             assert applied == expected
             assert len(expected) > ELEMENTS // 10
             refused = ELEMENTS - len(expected)
             assert refused > ELEMENTS // 10
-            cash = [a.cash for a in server._gateway.engine.accounts.values()]
+            cash = [a.cash for a in server.gateway.engine.accounts.values()]
             assert sum(cash) == 0 and any(cash)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-import server as server_module
+from exchange.doors import listener
 from exchange.doors.websocket import Connection
+from exchange.host import answers
 from exchange.host.metrics import CONTENT_TYPE, SECONDS, Histogram
 from server import Server
 from test.support import (
@@ -165,7 +166,7 @@ async def test_connections_and_what_waits_for_them() -> None:
                     await ann.send(*[flood] * 50)
 
             asking = asyncio.create_task(ask())
-            await until(lambda: server._figures().outboxes["ann"])
+            await until(lambda: server.answers.figures().outboxes["ann"])
             found = await scrape(server)
             assert at(found, "connections", address="127.0.0.1") == 3
             assert at(found, "outbox_bytes", account="ann") > 0
@@ -173,7 +174,7 @@ async def test_connections_and_what_waits_for_them() -> None:
             asking.cancel()
             await asyncio.wait([asking])
             ann.resume()
-        await until(lambda: not server._sessions)
+        await until(lambda: not server.links)
         found = await scrape(server)
         assert at(found, "connections", address="127.0.0.1") == 1
         name = "connections_opened_total"
@@ -196,22 +197,24 @@ async def test_refused_headers_are_counted() -> None:
 async def test_who_came_long_ago_is_not_counted_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_module, "ADDRESSES_COUNTED", 2)
+    monkeypatch.setattr(listener, "ADDRESSES_COUNTED", 2)
     async with serving(max_connections=1) as server:
         for address, is_served in (
             *(("a", True), ("b", False), ("a", False), ("c", False)),
         ):
-            connection = Connection(server, names=None)
+            connection = Connection(
+                server, admission=server.listener, names=None
+            )
             connection.remote = address
-            assert server.opened(connection) == is_served
-        assert dict(server._figures().came) == {"a": 2, "c": 1}
-        server.closed(next(iter(server._sockets)))
+            assert server.listener.opened(connection) == is_served
+        assert dict(server.answers.figures().came) == {"a": 2, "c": 1}
+        server.listener.closed(next(iter(server.listener.connections)))
 
 
 async def test_so_many_accounts_are_named_those_that_ask_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_module, "ACCOUNTS_NAMED", 2)
+    monkeypatch.setattr(answers, "ACCOUNTS_NAMED", 2)
     async with (
         serving() as server,
         wired(server.url, "ann") as ann,
@@ -221,7 +224,7 @@ async def test_so_many_accounts_are_named_those_that_ask_most(
         for wire in (ann, bob, bob):
             await wire.send(*[{"type": "ping", "id": n} for n in range(4)])
             await wire.take(4)
-        figures = server._figures()
+        figures = server.answers.figures()
         assert figures.requests == {"bob": {"ping": 9}, "ann": {"ping": 5}}
         assert len(figures.outboxes) == 2
 
@@ -245,14 +248,14 @@ async def test_recovery_is_told_of(tmp_path: Path) -> None:
 async def test_ready_until_it_stops_or_the_disk_cannot_follow() -> None:
     async with serving() as server:
         assert await fetch(server, "/readyz") == (200, *PLAIN, "ok\n")
-        server._gateway.disk_trouble = "no disk"
+        server.gateway.sequencer.disk_trouble = "no disk"
         status, *_, body = await fetch(server, "/readyz")
         assert (status, body) == (503, "busy: no disk\n")
-        server._gateway.disk_trouble = ""
-        server._is_stopping = True
+        server.gateway.sequencer.disk_trouble = ""
+        server.answers.is_stopping = True
         status, *_, body = await fetch(server, "/readyz")
         assert (status, body) == (503, "stopping\n")
-        server._is_stopping = False
+        server.answers.is_stopping = False
         status, *_ = await fetch(server, "/healthz")
         assert status == 200
 

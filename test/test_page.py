@@ -174,16 +174,16 @@ async def book_shows(
 
 def said_to_all(server: Server, *texts: str) -> None:
     """Send messages to every connection."""
-    for session in server._gateway.sessions:
+    for session in server.gateway.links:
         for text in texts:
             session.send(text)
-    server._step(lambda: None)
+    server.step(lambda: None)
 
 
 @contextlib.contextmanager
 def unheard(server: Server, *channels: str) -> Iterator[None]:
     """Lose what is sent on public channels to all who follow them now."""
-    feed = server._gateway.feed
+    feed = server.gateway.feed
     before = dict(feed._follows)
     for reader, follows in before.items():
         feed._follow(
@@ -295,8 +295,8 @@ async def test_a_phase_and_its_reason_are_shown(browser: Browser) -> None:
 async def test_words_are_never_markup(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
-            server._gateway.announce(MARKUP)
-            server._step(lambda: None)
+            server.gateway.announce(MARKUP)
+            server.step(lambda: None)
             await tells(page, re.escape(MARKUP))
             await expect(page.locator("#live")).to_have_text(MARKUP)
             leaders = {"rank": 1, "user": MARKUP, "equity": 0, "positions": {}}
@@ -606,8 +606,8 @@ async def test_a_burst_leaves_the_right_book(browser: Browser) -> None:
 
 async def test_a_gap_in_the_book_is_mended(browser: Browser) -> None:
     async with serving() as server:
-        assert server._heartbeat_due is not None
-        server._heartbeat_due.cancel()  # it would mend it, too
+        assert server.timers._heartbeat_due is not None
+        server.timers._heartbeat_due.cancel()  # it would mend it, too
         async with (
             wired(server.url, "bob") as bob,
             visiting(browser, server.url) as page,
@@ -623,7 +623,7 @@ async def test_a_gap_in_the_book_is_mended(browser: Browser) -> None:
             # Nothing comes after what is lost, but a heartbeat.
             with unheard(server, "book"):
                 await bob.ask(**order("buy", 4, 93))
-            server._step(server._gateway.heartbeat)
+            server.step(server.gateway.heartbeat)
             await expect(page.locator("#ladder .bids").first).to_have_text(
                 re.compile("^493")
             )
@@ -662,12 +662,12 @@ async def test_reports_that_were_missed_are_fetched(
             await sign_in(page)
             await place(page, "buy", 10, "99")
             await shows(page, "#orders", r"\d+▲ buy BOND990/10AmendCancel")
-            online = server._gateway._online
+            online = server.gateway.routing.online
             sessions = online.pop("alice")
             await bob.ask(**order("sell", 1, 99))
             online["alice"] = sessions
             if is_told_by_heartbeat:
-                server._step(server._gateway.heartbeat)
+                server.step(server.gateway.heartbeat)
             else:
                 await bob.ask(**order("sell", 1, 99))
             lots = ["1"] if is_told_by_heartbeat else ["1", "1"]
@@ -681,7 +681,7 @@ async def test_reports_that_were_missed_are_fetched(
                 f"BOND +{len(lots)}"
             )
             # The session went on; no other one was begun.
-            assert len(server._gateway.engine.accounts["alice"].sessions) == 1
+            assert len(server.gateway.engine.accounts["alice"].sessions) == 1
 
 
 @pytest.mark.parametrize("has_arrived", [True, False])
@@ -691,16 +691,16 @@ async def test_an_order_without_answer_is_looked_up(
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             await sign_in(page)
-            [connection] = server._sessions
-            gate = server._gateway._gate
-            let_go, gate._let_go = gate._let_go, lambda batch: None
+            [connection] = server.links
+            writer = server.writer
+            write, writer.write = writer.write, lambda batch: None
             if not has_arrived:
                 connection.pause_reading()
             await place(page, "buy", 10, "99")
             if has_arrived:
-                alice = server._gateway.engine.accounts["alice"]
+                alice = server.gateway.engine.accounts["alice"]
                 await until(lambda: alice.open_orders)
-            gate._let_go = let_go
+            writer.write = write
             connection.abort()
             await expect(page.locator("#ticket-result")).to_have_text(
                 re.compile(r"^Order \d+: buy 10 BOND at 99: new$")
@@ -716,7 +716,7 @@ async def test_a_session_taken_over_is_left_alone(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             await sign_in(page)
-            [session] = server._gateway.sessions
+            [session] = server.gateway.links
             async with wired(
                 server.url, "alice", session=session.session_id
             ) as wire:
@@ -964,8 +964,8 @@ async def busy(server: Server, wire: Wire) -> None:
     for n in range(15):
         await wire.ask(**order("buy", 1_000, 90_000 - n))
         await wire.ask(**order("sell", 1_000, 90_100 + n))
-    server._gateway.announce("no new orders for a while, " * 5)
-    server._step(lambda: None)
+    server.gateway.announce("no new orders for a while, " * 5)
+    server.step(lambda: None)
 
 
 @pytest.mark.parametrize(

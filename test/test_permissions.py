@@ -12,8 +12,9 @@ from typing import Any, get_args
 
 import pytest
 
-from exchange.gateway.link import Session
-from exchange.host.keyring import KeyRing, changing
+from exchange.gateway.link import Link
+from exchange.host.keyfile import changing
+from exchange.host.keyring import KeyRing
 from orderbook import (
     ADMIN_ARGUMENTS,
     REQUEST_TYPES,
@@ -42,7 +43,7 @@ class World:
     def __init__(self, tokens: dict[str, str]) -> None:
         self.ring = KeyRing(Path(tokens[""]))
         self.floor = Floor(keys=self.ring)
-        self.sessions: dict[str, Session] = {"nobody": self.floor.join()}
+        self.sessions: dict[str, Link] = {"nobody": self.floor.join()}
         for user in ROLES[1:]:
             session = self.floor.join(user, token=tokens[user])
             assert session.account == user
@@ -241,8 +242,8 @@ def test_a_connection_is_closed_once_for_its_first_reason(
         before = accounts.pop("alice")
     world.ring.refresh()
     for _ in range(3):
-        floor.gateway.check_keys()
-        floor.gateway.publish()
+        floor.gateway.logins.check_keys()
+        floor.gateway.seal()
     with changing(Path(tokens[""])) as accounts:
         accounts["alice"] = before
     assert floor.closings(alice) == [4001]
@@ -340,8 +341,8 @@ def test_a_connection_taken_over_cannot_come_back(
         (old, admin("reset")),
     ):
         for decoded in decode_requests(json.dumps(request)):
-            floor.gateway.handle(peer, [decoded])
-    floor.gateway.publish()
+            floor.gateway.requests.handle(peer, [decoded])
+    floor.gateway.seal()
     assert floor.read(old) == []
     assert (floor.closings(old), floor.closings(new)) == ([4009], [])
     assert len(floor.gateway.engine.accounts["boss"].open_orders) == 1

@@ -34,14 +34,14 @@ LOUD = """
 import logging
 import sys
 import server
-from exchange.gateway.gateway import Gateway
+from exchange.gateway.requests import Requests
 
 def handle(self, session, requests):
     logging.getLogger("exchange").warning("%s", "x" * 20_000)
     return real(self, session, requests)
 
-real = Gateway.handle
-Gateway.handle = handle
+real = Requests.handle
+Requests.handle = handle
 sys.argv = ["server.py"]
 sys.exit(server.main())
 """

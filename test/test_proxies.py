@@ -309,10 +309,10 @@ async def test_limits_are_of_people(
             await bot(port, tls, address="127.0.0.3")
         assert caught.value.response.status_code == 429
         people = {"127.0.0.2": 1, "127.0.0.3": 1}
-        await until(lambda: exchange._figures().connections == people)
+        await until(lambda: exchange.answers.figures().connections == people)
         await ann.close()
         await bob.close()
-        await until(lambda: not exchange._figures().connections)
+        await until(lambda: not exchange.answers.figures().connections)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,9 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.gateway.gateway import CANCELS_RATE, STRIKES_BURST
-from exchange.gateway.link import Session
-from exchange.gateway.rates import Bucket, Quotas, Rate
+from exchange.gateway.link import Link
+from exchange.gateway.rates import (
+    CANCELS_RATE,
+    STRIKES_BURST,
+    Bucket,
+    Quotas,
+    Rate,
+)
 from exchange.host.keyring import KeyRing
 from exchange.market.command import Configure, Connect
 from orderbook import Admin, CancelAll, Place
@@ -148,7 +153,7 @@ def limited(per_s: int, burst: int, **options: Any) -> Floor:
 
 
 def send(
-    floor: Floor, session: Session, request: dict[str, Any], count: int
+    floor: Floor, session: Link, request: dict[str, Any], count: int
 ) -> list[str]:
     """Send a request so many times; return what became of each.
 
@@ -162,7 +167,7 @@ def send(
     ]
 
 
-def fits(floor: Floor, session: Session, request: dict[str, Any]) -> int:
+def fits(floor: Floor, session: Link, request: dict[str, Any]) -> int:
     """Return how many times a request is taken now, until it is not."""
     for count in range(1_000):
         if send(floor, session, request, 1) == [LIMITED]:
@@ -374,7 +379,7 @@ def test_what_is_wrong_anyway_is_said_first_and_draws_too() -> None:
 def test_too_many_is_said_before_busy_and_before_any_rule() -> None:
     floor = limited(10, 2)
     alice = floor.join("alice")
-    floor.gateway.disk_trouble = "full"
+    floor.gateway.sequencer.disk_trouble = "full"
     unknown = {**PLACE, "symbol": "NONE"}
     got = floor.do(alice, PLACE, unknown, PLACE, unknown, AMEND, CANCEL)
     assert words(got) == ["busy"] * 2 + [LIMITED] * 3 + ["unknown_order"]
@@ -386,7 +391,7 @@ def test_too_many_is_said_before_busy_and_before_any_rule() -> None:
 
 
 def steady(
-    floor: Floor, session: Session, request: dict[str, Any], per_100_ms: int
+    floor: Floor, session: Link, request: dict[str, Any], per_100_ms: int
 ) -> bool:
     """Send so much for a long time; return whether it was cut off."""
     for _ in range(600):
@@ -445,7 +450,7 @@ def test_the_orders_of_who_is_cut_off_die_with_the_connection() -> None:
     assert alice.is_cut and not second.is_cut
     floor.read(second)
     floor.gateway.disconnect(alice)
-    floor.gateway.publish()
+    floor.gateway.seal()
     assert words(floor.read(second)) == ["canceled"] * 5
 
 
@@ -475,7 +480,7 @@ def test_what_is_too_much_is_no_command(tmp_path: Path) -> None:
     floor.do(alice, *[PING] * 9)
     floor.do(boss, *[ADMIN] * 2)
     actions = [
-        type(command.action) for command in floor.gateway.take_commands()
+        type(command.action) for command in floor.gateway.sequencer.take()
     ]
     assert actions == [
         *(Configure, Connect, Connect),
@@ -486,7 +491,7 @@ def test_what_is_too_much_is_no_command(tmp_path: Path) -> None:
     assert floor.seq == before[0] + 20
     seq = floor.seq
     floor.do(alice, PLACE, AMEND, CANCEL, ADMIN)
-    assert floor.gateway.take_commands() == [] and floor.seq == seq
+    assert floor.gateway.sequencer.take() == [] and floor.seq == seq
 
 
 @pytest.mark.parametrize("request_", [PLACE, CANCEL, PING], ids=str)

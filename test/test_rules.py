@@ -173,15 +173,12 @@ def test_a_newer_exchange_puts_its_rules_in_force(
 
 def started(path: Path) -> list[Command]:
     """Start an exchange of the next release; return what it adds."""
-    gateway = Gateway(
-        Clock().now, lambda batch: None, lambda texts: b"", durable=True
-    )
-    gateway.engine = next_engine()
+    gateway = Gateway(Clock().now, durable=True, engine=next_engine())
     with Journal(path, NEXT_RULES) as journal:
         for commands in journal.recover():
             gateway.replay(commands)
         gateway.begin(NEXT_MARKET)
-        added = gateway.take_commands()
+        added = gateway.sequencer.take()
         append(journal, added)
     assert gateway.engine.rules == NEXT
     return added

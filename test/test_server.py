@@ -24,11 +24,14 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Origin
 
 import server as server_module
+from exchange.doors import listener
+from exchange.doors.once import REPEATS_MAX
 from exchange.doors.websocket import Connection
-from exchange.gateway import link as session
-from exchange.gateway.link import SLOW_BYTES
-from exchange.host.logs import REPEATS_MAX
-from exchange.host.settings import Settings, SettingsError
+from exchange.gateway import turns
+from exchange.gateway.pacing import SLOW_BYTES, STUCK_BYTES
+from exchange.host import timers
+from exchange.host.market_file import SettingsError
+from exchange.host.settings import Settings
 from exchange.market.command import Command, Output
 from exchange.market.engine import Engine
 from orderbook import MAX_FRAME, Place
@@ -367,7 +370,7 @@ async def test_who_trades_is_written_to_before_who_watches(
     real = Connection.write
 
     def write(connection: Connection, frames: bytes) -> None:
-        written.append(exchange._sessions[connection].account)
+        written.append(exchange.links[connection].account)
         real(connection, frames)
 
     monkeypatch.setattr(Connection, "write", write)
@@ -699,8 +702,8 @@ async def test_the_last_words_of_a_connection_are_heard(
 async def test_they_are_heard_however_long_they_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_module, "REQUESTS_AT_FIRST", 2)
-    monkeypatch.setattr(server_module, "REQUESTS_PER_TURN", 2)
+    monkeypatch.setattr(turns, "REQUESTS_AT_FIRST", 2)
+    monkeypatch.setattr(turns, "REQUESTS_PER_TURN", 2)
     async with serving() as exchange, wired(exchange.url, "bob") as bob:
         await bob.ask(**follow("book"))
         async with wired(exchange.url) as wire:
@@ -791,8 +794,8 @@ async def test_a_deadline_within_a_batch_of_requests(
 
 
 async def test_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert server_module.HEARTBEAT_S == 5.0
-    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.01)
+    assert timers.HEARTBEAT_S == 5.0
+    monkeypatch.setattr(timers, "HEARTBEAT_S", 0.01)
     async with serving(symbols=("BOND", "ETF")) as exchange:
         async with wired(exchange.url) as wire:
             wire.hears_heartbeats = True
@@ -827,7 +830,7 @@ async def test_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_ticker_at_once_and_on_change(
     alice: Wire, bob: Wire, watcher: Wire
 ) -> None:
-    assert server_module.TICKER_S == 0.1
+    assert timers.TICKER_S == 0.1
     await place(alice, "buy", 5, 99)
     await watcher.send(follow("ticker", id=1))
     reply, ticker = await watcher.take(2)
@@ -1094,7 +1097,7 @@ async def narrow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Callable[..., Any]]:
     """Sockets in which the kernel keeps little, so that it soon waits."""
-    bind = server_module.bind
+    bind = listener.bind
 
     async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
         sockets = await bind(hostname, port)
@@ -1102,7 +1105,7 @@ async def narrow(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         return sockets
 
-    monkeypatch.setattr(server_module, "bind", bind_narrow)
+    monkeypatch.setattr(listener, "bind", bind_narrow)
     wires: list[Wire] = []
     async with contextlib.AsyncExitStack() as stack:
 
@@ -1220,7 +1223,7 @@ async def test_a_slow_reader_that_missed_too_much_gets_a_snapshot(
 async def test_a_reader_that_never_reads_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, narrow: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.link.STUCK_BYTES", 2 * SLOW_BYTES)
+    monkeypatch.setattr("exchange.gateway.pacing.STUCK_BYTES", 2 * SLOW_BYTES)
     async with (
         serving() as exchange,
         wired(exchange.url, "alice") as alice,
@@ -1243,8 +1246,8 @@ async def test_a_reader_that_never_reads_is_cut_off(
 
 
 async def test_the_limits_of_slow_readers() -> None:
-    assert session.STUCK_BYTES == 4 * 2**20
-    assert session.SLOW_BYTES < session.STUCK_BYTES
+    assert STUCK_BYTES == 4 * 2**20
+    assert SLOW_BYTES < STUCK_BYTES
 
 
 # Fairness and limits ------------------------------------------------------
@@ -1284,7 +1287,7 @@ async def test_a_flood_holds_nobody_up(
 async def test_public_data_that_had_to_wait_come_by_themselves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.gateway.MANY_READERS", 1)
+    monkeypatch.setattr("exchange.gateway.pacing.MANY_READERS", 1)
     async with (
         serving() as exchange,
         wired(exchange.url, "alice") as alice,
@@ -1413,7 +1416,7 @@ async def test_a_refusal_is_logged_and_counted(
             assert await answer(port, *headers) == 403
         for host in ("x.example", "x.example:80", "x.example"):
             assert await answer(port, f"Host: {host}") == 403
-        figures = exchange._figures()
+        figures = exchange.answers.figures()
     assert figures.http_refusals == {"host": 3, "origin": 6}
     assert caplog.messages == [
         "refused 127.0.0.1: origin https://x.example is not in"
@@ -1434,7 +1437,7 @@ async def test_a_flood_of_origins_fills_no_log(
         for n in range(REPEATS_MAX + 10):
             headers = "Host: localhost", f"Origin: https://{n}.example"
             assert await answer(exchange.port, *headers) == 403
-        assert exchange._figures().http_refusals["origin"] == n + 1
+        assert exchange.answers.figures().http_refusals["origin"] == n + 1
     assert len(caplog.messages) == REPEATS_MAX + 1
 
 
@@ -1501,12 +1504,12 @@ async def test_limits_of_an_address_are_of_people() -> None:
             with pytest.raises(InvalidStatus) as caught:
                 await through(port, client)
             assert caught.value.response.status_code == 429
-        await until(lambda: "127.0.0.1" not in exchange._from)
-        figures = exchange._figures()
+        await until(lambda: "127.0.0.1" not in exchange.listener.by_address)
+        figures = exchange.answers.figures()
         assert figures.connections == {"10.0.0.1": 2, "10.0.0.2": 2}
         assert figures.came == {"10.0.0.1": 3, "10.0.0.2": 3}
         await ann[0].close()
-        await until(lambda: exchange._from["10.0.0.1"] == 1)
+        await until(lambda: exchange.listener.by_address["10.0.0.1"] == 1)
         ann.append(await through(port, "10.0.0.1"))
         # A proxy that does not say has the limit of one address.
         own = [await through(port, "unknown") for _ in range(2)]
@@ -1514,8 +1517,8 @@ async def test_limits_of_an_address_are_of_people() -> None:
             await through(port, "unknown")
         for connection in (*ann, *bob, *own):
             await connection.close()
-        await until(lambda: not exchange._sockets)
-        assert not exchange._from
+        await until(lambda: not exchange.listener.connections)
+        assert not exchange.listener.by_address
 
 
 async def test_who_is_no_proxy_cannot_choose_an_address() -> None:
@@ -1524,7 +1527,7 @@ async def test_who_is_no_proxy_cannot_choose_an_address() -> None:
         first = await through(exchange.port, "10.0.0.1")
         with pytest.raises((OSError, EOFError, WebSocketException)):
             await through(exchange.port, "10.0.0.2")
-        assert exchange._figures().connections == {"127.0.0.1": 1}
+        assert exchange.answers.figures().connections == {"127.0.0.1": 1}
         await first.close()
 
 
@@ -1538,7 +1541,7 @@ async def test_what_a_proxy_opens_in_advance_takes_nobodys_place() -> None:
         silent = [
             await asyncio.open_connection("127.0.0.1", port) for _ in range(2)
         ]
-        await until(lambda: len(exchange._sockets) == 2)
+        await until(lambda: len(exchange.listener.connections) == 2)
         ann = await through(port, "10.0.0.1")
         with pytest.raises((OSError, EOFError, WebSocketException)):
             await through(port, "10.0.0.2")
@@ -1546,8 +1549,8 @@ async def test_what_a_proxy_opens_in_advance_takes_nobodys_place() -> None:
             writer.close()
             await writer.wait_closed()
         await ann.close()
-        await until(lambda: not exchange._sockets)
-        assert not exchange._from
+        await until(lambda: not exchange.listener.connections)
+        assert not exchange.listener.by_address
 
 
 @pytest.mark.parametrize("is_open", [False, True])
@@ -1668,7 +1671,7 @@ async def test_where_strangers_come_in_everything_has_a_limit(
     async with serving(keys=path, **settings) as exchange:
         async with wired(exchange.url) as wire:
             limits = (await wire.login("alice", token=token))["limits"]
-        assert exchange._per_address == (1_000 if is_guarded else 0)
+        assert exchange.listener.per_address == (1_000 if is_guarded else 0)
     names = ("orders_per_s", "burst", "open_orders", "connections")
     most = (100, 200, 200, 20) if is_guarded else (0, 0, 1_000, 0)
     assert tuple(limits[name] for name in names) == most
@@ -1745,7 +1748,7 @@ async def test_everybody_is_told_of_the_end() -> None:
             await place(bob, "buy", 1, 80)
             await watcher.ask(**follow("book"))
             await alice.send(*[order("buy", 1, 90)] * MAX_FRAME)
-            await until(lambda: exchange._fresh)
+            await until(lambda: exchange.turns.fresh)
             # What has arrived is still carried out.
         messages, code = await alice.rest()
         assert words(messages) == ["new"] * 100 + ["canceled"] * 100 + [

@@ -8,19 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.gateway import link as session_module
+from exchange.doors import native
+from exchange.doors.native import FRAME_CHARS, pack
 from exchange.gateway.link import (
     BYTES_PER_REQUEST,
     BYTES_WAITING,
-    FRAME_CHARS,
     LONG_WEIGHT,
     ROWS_PER_REQUEST,
-    SLOW_BYTES,
-    STUCK_BYTES,
-    Session,
-    pack,
+    Link,
     weigh,
 )
+from exchange.gateway.pacing import SLOW_BYTES, STUCK_BYTES, is_slow, is_stuck
 from orderbook import (
     DEFAULT_ROWS,
     MAX_ROWS,
@@ -30,19 +28,24 @@ from orderbook import (
     Ping,
     Request,
     Subscribe,
+    decode_requests,
     encode,
 )
-from test.support import Peer
+from test.support import LINES, Peer
 
 
-def make_frames(texts: list[str]) -> bytes:
-    """Show where frames begin and end."""
-    return "".join(f"<{text}>" for text in pack(texts)).encode()
+class Shown:
+    """A door that shows where frames begin and end."""
+
+    decode = staticmethod(decode_requests)
+
+    def encode(self, texts: list[str]) -> bytes:
+        return "".join(f"<{text}>" for text in pack(texts)).encode()
 
 
-def new_session(outgoing: dict[Session, None] | None = None) -> Session:
+def new_session(outgoing: dict[Link, None] | None = None) -> Link:
     waiting = {} if outgoing is None else outgoing
-    return Session(Peer(), waiting, make_frames)
+    return Link(Peer(), Shown(), waiting)
 
 
 def pings(*ids: int) -> bytes:
@@ -85,7 +88,7 @@ def test_frames_hold_all_messages_in_order_and_no_frame_too_many(
     numbers: list[int], frame_chars: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session_module, "FRAME_CHARS", frame_chars)
+        patch.setattr(native, "FRAME_CHARS", frame_chars)
         frames = list(pack([str(number) for number in numbers]))
     decoded = [json.loads(frame) for frame in frames]
     assert numbers == [
@@ -104,7 +107,7 @@ def test_frames_hold_all_messages_in_order_and_no_frame_too_many(
 # In -----------------------------------------------------------------------
 
 
-def turns(session: Session, enough: int) -> list[int]:
+def turns(session: Link, enough: int) -> list[int]:
     """Return how many requests each turn takes, until none are left."""
     taken = []
     while turn := len(session.take(enough)[0]):
@@ -222,17 +225,17 @@ def test_messages_and_ready_frames_leave_in_their_order() -> None:
 
 def test_who_is_not_strained_is_not_slow() -> None:
     peer = Peer()
-    session = Session(peer, {}, lambda texts: "".join(texts).encode())
+    session = Link(peer, LINES, {})
     peer.is_congested = False
-    assert not session.is_slow and not session.is_strained
-    session.send("x" * SLOW_BYTES)
+    assert not is_slow(session) and not session.is_strained
+    session.send("x" * (SLOW_BYTES - 1))
     session.seal()
     assert not session.is_strained
     session.send("x")
     session.seal()
-    assert session.is_strained and session.is_slow and session.is_strained
+    assert session.is_strained and is_slow(session) and session.is_strained
     session.held = 0
-    assert not session.is_slow and not session.is_strained
+    assert not is_slow(session) and not session.is_strained
 
 
 def test_ready_frames_alone_are_not_copied() -> None:
@@ -252,7 +255,7 @@ def test_what_is_sent_while_sealing_leaves_with_the_next_batch() -> None:
 
 
 def test_a_session_says_that_it_has_something_to_send() -> None:
-    outgoing: dict[Session, None] = {}
+    outgoing: dict[Link, None] = {}
     one, two, three = (new_session(outgoing) for _ in range(3))
     assert not outgoing
     two.send("1")
@@ -263,7 +266,7 @@ def test_a_session_says_that_it_has_something_to_send() -> None:
 
 
 @pytest.mark.parametrize(
-    "buffered, is_slow, is_stuck",
+    "buffered, slow, stuck",
     [
         (0, False, False),
         (SLOW_BYTES, False, False),
@@ -273,12 +276,12 @@ def test_a_session_says_that_it_has_something_to_send() -> None:
     ],
 )
 def test_who_reads_too_slowly_is_slow_and_then_stuck(
-    buffered: int, is_slow: bool, is_stuck: bool
+    buffered: int, slow: bool, stuck: bool
 ) -> None:
     peer = Peer()
-    session = Session(peer, {}, make_frames)
+    session = Link(peer, Shown(), {})
     peer.buffered = buffered
-    assert (session.is_slow, session.is_stuck) == (is_slow, is_stuck)
+    assert (is_slow(session), is_stuck(session)) == (slow, stuck)
     assert STUCK_BYTES == 4 << 20, "as the protocol says"
 
 

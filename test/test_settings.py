@@ -7,18 +7,17 @@ from typing import Any
 
 import pytest
 
+from exchange.doors.names import is_loopback
 from exchange.gateway.rates import Quotas, Rate
-from exchange.host.settings import (
+from exchange.host.market_file import (
     AccountSettings,
     InstrumentSettings,
     MarketSettings,
     Rules,
-    Settings,
     SettingsError,
-    is_loopback,
     load_market,
-    load_settings,
 )
+from exchange.host.settings import Settings, load_settings
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.market.command import Configure
 from orderbook import MAX_INT, Instrument

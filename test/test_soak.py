@@ -42,7 +42,7 @@ MORE = 3_000  # requests after all is full
 
 def fullness(server: Server) -> list[tuple[int, int]]:
     """Return how full all is that traders fill, and how full it can be."""
-    gateway = server._gateway
+    gateway = server.gateway
     past, public = gateway.history, gateway.feed
     bots = [f"bot{number}" for number in range(TRADERS)]
     owners = [gateway.engine.accounts.get(bot) for bot in bots]

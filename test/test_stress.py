@@ -95,9 +95,9 @@ async def run_until(
 
 async def found(server: Server, *arguments: str) -> dict[str, Any]:
     """Return the figures of a good run of some hundred requests."""
-    listing = server._gateway.engine.listings["BOND"]
+    listing = server.gateway.engine.listings["BOND"]
     status, output, errors = await run_until(
-        lambda: server._gateway.engine.seq > 1_000,
+        lambda: server.gateway.engine.seq > 1_000,
         *("--url", server.url, "--json", *arguments),
     )
     assert (status, errors) == (0, "")
@@ -398,7 +398,7 @@ async def test_counts_are_those_of_the_exchange() -> None:
             *("--window", "10", "--seed", "7", "--user-prefix", "load."),
             *("--pid", str(os.getpid())),
         )
-        engine = server._gateway.engine
+        engine = server.gateway.engine
         assert set(engine.accounts) - {"@exchange"} == {
             f"load.{number}" for number in range(5)
         }
@@ -561,7 +561,7 @@ sys.exit(util.measure.stress.main(sys.argv[1:]))
 
 async def test_stopped_before_anything_was_measured() -> None:
     async with serving() as server:
-        engine = server._gateway.engine
+        engine = server.gateway.engine
         async with stressing(
             "--url", server.url, "--warmup", "600"
         ) as process:
@@ -575,14 +575,14 @@ async def test_stopped_before_anything_was_measured() -> None:
 
 async def test_processes_end_with_their_parent() -> None:
     async with serving() as server:
-        engine = server._gateway.engine
+        engine = server.gateway.engine
         async with stressing(
             *("--url", server.url, "--seconds", "600", "--processes", "2")
         ) as process:
             await until(lambda: engine.seq > 500)
-            assert server._sessions
+            assert server.links
             process.kill()
-            await until(lambda: not server._sessions)
+            await until(lambda: not server.links)
 
 
 async def test_a_process_that_dies_is_told() -> None:

@@ -103,7 +103,7 @@ async def test_nothing_is_shown_before_it_is_on_disk(
         await ann.ask(**order("sell", 2, 100))
         monkeypatch.setattr(Journal, "append", slow)
         await bob.send(order("buy", 2, 100))
-        engine = server._gateway.engine
+        engine = server.gateway.engine
         await until(lambda: engine.listings["BOND"].trade_id)
         asking = asyncio.create_task(fetch(server, "/v1/trades.csv"))
         ready, *_ = await fetch(server, "/readyz")  # behind it, and through
@@ -129,15 +129,15 @@ async def test_who_does_not_wait_for_an_answer_does_no_harm(
     ):
         monkeypatch.setattr(Journal, "append", slow)
         await ann.send(order("sell", 2, 100))
-        await until(lambda: server._gateway.engine.order_id)
+        await until(lambda: server.gateway.engine.order_id)
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", server.port
         )
         writer.write(b"GET /v1/trades.csv HTTP/1.1\r\nHost: localhost\r\n\r\n")
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n\x81\x00")
-        await until(lambda: server._gateway._gate._held)
-        await until(lambda: len(server._sockets) == 2)
+        await until(lambda: len(server.gateway.gate))
+        await until(lambda: len(server.listener.connections) == 2)
         writer.transport.abort()
-        await until(lambda: len(server._sockets) == 1)
+        await until(lambda: len(server.listener.connections) == 1)
         may_commit.set()
         assert (await ann.until(exec_type="new"))["order_id"] == 1

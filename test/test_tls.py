@@ -27,10 +27,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-import server as server_module
 from client import Exchange
-from exchange.gateway.link import SLOW_BYTES
-from exchange.host.settings import Settings, SettingsError
+from exchange.doors import listener
+from exchange.gateway import turns
+from exchange.gateway.pacing import SLOW_BYTES
+from exchange.host import looks
+from exchange.host.market_file import SettingsError
+from exchange.host.settings import Settings
 from orderbook import MAX_FRAME
 from server import Server
 from test.support import (
@@ -161,7 +164,7 @@ async def test_who_does_not_know_the_authority_does_not_connect(
     with pytest.raises(ssl.SSLCertVerificationError):
         async with wired(exchange.url, tls=ssl.create_default_context()):
             pass
-    await until(lambda: not exchange._sockets)
+    await until(lambda: not exchange.listener.connections)
     assert quiet.records == []
 
 
@@ -194,8 +197,8 @@ async def test_files_that_are_replaced_are_used_for_who_comes(
 ) -> None:
     live, new = renewed
     authority = live.trusting()
-    assert server_module.CERTIFICATE_S == 5.0, "as the manual says"
-    monkeypatch.setattr(server_module, "CERTIFICATE_S", 0.001)
+    assert looks.CERTIFICATE_S == 5.0, "as the manual says"
+    monkeypatch.setattr(looks, "CERTIFICATE_S", 0.001)
     async with (
         serving(**live.settings) as exchange,
         wired(exchange.url, "alice", tls=authority) as alice,
@@ -221,8 +224,9 @@ async def test_files_that_are_replaced_are_used_for_who_comes(
 ON_DEMAND = """
 import sys
 import server
+from exchange.host import looks
 
-server.CERTIFICATE_S = server.KEYS_S = 3_600
+looks.CERTIFICATE_S = looks.KEYS_S = 3_600
 sys.argv = ["server.py"]
 sys.exit(server.main())
 """
@@ -290,7 +294,7 @@ async def test_bytes_that_are_not_tls_end_their_connection_alone(
                 with contextlib.suppress(OSError):
                     s.sendall(data)
                 await alive(alice)
-        await until(lambda: len(exchange._sockets) == 1)
+        await until(lambda: len(exchange.listener.connections) == 1)
         await alive(alice)
     assert quiet.records == []
 
@@ -423,7 +427,7 @@ async def narrow(
     monkeypatch: pytest.MonkeyPatch, files: Files
 ) -> AsyncIterator[Callable[..., Any]]:
     """Sockets in which the kernel keeps little, so that it soon waits."""
-    bind = server_module.bind
+    bind = listener.bind
 
     async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
         sockets = await bind(hostname, port)
@@ -431,7 +435,7 @@ async def narrow(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         return sockets
 
-    monkeypatch.setattr(server_module, "bind", bind_narrow)
+    monkeypatch.setattr(listener, "bind", bind_narrow)
     async with contextlib.AsyncExitStack() as stack:
 
         async def dial(server: Server, user: str) -> Wire:
@@ -472,7 +476,7 @@ async def test_a_slow_reader_gets_all_of_it(
         tables = size // 20_000
         await open_orders(slow)
         await stuff(slow, tables)
-        (session,) = exchange._gateway.sessions
+        (session,) = exchange.gateway.links
         async with wired(exchange.url, "alice", tls=files.trusting()) as alice:
             for _ in range(20):
                 await alive(alice)
@@ -493,12 +497,12 @@ async def test_who_says_goodbye_gets_what_was_on_its_way(
 ) -> None:
     async with serving(**files.settings) as exchange:
         slow = await narrow(exchange, "slow")
-        (session,) = exchange._gateway.sessions
-        connection = exchange._connections[session]
+        (session,) = exchange.gateway.links
+        connection = session.peer
         await open_orders(slow)
         before = connection._written
         # In one write: asyncio notices that TLS is stuck with the second.
-        monkeypatch.setattr(server_module, "REQUESTS_AT_FIRST", 10_000)
+        monkeypatch.setattr(turns, "REQUESTS_AT_FIRST", 10_000)
         await stuff(slow, 4 * SLOW_BYTES // 20_000)
         await until(lambda: connection._written - before > 2 * SLOW_BYTES)
         written = connection._written - before
@@ -520,13 +524,13 @@ async def test_who_never_reads_is_cut_off(
     files: Files,
     quiet: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("exchange.gateway.link.STUCK_BYTES", 2 * SLOW_BYTES)
+    monkeypatch.setattr("exchange.gateway.pacing.STUCK_BYTES", 2 * SLOW_BYTES)
     async with serving(**files.settings) as exchange:
         slow = await narrow(exchange, "slow")
-        (session,) = exchange._gateway.sessions
+        (session,) = exchange.gateway.links
         await open_orders(slow)
         await stuff(slow, 10 * SLOW_BYTES // 20_000)
-        connection = exchange._connections[session]
+        connection = session.peer
         async with wired(exchange.url, "alice", tls=files.trusting()) as alice:
             await until(lambda: not connection.is_open)
             await alive(alice)
@@ -560,7 +564,7 @@ async def test_close_codes_arrive(
                 for data in frames:
                     await wire.connection.send(data)
             assert (await wire.rest())[1] == code
-        await until(lambda: not exchange._sockets)
+        await until(lambda: not exchange.listener.connections)
     assert quiet.records == []
 
 

@@ -182,7 +182,9 @@ class Desk:
         arguments = {"names": None} | kwargs
 
         def make() -> Connection:
-            self.connections.append(Connection(self, **arguments))
+            self.connections.append(
+                Connection(self, admission=self, **arguments)
+            )
             return self.connection
 
         loop = asyncio.get_running_loop()
@@ -1357,7 +1359,8 @@ def over(
     transport: FakeTransport, desk: Desk | None = None, **kwargs: Any
 ) -> Connection:
     arguments: dict[str, Any] = {"names": None} | kwargs
-    connection = Connection(desk or Desk(), **arguments)
+    desk = desk or Desk()
+    connection = Connection(desk, admission=desk, **arguments)
     connection.connection_made(transport)
     return connection
 

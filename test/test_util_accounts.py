@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from exchange.host.keyring import DEFAULT_PATH, KeyRing, read_keys
+from exchange.host.keyfile import DEFAULT_PATH, read_keys
+from exchange.host.keyring import KeyRing
 from test.support import PATIENCE_S, ROOT, serving
 from util.accounts import COUNT_MAX, main
 

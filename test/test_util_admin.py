@@ -51,7 +51,7 @@ class Hall:
 
     @property
     def engine(self) -> Engine:
-        return self.server._gateway.engine
+        return self.server.gateway.engine
 
     async def admin(
         self, *arguments: str, url: str | None = None, user: str = "boss"

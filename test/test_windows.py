@@ -22,7 +22,7 @@ import pytest
 
 from client import Exchange
 from exchange.files import lock
-from exchange.host.keyring import read_keys
+from exchange.host.keyfile import read_keys
 from test.support import PATIENCE_S, ROOT, ended, serving
 
 WINDOWS = str(ROOT / "test" / "windows")

@@ -20,8 +20,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from client import Exchange
-from exchange.host.keyring import (
-    ACCESS_BY_KEY,
+from exchange.host.keyfile import (
     DEFAULT_PATH,
     Entries,
     KeysError,
@@ -32,6 +31,7 @@ from exchange.host.keyring import (
     read_keys,
     rotate,
 )
+from exchange.host.keyring import ACCESS_BY_KEY
 
 from .cli import drop_output, failed, program, set_up_output, utf8
 

@@ -97,6 +97,11 @@ def is_address(name: str) -> bool:
     return name.startswith("[") or name.rpartition(".")[2].isdigit()
 
 
+def is_loopback(address: str) -> bool:
+    """Return whether an address is this machine's own."""
+    return ip_address(address).is_loopback
+
+
 def in_url(hostname: str) -> str:
     """Return a host name or address as it is written in a URL."""
     return f"[{hostname}]" if ":" in hostname else hostname

@@ -86,13 +86,11 @@ class Limits:
     close_timeout: float = CLOSE_TIMEOUT_S
 
 
-class Receiver(Protocol):
-    """Whom a ``Connection`` reports to.
+class Admission(Protocol):
+    """Decides who may come in, and hears what became of each socket.
 
-    The order is ``opened``, ``forwarded`` if a proxy is the peer,
-    ``connected``, any number of ``received`` and ``drained``,
-    ``disconnected``, ``closed``. A request that did not become a websocket
-    shows up in ``opened``, ``forwarded``, ``refused`` and ``closed`` only.
+    The order is ``opened``, ``forwarded`` if a proxy is the peer, ``refused``
+    if a request is, ``closed``.
     """
 
     def opened(self, connection: Connection) -> bool:
@@ -106,6 +104,25 @@ class Receiver(Protocol):
 
     def refused(self, connection: Connection, refusal: Refusal) -> None:
         """Count and log a request whose ``Host`` or ``Origin`` is not ours."""
+
+    def closed(self, connection: Connection) -> None:
+        """Forget the socket; called once for each ``opened``."""
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """Count and log an exception that ends this connection.
+
+        It comes from admission, receiver or ``respond``, or is a bug here. It
+        may concern a connection that never was, or no longer is, connected.
+        """
+
+
+class Receiver(Protocol):
+    """Gets what arrives on websockets.
+
+    The order is ``connected``, any number of ``received``, ``congested`` and
+    ``drained``, ``disconnected``. A socket that does not become a websocket
+    is none of its business.
+    """
 
     def connected(self, connection: Connection) -> None:
         """Take note of a new websocket: its handshake was accepted."""
@@ -121,16 +138,6 @@ class Receiver(Protocol):
 
     def disconnected(self, connection: Connection) -> None:
         """Forget the websocket; called once for each ``connected``."""
-
-    def closed(self, connection: Connection) -> None:
-        """Forget the socket; called once for each ``opened``."""
-
-    def failed(self, connection: Connection, error: Exception) -> None:
-        """Count and log an exception that ends this connection.
-
-        It comes from this receiver, from ``respond``, or is a bug here. It
-        may concern a connection that never was, or no longer is, connected.
-        """
 
 
 def frame(payload: bytes) -> bytes:
@@ -211,7 +218,8 @@ class Connection(asyncio.BufferedProtocol):
     """One accepted socket, to be made by asyncio.
 
     Args:
-        receiver: is told of everything that happens.
+        receiver: gets what arrives.
+        admission: decides who may come in.
         names: judges ``Host`` and ``Origin``; ``None`` accepts any.
         proxies: peers whose ``X-Forwarded-For`` is believed.
         respond: answers GET and HEAD requests that ask for no websocket, at
@@ -229,6 +237,7 @@ class Connection(asyncio.BufferedProtocol):
         self,
         receiver: Receiver,
         *,
+        admission: Admission,
         names: Names | None,
         proxies: Proxies = Proxies(),
         respond: Callable[[Request], Answer] = refuse,
@@ -236,6 +245,7 @@ class Connection(asyncio.BufferedProtocol):
         queue: Queue | None = None,
     ) -> None:
         self._receiver = receiver
+        self._admission = admission
         self._names = names
         self._proxies = proxies
         self._respond = respond
@@ -338,7 +348,7 @@ class Connection(asyncio.BufferedProtocol):
         peer = self._transport.get_extra_info("peername")
         self.remote = peer[0] if peer else ""
         self.is_proxied = self._proxies.include(self.remote)
-        if self._receiver.opened(self):
+        if self._admission.opened(self):
             self._arm(self._limits.open_timeout, self.abort)
         else:
             self.abort()
@@ -402,7 +412,7 @@ class Connection(asyncio.BufferedProtocol):
         self._protocol.receive_eof()
         if self._connected:
             self._receiver.disconnected(self)
-        self._receiver.closed(self)
+        self._admission.closed(self)
 
     @_guarded
     def pause_writing(self) -> None:
@@ -481,7 +491,7 @@ class Connection(asyncio.BufferedProtocol):
                 "Too many connections from your address.\n",
             )
         elif refusal := self._refusal(request, is_websocket):
-            self._receiver.refused(self, refusal)
+            self._admission.refused(self, refusal)
             response = self._protocol.reject(
                 HTTPStatus.FORBIDDEN, f"Refused: {refusal.reason}.\n"
             )
@@ -503,12 +513,12 @@ class Connection(asyncio.BufferedProtocol):
         return response
 
     def _is_client_welcome(self, request: Request) -> bool:
-        """Find out whom a proxy speaks for, and let the receiver count it."""
+        """Find out whom a proxy speaks for, and let the admission count it."""
         if not self.is_proxied:
             return True
         lines = request.headers.get_all("X-Forwarded-For")
         client = self._proxies.client(self.remote, lines)
-        return self._receiver.forwarded(self, client)
+        return self._admission.forwarded(self, client)
 
     def _refusal(self, request: Request, is_websocket: bool) -> Refusal | None:
         """Judge ``Host``, and ``Origin`` where a websocket is asked for."""
@@ -693,7 +703,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _crashed(self, error: Exception) -> None:
         """End the connection after a bug, saying so if that is possible."""
-        self._receiver.failed(self, error)
+        self._admission.failed(self, error)
         state = self._protocol.state
         if state is OPEN:
             self._protocol.fail(CloseCode.INTERNAL_ERROR)

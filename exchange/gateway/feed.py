@@ -1,26 +1,28 @@
-"""Public market data: events in, the same bytes for all readers out.
+"""Public market data: events in, the same messages for many readers out.
 
-The feed gathers the trades of a batch of commands; `flush` hands each reader
-what it subscribed to: for each symbol the trades, then the ``BookUpdate``
-with the net change. A message is encoded once, its frames are made once for
-all readers of the same subscriptions, and no reader is always the first to
-get them.
+The feed gathers the trades of a batch of commands. `flush` returns what each
+reader subscribed to: for each symbol the trades, then the ``BookUpdate`` with
+the net change. A message is encoded once, readers with the same door and the
+same subscriptions form a group that shares its bytes, and no reader is always
+the first to get them.
 
 A slow reader gets nothing until it has drained. Then one update covers what
 it missed of each book, or a snapshot where too much has happened since, and
 trades resume at the newest.
 
-The feed keeps no book: snapshots come from the one who owns the books, at
-moments when everything that happened has been flushed.
+The feed keeps no book: it asks for snapshots, at moments when everything that
+happened has been flushed.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from exchange.gateway import pacing
+from exchange.gateway.pacing import is_slow
 from orderbook import BookUpdate, Channel, Ticker, Trade, encode
 
 # Updates of a book kept to cover what slow readers missed, and the levels of
@@ -29,21 +31,25 @@ from orderbook import BookUpdate, Channel, Ticker, Trade, encode
 UPDATES_KEPT = 1_000
 LEVELS_MERGED = 2_000
 
-Subscription: TypeAlias = tuple[str, Channel]  # symbol, channel
 T = TypeVar("T")
+Subscription: TypeAlias = tuple[str, Channel]  # symbol, channel
 
 
-class Reader(Protocol):
+class Reader(pacing.Reader, Hashable, Protocol):
     """Whom the feed writes to; hashable by identity."""
 
-    is_strained: bool  # it may be slow: where not, one need not look
-
     @property
-    def is_slow(self) -> bool:
-        """Whether too much already waits to be read."""
+    def door(self) -> object:
+        """What encodes its messages."""
 
     def send(self, text: str) -> None:
         """Queue one message."""
+
+
+R = TypeVar("R", bound=Reader)
+# Messages, and the readers with one door that get them.
+Delivery: TypeAlias = tuple[list[str], list[R]]
+Group: TypeAlias = tuple[object, frozenset[Subscription]]  # door, follows
 
 
 @dataclass(slots=True)
@@ -80,56 +86,55 @@ def merge(updates: list[BookUpdate]) -> BookUpdate:
     )
 
 
-class Feed:
+class Feed(Generic[R]):
     """The public channels of all symbols, and who follows them.
 
     ``snapshot`` returns the whole book of a symbol, ``ticker`` its ticker
-    now; ``hand_out`` is called with messages, and all readers to get them.
+    now.
     """
 
     def __init__(
         self,
         snapshot: Callable[[str], BookUpdate],
         ticker: Callable[[str], Ticker],
-        hand_out: Callable[[list[str], list[Any]], None],
     ) -> None:
         self._snapshot = snapshot
         self._ticker = ticker
-        self._hand_out = hand_out
         self._streams: dict[str, _Stream] = {}
-        self._stirred: dict[str, None] = {}  # symbols with a ticker due
-        self._follows: dict[Reader, frozenset[Subscription]] = {}
+        self._marked: dict[str, None] = {}  # symbols with a ticker due
+        self._follows: dict[R, frozenset[Subscription]] = {}
         # The seq of each symbol when a reader subscribed to its trades.
-        self._since: dict[Reader, dict[str, int]] = {}
-        self._groups: dict[frozenset[Subscription], dict[Reader, None]] = {}
+        self._since: dict[R, dict[str, int]] = {}
+        self._groups: dict[Group, dict[R, None]] = {}
         # Slow readers, with the seq they hold of each symbol.
-        self._behind: dict[Reader, dict[str, int]] = {}
+        self._behind: dict[R, dict[str, int]] = {}
         self._turn = 0
 
     def record(self, trade: Trade) -> None:
         """Take in one trade; it leaves with the update that covers it."""
         self._stream(trade.symbol).trades.append(trade)
 
-    def flush(self, updates: Iterable[BookUpdate]) -> None:
-        """Hand every reader the trades recorded, and these updates.
+    def flush(self, updates: Iterable[BookUpdate]) -> list[Delivery[R]]:
+        """Return for every reader the trades recorded, and these updates.
 
         One for each book that changed since the last flush. Then those who
         were slow, and are no more, get what they missed.
         """
         texts: dict[Subscription, list[str]] = {}
+        deliveries: list[Delivery[R]] = []
         fresh: list[tuple[_Stream, BookUpdate]] = []
         for update in updates:
             symbol = update.symbol
             stream = self._stream(symbol)
             fresh.append((stream, update))
-            self._stirred[symbol] = None
+            self._marked[symbol] = None
             if self._is_followed((symbol, "trades")):
                 texts[symbol, "trades"] = [encode(t) for t in stream.trades]
             if self._is_followed((symbol, "book")):
                 texts[symbol, "book"] = [encode(update)]
         if texts:
             self._turn += 1
-            self._deliver(texts)
+            deliveries = self._deliver(texts)
         for stream, update in fresh:
             stream.seq = update.seq
             if stream.trades:
@@ -137,12 +142,13 @@ class Feed:
                 stream.trades.clear()
             stream.past.append(update)
         for reader in list(self._behind):
-            if not reader.is_slow:
+            if not is_slow(reader):
                 self._catch_up(reader)
+        return deliveries
 
-    def stir(self, symbol: str) -> None:
+    def mark(self, symbol: str) -> None:
         """Look at a ticker with the next flush, though no book changed."""
-        self._stirred[symbol] = None
+        self._marked[symbol] = None
 
     @property
     def readers(self) -> int:
@@ -150,17 +156,17 @@ class Feed:
         return len(self._follows)
 
     @property
-    def is_stirred(self) -> bool:
+    def is_ticker_due(self) -> bool:
         """Whether a ticker may have changed since `flush_tickers`."""
-        return bool(self._stirred)
+        return bool(self._marked)
 
-    def flush_tickers(self) -> None:
-        """Hand out the tickers that changed.
+    def flush_tickers(self) -> list[Delivery[R]]:
+        """Return the tickers that changed.
 
         To be called at the greatest rate a ticker may have.
         """
         texts: dict[Subscription, list[str]] = {}
-        for symbol in self._stirred:
+        for symbol in self._marked:
             stream = self._stream(symbol)
             ticker, last = self._ticker(symbol), stream.ticker
             if (
@@ -171,12 +177,12 @@ class Feed:
                 stream.ticker = ticker
                 stream.is_ticker_due = False
                 texts[symbol, "ticker"] = [encode(ticker)]
-        self._stirred.clear()
-        self._deliver(texts)
+        self._marked.clear()
+        return self._deliver(texts)
 
     def subscribe(
         self,
-        reader: Reader,
+        reader: R,
         channels: Iterable[Channel],
         symbols: Iterable[str],
     ) -> None:
@@ -199,7 +205,7 @@ class Feed:
 
     def unsubscribe(
         self,
-        reader: Reader,
+        reader: R,
         channels: Iterable[Channel],
         symbols: Iterable[str],
     ) -> None:
@@ -209,11 +215,11 @@ class Feed:
             reader, self._follows.get(reader, frozenset()).difference(unwanted)
         )
 
-    def drop(self, reader: Reader) -> None:
+    def drop(self, reader: R) -> None:
         """Forget a reader that is gone."""
         self._follow(reader, frozenset())
 
-    def held(self, reader: Reader) -> dict[str, int]:
+    def held(self, reader: R) -> dict[str, int]:
         """Return the last ``seq`` sent to a reader, by symbol."""
         behind = self._behind.get(reader, {})
         return {
@@ -238,9 +244,9 @@ class Feed:
         return stream
 
     def _is_followed(self, subscription: Subscription) -> bool:
-        return any(subscription in follows for follows in self._groups)
+        return any(subscription in follows for _, follows in self._groups)
 
-    def _latest(self, reader: Reader) -> dict[str, int]:
+    def _latest(self, reader: R) -> dict[str, int]:
         latest: dict[str, int] = {}
         for symbol, channel in sorted(self._follows.get(reader, ())):
             stream = self._stream(symbol)
@@ -251,12 +257,15 @@ class Feed:
                     latest.setdefault(symbol, stream.trade_seq)
         return latest
 
-    def _deliver(self, texts: dict[Subscription, list[str]]) -> None:
-        """Hand texts to their readers; note who is slow, and what it has."""
+    def _deliver(
+        self, texts: dict[Subscription, list[str]]
+    ) -> list[Delivery[R]]:
+        """Return texts with their readers; note who is slow, with its seq."""
         behind = self._behind
+        deliveries: list[Delivery[R]] = []
         # Of a symbol the trades, then the book that covers them.
         in_order = sorted(texts.items(), reverse=True)
-        for follows, members in rotated(self._groups.items(), self._turn):
+        for (_, follows), members in rotated(self._groups.items(), self._turn):
             messages = [
                 text
                 for subscription, several in in_order
@@ -269,13 +278,14 @@ class Feed:
             for reader in readers:
                 if not reader.is_strained:
                     continue
-                if reader.is_slow and reader not in behind:
+                if is_slow(reader) and reader not in behind:
                     behind[reader] = self._latest(reader)
             if behind:
                 readers = [r for r in readers if r not in behind]
-            self._hand_out(messages, readers)
+            deliveries.append((messages, readers))
+        return deliveries
 
-    def _catch_up(self, reader: Reader) -> None:
+    def _catch_up(self, reader: R) -> None:
         """Send a reader that was slow what it missed."""
         behind = self._behind.pop(reader)
         for symbol, channel in sorted(self._follows[reader]):
@@ -292,7 +302,7 @@ class Feed:
             else:
                 self._send_snapshot(reader, symbol)
 
-    def _send_ticker(self, reader: Reader, symbol: str) -> None:
+    def _send_ticker(self, reader: R, symbol: str) -> None:
         """Send the ticker as it is; if it is news, others get it in time."""
         stream = self._stream(symbol)
         ticker = self._ticker(symbol)
@@ -302,24 +312,24 @@ class Feed:
             stream.is_ticker_due = True
         reader.send(encode(ticker))
 
-    def _send_snapshot(self, reader: Reader, symbol: str) -> None:
+    def _send_snapshot(self, reader: R, symbol: str) -> None:
         stream = self._stream(symbol)
         reader.send(self.snapshot(symbol, stream.seq))
         if reader in self._behind:
             self._behind[reader][symbol] = stream.snapshot[0]
 
-    def _follow(
-        self, reader: Reader, follows: frozenset[Subscription]
-    ) -> None:
+    def _follow(self, reader: R, follows: frozenset[Subscription]) -> None:
         """Move a reader to the group of those who follow the same."""
         before = self._follows.pop(reader, None)
         if before is not None:
-            del self._groups[before][reader]
-            if not self._groups[before]:
-                del self._groups[before]
+            group = (reader.door, before)
+            del self._groups[group][reader]
+            if not self._groups[group]:
+                del self._groups[group]
         if follows:
             self._follows[reader] = follows
-            self._groups.setdefault(follows, {})[reader] = None
+            group = (reader.door, follows)
+            self._groups.setdefault(group, {})[reader] = None
         else:
             self._behind.pop(reader, None)
             self._since.pop(reader, None)

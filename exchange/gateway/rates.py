@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from orderbook import Amend, Cancel, CancelAfter, CancelAll, Place
+
+# Cancels may come this many times as often as orders, so that a bot that is
+# throttled can always get flat.
+CANCELS_RATE = 5
+# Bursts that may be refused as too many before a connection is cut. They are
+# forgiven at the allowed rate, so a client that sends less than twice as much
+# as that never is.
+STRIKES_BURST = 10
 
 _REQUEST = 1_000_000  # credits; so a rate per second is one per microsecond
 
@@ -56,3 +68,63 @@ class Bucket:
             return 0
         missing_us = -(-(_REQUEST - self._credits) // self._per_s)
         return -(-missing_us // 1_000)
+
+
+class Limiter:
+    """The buckets of accounts and links, and how much each account asks.
+
+    ``now`` returns microseconds since the epoch.
+    """
+
+    def __init__(self, quotas: Quotas, now: Callable[[], int]) -> None:
+        self.quotas = quotas
+        # Requests by account ("" before the login) and type.
+        self.counts: defaultdict[str, defaultdict[type, int]]
+        self.counts = defaultdict(lambda: defaultdict(int))
+        self.buckets: dict[str, dict[type, Bucket | None]] = {}  # by account
+        self._now = now
+
+    def rate_of(self, user: str) -> Rate:
+        """Return the rate of an account's orders."""
+        return self.quotas.rates.get(user, self.quotas.rate)
+
+    def of_link(self) -> Bucket | None:
+        """Return the bucket of a new link; None: it is not limited."""
+        rate = self.quotas.rate
+        return Bucket(rate, self._now()) if rate.per_s else None
+
+    def of_account(self, user: str) -> dict[type, Bucket | None]:
+        """Return what an account's requests draw on, by their type."""
+        buckets = self.buckets.get(user)
+        if buckets is None:
+            buckets = self.buckets[user] = {}
+            rate = self.rate_of(user)
+            if not (rate.per_s or self.quotas.rate.per_s):
+                return buckets
+            orders = cancels = None  # or they drew on the connection's
+            if rate.per_s:
+                orders = Bucket(rate, self._now())
+                cancels = Bucket(rate.times(CANCELS_RATE), self._now())
+            buckets |= {Place: orders, Amend: orders}
+            buckets |= {Cancel: cancels, CancelAll: cancels}
+            buckets[CancelAfter] = cancels
+        return buckets
+
+    def draw(
+        self, bucket: Bucket, strikes: dict[Bucket, Bucket]
+    ) -> tuple[int, bool]:
+        """Draw one request; return when to come again, and if it is a flood.
+
+        0, or the milliseconds until there is room. ``strikes`` count how many
+        refusals are still forgiven.
+        """
+        now = self._now()
+        retry_after_ms = bucket.take(now)
+        if not retry_after_ms:
+            return 0, False
+        patience = strikes.get(bucket)
+        if patience is None:
+            rate = bucket.rate
+            forgiven = Rate(rate.per_s, rate.burst * STRIKES_BURST)
+            patience = strikes[bucket] = Bucket(forgiven, now)
+        return retry_after_ms, bool(patience.take(now))

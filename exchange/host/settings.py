@@ -1,25 +1,18 @@
-"""What can be set: the environment of the server, and the market file.
+"""What can be set on the command line or in the environment of the server.
 
-Read once, at start-up. What makes no sense raises SettingsError, whose text
-names the variable, or the file and the field.
+Read once, at start-up. What makes no sense raises SettingsError; its text
+names the variable.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
-import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -32,30 +25,22 @@ from pydantic_settings import (
 )
 
 from exchange.doors.names import read_network, read_origin, write_origin
-from exchange.files import text_of
-from exchange.gateway.rates import Quotas, Rate
-from exchange.host.keyring import DEFAULT_PATH
-from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
-from exchange.market.command import Configure
-from orderbook import MAX_INT, Instrument, Integer, Price, Qty, Symbol, User
+from exchange.host.keyfile import DEFAULT_PATH
+from exchange.host.market_file import (
+    InstrumentSettings,
+    MarketSettings,
+    Rules,
+    SettingsError,
+    explain,
+    load_market,
+)
+from orderbook import Symbol
 
 ENV_PREFIX = "EXCHANGE_SERVER_"
 DEFAULT_SYMBOLS = ("BOND",)
-# What an account may do where strangers come in, unless the market file says
-# otherwise: quick bots are not hindered, runaway ones are.
-ORDERS_PER_S = 100
-BURST = 200
-OPEN_ORDERS = 200
-# And where none come in: an account's orders may all end with one command,
-# and everybody waits for that, some 10 ms for so many.
-OPEN_ORDERS_HERE = 1_000
 CONNECTIONS_PER_ACCOUNT = 20  # a few bots and pages
 CONNECTIONS_PER_ADDRESS = 1_000  # a class sits behind one address
 CONNECTIONS = 10_000
-
-
-class SettingsError(Exception):
-    """A setting that makes no sense."""
 
 
 class Settings(BaseSettings):
@@ -203,50 +188,19 @@ class Settings(BaseSettings):
         else:
             symbols = dict.fromkeys(self.symbols, InstrumentSettings())
             market = MarketSettings(instruments=symbols)
-        common = _GUARDED if is_guarded else AccountSettings()
-        common = common.model_copy(update=_given(market.account))
-        accounts = {
-            name: common.model_copy(update=_given(settings))
-            for name, settings in market.accounts.items()
-        }
-        for name, settings in {"": common, **accounts}.items():
-            if settings.floor > settings.cash:
-                where = f"accounts.{name}" if name else "account"
-                raise SettingsError(
-                    f"{self.market}: {where}: cash is below min_cash"
-                )
         most = self.max_per_account
         if most is None:
             most = CONNECTIONS_PER_ACCOUNT if is_guarded else 0
-        return Rules(
-            configure=Configure(
-                instruments=tuple(
-                    settings.listed_as(symbol)
-                    for symbol, settings in market.instruments.items()
-                ),
-                limits=common.limits(),
-                accounts={n: a.limits() for n, a in accounts.items()},
-            ),
-            quotas=Quotas(
-                rate=common.rate(),
-                rates={n: a.rate() for n, a in accounts.items()},
-                connections=most,
-            ),
-        )
+        try:
+            return market.rules(is_guarded, most)
+        except ValueError as error:
+            raise SettingsError(f"{self.market}: {error}") from None
 
     def connections_per_address(self, is_guarded: bool) -> int:
         """Return how many connections one address may have; 0: any."""
         if self.max_per_address is not None:
             return self.max_per_address
         return CONNECTIONS_PER_ADDRESS if is_guarded else 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What the market file, or its absence, comes to."""
-
-    configure: Configure
-    quotas: Quotas
 
 
 def load_settings(arguments: Sequence[str] = ()) -> Settings:
@@ -257,187 +211,9 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
     try:
         return CliApp.run(Settings, cli_args=list(arguments))
     except ValidationError as error:
-        raise SettingsError(_explain(error, ENV_PREFIX)) from None
-
-
-TickSize = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")]
-Lots = Annotated[int, Field(ge=0, le=MAX_INT)]
-Cash = Annotated[int, Field(ge=-CASH_MAX, le=CASH_MAX)]
-
-
-class InstrumentSettings(BaseModel):
-    """One ``[instruments.SYMBOL]`` table of the market file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    # Money per tick, for those who show prices; a text, so that it is exact.
-    tick_size: TickSize = "1"
-    min_price: Price = 1  # in ticks, and so is max_price
-    max_price: Price = 100_000
-    max_qty: Qty = 1_000  # in lots, of one order
-    max_position: Lots = 0  # in lots, long or short; 0: unlimited
-    short_selling: bool = True
-    maker_fee: Integer = 0  # in ticks per lot; below 0: a rebate
-    taker_fee: Integer = 0
-    reference_price: Price = 0  # until the first trade
-    collar: Lots = 0  # in ticks; 0: none
-    band: Lots = 0  # in ticks; 0: none
-    auction_s: Annotated[int, Field(ge=1, le=86_400)] = 30
-    phase: Literal["pre_open", "auction", "open", "halted", "closed"] = "open"
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
-        if self.min_price > self.max_price:
-            raise ValueError("min_price is above max_price")
-        if not Decimal(self.tick_size):
-            raise ValueError("tick_size is zero")
-        if self.maker_fee + self.taker_fee < 0:
-            raise ValueError("the rebate is more than the other side's fee")
-        if self.collar and self.band >= self.collar:
-            raise ValueError("band is not narrower than collar")
-        if (self.collar or self.band or self.reference_price) and not (
-            self.min_price <= self.reference_price <= self.max_price
-        ):
-            raise ValueError("reference_price is out of bounds, or missing")
-        return self
-
-    @property
-    def worth(self) -> int:
-        """Return the most that one lot may cost, or bring, in ticks."""
-        fees = max(abs(self.maker_fee), abs(self.taker_fee))
-        return max(abs(self.min_price), abs(self.max_price)) + fees
-
-    def listed_as(self, symbol: str) -> Instrument:
-        """Return the instrument that these settings describe."""
-        fields = self.model_dump(exclude={"auction_s"})
-        return Instrument(
-            symbol=symbol, auction_ms=self.auction_s * 1_000, **fields
-        )
-
-
-class AccountSettings(BaseModel):
-    """The ``[account]`` table of the market file, or ``[accounts.NAME]``."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    cash: Cash = 0  # at the start, in ticks x lots
-    min_cash: Cash | None = None  # None: it may owe what it likes
-    open_orders: Lots = OPEN_ORDERS_HERE  # 0: unlimited, like the next two
-    orders_per_s: Lots = 0
-    burst: Lots = 0
-    max_position: dict[Symbol, Qty] = {}  # instead of the instrument's
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
-        given = self.model_fields_set
-        if {"cash", "min_cash"} <= given and self.floor > self.cash:
-            raise ValueError("cash is below min_cash")
-        if self.orders_per_s and "burst" in given and not self.burst:
-            raise ValueError("burst is zero where orders_per_s is not")
-        return self
-
-    @property
-    def floor(self) -> int:
-        """Return the least cash it may have."""
-        return -CASH_MAX if self.min_cash is None else self.min_cash
-
-    def limits(self) -> AccountLimits:
-        """Return what the engine checks."""
-        return AccountLimits(
-            cash=self.cash,
-            min_cash=self.min_cash,
-            open_orders=self.open_orders,
-            max_position=dict(self.max_position),
-        )
-
-    def rate(self) -> Rate:
-        """Return what the gateway checks; a burst of a second by default."""
-        if not self.orders_per_s:
-            return Rate()
-        return Rate(self.orders_per_s, self.burst or self.orders_per_s)
-
-
-_GUARDED = AccountSettings(
-    open_orders=OPEN_ORDERS, orders_per_s=ORDERS_PER_S, burst=BURST
-)
-
-
-def _given(settings: AccountSettings) -> dict[str, Any]:
-    return {
-        name: getattr(settings, name) for name in settings.model_fields_set
-    }
-
-
-class MarketSettings(BaseModel):
-    """The market file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    instruments: dict[Symbol, InstrumentSettings] = Field(min_length=1)
-    account: AccountSettings = AccountSettings()  # every account's
-    accounts: dict[User, AccountSettings] = {}
-
-    @model_validator(mode="after")
-    def _stays_exact(self) -> Self:
-        """Refuse limits that could lead beyond 2**53, or nowhere."""
-        for name, settings in {
-            "account": self.account,
-            **self.accounts,
-        }.items():
-            for symbol in settings.max_position:
-                if symbol not in self.instruments:
-                    raise ValueError(
-                        f"max_position of {name}: {symbol} is not listed"
-                    )
-        for symbol, instrument in self.instruments.items():
-            most = VALUE_MAX // (len(self.instruments) * instrument.worth or 1)
-            limits = {
-                "max_qty": instrument.max_qty,
-                "max_position": instrument.max_position,
-            }
-            for name, settings in {"": self.account, **self.accounts}.items():
-                whose = f"max_position of {name or 'account'}"
-                limits[whose] = settings.max_position.get(symbol, 0)
-            for name, limit in limits.items():
-                if limit > most:
-                    raise ValueError(
-                        f"instruments.{symbol}: {name} {limit} at these"
-                        f" prices could leave 2**53; at most {most}"
-                    )
-        return self
-
-
-def load_market(path: Path) -> MarketSettings:
-    """Read a market file.
-
-    Raises SettingsError if it is missing or wrong.
-    """
-    try:
-        return _MARKET.validate_python(
-            tomllib.loads(text_of(path.read_bytes()))
-        )
-    except ValidationError as error:
-        raise SettingsError(f"{path}: {_explain(error)}") from None
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path}: {error}") from None
+        raise SettingsError(explain(error, ENV_PREFIX)) from None
 
 
 def _no_pass_phrase() -> str:
     """Refuse an encrypted key: OpenSSL would ask for it on the terminal."""
     raise ValueError("the private key is encrypted: decrypt it")
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether an address is this machine's own."""
-    return ipaddress.ip_address(address).is_loopback
-
-
-_MARKET = TypeAdapter(MarketSettings)
-
-
-def _explain(error: ValidationError, prefix: str = "") -> str:
-    problem = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in problem["loc"])
-    where = f"{prefix}{path.upper()}: " if prefix and path else ""
-    where = where or (f"{path}: " if path else "")
-    return f"{where}{problem['msg']} (got {problem['input']!r})"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import ssl
 
-from exchange.host.settings import Settings, SettingsError
+from exchange.host.market_file import SettingsError
+from exchange.host.settings import Settings
 
 
 class Certificate:
@@ -19,6 +20,7 @@ class Certificate:
     def __init__(self, settings: Settings, context: ssl.SSLContext) -> None:
         self.context = context
         self.problem: str | None = None
+        self.path = settings.tls_cert
         self._settings = settings
         self._seen = self._digest()
 

@@ -1,13 +1,13 @@
 """Holds what depends on a command until that command is committed.
 
 Items are held in order, each with the sequence number of the last command
-that was applied when it was made, and released when that is committed.
+that was applied when it was made. The owner takes out what is committed.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -16,29 +16,34 @@ T = TypeVar("T")
 class Gate(Generic[T]):
     """Hold items until their sequence number is committed.
 
-    ``let_go`` is called with each item, in the order they were held. With
-    ``committed`` at MAX_INT every item is released at once.
+    With ``committed`` at MAX_INT every item may leave at once.
     """
 
-    def __init__(self, let_go: Callable[[T], None], committed: int) -> None:
-        self._let_go = let_go
+    def __init__(self, committed: int) -> None:
         self._committed = committed
         self._held: deque[tuple[int, T]] = deque()
+        self._free: deque[T] = deque()  # depends on no command
 
     def hold(self, seq: int, item: T) -> None:
         """Hold an item that depends on commands up to ``seq``."""
         self._held.append((seq, item))
-        self._open()
 
     def pass_by(self, item: T) -> None:
-        """Let an item go at once that depends on no command."""
-        self._let_go(item)
+        """Let an item leave, before those held, that depends on no command."""
+        self._free.append(item)
 
     def commit(self, seq: int) -> None:
-        """Release the items that depend on no command after ``seq``."""
+        """Note that the commands up to ``seq`` are committed."""
         self._committed = seq
-        self._open()
 
-    def _open(self) -> None:
-        while self._held and self._held[0][0] <= self._committed:
-            self._let_go(self._held.popleft()[1])
+    def open(self) -> Iterator[T]:
+        """Yield what may leave, in the order in which it was held."""
+        while self._free:
+            yield self._free.popleft()
+        held = self._held
+        while held and held[0][0] <= self._committed:
+            yield held.popleft()[1]
+
+    def __len__(self) -> int:
+        """Return how many items are held."""
+        return len(self._held)

@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import IO
 
-from exchange.host.keyring import changing, make_entry, make_token
+from exchange.host.keyfile import changing, make_entry, make_token
 
 ROOT = Path(__file__).parent.parent.parent
 NO_KEYS = "/dev/null/keys.json"  # where there can be none

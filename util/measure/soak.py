@@ -105,14 +105,14 @@ def settings(folder: Path) -> dict[str, Any]:
 
 def census(server: Server) -> dict[str, tuple[int, int]]:
     """Return of each thing that is remembered how many, and the most."""
-    gateway = server._gateway
+    gateway = server.gateway
     engine, past, public = gateway.engine, gateway.history, gateway.feed
     owners = engine.accounts.values()
     count, symbols = len(owners), len(engine.listings)
     pasts = past._accounts.values()
     candles = past._candles.values()
     streams = public._streams.values()
-    connections = len(server._sockets)
+    connections = len(server.listener.connections)
     return {
         "finished orders": (
             sum(len(owner.finished) for owner in owners),
@@ -149,7 +149,7 @@ def census(server: Server) -> dict[str, tuple[int, int]]:
         "deadlines": (len(engine.deadlines), engine.deadlines_max),
         "accounts": (count, TRADERS + VISITING + 2),  # boss and the house
         "followers": (len(public._follows), connections),
-        "connected": (len(gateway.sessions), connections),
+        "connected": (len(gateway.links), connections),
     }
 
 
@@ -227,7 +227,7 @@ async def host(folder: Path) -> None:
     while await asyncio.to_thread(sys.stdin.readline):
         print(json.dumps(asdict(Sample.of(server))), flush=True)
     await server.stop()
-    assert server.connection_errors == 0
+    assert server.listener.errors == 0
     if server.failure.done():
         raise server.failure.result()
 

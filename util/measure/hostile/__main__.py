@@ -29,12 +29,10 @@ from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from exchange.host.market_file import BURST, OPEN_ORDERS, ORDERS_PER_S
 from exchange.host.settings import (
-    BURST,
     CONNECTIONS_PER_ACCOUNT,
     CONNECTIONS_PER_ADDRESS,
-    OPEN_ORDERS,
-    ORDERS_PER_S,
 )
 from server import raise_file_limit
 from util.cli import utf8

@@ -1,0 +1,375 @@
+"""Listening sockets, and who may come in.
+
+A ``Listener`` binds, accepts one connection at a time, and counts the
+connections of each address. What arrives on a connection goes to a
+``Receiver``, past this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Protocol
+
+from websockets.http11 import Request
+
+from exchange.doors.http import Reply
+from exchange.doors.names import (
+    Names,
+    Proxies,
+    Refusal,
+    in_url,
+    is_loopback,
+    read_host,
+    read_network,
+    read_origin,
+)
+from exchange.doors.once import OncePerMinute
+from exchange.doors.websocket import (
+    OPEN_TIMEOUT_S,
+    Connection,
+    Queue,
+    Receiver,
+)
+
+BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
+# Rounds of the loop that asyncio takes to make a connection of a socket that
+# has just been accepted.
+ACCEPT_ROUNDS = 3
+# Time to look up this machine's full name. A dead name server would keep the
+# exchange from starting.
+OWN_NAME_S = 2.0
+ACCEPT_AGAIN_S = 1.0  # after the system had no room for one more socket
+# Connections that have ended and left requests to be carried out. At this
+# number, or with this number from one address, nobody is let in: a client
+# could come, leave work, and come again.
+LEAVING_MAX = 100
+LEAVING_FROM_ONE = 50
+# Per-address counters kept (LRU). Bounds memory and /metrics.
+ADDRESSES_COUNTED = 1_000
+
+logger = logging.getLogger("exchange")
+
+
+class Certificate(Protocol):
+    """What TLS needs; it may be replaced at any time."""
+
+    context: ssl.SSLContext
+
+
+class Listener:
+    """The listening sockets of one exchange, and its open connections.
+
+    Args:
+        receiver: gets what arrives on each connection.
+        respond: answers plain HTTP requests.
+        certificate: None: no TLS.
+        proxies: networks of the proxies whose ``X-Forwarded-For`` is believed.
+        per_address: connections that one address may have; 0: any number.
+    """
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        respond: Callable[[Request], Reply],
+        *,
+        certificate: Certificate | None,
+        proxies: Iterable[str],
+        per_address: int,
+    ) -> None:
+        self.names: Names | None = None  # once it is open
+        self.errors = 0  # exceptions that ended a connection
+        self.refusals = {"host": 0, "origin": 0}  # HTTP requests, by header
+        # All open sockets, websockets or not (yet). One that has ended counts
+        # as long as its last requests are not carried out.
+        self.connections: set[Connection] = set()
+        self.by_address: Counter[str] = Counter()  # how many each has
+        self.arrivals: OrderedDict[str, int] = OrderedDict()  # ever, of each
+        self.leaving: set[Connection] = set()  # ended, requests not done
+        self.per_address = per_address
+        self._loop = asyncio.get_running_loop()
+        self._receiver = receiver
+        self._respond = respond
+        self._certificate = certificate
+        self._proxies = Proxies(map(read_network, proxies))
+        self._refusals_logged = OncePerMinute()
+        self._connections_max = 0
+        self._sockets: list[socket.socket] = []
+        self._queue = Queue()
+        # Sockets accepted that are not yet connections.
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    # Life
+
+    async def bind(self, hostname: str, port: int) -> int:
+        """Bind every address of a host name; return the port.
+
+        Raises OSError.
+        """
+        self._sockets = await bind(hostname, port)
+        return int(self._sockets[0].getsockname()[1])
+
+    async def open(
+        self, hostname: str, origins: Iterable[str], connections_max: int
+    ) -> None:
+        """Listen, for requests by our names and from these origins."""
+        self._connections_max = connections_max
+        self.names = names_of(
+            {hostname, *await machine_names()},
+            self._sockets,
+            origins,
+            is_tls=self._certificate is not None,
+        )
+        for sock in self._sockets:
+            sock.listen(BACKLOG)
+            sock.setblocking(False)
+            self._watch(sock)
+
+    async def close(self) -> None:
+        """Accept no more, and wait for what has been accepted already."""
+        self._is_closed = True
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+            sock.close()
+        for _ in range(ACCEPT_ROUNDS):
+            await asyncio.sleep(0)
+
+    async def abort(self) -> None:
+        """Cut off every connection that is left."""
+        for connection in list(self.connections):
+            connection.abort()
+        for task in self._arriving:  # TLS handshakes that did not end
+            task.cancel()
+        await asyncio.gather(*self._arriving)
+
+    # Accepting
+
+    def _watch(self, listening: socket.socket) -> None:
+        if not self._is_closed:
+            self._loop.add_reader(listening, self._arrived, listening)
+
+    def _arrived(self, listening: socket.socket) -> None:
+        """Queue for one accept; the kernel holds the next connection."""
+        self._loop.remove_reader(listening)
+        self._queue.join(partial(self._accept, listening))
+
+    def _accept(self, listening: socket.socket) -> None:
+        if self._is_closed:
+            return
+        try:
+            sock, _ = listening.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            pass  # gone again
+        except OSError as error:
+            logger.error("nobody can be taken in: %s", error)
+            self._loop.call_later(ACCEPT_AGAIN_S, self._watch, listening)
+            return
+        else:
+            sock.setblocking(False)
+            task = self._loop.create_task(self._make_connection(sock))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+        self._watch(listening)
+
+    async def _make_connection(self, sock: socket.socket) -> None:
+        tls = self._certificate.context if self._certificate else None
+        # What is wrong with a peer's TLS is its own affair.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await self._loop.connect_accepted_socket(
+                partial(
+                    Connection,
+                    self._receiver,
+                    admission=self,
+                    names=self.names,
+                    proxies=self._proxies,
+                    respond=self._respond,
+                    queue=self._queue,
+                ),
+                sock,
+                ssl=tls,
+                ssl_handshake_timeout=OPEN_TIMEOUT_S if tls else None,
+            )
+
+    # Called by connections
+
+    def opened(self, connection: Connection) -> bool:
+        """Say whether one more socket is served."""
+        address = connection.remote
+        if not connection.is_proxied:
+            self._count_arrival(address)
+        if (
+            len(self.connections) >= self._connections_max
+            or len(self.leaving) >= LEAVING_MAX
+            # For a proxy's connection the address behind it is judged.
+            or not (connection.is_proxied or self._has_room_for(address))
+        ):
+            return False
+        self.connections.add(connection)
+        self.by_address[address] += 1
+        return True
+
+    def forwarded(self, connection: Connection, client: str) -> bool:
+        """Count a proxy's connection as one of the address behind it."""
+        self._count_arrival(client)
+        self._forget_one_from(connection.remote)
+        is_welcome = self._has_room_for(client)
+        if is_welcome:
+            connection.remote = client
+        self.by_address[connection.remote] += 1
+        return is_welcome
+
+    def refused(self, connection: Connection, refusal: Refusal) -> None:
+        """Count a request that is refused, and log it once a minute."""
+        self.refusals[refusal.header] += 1
+        line = self._refusals_logged.line(refusal.reason, self._loop.time())
+        if line is not None:
+            who = connection.remote or "somebody who is gone"
+            logger.warning("refused %s: %s", who, line)
+
+    def closed(self, connection: Connection) -> None:
+        """Make room for another socket, unless requests are left to do."""
+        if connection in self.connections and connection not in self.leaving:
+            self.connections.remove(connection)
+            self._forget_one_from(connection.remote)
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """Count and log what must not happen."""
+        self.errors += 1
+        logger.error("connection of %s", connection.remote, exc_info=error)
+
+    # Called by the receiver
+
+    def keep(self, connection: Connection) -> None:
+        """Count a connection that has ended until `release`."""
+        self.leaving.add(connection)
+
+    def release(self, connection: Connection) -> None:
+        """Make room: the last requests of a connection are carried out."""
+        self.leaving.remove(connection)
+        self.closed(connection)
+
+    # Counts of addresses
+
+    def busiest(self) -> dict[str, int]:
+        """Return how many connections the busiest addresses have."""
+        return dict(self.by_address.most_common(ADDRESSES_COUNTED))
+
+    def _count_arrival(self, address: str) -> None:
+        self.arrivals[address] = self.arrivals.get(address, 0) + 1
+        self.arrivals.move_to_end(address)
+        if len(self.arrivals) > ADDRESSES_COUNTED:
+            self.arrivals.popitem(last=False)
+
+    def _has_room_for(self, address: str) -> bool:
+        """Say whether an address may have one more connection."""
+        most = self.per_address
+        leaving = [other.remote for other in self.leaving]
+        return leaving.count(address) < LEAVING_FROM_ONE and not (
+            most and self.by_address[address] >= most
+        )
+
+    def _forget_one_from(self, address: str) -> None:
+        self.by_address[address] -= 1
+        if not self.by_address[address]:
+            del self.by_address[address]
+
+
+# Addresses and names --------------------------------------------------------
+
+
+def resolve(hostname: str) -> list[str]:
+    """Return the addresses of a host name; raises OSError."""
+    try:
+        infos = socket.getaddrinfo(
+            hostname, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise OSError(f"{hostname}: {error.strerror}") from error
+    return [str(info[4][0]) for info in infos]
+
+
+async def bind(hostname: str, port: int) -> list[socket.socket]:
+    """Bind every address of a host name, and one port on all of them.
+
+    Addresses that this machine does not have are skipped: "localhost" often
+    names one of IPv6 where there is none. Raises OSError if the port is
+    taken on any of them, or if no address is left.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        infos = await loop.getaddrinfo(
+            hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise OSError(f"{hostname}: {error.strerror}") from error
+    sockets: list[socket.socket] = []
+    unavailable = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    for family, kind, proto, _, address in dict.fromkeys(infos):
+        sock = None
+        try:
+            sock = socket.socket(family, kind, proto)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address[0], port, *address[2:]))
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            if error.errno in unavailable:
+                continue
+            for other in sockets:
+                other.close()
+            where = f"{in_url(str(address[0]))}:{port}"
+            raise OSError(f"{where}: {error.strerror}") from error
+        sockets.append(sock)
+        port = sock.getsockname()[1]
+    if not sockets:
+        raise OSError(f"{hostname} is no address of this machine")
+    return sockets
+
+
+async def machine_names() -> set[str]:
+    """Return the names of this machine, as people type them in a browser."""
+    name = socket.gethostname()
+    names = {name, f"{name.partition('.')[0]}.local"}  # the second: mDNS
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(OWN_NAME_S):
+            infos = await asyncio.get_running_loop().getaddrinfo(
+                name, None, flags=socket.AI_CANONNAME
+            )
+            names |= {info[3] for info in infos if info[3]}
+    return names
+
+
+def names_of(
+    own: Iterable[str],
+    sockets: list[socket.socket],
+    origins: Iterable[str],
+    *,
+    is_tls: bool,
+) -> Names:
+    """Return by which names an exchange is opened, and by whose pages.
+
+    ``own`` are the names of the machine. On an address that others reach, a
+    program's ``Host`` is not checked: people may have given the machine any
+    name.
+    """
+    names = {"localhost", "127.0.0.1", "[::1]", *map(in_url, own)}
+    hosts = [host[0] for host in map(read_host, names) if host]
+    port = sockets[0].getsockname()[1]
+    scheme = "https" if is_tls else "http"
+    ours = [(scheme, name, port) for name in hosts]
+    return Names(
+        hosts=hosts,
+        origins=[*ours, *map(read_origin, origins)],
+        is_tls=is_tls,
+        checks_host=all(is_loopback(s.getsockname()[0]) for s in sockets),
+    )

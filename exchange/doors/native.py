@@ -1,0 +1,48 @@
+"""The exchange's own protocol: JSON texts in websocket frames.
+
+Inside, a message that leaves is such a text already, encoded once for all who
+get it. So this door only joins texts and frames them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exchange.doors.websocket import frame
+from orderbook import decode_requests
+
+# Characters of one outgoing frame, which must stay under 1 MiB even if each
+# of them takes four bytes.
+FRAME_CHARS = 250_000
+
+
+class Native:
+    """The door of the native protocol; it has no state, one serves all."""
+
+    decode = staticmethod(decode_requests)
+
+    def encode(self, texts: list[str]) -> bytes:
+        """Return messages as websocket frames, ready to be written."""
+        return b"".join([frame(text.encode()) for text in pack(texts)])
+
+
+def pack(texts: list[str]) -> Iterator[str]:
+    """Join messages into as few JSON texts as FRAME_CHARS allows.
+
+    A single message stays an object, several become an array.
+    """
+    if sum(map(len, texts)) + len(texts) <= FRAME_CHARS:  # as nearly always
+        if texts:
+            yield _join(texts)
+        return
+    first, size = 0, 0
+    for index, text in enumerate(texts):
+        size += len(text) + 1
+        if size > FRAME_CHARS and index > first:
+            yield _join(texts[first:index])
+            first, size = index, len(text) + 1
+    yield _join(texts[first:])
+
+
+def _join(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"

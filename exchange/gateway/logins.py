@@ -1,0 +1,198 @@
+"""Logins: who may connect a link, and what it is told then."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Protocol
+
+from exchange.gateway.link import Link
+from exchange.gateway.outbox import FLOODING
+from exchange.gateway.rates import Limiter
+from exchange.gateway.routing import Routing
+from exchange.gateway.sequencer import Sequencer
+from exchange.journal.history import RESUME_EVENTS
+from exchange.market.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
+from exchange.market.command import Connect, Disconnect
+from exchange.market.engine import Engine
+from orderbook import (
+    MAX_FRAME,
+    PROTOCOL_VERSION,
+    Login,
+    Refused,
+    Welcome,
+    encode,
+)
+
+
+class Key(Protocol):
+    """What somebody has logged in with."""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether it is an administrator's."""
+
+
+class Keys(Protocol):
+    """Who may log in."""
+
+    def lets_in(self, user: str) -> bool:
+        """Whether a name alone is enough for this user."""
+
+    def check(self, user: str, token: str | None) -> Key | None:
+        """Return the key of a user whose token this is."""
+
+    def is_valid(self, key: Any) -> bool:
+        """Whether who logged in with a key may stay."""
+
+
+class Logins:
+    """Connects sessions to links. ``keys`` None: a name is enough."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        routing: Routing,
+        sequencer: Sequencer,
+        limiter: Limiter,
+        keys: Keys | None,
+    ) -> None:
+        self._engine = engine
+        self._routing = routing
+        self._sequencer = sequencer
+        self._limiter = limiter
+        self._keys = keys
+
+    def login(self, link: Link, request: Login) -> None:
+        """Connect a session to a link, or resume one; raises Refused."""
+        if link.account:
+            raise Refused(
+                "bad_request",
+                f"already logged in as {link.account}",
+                field="user",
+            )
+        self._authenticate(link, request)
+        user, session_id = request.user, request.session or ""
+        known = self._engine.accounts.get(user)
+        is_known = known is not None and session_id in known.sessions
+        if not is_known:
+            session_id = secrets.token_hex(16)
+        for other in list(self._routing.online.get(user, ())):
+            if other.session_id == session_id:
+                self._log_out(other)
+                self._routing.outbox.cut(other, 4009, "session taken over")
+        self._sequencer.run(
+            Connect(request.cancel_on_disconnect, link.is_admin),
+            user,
+            session_id,
+        )
+        account = self._engine.accounts[user]
+        link.account, link.session_id = user, session_id
+        link.buckets = self._limiter.of_account(user)
+        link.counts = self._limiter.counts[user]
+        self._routing.online.setdefault(user, {})[link] = None
+        missed = None
+        if is_known and request.last_seq is not None:
+            missed = self._routing.history.missed(
+                user, request.last_seq, account.seq
+            )
+        link.reply(
+            request,
+            Welcome(
+                protocol=PROTOCOL_VERSION,
+                session=session_id,
+                user=user,
+                ts=self._engine.ts,
+                seq=account.seq,
+                resumed=missed is not None,
+                durable=self._sequencer.is_durable,
+                limits=self._limits_of(account),
+                instruments=tuple(
+                    listing.as_told(account.max_position(listing.instrument))
+                    for listing in self._engine.listings.values()
+                ),
+            ),
+        )
+        if missed is None:
+            open_orders = account.open_orders.values()
+            for report in self._engine.order_reports(open_orders):
+                link.send(encode(report))
+            link.send(encode(self._engine.account_report(account)))
+        else:
+            for text in missed:
+                link.send(text)
+
+    def end(self, link: Link) -> None:
+        """End the session of a link that is gone, if it has one."""
+        account, session_id = link.account, link.session_id
+        if account:
+            self._log_out(link)
+            self._sequencer.run(Disconnect(), account, session_id)
+
+    def check_keys(self) -> None:
+        """Close the connections of those whose key is no longer valid."""
+        keys = self._keys
+        if keys is None:
+            return
+        for link in self._routing.links:
+            user, key = link.account, link.key
+            if user and not (
+                keys.is_valid(key) if key else keys.lets_in(user)
+            ):
+                self._routing.outbox.cut(link, 4001, "key revoked")
+
+    # Within
+
+    def _authenticate(self, link: Link, request: Login) -> None:
+        """Check the key; cut the link off if it may not log in."""
+        user = request.user
+        try:
+            if self._keys is not None and not self._keys.lets_in(user):
+                key = self._keys.check(user, request.token)
+                if key is None:
+                    raise Refused(
+                        "unauthorized", "unknown user or wrong token"
+                    )
+                link.key, link.is_admin = key, key.is_admin
+            accounts = self._engine.accounts
+            if user not in accounts and len(accounts) >= ACCOUNTS_MAX:
+                raise Refused("forbidden", f"{ACCOUNTS_MAX:,} accounts exist")
+        except Refused:
+            self._routing.outbox.cut(link, 4001, "login failed")
+            raise
+        most = self._limiter.quotas.connections
+        others = [
+            other
+            for other in self._routing.online.get(user, ())
+            if other.session_id != request.session
+        ]
+        if most and len(others) >= most:
+            self._routing.outbox.cut(link, FLOODING, "too many connections")
+            raise Refused(
+                "rate_limited", f"{user} has {most} connections already"
+            )
+
+    def _limits_of(self, account: Account) -> dict[str, int]:
+        """Return what a welcome tells of an account's limits."""
+        rate = self._limiter.rate_of(account.name)
+        limits = {
+            "max_frame": MAX_FRAME,
+            "orders_per_s": rate.per_s,
+            "burst": rate.burst,
+            "open_orders": account.limits.open_orders,
+            "orders_remembered": ORDERS_REMEMBERED,
+            "resume_events": RESUME_EVENTS,
+            "connections": self._limiter.quotas.connections,
+        }
+        if account.limits.min_cash is not None:
+            limits["min_cash"] = account.limits.min_cash
+        return limits
+
+    def _log_out(self, link: Link) -> None:
+        online = self._routing.online
+        others = online[link.account]
+        del others[link]
+        if not others:
+            del online[link.account]
+        link.account = link.session_id = ""
+        link.key, link.is_admin, link.buckets = None, False, {}
+        link.counts = self._limiter.counts[""]

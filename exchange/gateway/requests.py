@@ -1,0 +1,208 @@
+"""The requests of one link, carried out in order.
+
+Commands go through the sequencer. Subscriptions, tables and logins are
+answered from the state as it is at that moment, so the replies of a
+connection come in the order of its requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias, get_args
+
+from exchange.gateway.link import Link
+from exchange.gateway.logins import Logins
+from exchange.gateway.outbox import FLOODING
+from exchange.gateway.rates import Limiter
+from exchange.gateway.routing import Routing
+from exchange.gateway.sequencer import Sequencer
+from exchange.gateway.tables import PRIVATE_TABLES, Tables
+from exchange.market.engine import Engine
+from orderbook import (
+    REQUEST_TYPES,
+    Admin,
+    Amend,
+    Cancel,
+    CancelAfter,
+    CancelAll,
+    Error,
+    Get,
+    Login,
+    Ok,
+    Ping,
+    Place,
+    Refused,
+    Request,
+    Subscribe,
+    Unsubscribe,
+    encode,
+    with_data,
+    with_id,
+)
+
+BUSY_RETRY_MS = 1_000
+
+WORDS: dict[type, str] = {
+    Error: "bad_request",
+    **{kind: word for word, kind in REQUEST_TYPES.items()},
+}
+# Requests that become commands; they need a login, whatever they ask for.
+CommandRequest: TypeAlias = (
+    Place | Amend | Cancel | CancelAll | CancelAfter | Admin
+)
+COMMANDS = get_args(CommandRequest)
+
+
+class Requests:
+    """What each request does. ``now`` returns microseconds since the epoch."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        routing: Routing,
+        sequencer: Sequencer,
+        tables: Tables,
+        logins: Logins,
+        *,
+        limiter: Limiter,
+        now: Callable[[], int],
+    ) -> None:
+        self._engine = engine
+        self._routing = routing
+        self._sequencer = sequencer
+        self._tables = tables
+        self._logins = logins
+        self._limiter = limiter
+        self._now = now
+
+    def handle(self, link: Link, requests: Iterable[Request | Error]) -> None:
+        """Carry out requests of a link and queue what came of them.
+
+        The replies to successive commands are made after the last of them,
+        because it is faster to do the same many times.
+        """
+        now, engine = self._now(), self._engine
+        sequencer, routing = self._sequencer, self._routing
+        busy_from = sequencer.busy_from
+        routing.asking = link
+        self._tables.rows_used = 0
+        try:
+            for request in requests:
+                if link.is_cut:
+                    break
+                kind = request.__class__
+                link.counts[kind] += 1
+                try:
+                    if link.buckets or link.bucket is not None:
+                        self._charge(link, request)
+                    if isinstance(request, COMMANDS):
+                        if (
+                            not link.account
+                            or engine.seq >= busy_from
+                            or kind is Admin
+                        ):
+                            self._check(link, request)
+                        outputs = sequencer.apply(
+                            link.account, link.session_id, request, now
+                        )
+                        routing.pending.append((request, outputs))
+                    else:
+                        routing.send_replies()
+                        self._answer(link, request)
+                except Refused as refusal:
+                    routing.send_replies()
+                    routing.refusals[refusal.code] += 1
+                    link.reply(request, refusal.as_error())
+        finally:  # should the last one fail, those before it did happen
+            routing.send_replies()
+
+    # Within
+
+    def _check(self, link: Link, request: CommandRequest) -> None:
+        """Raise Refused if a request may not become a command."""
+        if not link.account:
+            raise Refused("unauthorized", "log in first")
+        if isinstance(request, (Place, Amend)) and self._sequencer.trouble:
+            raise Refused(
+                "busy",
+                f"{self._sequencer.trouble}; cancels are taken",
+                retry_after_ms=BUSY_RETRY_MS,
+            )
+        if isinstance(request, Admin) and not link.is_admin:
+            raise Refused("forbidden", "only an administrator may do that")
+
+    def _charge(self, link: Link, request: Request | Error) -> None:
+        """Draw on the request's bucket, and refuse it if that is empty.
+
+        A request refused for a higher-precedence reason still costs a token.
+        A link that floods for long is cut off.
+        """
+        bucket = link.buckets.get(request.__class__, link.bucket)
+        if bucket is None or (link.is_admin and type(request) is Admin):
+            return
+        retry_after_ms, is_flood = self._limiter.draw(bucket, link.strikes)
+        if is_flood:
+            self._routing.outbox.cut(link, FLOODING, "far too many requests")
+        if retry_after_ms and not _is_refused_anyway(link, request):
+            raise Refused(
+                "rate_limited",
+                f"too many requests; there is room in {retry_after_ms} ms",
+                retry_after_ms=retry_after_ms,
+            )
+
+    def _answer(self, link: Link, request: Request | Error) -> None:
+        """Answer what is no command, or a login; raises Refused."""
+        match request:
+            case Error():
+                self._routing.refusals[request.code] += 1
+                link.send(encode(request))
+            case Login():
+                self._logins.login(link, request)
+            case Subscribe():
+                self._subscribe(link, request)
+            case Unsubscribe():
+                self._routing.feed.unsubscribe(
+                    link,
+                    dict.fromkeys(request.channels),
+                    self._symbols(request.symbols),
+                )
+                link.reply(request, Ok(ts=self._now()))
+            case Get():
+                ok = encode(Ok(ts=self._now()))
+                text = with_data(ok, self._tables.rows(link.account, request))
+                link.send(with_id(text, request.id))
+            case Ping():
+                link.reply(request, Ok(ts=self._now()))
+            case _:
+                raise AssertionError(request)
+
+    def _subscribe(self, link: Link, request: Subscribe) -> None:
+        self._tables.check()
+        symbols = self._symbols(request.symbols)
+        self._routing.publish()  # what came before is not for this reader
+        link.reply(request, Ok(ts=self._now()))
+        channels = dict.fromkeys(request.channels)
+        self._routing.feed.subscribe(link, channels, symbols)
+        if "book" in channels:
+            for symbol in symbols:
+                self._tables.book(symbol)
+
+    def _symbols(self, symbols: Iterable[str] | None) -> list[str]:
+        """Return the symbols asked for, each once; all where none is."""
+        if symbols is None:
+            return list(self._engine.listings)
+        chosen = list(dict.fromkeys(symbols))
+        for symbol in chosen:
+            self._engine.listing(symbol)
+        return chosen
+
+
+def _is_refused_anyway(link: Link, request: Request | Error) -> bool:
+    """Whether a reason applies that goes before that of too many requests."""
+    if isinstance(request, Login):
+        return bool(link.account)
+    if link.account:
+        return type(request) is Error
+    if isinstance(request, Get):
+        return request.what in PRIVATE_TABLES
+    return type(request) is Error or isinstance(request, COMMANDS)

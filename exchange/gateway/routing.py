@@ -1,0 +1,213 @@
+"""Events to whom they concern.
+
+Private events go to every link of their account, and into the history of
+what a session may have to be sent again. Trades and changes of books go to
+the feed. The replies to successive commands of a link are made after the last
+of them, because it is faster to do the same many times.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from exchange.gateway.feed import Feed
+from exchange.gateway.link import Link
+from exchange.gateway.outbox import Outbox
+from exchange.gateway.pacing import Pacing
+from exchange.journal.history import History
+from exchange.market.command import Output
+from exchange.market.engine import Engine
+from orderbook import (
+    AccountReport,
+    BookUpdate,
+    Error,
+    Exec,
+    Request,
+    Status,
+    Ticker,
+    Trade,
+    encode,
+    with_id,
+)
+
+DEBUG_LEVELS = 10  # of each side of a book, in what debug mode prints
+
+
+@dataclass(slots=True)
+class _Placed:
+    """What debug mode prints of a batch: its new orders and their books."""
+
+    lines: list[str] = field(default_factory=list)
+    symbols: dict[str, None] = field(default_factory=dict)
+
+
+class Routing:
+    """The way of events from the engine to links, feed and history.
+
+    ``now`` returns microseconds since the epoch.
+    """
+
+    def __init__(
+        self, engine: Engine, now: Callable[[], int], debug: bool
+    ) -> None:
+        self.history = History()
+        self.feed: Feed[Link] = Feed(self._snapshot, self._ticker)
+        self.outbox = Outbox()
+        self.pacing: Pacing[Link] = Pacing()
+        self.links: dict[Link, None] = {}
+        self.online: dict[str, dict[Link, None]] = {}  # by account
+        self.refusals: Counter[str] = Counter()  # errors sent, by code
+        self.is_broken = False  # one failed: the books cannot be trusted
+        # The link whose turn it is, and its commands without a reply yet.
+        self.asking: Link
+        self.pending: list[tuple[Request, list[Output]]] = []
+        self._engine = engine
+        self._now = now
+        self._placed = _Placed() if debug else None
+
+    def send_replies(self) -> None:
+        """Send replies to the pending commands, and the events they caused."""
+        if not self.pending:
+            return
+        pending, self.pending = self.pending, []
+        account = self.asking.account
+        replies: list[str] = []
+        # The events of each account; of the one that asks without ids, and
+        # without errors.
+        posts: dict[str, list[str]] = {account: []}
+        reports = posts[account]
+        try:
+            for request, outputs in pending:
+                reply: Any = outputs[0][1]
+                text = encode(reply)
+                replies.append(with_id(text, request.id))
+                if reply.__class__ is Exec:
+                    reports.append(text)
+                    if self._placed is not None and reply.exec_type == "new":
+                        self._note(account, reply)
+                elif reply.__class__ is Error:
+                    self.refusals[reply.code] += 1
+                if len(outputs) > 1:
+                    told = len(reports)
+                    news = self._collect(outputs[1:], posts)
+                    replies += reports[told:]
+                    if news:
+                        self._post(posts, replies)
+                        self.broadcast(news)
+        finally:  # should it fail, what was made before did happen
+            self._post(posts, replies)
+
+    def route(self, outputs: Iterable[Output]) -> None:
+        """Send events to whom they concern, where nobody has a reply."""
+        posts: dict[str, list[str]] = {}
+        news = self._collect(outputs, posts)
+        self._post(posts)
+        self.broadcast(news)
+
+    def broadcast(self, news: Iterable[Status]) -> None:
+        """Send statuses to every link."""
+        for status in news:
+            text = encode(status)
+            for link in self.links:
+                link.send(text)
+            if status.symbol is not None:
+                self.feed.mark(status.symbol)  # a reset clears it
+
+    def publish(self) -> None:
+        """Send trades and changes of books to those who follow them."""
+        self.pacing.left_ts = self._now()
+        if not self.is_broken:
+            updates = self._engine.take_book_updates()
+            for texts, readers in self.feed.flush(updates):
+                self.outbox.broadcast(texts, readers)
+
+    def publish_tickers(self) -> None:
+        """Send tickers that changed; at the greatest rate they may have."""
+        for texts, readers in self.feed.flush_tickers():
+            self.outbox.broadcast(texts, readers)
+
+    def report(self) -> str:
+        """Return the new orders and their books as text, for debug mode."""
+        if self._placed is None or not self._placed.lines:
+            return ""
+        books = [
+            self._engine.listings[symbol].book.render(DEBUG_LEVELS)
+            for symbol in self._placed.symbols
+        ]
+        report = "\n".join(self._placed.lines + books) + "\n\n"
+        self._placed = _Placed()
+        return report
+
+    # Within
+
+    def _collect(
+        self, outputs: Iterable[Output], posts: dict[str, list[str]]
+    ) -> list[Status]:
+        """Add private events to the posts of accounts; return statuses.
+
+        Statuses leave after all private events of the command. Trades are
+        recorded; replies that are no report are left out.
+        """
+        history = self.history
+        news: list[Status] = []
+        try:
+            for recipient, event in outputs:
+                if event.__class__ is Exec or event.__class__ is AccountReport:
+                    texts = posts.get(recipient)
+                    if texts is None:
+                        if recipient not in self.online:
+                            history.account(recipient).add(event)
+                            continue
+                        texts = posts[recipient] = []
+                    text = encode(event)
+                    texts.append(text)
+                    if event.__class__ is Exec and event.exec_type == "trade":
+                        history.account(recipient).add_fill(event, text)
+                elif event.__class__ is Trade:
+                    history.record_trade(event)
+                    self.feed.record(event)
+                elif event.__class__ is Status:
+                    news.append(event)
+        except Exception:
+            self.is_broken = True
+            raise
+        return news
+
+    def _post(
+        self, posts: dict[str, list[str]], replies: list[str] | None = None
+    ) -> None:
+        """Send each account its events, keep them for later, clear them.
+
+        The link that asks gets ``replies`` instead.
+        """
+        asking = None
+        if replies:
+            asking = self.asking
+            asking.send(*replies)
+            replies.clear()
+        for account, texts in posts.items():
+            if not texts:
+                continue
+            self.history.account(account).add_texts(texts)
+            for link in self.online[account]:
+                if link is not asking:
+                    link.send(*texts)
+            texts.clear()
+
+    def _snapshot(self, symbol: str) -> BookUpdate:
+        return self._engine.snapshot(self._engine.listing(symbol))
+
+    def _ticker(self, symbol: str) -> Ticker:
+        return self._engine.ticker(self._engine.listing(symbol), self._now())
+
+    def _note(self, account: str, placed: Exec) -> None:
+        assert self._placed is not None
+        price = "market" if placed.price is None else f"@ {placed.price}"
+        self._placed.lines.append(
+            f"{account} {placed.side} {placed.qty} {placed.symbol} {price}"
+            f" is order {placed.order_id}"
+        )
+        self._placed.symbols[placed.symbol] = None

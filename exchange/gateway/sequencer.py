@@ -1,0 +1,130 @@
+"""The only writer: stamps actions and applies them as commands.
+
+A command gets its sequence number and time here, is applied by the engine,
+and is queued for the journal. Time passes by command: if a deadline is due, a
+``TimePassed`` is applied before anything else is stamped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from exchange.gateway.routing import Routing
+from exchange.market.command import (
+    Action,
+    Command,
+    Output,
+    Restart,
+    TimePassed,
+)
+from exchange.market.engine import Engine
+from orderbook import MAX_INT
+
+# Commands that may be ahead of the disk: a second's worth and more. Beyond
+# them new orders are refused, so that cancels get through.
+COMMANDS_UNCOMMITTED = 20_000
+
+
+class Sequencer:
+    """Applies one action after the other.
+
+    ``now`` returns microseconds since the epoch. ``is_durable``: there is a
+    journal; otherwise everything counts as committed.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        routing: Routing,
+        now: Callable[[], int],
+        is_durable: bool,
+    ) -> None:
+        self.seq = 0  # of the last command applied without a failure
+        self.committed = 0 if is_durable else MAX_INT
+        self.is_durable = is_durable
+        self.disk_trouble = ""  # of the journal: no new orders meanwhile
+        self._engine = engine
+        self._routing = routing
+        self._now = now
+        self._applied: list[Command] = []  # and not yet taken
+
+    def apply(
+        self, account: str, session_id: str, action: Action, now: int
+    ) -> list[Output]:
+        """Stamp an action as the next command and apply it.
+
+        What is due comes before it, except before a restart, which happened
+        earlier.
+        """
+        engine = self._engine
+        ts = now if now > engine.ts else engine.ts + 1
+        if ts >= engine.earliest and action.__class__ not in (
+            TimePassed,
+            Restart,
+        ):
+            ts = self.pass_time(now)
+        seq = engine.seq + 1
+        command = Command(seq, ts, account, session_id, action)
+        try:
+            outputs = engine.apply(command)
+        except Exception as error:
+            self._routing.is_broken = True
+            error.add_note(f"while applying {command}")
+            raise
+        self.seq = seq
+        if self.is_durable:
+            self._applied.append(command)
+        return outputs
+
+    def run(
+        self, action: Action, account: str = "", session_id: str = ""
+    ) -> None:
+        """Apply an action that nobody waits for the reply to."""
+        outputs = self.apply(account, session_id, action, self._now())
+        self._routing.route(outputs)
+
+    def pass_time(self, now: int) -> int:
+        """Fire every deadline that is due; return the next command's ts."""
+        engine = self._engine
+        while True:
+            ts = now if now > engine.ts else engine.ts + 1
+            due = engine.next_deadline
+            if due is None or due > ts:
+                return ts
+            self._routing.send_replies()  # to what was before
+            self._routing.route(self.apply("", "", TimePassed(), ts))
+
+    def replay(self, commands: Iterable[Command]) -> None:
+        """Apply again what a journal holds."""
+        for command in commands:
+            self._routing.route(self._engine.apply(command))
+            self.seq = command.seq
+
+    def take(self) -> list[Command]:
+        """Return the commands applied since the last call, to commit them.
+
+        Those of `replay` are not among them; without a journal none are.
+        """
+        commands, self._applied = self._applied, []
+        return commands
+
+    # How far the disk is behind
+
+    @property
+    def busy_from(self) -> int:
+        """Return the seq from which on new orders are refused."""
+        if self.disk_trouble:
+            return 0
+        return self.committed + COMMANDS_UNCOMMITTED
+
+    @property
+    def trouble(self) -> str:
+        """Say why new orders are refused, if they are: it is the disk."""
+        if self._engine.seq < self.busy_from:
+            return ""
+        return self.disk_trouble or "the journal's disk is too slow"
+
+    @property
+    def uncommitted(self) -> int:
+        """Return how many commands are ahead of the disk."""
+        return max(0, self._engine.seq - self.committed)

@@ -1,0 +1,141 @@
+"""The tables behind ``get``, from the state as it is at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, assert_never
+
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+
+from exchange.gateway.feed import Feed
+from exchange.gateway.link import Link
+from exchange.journal.history import History, page
+from exchange.market.engine import Engine
+from orderbook import Get, Instrument, Refused, Table, encode
+
+# Rows of tables in one turn after which one more table is refused. It is some
+# milliseconds' worth, for which all others wait. A frame gets 10,000, and the
+# few that come before it in its turn.
+ROWS_PER_TURN = 10_200
+# Orders or fills looked through that take as long as a row, and characters
+# of a book.
+ORDERS_PER_ROW = 32
+BOOK_CHARS_PER_ROW = 40
+
+PRIVATE_TABLES: tuple[Table, ...] = (
+    "account",
+    "positions",
+    "fills",
+    "orders",
+)
+_INSTRUMENT = TypeAdapter(Instrument)
+
+
+class Tables:
+    """Rows of tables, encoded, and how many of them one turn may have."""
+
+    def __init__(
+        self, engine: Engine, history: History, feed: Feed[Link]
+    ) -> None:
+        self.rows_used = 0  # in the turn at hand
+        self._engine = engine
+        self._history = history
+        self._feed = feed
+        # As it was at a seq of the engine: it takes a look at all accounts.
+        self._leaderboard: tuple[int, list[dict[str, Any]]] = (-1, [])
+
+    def public(self, request: Get) -> list[str]:
+        """Return the rows of a public table; raises Refused."""
+        return [*self._rows("", request)]
+
+    def rows(self, account: str, request: Get) -> list[str]:
+        """Return the rows of a table for an account, "" before the login.
+
+        Raises Refused.
+        """
+        if request.what in PRIVATE_TABLES and not account:
+            raise Refused("unauthorized", "log in first")
+        self.check()
+        rows = list(self._rows(account, request))
+        self.rows_used += len(rows)
+        return rows
+
+    def check(self) -> None:
+        """Refuse more rows, if the turn had many already."""
+        if self.rows_used >= ROWS_PER_TURN:
+            raise Refused(
+                "busy",
+                "the tables of one frame have too many rows; ask in another",
+                retry_after_ms=1,
+            )
+
+    def book(self, symbol: str | None) -> str:
+        """Return a whole book, and count it as the rows that it is worth."""
+        listing = self._engine.listing(symbol)
+        text = self._feed.snapshot(listing.instrument.symbol, listing.seq)
+        self.rows_used += len(text) // BOOK_CHARS_PER_ROW
+        return text
+
+    def _rows(self, name: str, request: Get) -> Iterable[str]:
+        """Return the rows of a table, encoded."""
+        engine, after, limit = self._engine, request.after, request.limit
+        match request.what:
+            case "leaderboard":
+                if self._leaderboard[0] != engine.seq:
+                    self.rows_used += len(engine.accounts)
+                    self._leaderboard = engine.seq, engine.leaderboard()
+                return _json(self._leaderboard[1][:limit])
+            case "instruments":
+                listings = list(engine.listings.values())[:limit]
+                return (
+                    _INSTRUMENT.dump_json(
+                        listing.as_told(), exclude_defaults=True
+                    ).decode()
+                    for listing in listings
+                )
+            case "book":
+                return [self.book(request.symbol)]
+            case "trades":
+                symbol = engine.listing(request.symbol).instrument.symbol
+                trades = self._history.trades(symbol, after, limit)
+                return map(encode, trades)
+            case "candles":
+                symbol = engine.listing(request.symbol).instrument.symbol
+                return _json(
+                    self._history.candles(
+                        symbol, request.interval, after, limit
+                    )
+                )
+        assert name, "only public tables go to nobody"
+        account = engine.accounts[name]
+        if request.symbol is not None:
+            engine.listing(request.symbol)
+        match request.what:
+            case "account":
+                return [encode(engine.account_report(account))]
+            case "positions":
+                rows = engine.positions(account, request.symbol)
+                return _json(rows[:limit])
+            case "fills":
+                if request.symbol is not None:
+                    kept = len(self._history.account(account.name).fills)
+                    self.rows_used += kept // ORDERS_PER_ROW
+                return self._history.fills(
+                    account.name, request.symbol, after, limit
+                )
+            case "orders":
+                orders = [
+                    order
+                    for order in account.orders.values()
+                    if request.symbol in (None, order.symbol)
+                ]
+                self.rows_used += len(account.orders) // ORDERS_PER_ROW
+                chosen = page(orders, lambda o: o.order_id, after, limit)
+                return map(encode, engine.order_reports(chosen))
+            case _:
+                assert_never(request.what)
+
+
+def _json(rows: Iterable[object]) -> Iterable[str]:
+    return (to_json(row).decode() for row in rows)

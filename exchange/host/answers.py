@@ -1,0 +1,139 @@
+"""What the exchange answers to plain HTTP, beside the files of the page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+
+from pydantic_core import to_json
+from websockets.http11 import Request, Response
+
+from exchange.doors.http import Pages, Query, Reply, reply, split
+from exchange.doors.listener import Listener
+from exchange.doors.schema import protocol_schema
+from exchange.doors.tables import COLUMNS, as_csv, asked
+from exchange.gateway.gateway import Gateway
+from exchange.host import metrics
+from exchange.host.keyring import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
+from exchange.host.metrics import Figures, Metrics, Timing
+from orderbook import Refused
+
+# Accounts that the figures name, those with the most of each: a text that
+# names 10,000 takes a second to make.
+ACCOUNTS_NAMED = 200
+
+
+class Answers:
+    """Answers requests for everything that is no websocket.
+
+    ``step`` does some work and lets its results leave. ``is_stopping`` is set
+    when requests are no longer carried out.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        step: Callable[[Callable[[], object]], None],
+        *,
+        keys: KeyRing,
+        timing: Timing,
+    ) -> None:
+        self.listener: Listener  # set once there is one
+        self.is_stopping = False
+        self._gateway = gateway
+        self._step = step
+        self._keys = keys
+        self._timing = timing
+        self._metrics = Metrics(self.figures)
+        self._pages = Pages()
+        self._pages.add("/readyz", self._readyz)
+        self._pages.add("/metrics", self._metrics_text)
+        schema = reply(to_json(protocol_schema()), "application/schema+json")
+        self._pages.add("/schema.json", lambda query: schema)
+        for what in COLUMNS:
+            self._pages.add(f"/v1/{what}.csv", partial(self._table, what))
+
+    def respond(self, request: Request) -> Reply:
+        """Answer what depends on headers; the rest is in the table."""
+        path, query = split(request)
+        return (
+            self._access(request, query)
+            if path == "/v1/access"
+            else self._pages(request)
+        )
+
+    def _access(self, request: Request, query: Query) -> Response:
+        """Say whether a page may connect: browsers do not tell it."""
+        names = self.listener.names
+        assert names is not None  # it has started
+        hosts = request.headers.get_all("Host")
+        origins = [query["origin"]] if "origin" in query else []
+        refusal = names.refusal(hosts, origins)
+        if refusal is None:
+            needs_key = self._keys.is_needed and not self._keys.is_open
+            text = ACCESS_BY_KEY if needs_key else ACCESS_BY_NAME
+            return reply(f"{text}\n")
+        return reply(f"{refusal.reason}\n", status=HTTPStatus.FORBIDDEN)
+
+    def _readyz(self, query: Query) -> Response:
+        """Say whether requests are carried out, and commits get through."""
+        if self.is_stopping:
+            return reply("stopping\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        if trouble := self._gateway.sequencer.trouble:
+            return reply(
+                f"busy: {trouble}\n", status=HTTPStatus.SERVICE_UNAVAILABLE
+            )
+        return reply("ok\n")
+
+    def _metrics_text(self, query: Query) -> Response:
+        return reply(self._metrics.text(), metrics.CONTENT_TYPE)
+
+    def _table(self, what: str, query: Query) -> Reply:
+        """Answer with a public table, once what it shows is on disk."""
+        gateway = self._gateway
+        try:
+            rows = gateway.tables.public(asked(what, query))
+        except Refused as refusal:
+            is_unknown = refusal.code == "unknown_symbol"
+            return reply(
+                f"{refusal.message}\n",
+                status=HTTPStatus(404 if is_unknown else 400),
+            )
+        text = as_csv(what, rows, gateway.engine.listings)
+        response = reply(text, "text/csv; charset=utf-8")
+        loop = asyncio.get_running_loop()
+        later: asyncio.Future[Response] = loop.create_future()
+        leave = partial(later.set_result, response)
+        self._step(lambda: gateway.outbox.answers.append(leave))
+        return later
+
+    def figures(self) -> Figures:
+        """Return all figures as they are now."""
+        gateway, listener = self._gateway, self.listener
+        engine = gateway.engine
+        outboxes: Counter[str] = Counter()
+        for link in gateway.links:
+            if not link.is_gone:
+                outboxes[link.account] += link.held + link.peer.buffered
+        return Figures(
+            timing=self._timing,
+            requests=gateway.requests_by_word(ACCOUNTS_NAMED),
+            refusals=gateway.routing.refusals,
+            http_refusals=listener.refusals,
+            commands=engine.seq,
+            uncommitted=gateway.sequencer.uncommitted,
+            orders=engine.order_id,
+            trades={s: x.trade_id for s, x in engine.listings.items()},
+            volume={s: x.volume for s, x in engine.listings.items()},
+            resting={
+                s: len(x.book.orders) for s, x in engine.listings.items()
+            },
+            accounts=len(engine.accounts),
+            connections=listener.busiest(),
+            came=listener.arrivals,
+            outboxes=dict(outboxes.most_common(ACCOUNTS_NAMED)),
+            connection_errors=listener.errors,
+        )

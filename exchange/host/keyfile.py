@@ -1,0 +1,205 @@
+"""The key file: the accounts, and a digest of each account's token.
+
+A token is made here, shown once by ``python -m util.accounts``, and kept only
+as a digest. The key file is JSON. It is replaced as a whole, so a reader
+finds either the keys before a change or those after it. No token is ever part
+of a repr, an exception or the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+
+from exchange.files import HAS_OWNERS, lock, sync_folder, text_of
+from orderbook import Ts, User
+
+DEFAULT_PATH = Path("data/keys.json")
+FORMAT_VERSION: Final = 1
+TOKEN_BYTES = 32  # 256 random bits: nobody guesses them
+
+
+class KeysError(Exception):
+    """The key file cannot be used; the text names it and says why."""
+
+
+# Tokens -------------------------------------------------------------------
+
+
+def make_token() -> str:
+    """Return a new token: 43 characters that need no escaping anywhere."""
+    while True:
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        if not token.startswith("-"):  # `--token -x` would be no token
+            return token
+
+
+def digest_of(token: str) -> str:
+    """Return the SHA-256 of a token, in hexadecimal; raises nothing.
+
+    A slow hash and a salt protect secrets that can be guessed or that two
+    people may share. 256 random bits are neither.
+    """
+    # Lone surrogates are let through: an error about them shows the token.
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+# The file -----------------------------------------------------------------
+
+
+class Entry(BaseModel):
+    """What the key file says of one account; times are microseconds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
+        repr=False
+    )
+    is_admin: bool
+    is_disabled: bool
+    created_ts: Ts
+    rotated_ts: Ts  # when its key was made; at first the same
+
+
+Entries: TypeAlias = dict[User, Entry]  # by name
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: Literal[1]
+    accounts: Entries
+
+
+_USER: TypeAdapter[str] = TypeAdapter(User)
+
+
+def is_user(name: str) -> bool:
+    """Return whether an account may have this name."""
+    try:
+        _USER.validate_python(name)
+    except ValidationError:
+        return False
+    return True
+
+
+def make_entry(token: str, is_admin: bool = False) -> Entry:
+    """Return a new account with this token."""
+    now = _now()
+    return Entry(
+        sha256=digest_of(token),
+        is_admin=is_admin,
+        is_disabled=False,
+        created_ts=now,
+        rotated_ts=now,
+    )
+
+
+def rotate(entry: Entry, token: str) -> Entry:
+    """Return an account with this token instead of its own."""
+    return entry.model_copy(
+        update={"sha256": digest_of(token), "rotated_ts": _now()}
+    )
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000  # microseconds, as everywhere
+
+
+def read_keys(path: Path) -> Entries:
+    """Return what a key file says.
+
+    Raises KeysError if it is missing, damaged, of another version, or open
+    to others than its owner. (On Windows anybody may read it: modes say
+    nothing there.)
+    """
+    try:
+        with open(path, "rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if HAS_OWNERS and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise KeysError(
+                    f"{path}: its mode is {mode:04o}, which opens it to"
+                    f" others; run: chmod 600 {path}"
+                )
+            text = text_of(file.read())
+    except UnicodeDecodeError as error:
+        raise KeysError(f"{path}: not UTF-8: {error.reason}") from None
+    except FileNotFoundError:
+        raise KeysError(f"{path}: there is no such key file") from None
+    except OSError as error:
+        raise KeysError(f"{path}: {error.strerror}") from None
+    try:
+        return _File.model_validate_json(text).accounts
+    except ValidationError as error:
+        raise KeysError(f"{path}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """Say what is wrong with a key file, and show no value of it."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if where == "version":
+        return f"of another version; this program reads {FORMAT_VERSION}"
+    text = f"{where}: {problem['msg']}" if where else problem["msg"]
+    return " ".join(text.split())  # a line, whatever the names are
+
+
+@contextmanager
+def changing(path: Path, create: bool = False) -> Iterator[Entries]:
+    """Lend what a key file says, to be changed, and write it at the end.
+
+    Waits while another process does the same. An exception inside leaves the
+    file as it was. Raises KeysError, also if there is no file and ``create``
+    is not set, and OSError.
+    """
+    path = Path(os.path.realpath(path))  # a link stays one, the lock is one
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.exists():
+        raise KeysError(f"{path}: there is no such key file")
+    locked = lock(_beside(path, "lock"), mode=0o600, is_waiting=True)
+    try:
+        is_new = create and not path.exists()
+        accounts: Entries = {} if is_new else read_keys(path)
+        yield accounts
+        _write(path, accounts)
+    finally:
+        os.close(locked)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+def _write(path: Path, accounts: Entries) -> None:
+    """Replace a key file as a whole; the caller has the lock."""
+    content = _File(version=FORMAT_VERSION, accounts=accounts)
+    new = _beside(path, "new")
+    new.unlink(missing_ok=True)  # of one that was killed
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with open(os.open(new, flags, 0o600), "w", encoding="utf-8") as file:
+        # Root does not take the file from its owner.
+        if HAS_OWNERS and path.exists():
+            owner = path.stat()
+            if owner.st_uid != os.geteuid():
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        file.write(content.model_dump_json(indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+    sync_folder(path.parent)  # or a power failure may bring an old key back

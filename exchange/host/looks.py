@@ -1,0 +1,143 @@
+"""What the exchange looks at again and again: keys, certificate and disk.
+
+Each look is made in a thread, by a `Lookout`. What it has found takes effect
+in a step of the server.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+
+from exchange.gateway.gateway import Gateway
+from exchange.host.admission import describe
+from exchange.host.committer import Seen
+from exchange.host.keyring import KeyRing
+from exchange.host.lookout import Lookout
+from exchange.host.tls import Certificate
+from exchange.journal.sqlite import SPACE_ENOUGH, SPACE_LOW, Journal
+
+KEYS_S = 1.0  # until a connection whose key was revoked is closed
+CERTIFICATE_S = 5.0  # until a certificate that was replaced is used
+DISK_S = 1.0  # between two looks at the journal's disk
+NO_SPACE = "the journal's disk is nearly full"
+
+logger = logging.getLogger("exchange")
+
+
+class Looks:
+    """Looks at the key file, the certificate and the journal's disk.
+
+    ``step`` does some work and lets its results leave.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        step: Callable[[Callable[[], object]], None],
+        *,
+        keys: KeyRing,
+        certificate: Certificate | None,
+    ) -> None:
+        self.keys = Lookout(
+            f"keys {keys.path}", keys.refresh, self._saw_keys, KEYS_S
+        )
+        self._certificate_looks: Lookout[bool] | None = None
+        self._disk_looks: Lookout[Seen] | None = None
+        self._gateway = gateway
+        self._step = step
+        self._keys = keys
+        self._keys_problem: str | None = None  # as last logged
+        self._admission = describe(keys)  # as the start-up line says
+        self._certificate = certificate
+        self._certificate_problem: str | None = None  # as last logged
+
+    def start(self, journal: Journal | None) -> None:
+        """Look at everything for the first time."""
+        self._log_keys()
+        self.keys.start()
+        if journal is not None:
+            self._disk_looks = Lookout(
+                f"journal {journal.path}",
+                journal.look,
+                partial(self._saw_disk, journal),
+                DISK_S,
+            )
+            self._disk_looks.start()
+        if self._certificate is not None:
+            self._certificate_looks = Lookout(
+                f"certificate {self._certificate.path}",
+                self._certificate.refresh,
+                self._saw_certificate,
+                CERTIFICATE_S,
+            )
+            self._certificate_looks.start()
+
+    def reload(self) -> None:
+        """Look at once at the key file and at the certificate."""
+        logger.info("keys and certificate are read again")
+        self.keys.look()
+        if self._certificate_looks is not None:
+            self._certificate_looks.look()
+
+    def stop(self) -> None:
+        """Look no more."""
+        for looks in (self.keys, self._disk_looks, self._certificate_looks):
+            if looks is not None:
+                looks.stop()
+
+    # Keys
+
+    def _saw_keys(self, look: Future[bool]) -> None:
+        self._step(look.result)
+        self._log_keys()
+        self._step(self._gateway.logins.check_keys)
+
+    def _log_keys(self) -> None:
+        """Log what is wrong with the key file, once."""
+        if self._keys.problem != self._keys_problem:
+            self._keys_problem = self._keys.problem
+            logger.warning("%s", self._keys_problem or "the keys are good")
+        if describe(self._keys) != self._admission:
+            self._admission = describe(self._keys)
+            logger.warning("who may log in: %s", self._admission)
+
+    # The certificate
+
+    def _saw_certificate(self, look: Future[bool]) -> None:
+        self._step(lambda: self._log_certificate(look.result()))
+
+    def _log_certificate(self, is_new: bool) -> None:
+        """Log once what became of a certificate that was replaced."""
+        assert self._certificate is not None
+        before, problem = self._certificate_problem, self._certificate.problem
+        self._certificate_problem = problem
+        if problem is not None and problem != before:
+            logger.warning("%s; the certificate read before stays", problem)
+        elif is_new or problem != before:
+            logger.info("the certificate is good and in use")
+
+    # The disk
+
+    def _saw_disk(self, journal: Journal, look: Future[Seen]) -> None:
+        self._step(lambda: heed_disk(self._gateway, journal, look.result()))
+
+
+def heed_disk(gateway: Gateway, journal: Journal, seen: Seen) -> None:
+    """Refuse new orders while the disk cannot keep them, and say so."""
+    before = gateway.sequencer.disk_trouble
+    trouble, free = seen
+    enough = SPACE_ENOUGH if before == NO_SPACE else SPACE_LOW - 1
+    if not trouble and free <= enough:
+        trouble = NO_SPACE
+    if trouble == before:
+        return
+    gateway.sequencer.disk_trouble = trouble
+    if trouble:
+        gateway.announce(f"{trouble}: no new orders")
+        logger.warning("%s: %s: new orders are refused", journal.path, trouble)
+    else:
+        gateway.announce("new orders are taken again")
+        logger.warning("%s: all is well: new orders are taken", journal.path)

@@ -1,0 +1,256 @@
+"""The market file: instruments, and what each account may do.
+
+TOML, read once at start-up. A file that makes no sense raises SettingsError;
+its text names the file and the field.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from exchange.files import text_of
+from exchange.gateway.rates import Quotas, Rate
+from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
+from exchange.market.command import Configure
+from orderbook import MAX_INT, Instrument, Integer, Price, Qty, Symbol, User
+
+# Limits of an account where strangers may connect, unless the market file
+# says otherwise. They do not hinder a quick bot; they stop a runaway one.
+ORDERS_PER_S = 100
+BURST = 200
+OPEN_ORDERS = 200
+# Where no strangers may connect. One command may end all orders of an account
+# and everybody waits for that: some 10 ms for 1,000.
+OPEN_ORDERS_HERE = 1_000
+
+
+class SettingsError(Exception):
+    """A setting that makes no sense."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the market file, or its absence, comes to."""
+
+    configure: Configure
+    quotas: Quotas
+
+
+TickSize = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")]
+Lots = Annotated[int, Field(ge=0, le=MAX_INT)]
+Cash = Annotated[int, Field(ge=-CASH_MAX, le=CASH_MAX)]
+
+
+class InstrumentSettings(BaseModel):
+    """One ``[instruments.SYMBOL]`` table of the market file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    # Money per tick, for those who show prices; a text, so that it is exact.
+    tick_size: TickSize = "1"
+    min_price: Price = 1  # in ticks, and so is max_price
+    max_price: Price = 100_000
+    max_qty: Qty = 1_000  # in lots, of one order
+    max_position: Lots = 0  # in lots, long or short; 0: unlimited
+    short_selling: bool = True
+    maker_fee: Integer = 0  # in ticks per lot; below 0: a rebate
+    taker_fee: Integer = 0
+    reference_price: Price = 0  # until the first trade
+    collar: Lots = 0  # in ticks; 0: none
+    band: Lots = 0  # in ticks; 0: none
+    auction_s: Annotated[int, Field(ge=1, le=86_400)] = 30
+    phase: Literal["pre_open", "auction", "open", "halted", "closed"] = "open"
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.min_price > self.max_price:
+            raise ValueError("min_price is above max_price")
+        if not Decimal(self.tick_size):
+            raise ValueError("tick_size is zero")
+        if self.maker_fee + self.taker_fee < 0:
+            raise ValueError("the rebate is more than the other side's fee")
+        if self.collar and self.band >= self.collar:
+            raise ValueError("band is not narrower than collar")
+        if (self.collar or self.band or self.reference_price) and not (
+            self.min_price <= self.reference_price <= self.max_price
+        ):
+            raise ValueError("reference_price is out of bounds, or missing")
+        return self
+
+    @property
+    def worth(self) -> int:
+        """Return the most that one lot may cost, or bring, in ticks."""
+        fees = max(abs(self.maker_fee), abs(self.taker_fee))
+        return max(abs(self.min_price), abs(self.max_price)) + fees
+
+    def listed_as(self, symbol: str) -> Instrument:
+        """Return the instrument that these settings describe."""
+        fields = self.model_dump(exclude={"auction_s"})
+        return Instrument(
+            symbol=symbol, auction_ms=self.auction_s * 1_000, **fields
+        )
+
+
+class AccountSettings(BaseModel):
+    """The ``[account]`` table of the market file, or ``[accounts.NAME]``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    cash: Cash = 0  # at the start, in ticks x lots
+    min_cash: Cash | None = None  # None: it may owe what it likes
+    open_orders: Lots = OPEN_ORDERS_HERE  # 0: unlimited, like the next two
+    orders_per_s: Lots = 0
+    burst: Lots = 0
+    max_position: dict[Symbol, Qty] = {}  # instead of the instrument's
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        given = self.model_fields_set
+        if {"cash", "min_cash"} <= given and self.floor > self.cash:
+            raise ValueError("cash is below min_cash")
+        if self.orders_per_s and "burst" in given and not self.burst:
+            raise ValueError("burst is zero where orders_per_s is not")
+        return self
+
+    @property
+    def floor(self) -> int:
+        """Return the least cash it may have."""
+        return -CASH_MAX if self.min_cash is None else self.min_cash
+
+    def limits(self) -> AccountLimits:
+        """Return what the engine checks."""
+        return AccountLimits(
+            cash=self.cash,
+            min_cash=self.min_cash,
+            open_orders=self.open_orders,
+            max_position=dict(self.max_position),
+        )
+
+    def rate(self) -> Rate:
+        """Return what the gateway checks; a burst of a second by default."""
+        if not self.orders_per_s:
+            return Rate()
+        return Rate(self.orders_per_s, self.burst or self.orders_per_s)
+
+
+_GUARDED = AccountSettings(
+    open_orders=OPEN_ORDERS, orders_per_s=ORDERS_PER_S, burst=BURST
+)
+
+
+def _given(settings: AccountSettings) -> dict[str, Any]:
+    return {
+        name: getattr(settings, name) for name in settings.model_fields_set
+    }
+
+
+class MarketSettings(BaseModel):
+    """The market file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    instruments: dict[Symbol, InstrumentSettings] = Field(min_length=1)
+    account: AccountSettings = AccountSettings()  # every account's
+    accounts: dict[User, AccountSettings] = {}
+
+    @model_validator(mode="after")
+    def _stays_exact(self) -> Self:
+        """Refuse limits that could lead beyond 2**53, or nowhere."""
+        for name, settings in {
+            "account": self.account,
+            **self.accounts,
+        }.items():
+            for symbol in settings.max_position:
+                if symbol not in self.instruments:
+                    raise ValueError(
+                        f"max_position of {name}: {symbol} is not listed"
+                    )
+        for symbol, instrument in self.instruments.items():
+            most = VALUE_MAX // (len(self.instruments) * instrument.worth or 1)
+            limits = {
+                "max_qty": instrument.max_qty,
+                "max_position": instrument.max_position,
+            }
+            for name, settings in {"": self.account, **self.accounts}.items():
+                whose = f"max_position of {name or 'account'}"
+                limits[whose] = settings.max_position.get(symbol, 0)
+            for name, limit in limits.items():
+                if limit > most:
+                    raise ValueError(
+                        f"instruments.{symbol}: {name} {limit} at these"
+                        f" prices could leave 2**53; at most {most}"
+                    )
+        return self
+
+    def rules(self, is_guarded: bool, connections: int) -> Rules:
+        """Return the rules of the market and the quotas of connections.
+
+        ``is_guarded``: strangers may connect, so each account has limits
+        unless the file says otherwise. ``connections`` of one account; 0:
+        any number. Raises ValueError if an account begins below its floor.
+        """
+        common = _GUARDED if is_guarded else AccountSettings()
+        common = common.model_copy(update=_given(self.account))
+        accounts = {
+            name: common.model_copy(update=_given(settings))
+            for name, settings in self.accounts.items()
+        }
+        for name, settings in {"": common, **accounts}.items():
+            if settings.floor > settings.cash:
+                where = f"accounts.{name}" if name else "account"
+                raise ValueError(f"{where}: cash is below min_cash")
+        return Rules(
+            configure=Configure(
+                instruments=tuple(
+                    settings.listed_as(symbol)
+                    for symbol, settings in self.instruments.items()
+                ),
+                limits=common.limits(),
+                accounts={n: a.limits() for n, a in accounts.items()},
+            ),
+            quotas=Quotas(
+                rate=common.rate(),
+                rates={n: a.rate() for n, a in accounts.items()},
+                connections=connections,
+            ),
+        )
+
+
+_MARKET = TypeAdapter(MarketSettings)
+
+
+def load_market(path: Path) -> MarketSettings:
+    """Read a market file.
+
+    Raises SettingsError if it is missing or wrong.
+    """
+    try:
+        return _MARKET.validate_python(
+            tomllib.loads(text_of(path.read_bytes()))
+        )
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {explain(error)}") from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def explain(error: ValidationError, prefix: str = "") -> str:
+    """Say which field is wrong, and what was given."""
+    problem = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in problem["loc"])
+    where = f"{prefix}{path.upper()}: " if prefix and path else ""
+    where = where or (f"{path}: " if path else "")
+    return f"{where}{problem['msg']} (got {problem['input']!r})"

@@ -1,0 +1,131 @@
+"""What happens in time: heartbeats, tickers, deadlines, the clock.
+
+Each timer does its work in a step of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from exchange.gateway.gateway import Gateway
+from exchange.host.clock import JUMP_US, Clock
+
+HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
+TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
+CLOCK_S = 0.5  # until a jump of the machine's clock is noticed
+
+logger = logging.getLogger("exchange")
+
+
+class Timers:
+    """The timers of one exchange.
+
+    ``step`` does some work and lets its results leave.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        clock: Clock,
+        step: Callable[[Callable[[], object]], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._gateway = gateway
+        self._clock = clock
+        self._step = step
+        self._heartbeat_due: asyncio.TimerHandle | None = None
+        self._clock_due: asyncio.TimerHandle | None = None
+        self._ticker_due: asyncio.TimerHandle | None = None
+        self._feed_due: asyncio.TimerHandle | None = None
+        self._deadline_due: asyncio.TimerHandle | None = None
+        self._deadline: int | None = None  # what the timer above is set to
+
+    def start(self) -> None:
+        """Send a heartbeat, look at the clock, and go on with both."""
+        self.beat()
+        self._look_at_clock()
+
+    def stop(self) -> None:
+        """Let nothing happen any more."""
+        for due in (
+            self._heartbeat_due,
+            self._clock_due,
+            self._ticker_due,
+            self._feed_due,
+            self._deadline_due,
+        ):
+            if due is not None:
+                due.cancel()
+
+    def set(self) -> None:
+        """Wake up for what is due next, after a step has changed it."""
+        gateway = self._gateway
+        if gateway.feed.is_ticker_due and self._ticker_due is None:
+            self._ticker_due = self._loop.call_later(TICKER_S, self.tick)
+        due = gateway.pacing.due
+        if due is not None and self._feed_due is None:
+            delay_s = max(0, due - self._clock.now()) / 1_000_000
+            self._feed_due = self._loop.call_later(delay_s, self._publish)
+        deadline = gateway.engine.next_deadline
+        if deadline == self._deadline:
+            return
+        self._deadline = deadline
+        if self._deadline_due is not None:
+            self._deadline_due.cancel()
+        if deadline is not None:
+            delay_s = max(0, deadline - self._clock.now()) / 1_000_000
+            self._deadline_due = self._loop.call_later(delay_s, self._fire)
+
+    def beat(self) -> None:
+        """Send heartbeats, now and every HEARTBEAT_S."""
+        if self._heartbeat_due is not None:
+            self._heartbeat_due.cancel()
+        self._heartbeat_due = self._loop.call_later(HEARTBEAT_S, self.beat)
+        self._step(self._gateway.heartbeat)
+
+    def tick(self) -> None:
+        """Publish the tickers that changed."""
+        if self._ticker_due is not None:
+            self._ticker_due.cancel()
+        self._ticker_due = None
+        self._step(self._gateway.routing.publish_tickers)
+
+    def _publish(self) -> None:
+        self._feed_due = None
+        self._step(lambda: None)  # each step publishes what may leave
+
+    def _fire(self) -> None:
+        self._deadline = self._deadline_due = None
+        self._step(self._gateway.pass_time)
+
+    def _look_at_clock(self) -> None:
+        """Follow the machine's clock forward, and log what it did."""
+        self._clock_due = self._loop.call_later(CLOCK_S, self._look_at_clock)
+        change = self._clock.look()
+        if change is None:
+            return
+        for text, us in (
+            ("this machine slept for", change.slept),
+            ("this machine's clock was set forward by", change.jumped),
+            ("this machine's clock was set back by", -change.jumped),
+        ):
+            if us >= JUMP_US:
+                logger.warning(
+                    "%s %.1f s; the exchange's time is %.1f s ahead of it",
+                    text,
+                    us / 1e6,
+                    (self._clock.ahead + change.behind) / 1e6,
+                )
+        # The timer may be set for a time that is over.
+        if self._deadline_due is not None:
+            self._deadline_due.cancel()
+        self._step(lambda: self._follow_clock(change.behind))
+
+    def _follow_clock(self, behind: int) -> None:
+        if behind:
+            self._gateway.step_clock(behind)
+            self._clock.forward(behind)
+        self._deadline = self._deadline_due = None
+        self._gateway.pass_time()

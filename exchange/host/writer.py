@@ -1,0 +1,86 @@
+"""Writes what leaves: one write for each socket and batch.
+
+Public data are written after all that is private, to a bounded number of
+readers between two looks at the sockets. A reader that is sent anything else
+meanwhile gets them first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from exchange.gateway.link import Link
+from exchange.gateway.outbox import FLOODING, Batch
+from exchange.gateway.pacing import Pacing, is_stuck
+from exchange.host.clock import Clock
+from exchange.host.metrics import Timing
+
+
+class Writer:
+    """Writes batches to connections, as the pacing has it."""
+
+    def __init__(
+        self, pacing: Pacing[Link], clock: Clock, timing: Timing
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pacing = pacing
+        self._clock = clock
+        self._timing = timing
+        self._flush_due: asyncio.TimerHandle | None = None
+
+    def write(self, batch: Batch) -> None:
+        """Write one batch."""
+        pacing = self._pacing
+        for frames, readers in batch.broadcasts:
+            pacing.owe(frames, readers)
+        for link, frames in batch.frames:
+            if link.is_gone:
+                continue
+            if pacing.owed:
+                self.flush_to(link)
+            link.held -= len(frames)
+            link.peer.write(frames)
+            if is_stuck(link):
+                link.peer.close(4008, "slow reader")
+            if link.peer.is_held and not link.is_full:
+                link.peer.resume_reading()
+        if pacing.owed and self._flush_due is None:
+            self.flush()
+        now = self._clock.elapsed()
+        for requests, arrival in batch.turns:
+            if requests:
+                waited_us = now - arrival
+                self._timing.ack_s.observe(waited_us / 1e6, requests)
+        for answer in batch.answers:
+            answer()
+        for link, code, reason in batch.closings:
+            if link.is_gone:
+                continue
+            self.flush_to(link)
+            if code == FLOODING:
+                link.peer.fail(code, reason)
+            else:
+                link.peer.close(code, reason)
+        if batch.report:
+            print(f"{batch.report}\n", end="")
+
+    def flush(self) -> None:
+        """Write public data to some of those who are to have them."""
+        self._flush_due = None
+        pacing = self._pacing
+        for link, frames in pacing.take():
+            if not link.is_gone:
+                link.peer.write(frames)
+        if pacing.owed:
+            self._flush_due = self._loop.call_later(0, self.flush)
+
+    def flush_to(self, link: Link) -> None:
+        """Write the public data that a link is to have before the rest."""
+        frames = self._pacing.take_for(link)
+        if frames:
+            link.peer.write(frames)
+
+    def stop(self) -> None:
+        """Write no more public data."""
+        if self._flush_due is not None:
+            self._flush_due.cancel()
