@@ -94,6 +94,9 @@ def main() -> int:
         for mutant in (Mutant(**row) for row in rows)
         if not words or any(word in mutant.name for word in words)
     ]
+    if not mutants:
+        print(f"no mutant is named like {' '.join(words)}", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "tree")
         shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
