@@ -1,1 +1,1 @@
-"""Who asks, and who is told; no sockets."""
+"""Carries out requests and routes events, without sockets."""

@@ -162,7 +162,7 @@ class Link:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that no more should be read."""
+        """Whether too much waits for more to be read."""
         return self._waiting >= BYTES_WAITING or self.held > SLOW_BYTES
 
     # Out

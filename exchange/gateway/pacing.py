@@ -2,7 +2,7 @@
 
 Public data leave less often while requests wait, and where readers are many.
 They are written to a bounded number of readers between two looks at the
-sockets; a `Pacing` knows who is still to get some. A reader with too much
+sockets; a `Pacing` knows which readers still wait. A reader with too much
 unread gets no public data until it has drained, and with far too much it is
 cut off.
 """

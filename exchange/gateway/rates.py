@@ -1,4 +1,4 @@
-"""Token buckets: so many requests a second, and so many at once."""
+"""Token buckets: limits of requests per second and of bursts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Rate:
     burst: int = 0
 
     def times(self, factor: int) -> Rate:
-        """Return a rate so many times as large."""
+        """Return the rate multiplied by a number."""
         return Rate(self.per_s * factor, self.burst * factor)
 
 

@@ -34,9 +34,9 @@ elapsed_ns: Callable[[], int] = partial(
 class Change:
     """What has happened to the machine's clocks, in microseconds.
 
-    ``jumped``: so much the wall clock was set forward, below 0 backward.
-    ``slept``: so much time passed that timers do not count. ``behind``: so
-    much the exchange's time is behind the wall clock now, and should follow.
+    ``jumped``: by how much the wall clock was set forward; below 0: backward.
+    ``slept``: elapsed time that timers do not count. ``behind``: by how much
+    the exchange's time is behind the wall clock and must be set forward.
     """
 
     jumped: int
@@ -79,7 +79,7 @@ class Clock:
             self.forward(ahead)
 
     def forward(self, us: int) -> None:
-        """Go forward by so much."""
+        """Set the time forward by ``us`` microseconds."""
         self._epoch_ns += us * 1_000
         self.ahead += us
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 # Bytes that wait for a reader: what debug mode prints of some 2,000 orders,
-# so that a reader who is merely slow for a moment misses nothing.
+# so that a reader that is slow for a moment misses nothing.
 HELD_BYTES = 1 << 20
 # For a reader to take what is left when the process ends.
 CLOSE_S = 1.0
