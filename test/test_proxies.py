@@ -27,6 +27,14 @@ from websockets.typing import Origin
 
 from client import Exchange
 from server import Server
+from test.doors.test_page import (
+    book_shows,
+    browsing,
+    place,
+    shows,
+    sign_in,
+    visiting,
+)
 from test.support import (
     PATIENCE_S,
     ROOT,
@@ -37,14 +45,6 @@ from test.support import (
     until,
     wired,
     words,
-)
-from test.test_page import (
-    book_shows,
-    browsing,
-    place,
-    shows,
-    sign_in,
-    visiting,
 )
 
 OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text("utf-8")

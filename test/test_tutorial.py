@@ -12,8 +12,8 @@ import pytest
 from client import Exchange, Market
 from test.relay import relaying
 from test.support import PATIENCE_S, ROOT, serving
-from test.test_bots import plan_for, working
 from test.test_docs import MAKEFILE, frames, run
+from test.util.test_bots import plan_for, working
 from util.bots.__main__ import parse
 from util.bots.house import run_house
 

@@ -13,7 +13,7 @@ import pytest
 from exchange.market.accounts import HOUSE, VALUE_MAX, AccountLimits
 from exchange.market.engine import Engine
 from orderbook import MAX_INT, Admin
-from test.test_engine import (
+from test.market.test_engine import (
     SECOND,
     act,
     apply,
@@ -24,7 +24,7 @@ from test.test_engine import (
     reconfigure,
     refuse,
 )
-from test.test_limits import judge
+from test.market.test_limits import judge
 
 
 def traded() -> Engine:

@@ -32,6 +32,7 @@ from client import (
 )
 from exchange.host import timers
 from exchange.journal.sqlite import Journal
+from test.client.test_client import NOBODY, desk, disable
 from test.relay import Fate, relaying
 from test.support import (
     PATIENCE_S,
@@ -42,7 +43,6 @@ from test.support import (
     serving,
     until,
 )
-from test.test_client import NOBODY, desk, disable
 
 SOON_S = 0.2  # in which nobody connects where nobody listens
 

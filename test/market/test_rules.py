@@ -26,9 +26,9 @@ from exchange.market.command import (
 from exchange.market.engine import HANDLERS, Engine
 from exchange.market.state import State
 from orderbook import Error, Exec, Place, Refused
+from test.journal.test_journal import DAYS, append, events_digest, read, write
+from test.market.test_engine import MARKET
 from test.support import Clock
-from test.test_engine import MARKET
-from test.test_journal import DAYS, append, events_digest, read, write
 
 NEXT = ENGINE_VERSION + 1
 NEXT_RULES = range(RULES[0], NEXT + 1)

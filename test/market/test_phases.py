@@ -14,7 +14,7 @@ from exchange.market import timers
 from exchange.market.accounts import AccountLimits
 from exchange.market.engine import Engine
 from orderbook import Status
-from test.test_engine import (
+from test.market.test_engine import (
     PHASES,
     SECOND,
     act,
@@ -24,7 +24,7 @@ from test.test_engine import (
     reconfigure,
     tell,
 )
-from test.test_limits import judge
+from test.market.test_limits import judge
 
 # What each phase takes ----------------------------------------------------
 

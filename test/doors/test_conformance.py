@@ -24,8 +24,7 @@ from websockets.frames import CLOSE, PONG, TEXT, Close
 
 from exchange.doors.websocket import MAX_MESSAGE, Connection, Limits
 from server import Server
-from test.support import serving
-from test.test_transport import (
+from test.doors.test_transport import (
     HANDSHAKE,
     Desk,
     FakeTransport,
@@ -34,6 +33,7 @@ from test.test_transport import (
     feed,
     get,
 )
+from test.support import serving
 
 # First bytes of frames: the last bit of a message, and what is in it.
 FIN = 0x80

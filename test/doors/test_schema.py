@@ -10,9 +10,9 @@ from jsonschema import Draft202012Validator
 
 from exchange.doors.schema import protocol_schema
 from orderbook import EVENT_TYPES, REQUEST_TYPES, Error, decode_requests
+from test.host.test_metrics import fetch
 from test.support import serving
 from test.test_docs import PROTOCOL, frames
-from test.test_metrics import fetch
 
 SCHEMA = json.loads(json.dumps(protocol_schema()))
 

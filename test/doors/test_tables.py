@@ -14,8 +14,8 @@ import pytest
 from exchange.journal.sqlite import Journal
 from orderbook import MAX_INT
 from server import Server
+from test.host.test_metrics import fetch
 from test.support import order, serving, until, wired
-from test.test_metrics import fetch
 
 CSV = "text/csv; charset=utf-8"
 

@@ -8,10 +8,10 @@ knows: ``rules-2.journal`` holds the commands, as the program of that version
 wrote them, and ``rules-2.sha256`` the digest of the events, without the texts
 written for people (``message``). A digest that differs means that the rules
 have changed. If that is intended, raise ENGINE_VERSION and run
-``python -m test.test_journal golden``, which writes the files of the new
-version and keeps the old ones. ``python -m test.test_journal events`` prints
-the digests. Interpreters named in TEST_PYTHONS, separated as in PATH, are
-tried as well.
+``python -m test.journal.test_journal golden``: it writes the files of the new
+version and keeps the old ones. With ``events`` in the place of ``golden`` it
+prints the digests. Interpreters named in TEST_PYTHONS, separated as in PATH,
+are tried as well.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ from orderbook import (
     Status,
     encode,
 )
+from test.market.test_engine import MARKET, flow, in_full
 from test.support import order, serving, wired
-from test.test_engine import MARKET, flow, in_full
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "test" / "golden" / f"rules-{ENGINE_VERSION}.journal"
 DAYS = sorted(GOLDEN.parent.glob("rules-*.journal"))
 GOLDEN_COMMANDS = 1_400
@@ -873,7 +873,7 @@ def test_the_golden_days_come_out_the_same_everywhere(
     python: str, hash_seed: str
 ) -> None:
     elsewhere = subprocess.run(
-        [python, "-m", "test.test_journal", "events"],
+        [python, "-m", "test.journal.test_journal", "events"],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         stdout=PIPE,

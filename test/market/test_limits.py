@@ -19,7 +19,7 @@ import pytest
 from exchange.market.accounts import CASH_MAX, HOUSE, VALUE_MAX, AccountLimits
 from exchange.market.engine import Engine
 from orderbook import Amend, Error, Exec, Instrument, Place
-from test.test_engine import (
+from test.market.test_engine import (
     SECOND,
     act,
     apply,

@@ -24,7 +24,8 @@ unless a test says otherwise. The tests of limits, phases and administrators
 play scripts too. The second half of the module leads the engine through
 random flows, and rebuilds all that it knows from the events alone.
 
-``python -m test.test_engine SEED`` prints what comes of one of those flows.
+``python -m test.market.test_engine SEED`` prints the events of one of those
+flows.
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ from orderbook import (
     Trade,
     encode,
 )
-from test.test_auction import by_trying
+from test.market.test_auction import by_trying
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SECOND = 1_000_000
 ADMIN_ACTIONS = tuple(ADMIN_ARGUMENTS)
 STP = ("cancel_oldest", "cancel_newest", "cancel_both")
@@ -2292,7 +2293,7 @@ def transcript(seed: int) -> str:
 @pytest.mark.parametrize("hash_seed", ["0", "4242"])
 def test_the_same_commands_give_the_same_bytes(hash_seed: str) -> None:
     elsewhere = subprocess.run(
-        [sys.executable, "-m", "test.test_engine", "7"],
+        [sys.executable, "-m", "test.market.test_engine", "7"],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,

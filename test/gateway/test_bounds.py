@@ -64,6 +64,7 @@ from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
 from exchange.market.engine import Engine
 from orderbook import MAX_FRAME, Login, Ping
 from server import Server
+from test.doors.test_transport import HANDSHAKE
 from test.support import (
     PATIENCE_S,
     Floor,
@@ -76,7 +77,6 @@ from test.support import (
     wired,
     words,
 )
-from test.test_transport import HANDSHAKE
 
 ELSEWHERE = {
     "exchange.market.accounts.ORDERS_REMEMBERED": (
