@@ -42,9 +42,11 @@ from orderbook import (
     Instrument,
     Login,
     Ok,
+    Order,
     Ping,
     Place,
     Request,
+    Rested,
     Status,
     Subscribe,
     Ticker,
@@ -1156,6 +1158,29 @@ def test_an_exec_is_encoded_as_pydantic_does(
     whole = TypeAdapter(Exec).dump_json(report, exclude_defaults=True)
     told = json.loads(encode(report))
     assert told == {"type": "exec"} | json.loads(whole)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"client_order_id": "a-1"},
+        {"time_in_force": "gtd", "expire_ts": 9},
+        {"post_only": True, "stp": "cancel_both"},
+    ],
+)
+def test_the_report_of_a_resting_order_is_that_in_full(
+    more: dict[str, Any],
+) -> None:
+    order = Order(7, "ann", "sell", 5, "BOND", price=101, **more)
+    rested = Rested(3, 4, order.qty, order.price, order)
+    order.price, order.qty = 102, 9  # amended before it is encoded
+    whole = rested.as_exec()
+    assert encode(rested) == encode(whole)
+    assert (whole.price, whole.qty, whole.leaves_qty) == (101, 5, 5)
+    assert (whole.order_id, whole.side, whole.seq) == (7, "sell", 3)
+    for name, value in more.items():
+        assert getattr(whole, name) == value
 
 
 @given(

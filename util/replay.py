@@ -29,8 +29,9 @@ from exchange.journal.sqlite import (
     read_journal,
     readable,
 )
-from exchange.market.command import PUBLIC, Action, Command, Output
+from exchange.market.command import PUBLIC, Action, Command
 from exchange.market.engine import Engine
+from exchange.market.reports import in_full
 from orderbook import (
     AccountReport,
     Admin,
@@ -85,7 +86,7 @@ class Step:
     """
 
     command: Command
-    outputs: list[Output]
+    outputs: list[tuple[str, Event]]
     symbol: str
 
 
@@ -118,7 +119,7 @@ def replay(path: Path, *, is_quiet: bool = False) -> Iterator[Step]:
 
 def _step(path: Path, engine: Engine, command: Command) -> Step:
     try:
-        outputs = engine.apply(command)
+        outputs = in_full(engine.apply(command))
     except Exception as error:
         raise JournalError(
             f"{path}: command {command.seq} cannot be applied: {error!r}"

@@ -26,6 +26,7 @@ from orderbook import (
     Error,
     Exec,
     Request,
+    Rested,
     Status,
     Ticker,
     Trade,
@@ -33,6 +34,7 @@ from orderbook import (
     with_id,
 )
 
+_PRIVATE = (Exec, AccountReport, Rested)
 DEBUG_LEVELS = 10  # of each side of a book, in what debug mode prints
 
 
@@ -84,7 +86,11 @@ class Routing:
                 reply: Any = outputs[0][1]
                 text = encode(reply)
                 replies.append(with_id(text, request.id))
-                if reply.__class__ is Exec:
+                if reply.__class__ is Rested:
+                    reports.append(text)
+                    if self._placed is not None:
+                        self._note(account, reply.as_exec())
+                elif reply.__class__ is Exec:
                     reports.append(text)
                     if self._placed is not None and reply.exec_type == "new":
                         self._note(account, reply)
@@ -163,7 +169,7 @@ class Routing:
         news: list[Status] = []
         try:
             for recipient, event in outputs:
-                if event.__class__ is Exec or event.__class__ is AccountReport:
+                if event.__class__ in _PRIVATE:
                     texts = posts.get(recipient)
                     if texts is None:
                         if recipient not in self.online:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from orderbook import AccountReport, Exec, Interval, Trade, encode
+from orderbook import AccountReport, Exec, Interval, Rested, Trade, encode
 
 TRADES_KEPT = 100_000  # of each symbol, as the protocol promises
 CANDLES_KEPT = 10_000  # of each symbol and interval: 2.7 hours of seconds
@@ -28,7 +28,7 @@ INTERVALS: dict[Interval, int] = {  # in microseconds
     "1h": 3_600_000_000,
     "1d": 86_400_000_000,
 }
-PrivateEvent = Exec | AccountReport
+PrivateEvent = Exec | AccountReport | Rested
 Candle = list[int]  # start_ts, open, high, low, close, volume
 Row = TypeVar("Row")
 

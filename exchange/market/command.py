@@ -20,6 +20,7 @@ from orderbook import (
     Event,
     Instrument,
     Place,
+    Rested,
 )
 
 # The version of the rules. A change of any output is a new version, except
@@ -30,7 +31,8 @@ ENGINE_VERSION = 2
 RULES = range(2, ENGINE_VERSION + 1)
 
 PUBLIC = ""  # the recipient of public events; no account has this name
-Output: TypeAlias = tuple[str, Event]  # recipient: an account, or PUBLIC
+# The recipient is an account, or PUBLIC.
+Output: TypeAlias = tuple[str, Event | Rested]
 
 # The exchange's own actions -----------------------------------------------
 

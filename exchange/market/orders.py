@@ -20,6 +20,7 @@ from exchange.market.reports import (
     mark_changed,
     order_report,
     reply_ok,
+    report_rested,
 )
 from exchange.market.state import State
 from orderbook import (
@@ -80,7 +81,7 @@ def place(state: State, command: Command, request: Place) -> None:
     state.order_id = order.order_id
     account.accept(order)
     if sweep is RESTED:
-        state.outputs.append(order_report(state, order, "new"))
+        report_rested(state, account, order)
         mark_changed(state, listing)
     else:
         _book_arrival(state, order, "new", sweep, NOTHING_FILLED)

@@ -11,13 +11,14 @@ from collections.abc import Container, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from exchange.market.accounts import Account, leaderboard
-from exchange.market.command import PUBLIC
+from exchange.market.command import PUBLIC, Output
 from exchange.market.listing import Listing
 from exchange.market.state import State
 from orderbook import (
     MAX_ROWS,
     AccountReport,
     BookUpdate,
+    Event,
     Exec,
     ExecType,
     Liquidity,
@@ -26,6 +27,7 @@ from orderbook import (
     OrderStatus,
     Phase,
     Reason,
+    Rested,
     Side,
     Status,
     Ticker,
@@ -106,6 +108,21 @@ def order_report(
         reason,
     )
     return account.name, report
+
+
+def report_rested(state: State, account: Account, order: Order) -> None:
+    """Report a new order that rests as it arrived, as most orders do."""
+    account.seq += 1
+    report = Rested(account.seq, state.ts, order.qty, order.price, order)
+    state.outputs.append((account.name, report))
+
+
+def in_full(outputs: Iterable[Output]) -> list[tuple[str, Event]]:
+    """Return outputs with an `Exec` in the place of each `Rested`."""
+    return [
+        (to, event.as_exec() if isinstance(event, Rested) else event)
+        for to, event in outputs
+    ]
 
 
 def report_trade(

@@ -49,7 +49,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.market import accounts, timers
+from exchange.market import accounts, reports, timers
 from exchange.market.accounts import HOUSE, AccountLimits
 from exchange.market.command import (
     PUBLIC,
@@ -143,7 +143,7 @@ def reconfigure(engine: Engine, **changes: Any) -> None:
 
 def in_full(engine: Engine, command: Command) -> list[Output]:
     """Apply a command; return its outputs, and then the books' changes."""
-    outputs = engine.apply(command)
+    outputs = reports.in_full(engine.apply(command))
     return outputs + [(PUBLIC, u) for u in engine.take_book_updates()]
 
 
@@ -2215,7 +2215,7 @@ def follow(commands: Iterable[Command], per_batch: int) -> Follower:
     """Lead an engine and a follower through a flow, and compare them."""
     engine, follower = Engine(), Follower()
     for command in commands:
-        follower.read(command, engine.apply(command))
+        follower.read(command, reports.in_full(engine.apply(command)))
         follower.compare(engine)
         if command.seq % per_batch == 0:
             follower.read_books(engine.take_book_updates())
@@ -2247,7 +2247,7 @@ def test_the_flows_leave_nothing_out() -> None:
         engine = Engine()
         for command in flow(random.Random(seed), 2_500):
             action = type(command.action).__name__
-            for _, event in engine.apply(command):
+            for _, event in reports.in_full(engine.apply(command)):
                 match event:
                     case Error():
                         found.add(f"{action} {event.code}")

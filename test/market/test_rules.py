@@ -24,6 +24,7 @@ from exchange.market.command import (
     Restart,
 )
 from exchange.market.engine import HANDLERS, Engine
+from exchange.market.reports import in_full
 from exchange.market.state import State
 from orderbook import Error, Exec, Place, Refused
 from test.journal.test_journal import DAYS, append, events_digest, read, write
@@ -61,7 +62,7 @@ UPGRADED = sequence(MARKET, ODD, Restart(), NEXT_MARKET, ODD)
 
 def replies(engine: Engine, commands: list[Command]) -> list[Any]:
     """Apply commands; return the first event of each order."""
-    outputs = [(c.action, engine.apply(c)) for c in commands]
+    outputs = [(c.action, in_full(engine.apply(c))) for c in commands]
     return [events[0][1] for action, events in outputs if action is ODD]
 
 

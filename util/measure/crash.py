@@ -39,6 +39,7 @@ from exchange.journal.sqlite import read_journal
 from exchange.market.accounts import HOUSE
 from exchange.market.command import Action, Command, Connect, Restart
 from exchange.market.engine import Engine
+from exchange.market.reports import in_full
 from orderbook import (
     AccountReport,
     Error,
@@ -534,7 +535,7 @@ class Record:
             self.before = {k: len(v) for k, v in self.events.items()}
             self.runs.append(defaultdict(list))
             self.statuses.append([])
-        outputs = self._engine.apply(command)
+        outputs = in_full(self._engine.apply(command))
         for recipient, event in outputs:
             self._take(recipient, event, command.action.type)
         if is_restart:
