@@ -14,16 +14,8 @@ from typing import Protocol, TypeAlias
 from exchange.gateway import pacing
 from exchange.gateway.pacing import SLOW_BYTES
 from exchange.gateway.rates import Bucket
-from orderbook import (
-    Error,
-    Event,
-    Get,
-    Login,
-    Request,
-    Subscribe,
-    encode,
-    with_id,
-)
+from exchange.market.command import REQUESTS
+from orderbook import Error, Event, Get, Login, Request, encode, with_id
 
 # Bytes of messages that may wait, as they came; with more the connection is
 # not read. No less than one read brings, or the usual client would feel it.
@@ -33,11 +25,9 @@ BYTES_WAITING = 16 * 1024
 ROWS_PER_REQUEST = 12
 # Bytes of a message that take as long, at worst: if most of it is wrong.
 BYTES_PER_REQUEST = 1024
-# Weight of a login or a subscription: they send the state of the market, or
-# a whole book. Both together are no more than a first turn.
-LONG_WEIGHT = 8
-_LONG = (Get, Login, Subscribe)
 _SHORT_TABLES = ("account", "instruments")
+# Requests that may weigh more than one.
+_LONG = (Get, *(kind for kind, row in REQUESTS.items() if row.weight > 1))
 
 # Requests, what they weigh, and when the first of them came, 0 if none has.
 Taken: TypeAlias = tuple[list[Request | Error], int, int]
@@ -48,7 +38,7 @@ def weigh(request: Request | Error) -> int:
     if isinstance(request, Get):
         rows = 0 if request.what in _SHORT_TABLES else request.limit
         return 1 + rows // ROWS_PER_REQUEST
-    return LONG_WEIGHT if request.__class__ in _LONG else 1
+    return REQUESTS[request.__class__].weight
 
 
 class Door(Protocol):

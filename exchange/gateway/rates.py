@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orderbook import Amend, Cancel, CancelAfter, CancelAll, Place
+from exchange.market.command import REQUESTS
 
 # Cancels may come this many times as often as orders, so that a bot that is
 # throttled can always get flat.
@@ -105,9 +105,10 @@ class Limiter:
             if rate.per_s:
                 orders = Bucket(rate, self._now())
                 cancels = Bucket(rate.times(CANCELS_RATE), self._now())
-            buckets |= {Place: orders, Amend: orders}
-            buckets |= {Cancel: cancels, CancelAll: cancels}
-            buckets[CancelAfter] = cancels
+            for kind, row in REQUESTS.items():
+                if row.bucket != "connection":
+                    is_order = row.bucket == "orders"
+                    buckets[kind] = orders if is_order else cancels
         return buckets
 
     def draw(

@@ -8,7 +8,6 @@ connection come in the order of its requests.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias, get_args
 
 from exchange.gateway.link import Link
 from exchange.gateway.logins import Logins
@@ -17,14 +16,12 @@ from exchange.gateway.rates import Limiter
 from exchange.gateway.routing import Routing
 from exchange.gateway.sequencer import Sequencer
 from exchange.gateway.tables import PRIVATE_TABLES, Tables
+from exchange.market.command import REQUESTS, CommandRequest
 from exchange.market.engine import Engine
 from orderbook import (
     REQUEST_TYPES,
     Admin,
     Amend,
-    Cancel,
-    CancelAfter,
-    CancelAll,
     Error,
     Get,
     Login,
@@ -47,10 +44,9 @@ WORDS: dict[type, str] = {
     **{kind: word for word, kind in REQUEST_TYPES.items()},
 }
 # Requests that become commands; they need a login, whatever they ask for.
-CommandRequest: TypeAlias = (
-    Place | Amend | Cancel | CancelAll | CancelAfter | Admin
+COMMANDS: tuple[type[CommandRequest], ...] = tuple(
+    kind for kind, row in REQUESTS.items() if row.is_command
 )
-COMMANDS = get_args(CommandRequest)
 
 
 class Requests:

@@ -17,10 +17,16 @@ from orderbook import (
     Cancel,
     CancelAfter,
     CancelAll,
+    Error,
     Event,
+    Get,
     Instrument,
+    Login,
+    Ping,
     Place,
     Rested,
+    Subscribe,
+    Unsubscribe,
 )
 
 # The version of the rules. A change of any output is a new version, except
@@ -33,6 +39,45 @@ RULES = range(2, ENGINE_VERSION + 1)
 PUBLIC = ""  # the recipient of public events; no account has this name
 # The recipient is an account, or PUBLIC.
 Output: TypeAlias = tuple[str, Event | Rested]
+
+# Requests -----------------------------------------------------------------
+
+# What limits how often a request may come: the bucket of the account's
+# orders, that of its cancels, or that of the connection.
+BucketName: TypeAlias = Literal["orders", "cancels", "connection"]
+# Weight of a login or a subscription: they send the state of the market, or
+# a whole book. Both together are no more than a connection's first turn.
+LONG_WEIGHT = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treatment:
+    """How the exchange treats the requests of one type.
+
+    ``is_command``: the request needs a login, becomes a command and is
+    journaled. ``weight``: how many requests it counts as in a turn; a table
+    counts more, by its rows.
+    """
+
+    is_command: bool = False
+    bucket: BucketName = "connection"
+    weight: int = 1
+
+
+REQUESTS: dict[type, Treatment] = {
+    Place: Treatment(is_command=True, bucket="orders"),
+    Amend: Treatment(is_command=True, bucket="orders"),
+    Cancel: Treatment(is_command=True, bucket="cancels"),
+    CancelAll: Treatment(is_command=True, bucket="cancels"),
+    CancelAfter: Treatment(is_command=True, bucket="cancels"),
+    Admin: Treatment(is_command=True),
+    Login: Treatment(weight=LONG_WEIGHT),
+    Subscribe: Treatment(weight=LONG_WEIGHT),
+    Unsubscribe: Treatment(),
+    Get: Treatment(),
+    Ping: Treatment(),
+    Error: Treatment(),  # stands for a request that cannot be decoded
+}
 
 # The exchange's own actions -----------------------------------------------
 
@@ -111,9 +156,10 @@ OwnAction: TypeAlias = (
     | Shutdown
     | TimePassed
 )
-Action: TypeAlias = (
-    Place | Amend | Cancel | CancelAll | CancelAfter | Admin | OwnAction
+CommandRequest: TypeAlias = (
+    Place | Amend | Cancel | CancelAll | CancelAfter | Admin
 )
+Action: TypeAlias = CommandRequest | OwnAction
 
 
 @dataclass(slots=True)

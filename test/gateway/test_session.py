@@ -13,12 +13,12 @@ from exchange.doors.native import FRAME_CHARS, pack
 from exchange.gateway.link import (
     BYTES_PER_REQUEST,
     BYTES_WAITING,
-    LONG_WEIGHT,
     ROWS_PER_REQUEST,
     Link,
     weigh,
 )
 from exchange.gateway.pacing import SLOW_BYTES, STUCK_BYTES, is_slow, is_stuck
+from exchange.market.command import LONG_WEIGHT
 from orderbook import (
     DEFAULT_ROWS,
     MAX_ROWS,

@@ -17,16 +17,18 @@ from exchange.journal.sqlite import Journal, JournalError, read_journal
 from exchange.market import orders
 from exchange.market.command import (
     ENGINE_VERSION,
+    REQUESTS,
     RULES,
     Action,
     Command,
+    CommandRequest,
     Configure,
     Restart,
 )
 from exchange.market.engine import HANDLERS, Engine
 from exchange.market.reports import in_full
 from exchange.market.state import State
-from orderbook import Error, Exec, Place, Refused
+from orderbook import Error, Exec, Place, Refused, Request
 from test.journal.test_journal import DAYS, append, events_digest, read, write
 from test.market.test_engine import MARKET
 from test.support import Clock
@@ -183,3 +185,9 @@ def started(path: Path) -> list[Command]:
         append(journal, added)
     assert gateway.engine.rules == NEXT
     return added
+
+
+def test_every_request_is_in_the_table_of_requests() -> None:
+    assert set(REQUESTS) == set(get_args(Request)) | {Error}
+    commands = {kind for kind, row in REQUESTS.items() if row.is_command}
+    assert commands == set(get_args(CommandRequest))
