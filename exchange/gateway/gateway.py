@@ -21,6 +21,7 @@ from exchange.gateway.sequencer import Sequencer
 from exchange.gateway.tables import Tables
 from exchange.gateway.turns import Turn
 from exchange.journal.gate import Gate
+from exchange.journal.replica import Replica
 from exchange.market.command import (
     ClockStep,
     Command,
@@ -59,6 +60,7 @@ class Gateway:
         self.pacing = self.routing.pacing
         self.links = self.routing.links
         self.sequencer = Sequencer(self.engine, self.routing, now, durable)
+        self._replica = Replica(self.engine, self.history)
         self.gate: Gate[Batch] = Gate(self.sequencer.committed)
         self.limiter = Limiter(quotas, now)
         self.tables = Tables(self.engine, self.history, self.feed)
@@ -79,7 +81,8 @@ class Gateway:
 
     def replay(self, commands: Iterable[Command]) -> None:
         """Apply again what a journal holds; nothing leaves."""
-        self.sequencer.replay(commands)
+        self._replica.apply(commands)
+        self.sequencer.seq = self.engine.seq
         self.routing.publish()
 
     def begin(self, market: Configure) -> None:

@@ -17,11 +17,10 @@ from exchange.gateway.feed import Feed
 from exchange.gateway.link import Link
 from exchange.gateway.outbox import Outbox
 from exchange.gateway.pacing import Pacing
-from exchange.journal.history import History
+from exchange.journal.history import PRIVATE_EVENTS, History
 from exchange.market.command import Output
 from exchange.market.engine import Engine
 from orderbook import (
-    AccountReport,
     BookUpdate,
     Error,
     Exec,
@@ -34,7 +33,6 @@ from orderbook import (
     with_id,
 )
 
-_PRIVATE = (Exec, AccountReport, Rested)
 DEBUG_LEVELS = 10  # of each side of a book, in what debug mode prints
 
 
@@ -169,7 +167,7 @@ class Routing:
         news: list[Status] = []
         try:
             for recipient, event in outputs:
-                if event.__class__ in _PRIVATE:
+                if isinstance(event, PRIVATE_EVENTS):
                     texts = posts.get(recipient)
                     if texts is None:
                         if recipient not in self.online:

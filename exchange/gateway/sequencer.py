@@ -7,7 +7,7 @@ and is queued for the journal. Time passes by command: if a deadline is due, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from exchange.gateway.routing import Routing
 from exchange.market.command import (
@@ -94,16 +94,10 @@ class Sequencer:
             self._routing.send_replies()  # to what was before
             self._routing.route(self.apply("", "", TimePassed(), ts))
 
-    def replay(self, commands: Iterable[Command]) -> None:
-        """Apply again what a journal holds."""
-        for command in commands:
-            self._routing.route(self._engine.apply(command))
-            self.seq = command.seq
-
     def take(self) -> list[Command]:
         """Return the commands applied since the last call, to commit them.
 
-        Those of `replay` are not among them; without a journal none are.
+        None without a journal.
         """
         commands, self._applied = self._applied, []
         return commands

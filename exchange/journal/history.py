@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar, get_args
 
+from exchange.market.command import Output
 from orderbook import AccountReport, Exec, Interval, Rested, Trade, encode
 
 TRADES_KEPT = 100_000  # of each symbol, as the protocol promises
@@ -28,7 +29,8 @@ INTERVALS: dict[Interval, int] = {  # in microseconds
     "1h": 3_600_000_000,
     "1d": 86_400_000_000,
 }
-PrivateEvent = Exec | AccountReport | Rested
+PrivateEvent: TypeAlias = Exec | AccountReport | Rested
+PRIVATE_EVENTS = get_args(PrivateEvent)
 Candle = list[int]  # start_ts, open, high, low, close, volume
 Row = TypeVar("Row")
 
@@ -202,6 +204,14 @@ class History:
     def account(self, name: str) -> AccountHistory:
         """Return the past events of one account."""
         return self._accounts[name]
+
+    def record(self, outputs: Iterable[Output]) -> None:
+        """Add the outputs of a command, none of which is encoded yet."""
+        for recipient, event in outputs:
+            if event.__class__ is Trade:
+                self.record_trade(event)
+            elif isinstance(event, PRIVATE_EVENTS):
+                self._accounts[recipient].add(event)
 
     def record_trade(self, trade: Trade) -> None:
         """Add one public trade."""

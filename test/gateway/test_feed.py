@@ -159,7 +159,7 @@ class Reader:
         self.lots: list[list[str]] = []  # each that was pushed
         self.events: list[Event] = []
         self.feed = market.feed
-        self.books = market.books
+        self.market = market
         if channels:
             self.subscribe(*channels)
             self.events.clear()
@@ -173,7 +173,7 @@ class Reader:
         self.held = SLOW_BYTES + 1 if is_slow else 0
 
     def subscribe(self, *channels: Channel, symbol: str = "BOND") -> None:
-        seq = self.books[symbol].seq
+        seq = self.market.books[symbol].seq
         self.feed.subscribe(self, channels, {symbol: seq})
 
     def unsubscribe(self, *channels: Channel, symbol: str = "BOND") -> None:
