@@ -22,7 +22,7 @@ from pathlib import Path
 from exchange.doors.listener import Listener, resolve
 from exchange.doors.names import in_url
 from exchange.doors.native import Native
-from exchange.doors.websocket import Connection
+from exchange.doors.tcp import Connection
 from exchange.gateway.gateway import Gateway
 from exchange.gateway.link import Link
 from exchange.gateway.turns import Requests, Turns

@@ -32,12 +32,9 @@ from exchange.doors.names import (
     read_origin,
 )
 from exchange.doors.once import OncePerMinute
-from exchange.doors.websocket import (
-    OPEN_TIMEOUT_S,
-    Connection,
-    Queue,
-    Receiver,
-)
+from exchange.doors.queue import Queue
+from exchange.doors.tcp import OPEN_TIMEOUT_S, Connection, Receiver
+from exchange.doors.websocket import Connection as Websocket
 
 BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
 # Rounds of the loop that asyncio takes to make a connection of a socket that
@@ -185,7 +182,7 @@ class Listener:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await self._loop.connect_accepted_socket(
                 partial(
-                    Connection,
+                    Websocket,
                     self._receiver,
                     admission=self,
                     names=self.names,

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +21,8 @@ from hypothesis import strategies as st
 from websockets.datastructures import Headers
 from websockets.frames import CLOSE, PONG, TEXT, Close
 
-from exchange.doors.websocket import MAX_MESSAGE, Connection, Limits
+from exchange.doors.tcp import MAX_MESSAGE
+from exchange.doors.websocket import Connection, Limits
 from server import Server
 from test.doors.test_transport import (
     HANDSHAKE,
@@ -764,6 +764,7 @@ class Reference(Connection):
         messages: list[bytes] = []
         for index in range(len(data)):
             self._feed(data[index : index + 1], messages)
+        self._flush()
         return messages
 
 
@@ -781,9 +782,11 @@ SMALL = Limits(max_message=300)
 
 
 @contextmanager
-def opened(cls: type[Connection]) -> Iterator[tuple[Connection, Desk]]:
+def opened(
+    cls: type[Connection], transport: FakeTransport
+) -> Iterator[tuple[Connection, Desk]]:
     """A connection without a socket, whose handshake is over."""
-    desk, transport = Desk(), FakeTransport()
+    desk = Desk()
     connection = cls(desk, admission=desk, names=None, limits=SMALL)
     connection.connection_made(transport)
     feed(connection, HANDSHAKE)
@@ -794,11 +797,11 @@ def opened(cls: type[Connection]) -> Iterator[tuple[Connection, Desk]]:
 
 
 def outcome(cls: type[Connection], *reads: bytes) -> Outcome:
-    with opened(cls) as (connection, desk):
+    transport = FakeTransport()
+    with opened(cls, transport) as (connection, desk):
         for data in reads:
             if data:
                 feed(connection, data)
-        transport: Any = connection._transport
         return Outcome(
             desk.messages,
             b"".join(transport.written),

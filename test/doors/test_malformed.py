@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from websockets.frames import TEXT, Frame
 
-from exchange.doors.websocket import MAX_MESSAGE
+from exchange.doors.tcp import MAX_MESSAGE
 from exchange.market.command import Command, Output, TimePassed
 from exchange.market.engine import Engine
 from orderbook import (

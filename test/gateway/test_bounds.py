@@ -22,14 +22,9 @@ from websockets.frames import CLOSE, TEXT, Frame
 
 import exchange.gateway.tables as tables_module
 from exchange.doors import listener
-from exchange.doors.websocket import (
-    MAX_MESSAGE,
-    MAX_REQUEST,
-    MESSAGES_PER_TURN,
-    READ_SIZE,
-    Connection,
-    Queue,
-)
+from exchange.doors.queue import Queue
+from exchange.doors.tcp import MAX_MESSAGE, READ_SIZE
+from exchange.doors.websocket import MAX_REQUEST, MESSAGES_PER_TURN, Connection
 from exchange.gateway import pacing, turns
 from exchange.gateway.feed import Feed
 from exchange.gateway.gateway import Gateway
@@ -119,22 +114,22 @@ ELSEWHERE = {
     "exchange.doors.native.FRAME_CHARS": (
         "test_session.test_frames_stay_under_a_mebibyte"
     ),
-    "exchange.doors.websocket.MAX_MESSAGE": (
+    "exchange.doors.tcp.MAX_MESSAGE": (
         "test_conformance.test_what_is_wrong_ends_it"
     ),
-    "exchange.doors.websocket.READ_SIZE": (
+    "exchange.doors.tcp.READ_SIZE": (
         "test_transport.test_thousands_of_empty_frames_in_one_segment"
     ),
-    "exchange.doors.websocket.HIGH_WATER": (
+    "exchange.doors.tcp.HIGH_WATER": (
         "test_transport.test_unread_pongs_do_not_pile_up"
     ),
-    "exchange.doors.websocket.OPEN_TIMEOUT_S": (
+    "exchange.doors.tcp.OPEN_TIMEOUT_S": (
         "test_transport.test_opening_timeout"
     ),
     "exchange.doors.websocket.PING_TIMEOUT_S": (
         "test_transport.test_silent_peer_is_pinged_and_then_cut_off"
     ),
-    "exchange.doors.websocket.CLOSE_TIMEOUT_S": (
+    "exchange.doors.tcp.CLOSE_TIMEOUT_S": (
         "test_transport.test_peer_that_ignores_the_close_is_cut_off"
     ),
     "orderbook.MAX_FRAME": (
@@ -951,8 +946,7 @@ async def test_half_a_message_takes_no_more_than_a_whole_one() -> None:
         writer.write(HANDSHAKE + first + rest[:-1])
         await until(lambda: server.links)
         (connection,) = server.links
-        await until(lambda: len(connection._unread) == len(rest) - 1)
-        assert len(connection._fragments) == 60_000
+        await until(lambda: connection.unread == 60_000 + len(rest) - 1)
         writer.transport.abort()
         await until(lambda: not server.links)
 
@@ -966,7 +960,7 @@ async def test_a_request_takes_no_more_than_16_kib() -> None:
         count = (MAX_REQUEST - len(HANDSHAKE)) // len(header)
         writer.write(HANDSHAKE[:-2] + header * count)
         (connection,) = await sockets(server)
-        await until(lambda: connection._asked > MAX_REQUEST - len(header))
+        await until(lambda: connection.unread > MAX_REQUEST - len(header))
         writer.write(header)
         async with asyncio.timeout(PATIENCE_S):
             assert b" 431 " in await reader.read()
