@@ -1975,24 +1975,26 @@ async def test_it_goes_on_when_nobody_reads_what_it_prints() -> None:
     assert "Traceback" not in errors and "BrokenPipe" not in errors
 
 
-async def test_a_recovery_can_be_stopped() -> None:
+async def test_a_recovery_can_be_stopped(tmp_path: Path) -> None:
     """Also as the first process of a container, so by a handler."""
     code = """
 import os
 import signal
 import sys
 import server
+from exchange.journal.sqlite import Journal
 
-def recover(self, path):
+def recover(journal):
     os.kill(os.getpid(), signal.SIGTERM)
     while True:
         pass
 
-server.Server._recover = recover
+Journal.recover = recover
 sys.argv = ["server.py"]
 sys.exit(server.main())
 """
-    async with launched(code=code, journal="unused.db") as process:
+    path = tmp_path / "exchange.db"
+    async with launched(code=code, journal=str(path)) as process:
         assert await ended(process) == (130, "", "")
 
 

@@ -13,18 +13,18 @@ from exchange.host.settings import Settings
 logger = logging.getLogger("exchange")
 
 
-def is_reached_by_others(
+def is_guarded(
     settings: Settings, addresses: Iterable[str], keys: KeyRing
 ) -> bool:
-    """Return whether others than this machine's users can connect.
+    """Return whether strangers may connect, so that everything has a limit.
 
     ``addresses`` are those listened on. Raises SettingsError if strangers
-    could log in by any name and nobody has asked for that.
+    could log in by any name and no setting asks for that.
     """
     is_local = all(is_loopback(address) for address in addresses)
-    # A proxy brings others, whatever address it comes from.
+    # A proxy connects for others, from whatever address.
     is_private = is_local and not settings.proxies
-    if settings.open and keys.problem:  # whose names are these?
+    if settings.open and keys.problem:  # names with keys are unknown
         raise SettingsError(keys.problem)
     if not (is_private or keys.is_needed or settings.open):
         where = "it through EXCHANGE_SERVER_PROXIES"
@@ -37,7 +37,7 @@ def is_reached_by_others(
         if not is_local:
             raise SettingsError(problem)
         logger.warning("%s", problem)
-    return not is_private
+    return keys.is_needed or not is_private
 
 
 def describe(keys: KeyRing) -> str:

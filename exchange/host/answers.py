@@ -47,7 +47,7 @@ class Answers:
         self._step = step
         self._keys = keys
         self._timing = timing
-        self._metrics = Metrics(self.figures)
+        self._metrics = Metrics()
         self._pages = Pages()
         self._pages.add("/readyz", self._readyz)
         self._pages.add("/metrics", self._metrics_text)
@@ -89,7 +89,8 @@ class Answers:
         return reply("ok\n")
 
     def _metrics_text(self, query: Query) -> Response:
-        return reply(self._metrics.text(), metrics.CONTENT_TYPE)
+        text = self._metrics.text(self.figures())
+        return reply(text, metrics.CONTENT_TYPE)
 
     def _table(self, what: str, query: Query) -> Reply:
         """Answer with a public table, once what it shows is on disk."""

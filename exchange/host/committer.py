@@ -32,7 +32,7 @@ class Committer:
     """The only writer of a journal.
 
     Args:
-        journal: it has been recovered.
+        journal: a recovered one; `close` closes it.
         timing: where sizes and durations are counted.
         elapsed: returns microseconds since some moment.
         ended: is called in the loop when a commit has ended, with its future.
@@ -82,8 +82,9 @@ class Committer:
             await asyncio.wait((self._commit,))
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread and close the journal."""
         self._executor.shutdown()
+        self._journal.close()
 
     def _append(self, first_seq: int, records: list[str]) -> Commit:
         """Commit one batch; called in the executor."""

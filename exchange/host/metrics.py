@@ -7,7 +7,7 @@ asks for it. Names and units follow the conventions of Prometheus.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -85,11 +85,10 @@ class Figures:
 
 
 class _Collector(Collector):
-    def __init__(self, figures: Callable[[], Figures]) -> None:
-        self._figures = figures
+    now: Figures  # set before each collection
 
     def collect(self) -> Iterable[Metric]:
-        now = self._figures()
+        now = self.now
         yield from _counters(now)
         yield from _gauges(now)
         timing = now.timing
@@ -165,11 +164,13 @@ def _gauges(now: Figures) -> Iterator[Metric]:
 class Metrics:
     """The text that Prometheus asks for."""
 
-    def __init__(self, figures: Callable[[], Figures]) -> None:
+    def __init__(self) -> None:
+        self._collector = _Collector()
         self._registry = CollectorRegistry()
-        self._registry.register(_Collector(figures))
+        self._registry.register(self._collector)
         ProcessCollector(registry=self._registry)
 
-    def text(self) -> bytes:
-        """Return all figures as they are now."""
+    def text(self, now: Figures) -> bytes:
+        """Return the figures, and those of the process, as text."""
+        self._collector.now = now
         return generate_latest(self._registry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,10 @@ class Inline(Executor):
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with Journal(tmp_path / "exchange.db") as journal:
-        assert list(journal.recover()) == []
-        yield journal
+def journal(tmp_path: Path) -> Journal:
+    journal = Journal(tmp_path / "exchange.db")
+    assert list(journal.recover()) == []
+    return journal
 
 
 class Ended:
