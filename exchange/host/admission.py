@@ -1,4 +1,4 @@
-"""Who can reach an exchange, and how they log in."""
+"""Whether strangers can reach an exchange, and how users log in."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def is_guarded(
     if settings.open and keys.problem:  # names with keys are unknown
         raise SettingsError(keys.problem)
     if not (is_private or keys.is_needed or settings.open):
-        where = "it through EXCHANGE_SERVER_PROXIES"
+        where = "the exchange through EXCHANGE_SERVER_PROXIES"
         problem = (
-            f"others reach {where if is_local else settings.hostname},"
+            f"others can reach {where if is_local else settings.hostname},"
             " and there are no keys in"
-            f" {settings.keys}: make some with python -m util.accounts"
+            f" {settings.keys}: make keys with python -m util.accounts"
             " add NAME, or set EXCHANGE_SERVER_OPEN=1"
         )
         if not is_local:
@@ -41,9 +41,9 @@ def is_guarded(
 
 
 def describe(keys: KeyRing) -> str:
-    """Say who may log in, in a few words."""
+    """Describe how users log in, in a few words."""
     if keys.is_open:
-        return "open to everybody by name"
+        return "open: a name is enough"
     if keys.is_needed:
         return f"keys {keys.path}"
     return "no keys: a name is enough"

@@ -1,4 +1,4 @@
-"""Applies again what a journal holds, and shows how far it is."""
+"""Applies the commands of a journal, with a progress bar."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Recovery:
     journal: Journal
     commands: int
     took_s: float
-    ahead_us: int  # of the machine's clock, where the exchange goes on
+    ahead_us: int  # the exchange's time, ahead of the machine's clock
 
     def __str__(self) -> str:
         text = f"journal {self.journal.path}: "

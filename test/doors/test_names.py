@@ -102,7 +102,9 @@ def test_an_origin_is_written_as_browsers_do(text: str, origin: str) -> None:
     ],
 )
 def test_what_is_no_origin_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match="is no origin: give http:// or") as e:
+    with pytest.raises(
+        ValueError, match="is not an origin: give http:// or"
+    ) as e:
         read_origin(text)
     assert str(e.value).isascii()
     name = text.replace("ö", r"\xf6")
@@ -224,7 +226,7 @@ def test_a_refusal_says_what_to_set() -> None:
     )
     refusal = names(checks_host=True).refusal(["x.example:80"], [])
     assert refusal is not None and refusal.reason == (
-        "host x.example:80 is in no origin of EXCHANGE_SERVER_ORIGINS"
+        "host x.example:80 is not in an origin of EXCHANGE_SERVER_ORIGINS"
     )
     refusal = names().refusal([], ["x" * 8_000])
     assert refusal is not None and len(refusal.reason) < 2 * MAX_SHOWN

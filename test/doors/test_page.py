@@ -705,7 +705,7 @@ async def test_an_order_without_answer_is_looked_up(
             await expect(page.locator("#ticket-result")).to_have_text(
                 re.compile(r"^Order \d+: buy 10 BOND at 99: new$")
                 if has_arrived
-                else re.compile("the order was lost on its way$")
+                else re.compile("the order is not open: it was lost$")
             )
             await expect(page.locator("#orders tr")).to_have_count(
                 1 if has_arrived else 0

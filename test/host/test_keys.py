@@ -768,7 +768,7 @@ def test_a_file_that_is_gone_lets_nobody_in(path: Path) -> None:
     away = path.rename(path.with_name("away"))
     assert ring.refresh() and not ring.refresh()
     assert ring.is_needed
-    assert ring.problem == f"{path}: is gone: no key is valid"
+    assert ring.problem == f"{path}: the file is gone: no key is valid"
     assert not ring.is_valid(key) and ring.check("alice", token) is None
     away.rename(path)
     assert ring.refresh() and ring.problem is None

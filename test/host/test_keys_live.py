@@ -362,7 +362,7 @@ async def test_the_first_key_ends_the_time_of_names(
         assert str(path) in describe(exchange.keys)
         await looks(exchange)
         (record,) = caplog.records
-        assert record.getMessage() == f"who may log in: keys {path}"
+        assert record.getMessage() == f"logins: keys {path}"
         assert await try_login(exchange.url, "alice") == "unauthorized"
         word = await try_login(exchange.url, "boss", token=token)
         assert word == "welcome"
@@ -464,7 +464,7 @@ async def test_a_damaged_file_leaves_the_keys_as_they_were(
         path.write_text(content)
         path.chmod(0o600)
         await looks(exchange, 10)
-        assert told() == [line, "the keys are good"]
+        assert told() == [line, "the key file can be used again"]
         assert {record.levelname for record in caplog.records} == {"WARNING"}
         assert words(await alice.ask(type="ping")) == ["ok"]
 
@@ -567,7 +567,7 @@ async def test_where_the_key_file_hangs_the_last_keys_decide(
             assert word == "unauthorized"
         (late,) = caplog.records
         assert str(path) in late.getMessage()
-        assert "stays in force" in late.getMessage()
+        assert "stay in force" in late.getMessage()
         disk.go_on()
         await until(lambda: "can be read again" in caplog.text)
         edit(path, disable)

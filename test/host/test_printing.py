@@ -149,7 +149,9 @@ async def test_a_pipe_that_nobody_reads_stops_nothing(
         # What was held comes first, then how much was not, then what is new.
         reader = Reader(reading)
         reader.start()
-        await asyncio.to_thread(reader.wait_for, "were dropped: nobody read")
+        await asyncio.to_thread(
+            reader.wait_for, "were dropped: not read in time"
+        )
         await place_one(url, "bob")
         await asyncio.to_thread(reader.wait_for, "bob buy 1 BOND @ 10")
         assert reader.text.count("dropped") == 1
@@ -185,7 +187,9 @@ async def test_ctrl_s_in_the_terminal_stops_nothing(
         os.write(person, CTRL_Q)
         reader = Reader(person)
         reader.start()
-        await asyncio.to_thread(reader.wait_for, "were dropped: nobody read")
+        await asyncio.to_thread(
+            reader.wait_for, "were dropped: not read in time"
+        )
         await place_one(url, "bob")
         await asyncio.to_thread(reader.wait_for, "bob buy 1 BOND @ 10")
         assert await stopped(process) == 0

@@ -217,7 +217,7 @@ def test_an_origin_that_is_none_is_named(
     monkeypatch.setenv(variable("ORIGINS"), "https://a.example,b.example/")
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert "b.example/ is no origin: give http:// or" in str(caught.value)
+    assert "b.example/ is not an origin: give http:// or" in str(caught.value)
 
 
 @pytest.mark.parametrize("name, text", BAD)

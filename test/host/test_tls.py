@@ -251,7 +251,7 @@ async def test_a_hangup_signal_reads_certificate_and_keys_again(
             assert process.stderr is not None
             async with asyncio.timeout(PATIENCE_S):
                 line = (await process.stderr.readline()).decode()
-            assert "keys and certificate are read again" in line
+            assert "reading keys and certificate again" in line
             add_key(keys, "alice")
             shutil.copy(new.cert, live.cert)
             shutil.copy(new.key, live.key)
@@ -265,7 +265,7 @@ async def test_a_hangup_signal_reads_certificate_and_keys_again(
             assert (await bob.rest())[1] == 1001
         status, _, errors = await ended(process)
     assert status == 0
-    assert "keys and certificate are read again" in errors
+    assert "reading keys and certificate again" in errors
     assert "the certificate is good and in use" in errors
 
 
