@@ -109,7 +109,7 @@ ELSEWHERE = {
         "ring"
     ),
     "exchange.gateway.pacing.SLOW_BYTES": (
-        "test_server.test_a_slow_reader_gets_one_update_for_what_it_missed"
+        "test_slow_readers.test_a_slow_reader_gets_one_update_for_what_it_missed"
     ),
     "exchange.doors.native.FRAME_CHARS": (
         "test_session.test_frames_stay_under_a_mebibyte"
