@@ -259,7 +259,7 @@ GOOD: dict[str, tuple[bytes, list[str], list[bytes]]] = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-async def test_what_is_right_is_taken(host: Host, name: str) -> None:
+async def test_valid_frames_are_accepted(host: Host, name: str) -> None:
     data, names, pongs = GOOD[name]
     line = await host.connect()
     line.send(data)
@@ -272,7 +272,9 @@ async def test_what_is_right_is_taken(host: Host, name: str) -> None:
 @pytest.mark.parametrize(
     "name", [name for name, (data, *_) in GOOD.items() if len(data) < 30_000]
 )
-async def test_byte_by_byte_it_is_taken_too(host: Host, name: str) -> None:
+async def test_valid_frames_are_accepted_byte_by_byte(
+    host: Host, name: str
+) -> None:
     data, names, pongs = GOOD[name]
     line = await host.connect()
     await line.trickle(data)
@@ -446,7 +448,7 @@ AFTER = [whole("late"), raw(PINGING, b"late"), closing(4321)]
 
 @pytest.mark.parametrize("is_slow", [False, True], ids=["at once", "slowly"])
 @pytest.mark.parametrize("name", BAD)
-async def test_what_is_wrong_ends_it(
+async def test_invalid_frames_end_the_connection(
     host: Host, name: str, is_slow: bool
 ) -> None:
     """With a code that says why; and what comes after it is not heard."""
@@ -473,7 +475,7 @@ async def test_what_is_wrong_ends_it(
 
 
 @pytest.mark.parametrize("code", range(1000, 1016))
-async def test_every_code_of_the_register(host: Host, code: int) -> None:
+async def test_every_registered_close_code(host: Host, code: int) -> None:
     """1004 to 1006 and 1015 say what no frame may say (RFC 6455, 7.4.1).
 
     1012 to 1014 came later, to the register of the IANA.
@@ -486,7 +488,7 @@ async def test_every_code_of_the_register(host: Host, code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [3000, 3999, 4000, 4999])
-async def test_a_code_of_ones_own_is_echoed(host: Host, code: int) -> None:
+async def test_a_private_close_code_is_echoed(host: Host, code: int) -> None:
     line = await host.connect()
     data = struct.pack("!H", code) + "né".encode()
     line.send(raw(CLOSING, data))
@@ -497,7 +499,7 @@ async def test_a_code_of_ones_own_is_echoed(host: Host, code: int) -> None:
 @pytest.mark.parametrize(
     "code", [0, 1, 999, 1016, 1100, 2000, 2999, 5000, 65_535]
 )
-async def test_a_code_that_is_none_is_refused(host: Host, code: int) -> None:
+async def test_an_invalid_close_code_is_refused(host: Host, code: int) -> None:
     line = await host.connect()
     line.send(raw(CLOSING, struct.pack("!H", code)))
     assert (await line.closed()).code == 1002
@@ -522,7 +524,7 @@ async def test_a_close_without_a_code_is_echoed_as_it_is(
     assert await line.rest() == b""
 
 
-async def test_after_the_servers_close_nothing_is_carried_out(
+async def test_after_the_close_of_the_server_no_request_is_carried_out(
     host: Host,
 ) -> None:
     """It closes a connection whose session was taken over."""
@@ -704,7 +706,7 @@ BAD_HANDSHAKES: dict[str, tuple[list[str], int]] = {
 
 
 @pytest.mark.parametrize("name", BAD_HANDSHAKES)
-async def test_a_handshake_that_is_none(host: Host, name: str) -> None:
+async def test_an_invalid_handshake(host: Host, name: str) -> None:
     """One answer, if any, then the end; nothing behind it is looked at."""
     lines, status = BAD_HANDSHAKES[name]
     line = await host.dial(request(*lines), whole("late"), HANDSHAKE)
@@ -718,7 +720,7 @@ async def test_a_handshake_that_is_none(host: Host, name: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["0", "8", "12", "14", "013", "13, 8", ""])
-async def test_another_version_is_told_the_one_there_is(
+async def test_another_version_is_answered_with_ours(
     host: Host, version: str
 ) -> None:
     """As the RFC demands in 4.2.2 and 4.4."""
@@ -730,14 +732,14 @@ async def test_another_version_is_told_the_one_there_is(
     assert headers["Upgrade"] == "websocket"
 
 
-async def test_two_versions_are_told_the_one_there_is(host: Host) -> None:
+async def test_two_versions_are_answered_with_ours(host: Host) -> None:
     lines = [*LINES, "Sec-WebSocket-Version: 8"]
     line = await host.dial(request(*lines))
     status, headers, _ = await line.answer()
     assert status == 426 and headers["Sec-WebSocket-Version"] == "13"
 
 
-async def test_lines_that_end_in_lf_alone(host: Host) -> None:
+async def test_lines_that_end_in_lf_without_cr(host: Host) -> None:
     line = await host.dial(request(*LINES).replace(b"\r\n", b"\n"))
     assert await line.rest() == b""
 

@@ -294,7 +294,7 @@ async def test_every_field_with_every_wrong_value(
         ),
     ],
 )
-async def test_a_request_that_makes_no_sense(
+async def test_an_invalid_request(
     market: Market, field: str, request_: Message
 ) -> None:
     (reply,) = await market.hostile.ask(**request_, id=5)
@@ -306,7 +306,7 @@ async def test_a_request_that_makes_no_sense(
     "request_id",
     ["x" * 37, "x" * 60_000, 2**53, -(2**53), 1e5, True, None, [], [1], {}],
 )
-async def test_an_invalid_id_is_not_repeated(
+async def test_an_invalid_id_is_not_echoed(
     market: Market, request_id: Any
 ) -> None:
     await market.hostile.send({"type": "cancel_all", "id": request_id})
@@ -430,7 +430,7 @@ async def test_good_requests_among_bad_ones_are_carried_out(
     ]
 
 
-async def test_a_token_is_in_no_answer(
+async def test_no_reply_has_a_token(
     market: Market, caplog: pytest.LogCaptureFixture
 ) -> None:
     login = {"type": "login", "user": "mallory", "token": "s3cret"}
@@ -478,7 +478,7 @@ async def test_fragments_too_long_end_the_connection(market: Market) -> None:
 @pytest.mark.parametrize(
     "text", [b"\xff", b'{"type":"ping","id":"\xc3"}', b"\xed\xa0\x80"]
 )
-async def test_what_is_no_utf8_ends_the_connection(
+async def test_invalid_utf8_ends_the_connection(
     market: Market, text: bytes
 ) -> None:
     async with wired(market.server.url, "eve") as wire:
@@ -488,7 +488,7 @@ async def test_what_is_no_utf8_ends_the_connection(
     await gone(market)
 
 
-async def test_bytes_that_are_no_frame_end_the_connection(
+async def test_invalid_frames_end_their_connection(
     market: Market,
 ) -> None:
     async with wired(market.server.url, "eve") as wire:
@@ -505,7 +505,7 @@ async def test_an_unmasked_frame_ends_the_connection(market: Market) -> None:
     await gone(market)
 
 
-async def test_what_came_before_a_bad_frame_counts(market: Market) -> None:
+async def test_requests_before_a_bad_frame_count(market: Market) -> None:
     async with wired(market.server.url, "eve") as wire:
         frames = [
             Frame(TEXT, json.dumps(order("buy", 1, 10)).encode()),

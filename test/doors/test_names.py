@@ -66,7 +66,7 @@ def test_a_host_is_read(text: str, host: tuple[str, int | None]) -> None:
         *("börse.example", "\N{KELVIN SIGN}.example", "a\n", "a\0"),
     ],
 )
-def test_what_is_no_host(text: str) -> None:
+def test_an_invalid_host(text: str) -> None:
     assert read_host(text) is None
 
 
@@ -85,7 +85,9 @@ def test_what_is_no_host(text: str) -> None:
         ("http://10.0.0.7:8765", "http://10.0.0.7:8765"),
     ],
 )
-def test_an_origin_is_written_as_browsers_do(text: str, origin: str) -> None:
+def test_an_origin_is_written_as_browsers_write_it(
+    text: str, origin: str
+) -> None:
     assert write_origin(read_origin(text)) == origin
 
 
@@ -101,7 +103,7 @@ def test_an_origin_is_written_as_browsers_do(text: str, origin: str) -> None:
         *("https://a:0", "https://a:x", "https://127.1", "https://[::1"),
     ],
 )
-def test_what_is_no_origin_is_named(text: str) -> None:
+def test_an_invalid_origin_is_named(text: str) -> None:
     with pytest.raises(
         ValueError, match="is not an origin: give http:// or"
     ) as e:
@@ -146,7 +148,7 @@ def test_what_is_no_origin_is_named(text: str) -> None:
         ("127.0.0.1:8765", "http://localhost:8765"),
     ],
 )
-def test_a_page_of_ours(host: str, origin: str) -> None:
+def test_a_page_of_the_exchange(host: str, origin: str) -> None:
     assert names().refusal([host], [origin]) is None
 
 
@@ -180,7 +182,7 @@ def test_a_page_of_ours(host: str, origin: str) -> None:
         ("localhost:8765", "http://\xe9"),
     ],
 )
-def test_a_page_of_others(host: str, origin: str) -> None:
+def test_a_foreign_page(host: str, origin: str) -> None:
     for judge in (names(), names(checks_host=True)):
         refusal = judge.refusal([host], [origin])
         assert refusal is not None
@@ -209,7 +211,7 @@ def test_pages_of_an_exchange_with_tls_are_https() -> None:
         ([], False),
     ],
 )
-def test_programs_name_the_host_where_it_is_checked(
+def test_programs_need_a_valid_host_where_it_is_checked(
     hosts: list[str], is_ours: bool
 ) -> None:
     assert names().refusal(hosts, []) is None
@@ -218,7 +220,7 @@ def test_programs_name_the_host_where_it_is_checked(
     assert refusal is None or refusal.header == "host"
 
 
-def test_a_refusal_says_what_to_set() -> None:
+def test_a_refusal_names_the_setting() -> None:
     refusal = names().refusal(["localhost"], ["https://x.example"])
     assert refusal is not None and refusal.header == "origin"
     assert refusal.reason == (
@@ -256,7 +258,9 @@ def proxies() -> Proxies:
         ("", False),
     ],
 )
-def test_who_is_a_proxy(proxies: Proxies, peer: str, is_proxy: bool) -> None:
+def test_which_peers_are_proxies(
+    proxies: Proxies, peer: str, is_proxy: bool
+) -> None:
     assert proxies.include(peer) == is_proxy
     assert not Proxies().include(peer)
 
@@ -297,7 +301,7 @@ def test_who_is_a_proxy(proxies: Proxies, peer: str, is_proxy: bool) -> None:
         (["\xe9" * 1_000], PEER),
     ],
 )
-def test_whom_a_proxy_speaks_for(
+def test_the_client_behind_a_proxy(
     proxies: Proxies, lines: list[str], client: str
 ) -> None:
     assert proxies.client(PEER, lines) == client
@@ -306,6 +310,6 @@ def test_whom_a_proxy_speaks_for(
 @pytest.mark.parametrize(
     "text", ["", "*", "localhost", "10.0.0.1/8", "10.0.0.0/33", "1", "a/8"]
 )
-def test_what_is_no_network(text: str) -> None:
+def test_an_invalid_network(text: str) -> None:
     with pytest.raises(ValueError, match="give an address or a network"):
         read_network(text)

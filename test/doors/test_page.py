@@ -292,7 +292,7 @@ async def test_a_phase_and_its_reason_are_shown(browser: Browser) -> None:
             await expect(phase).to_have_text("● Open")
 
 
-async def test_words_are_never_markup(browser: Browser) -> None:
+async def test_text_is_never_markup(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             server.gateway.announce(MARKUP)
@@ -331,7 +331,7 @@ async def test_markup_could_not_be_made(browser: Browser) -> None:
             assert outcome == "TypeError"
 
 
-async def test_what_may_grow_is_ignored(browser: Browser) -> None:
+async def test_unknown_fields_and_types_are_ignored(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             said_to_all(
@@ -433,7 +433,7 @@ async def test_an_order_is_amended_and_canceled(browser: Browser) -> None:
             await tells(page, "2 canceled")
 
 
-async def test_a_refusal_is_told(browser: Browser) -> None:
+async def test_a_refusal_is_shown(browser: Browser) -> None:
     async with serving() as server:
         async with (
             wired(server.url, "bob") as bob,
@@ -481,7 +481,7 @@ async def test_a_login_lasts_as_long_as_the_tab(browser: Browser) -> None:
             assert await page.evaluate("() => sessionStorage.length") == 0
 
 
-async def test_a_login_that_fails_says_why(browser: Browser) -> None:
+async def test_a_failed_login_shows_the_reason(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             await page.click("#sign-in")
@@ -540,7 +540,7 @@ async def test_the_keyboard_is_enough(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
-async def test_a_killed_exchange_is_found_again(
+async def test_the_page_reconnects_to_a_killed_exchange(
     browser: Browser, tmp_path: Path, unused_tcp_port: int, is_durable: bool
 ) -> None:
     settings = {
@@ -604,7 +604,7 @@ async def test_a_burst_leaves_the_right_book(browser: Browser) -> None:
             assert await page.evaluate(nodes) == before
 
 
-async def test_a_gap_in_the_book_is_mended(browser: Browser) -> None:
+async def test_a_gap_in_the_book_is_repaired(browser: Browser) -> None:
     async with serving() as server:
         assert server.timers._heartbeat_due is not None
         server.timers._heartbeat_due.cancel()  # it would mend it, too
@@ -629,7 +629,7 @@ async def test_a_gap_in_the_book_is_mended(browser: Browser) -> None:
             )
 
 
-async def test_trades_that_were_missed_are_fetched(browser: Browser) -> None:
+async def test_missed_trades_are_fetched(browser: Browser) -> None:
     async with serving() as server:
         async with (
             wired(server.url, "bob") as bob,
@@ -651,7 +651,7 @@ async def test_trades_that_were_missed_are_fetched(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("is_told_by_heartbeat", [True, False])
-async def test_reports_that_were_missed_are_fetched(
+async def test_missed_reports_are_fetched(
     browser: Browser, is_told_by_heartbeat: bool
 ) -> None:
     async with serving() as server:
@@ -685,7 +685,7 @@ async def test_reports_that_were_missed_are_fetched(
 
 
 @pytest.mark.parametrize("has_arrived", [True, False])
-async def test_an_order_without_answer_is_looked_up(
+async def test_an_order_without_a_reply_is_looked_up(
     browser: Browser, has_arrived: bool
 ) -> None:
     async with serving() as server:
@@ -712,7 +712,7 @@ async def test_an_order_without_answer_is_looked_up(
             )
 
 
-async def test_a_session_taken_over_is_left_alone(browser: Browser) -> None:
+async def test_a_session_taken_over_is_not_resumed(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             await sign_in(page)
@@ -780,7 +780,7 @@ async def test_rules_of_the_book(
     assert found == [["gap", "taken", outcome], bids, held]
 
 
-async def test_a_snapshot_that_was_asked_for_is_taken(rules: Page) -> None:
+async def test_a_requested_snapshot_is_applied(rules: Page) -> None:
     assert await rules.evaluate("""async () => {
             const { Book } = await import("/market.js");
             const book = new Book();
@@ -861,7 +861,9 @@ async def test_ticks_are_money(
     "text",
     ["", "x", "1e3", "0x10", "100.3", "1.2.3", ".25", "1,000", "9" * 30],
 )
-async def test_no_ticks_are_no_money(rules: Page, text: str) -> None:
+async def test_text_that_is_no_whole_number_of_ticks(
+    rules: Page, text: str
+) -> None:
     found = await rules.evaluate(
         """async (text) => {
             const { Tick } = await import("/market.js");
@@ -971,7 +973,9 @@ async def busy(server: Server, wire: Wire) -> None:
 @pytest.mark.parametrize(
     "width, height", [(360, 740), (820, 1180), (1280, 720), (1920, 1080)]
 )
-async def test_it_fits(browser: Browser, width: int, height: int) -> None:
+async def test_it_fits_the_screen(
+    browser: Browser, width: int, height: int
+) -> None:
     viewport = {"width": width, "height": height}
     symbols = tuple(f"LONG.NAME-{n}" for n in range(10)) + ("BOND",)
     async with serving(symbols=symbols) as server:
@@ -993,7 +997,7 @@ async def test_it_fits(browser: Browser, width: int, height: int) -> None:
                 assert high <= height
 
 
-async def test_everything_has_a_name(browser: Browser) -> None:
+async def test_every_control_has_a_name(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             await sign_in(page)

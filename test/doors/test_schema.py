@@ -57,7 +57,9 @@ def test_every_example_of_the_protocol_is_valid(kind: str) -> None:
     ],
     ids=str,
 )
-def test_what_the_codec_refuses_is_invalid(change: dict[str, Any]) -> None:
+def test_a_request_that_the_codec_refuses_is_invalid(
+    change: dict[str, Any],
+) -> None:
     order = {"type": "place", "side": "buy", "qty": 1, "price": 1}
     assert not problems(order, "request")
     assert problems({**order, **change}, "request")
@@ -66,7 +68,7 @@ def test_what_the_codec_refuses_is_invalid(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["type", "side", "qty"])
-def test_what_is_missing_is_noticed(name: str) -> None:
+def test_a_missing_field_is_noticed(name: str) -> None:
     order = {"type": "place", "side": "buy", "qty": 1, "price": 1}
     del order[name]
     assert problems(order, "request")

@@ -472,7 +472,7 @@ async def test_other_methods(desk: Desk, dial: Dial, method: str) -> None:
     ],
     ids=["body", "TLS", "HTTP/2"],
 )
-async def test_what_cannot_be_answered(
+async def test_a_request_that_cannot_be_parsed(
     desk: Desk, dial: Dial, request_: bytes
 ) -> None:
     assert await (await dial(request_)).rest() == b""
@@ -551,7 +551,7 @@ HERE = "Host: localhost:8765"
         ([], 403),
     ],
 )
-async def test_whose_page_may_connect(
+async def test_which_pages_may_connect(
     desk: Desk, dial: Dial, headers: list[str], status: int
 ) -> None:
     """What is judged, test_names tells; here, what comes of a judgement."""
@@ -574,7 +574,7 @@ async def test_whose_page_may_connect(
         ([], 403),
     ],
 )
-async def test_whose_page_may_read(
+async def test_which_pages_may_read(
     dial: Dial, headers: list[str], status: int
 ) -> None:
     """What GET answers is public, but not to a name bent to this machine."""
@@ -583,7 +583,9 @@ async def test_whose_page_may_read(
         assert (await peer.answer())[0] == status
 
 
-async def test_without_names_anything_will_do(dial: Dial) -> None:
+async def test_without_names_any_host_and_origin_is_accepted(
+    dial: Dial,
+) -> None:
     peer = await dial(upgrade("Host: a", "Origin: http://b"))
     assert b" 101 " in await peer.head()
 
@@ -594,7 +596,7 @@ TRUSTED = Proxies([read_network("127.0.0.1")])
 
 
 @pytest.mark.parametrize("make", [partial(get, "/"), upgrade])
-async def test_a_proxy_says_whom_it_speaks_for(
+async def test_a_proxy_forwards_the_address_of_its_client(
     desk: Desk, dial: Dial, make: Callable[..., bytes]
 ) -> None:
     """Once, before anything else is told, and with several header lines."""
@@ -605,14 +607,14 @@ async def test_a_proxy_says_whom_it_speaks_for(
     assert desk.connection.remote == "10.0.0.7"
 
 
-async def test_a_proxy_that_says_nothing_speaks_for_itself(
+async def test_a_proxy_without_the_header_counts_itself(
     desk: Desk, dial: Dial
 ) -> None:
     await (await dial(upgrade(), proxies=TRUSTED)).head()
     assert desk.log == [("forwarded", "127.0.0.1"), ("connected",)]
 
 
-async def test_who_is_no_proxy_is_not_believed(desk: Desk, dial: Dial) -> None:
+async def test_another_peer_is_not_believed(desk: Desk, dial: Dial) -> None:
     others = Proxies([read_network("10.0.0.0/8")])
     header = "X-Forwarded-For: 10.0.0.7"
     await (await dial(upgrade(header), proxies=others)).head()
@@ -620,7 +622,7 @@ async def test_who_is_no_proxy_is_not_believed(desk: Desk, dial: Dial) -> None:
     assert desk.connection.remote == "127.0.0.1"
 
 
-async def test_an_address_with_too_many_connections_is_told(
+async def test_an_address_with_too_many_connections_is_answered(
     desk: Desk, dial: Dial
 ) -> None:
     """Not cut off: to a proxy that would look like a broken exchange."""
@@ -716,7 +718,7 @@ async def test_thousands_of_empty_frames_in_one_segment(
     assert max(batches) <= 16 * 1024 // len(masked(TEXT)) + 1
 
 
-async def test_of_many_pings_in_one_segment_a_few_are_answered_at_a_time(
+async def test_every_one_of_many_pings_in_one_segment_is_answered(
     desk: Desk, dial: Dial
 ) -> None:
     """Nothing is lost: neither an order among them nor the end after them."""
@@ -731,7 +733,7 @@ async def test_of_many_pings_in_one_segment_a_few_are_answered_at_a_time(
     assert desk.messages == [b"order", b"last"]
 
 
-async def test_who_hangs_up_amid_its_pings_is_gone(
+async def test_a_peer_that_hangs_up_amid_its_pings_is_disconnected(
     desk: Desk, dial: Dial
 ) -> None:
     peer = await dial(masked(PING) * 10 * FRAMES_PER_TURN, open=True)
@@ -805,7 +807,7 @@ async def test_every_socket_is_opened_and_closed(
     assert desk.names == ["connected", "disconnected"]
 
 
-async def test_a_socket_too_many_is_cut_off(desk: Desk, dial: Dial) -> None:
+async def test_a_refused_socket_is_cut_off(desk: Desk, dial: Dial) -> None:
     desk.has_room = False
     peer = await dial(HANDSHAKE)
     with contextlib.suppress(ConnectionResetError):
@@ -874,7 +876,7 @@ async def test_full_buffer_stops_reading_until_drained(
     assert slow.buffered == 0
 
 
-async def test_both_causes_must_be_gone_before_reading_goes_on(
+async def test_reading_goes_on_after_both_causes_have_ended(
     desk: Desk, dial: Dial
 ) -> None:
     peer = await dial(open=True)
@@ -932,7 +934,7 @@ async def test_unread_pongs_do_not_pile_up(desk: Desk, dial: Dial) -> None:
         assert desk.connection.buffered < HIGH_WATER + 2 * READ_SIZE
 
 
-async def test_what_comes_after_a_failure_is_not_looked_at(
+async def test_frames_after_a_failure_are_not_parsed(
     desk: Desk, dial: Dial
 ) -> None:
     peer = await dial(open=True)

@@ -109,13 +109,14 @@ ELSEWHERE = {
         "ring"
     ),
     "exchange.gateway.pacing.SLOW_BYTES": (
-        "test_slow_readers.test_a_slow_reader_gets_one_update_for_what_it_missed"
+        "test_slow_readers"
+        ".test_a_slow_reader_gets_one_update_for_what_it_missed"
     ),
     "exchange.doors.native.FRAME_CHARS": (
         "test_session.test_frames_stay_under_a_mebibyte"
     ),
     "exchange.doors.tcp.MAX_MESSAGE": (
-        "test_conformance.test_what_is_wrong_ends_it"
+        "test_conformance.test_invalid_frames_end_the_connection"
     ),
     "exchange.doors.tcp.READ_SIZE": (
         "test_transport.test_thousands_of_empty_frames_in_one_segment"
@@ -135,11 +136,9 @@ ELSEWHERE = {
     "orderbook.MAX_FRAME": (
         "test_malformed.test_a_frame_that_is_no_request_gets_one_error"
     ),
-    "orderbook.MAX_ROWS": (
-        "test_malformed.test_a_request_that_makes_no_sense"
-    ),
+    "orderbook.MAX_ROWS": "test_malformed.test_an_invalid_request",
     "exchange.doors.listener.ADDRESSES_COUNTED": (
-        "test_metrics.test_who_came_long_ago_is_not_counted_any_more"
+        "test_metrics.test_old_addresses_are_not_counted_any_more"
     ),
 }
 Message = dict[str, Any]

@@ -73,7 +73,7 @@ def test_time_passes() -> None:
     assert clock.look() is None
 
 
-def test_a_clock_that_is_not_touched(machine: Machine) -> None:
+def test_a_clock_without_changes(machine: Machine) -> None:
     for _ in range(3):
         machine.run(SECOND)
         assert machine.clock.look() is None
@@ -81,7 +81,9 @@ def test_a_clock_that_is_not_touched(machine: Machine) -> None:
     assert machine.clock.ahead == 0
 
 
-def test_a_step_back_is_told_once_and_not_followed(machine: Machine) -> None:
+def test_a_step_back_is_reported_once_and_not_followed(
+    machine: Machine,
+) -> None:
     clock = machine.clock
     machine.run(SECOND)
     machine.wall -= HOUR
@@ -127,7 +129,7 @@ def test_time_asleep_has_passed(machine: Machine) -> None:
     assert clock.look() is None
 
 
-def test_it_goes_on_from_a_time_that_was(machine: Machine) -> None:
+def test_it_goes_on_from_a_given_time(machine: Machine) -> None:
     clock = machine.clock
     clock.go_on_from(NOON - HOUR)
     assert clock.now() == NOON and clock.ahead == 0
@@ -137,7 +139,7 @@ def test_it_goes_on_from_a_time_that_was(machine: Machine) -> None:
     assert clock.now() == NOON + HOUR + SECOND and clock.look() is None
 
 
-def test_a_busy_machine_is_no_jump() -> None:
+def test_a_busy_machine_causes_no_jump() -> None:
     elapsed = {"ns": 0}
 
     def busy() -> int:
@@ -231,7 +233,7 @@ async def test_a_step_back_is_logged_and_time_goes_on(
     assert len(caplog.records) == 1
 
 
-async def test_what_was_due_while_the_machine_slept_happens_at_once(
+async def test_deadlines_that_passed_during_sleep_fire_at_once(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (

@@ -74,7 +74,7 @@ def on_disk(journal: Journal) -> list[int]:
 
 
 @pytest.mark.parametrize("executor", [None, Inline()])
-async def test_what_is_queued_during_a_commit_is_the_next_batch(
+async def test_commands_queued_during_a_commit_are_the_next_batch(
     journal: Journal, executor: Executor | None
 ) -> None:
     ended = Ended()
@@ -91,7 +91,7 @@ async def test_what_is_queued_during_a_commit_is_the_next_batch(
     commits.close()
 
 
-async def test_inline_a_command_is_on_disk_when_it_was_handed_over(
+async def test_an_inline_commit_is_done_on_return(
     journal: Journal,
 ) -> None:
     commits = committer(journal, Ended(), executor=Inline())

@@ -111,7 +111,9 @@ def promote(accounts: Entries) -> None:
 # Logging in ---------------------------------------------------------------
 
 
-async def test_who_gets_in(exchange: Server, path: Path, token: str) -> None:
+async def test_which_logins_succeed(
+    exchange: Server, path: Path, token: str
+) -> None:
     others = add_key(path, "bob")
     gone = add_key(path, "carol")
     edit(path, lambda accounts: accounts.update(carol=disabled(gone)))
@@ -145,7 +147,9 @@ def disabled(token: str) -> Any:
     return make_entry(token).model_copy(update={"is_disabled": True})
 
 
-async def test_refusals_tell_no_user_from_another(exchange: Server) -> None:
+async def test_a_refusal_does_not_reveal_which_users_exist(
+    exchange: Server,
+) -> None:
     told = []
     for user in ("alice", "eve"):
         async with wired(exchange.url) as wire:
@@ -161,7 +165,7 @@ async def test_public_data_needs_no_key(exchange: Server) -> None:
         assert reply["data"] == []
 
 
-async def test_nothing_behind_a_failed_login_is_done(
+async def test_requests_after_a_failed_login_are_not_carried_out(
     exchange: Server, token: str
 ) -> None:
     right = {"type": "login", "user": "alice", "token": token, "id": 2}
@@ -180,7 +184,7 @@ async def test_nothing_behind_a_failed_login_is_done(
         assert state_of(exchange) == before
 
 
-async def test_what_came_before_a_failed_login_is_answered(
+async def test_requests_before_a_failed_login_are_answered(
     exchange: Server,
 ) -> None:
     async with wired(exchange.url) as wire:
@@ -190,7 +194,7 @@ async def test_what_came_before_a_failed_login_is_answered(
         assert words(messages) == ["ok", "ok", "unauthorized"] and code == 4001
 
 
-async def test_a_changed_file_counts_at_once_for_who_comes(
+async def test_a_changed_file_counts_at_once_for_new_logins(
     monkeypatch: pytest.MonkeyPatch, path: Path, token: str
 ) -> None:
     monkeypatch.setattr(looks_module, "KEYS_S", 3_600)
@@ -209,7 +213,7 @@ async def test_a_changed_file_counts_at_once_for_who_comes(
         assert await try_login(url, "eve") == "unauthorized"
 
 
-async def test_the_first_key_counts_at_once_for_who_comes(
+async def test_the_first_key_counts_at_once_for_new_logins(
     monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
     monkeypatch.setattr(looks_module, "KEYS_S", 3_600)
@@ -236,7 +240,7 @@ async def test_the_first_key_counts_at_once_for_who_comes(
     ],
     ids=["rotated", "disabled", "removed", "promoted"],
 )
-async def test_who_has_another_key_now_must_leave(
+async def test_a_new_key_ends_sessions_of_the_old_one(
     exchange: Server,
     path: Path,
     token: str,
@@ -266,7 +270,7 @@ async def test_who_has_another_key_now_must_leave(
         assert words(await watcher.ask(type="ping")) == ["ok"]
 
 
-async def test_the_reason_is_told(
+async def test_the_close_frame_has_the_reason(
     exchange: Server, path: Path, token: str
 ) -> None:
     async with wired(exchange.url, "alice", token=token) as alice:
@@ -275,7 +279,7 @@ async def test_the_reason_is_told(
         assert alice.connection.close_reason == "key revoked"
 
 
-async def test_without_the_file_nobody_stays_or_comes(
+async def test_removing_the_file_ends_and_refuses_all_sessions(
     exchange: Server, path: Path, token: str
 ) -> None:
     bobs = add_key(path, "bob")
@@ -297,7 +301,7 @@ async def test_without_the_file_nobody_stays_or_comes(
         assert word == "welcome"
 
 
-async def test_a_new_key_takes_the_session_up(
+async def test_a_new_key_resumes_the_session(
     exchange: Server, path: Path, token: str
 ) -> None:
     async with wired(exchange.url) as alice:
@@ -320,7 +324,7 @@ async def test_a_new_key_takes_the_session_up(
         assert canceled["reason"] == "disconnect"
 
 
-async def test_an_administrators_right_is_taken_away(
+async def test_losing_the_right_of_an_administrator(
     exchange: Server, path: Path
 ) -> None:
     token = add_key(path, "boss", is_admin=True)
@@ -341,7 +345,7 @@ async def test_an_administrators_right_is_taken_away(
 # Where a name is enough ---------------------------------------------------
 
 
-async def test_the_first_key_ends_the_time_of_names(
+async def test_the_first_key_ends_logins_by_name(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(keys=path) as exchange:
@@ -368,7 +372,7 @@ async def test_the_first_key_ends_the_time_of_names(
         assert word == "welcome"
 
 
-async def test_open_to_all_but_in_the_names_that_have_keys(
+async def test_open_but_names_with_keys_need_them(
     path: Path, token: str
 ) -> None:
     async with serving(keys=path, open=True) as exchange:
@@ -407,7 +411,7 @@ async def test_open_to_all_but_in_the_names_that_have_keys(
             assert words(await eve.ask(type="ping")) == ["ok"]
 
 
-async def test_after_the_end_nobody_looks_any_more(path: Path) -> None:
+async def test_after_the_end_the_file_is_not_read(path: Path) -> None:
     async with serving(keys=path) as exchange:
         await looks(exchange)
     assert exchange.looks.keys._due is None
@@ -415,7 +419,7 @@ async def test_after_the_end_nobody_looks_any_more(path: Path) -> None:
     await until(lambda: not thread.is_alive())
 
 
-async def test_open_to_all_without_a_key_file(path: Path) -> None:
+async def test_open_without_a_key_file(path: Path) -> None:
     async with serving(keys=path, open=True) as exchange:
         async with wired(exchange.url, "eve") as eve:
             await looks(exchange)
@@ -469,7 +473,7 @@ async def test_a_damaged_file_leaves_the_keys_as_they_were(
         assert words(await alice.ask(type="ping")) == ["ok"]
 
 
-async def test_a_file_that_is_damaged_from_the_start_lets_nobody_in(
+async def test_a_file_that_is_damaged_from_the_start_refuses_all_logins(
     path: Path, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = path.read_text()
@@ -487,7 +491,7 @@ async def test_a_file_that_is_damaged_from_the_start_lets_nobody_in(
     assert len(caplog.records) == 2
 
 
-async def test_a_damaged_file_opens_nothing_to_everybody(path: Path) -> None:
+async def test_a_damaged_file_does_not_open_the_exchange(path: Path) -> None:
     """Where names are enough, it says for whom they are not."""
     spoil(path)
     with pytest.raises(SettingsError, match="keys.json"):
@@ -519,7 +523,7 @@ class Hanging:
         self._away.replace(self._path)
 
 
-async def test_a_login_waits_for_a_look_and_others_do_not(
+async def test_only_logins_wait_for_a_look(
     path: Path, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookout, "LATE_S", 3_600)
@@ -612,7 +616,7 @@ async def test_it_ends_while_the_key_file_hangs(
     assert status == 0
 
 
-async def test_who_hangs_up_while_the_login_waits_is_forgotten(
+async def test_a_link_that_ends_while_its_login_waits_is_forgotten(
     path: Path, token: str
 ) -> None:
     disk = Hanging(path)

@@ -138,7 +138,7 @@ def in_order(text: str, *parts: str) -> bool:
     return places == sorted(places)
 
 
-async def test_a_pipe_that_nobody_reads_stops_nothing(
+async def test_a_pipe_that_is_not_read_does_not_block(
     pipe: tuple[int, int],
 ) -> None:
     reading, writing = pipe
@@ -161,7 +161,7 @@ async def test_a_pipe_that_nobody_reads_stops_nothing(
         assert await stopped(process) == 0
 
 
-async def test_an_exchange_whose_output_nobody_reads_ends_in_order(
+async def test_an_exchange_whose_output_is_not_read_ends_in_order(
     pipe: tuple[int, int],
 ) -> None:
     reading, writing = pipe
@@ -176,7 +176,7 @@ async def test_an_exchange_whose_output_nobody_reads_ends_in_order(
             assert await process.wait() == 0
 
 
-async def test_ctrl_s_in_the_terminal_stops_nothing(
+async def test_ctrl_s_in_the_terminal_does_not_block(
     terminal: tuple[int, int],
 ) -> None:
     person, tty = terminal
@@ -208,7 +208,7 @@ async def test_an_exchange_in_a_stopped_terminal_ends_in_order(
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-async def test_a_log_that_nobody_reads_stops_nothing(form: str) -> None:
+async def test_a_log_that_is_not_read_does_not_block(form: str) -> None:
     async with launched(code=LOUD, log=form, debug="0") as process:
         url = address(await greeting(process))
         async with wired(url, "alice") as alice:
@@ -234,9 +234,7 @@ async def test_a_log_that_nobody_reads_stops_nothing(form: str) -> None:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_who_reads_gets_everything(
-    pipe: tuple[int, int], blocking: bool
-) -> None:
+def test_a_reader_gets_all_text(pipe: tuple[int, int], blocking: bool) -> None:
     reading, writing = pipe
     os.set_blocking(writing, blocking)
     text = "".join(f"{n} \N{EURO SIGN}\n" for n in range(20_000))
@@ -251,7 +249,9 @@ def test_who_reads_gets_everything(
     assert reader.text == text
 
 
-def test_what_an_encoding_lacks_is_escaped(pipe: tuple[int, int]) -> None:
+def test_characters_outside_the_encoding_are_escaped(
+    pipe: tuple[int, int],
+) -> None:
     reading, writing = pipe
     with open(writing, "w", encoding="ascii") as stream:
         outlet = Outlet(stream)
@@ -260,7 +260,7 @@ def test_what_an_encoding_lacks_is_escaped(pipe: tuple[int, int]) -> None:
     assert os.read(reading, 100) == b"\\u20ac\\udcff\n"
 
 
-def test_a_text_that_is_longer_than_all_that_waits_is_written(
+def test_a_text_longer_than_the_limit_is_written(
     pipe: tuple[int, int],
 ) -> None:
     reading, writing = pipe

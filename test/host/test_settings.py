@@ -211,7 +211,7 @@ def test_a_bad_value_is_refused_by_name(
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_an_origin_that_is_none_is_named(
+def test_an_invalid_origin_in_the_settings_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(variable("ORIGINS"), "https://a.example,b.example/")
@@ -284,9 +284,7 @@ def test_a_certificate_needs_its_key(
         ("fe80::1%eth0", False),
     ],
 )
-def test_which_addresses_are_this_machines_own(
-    address: str, is_local: bool
-) -> None:
+def test_which_addresses_are_loopback(address: str, is_local: bool) -> None:
     assert is_loopback(address) is is_local
 
 
@@ -488,14 +486,14 @@ def test_a_missing_file_is_refused_by_name(
         (f"maker_fee = 1\ntaker_fee = -1\nmax_qty = {MOST}", "max_qty"),
     ],
 )
-def test_limits_that_could_leave_2_53_are_refused(
+def test_limits_that_could_exceed_2_53_are_refused(
     market: Path, lines: str, name: str
 ) -> None:
     message = refusal(market, "[instruments.BOND]", lines)
     assert f"instruments.BOND: {name} " in message and "2**53" in message
 
 
-def test_the_most_is_said_and_taken(market: Path) -> None:
+def test_the_limit_named_in_a_refusal_is_accepted(market: Path) -> None:
     message = refusal(
         market,
         "[instruments.BOND]",
@@ -511,7 +509,7 @@ def test_the_most_is_said_and_taken(market: Path) -> None:
         attempt(market, lines, f"max_qty = {qty}")
 
 
-def test_several_instruments_share_the_most(market: Path) -> None:
+def test_several_instruments_share_the_limit(market: Path) -> None:
     both = ("[instruments.BOND]", f"max_qty = {MOST // 2}")
     load(market, *both, "[instruments.ETF]")
     both = ("[instruments.BOND]", f"max_qty = {MOST // 2 + 1}")
@@ -521,7 +519,7 @@ def test_several_instruments_share_the_most(market: Path) -> None:
 
 
 @pytest.mark.parametrize("table", ["account", "accounts.alice"])
-def test_an_accounts_position_could_leave_2_53(
+def test_a_position_that_could_exceed_2_53_is_refused(
     market: Path, table: str
 ) -> None:
     def lines(most: int) -> tuple[str, str]:
@@ -536,7 +534,7 @@ def test_an_accounts_position_could_leave_2_53(
 # The market file: accounts ------------------------------------------------
 
 
-def test_without_a_word_only_open_orders_are_limited_where_nobody_comes_in(
+def test_without_strangers_only_open_orders_are_limited(
     market: Path,
 ) -> None:
     found = rules(market, "[instruments.BOND]", "[account]")
@@ -548,7 +546,7 @@ def test_without_a_word_only_open_orders_are_limited_where_nobody_comes_in(
 
 
 @pytest.mark.parametrize("lines", ["", "[account]\n[accounts.alice]"])
-def test_where_strangers_come_in_everything_has_a_limit(
+def test_with_strangers_everything_has_a_limit(
     market: Path, lines: str
 ) -> None:
     found = rules(market, "[instruments.BOND]", lines, is_guarded=True)
@@ -585,7 +583,7 @@ def test_an_account_table(market: Path) -> None:
         assert found.quotas.rate == Rate(20, 40)
 
 
-def test_an_account_of_its_own_takes_the_rest_from_all_others(
+def test_a_table_of_one_account_inherits_the_rest(
     market: Path,
 ) -> None:
     found = rules(
@@ -631,7 +629,7 @@ def test_an_account_of_its_own_takes_the_rest_from_all_others(
 
 
 @pytest.mark.parametrize("is_guarded", [False, True])
-def test_a_zero_unlimits_where_strangers_come_in(
+def test_a_zero_is_unlimited_also_with_strangers(
     market: Path, is_guarded: bool
 ) -> None:
     found = rules(
@@ -651,7 +649,7 @@ def test_a_zero_unlimits_where_strangers_come_in(
         ("orders_per_s = 7\nburst = 700", Rate(7, 700)),
     ],
 )
-def test_a_burst_is_by_default_that_of_a_second(
+def test_the_default_burst_is_one_second(
     market: Path, lines: str, rate: Rate
 ) -> None:
     found = rules(market, "[instruments.BOND]\n[account]", lines)
@@ -724,7 +722,7 @@ def test_an_account_must_have_a_name_that_can_log_in(
         ("[account]\ncash = 9\n[accounts.bob]\nmin_cash = 10", "bob"),
     ],
 )
-def test_less_cash_than_there_must_be_is_refused_where_it_is_inherited(
+def test_an_inherited_cash_below_min_cash_is_refused(
     market: Path, lines: str, where: str, is_guarded: bool
 ) -> None:
     with pytest.raises(SettingsError, match="min_cash") as caught:
@@ -753,7 +751,7 @@ def test_limits_of_connections(
     assert made.connections_per_address(is_guarded) == per_address
 
 
-def test_the_two_kinds_of_tables_have_the_fields_that_are_tried_here() -> None:
+def test_these_tests_try_every_field_of_both_tables() -> None:
     """A new field needs its rows above."""
     assert set(InstrumentSettings.model_fields) == {
         *("tick_size", "min_price", "max_price", "max_qty", "max_position"),

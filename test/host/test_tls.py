@@ -107,7 +107,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-async def test_everything_works_as_without(
+async def test_everything_works_over_tls(
     exchange: Server, files: Files
 ) -> None:
     tls = files.trusting()
@@ -124,7 +124,7 @@ async def test_everything_works_as_without(
         assert book["seq"] == 3
 
 
-async def test_the_library_and_a_bot_of_its_own_process(
+async def test_the_client_library_and_a_bot_in_a_process(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the manual says: the certificate's authority in SSL_CERT_FILE."""
@@ -158,7 +158,7 @@ async def test_the_library_and_a_bot_of_its_own_process(
         assert status == 0 and "98" in output
 
 
-async def test_who_does_not_know_the_authority_does_not_connect(
+async def test_a_client_without_the_authority_does_not_connect(
     exchange: Server, quiet: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
@@ -190,7 +190,7 @@ async def is_trusted(exchange_url: str, files: Files) -> bool:
     return True
 
 
-async def test_files_that_are_replaced_are_used_for_who_comes(
+async def test_replaced_files_are_used_for_new_connections(
     renewed: tuple[Files, Files],
     quiet: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -282,7 +282,7 @@ async def test_a_hangup_signal_reads_certificate_and_keys_again(
         b"",
     ],
 )
-async def test_bytes_that_are_not_tls_end_their_connection_alone(
+async def test_bytes_that_are_not_tls_end_only_their_connection(
     exchange: Server,
     files: Files,
     quiet: pytest.LogCaptureFixture,
@@ -392,7 +392,7 @@ async def test_a_process_with_wrong_files_does_not_start(
         ("https://example.org", False),
     ],
 )
-async def test_origins_are_those_of_pages_over_tls(
+async def test_origins_are_https_over_tls(
     exchange: Server, files: Files, origin: str, is_accepted: bool
 ) -> None:
     header = origin.format(port=exchange.port)
@@ -465,7 +465,7 @@ async def stuff(wire: Wire, tables: int) -> None:
 
 
 @pytest.mark.parametrize("size", [SLOW_BYTES // 2, 8 * SLOW_BYTES])
-async def test_a_slow_reader_gets_all_of_it(
+async def test_a_slow_reader_gets_all_bytes(
     narrow: Callable[..., Any],
     files: Files,
     quiet: pytest.LogCaptureFixture,
@@ -489,7 +489,7 @@ async def test_a_slow_reader_gets_all_of_it(
     assert quiet.records == []
 
 
-async def test_who_says_goodbye_gets_what_was_on_its_way(
+async def test_a_client_that_closes_gets_the_bytes_sent_before(
     monkeypatch: pytest.MonkeyPatch,
     narrow: Callable[..., Any],
     files: Files,
@@ -518,7 +518,7 @@ async def test_who_says_goodbye_gets_what_was_on_its_way(
     assert quiet.records == []
 
 
-async def test_who_never_reads_is_cut_off(
+async def test_a_client_that_never_reads_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
     narrow: Callable[..., Any],
     files: Files,
@@ -568,7 +568,7 @@ async def test_close_codes_arrive(
     assert quiet.records == []
 
 
-async def test_everybody_is_told_of_the_end(
+async def test_every_client_gets_a_status_at_the_end(
     files: Files, quiet: pytest.LogCaptureFixture
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from exchange.host.market_file import SettingsError
-from exchange.host.settings import Settings, load_settings
+from exchange.host.settings import Settings
 from server import Server
 from test.server.asking import place
 from test.support import (
@@ -111,16 +111,6 @@ async def test_a_setting_that_cannot_be_used_is_named(
         Server(Settings(**settings))
     (line,) = str(caught.value).splitlines()
     assert name in line
-
-
-def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        load_settings(["--help"])
-    output, errors = capsys.readouterr()
-    assert (caught.value.code, errors) == (0, "")
-    for name in Settings.model_fields:
-        assert f"--{name.replace('_', '-')}" in output
-    assert "EXCHANGE_SERVER_" in output
 
 
 @pytest.mark.parametrize("debug", [True, False])
