@@ -1,7 +1,7 @@
-"""Whatever bytes a client sends, it gets its answers and nothing changes.
+"""Malformed input gets a reply or a close code, and changes nothing.
 
-While somebody else goes on trading. What is refused names the field; what
-is no request at all ends the connection with the close code that says why.
+Meanwhile another client trades. A refusal names the field; bytes that are no
+message end the connection with a close code.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Message = dict[str, Any]
 
 
 class Market:
-    """An exchange with something to break, and one who trades in it."""
+    """An exchange with orders in its book, and a client that trades."""
 
     def __init__(self, server: Server, healthy: Wire, hostile: Wire) -> None:
         self.server = server
@@ -56,7 +56,7 @@ class Market:
         self.before: Any = None
 
     async def still_trades(self) -> None:
-        """Check that nothing has changed but what a healthy client does."""
+        """Check that only the trading client has changed the market."""
         assert state_of(self.server) == self.before
         (new,) = await self.healthy.ask(**order("buy", 1, 40, id="n"))
         assert new["exec_type"] == "new" and new["id"] == "n"
@@ -85,7 +85,7 @@ async def market() -> AsyncIterator[Market]:
 
 # Requests that are not quite right ----------------------------------------
 
-# Complete requests that would do something, were they sent.
+# Valid requests, each with an effect.
 GOOD: dict[str, Message] = {
     "login": {
         "user": "mallory",
@@ -134,27 +134,27 @@ GOOD: dict[str, Message] = {
         "message": "hello",
     },
 }
-# What no field of any request takes ...
+# Values that every field of every request refuses.
 NEVER: list[Any] = [None, 1.0, -1.5, 1e300, {}, {"a": 1}, [[]], [None]]
-# ... and what those of a type do not take besides.
+# Values that the fields of one type refuse besides.
 NO_INTEGER = ["1", "", "1_000", True, False, [], [1], 2**53, -(2**53), 10**40]
 NO_STRING = [1, 0, True, [], ["BOND"], "\0", "a\nb", "é", " ", "x" * 200]
 NO_BOOL = [0, 1, "true", "", []]
 NO_LIST = ["book", 1, True, [], ["x", ""], [1], [["book"]], {"book": 1}]
 KINDS = {bool: NO_BOOL, int: NO_INTEGER, str: NO_STRING, list: NO_LIST}
-# Fields whose texts may be anything, as long as they are not too long.
+# Fields that accept any text up to a length.
 FREE_TEXT = {
     "token": [1, True, [], "x" * 129],
     "session": [1, [], "x" * 37],
     "reason": [1, [], "", "x" * 201],
     "message": [1, [], "", "x" * 201],
 }
-# A wrong value of one of these is told by its own name; the partner must go.
+# A request has one field of a pair: a case with one wrong omits the other.
 PARTNERS = {"order_id": "client_order_id", "client_order_id": "order_id"}
 
 
 def damaged() -> list[tuple[str, Message]]:
-    """Return each field's name with a request in which it is wrong."""
+    """Return the name of each field with a request in which it is wrong."""
     cases: list[tuple[str, Message]] = []
     for name, fields in GOOD.items():
         for field, value in fields.items():
@@ -522,7 +522,7 @@ async def test_requests_before_a_bad_frame_count(market: Market) -> None:
 
 
 async def gone(market: Market) -> None:
-    """Wait until the exchange has seen the end of "eve" and all she did."""
+    """Wait until the exchange has carried out all requests of "eve"."""
     engine = market.server.gateway.engine
     async with asyncio.timeout(PATIENCE_S):
         while any(
@@ -570,7 +570,7 @@ JUNK: list[Any] = [
 
 
 def some_request(dice: random.Random) -> Message:
-    """Return a request that is likely to be valid and to do something."""
+    """Return a request that is probably valid and has an effect."""
     side, price = dice.choice(["buy", "sell"]), dice.randint(95, 105)
     place = order(side, dice.randint(1, 9), price)
     order_id = {"order_id": dice.randint(1, 600)}
@@ -601,7 +601,7 @@ def some_request(dice: random.Random) -> Message:
 
 
 def some_element(dice: random.Random) -> Any:
-    """Return a request, more often than not damaged."""
+    """Return a request that is damaged in most cases."""
     if dice.random() < 0.05:
         junk = dice.choice(JUNK)
         return {} if isinstance(junk, list) else junk  # no nested array
@@ -625,7 +625,7 @@ def some_element(dice: random.Random) -> Any:
 async def test_every_element_gets_one_reply(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever it is; and the engine sees the valid requests, in order."""
+    """The engine gets only the valid requests, in order."""
     dice = random.Random(SEED)
     applied: list[Any] = []
     apply = Engine.apply
@@ -674,7 +674,7 @@ async def test_every_element_gets_one_reply(
 
 
 async def up_to(wire: Wire, request_id: str) -> list[Message]:
-    """Return what comes before the reply with this id."""
+    """Return the messages before the reply with this id."""
     messages = []
     while (message := await wire.receive()).get("id") != request_id:
         messages.append(message)
@@ -682,7 +682,7 @@ async def up_to(wire: Wire, request_id: str) -> list[Message]:
 
 
 def judge(element: Any, request: Any, messages: list[Message]) -> None:
-    """Check that the first message is the reply, and the only one."""
+    """Check that the reply is the first message and the only reply."""
     assert messages, element
     reply, *events = messages
     for event in events:

@@ -1,4 +1,4 @@
-"""The JSON Schema says what the protocol says, and what the codec does."""
+"""The JSON Schema agrees with the protocol document and the codec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = json.loads(json.dumps(protocol_schema()))
 
 
 def problems(message: Any, kind: str = "") -> list[str]:
-    """Say what the schema has against a frame, or one kind of message."""
+    """Return the errors of a frame, or of one kind of message."""
     schema = {**SCHEMA, "oneOf": [{"$ref": f"#/$defs/{kind}"}]}
     validator = Draft202012Validator(schema if kind else SCHEMA)
     return [error.message for error in validator.iter_errors(message)]

@@ -1,4 +1,4 @@
-"""The public tables as CSV over HTTP, and when they may be seen."""
+"""The public tables as CSV over HTTP, after their commit."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_a_table_waits_for_the_disk(
         engine = server.gateway.engine
         await until(lambda: engine.listings["BOND"].trade_id)
         asking = asyncio.create_task(fetch(server, "/v1/trades.csv"))
-        ready, *_ = await fetch(server, "/readyz")  # behind it, and through
+        ready, *_ = await fetch(server, "/readyz")  # sent later, and answered
         assert ready == 200 and not asking.done()
         may_commit.set()
         status, _, body = await asking

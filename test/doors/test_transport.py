@@ -1,8 +1,8 @@
 """The duties of one connection, each tried over a real socket.
 
 Hostile bytes come from a plain socket, friendly ones from the stock client
-of websockets. No test waits for a clock: where time must pass, the clock of
-the loop is turned forward, or a time-out is tiny and what follows is awaited.
+of websockets. No test waits for a clock: if time must pass, the clock of the
+loop is set forward, or a time-out is tiny and its result is awaited.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ HANDSHAKE = (
     b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-# More than the kernel keeps between two sockets of one machine.
+# More bytes than the kernel buffers between two local sockets.
 FLOOD = 32 * 2**20
 
 
@@ -94,7 +94,7 @@ def upgrade(*headers: str, path: str = "/") -> bytes:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until something that must happen has happened."""
+    """Run the loop until a condition holds."""
     async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0)
@@ -110,7 +110,7 @@ class Desk:
         self.on: dict[str, Callable[..., None]] = {}
         self.port = 0
         self.has_room = True
-        self.sockets: set[Connection] = set()  # that are there now
+        self.sockets: set[Connection] = set()  # open ones
         self.seen = 0
 
     def opened(self, connection: Connection) -> bool:
@@ -156,7 +156,7 @@ class Desk:
 
     @property
     def connection(self) -> Connection:
-        """The latest one."""
+        """The latest connection."""
         return self.connections[-1]
 
     @property
@@ -169,7 +169,7 @@ class Desk:
         ]
 
     def take_errors(self) -> str:
-        """The errors that were expected; any other fails its test."""
+        """Return and clear the expected errors; others fail the test."""
         errors, self.errors = self.errors, []
         return repr(errors)
 
@@ -202,7 +202,7 @@ class Desk:
 
 
 def fill(connection: Connection) -> None:
-    """Write until the kernel takes no more, and hardly beyond."""
+    """Write until the kernel takes no more."""
     while not connection.buffered:
         connection.write(bytes(1_000))
 
@@ -212,7 +212,7 @@ def echo(connection: Connection, messages: list[bytes]) -> None:
 
 
 class Peer:
-    """A client that may do anything."""
+    """A client that sends any bytes."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -257,7 +257,7 @@ class Peer:
         return first & 0x0F, await self.take(length)
 
     async def closed(self) -> Close:
-        """The close frame, after whatever comes before it."""
+        """Return the close frame; skip the frames before it."""
         while True:
             opcode, data = await self.frame()
             if opcode == CLOSE:
@@ -266,7 +266,7 @@ class Peer:
 
 @dataclass
 class Clock:
-    """The loop's clock, which can be turned forward."""
+    """The loop's clock, which can be set forward."""
 
     real: Callable[[], float]
     ahead: float = 0.0
@@ -282,7 +282,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 async def silence() -> AsyncIterator[None]:
-    """Nothing may reach the loop's exception handler, in any test."""
+    """Check that nothing reaches the loop's exception handler."""
     unhandled: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: unhandled.append(context))
@@ -300,7 +300,7 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 async def desk(silence: None) -> AsyncIterator[Desk]:
-    """Not started yet, so that a test may choose the arguments."""
+    """A desk that is not started yet: tests choose the arguments."""
     desk = Desk()
     yield desk
     await desk.stop()
@@ -309,7 +309,7 @@ async def desk(silence: None) -> AsyncIterator[Desk]:
 
 @pytest.fixture
 async def dial(desk: Desk) -> AsyncIterator[Callable[..., Any]]:
-    """Connect a peer; with a request unless told otherwise."""
+    """Connect a peer that sends ``data``; ``open``: after a handshake."""
     peers: list[Peer] = []
 
     async def dial(*data: bytes, open: bool = False, **kwargs: Any) -> Peer:
@@ -498,7 +498,7 @@ async def test_respond_answers(desk: Desk, dial: Dial) -> None:
     assert headers.get_all("Connection") == ["close"]
     assert headers["Content-Length"] == "4"
     assert asked[0].path == "/page?x"
-    # The same response can be given again.
+    # The response itself is unchanged.
     assert page.headers == Headers({"Connection": "keep-alive"})
 
 
@@ -554,15 +554,15 @@ HERE = "Host: localhost:8765"
 async def test_which_pages_may_connect(
     desk: Desk, dial: Dial, headers: list[str], status: int
 ) -> None:
-    """What is judged, test_names tells; here, what comes of a judgement."""
+    """test_names has the rules; here are the answers."""
     peer = await dial(upgrade(*headers), names=names())
     head = await peer.head()
     assert f" {status} ".encode() in head
     if status == 403:
         body = await peer.rest()
         assert b"EXCHANGE_SERVER_ORIGINS" in body and body.endswith(b"\n")
-    told = {101: ["connected"], 403: ["refused"], 400: []}
-    assert desk.names == told[status]
+    expected = {101: ["connected"], 403: ["refused"], 400: []}
+    assert desk.names == expected[status]
 
 
 @pytest.mark.parametrize(
@@ -577,7 +577,7 @@ async def test_which_pages_may_connect(
 async def test_which_pages_may_read(
     dial: Dial, headers: list[str], status: int
 ) -> None:
-    """What GET answers is public, but not to a name bent to this machine."""
+    """Any page may GET, but not by a foreign name of this machine."""
     for method in ("GET", "HEAD"):
         peer = await dial(get("/page", *headers, method=method), names=names())
         assert (await peer.answer())[0] == status
@@ -599,7 +599,7 @@ TRUSTED = Proxies([read_network("127.0.0.1")])
 async def test_a_proxy_forwards_the_address_of_its_client(
     desk: Desk, dial: Dial, make: Callable[..., bytes]
 ) -> None:
-    """Once, before anything else is told, and with several header lines."""
+    """It is reported once, first, and from several header lines."""
     lines = "X-Forwarded-For: 6.6.6.6", "x-forwarded-for: 10.0.0.7, 127.0.0.1"
     await (await dial(make(*lines), proxies=TRUSTED)).head()
     assert desk.log[0] == ("forwarded", "10.0.0.7")
@@ -625,7 +625,7 @@ async def test_another_peer_is_not_believed(desk: Desk, dial: Dial) -> None:
 async def test_an_address_with_too_many_connections_is_answered(
     desk: Desk, dial: Dial
 ) -> None:
-    """Not cut off: to a proxy that would look like a broken exchange."""
+    """A proxy would take a cut connection for a broken exchange."""
     peer = await dial(proxies=TRUSTED)
     await until(lambda: desk.sockets)
     desk.has_room = False
@@ -681,7 +681,7 @@ async def test_an_address_with_too_many_connections_is_answered(
 async def test_bad_frame(
     desk: Desk, dial: Dial, bad: bytes, code: int
 ) -> None:
-    """The good ones before it count, those after it do not."""
+    """Frames before it count, those after it do not."""
     peer = await dial(open=True)
     peer.send(masked(TEXT, b"a"), masked(TEXT), bad, masked(TEXT, b"after"))
     assert (await peer.closed()).code == code
@@ -714,14 +714,14 @@ async def test_thousands_of_empty_frames_in_one_segment(
     await dial(masked(TEXT) * 20_000, open=True)
     await until(lambda: len(desk.messages) == 20_000)
     batches = [len(entry[1]) for entry in desk.log if entry[0] == "received"]
-    # A larger read would hold up everybody else.
+    # A larger read would delay all other connections.
     assert max(batches) <= 16 * 1024 // len(masked(TEXT)) + 1
 
 
 async def test_every_one_of_many_pings_in_one_segment_is_answered(
     desk: Desk, dial: Dial
 ) -> None:
-    """Nothing is lost: neither an order among them nor the end after them."""
+    """An order among them and the EOF after them are not lost."""
     count = 10 * FRAMES_PER_TURN
     pings = [masked(PING, b"%d" % number) for number in range(count)]
     pings.insert(count // 2, masked(TEXT, b"order"))
@@ -750,7 +750,7 @@ async def test_paused_receiver_receives_nothing(
     await desk.wait("received")
     paused = desk.connection
     first.send(masked(TEXT, b"b"))
-    # Whatever can be read by now is read before this one's answer.
+    # All earlier bytes are read before the answer to this client.
     desk.on["received"] = echo
     second = await dial(masked(TEXT, b"c"), open=True)
     await second.frame()
@@ -794,7 +794,7 @@ async def test_half_closed_peer_that_does_not_read_is_cut_off(
 async def test_every_socket_is_opened_and_closed(
     desk: Desk, dial: Dial
 ) -> None:
-    """Also one that only asks for a page, and one that says nothing."""
+    """Also one that asks for a page, and one that sends nothing."""
     page = await dial(get())
     silent = await dial()
     await dial(open=True)
@@ -868,7 +868,7 @@ async def test_full_buffer_stops_reading_until_drained(
     other = await dial(masked(TEXT, b"b"), open=True)
     await until(lambda: b"b" in desk.messages)
     other.writer.close()
-    await desk.wait("disconnected")  # the loop has turned often enough
+    await desk.wait("disconnected")  # so many rounds of the loop are enough
     assert b"a" not in desk.messages
     await peer.take(len(frame(b"x" * FLOOD)))
     await until(lambda: b"a" in desk.messages)
@@ -923,7 +923,7 @@ async def test_unread_pongs_do_not_pile_up(desk: Desk, dial: Dial) -> None:
         blocked = sent = 0
         while sent < FLOOD and blocked < 100:
             try:
-                # Frames may be cut anywhere: the mask and all are repeated.
+                # A read may end within a frame, so whole frames are repeated.
                 sent += sock.send(pings[sent % len(pings) :])
                 blocked = 0
             except BlockingIOError:
@@ -973,7 +973,9 @@ async def test_write_after_abort_does_nothing(
     for _ in range(10):
         desk.connection.write(frame(b"late"))
     await desk.wait("disconnected")
-    assert caplog.text == ""  # asyncio counts such writes, and complains
+    assert (
+        caplog.text == ""
+    )  # asyncio logs a warning after several such writes
 
 
 async def test_nothing_happens_after_the_end(desk: Desk, dial: Dial) -> None:
@@ -1088,7 +1090,7 @@ async def test_close_code_must_be_valid(desk: Desk, dial: Dial) -> None:
 async def test_peer_that_is_gone_before_its_frames_are_read(
     desk: Desk, dial: Dial
 ) -> None:
-    """The close frame brings a reset, in the middle of the half-close."""
+    """The close frame is answered with a reset during the half-close."""
     await desk.start()
     with socket.create_connection(("127.0.0.1", desk.port)) as sock:
         sock.sendall(HANDSHAKE)
@@ -1101,7 +1103,7 @@ async def test_peer_that_is_gone_before_its_frames_are_read(
 async def test_peer_that_vanishes_before_the_half_close(
     desk: Desk, dial: Dial
 ) -> None:
-    """The last bytes meet a reset; asyncio would raise it into nowhere."""
+    """The last bytes meet a reset, which must not reach the loop."""
     await desk.start()
     loop = asyncio.get_running_loop()
     with socket.create_connection(("127.0.0.1", desk.port)) as sock:
@@ -1176,7 +1178,7 @@ async def test_silent_peer_is_pinged_and_then_cut_off(
     await clock.advance(PING_INTERVAL_S)
     opcode, payload = await peer.frame()
     assert opcode == PING
-    # Neither an older pong nor an unasked one will do.
+    # An older pong and an unsolicited one do not count.
     peer.send(masked(PONG, payload[::-1]), masked(PONG), masked(TEXT, b"a"))
     await desk.wait("received")
     await clock.advance(PING_TIMEOUT_S)
@@ -1225,7 +1227,7 @@ async def test_unasked_pongs_do_not_put_off_the_ping(
 async def test_stock_client_stays_connected(
     client: ClientConnection, desk: Desk, clock: Clock
 ) -> None:
-    # Connected before the clock was replaced, but the loop asks the new one.
+    # It connected before the clock was replaced; the loop uses the new one.
     for _ in range(3):
         await clock.advance(PING_INTERVAL_S)
         await client.send("a")
@@ -1265,7 +1267,7 @@ async def test_pause_excuses_one_late_pong(
 
 
 async def test_lost_connection_is_forgotten(desk: Desk, dial: Dial) -> None:
-    """No timer keeps it, or the bots that come and go fill the memory."""
+    """No timer keeps a reference, which would fill the memory."""
     peer = await dial(open=True)
     lost = weakref.ref(desk.connection)
     peer.writer.close()
@@ -1289,7 +1291,7 @@ async def test_slow_reader_stays_while_it_takes_something(
         await until(lambda: slow.buffered < before)
         await clock.advance(PING_TIMEOUT_S)
         assert slow.is_open
-    # From here on nothing is read: asyncio's reader is full as well.
+    # From here on nothing is read: the buffer of the client is full.
     for _ in range(2):
         before = slow.buffered
         await clock.advance(PING_TIMEOUT_S)
@@ -1301,10 +1303,10 @@ async def test_slow_reader_stays_while_it_takes_something(
 
 @dataclass
 class FakeTransport(asyncio.Transport):
-    """Takes everything, and says what it is told to."""
+    """A transport that accepts all writes and reports set sizes."""
 
     can_half_close: bool = True
-    sizes: Iterable[int] = ()  # of the write buffer, the last one for ever
+    sizes: Iterable[int] = ()  # of the write buffer; the last one is repeated
     calls: list[str] = field(default_factory=list)
     written: list[bytes] = field(default_factory=list)
 
@@ -1414,7 +1416,7 @@ async def test_transport_without_half_close_is_closed() -> None:
 
 
 async def test_long_page_may_take_longer_than_the_timeout() -> None:
-    """As long as the buffer shrinks from one look at it to the next."""
+    """It may while the buffer shrinks between two looks at it."""
     transport = FakeTransport(sizes=[9, 9, 8, 7, 6, 5, 5])
     connection = over(transport, limits=Limits(close_timeout=TINY_S / 10))
     feed(connection, get("/no"))

@@ -1,4 +1,4 @@
-"""The exchange's time, whatever is done to the machine's clock."""
+"""The exchange's time while the machine's clock is set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STAY = {"cancel_on_disconnect": False}
 
 
 class Machine:
-    """A machine's clocks, in microseconds, that move as they are told."""
+    """A machine's clocks, in microseconds, set by a test."""
 
     def __init__(self) -> None:
         self.wall = NOON
@@ -92,7 +92,7 @@ def test_a_step_back_is_reported_once_and_not_followed(
     machine.run(SECOND)
     assert clock.look() is None
     assert clock.now() == NOON + 2 * SECOND and clock.ahead == HOUR
-    # What comes after that, as far as it is behind.
+    # A later step forward counts from where the wall clock is ahead.
     machine.wall += 600 * SECOND
     assert clock.look() == Change(jumped=600 * SECOND, slept=0, behind=0)
     assert clock.ahead == HOUR - 600 * SECOND
@@ -104,7 +104,7 @@ def test_a_step_forward_is_followed(machine: Machine) -> None:
     clock = machine.clock
     elapsed = clock.elapsed()
     machine.wall += HOUR
-    assert clock.now() == NOON, "not before somebody has seen it"
+    assert clock.now() == NOON, "only after a look"
     assert clock.look() == Change(jumped=HOUR, slept=0, behind=HOUR)
     clock.forward(HOUR)
     assert clock.now() == machine.wall and clock.ahead == 0
@@ -155,7 +155,7 @@ def test_a_busy_machine_causes_no_jump() -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Look at the clock all the time."""
+    """Look at the clock every millisecond."""
     assert timers.CLOCK_S < 1.0, "as the manual says"
     monkeypatch.setattr(timers, "CLOCK_S", 0.001)
     yield
@@ -171,7 +171,7 @@ async def test_durations_hold_where_the_clock_is_set_forward(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """And an order that lives until a time ends by the clock."""
+    """An order with an ``expire_ts`` ends by the new time."""
     path, market = tmp_path / "exchange.db", tmp_path / "market.toml"
     market.write_text(
         "[instruments.BOND]\nreference_price = 100\nband = 5\n"

@@ -21,7 +21,7 @@ MARKET = Configure(instruments=(InstrumentSettings().listed_as("BOND"),))
 
 
 class Inline(Executor):
-    """Runs what is submitted at once, as under simulated time."""
+    """Runs submitted calls at once, in the caller."""
 
     def submit(self, run: Callable[..., Any], /, *arguments: Any) -> Any:
         done: Future[Any] = Future()
@@ -40,7 +40,7 @@ def journal(tmp_path: Path) -> Journal:
 
 
 class Ended:
-    """Commits that have ended."""
+    """Collects the commits that have ended."""
 
     def __init__(self) -> None:
         self.seqs: list[int] = []
@@ -62,7 +62,7 @@ def committer(journal: Journal, ended: Ended, **more: Any) -> Committer:
 
 
 def commands(first: int, last: int) -> list[Command]:
-    """Return commands; the first one of all is the configuration."""
+    """Return commands; command 1 is the configuration."""
     return [
         Command(n, n, "", "", Shutdown() if n > 1 else MARKET)
         for n in range(first, last + 1)

@@ -1,7 +1,7 @@
-"""Who has a key gets in, at once and only then, whatever becomes of the file.
+"""The key file and the key ring, through changes, damage and crashes.
 
-``changer`` runs code in a process of its own that changes a key file, to be
-killed or to get into another's way.
+``changer`` runs code that changes a key file in another process, to kill it or
+to run two changes at once.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from exchange.host.keyfile import (
 from exchange.host.keyring import Key, KeyRing
 from test.support import PATIENCE_S, ROOT
 
-ENOUGH = 2_000  # tokens: one in 64 began with a hyphen if it could
+ENOUGH = 2_000  # tokens: otherwise one in 64 would begin with a hyphen
 ADDED = 40  # accounts by each of two processes
 KILLS = 4
 MANY = 500  # accounts: writing them takes a while
 READS = 50  # before the kill
 
-# Adds so many accounts, and says of each that it is on disk.
+# Adds a number of accounts, and prints each one that is on disk.
 ADD = """
 for i in range(int(sys.argv[3])):
     with changing(path, create=True) as accounts:
@@ -81,7 +81,7 @@ def remove(path: Path, name: str) -> None:
 
 
 def overwrite(path: Path, content: str | bytes) -> None:
-    """Write into the file as it is, as an editor may."""
+    """Overwrite the file in place, as some editors do."""
     content = content if isinstance(content, bytes) else content.encode()
     with open(path, "r+b") as file:
         file.write(content)
@@ -89,7 +89,7 @@ def overwrite(path: Path, content: str | bytes) -> None:
 
 
 def settle(ring: KeyRing) -> None:
-    """Look until the ring is sure to have seen the last change."""
+    """Look until the ring has certainly read the last change."""
     end = time.monotonic() + PATIENCE_S
     while ring._seen is None:
         ring.refresh()
@@ -100,7 +100,7 @@ def settle(ring: KeyRing) -> None:
 def changer(
     path: Path, code: str, name: str, count: int = sys.maxsize
 ) -> Iterator[Any]:
-    """Run code in a process of its own; what is left of it is killed."""
+    """Run code in a process; kill it at the end if it still runs."""
     head = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -274,7 +274,7 @@ ENTRY = {
 
 
 def content(version: Any = 1, name: Any = "alice", **fields: Any) -> str:
-    """Return the text of a file with one account; None leaves out."""
+    """Return the text of a file with one account; None omits a field."""
     entry = {k: v for k, v in {**ENTRY, **fields}.items() if v is not None}
     return json.dumps({"version": version, "accounts": {name: entry}})
 
@@ -617,7 +617,7 @@ def test_a_change_that_concerns_no_login_is_none(path: Path) -> None:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Return what the ring has read, which grows."""
+    """Return a list that grows with each file that the ring reads."""
 
     def read(path: Path) -> dict[str, Entry]:
         found.append(path)
@@ -656,14 +656,14 @@ def test_a_file_changed_just_now_is_read_again(
 
 
 def in_place(path: Path, text: str) -> None:
-    """Write over the file, keeping its inode and its time."""
+    """Overwrite the file, but keep its inode and its time."""
     status = path.stat()
     overwrite(path, text)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def by_another(path: Path, text: str) -> None:
-    """Put another file of the same time into its place."""
+    """Replace the file by another one with the same time."""
     status = path.stat()
     new = path.with_name("another")
     new.touch(0o600)
@@ -697,7 +697,7 @@ def test_changes_faster_than_the_clock_of_files_are_seen(
     path.touch(0o600)
     overwrite(path, content())
     ring = KeyRing(path)
-    for i in range(300):  # all of them within a few ticks
+    for i in range(300):  # all within a few ticks of the kernel
         write(path, content(sha256=digest_of(str(i))))
         assert ring.refresh()
         assert ring.check("alice", str(i))
@@ -728,7 +728,7 @@ def test_the_last_good_keys_stay_in_force(
     damage(path)
     assert ring.refresh(), "the problem is new"
     assert str(ring.problem).startswith(f"{path}: ")
-    assert not ring.refresh(), "to be told once"
+    assert not ring.refresh(), "a change is reported once"
     settle(ring)
     assert not ring.refresh()
     assert ring.is_valid(key) and ring.is_needed

@@ -1,4 +1,4 @@
-"""Keys and a running exchange: who gets in, who is shown the door.
+"""Keys and a running exchange: which logins succeed, which sessions end.
 
 Over real sockets, with a real key file that changes meanwhile.
 """
@@ -54,14 +54,14 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the key file all the time."""
+    """Look at the key file every 5 ms."""
     assert looks_module.KEYS_S == 1.0, "as the manual says"
     monkeypatch.setattr(looks_module, "KEYS_S", 0.005)
 
 
 @pytest.fixture
 def token(path: Path) -> str:
-    """The token of alice, who is in the key file."""
+    """The token of alice, an account in the key file."""
     return add_key(path, "alice")
 
 
@@ -87,7 +87,7 @@ async def try_login(url: str, user: str, **more: Any) -> str:
 
 
 async def looks(server: Server, count: int = 3) -> None:
-    """Wait until the server has looked at the key file so many times."""
+    """Wait until the server has looked at the key file some times."""
     for _ in range(2 * count):  # a look sets a timer when it begins and ends
         due = server.looks.keys._due
         await until(lambda: server.looks.keys._due is not due)
@@ -140,7 +140,7 @@ async def test_which_logins_succeed(
     for user, more, word in cases:
         assert await try_login(exchange.url, user, **more) == word, user
     accounts = exchange.gateway.engine.accounts
-    assert set(accounts) == {"alice", "bob"}, "nobody else has an account"
+    assert set(accounts) == {"alice", "bob"}, "no other account exists"
 
 
 def disabled(token: str) -> Any:
@@ -150,12 +150,12 @@ def disabled(token: str) -> Any:
 async def test_a_refusal_does_not_reveal_which_users_exist(
     exchange: Server,
 ) -> None:
-    told = []
+    answers = []
     for user in ("alice", "eve"):
         async with wired(exchange.url) as wire:
             await wire.send({"type": "login", "user": user, "token": "no"})
-            told.append(await wire.rest())
-    assert told[0] == told[1]
+            answers.append(await wire.rest())
+    assert answers[0] == answers[1]
 
 
 async def test_public_data_needs_no_key(exchange: Server) -> None:
@@ -262,7 +262,7 @@ async def test_a_new_key_ends_sessions_of_the_old_one(
         await looks(exchange)
         edit(path, change)
         assert await alice.rest() == await second.rest() == ([], 4001)
-        # What dies with its connection died, and nothing else.
+        # Only orders that end with their connection have ended.
         book = await watcher.until(type="book")
         assert book["bids"] == [[90, 0]]
         (row,) = (await bob.ask(type="get", what="book"))[0]["data"]
@@ -388,22 +388,22 @@ async def test_open_but_names_with_keys_need_them(
             wired(url, "eve") as eve,
             wired(url, "bob") as bob,
         ):
-            # A name that gets a key is no longer free ...
+            # A name with a key needs it ...
             bobs = add_key(path, "bob")
             assert await bob.rest() == ([], 4001)
             assert await try_login(url, "bob") == "unauthorized"
             assert await try_login(url, "bob", token=bobs) == "welcome"
-            # ... not even while that is disabled ...
+            # ... also while the key is disabled ...
             edit(path, disable)
             assert await alice.rest() == ([], 4001)
             assert await try_login(url, "alice") == "unauthorized"
             assert await try_login(url, "alice", token=token) == (
                 "unauthorized"
             )
-            # ... until it is forgotten.
+            # ... until the account is removed.
             edit(path, lambda accounts: accounts.pop("alice"))
             assert await try_login(url, "alice") == "welcome"
-            # The file gone, the names it had are not free to take.
+            # Without the file its names still need their keys.
             path.unlink()
             await looks(exchange)
             assert await try_login(url, "bob") == "unauthorized"
@@ -449,16 +449,16 @@ async def test_a_damaged_file_leaves_the_keys_as_they_were(
     caplog: pytest.LogCaptureFixture,
     damage: Callable[[Path], None],
 ) -> None:
-    def told() -> list[str]:
+    def lines() -> list[str]:
         return [r.getMessage() for r in caplog.records]
 
     content = path.read_text()
     async with wired(exchange.url, "alice", token=token) as alice:
         await looks(exchange)
-        assert told() == []
+        assert lines() == []
         damage(path)
         await looks(exchange, 10)
-        (line,) = told()
+        (line,) = lines()
         assert line.startswith(f"{path}: ") and len(line.splitlines()) == 1
         assert words(await alice.ask(type="ping")) == ["ok"]
         url = exchange.url
@@ -468,7 +468,7 @@ async def test_a_damaged_file_leaves_the_keys_as_they_were(
         path.write_text(content)
         path.chmod(0o600)
         await looks(exchange, 10)
-        assert told() == [line, "the key file can be used again"]
+        assert lines() == [line, "the key file can be used again"]
         assert {record.levelname for record in caplog.records} == {"WARNING"}
         assert words(await alice.ask(type="ping")) == ["ok"]
 
@@ -492,7 +492,7 @@ async def test_a_file_that_is_damaged_from_the_start_refuses_all_logins(
 
 
 async def test_a_damaged_file_does_not_open_the_exchange(path: Path) -> None:
-    """Where names are enough, it says for whom they are not."""
+    """An open exchange must know which names have keys."""
     spoil(path)
     with pytest.raises(SettingsError, match="keys.json"):
         Server(Settings(keys=path, open=True, debug=False))
@@ -504,7 +504,7 @@ async def test_a_damaged_file_does_not_open_the_exchange(path: Path) -> None:
 class Hanging:
     """The key file's place on a disk that may hang.
 
-    A named pipe that nobody writes to does: whoever opens it waits.
+    A named pipe without a writer hangs: opening it blocks.
     """
 
     def __init__(self, path: Path) -> None:
@@ -516,7 +516,7 @@ class Hanging:
         os.mkfifo(self._path, 0o600)
 
     def go_on(self) -> None:
-        """Let who waits find the content, and put the file back."""
+        """Unblock the readers, and put the file back."""
         content = self._away.read_bytes()
         with open(self._path, "wb") as pipe:
             pipe.write(content)
@@ -536,7 +536,7 @@ async def test_only_logins_wait_for_a_look(
     ):
         await looks(server)
         disk.hang()
-        # What is behind a login keeps its place.
+        # Requests after a login wait with it.
         login = {"type": "login", "user": "bob", "token": bobs, "id": 1}
         await bob.send({**PING, "id": 0}, login, order("sell", 1, 110, id=2))
         await bob.send({**PING, "id": 3})
@@ -564,7 +564,7 @@ async def test_where_the_key_file_hangs_the_last_keys_decide(
     ):
         await looks(server)
         disk.hang()
-        for _ in range(3):  # before it is known to hang, and after
+        for _ in range(3):  # before and after the look counts as late
             word = await try_login(server.url, "alice", token=token)
             assert word == "welcome"
             word = await try_login(server.url, "alice", token="wrong")
@@ -584,7 +584,7 @@ async def test_a_bug_in_a_look_stops_the_exchange(
     def explode(ring: KeyRing) -> bool:
         if looks:
             raise RuntimeError("boom")
-        looks.append(ring)  # the one before anybody listens
+        looks.append(ring)  # the look of the start
         return False
 
     looks: list[KeyRing] = []
@@ -665,7 +665,7 @@ sys.exit(server.main())
 
 
 def malformed(token: str) -> list[str]:
-    """Return frames with a token in them that are no good logins."""
+    """Return frames with a token that are no valid logins."""
     return [
         '{"type":"login","user":"alice","token":["%s"]}' % token,
         '{"type":"login","user":"alice","token":{"%s":1}}' % token,
@@ -741,7 +741,7 @@ async def test_tokens_reach_no_log_and_no_file(path: Path) -> None:
 
 
 async def test_a_process_follows_its_key_file(path: Path) -> None:
-    """With the period that it really has."""
+    """Looks have their usual period."""
     token = add_key(path, "alice")
     async with launched(keys=str(path)) as process:
         url = address(await greeting(process))
@@ -751,7 +751,7 @@ async def test_a_process_follows_its_key_file(path: Path) -> None:
 
 
 async def test_a_reset_shows_in_the_ticker(tmp_path: Path) -> None:
-    """Also where no order was open, so that no book has changed."""
+    """Also if no order was open, so that no book has changed."""
     keys = tmp_path / "keys.json"
     admin, ann, bob = (add_key(keys, n, n == "op") for n in ("op", "a", "b"))
     async with (

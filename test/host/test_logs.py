@@ -1,4 +1,4 @@
-"""The log, in both its forms."""
+"""The log in both formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a running exchange, read as Prometheus reads them."""
+"""The metrics of a running exchange, parsed as by Prometheus."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the exchange prints and logs, and readers that do not read.
+"""Printing and logging while the output is not read.
 
-Processes of their own, with real pipes and terminals.
+Processes with real pipes and terminals.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ async def place_one(url: str, user: str) -> None:
 
 
 async def first_line(fd: int) -> str:
-    """Return the line that a server greets with, read bit by bit."""
+    """Return the greeting of a server, read in small pieces."""
     line = b""
     while not line.endswith(b"\n"):
         line += await asyncio.to_thread(os.read, fd, 1)
@@ -146,7 +146,7 @@ async def test_a_pipe_that_is_not_read_does_not_block(
         os.close(writing)
         url = address(await first_line(reading))
         await place_too_many(url)
-        # What was held comes first, then how much was not, then what is new.
+        # Held text comes first, then the notice, then new text.
         reader = Reader(reading)
         reader.start()
         await asyncio.to_thread(

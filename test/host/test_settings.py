@@ -1,4 +1,4 @@
-"""What can be set, and what is said of a setting that makes no sense."""
+"""Settings, the market file, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def variable(name: str) -> str:
 
 
 def option(name: str) -> str:
-    """Return a setting as it is named on the command line."""
+    """Return the option of a setting."""
     return f"--{name.lower().replace('_', '-')}"
 
 
@@ -44,7 +44,7 @@ def load(market: Path, *lines: str) -> MarketSettings:
 
 
 def refusal(market: Path, *lines: str) -> str:
-    """Return the one line that says what is wrong with a market file."""
+    """Return the error of a market file: one line."""
     with pytest.raises(SettingsError) as caught:
         load(market, *lines)
     message = str(caught.value)
@@ -54,7 +54,7 @@ def refusal(market: Path, *lines: str) -> str:
 
 
 def rules(market: Path, *lines: str, is_guarded: bool = False) -> Rules:
-    """Return what a market file of these lines comes to."""
+    """Return the rules of a market file of these lines."""
     market.write_text("\n".join(lines), encoding="utf-8")
     return Settings(market=market).rules(is_guarded)
 
@@ -468,7 +468,7 @@ def test_a_missing_file_is_refused_by_name(
     assert str(market) in str(caught.value)
 
 
-# No number may leave 2**53
+# No number may exceed 2**53
 
 
 @pytest.mark.parametrize(
@@ -479,7 +479,7 @@ def test_a_missing_file_is_refused_by_name(
         (f"max_price = {VALUE_MAX + 1}\nmax_qty = 1", "max_qty"),
         (f"min_price = -{VALUE_MAX + 1}\nmax_qty = 1", "max_qty"),
         (f"max_price = {MAX_INT}", "max_qty"),
-        # A fee makes a lot worth more, and so does a rebate.
+        # Fees and rebates increase the worth of a lot.
         (f"maker_fee = 1\nmax_qty = {MOST}", "max_qty"),
         (f"taker_fee = 1\nmax_qty = {MOST}", "max_qty"),
         (f"maker_fee = -1\ntaker_fee = 1\nmax_qty = {MOST}", "max_qty"),
@@ -752,7 +752,7 @@ def test_limits_of_connections(
 
 
 def test_these_tests_try_every_field_of_both_tables() -> None:
-    """A new field needs its rows above."""
+    """A new field needs rows in the tables above."""
     assert set(InstrumentSettings.model_fields) == {
         *("tick_size", "min_price", "max_price", "max_qty", "max_position"),
         *("short_selling", "maker_fee", "taker_fee", "reference_price"),

@@ -1,4 +1,4 @@
-"""The exchange behind TLS, with a certificate made for the occasion."""
+"""The exchange over TLS, with a certificate made for the tests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PING = {"type": "ping", "id": "ping"}
 
 
 class Files:
-    """An authority that clients may trust, and what the server shows."""
+    """A certificate authority, and the server's certificate and key."""
 
     def __init__(self, folder: Path) -> None:
         authority = trustme.CA()
@@ -77,7 +77,7 @@ class Files:
 
 
 def encrypt(key: Path, encrypted: Path) -> None:
-    """Write a private key that needs a pass phrase."""
+    """Write an encrypted private key."""
     private = load_pem_private_key(key.read_bytes(), password=None)
     encrypted.write_bytes(
         private.private_bytes(
@@ -102,7 +102,7 @@ async def exchange(files: Files) -> AsyncIterator[Server]:
 
 @pytest.fixture
 def quiet(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is logged: asyncio reports there what nobody handles."""
+    """The log: asyncio reports unhandled exceptions there."""
     caplog.set_level(logging.INFO)
     return caplog
 
@@ -127,7 +127,7 @@ async def test_everything_works_over_tls(
 async def test_the_client_library_and_a_bot_in_a_process(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the manual says: the certificate's authority in SSL_CERT_FILE."""
+    """SSL_CERT_FILE names the authority, as the manual says."""
     keys = tmp_path / "keys.json"
     token = add_key(keys, "alice")
     monkeypatch.setenv("SSL_CERT_FILE", str(files.authority))
@@ -173,7 +173,7 @@ async def test_a_client_without_the_authority_does_not_connect(
 
 @pytest.fixture
 def renewed(files: Files, tmp_path: Path) -> tuple[Files, Files]:
-    """The files that a server reads, and what they are to become."""
+    """The files that a server reads, and their replacements."""
     live, new = tmp_path / "live", tmp_path / "new"
     live.mkdir()
     new.mkdir()
@@ -181,7 +181,7 @@ def renewed(files: Files, tmp_path: Path) -> tuple[Files, Files]:
 
 
 async def is_trusted(exchange_url: str, files: Files) -> bool:
-    """Connect anew; return whether the authority made the certificate."""
+    """Connect; return whether the authority signed the certificate."""
     try:
         async with wired(exchange_url, tls=files.trusting()) as wire:
             await alive(wire)
@@ -203,13 +203,13 @@ async def test_replaced_files_are_used_for_new_connections(
         serving(**live.settings) as exchange,
         wired(exchange.url, "alice", tls=authority) as alice,
     ):
-        shutil.copy(new.cert, live.cert)  # and its key is yet to come
+        shutil.copy(new.cert, live.cert)  # without its key yet
         await until(lambda: "KEY_VALUES_MISMATCH" in quiet.text)
         async with wired(exchange.url, tls=authority) as bob:
             await alive(bob)
         live.key.unlink()
         await until(lambda: "No such file" in quiet.text)
-        encrypt(new.key, live.key)  # OpenSSL would ask at the terminal
+        encrypt(new.key, live.key)  # OpenSSL would prompt on the terminal
         await until(lambda: "key is encrypted" in quiet.text)
         shutil.copy(new.key, live.key)
         await until(lambda: "is good and in use" in quiet.text)
@@ -276,7 +276,7 @@ async def test_a_hangup_signal_reads_certificate_and_keys_again(
     "data",
     [
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"\x16\x03\x01",  # the beginning of a handshake, and no more
+        b"\x16\x03\x01",  # an incomplete handshake
         b"\x16\x03\x01\x00\x05rubbish",
         b"\x00" * 100_000,
         b"",
@@ -426,7 +426,7 @@ SMALL_BUFFER = 8_192
 async def narrow(
     monkeypatch: pytest.MonkeyPatch, files: Files
 ) -> AsyncIterator[Callable[..., Any]]:
-    """Sockets in which the kernel keeps little, so that it soon waits."""
+    """Connect through small socket buffers, which are soon full."""
     bind = listener.bind
 
     async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
@@ -458,7 +458,7 @@ async def open_orders(wire: Wire) -> None:
 
 
 async def stuff(wire: Wire, tables: int) -> None:
-    """Ask for so many tables of some 20,000 bytes, and do not read."""
+    """Request tables of some 20,000 bytes each, and do not read."""
     wire.pause()
     for n in range(tables):
         await wire.send({"type": "get", "what": "orders", "id": n})
@@ -501,7 +501,7 @@ async def test_a_client_that_closes_gets_the_bytes_sent_before(
         connection = session.peer
         await open_orders(slow)
         before = connection._written
-        # In one write: asyncio notices that TLS is stuck with the second.
+        # In one write: asyncio pauses writing at the second.
         monkeypatch.setattr(turns, "REQUESTS_AT_FIRST", 10_000)
         await stuff(slow, 4 * SLOW_BYTES // 20_000)
         await until(lambda: connection._written - before > 2 * SLOW_BYTES)

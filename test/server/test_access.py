@@ -62,7 +62,7 @@ async def test_any_host_where_others_can_reach() -> None:
         ("http://localhost:{port}", 101),
         ("http://127.0.0.1:{port}", 101),
         ("http://[::1]:{port}", 101),
-        ("https://localhost:{port}", 101),  # by a proxy that speaks TLS
+        ("https://localhost:{port}", 101),  # through a proxy that serves TLS
         ("https://trade.example.org", 101),
         ("http://trade.example.org", 403),
         ("http://localhost", 403),
@@ -85,8 +85,11 @@ OWN_NAME = socket.gethostname()
 @pytest.mark.parametrize(
     "host, status",
     [
-        ("127.0.0.2:{port}", 101),  # as on the desk of somebody else
-        ("localhost:9000", 101),  # another port, as of ssh -L or docker -p
+        ("127.0.0.2:{port}", 101),  # another loopback address
+        (
+            "localhost:9000",
+            101,
+        ),  # a forwarded port, such as of ssh -L or docker -p
         ("10.0.0.7:9000", 101),
         ("[::1]:9000", 101),
         ("10.0.0.7", 101),
@@ -94,7 +97,10 @@ OWN_NAME = socket.gethostname()
         (f"{OWN_NAME}:9000", 101),
         ("TRADE.example.org", 101),
         ("trade.example.org:9000", 101),
-        ("example.org:{port}", 403),  # a name that was bent to this machine
+        (
+            "example.org:{port}",
+            403,
+        ),  # a foreign name that resolves to this machine
         ("localhost.example.org", 403),
     ],
 )
@@ -189,7 +195,7 @@ async def test_a_page_can_ask_why_it_may_not_connect(
 
 
 async def through(port: int, client: str, **more: Any) -> ClientConnection:
-    """Connect as a proxy on this machine does for somebody."""
+    """Connect as a proxy on this machine for a client."""
     return await connect(
         f"ws://127.0.0.1:{port}",
         proxy=None,
@@ -215,7 +221,7 @@ async def test_limits_of_an_address_count_behind_a_proxy() -> None:
         await ann[0].close()
         await until(lambda: exchange.listener.by_address["10.0.0.1"] == 1)
         ann.append(await through(port, "10.0.0.1"))
-        # A proxy that does not say has the limit of one address.
+        # A proxy without the header counts as one address.
         own = [await through(port, "unknown") for _ in range(2)]
         with pytest.raises(InvalidStatus):
             await through(port, "unknown")
@@ -236,7 +242,7 @@ async def test_only_a_proxy_can_name_an_address() -> None:
 
 
 async def test_idle_connections_of_a_proxy_count_for_no_address() -> None:
-    """No address is known before the request is; all in all it counts."""
+    """It counts for an address after its request, and in all at once."""
     limits = {"max_per_address": 1, "max_connections": 3}
     async with serving(
         open=True, proxies=("127.0.0.1",), **limits
@@ -261,13 +267,13 @@ async def test_idle_connections_of_a_proxy_count_for_no_address() -> None:
 async def test_strangers_connect_through_a_proxy(
     is_open: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The limits of strangers hold; without keys the log says what is open."""
+    """Limits hold; without keys the log says how strangers log in."""
     async with serving(open=is_open, proxies=("127.0.0.1",)) as exchange:
         async with wired(exchange.url) as wire:
             welcome = await wire.login("alice")
         assert welcome["limits"]["orders_per_s"] == 100
-    told = [m for m in caplog.messages if "EXCHANGE_SERVER_PROXIES" in m]
-    assert len(told) == (0 if is_open else 1)
+    lines = [m for m in caplog.messages if "EXCHANGE_SERVER_PROXIES" in m]
+    assert len(lines) == (0 if is_open else 1)
 
 
 async def test_the_log_names_the_address_behind_a_proxy(

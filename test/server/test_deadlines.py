@@ -1,4 +1,4 @@
-"""What the exchange does in time: deadlines, heartbeats, tickers."""
+"""Deadlines, heartbeats and tickers."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
             seen = []
 
             async def beat() -> Any:
-                """Return the seq of a heartbeat that was not yet due."""
+                """Return the seq of the second next heartbeat."""
                 await wire.until(type="heartbeat")
                 heartbeat = await wire.until(type="heartbeat")
                 seen.append(heartbeat["ts"])
@@ -152,7 +152,7 @@ async def test_a_ticker_at_once_and_on_change(
     }
     await place(alice, "sell", 2, 101)
     await watcher.until(type="ticker", ask=101, ask_qty=2, bid=99)
-    # Below the best nothing changes, so the next to come is about the trade.
+    # An order below the best bid causes no ticker; the trade does.
     await place(alice, "buy", 5, 98)
     await place(bob, "buy", 1, 101)
     ticker = await watcher.receive()

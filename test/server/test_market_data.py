@@ -15,7 +15,7 @@ from test.support import Wire, order, serving, wired, words
 
 
 class Follower:
-    """A book kept by the rules of the protocol, which it also checks."""
+    """A book kept by the rules of the protocol; it checks them too."""
 
     def __init__(self) -> None:
         self.seq = -1
@@ -199,11 +199,11 @@ async def test_tables_are_paged(
     everything = await rows(alice, what, after=0, limit=1_000)
     keys = [row[key] for row in everything]
     assert len(keys) == 600 and keys == sorted(set(keys))
-    # Without `after` the newest, 500 unless told otherwise.
+    # Without `after`: the newest, 500 by default.
     assert await rows(alice, what) == everything[-500:]
     assert await rows(alice, what, limit=7) == everything[-7:]
     assert await rows(alice, what, limit=1_000) == everything
-    # With it the oldest after that one.
+    # With `after`: the oldest after that one.
     paged: list[Any] = []
     while page := await rows(
         alice, what, after=paged[-1][key] if paged else 0, limit=250

@@ -55,7 +55,7 @@ async def test_a_hangup_signal_does_not_end_the_process() -> None:
 
 
 async def test_a_terminal_that_is_closed_ends_the_process_in_order() -> None:
-    """The system sends SIGHUP to the processes that it controls."""
+    """The system sends SIGHUP to the processes of the terminal."""
     code = """
 import fcntl
 import os
@@ -160,7 +160,7 @@ async def test_it_goes_on_with_a_closed_output() -> None:
 
 
 async def test_a_recovery_can_be_stopped(tmp_path: Path) -> None:
-    """Also as the first process of a container, so by a handler."""
+    """By a handler: the first process of a container ignores SIGTERM."""
     code = """
 import os
 import signal

@@ -24,7 +24,7 @@ from test.support import Wire, order, state_of, wired, words
 
 # Requests and their replies -----------------------------------------------
 
-# In this order: each finds what those before it left.
+# In this order: each request depends on the ones before it.
 REPLIES: list[tuple[Message, Message]] = [
     (
         order("buy", 10, 99, client_order_id="a"),

@@ -117,7 +117,7 @@ async def test_a_session_is_taken_over(exchange: Server, bob: Wire) -> None:
         await place(bob, "sell", 1, 99)
         assert words(await new.take(2)) == ["trade", "account"]
         assert await old.rest() == ([], 4009)
-        # The orders are now the new connection's, for better or worse.
+        # The orders belong to the new connection now.
         assert words(await new.ask(type="ping")) == ["ok"]
         assert len(await rows(bob, "book")) == 1
         assert (await rows(bob, "book"))[0]["bids"] == [[99, 4]]
@@ -167,7 +167,7 @@ async def test_orders_may_outlive_their_connection(
     async with wired(exchange.url) as wire:
         await wire.login("alice", cancel_on_disconnect=False)
         await place(wire, "buy", 5, 99)
-    # Another's orders die, and by then this one's end has been seen.
+    # Carol disconnects later: when her order ends, this one has ended too.
     await bob.ask(**follow("book"))
     async with wired(exchange.url, "carol") as wire:
         await place(wire, "buy", 5, 90)

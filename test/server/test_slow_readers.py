@@ -166,7 +166,7 @@ async def test_a_reader_that_never_reads_is_cut_off(
         slow = await narrow(exchange, "alice")
         await open_orders(slow)
         await stuff(slow, alice, 4 * SLOW_BYTES)
-        # Others go on.
+        # Other connections go on.
         for _ in range(20):
             assert words(await place(bob, "buy", 1, 40)) == ["new"]
         slow.resume()
