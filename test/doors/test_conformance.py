@@ -24,7 +24,7 @@ from websockets.frames import CLOSE, PONG, TEXT, Close
 from exchange.doors.tcp import MAX_MESSAGE
 from exchange.doors.websocket import Connection, Limits
 from server import Server
-from test.doors.test_transport import (
+from test.doors.connection.desk import (
     HANDSHAKE,
     Desk,
     FakeTransport,
@@ -151,7 +151,7 @@ async def farewell(line: Line) -> None:
     assert await line.rest() == b""
 
 
-# What must be taken ----------------------------------------------------------
+# Valid frames ----------------------------------------------------------------
 
 
 def fragments(data: bytes, *cuts: int) -> list[bytes]:
@@ -309,7 +309,7 @@ async def test_a_conversation_cut_anywhere(host: Host) -> None:
         await farewell(line)
 
 
-# What must be refused --------------------------------------------------------
+# Invalid frames --------------------------------------------------------------
 
 
 def text(data: bytes) -> bytes:
@@ -758,7 +758,7 @@ async def test_a_handshake_byte_by_byte_with_frames_behind(
     await farewell(line)
 
 
-# Compared with the library ---------------------------------------
+# Compared with the library ---------------------------------------------------
 
 
 class Reference(Connection):

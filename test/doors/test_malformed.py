@@ -83,7 +83,7 @@ async def market() -> AsyncIterator[Market]:
             await market.still_trades()
 
 
-# Requests that are not quite right ----------------------------------------
+# Invalid requests --------------------------------------------------------
 
 # Valid requests, each with an effect.
 GOOD: dict[str, Message] = {
@@ -315,7 +315,7 @@ async def test_an_invalid_id_is_not_echoed(
     assert "id" not in reply and len(reply["message"]) < 300
 
 
-# Frames that are no requests ----------------------------------------------
+# Frames without requests -------------------------------------------------
 
 CANCEL = '{"type":"cancel_all"}'
 
@@ -450,7 +450,7 @@ async def test_no_reply_has_a_token(
     assert "s3cret" not in caplog.text
 
 
-# Frames that are no messages ----------------------------------------------
+# Frames without messages -------------------------------------------------
 
 
 async def test_a_binary_frame_ends_the_connection(market: Market) -> None:
@@ -557,7 +557,7 @@ async def test_noise_instead_of_a_handshake(market: Market) -> None:
             pass
 
 
-# Thousands of them --------------------------------------------------------
+# Random requests ---------------------------------------------------------
 
 SEED = 20
 ELEMENTS = 10_000

@@ -536,7 +536,7 @@ async def test_the_keyboard_is_enough(browser: Browser) -> None:
             await expect(page.locator("#orders-title")).to_be_focused()
 
 
-# In step ---------------------------------------------------------------------
+# Sequence and reconnecting ---------------------------------------------------
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
@@ -958,7 +958,7 @@ async def test_each_chart_can_be_chosen(browser: Browser) -> None:
             await expect(page.locator("[value='5m']")).to_be_checked()
 
 
-# For whom it is --------------------------------------------------------------
+# Screens and people ----------------------------------------------------------
 
 
 async def busy(server: Server, wire: Wire) -> None:

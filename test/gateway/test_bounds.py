@@ -59,7 +59,7 @@ from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
 from exchange.market.engine import Engine
 from orderbook import MAX_FRAME, Login, Ping
 from server import Server
-from test.doors.test_transport import HANDSHAKE
+from test.doors.connection.desk import HANDSHAKE
 from test.support import (
     PATIENCE_S,
     Floor,
@@ -119,19 +119,17 @@ ELSEWHERE = {
         "test_conformance.test_invalid_frames_end_the_connection"
     ),
     "exchange.doors.tcp.READ_SIZE": (
-        "test_transport.test_thousands_of_empty_frames_in_one_segment"
+        "test_websocket.test_thousands_of_empty_frames_in_one_segment"
     ),
     "exchange.doors.tcp.HIGH_WATER": (
-        "test_transport.test_unread_pongs_do_not_pile_up"
+        "test_tcp.test_unread_pongs_do_not_pile_up"
     ),
-    "exchange.doors.tcp.OPEN_TIMEOUT_S": (
-        "test_transport.test_opening_timeout"
-    ),
+    "exchange.doors.tcp.OPEN_TIMEOUT_S": ("test_upgrade.test_opening_timeout"),
     "exchange.doors.websocket.PING_TIMEOUT_S": (
-        "test_transport.test_silent_peer_is_pinged_and_then_cut_off"
+        "test_websocket.test_silent_peer_is_pinged_and_then_cut_off"
     ),
     "exchange.doors.tcp.CLOSE_TIMEOUT_S": (
-        "test_transport.test_peer_that_ignores_the_close_is_cut_off"
+        "test_tcp.test_peer_that_ignores_the_close_is_cut_off"
     ),
     "orderbook.MAX_FRAME": (
         "test_malformed.test_a_frame_that_is_no_request_gets_one_error"

@@ -379,7 +379,7 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path, path: Path) -> None:
             read_keys(wrong)
 
 
-# Crashes, and others at the same time -------------------------------------
+# Crashes and concurrent changes -------------------------------------------
 
 
 def test_it_is_on_disk_before_it_counts(
@@ -703,7 +703,7 @@ def test_changes_faster_than_the_clock_of_files_are_seen(
         assert ring.check("alice", str(i))
 
 
-# A file that is damaged, or gone ------------------------------------------
+# A damaged or missing file ------------------------------------------------
 
 
 @pytest.mark.parametrize(

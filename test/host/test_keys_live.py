@@ -225,7 +225,7 @@ async def test_the_first_key_counts_at_once_for_new_logins(
         assert word == "welcome"
 
 
-# Being there when it happens ----------------------------------------------
+# Connections while the keys change ------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ async def test_open_without_a_key_file(path: Path) -> None:
             assert await try_login(exchange.url, "alice") == "unauthorized"
 
 
-# What is wrong with the file ----------------------------------------------
+# Errors of the file -------------------------------------------------------
 
 
 def spoil(path: Path) -> None:
@@ -498,7 +498,7 @@ async def test_a_damaged_file_does_not_open_the_exchange(path: Path) -> None:
         Server(Settings(keys=path, open=True, debug=False))
 
 
-# A file that does not answer ----------------------------------------------
+# A file on a disk that hangs ----------------------------------------------
 
 
 class Hanging:
