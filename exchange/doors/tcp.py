@@ -153,7 +153,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         return self._transport.get_write_buffer_size()
 
     @property
-    def unread(self) -> int:
+    def incomplete(self) -> int:
         """Bytes held that have not become a message yet."""
         return len(self._unread)
 

@@ -152,10 +152,10 @@ class Connection(tcp.Connection):
         self._awaited: bytes | None = None  # payload of the expected pong
 
     @property
-    def unread(self) -> int:
+    def incomplete(self) -> int:
         """Bytes held that have not become a request or a message yet."""
         asked = 0 if self._is_connected else self._asked
-        return asked + len(self._fragments) + super().unread
+        return asked + len(self._fragments) + super().incomplete
 
     def close(self, code: int, reason: str = "") -> None:
         """Start the closing handshake; do nothing unless open.

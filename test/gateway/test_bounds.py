@@ -943,7 +943,7 @@ async def test_half_a_message_takes_no_more_than_a_whole_one() -> None:
         writer.write(HANDSHAKE + first + rest[:-1])
         await until(lambda: server.links)
         (connection,) = server.links
-        await until(lambda: connection.unread == 60_000 + len(rest) - 1)
+        await until(lambda: connection.incomplete == 60_000 + len(rest) - 1)
         writer.transport.abort()
         await until(lambda: not server.links)
 
@@ -957,7 +957,7 @@ async def test_a_request_takes_no_more_than_16_kib() -> None:
         count = (MAX_REQUEST - len(HANDSHAKE)) // len(header)
         writer.write(HANDSHAKE[:-2] + header * count)
         (connection,) = await sockets(server)
-        await until(lambda: connection.unread > MAX_REQUEST - len(header))
+        await until(lambda: connection.incomplete > MAX_REQUEST - len(header))
         writer.write(header)
         async with asyncio.timeout(PATIENCE_S):
             assert b" 431 " in await reader.read()
