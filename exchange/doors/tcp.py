@@ -228,7 +228,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self.remote = peer[0] if peer else ""
         self.is_proxied = self._proxies.include(self.remote)
         if self._admission.opened(self):
-            self._arm(self._limits.open_timeout, self.abort)
+            self._arm(self._limits.open_timeout, self._open_overdue)
         else:
             self.abort()
 
@@ -345,12 +345,14 @@ class Connection(asyncio.BufferedProtocol, ABC):
     # Opening and ending ------------------------------------------------------
 
     def _open(self) -> None:
-        """Tell the receiver of this connection: its handshake is complete.
-
-        The caller arms the timer first; it has been the one for the handshake.
-        """
+        """Tell the receiver of this connection: its handshake is complete."""
         self._is_connected = self._is_open = True
         self._receiver.connected(self)
+
+    @guarded
+    def _open_overdue(self) -> None:
+        if not self._is_connected:
+            self.abort()
 
     def _half_close(self) -> None:
         """Send an EOF after the last byte, and go on reading.

@@ -236,7 +236,6 @@ class Connection(tcp.Connection):
         A message in one frame, as nearly all are, is unmasked here, without
         the library: that saves two thirds of the time. The library gets other
         frames one by one, so the result does not depend on where a read ends.
-        It gets a frame that it will refuse as soon as its head is complete.
         Incomplete frames wait, and so do those too many for a turn.
         """
         protocol = self._protocol
@@ -274,14 +273,8 @@ class Connection(tcp.Connection):
                     is_open = self._complete(text, messages)
                 start = end
                 continue
-            room = self._limits.max_message - (protocol.current_size or 0)
-            if (
-                second < MASKED
-                or first & 0x0F not in OPCODES
-                or (length > room and size >= body - 4)
-            ):
-                end = size
-            elif end > size:
+            end = self._cut(data, start, body, end)
+            if not end:
                 break
             is_open = self._feed(data[start:end], messages)
             plain = self._plain()
@@ -294,6 +287,22 @@ class Connection(tcp.Connection):
             protocol.events_received()
         self._flush()
         return messages
+
+    def _cut(self, data: bytes, start: int, body: int, end: int) -> int:
+        """Return where the library's next bytes end; 0: they are incomplete.
+
+        They are one frame, or all bytes from one that it will refuse by its
+        head.
+        """
+        size = len(data)
+        room = self._limits.max_message - (self._protocol.current_size or 0)
+        if (
+            data[start + 1] < MASKED
+            or data[start] & 0x0F not in OPCODES
+            or (end - body > room and size >= body - 4)
+        ):
+            return size
+        return end if end <= size else 0
 
     def _plain(self) -> int:
         """Return the longest message that may come in one frame now."""

@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.datastructures import Headers
 from websockets.frames import CLOSE, Close, Frame, Opcode
 
+from exchange.doors import tcp
 from exchange.doors.names import Refusal
 from exchange.doors.websocket import Connection, frame
 
@@ -136,11 +137,13 @@ class Desk:
 
     async def start(self, **kwargs: Any) -> None:
         arguments = {"names": None} | kwargs
+        await self.start_with(
+            lambda: Connection(self, admission=self, **arguments)
+        )
 
-        def make() -> Connection:
-            self.connections.append(
-                Connection(self, admission=self, **arguments)
-            )
+    async def start_with(self, door: Callable[[], tcp.Connection]) -> None:
+        def make() -> tcp.Connection:
+            self.connections.append(door())
             return self.connection
 
         loop = asyncio.get_running_loop()

@@ -17,6 +17,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosedError, ProtocolError
 from websockets.frames import CLOSE, CONT, PING, PONG, TEXT, Close, Frame
 
+from exchange.doors import tcp
+from exchange.doors.names import Proxies
 from exchange.doors.tcp import HIGH_WATER, READ_SIZE
 from exchange.doors.websocket import (
     FRAGMENT,
@@ -442,3 +444,81 @@ async def test_long_page_may_take_longer_than_the_timeout() -> None:
     assert transport.calls == ["abort"]
     assert transport.left == [5]
     connection.connection_lost(None)
+
+
+# Another door ----------------------------------------------------------------
+
+
+class Lines(tcp.Connection):
+    """A door whose messages are lines, without a handshake."""
+
+    def _handshake(self, data: bytes) -> bytes:
+        self._open()
+        return data
+
+    def _messages(self, data: bytes) -> list[bytes]:
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        if len(self._unread) > self._limits.max_message:
+            self.fail(1009, "too long")
+        return lines
+
+    def close(self, code: int, reason: str = "") -> None:
+        self.write(f"{code} {reason}\n".encode())
+        self._half_close()
+        self._end()
+
+    fail = close
+
+    def _break_off(self) -> None:
+        self.close(1011)
+
+
+@pytest.fixture
+async def lines(desk: Desk) -> Desk:
+    """A desk for lines that echoes them."""
+    desk.on["received"] = lambda connection, messages: connection.write(
+        b"".join(message + b"\n" for message in messages)
+    )
+    await desk.start_with(
+        lambda: Lines(
+            desk,
+            admission=desk,
+            proxies=Proxies(),
+            limits=tcp.Limits(max_message=10, close_timeout=TINY_S),
+            queue=None,
+        )
+    )
+    return desk
+
+
+async def test_a_door_of_lines(lines: Desk, dial: Dial) -> None:
+    peer = await dial(b"one\ntw", b"o\nthree")
+    assert await peer.take(8) == b"one\ntwo\n"
+    assert lines.messages == [b"one", b"two"]
+    assert lines.connection.incomplete == len(b"three")
+    lines.connection.close(4000, "stop")
+    assert await peer.rest() == b"4000 stop\n"
+    await lines.wait("disconnected")
+    assert lines.names.count("connected") == 1
+
+
+async def test_a_door_of_lines_ends_a_line_that_is_too_long(
+    lines: Desk, dial: Dial
+) -> None:
+    peer = await dial(b"x" * 11)
+    assert await peer.rest() == b"1009 too long\n"
+    await lines.wait("disconnected")
+    assert lines.messages == []
+
+
+async def test_a_door_of_lines_after_an_error_in_the_receiver(
+    lines: Desk, dial: Dial
+) -> None:
+    def fail(connection: tcp.Connection, messages: list[bytes]) -> None:
+        raise ZeroDivisionError
+
+    lines.on["received"] = fail
+    peer = await dial(b"one\n")
+    assert await peer.rest() == b"1011 \n"
+    await lines.wait("disconnected")
+    assert lines.take_errors() == "[ZeroDivisionError()]"
