@@ -12,8 +12,8 @@ class Queue:
 
     Such work is accepting a socket, a handshake, and the rest of a read that
     is too much for one turn. The loop polls its sockets between two turns, so
-    a crowd of new connections delays nobody. All connections of a loop share
-    one queue.
+    a crowd of new connections does not delay the others. All connections of a
+    loop share one queue.
     """
 
     def __init__(self) -> None:

@@ -41,7 +41,7 @@ class Limits:
 
 
 class Admission(Protocol):
-    """Decides which sockets may stay; is told when they fail or end."""
+    """Decides which sockets may stay, and notes when they fail or end."""
 
     def opened(self, connection: Connection) -> bool:
         """Return whether this socket may stay; if not, it is cut off."""
@@ -324,8 +324,8 @@ class Connection(asyncio.BufferedProtocol, ABC):
     @property
     def _is_shut(self) -> bool:
         """Whether the receiver or a full write buffer forbids reading."""
-        # A closing connection is read whatever the receiver wants: the client
-        # must get rid of its bytes to reach our last ones. After an EOF
+        # A closing connection is read even if the receiver paused it: the
+        # client must get rid of its bytes to reach our last ones. After an EOF
         # nothing is answered, so a full write buffer cannot grow.
         held = self.is_held and not self._is_ending
         full = self.is_congested and not self._is_finished
@@ -365,8 +365,8 @@ class Connection(asyncio.BufferedProtocol, ABC):
         if not self._transport.can_write_eof():
             self._transport.close()
         elif self.buffered:
-            # asyncio would wait by itself, but raise an exception that nobody
-            # can catch if the client resets the connection just then.
+            # asyncio would wait by itself, but raise an exception that cannot
+            # be caught if the client resets the connection just then.
             self._is_eof_due = True
             self._transport.set_write_buffer_limits(high=0)
         else:

@@ -22,7 +22,7 @@ def is_guarded(
     could log in by any name and no setting asks for that.
     """
     is_local = all(is_loopback(address) for address in addresses)
-    # A proxy connects for others, from whatever address.
+    # A proxy connects for others, even from this machine.
     is_private = is_local and not settings.proxies
     if settings.open and keys.problem:  # names with keys are unknown
         raise SettingsError(keys.problem)

@@ -73,9 +73,9 @@ class Signals:
     ) -> AsyncIterator[None]:
         """Yield at each SIGHUP that asks to read the files again.
 
-        Stop after SIGINT, SIGTERM, a closed terminal or ``failure``. From
-        then on SIGINT and SIGTERM end the process at once, whatever its
-        threads wait for.
+        Stop after SIGINT, SIGTERM, a closed terminal or ``failure``. After
+        that SIGINT and SIGTERM end the process at once, even if its threads
+        wait for a disk.
         """
         failure.add_done_callback(self._end)
         while await self._reloads.get():
