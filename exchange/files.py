@@ -1,7 +1,7 @@
-"""What differs between systems about files: locks, owners, marks of editors.
+"""Files on different systems: locks, owners, byte order marks.
 
-POSIX has owners, modes and folders that can be synced; Windows has not, and
-locks files in another way.
+POSIX has owners, modes and folders that can be synced. Windows has none of
+these, and locks files in another way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# Whether a file has an owner and a mode that say who may read it.
+# Whether a file has an owner and a mode that limit its readers.
 HAS_OWNERS = hasattr(os, "geteuid")
 
 try:
@@ -40,11 +40,10 @@ except ImportError:  # Windows
 
 
 def lock(path: Path, *, mode: int, is_waiting: bool) -> int:
-    """Take the lock that a file stands for; return the file, to be closed.
+    """Take the lock of a file; return its descriptor, which holds the lock.
 
-    The file is made with this mode if it is not there. Raises
-    BlockingIOError if another process has the lock and this one is not
-    waiting for it, and other OSErrors.
+    A missing file is made with this mode. Raises BlockingIOError if another
+    process has the lock and ``is_waiting`` is not set, and other OSErrors.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT, mode)
     try:
@@ -56,10 +55,7 @@ def lock(path: Path, *, mode: int, is_waiting: bool) -> int:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk.
-
-    Windows cannot be asked for that.
-    """
+    """Wait until the names in a folder are on disk; on Windows do nothing."""
     if not HAS_OWNERS:
         return
     folder = os.open(path, os.O_RDONLY)
@@ -72,8 +68,8 @@ def sync_folder(path: Path) -> None:
 def text_of(content: bytes) -> str:
     """Decode a file that a person may have edited; lines end with ``\\n``.
 
-    That is UTF-8, also with the byte order mark of some editors, or UTF-16
-    with its mark, as PowerShell's ``>`` writes it. Raises UnicodeDecodeError.
+    Accepts UTF-8 with or without a byte order mark, and UTF-16 with one, which
+    PowerShell's ``>`` writes. Raises UnicodeDecodeError.
     """
     is_wide = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
     encoding = "utf-16" if is_wide else "utf-8-sig"

@@ -18,17 +18,17 @@ KINDS = {
         test_settings
     """,
     "socket": """
-        test_bounds test_client_life test_client_view test_conformance
-        test_frame test_malformed test_metrics test_schema test_soak
-        test_tables test_transport test_web
+        test_access test_bounds test_channels test_client_life test_client_view
+        test_conformance test_frame test_life test_malformed test_metrics
+        test_replies test_resuming test_schema test_slow_readers test_soak
+        test_tables test_tcp test_timing test_upgrade test_web test_websocket
     """,
     "process": """
         test_abuse test_backup test_bench test_bots test_cli test_client
-        test_clock test_committer test_crash test_disk test_docs
-        test_files test_fuzz
-        test_hostile test_image test_journal test_keys test_keys_live
-        test_logs test_package test_page test_printing test_proxies
-        test_replay test_server test_stress test_tls test_tutorial
+        test_clock test_committer test_crash test_disk test_docs test_files
+        test_fuzz test_hostile test_image test_journal test_keys test_keys_live
+        test_logs test_package test_page test_printing test_process
+        test_proxies test_replay test_stress test_tls test_tutorial
         test_util_accounts test_util_admin test_watch test_windows
     """,
 }

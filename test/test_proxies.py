@@ -329,7 +329,8 @@ async def test_who_is_refused_is_told(
             page = await ask(port, tls, "/exchange/")
             assert " 403 " in page
             unknown = (
-                "host example.org is in no origin of EXCHANGE_SERVER_ORIGINS"
+                "host example.org is not in an origin of"
+                " EXCHANGE_SERVER_ORIGINS"
             )
             assert unknown in page
             foreign = "https://evil.example"
@@ -402,7 +403,7 @@ async def test_the_page_trades_through_another_port() -> None:
     "origins, without, reason",
     [
         ((), "$^", f"origin {PUBLIC} is not in EXCHANGE_SERVER_ORIGINS"),
-        ((PUBLIC,), "Upgrade", "pages get through, websockets do not"),
+        ((PUBLIC,), "Upgrade", "HTTP works, websockets do not"),
     ],
 )
 async def test_the_page_says_why_it_is_not_connected(

@@ -1,8 +1,8 @@
-"""What the exchange's port answers to plain HTTP: the live page, /healthz.
+"""Plain HTTP on the exchange's port: the live page, /healthz.
 
-The files of the page are read once, at the start; a path is looked up in a
-table and never touches the disk. The page may load nothing from elsewhere
-and turn no text into markup: that is what the headers are for.
+The files of the page are read once, at the start. A path is looked up in a
+table and never touches the disk. The headers forbid the page to load anything
+from another origin, and to turn text into markup.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CONTENT_TYPES = {
     ".mjs": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# Of every answer. The websocket of the same origin is part of 'self'.
+# Headers of every answer. 'self' includes the websocket of the same origin.
 HEADERS = {
     "Content-Security-Policy": "; ".join(
         (
@@ -48,11 +48,11 @@ HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # keep it, but ask whether it is current
+    "Cache-Control": "no-cache",  # browsers keep it, and revalidate it
 }
 
 Query: TypeAlias = Mapping[str, str]
-# A future, where the answer has to wait for the journal.
+# A future if the answer waits for the journal.
 Reply: TypeAlias = Response | asyncio.Future[Response]
 Answer: TypeAlias = Callable[[Query], Reply]
 
@@ -69,7 +69,7 @@ def reply(
 
 
 def split(request: Request) -> tuple[str, Query]:
-    """Return path and query; of a name that occurs twice the last value."""
+    """Return path and query; the last value of a name that occurs twice."""
     path, _, query = request.path.partition("?")
     return path, dict(parse_qsl(query))
 
@@ -77,8 +77,8 @@ def split(request: Request) -> tuple[str, Query]:
 class Pages:
     """Answer GET and HEAD requests; an instance is a ``respond`` hook.
 
-    ``folder`` holds the files of the page, its ``index.html`` is "/". A name
-    that ends in none of CONTENT_TYPES raises KeyError.
+    ``folder`` holds the files of the page; its ``index.html`` is "/". A file
+    name with a suffix that is not in CONTENT_TYPES raises KeyError.
     """
 
     def __init__(self, folder: Path = PAGE) -> None:
@@ -93,8 +93,8 @@ class Pages:
         self.add("/healthz", lambda query: reply("ok\n"))
 
     def add(self, path: str, answer: Answer) -> None:
-        """Let ``answer`` make the response to a path, from its query."""
-        assert path not in self._answers, f"{path} has an answer already"
+        """Register ``answer``, which makes the response from a query."""
+        assert path not in self._answers, f"{path} is registered already"
         self._answers[path] = answer
 
     def __call__(self, request: Request) -> Reply:

@@ -1,8 +1,8 @@
-"""Listening sockets, and who may come in.
+"""Listening sockets, and limits on the connections they accept.
 
 A ``Listener`` binds, accepts one connection at a time, and counts the
-connections of each address. What arrives on a connection goes to a
-``Receiver``, past this module.
+connections of each address. Messages go from a connection to a ``Receiver``
+directly.
 """
 
 from __future__ import annotations
@@ -32,24 +32,23 @@ from exchange.doors.names import (
     read_origin,
 )
 from exchange.doors.once import OncePerMinute
-from exchange.doors.websocket import (
-    OPEN_TIMEOUT_S,
-    Connection,
-    Queue,
-    Receiver,
-)
+from exchange.doors.queue import Queue
+from exchange.doors.tcp import OPEN_TIMEOUT_S, Connection, Receiver
+from exchange.doors.websocket import Connection as Websocket
 
-BACKLOG = 1_024  # connections the kernel holds: a class that starts at once
-# Rounds of the loop that asyncio takes to make a connection of a socket that
-# has just been accepted.
+# Connections that the kernel holds until they are accepted: enough for a class
+# that starts at once.
+BACKLOG = 1_024
+# Rounds of the loop that asyncio needs to make a connection of an accepted
+# socket.
 ACCEPT_ROUNDS = 3
-# Time to look up this machine's full name. A dead name server would keep the
-# exchange from starting.
+# Time-out for looking up this machine's full name, so that the exchange starts
+# although the name server is down.
 OWN_NAME_S = 2.0
-ACCEPT_AGAIN_S = 1.0  # after the system had no room for one more socket
-# Connections that have ended and left requests to be carried out. At this
-# number, or with this number from one address, nobody is let in: a client
-# could come, leave work, and come again.
+ACCEPT_AGAIN_S = 1.0  # after the system could not open one more socket
+# Ended connections whose last requests are not carried out yet: in all, and
+# from one address. At these numbers no connection is accepted, so that a
+# client cannot connect, leave work, and connect again without end.
 LEAVING_MAX = 100
 LEAVING_FROM_ONE = 50
 # Per-address counters kept (LRU). Bounds memory and /metrics.
@@ -59,7 +58,7 @@ logger = logging.getLogger("exchange")
 
 
 class Certificate(Protocol):
-    """What TLS needs; it may be replaced at any time."""
+    """The context for TLS; it may be replaced at any time."""
 
     context: ssl.SSLContext
 
@@ -68,11 +67,11 @@ class Listener:
     """The listening sockets of one exchange, and its open connections.
 
     Args:
-        receiver: gets what arrives on each connection.
+        receiver: takes the messages of all connections.
         respond: answers plain HTTP requests.
         certificate: None: no TLS.
         proxies: networks of the proxies whose ``X-Forwarded-For`` is believed.
-        per_address: connections that one address may have; 0: any number.
+        per_address: connections that one address may have; 0: unlimited.
     """
 
     def __init__(
@@ -84,15 +83,15 @@ class Listener:
         proxies: Iterable[str],
         per_address: int,
     ) -> None:
-        self.names: Names | None = None  # once it is open
+        self.names: Names | None = None  # set by `open`
         self.errors = 0  # exceptions that ended a connection
         self.refusals = {"host": 0, "origin": 0}  # HTTP requests, by header
-        # All open sockets, websockets or not (yet). One that has ended counts
-        # as long as its last requests are not carried out.
+        # All open sockets, with or without a completed handshake. A closed one
+        # counts until its last requests are carried out.
         self.connections: set[Connection] = set()
-        self.by_address: Counter[str] = Counter()  # how many each has
-        self.arrivals: OrderedDict[str, int] = OrderedDict()  # ever, of each
-        self.leaving: set[Connection] = set()  # ended, requests not done
+        self.by_address: Counter[str] = Counter()  # open connections
+        self.arrivals: OrderedDict[str, int] = OrderedDict()  # of all times
+        self.leaving: set[Connection] = set()  # closed, requests not done
         self.per_address = per_address
         self._loop = asyncio.get_running_loop()
         self._receiver = receiver
@@ -103,7 +102,7 @@ class Listener:
         self._connections_max = 0
         self._sockets: list[socket.socket] = []
         self._queue = Queue()
-        # Sockets accepted that are not yet connections.
+        # Accepted sockets that are not connections yet.
         self._arriving: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -120,7 +119,7 @@ class Listener:
     async def open(
         self, hostname: str, origins: Iterable[str], connections_max: int
     ) -> None:
-        """Listen, for requests by our names and from these origins."""
+        """Listen for requests to our names and from these origins."""
         self._connections_max = connections_max
         self.names = names_of(
             {hostname, *await machine_names()},
@@ -134,7 +133,7 @@ class Listener:
             self._watch(sock)
 
     async def close(self) -> None:
-        """Accept no more, and wait for what has been accepted already."""
+        """Stop accepting; wait until accepted sockets are connections."""
         self._is_closed = True
         for sock in self._sockets:
             self._loop.remove_reader(sock)
@@ -143,10 +142,10 @@ class Listener:
             await asyncio.sleep(0)
 
     async def abort(self) -> None:
-        """Cut off every connection that is left."""
+        """Cut off all connections."""
         for connection in list(self.connections):
             connection.abort()
-        for task in self._arriving:  # TLS handshakes that did not end
+        for task in self._arriving:  # incomplete TLS handshakes
             task.cancel()
         await asyncio.gather(*self._arriving)
 
@@ -157,7 +156,7 @@ class Listener:
             self._loop.add_reader(listening, self._arrived, listening)
 
     def _arrived(self, listening: socket.socket) -> None:
-        """Queue for one accept; the kernel holds the next connection."""
+        """Queue for one accept; the kernel holds further connections."""
         self._loop.remove_reader(listening)
         self._queue.join(partial(self._accept, listening))
 
@@ -167,9 +166,9 @@ class Listener:
         try:
             sock, _ = listening.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            pass  # gone again
+            pass  # the client has hung up
         except OSError as error:
-            logger.error("nobody can be taken in: %s", error)
+            logger.error("no connection can be accepted: %s", error)
             self._loop.call_later(ACCEPT_AGAIN_S, self._watch, listening)
             return
         else:
@@ -181,11 +180,11 @@ class Listener:
 
     async def _make_connection(self, sock: socket.socket) -> None:
         tls = self._certificate.context if self._certificate else None
-        # What is wrong with a peer's TLS is its own affair.
+        # A failed TLS handshake concerns only the client.
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await self._loop.connect_accepted_socket(
                 partial(
-                    Connection,
+                    Websocket,
                     self._receiver,
                     admission=self,
                     names=self.names,
@@ -201,14 +200,14 @@ class Listener:
     # Called by connections
 
     def opened(self, connection: Connection) -> bool:
-        """Say whether one more socket is served."""
+        """Return whether this socket is served."""
         address = connection.remote
         if not connection.is_proxied:
             self._count_arrival(address)
         if (
             len(self.connections) >= self._connections_max
             or len(self.leaving) >= LEAVING_MAX
-            # For a proxy's connection the address behind it is judged.
+            # A proxy's connection counts for the address behind it.
             or not (connection.is_proxied or self._has_room_for(address))
         ):
             return False
@@ -231,24 +230,24 @@ class Listener:
         self.refusals[refusal.header] += 1
         line = self._refusals_logged.line(refusal.reason, self._loop.time())
         if line is not None:
-            who = connection.remote or "somebody who is gone"
-            logger.warning("refused %s: %s", who, line)
+            address = connection.remote or "a closed connection"
+            logger.warning("refused %s: %s", address, line)
 
     def closed(self, connection: Connection) -> None:
-        """Make room for another socket, unless requests are left to do."""
+        """Make room for another socket, unless requests are left."""
         if connection in self.connections and connection not in self.leaving:
             self.connections.remove(connection)
             self._forget_one_from(connection.remote)
 
     def failed(self, connection: Connection, error: Exception) -> None:
-        """Count and log what must not happen."""
+        """Count and log an exception inside a connection."""
         self.errors += 1
         logger.error("connection of %s", connection.remote, exc_info=error)
 
     # Called by the receiver
 
     def keep(self, connection: Connection) -> None:
-        """Count a connection that has ended until `release`."""
+        """Count a closed connection until `release`."""
         self.leaving.add(connection)
 
     def release(self, connection: Connection) -> None:
@@ -269,7 +268,7 @@ class Listener:
             self.arrivals.popitem(last=False)
 
     def _has_room_for(self, address: str) -> bool:
-        """Say whether an address may have one more connection."""
+        """Return whether an address may have one more connection."""
         most = self.per_address
         leaving = [other.remote for other in self.leaving]
         return leaving.count(address) < LEAVING_FROM_ONE and not (
@@ -300,8 +299,8 @@ async def bind(hostname: str, port: int) -> list[socket.socket]:
     """Bind every address of a host name, and one port on all of them.
 
     Addresses that this machine does not have are skipped: "localhost" often
-    names one of IPv6 where there is none. Raises OSError if the port is
-    taken on any of them, or if no address is left.
+    resolves to an IPv6 address where there is no IPv6. Raises OSError if the
+    port is in use on any address, or if no address is left.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -332,12 +331,12 @@ async def bind(hostname: str, port: int) -> list[socket.socket]:
         sockets.append(sock)
         port = sock.getsockname()[1]
     if not sockets:
-        raise OSError(f"{hostname} is no address of this machine")
+        raise OSError(f"{hostname} is not an address of this machine")
     return sockets
 
 
 async def machine_names() -> set[str]:
-    """Return the names of this machine, as people type them in a browser."""
+    """Return the names of this machine that people type in a browser."""
     name = socket.gethostname()
     names = {name, f"{name.partition('.')[0]}.local"}  # the second: mDNS
     with contextlib.suppress(OSError, TimeoutError):
@@ -356,11 +355,11 @@ def names_of(
     *,
     is_tls: bool,
 ) -> Names:
-    """Return by which names an exchange is opened, and by whose pages.
+    """Return the names and the origins by which an exchange may be opened.
 
-    ``own`` are the names of the machine. On an address that others reach, a
-    program's ``Host`` is not checked: people may have given the machine any
-    name.
+    ``own`` are the names of the machine. The ``Host`` of programs is checked
+    only if all addresses are loopback: on a network the machine may have names
+    that it does not know.
     """
     names = {"localhost", "127.0.0.1", "[::1]", *map(in_url, own)}
     hosts = [host[0] for host in map(read_host, names) if host]

@@ -1,9 +1,9 @@
-"""Which requests come from our own pages, and whom a proxy speaks for.
+"""Checks of ``Host``, ``Origin`` and ``X-Forwarded-For``.
 
-Browsers say in the ``Host`` header which name they opened, and in ``Origin``
-which page asks. A foreign page must not trade through its visitor's browser,
-nor may a foreign name that was pointed at this machine (DNS rebinding). This
-module judges the two headers, and ``X-Forwarded-For``; it looks up no name.
+A browser sends in ``Host`` the name it opened, and in ``Origin`` the page that
+makes the request. A foreign page must not trade through its visitor's browser,
+and neither must a foreign name that resolves to this machine (DNS rebinding).
+This module looks up no name.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ipaddress import (
 )
 from typing import Literal, TypeAlias
 
-PORTS = {"http": 80, "https": 443}  # which a browser leaves out
+PORTS = {"http": 80, "https": 443}  # ports that a browser leaves out
 MAX_SHOWN = 100  # characters of a header in a message
-# Hops in X-Forwarded-For that are looked at. A longer chain of proxies is a
-# mistake or an attack, and each hop takes a microsecond.
+# Hops of X-Forwarded-For that are read, some 1 us each. A longer chain of
+# proxies is a mistake or an attack.
 MAX_HOPS = 16
 
-Host: TypeAlias = tuple[str, int | None]  # None: no port is given
+Host: TypeAlias = tuple[str, int | None]  # name; port, None: not given
 Origin: TypeAlias = tuple[str, str, int]  # scheme, name, port
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -48,10 +48,10 @@ class Refusal:
 
 
 def read_host(text: str) -> Host | None:
-    """Read a name or address with or without a port; None if it is none.
+    """Parse a name or address with an optional port; None if it is invalid.
 
-    The name is in lower case without a dot at its end, an address in its
-    shortest form, IPv6 in brackets.
+    A name is returned in lower case without a dot at its end, an address in
+    its shortest form, an IPv6 address in brackets.
     """
     match = _HOST.fullmatch(text.lower()) if text.isascii() else None
     if match is None:
@@ -69,17 +69,17 @@ def read_host(text: str) -> Host | None:
 
 
 def read_origin(text: str) -> Origin:
-    """Read an origin, with or without a slash at its end.
+    """Parse an origin, with or without a slash at its end.
 
-    Raises ValueError if it is none that a browser could send.
+    Raises ValueError if no browser could send it.
     """
     scheme, _, rest = text.partition("://")
     scheme = scheme.lower()
     host = read_host(rest.removesuffix("/"))
     if scheme not in PORTS or host is None:
         raise ValueError(
-            f"{shown(text)} is no origin: give http:// or https://, a host in"
-            " ASCII, and its port if that is not the usual one, as in"
+            f"{shown(text)} is not an origin: give http:// or https://, a host"
+            " in ASCII, and its port unless it is the default, as in"
             " https://example.org or http://localhost:3000"
         )
     return scheme, host[0], host[1] or PORTS[scheme]
@@ -93,7 +93,7 @@ def write_origin(origin: Origin) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Return whether a host is an address, as browsers tell it from a name."""
+    """Return whether a host is an address, by the rule of browsers."""
     return name.startswith("[") or name.rpartition(".")[2].isdigit()
 
 
@@ -108,22 +108,21 @@ def in_url(hostname: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Return what somebody sent, for a message: ASCII, and not long."""
+    """Return a header for a message: in ASCII, cut after MAX_SHOWN."""
     cut = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
     return cut.encode("ascii", "backslashreplace").decode()
 
 
 class Names:
-    """The names of one exchange.
+    """The names of one exchange, and the origins that may connect.
 
     Args:
-        hosts: names by which it is opened; addresses always are.
-        origins: whose pages may connect, whatever the name they connect to.
-            Their hosts are names of the exchange, too.
-        is_tls: it speaks TLS itself, so its own pages are https. Otherwise
-            they are http, or https where a proxy speaks TLS for it.
-        checks_host: a request with another name in ``Host`` is refused, even
-            if it comes from no page.
+        hosts: its names; any address is accepted too.
+        origins: pages that may connect to any of its names. Their hosts are
+            names of the exchange too.
+        is_tls: the exchange itself serves TLS, so its own pages are https. If
+            not, they are http, or https behind a proxy that serves TLS.
+        checks_host: refuse any other name in ``Host``, also from programs.
     """
 
     def __init__(
@@ -142,17 +141,18 @@ class Names:
     def refusal(
         self, hosts: Sequence[str], origins: Sequence[str]
     ) -> Refusal | None:
-        """Judge the ``Host`` and ``Origin`` headers of a request.
+        """Return why a request is refused; None: it is not.
 
-        Programs send no ``Origin``. Two of them are for the caller to refuse:
-        no browser sends that.
+        ``hosts`` and ``origins`` are the values of the two headers. Programs
+        send no ``Origin``. The caller refuses two of them: no browser sends
+        that.
         """
         host = read_host(hosts[0]) if len(hosts) == 1 else None
         if self._checks_host and not self._is_ours(host):
             return Refusal(
                 "host",
-                f"host {shown(', '.join(hosts)) or '(none)'} is in no origin"
-                " of EXCHANGE_SERVER_ORIGINS",
+                f"host {shown(', '.join(hosts)) or '(none)'} is not in an"
+                " origin of EXCHANGE_SERVER_ORIGINS",
             )
         if len(origins) != 1 or self._is_page_welcome(origins[0], host):
             return None
@@ -167,7 +167,7 @@ class Names:
         )
 
     def _is_page_welcome(self, text: str, host: Host | None) -> bool:
-        """Return whether an origin is listed, or is what was opened."""
+        """Return whether an origin is listed, or is the opened host itself."""
         try:
             scheme, name, port = origin = read_origin(text)
         except ValueError:
@@ -181,7 +181,7 @@ class Names:
 
 
 def read_network(text: str) -> Network:
-    """Read an address or a network; raises ValueError."""
+    """Parse an address or a network; raises ValueError."""
     try:
         return ip_network(text)
     except ValueError as error:
@@ -192,23 +192,24 @@ def read_network(text: str) -> Network:
 
 
 class Proxies:
-    """The proxies that are believed when they say whom they speak for."""
+    """The proxies whose ``X-Forwarded-For`` is believed."""
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
         self._networks = tuple(networks)
 
     def include(self, peer: str) -> bool:
-        """Return whether the peer of a connection is one of them."""
+        """Return whether the peer of a connection is such a proxy."""
         address = _read_hop(peer) if self._networks else None
         return address is not None and self._is_trusted(address)
 
     def client(self, peer: str, forwarded: Sequence[str]) -> str:
-        """Return the address that a proxy speaks for.
+        """Return the address of the client behind a proxy.
 
         ``forwarded`` are the ``X-Forwarded-For`` lines of its request. Each
-        proxy adds at the right whom it heard, so it is the right-most one
-        that is no proxy of ours: what stands left of it anybody can make up.
-        If nothing can be made of them, it is the peer itself.
+        proxy appends the address of its own peer, so the client is the
+        right-most address that is no proxy of ours; the client may have
+        invented those left of it. If the lines are invalid, the result is
+        ``peer``.
         """
         hops = ",".join(forwarded).rsplit(",", MAX_HOPS)
         client = peer
@@ -226,7 +227,7 @@ class Proxies:
 
 
 def _read_hop(text: str) -> Address | None:
-    """Read an address that may have a port, or a zone, which is dropped."""
+    """Parse an address; drop its port or zone."""
     match = _HOP.fullmatch(text)
     plain = (match[1] or match[2]) if match else text
     try:

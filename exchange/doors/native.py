@@ -1,7 +1,7 @@
 """The exchange's own protocol: JSON texts in websocket frames.
 
-Inside, a message that leaves is such a text already, encoded once for all who
-get it. So this door only joins texts and frames them.
+Outgoing messages are such texts already, encoded once for all their readers.
+This door only joins and frames them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from exchange.doors.websocket import frame
 from orderbook import decode_requests
 
-# Characters of one outgoing frame, which must stay under 1 MiB even if each
-# of them takes four bytes.
+# Characters of one outgoing frame: less than 1 MiB at 4 bytes each.
 FRAME_CHARS = 250_000
 
 
 class Native:
-    """The door of the native protocol; it has no state, one serves all."""
+    """The door of the native protocol; stateless, one for all links."""
 
     decode = staticmethod(decode_requests)
 

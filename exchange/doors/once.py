@@ -1,26 +1,26 @@
-"""Log lines that anybody may provoke at any time: each once a minute."""
+"""Log lines that clients can cause: each at most once a minute."""
 
 from __future__ import annotations
 
-REPEAT_S = 60.0  # until a line that others provoke is logged again
-# Such lines in that time: a flood must not fill the log, nor the memory.
+REPEAT_S = 60.0  # until the same line is logged again
+# Different lines in that time. Bounds the log and the memory.
 REPEATS_MAX = 20
 
 
 class OncePerMinute:
-    """Tells whether to log a line that anybody may provoke at any time.
+    """Chooses which lines to log.
 
-    Each text is logged once in ``REPEAT_S``, and of different ones the first
-    ``REPEATS_MAX``; the next one is replaced by a line that says so.
+    Each text is logged once in ``REPEAT_S``. After ``REPEATS_MAX`` different
+    texts in that time, one line says that more follow.
     """
 
-    FULL = "more like these are only counted, for a minute"
+    FULL = "further lines like these are not logged for a minute"
 
     def __init__(self) -> None:
         self._logged: dict[str, float] = {}  # the oldest first
 
     def line(self, text: str, now_s: float) -> str | None:
-        """Return what to log for a text, if anything."""
+        """Return the line to log for a text, or None."""
         while self._logged:
             oldest, at = next(iter(self._logged.items()))
             if now_s - at < REPEAT_S:

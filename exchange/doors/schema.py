@@ -15,7 +15,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _Absent(GenerateJsonSchema):
-    """Leave defaults of None out: an absent field is none, never null."""
+    """Omit defaults of None: an absent field is omitted, never null."""
 
     def default_schema(
         self, schema: core_schema.WithDefaultSchema
@@ -31,10 +31,10 @@ def _without_null(schema: Any) -> Any:
 
 @cache
 def protocol_schema() -> dict[str, Any]:
-    """Return one schema: a frame of requests, or one of events.
+    """Return the schema of a frame: requests, or events.
 
-    ``$defs`` has each message under its ``type``; "request" and "event" say
-    what a single message of a client, or of the server, may be.
+    ``$defs`` has each message under its ``type``, any message of a client as
+    "request", and any message of the server as "event".
     """
     named: dict[str, Any] = {}
     kinds: dict[str, list[str]] = {"request": [], "event": []}

@@ -22,14 +22,14 @@ Query: TypeAlias = Mapping[str, str]
 
 
 def asked(what: str, query: Query) -> Get:
-    """Return the request that the query of an address stands for.
+    """Return the request that a query describes.
 
     Raises Refused ("bad_request") that names the field.
     """
     fields: dict[str, Any] = {"limit": MAX_ROWS, **query}
-    for name in ("after", "limit"):  # in a query all is text
+    for name in ("after", "limit"):  # a query has only text
         text = str(fields.get(name, ""))
-        # No longer than the longest there is: Python has a limit as well.
+        # Python refuses to parse a number of thousands of digits.
         if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS:
             fields[name] = int(text)
     [request] = decode_requests(
@@ -42,7 +42,7 @@ def asked(what: str, query: Query) -> Get:
 
 
 def as_csv(what: str, rows: Iterable[str], symbols: Iterable[str]) -> str:
-    """Return rows of a table, as `get` has them encoded, as CSV.
+    """Return the encoded rows of a table as CSV.
 
     The leaderboard has a column for the position in each symbol.
     """

@@ -1,4 +1,4 @@
-"""Who can reach an exchange, and how they log in."""
+"""Whether strangers can reach an exchange, and how users log in."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from exchange.host.settings import Settings
 logger = logging.getLogger("exchange")
 
 
-def is_reached_by_others(
+def is_guarded(
     settings: Settings, addresses: Iterable[str], keys: KeyRing
 ) -> bool:
-    """Return whether others than this machine's users can connect.
+    """Return whether strangers may connect, so that everything has a limit.
 
     ``addresses`` are those listened on. Raises SettingsError if strangers
-    could log in by any name and nobody has asked for that.
+    could log in by any name and no setting asks for that.
     """
     is_local = all(is_loopback(address) for address in addresses)
-    # A proxy brings others, whatever address it comes from.
+    # A proxy connects for others, even from this machine.
     is_private = is_local and not settings.proxies
-    if settings.open and keys.problem:  # whose names are these?
+    if settings.open and keys.problem:  # names with keys are unknown
         raise SettingsError(keys.problem)
     if not (is_private or keys.is_needed or settings.open):
-        where = "it through EXCHANGE_SERVER_PROXIES"
+        where = "the exchange through EXCHANGE_SERVER_PROXIES"
         problem = (
-            f"others reach {where if is_local else settings.hostname},"
+            f"others can reach {where if is_local else settings.hostname},"
             " and there are no keys in"
-            f" {settings.keys}: make some with python -m util.accounts"
+            f" {settings.keys}: make keys with python -m util.accounts"
             " add NAME, or set EXCHANGE_SERVER_OPEN=1"
         )
         if not is_local:
             raise SettingsError(problem)
         logger.warning("%s", problem)
-    return not is_private
+    return keys.is_needed or not is_private
 
 
 def describe(keys: KeyRing) -> str:
-    """Say who may log in, in a few words."""
+    """Describe how users log in, in a few words."""
     if keys.is_open:
-        return "open to everybody by name"
+        return "open: a name is enough"
     if keys.is_needed:
         return f"keys {keys.path}"
     return "no keys: a name is enough"

@@ -1,4 +1,4 @@
-"""What the exchange answers to plain HTTP, beside the files of the page."""
+"""Answers to plain HTTP other than the files of the page."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from exchange.host.keyring import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
 from exchange.host.metrics import Figures, Metrics, Timing
 from orderbook import Refused
 
-# Accounts that the figures name, those with the most of each: a text that
-# names 10,000 takes a second to make.
+# Accounts named in the metrics: those with the highest values. The text for
+# 10,000 accounts takes 1 s to make.
 ACCOUNTS_NAMED = 200
 
 
 class Answers:
-    """Answers requests for everything that is no websocket.
+    """Answers HTTP requests that ask for no websocket.
 
-    ``step`` does some work and lets its results leave. ``is_stopping`` is set
-    when requests are no longer carried out.
+    ``step`` does some work and writes its results. ``is_stopping`` is set when
+    requests are no longer carried out.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Answers:
         keys: KeyRing,
         timing: Timing,
     ) -> None:
-        self.listener: Listener  # set once there is one
+        self.listener: Listener  # set by the owner
         self.is_stopping = False
         self._gateway = gateway
         self._step = step
         self._keys = keys
         self._timing = timing
-        self._metrics = Metrics(self.figures)
+        self._metrics = Metrics()
         self._pages = Pages()
         self._pages.add("/readyz", self._readyz)
         self._pages.add("/metrics", self._metrics_text)
@@ -57,7 +57,7 @@ class Answers:
             self._pages.add(f"/v1/{what}.csv", partial(self._table, what))
 
     def respond(self, request: Request) -> Reply:
-        """Answer what depends on headers; the rest is in the table."""
+        """Answer a request; /v1/access needs its headers, no other path."""
         path, query = split(request)
         return (
             self._access(request, query)
@@ -66,9 +66,9 @@ class Answers:
         )
 
     def _access(self, request: Request, query: Query) -> Response:
-        """Say whether a page may connect: browsers do not tell it."""
+        """Tell a page whether it may connect: its browser does not say why."""
         names = self.listener.names
-        assert names is not None  # it has started
+        assert names is not None  # the listener is open
         hosts = request.headers.get_all("Host")
         origins = [query["origin"]] if "origin" in query else []
         refusal = names.refusal(hosts, origins)
@@ -79,7 +79,7 @@ class Answers:
         return reply(f"{refusal.reason}\n", status=HTTPStatus.FORBIDDEN)
 
     def _readyz(self, query: Query) -> Response:
-        """Say whether requests are carried out, and commits get through."""
+        """Answer whether requests are carried out and committed."""
         if self.is_stopping:
             return reply("stopping\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
         if trouble := self._gateway.sequencer.trouble:
@@ -89,10 +89,11 @@ class Answers:
         return reply("ok\n")
 
     def _metrics_text(self, query: Query) -> Response:
-        return reply(self._metrics.text(), metrics.CONTENT_TYPE)
+        text = self._metrics.text(self.figures())
+        return reply(text, metrics.CONTENT_TYPE)
 
     def _table(self, what: str, query: Query) -> Reply:
-        """Answer with a public table, once what it shows is on disk."""
+        """Answer with a public table as soon as its contents are on disk."""
         gateway = self._gateway
         try:
             rows = gateway.tables.public(asked(what, query))

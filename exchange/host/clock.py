@@ -1,10 +1,9 @@
 """The exchange's time.
 
-It begins as the machine's wall clock and goes on with the time elapsed, so it
-never steps back, and a second of it lasts a second whatever is done to the
-wall clock. Where the wall clock gets ahead, somebody has set it, and the
-exchange follows: see `Clock.look`. No other module of the exchange reads a
-clock, save for the key ring, which compares the age of its file with it.
+It starts at the machine's wall clock and advances with the elapsed time. So it
+never steps back, and a second lasts a second even if the wall clock is set. If
+the wall clock is set forward, the exchange follows: see `Clock.look`. The key
+file and the key ring read the wall clock; no other module reads a clock.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-# The wall clock and the time elapsed are read one after the other. Where the
-# machine was busy meanwhile their difference says nothing.
+# The wall clock and the elapsed time are read one after the other. If that
+# takes longer than this, the machine was busy and the difference is ignored.
 READ_NS = 10_000_000
-# A smaller difference is no jump: NTP sets the clock of 128 ms and more, and
-# slows or quickens it for less, which the time elapsed follows by itself.
+# A smaller difference is no jump: NTP steps the clock by 128 ms and more. It
+# slews it for less, and the elapsed time follows that by itself.
 JUMP_US = 100_000
 
 
-# Time since some moment, with the time asleep: CLOCK_MONOTONIC leaves that out
-# on Linux, and counts it on macOS.
+# Nanoseconds since some moment, including the time asleep: CLOCK_MONOTONIC
+# excludes it on Linux and includes it on macOS.
 elapsed_ns: Callable[[], int] = partial(
     time.clock_gettime_ns,
     getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC),
@@ -32,11 +31,11 @@ elapsed_ns: Callable[[], int] = partial(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What has happened to the machine's clocks, in microseconds.
+    """A change of the machine's clocks, in microseconds.
 
-    ``jumped``: by how much the wall clock was set forward; below 0: backward.
-    ``slept``: elapsed time that timers do not count. ``behind``: by how much
-    the exchange's time is behind the wall clock and must be set forward.
+    ``jumped``: the wall clock was set forward by this; below 0: backward.
+    ``slept``: elapsed time that timers do not count. ``behind``: the
+    exchange's time must be set forward by this to reach the wall clock.
     """
 
     jumped: int
@@ -48,7 +47,7 @@ class Clock:
     """Microseconds since the epoch that never step back.
 
     ``wall_ns`` is the machine's wall clock, ``elapsed_ns`` counts all time
-    that passes, and ``awake_ns`` what timers count of it; all in nanoseconds.
+    that passes, ``awake_ns`` the part that timers count; all in nanoseconds.
     """
 
     def __init__(
@@ -62,18 +61,18 @@ class Clock:
         self._awake_ns = awake_ns
         self._epoch_ns = wall_ns() - elapsed_ns()
         self._asleep_ns = elapsed_ns() - awake_ns()
-        self.ahead = 0  # of the wall clock, at the last look; microseconds
+        self.ahead = 0  # microseconds ahead of the wall clock, at last look
 
     def now(self) -> int:
         """Return the time in microseconds since the epoch."""
         return (self._epoch_ns + self._elapsed_ns()) // 1_000
 
     def elapsed(self) -> int:
-        """Return the time since some moment, which no jump changes."""
+        """Return microseconds since some moment; no jump changes them."""
         return self._elapsed_ns() // 1_000
 
     def go_on_from(self, ts: int) -> None:
-        """Let it be no earlier than a time that has been already."""
+        """Set the time forward to ``ts`` if it is earlier."""
         ahead = ts - self.now()
         if ahead > 0:
             self.forward(ahead)
@@ -84,7 +83,7 @@ class Clock:
         self.ahead += us
 
     def look(self) -> Change | None:
-        """Compare it with the machine's clocks; return what has changed."""
+        """Compare the time with the machine's clocks; return a change."""
         before = self._elapsed_ns()
         wall, awake = self._wall_ns(), self._awake_ns()
         elapsed = self._elapsed_ns()

@@ -1,7 +1,7 @@
 """Commits commands to the journal: batches in, sequence numbers out.
 
-One batch is written at a time, in a thread of its own; what is queued
-meanwhile is the next batch.
+One batch is written at a time, in a thread. Commands that are queued meanwhile
+are the next batch.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from exchange.journal.records import encode_record
 from exchange.journal.sqlite import Journal
 from exchange.market.command import Command
 
-Seen: TypeAlias = tuple[str, int]  # what `Journal.look` returns
+Seen: TypeAlias = tuple[str, int]  # the result of `Journal.look`
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What became of a batch."""
+    """A batch that is on disk."""
 
     seq: int  # of its last command
-    seen: Seen  # of the disk, after it
+    seen: Seen  # the disk after the commit
 
 
 class Committer:
     """The only writer of a journal.
 
     Args:
-        journal: it has been recovered.
-        timing: where sizes and durations are counted.
+        journal: a recovered one; `close` closes it.
+        timing: counts sizes and durations.
         elapsed: returns microseconds since some moment.
-        ended: is called in the loop when a commit has ended, with its future.
-        executor: runs the commits; ``None``: a thread of its own.
+        ended: called in the loop with the future of each finished commit.
+        executor: runs the commits; None: a thread.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Committer:
     def commit(self, commands: list[Command]) -> None:
         """Queue commands, and begin a commit unless one is under way.
 
-        After a commit that failed nothing is written any more.
+        After a failed commit nothing is written any more.
         """
         self._queued += commands
         if self._commit is not None or not self._queued or self._has_failed:
@@ -77,13 +77,14 @@ class Committer:
         self._commit.add_done_callback(self._done)
 
     async def finish(self) -> None:
-        """Wait until everything queued is committed, or a commit failed."""
+        """Wait until all queued commands are committed, or a commit failed."""
         while self._commit is not None:
             await asyncio.wait((self._commit,))
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread and close the journal."""
         self._executor.shutdown()
+        self._journal.close()
 
     def _append(self, first_seq: int, records: list[str]) -> Commit:
         """Commit one batch; called in the executor."""

@@ -1,9 +1,9 @@
 """The key file: the accounts, and a digest of each account's token.
 
-A token is made here, shown once by ``python -m util.accounts``, and kept only
-as a digest. The key file is JSON. It is replaced as a whole, so a reader
-finds either the keys before a change or those after it. No token is ever part
-of a repr, an exception or the file.
+``python -m util.accounts`` shows a new token once; the file has only its
+digest. The key file is JSON. It is replaced as a whole, so a reader finds
+either the keys before a change or those after it. No token is part of a repr,
+an exception or the file.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from orderbook import Ts, User
 
 DEFAULT_PATH = Path("data/keys.json")
 FORMAT_VERSION: Final = 1
-TOKEN_BYTES = 32  # 256 random bits: nobody guesses them
+TOKEN_BYTES = 32  # 256 random bits cannot be guessed
 
 
 class KeysError(Exception):
-    """The key file cannot be used; the text names it and says why."""
+    """The key file cannot be used; the text names it and the reason."""
 
 
 # Tokens -------------------------------------------------------------------
 
 
 def make_token() -> str:
-    """Return a new token: 43 characters that need no escaping anywhere."""
+    """Return a new token: 43 characters that need no escaping."""
     while True:
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        if not token.startswith("-"):  # `--token -x` would be no token
+        if not token.startswith("-"):  # `--token -x` would be an option
             return token
 
 
@@ -55,7 +55,7 @@ def digest_of(token: str) -> str:
     A slow hash and a salt protect secrets that can be guessed or that two
     people may share. 256 random bits are neither.
     """
-    # Lone surrogates are let through: an error about them shows the token.
+    # Lone surrogates are encoded too: an exception would show the token.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -63,7 +63,7 @@ def digest_of(token: str) -> str:
 
 
 class Entry(BaseModel):
-    """What the key file says of one account; times are microseconds."""
+    """One account in the key file; times are microseconds."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -73,7 +73,7 @@ class Entry(BaseModel):
     is_admin: bool
     is_disabled: bool
     created_ts: Ts
-    rotated_ts: Ts  # when its key was made; at first the same
+    rotated_ts: Ts  # when its key was made; at first created_ts
 
 
 Entries: TypeAlias = dict[User, Entry]  # by name
@@ -111,7 +111,7 @@ def make_entry(token: str, is_admin: bool = False) -> Entry:
 
 
 def rotate(entry: Entry, token: str) -> Entry:
-    """Return an account with this token instead of its own."""
+    """Return the account with this token instead of its present one."""
     return entry.model_copy(
         update={"sha256": digest_of(token), "rotated_ts": _now()}
     )
@@ -122,11 +122,10 @@ def _now() -> int:
 
 
 def read_keys(path: Path) -> Entries:
-    """Return what a key file says.
+    """Return the accounts of a key file.
 
-    Raises KeysError if it is missing, damaged, of another version, or open
-    to others than its owner. (On Windows anybody may read it: modes say
-    nothing there.)
+    Raises KeysError if it is missing, damaged, of another version, or
+    readable by others than its owner. (On Windows the mode is not checked.)
     """
     try:
         with open(path, "rb") as file:
@@ -150,24 +149,24 @@ def read_keys(path: Path) -> Entries:
 
 
 def _explain(error: ValidationError) -> str:
-    """Say what is wrong with a key file, and show no value of it."""
+    """Describe an error in a key file without showing a value of it."""
     problem = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
     if where == "version":
         return f"of another version; this program reads {FORMAT_VERSION}"
     text = f"{where}: {problem['msg']}" if where else problem["msg"]
-    return " ".join(text.split())  # a line, whatever the names are
+    return " ".join(text.split())  # one line, even if names have several
 
 
 @contextmanager
 def changing(path: Path, create: bool = False) -> Iterator[Entries]:
-    """Lend what a key file says, to be changed, and write it at the end.
+    """Yield the accounts of a key file to be changed; write them at the end.
 
     Waits while another process does the same. An exception inside leaves the
-    file as it was. Raises KeysError, also if there is no file and ``create``
-    is not set, and OSError.
+    file as it was. Raises OSError, and KeysError, also if there is no file and
+    ``create`` is not set.
     """
-    path = Path(os.path.realpath(path))  # a link stays one, the lock is one
+    path = Path(os.path.realpath(path))  # a link stays a link
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
@@ -187,13 +186,13 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _write(path: Path, accounts: Entries) -> None:
-    """Replace a key file as a whole; the caller has the lock."""
+    """Replace a key file as a whole; the caller holds the lock."""
     content = _File(version=FORMAT_VERSION, accounts=accounts)
     new = _beside(path, "new")
-    new.unlink(missing_ok=True)  # of one that was killed
+    new.unlink(missing_ok=True)  # left by a killed process
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with open(os.open(new, flags, 0o600), "w", encoding="utf-8") as file:
-        # Root does not take the file from its owner.
+        # The file keeps its owner if root writes it.
         if HAS_OWNERS and path.exists():
             owner = path.stat()
             if owner.st_uid != os.geteuid():
@@ -202,4 +201,4 @@ def _write(path: Path, accounts: Entries) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(new, path)
-    sync_folder(path.parent)  # or a power failure may bring an old key back
+    sync_folder(path.parent)  # a power failure must not restore an old key

@@ -1,6 +1,6 @@
-"""Who may log in: the keys that are valid now, as the key file has them.
+"""The keys that are valid now.
 
-The server asks a KeyRing, which follows the file without a restart.
+A KeyRing follows the key file without a restart.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import Path
 
 from exchange.host.keyfile import KeysError, digest_of, read_keys
 
-# What /v1/access answers: how a client logs in.
+# Answers of /v1/access: how a client logs in.
 ACCESS_BY_KEY = "ok: a login needs a key"
 ACCESS_BY_NAME = "ok: a name is enough to log in"
-# Two changes within one tick of the kernel's clock, 10 ms at most, may leave
-# a file looking the same. A file read within this time after its last change
-# is read again at the next look.
+# Two changes within one tick of the kernel's clock, at most 10 ms, may leave
+# the same times on a file. A file that was read within this time after its
+# last change is read again at the next look.
 SETTLED_NS = 100_000_000
 
-# Compared with where an account has no valid key, to take the same time.
+# Compared if an account has no valid key, so that it takes the same time.
 _NO_DIGEST = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Who logged in, and with which key."""
+    """The account and the digest of one key."""
 
     user: str
     is_admin: bool
@@ -36,29 +36,29 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a look at the key file has found."""
+    """The result of one look at the key file."""
 
-    keys: dict[str, Key] = field(default_factory=dict)  # not the disabled
-    names: frozenset[str] = frozenset()  # of all in the file
+    keys: dict[str, Key] = field(default_factory=dict)  # without disabled ones
+    names: frozenset[str] = frozenset()  # of all accounts in the file
     is_needed: bool = False
     problem: str | None = None
 
 
 class KeyRing:
-    """The keys that are valid now, as a key file says that may change.
+    """The valid keys of a key file that may change.
 
-    ``is_open``: who has no key there gets in by name. ``is_needed`` says
-    whether a login needs a key otherwise: whether there is a key file, or has
-    been one since this ring was made. Taking the file away lets nobody in,
-    rather than everybody. ``problem`` says what is wrong with the file, if
-    anything is; while it is unreadable, the keys last read stay in force.
+    ``is_open``: a user without a key in the file logs in by name.
+    ``is_needed``: a login needs a key, because there is a key file or has been
+    one since this ring was made. So removing the file locks everybody out.
+    ``problem`` describes an error of the file, or is None; while the file is
+    unreadable, the keys last read stay in force.
 
-    All is as of the last `refresh`, which one thread may call while another
-    asks: what it finds takes effect as a whole.
+    Everything is as of the last `refresh`. One thread may call that while
+    another reads: its result takes effect as a whole.
     """
 
     def __init__(self, path: Path, is_open: bool = False) -> None:
-        """Read a key file, if it is there; raises nothing."""
+        """Read a key file if it exists; raise nothing."""
         self.path = path
         self.is_open = is_open
         self._found = _Found()
@@ -72,7 +72,7 @@ class KeyRing:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the key file."""
+        """What is wrong with the key file; None: nothing."""
         return self._found.problem
 
     def refresh(self) -> bool:
@@ -86,17 +86,17 @@ class KeyRing:
         )
 
     def lets_in(self, user: str) -> bool:
-        """Return whether a name alone is enough."""
+        """Return whether a user may log in by name, without a key."""
         found = self._found
         if self.is_open:
             return user not in found.names
         return not found.is_needed
 
     def check(self, user: str, token: str | None) -> Key | None:
-        """Return the key that logs in, if it is valid.
+        """Return the key of a user if the token is right and it is valid.
 
-        Takes the same time for a wrong token, an unknown user and one that
-        is disabled.
+        Takes the same time for a wrong token, an unknown user and a disabled
+        one.
         """
         key = self._found.keys.get(user)
         is_same = hmac.compare_digest(
@@ -105,9 +105,9 @@ class KeyRing:
         return key if is_same and token else None
 
     def is_valid(self, key: Key) -> bool:
-        """Return whether a session may go on that logged in with this key.
+        """Return whether a session with this key may go on.
 
-        False once the account is removed or disabled, has another key, or
+        False after the account is removed or disabled, has another key, or
         its rights have changed.
         """
         return self._found.keys.get(key.user) == key
@@ -120,7 +120,7 @@ class KeyRing:
             self._seen = None
             problem = found.problem
             if found.is_needed:
-                problem = f"{self.path}: is gone: no key is valid"
+                problem = f"{self.path}: the file is gone: no key is valid"
             return replace(found, keys={}, problem=problem)
         except OSError as error:
             self._seen = None
@@ -134,7 +134,7 @@ class KeyRing:
         )
         if seen == self._seen:
             return found
-        # Taken before the file is read: a change meanwhile is seen next time.
+        # Status before content: a change in between is found at the next look.
         is_settled = status.st_ctime_ns < time.time_ns() - SETTLED_NS
         self._seen = seen if is_settled else None
         return self._read()

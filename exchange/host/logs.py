@@ -1,7 +1,7 @@
-"""How the exchange logs: lines for people, or JSON for machines.
+"""Logging: lines for people, or JSON for machines.
 
-Both have time, level and logger. What is logged never holds a key: requests
-are not logged at all, and the command in a failure has none.
+Both have time and level. The log holds no key: requests are not logged, and
+the command in a failure holds no token.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(form: Literal["text", "json"]) -> None:
-    """Log to standard error from now on, from INFO upwards."""
+    """Log to standard error, from INFO upwards."""
     handler = logging.StreamHandler()
     formatter = JsonFormatter() if form == "json" else logging.Formatter(LINE)
     handler.setFormatter(formatter)

@@ -1,8 +1,7 @@
-"""Looks at files, in a thread of its own, again and again.
+"""Looks at files at intervals, in a thread.
 
-A disk that hangs, or a file on a network that is down, blocks whoever looks
-at it. Here that is a thread, and the exchange goes on with what the last look
-has found.
+A disk that hangs, or a network file system that is down, blocks its reader.
+Here that is a thread; the exchange goes on with the result of the last look.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-# After this time nobody waits for a look any more. A look takes some 0.1 ms.
+# After this time nothing waits for a look any more. A look takes some 0.1 ms.
 LATE_S = 1.0
 
 T = TypeVar("T")
@@ -26,9 +25,9 @@ logger = logging.getLogger("exchange")
 class Lookout(Generic[T]):
     """Call ``look`` every ``every_s`` seconds in a thread.
 
-    ``seen`` is called in the loop with each result, as a future that is done.
-    ``what`` names the files in the log. While a look takes longer than LATE_S
-    ``is_late`` is set, which is logged once.
+    ``seen`` is called in the loop with the finished future of each look.
+    ``what`` names the files in the log. ``is_late`` is set while a look takes
+    longer than LATE_S; that is logged once.
     """
 
     def __init__(
@@ -45,14 +44,14 @@ class Lookout(Generic[T]):
         self._every_s = every_s
         self._loop = asyncio.get_running_loop()
         self._is_looking = False
-        self._is_wanted = False  # another look, after the one under way
-        # Called after the look under way, and after the one that follows it.
+        self._is_wanted = False  # look again after the look under way
+        # Called after the look under way, and after the next one.
         self._waiting: list[Callable[[], None]] = []
         self._next: list[Callable[[], None]] = []
         self._due: asyncio.TimerHandle | None = None
-        # One entry for each look; False: the thread ends.
+        # True: look; False: end the thread.
         self._orders: SimpleQueue[bool] = SimpleQueue()
-        # A daemon: a look that hangs must not keep the process alive.
+        # A daemon, so that a look that hangs does not keep the process alive.
         self._thread = threading.Thread(
             target=self._run, name=f"look at {what}", daemon=True
         )
@@ -63,10 +62,10 @@ class Lookout(Generic[T]):
         self._begin()
 
     def look(self, then: Callable[[], None] | None = None) -> None:
-        """Look once more at once, and call ``then`` after that.
+        """Look at once, and call ``then`` afterwards.
 
-        The look begins after this call, so it sees every change before it.
-        Where looks are late, ``then`` is called without one.
+        The look begins after this call, so it finds every earlier change.
+        While looks are late, ``then`` is called without a look.
         """
         if then is not None:
             self._next.append(then)
@@ -77,11 +76,11 @@ class Lookout(Generic[T]):
             self._release(self._next)
 
     def stop(self) -> None:
-        """Look no more; whoever waits is not called."""
+        """Stop looking; call nothing that waits."""
         self._set_timer(None)
         self._waiting.clear()
         self._next.clear()
-        self._is_looking = True  # for good: no other look begins
+        self._is_looking = True  # so no look begins any more
         self._orders.put(False)
 
     def _begin(self) -> None:
@@ -106,7 +105,7 @@ class Lookout(Generic[T]):
     def _overdue(self) -> None:
         self.is_late = True
         logger.warning(
-            "%s: no answer for %g s; what was last read stays in force",
+            "%s: no answer for %g s; the last contents read stay in force",
             self._what,
             LATE_S,
         )

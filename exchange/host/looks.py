@@ -1,7 +1,7 @@
-"""What the exchange looks at again and again: keys, certificate and disk.
+"""Looks at keys, certificate and disk, and what follows from them.
 
-Each look is made in a thread, by a `Lookout`. What it has found takes effect
-in a step of the server.
+A `Lookout` looks at each in a thread. The result takes effect in a step of the
+server.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from exchange.host.lookout import Lookout
 from exchange.host.tls import Certificate
 from exchange.journal.sqlite import SPACE_ENOUGH, SPACE_LOW, Journal
 
-KEYS_S = 1.0  # until a connection whose key was revoked is closed
-CERTIFICATE_S = 5.0  # until a certificate that was replaced is used
-DISK_S = 1.0  # between two looks at the journal's disk
+KEYS_S = 1.0  # between looks at the key file: revoked keys end sessions
+CERTIFICATE_S = 5.0  # between looks at the certificate files
+DISK_S = 1.0  # between looks at the journal's disk
 NO_SPACE = "the journal's disk is nearly full"
 
 logger = logging.getLogger("exchange")
@@ -30,7 +30,7 @@ logger = logging.getLogger("exchange")
 class Looks:
     """Looks at the key file, the certificate and the journal's disk.
 
-    ``step`` does some work and lets its results leave.
+    ``step`` does some work and writes its results.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Looks:
         self._step = step
         self._keys = keys
         self._keys_problem: str | None = None  # as last logged
-        self._admission = describe(keys)  # as the start-up line says
+        self._admission = describe(keys)  # as last printed or logged
         self._certificate = certificate
         self._certificate_problem: str | None = None  # as last logged
 
     def start(self, journal: Journal | None) -> None:
-        """Look at everything for the first time."""
+        """Look at everything, and go on at intervals."""
         self._log_keys()
         self.keys.start()
         if journal is not None:
@@ -76,14 +76,14 @@ class Looks:
             self._certificate_looks.start()
 
     def reload(self) -> None:
-        """Look at once at the key file and at the certificate."""
-        logger.info("keys and certificate are read again")
+        """Look at the key file and at the certificate now."""
+        logger.info("reading keys and certificate again")
         self.keys.look()
         if self._certificate_looks is not None:
             self._certificate_looks.look()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         for looks in (self.keys, self._disk_looks, self._certificate_looks):
             if looks is not None:
                 looks.stop()
@@ -96,13 +96,14 @@ class Looks:
         self._step(self._gateway.logins.check_keys)
 
     def _log_keys(self) -> None:
-        """Log what is wrong with the key file, once."""
+        """Log a change of the key file's problem, or of how users log in."""
         if self._keys.problem != self._keys_problem:
             self._keys_problem = self._keys.problem
-            logger.warning("%s", self._keys_problem or "the keys are good")
+            text = self._keys_problem or "the key file can be used again"
+            logger.warning("%s", text)
         if describe(self._keys) != self._admission:
             self._admission = describe(self._keys)
-            logger.warning("who may log in: %s", self._admission)
+            logger.warning("logins: %s", self._admission)
 
     # The certificate
 
@@ -110,12 +111,12 @@ class Looks:
         self._step(lambda: self._log_certificate(look.result()))
 
     def _log_certificate(self, is_new: bool) -> None:
-        """Log once what became of a certificate that was replaced."""
+        """Log once whether a replaced certificate is used."""
         assert self._certificate is not None
         before, problem = self._certificate_problem, self._certificate.problem
         self._certificate_problem = problem
         if problem is not None and problem != before:
-            logger.warning("%s; the certificate read before stays", problem)
+            logger.warning("%s; the last good certificate stays", problem)
         elif is_new or problem != before:
             logger.info("the certificate is good and in use")
 
@@ -126,7 +127,7 @@ class Looks:
 
 
 def heed_disk(gateway: Gateway, journal: Journal, seen: Seen) -> None:
-    """Refuse new orders while the disk cannot keep them, and say so."""
+    """Refuse new orders while the disk cannot keep them; announce it."""
     before = gateway.sequencer.disk_trouble
     trouble, free = seen
     enough = SPACE_ENOUGH if before == NO_SPACE else SPACE_LOW - 1
@@ -139,5 +140,5 @@ def heed_disk(gateway: Gateway, journal: Journal, seen: Seen) -> None:
         gateway.announce(f"{trouble}: no new orders")
         logger.warning("%s: %s: new orders are refused", journal.path, trouble)
     else:
-        gateway.announce("new orders are taken again")
-        logger.warning("%s: all is well: new orders are taken", journal.path)
+        gateway.announce("new orders are accepted again")
+        logger.warning("%s: new orders are accepted again", journal.path)

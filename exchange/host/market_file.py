@@ -1,7 +1,7 @@
-"""The market file: instruments, and what each account may do.
+"""The market file: instruments, and limits of accounts.
 
-TOML, read once at start-up. A file that makes no sense raises SettingsError;
-its text names the file and the field.
+TOML, read once at start-up. An invalid file raises SettingsError; its text
+names the file and the field.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.market.command import Configure
 from orderbook import MAX_INT, Instrument, Integer, Price, Qty, Symbol, User
 
-# Limits of an account where strangers may connect, unless the market file
-# says otherwise. They do not hinder a quick bot; they stop a runaway one.
+# Limits of an account if strangers may connect, unless the market file has
+# others. High enough for a fast bot, low enough to stop a runaway one.
 ORDERS_PER_S = 100
 BURST = 200
 OPEN_ORDERS = 200
-# Where no strangers may connect. One command may end all orders of an account
-# and everybody waits for that: some 10 ms for 1,000.
+# If no strangers may connect. One command may end all orders of an account
+# and delays everybody: some 10 ms for 1,000 orders.
 OPEN_ORDERS_HERE = 1_000
 
 
 class SettingsError(Exception):
-    """A setting that makes no sense."""
+    """A setting is invalid; the text names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the market file, or its absence, comes to."""
+    """The rules that follow from the market file, or from its absence."""
 
     configure: Configure
     quotas: Quotas
@@ -59,7 +59,7 @@ class InstrumentSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    # Money per tick, for those who show prices; a text, so that it is exact.
+    # Money per tick, for showing prices; a text, so that it is exact.
     tick_size: TickSize = "1"
     min_price: Price = 1  # in ticks, and so is max_price
     max_price: Price = 100_000
@@ -81,18 +81,18 @@ class InstrumentSettings(BaseModel):
         if not Decimal(self.tick_size):
             raise ValueError("tick_size is zero")
         if self.maker_fee + self.taker_fee < 0:
-            raise ValueError("the rebate is more than the other side's fee")
+            raise ValueError("the rebate exceeds the other side's fee")
         if self.collar and self.band >= self.collar:
             raise ValueError("band is not narrower than collar")
         if (self.collar or self.band or self.reference_price) and not (
             self.min_price <= self.reference_price <= self.max_price
         ):
-            raise ValueError("reference_price is out of bounds, or missing")
+            raise ValueError("reference_price is missing or out of bounds")
         return self
 
     @property
     def worth(self) -> int:
-        """Return the most that one lot may cost, or bring, in ticks."""
+        """Return the most that one lot may cost or earn, in ticks."""
         fees = max(abs(self.maker_fee), abs(self.taker_fee))
         return max(abs(self.min_price), abs(self.max_price)) + fees
 
@@ -110,11 +110,11 @@ class AccountSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     cash: Cash = 0  # at the start, in ticks x lots
-    min_cash: Cash | None = None  # None: it may owe what it likes
+    min_cash: Cash | None = None  # None: no lower limit
     open_orders: Lots = OPEN_ORDERS_HERE  # 0: unlimited, like the next two
     orders_per_s: Lots = 0
     burst: Lots = 0
-    max_position: dict[Symbol, Qty] = {}  # instead of the instrument's
+    max_position: dict[Symbol, Qty] = {}  # overrides the instrument's
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -122,16 +122,16 @@ class AccountSettings(BaseModel):
         if {"cash", "min_cash"} <= given and self.floor > self.cash:
             raise ValueError("cash is below min_cash")
         if self.orders_per_s and "burst" in given and not self.burst:
-            raise ValueError("burst is zero where orders_per_s is not")
+            raise ValueError("burst is zero although orders_per_s is not")
         return self
 
     @property
     def floor(self) -> int:
-        """Return the least cash it may have."""
+        """Return the least cash that the account may have."""
         return -CASH_MAX if self.min_cash is None else self.min_cash
 
     def limits(self) -> AccountLimits:
-        """Return what the engine checks."""
+        """Return the limits that the engine checks."""
         return AccountLimits(
             cash=self.cash,
             min_cash=self.min_cash,
@@ -140,7 +140,7 @@ class AccountSettings(BaseModel):
         )
 
     def rate(self) -> Rate:
-        """Return what the gateway checks; a burst of a second by default."""
+        """Return the rate that the gateway checks; default burst: 1 s."""
         if not self.orders_per_s:
             return Rate()
         return Rate(self.orders_per_s, self.burst or self.orders_per_s)
@@ -163,12 +163,12 @@ class MarketSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     instruments: dict[Symbol, InstrumentSettings] = Field(min_length=1)
-    account: AccountSettings = AccountSettings()  # every account's
+    account: AccountSettings = AccountSettings()  # of every account
     accounts: dict[User, AccountSettings] = {}
 
     @model_validator(mode="after")
     def _stays_exact(self) -> Self:
-        """Refuse limits that could lead beyond 2**53, or nowhere."""
+        """Refuse limits that could exceed 2**53, or of unlisted symbols."""
         for name, settings in {
             "account": self.account,
             **self.accounts,
@@ -185,13 +185,13 @@ class MarketSettings(BaseModel):
                 "max_position": instrument.max_position,
             }
             for name, settings in {"": self.account, **self.accounts}.items():
-                whose = f"max_position of {name or 'account'}"
-                limits[whose] = settings.max_position.get(symbol, 0)
+                field = f"max_position of {name or 'account'}"
+                limits[field] = settings.max_position.get(symbol, 0)
             for name, limit in limits.items():
                 if limit > most:
                     raise ValueError(
                         f"instruments.{symbol}: {name} {limit} at these"
-                        f" prices could leave 2**53; at most {most}"
+                        f" prices could exceed 2**53; at most {most}"
                     )
         return self
 
@@ -199,8 +199,8 @@ class MarketSettings(BaseModel):
         """Return the rules of the market and the quotas of connections.
 
         ``is_guarded``: strangers may connect, so each account has limits
-        unless the file says otherwise. ``connections`` of one account; 0:
-        any number. Raises ValueError if an account begins below its floor.
+        unless the file has others. ``connections``: limit of one account; 0:
+        unlimited. Raises ValueError if an account starts below its min_cash.
         """
         common = _GUARDED if is_guarded else AccountSettings()
         common = common.model_copy(update=_given(self.account))
@@ -248,7 +248,7 @@ def load_market(path: Path) -> MarketSettings:
 
 
 def explain(error: ValidationError, prefix: str = "") -> str:
-    """Say which field is wrong, and what was given."""
+    """Describe the first error: its field, its reason and the input."""
     problem = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in problem["loc"])
     where = f"{prefix}{path.upper()}: " if prefix and path else ""

@@ -1,13 +1,13 @@
-"""The figures of a running exchange, as Prometheus reads them.
+"""The metrics of a running exchange, in the format of Prometheus.
 
-The exchange only counts, in plain numbers; the text is made when somebody
-asks for it. Names and units follow the conventions of Prometheus.
+The exchange counts in plain numbers; the text is made on request. Names and
+units follow the conventions of Prometheus.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -25,8 +25,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Upper bounds, in seconds: 0.1 ms is a turn of a quiet exchange, 10 s a disk
-# that has all but stopped.
+# Upper bounds in seconds, from a turn of a quiet exchange (0.1 ms) to a disk
+# that nearly hangs (10 s).
 SECONDS = (
     *(0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025),
     *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
@@ -48,14 +48,14 @@ class Histogram:
         self.sum += value * times
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Return each bound and how many values were not above it."""
+        """Return each bound with the number of values up to it."""
         bounds = [*map(str, self.bounds), "+Inf"]
         return list(zip(bounds, accumulate(self.counts), strict=True))
 
 
 @dataclass(slots=True)
 class Timing:
-    """How long things took: measured by the server."""
+    """Durations and sizes that the server measures."""
 
     ack_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     commit_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
@@ -85,16 +85,15 @@ class Figures:
 
 
 class _Collector(Collector):
-    def __init__(self, figures: Callable[[], Figures]) -> None:
-        self._figures = figures
+    now: Figures  # set before each collection
 
     def collect(self) -> Iterable[Metric]:
-        now = self._figures()
+        now = self.now
         yield from _counters(now)
         yield from _gauges(now)
         timing = now.timing
         for name, text, histogram in (
-            ("ack_seconds", "arrival of requests to release", timing.ack_s),
+            ("ack_seconds", "from arrival of requests to reply", timing.ack_s),
             ("commit_seconds", "writing a batch to disk", timing.commit_s),
             ("batch_commands", "commands of one commit", timing.batch),
         ):
@@ -108,25 +107,25 @@ class _Collector(Collector):
 
 def _counters(now: Figures) -> Iterator[Metric]:
     for name, text, value in (
-        ("commands", "commands carried out, of all times", now.commands),
-        ("orders", "orders accepted, of all times", now.orders),
+        ("commands", "commands carried out since the first", now.commands),
+        ("orders", "orders accepted since the first", now.orders),
         (
             "connection_errors",
-            "connections that failed inside",
+            "connections ended by an exception",
             now.connection_errors,
         ),
     ):
         yield CounterMetricFamily(f"exchange_{name}", text, value=value)
     for name, text, label, values in (
-        ("trades", "trades, of all times", "symbol", now.trades),
-        ("refusals", "errors answered", "code", now.refusals),
+        ("trades", "trades since the first", "symbol", now.trades),
+        ("refusals", "requests refused", "code", now.refusals),
         (
             "http_refusals",
-            "requests whose host or origin is not ours",
+            "HTTP requests refused for their host or origin",
             "header",
             now.http_refusals,
         ),
-        ("connections_opened", "sockets, gone or not", "address", now.came),
+        ("connections_opened", "sockets accepted", "address", now.came),
     ):
         family = CounterMetricFamily(f"exchange_{name}", text, labels=[label])
         for key, value in values.items():
@@ -134,7 +133,7 @@ def _counters(now: Figures) -> Iterator[Metric]:
         yield family
     family = CounterMetricFamily(
         "exchange_requests",
-        "requests, refused or not",
+        "requests received",
         labels=["account", "type"],
     )
     for account, types in now.requests.items():
@@ -145,16 +144,24 @@ def _counters(now: Figures) -> Iterator[Metric]:
 
 def _gauges(now: Figures) -> Iterator[Metric]:
     for name, text, value in (
-        ("uncommitted_commands", "ahead of the disk", now.uncommitted),
+        (
+            "uncommitted_commands",
+            "commands applied and not yet on disk",
+            now.uncommitted,
+        ),
         ("accounts", "accounts opened", now.accounts),
-        ("recovery_seconds", "of the last start", now.timing.recovery_s),
+        (
+            "recovery_seconds",
+            "recovery of the journal at the last start",
+            now.timing.recovery_s,
+        ),
     ):
         yield GaugeMetricFamily(f"exchange_{name}", text, value=value)
     for name, text, label, values in (
-        ("volume_lots", "traded in this round", "symbol", now.volume),
+        ("volume_lots", "lots traded in this round", "symbol", now.volume),
         ("resting_orders", "orders in the book", "symbol", now.resting),
         ("connections", "open sockets", "address", now.connections),
-        ("outbox_bytes", "waiting to be read", "account", now.outboxes),
+        ("outbox_bytes", "unsent bytes", "account", now.outboxes),
     ):
         family = GaugeMetricFamily(f"exchange_{name}", text, labels=[label])
         for key, value in values.items():
@@ -163,13 +170,15 @@ def _gauges(now: Figures) -> Iterator[Metric]:
 
 
 class Metrics:
-    """The text that Prometheus asks for."""
+    """Makes the text that Prometheus reads."""
 
-    def __init__(self, figures: Callable[[], Figures]) -> None:
+    def __init__(self) -> None:
+        self._collector = _Collector()
         self._registry = CollectorRegistry()
-        self._registry.register(_Collector(figures))
+        self._registry.register(self._collector)
         ProcessCollector(registry=self._registry)
 
-    def text(self) -> bytes:
-        """Return all figures as they are now."""
+    def text(self, now: Figures) -> bytes:
+        """Return the figures, and those of the process, as text."""
+        self._collector.now = now
         return generate_latest(self._registry)

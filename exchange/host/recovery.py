@@ -1,29 +1,68 @@
-"""Applies again what a journal holds, and shows how far it is."""
+"""Applies the commands of a journal, with a progress bar."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from tqdm import tqdm
 
 from exchange.gateway.gateway import Gateway
+from exchange.host.clock import JUMP_US, Clock
 from exchange.journal.sqlite import Journal
 
-PROGRESS_AFTER_S = 2.0  # of recovery, until it shows how far it is
+PROGRESS_AFTER_S = 2.0  # from the start of a recovery to its progress bar
 
 
-def replay(journal: Journal, gateway: Gateway) -> None:
-    """Apply all commands of a journal; raises JournalError."""
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A journal whose commands have been applied."""
+
+    journal: Journal
+    commands: int
+    took_s: float
+    ahead_us: int  # the exchange's time, ahead of the machine's clock
+
+    def __str__(self) -> str:
+        text = f"journal {self.journal.path}: "
+        if not self.commands:
+            return f"{text}new"
+        text += f"{self.commands:,} commands recovered in {self.took_s:.1f} s"
+        if self.ahead_us >= JUMP_US:
+            text += (
+                f", its time goes on {self.ahead_us / 1e6:,.1f} s ahead of"
+                " this machine's"
+            )
+        return text
+
+
+def recover(path: Path, gateway: Gateway, clock: Clock) -> Recovery:
+    """Open a journal and apply all its commands; raise JournalError."""
+    start = clock.elapsed()
+    journal = Journal(path)
+    try:
+        _replay(journal, gateway)
+    except BaseException:
+        journal.close()
+        raise
+    gateway.commit(journal.last_seq)
+    clock.go_on_from(gateway.engine.ts)
+    took_s = (clock.elapsed() - start) / 1e6
+    return Recovery(journal, journal.last_seq, took_s, clock.ahead)
+
+
+def _replay(journal: Journal, gateway: Gateway) -> None:
     with (
-        without_collections(),
+        _without_collections(),
         tqdm(
             total=journal.count(),
             desc="recovering",
             unit=" commands",
             delay=PROGRESS_AFTER_S,
-            disable=None,  # where nobody watches
+            disable=None,  # where standard error is no terminal
         ) as progress,
     ):
         for commands in journal.recover():
@@ -32,7 +71,7 @@ def replay(journal: Journal, gateway: Gateway) -> None:
 
 
 @contextlib.contextmanager
-def without_collections() -> Iterator[None]:
+def _without_collections() -> Iterator[None]:
     """Collect no garbage: the engine makes no cycles."""
     gc.disable()
     try:

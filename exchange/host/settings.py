@@ -1,7 +1,7 @@
-"""What can be set on the command line or in the environment of the server.
+"""The server's settings, from the command line and the environment.
 
-Read once, at start-up. What makes no sense raises SettingsError; its text
-names the variable.
+Read once, at start-up. An invalid setting raises SettingsError; its text names
+the variable.
 """
 
 from __future__ import annotations
@@ -69,60 +69,61 @@ class Settings(BaseSettings):
     symbols: Annotated[tuple[Symbol, ...], NoDecode] = Field(
         DEFAULT_SYMBOLS,
         min_length=1,
-        description="instruments to list, as in BOND,ETF",
+        description="instruments to list, such as BOND,ETF",
     )
     market: Path | None = Field(
         None, description="TOML file that lists the instruments instead"
     )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="origins of web pages that may connect, as in"
-        " https://example.org,https://example.com: the public address behind"
-        " a proxy; the server's own page by localhost, an address, or a name"
-        " of this machine always may, and so may programs, which send none",
+        description="origins of web pages that may connect, such as"
+        " https://example.org,https://example.com: the public address of a"
+        " proxy. Always accepted are the server's own page by localhost, by an"
+        " address or by a name of this machine, and programs, which send no"
+        " origin",
     )
     proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="addresses or networks of proxies whose X-Forwarded-For"
-        " is believed, as in 127.0.0.1,10.0.0.0/8",
+        " is believed, such as 127.0.0.1,10.0.0.0/8",
     )
     journal: Path | None = Field(
         Path("data/exchange.db"),
-        description="file that keeps everything across restarts; off: none",
+        description="file that keeps the market across restarts; off: none",
     )
     keys: Path = Field(
         DEFAULT_PATH,
-        description="file of the accounts' keys, made by util.accounts;"
-        " without it a name is enough, on this machine alone",
+        description="file of the accounts' keys, made by util.accounts."
+        " Without it a name is enough, but only on this machine",
     )
     open: bool = Field(
-        False, description="let everybody in by name, from anywhere"
+        False, description="let users log in by name, from any machine"
     )
     tls_cert: Path | None = Field(
-        None, description="certificate chain, to serve wss and https"
+        None, description="file of the certificate chain, for wss and https"
     )
-    tls_key: Path | None = Field(None, description="its private key")
+    tls_key: Path | None = Field(
+        None, description="file of the certificate's private key"
+    )
     max_connections: int = Field(
         CONNECTIONS, ge=1, description="connections in all"
     )
     max_per_address: int | None = Field(
         None,
         ge=0,
-        description="connections from one address; 0: any number; not set:"
+        description="connections from one address; 0: unlimited; default:"
         f" {CONNECTIONS_PER_ADDRESS}, without keys 0",
     )
     max_per_account: int | None = Field(
         None,
         ge=0,
-        description="connections of one account; 0: any number; not set:"
+        description="connections of one account; 0: unlimited; default:"
         f" {CONNECTIONS_PER_ACCOUNT}, without keys 0",
     )
     log: Literal["text", "json"] = Field(
-        "text", description="form of the log on standard error: text, json"
+        "text", description="format of the log on standard error: text, json"
     )
-    debug: bool = Field(
-        True, description="print the exchange state at each new order"
-    )
+    debug: bool = Field(True, description="print each new order and the book")
 
     @field_validator("symbols", "origins", "proxies", mode="before")
     @classmethod
@@ -159,9 +160,9 @@ class Settings(BaseSettings):
         return self
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return what TLS needs, if it is wanted.
+        """Return the TLS context; None: no TLS.
 
-        Raises SettingsError if the files are missing or wrong.
+        Raises SettingsError if a file is missing or wrong.
         """
         if self.tls_cert is None or self.tls_key is None:
             return None
@@ -179,8 +180,8 @@ class Settings(BaseSettings):
     def rules(self, is_guarded: bool) -> Rules:
         """Return the rules of the market and the quotas of connections.
 
-        ``is_guarded``: strangers may come in, so everything has a limit
-        unless the market file says otherwise. Raises SettingsError if that
+        ``is_guarded``: strangers may connect, so everything has a limit
+        unless the market file has others. Raises SettingsError if that file
         is missing or wrong.
         """
         if self.market is not None:
@@ -197,7 +198,7 @@ class Settings(BaseSettings):
             raise SettingsError(f"{self.market}: {error}") from None
 
     def connections_per_address(self, is_guarded: bool) -> int:
-        """Return how many connections one address may have; 0: any."""
+        """Return the limit of connections per address; 0: unlimited."""
         if self.max_per_address is not None:
             return self.max_per_address
         return CONNECTIONS_PER_ADDRESS if is_guarded else 0
@@ -215,5 +216,5 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
 
 
 def _no_pass_phrase() -> str:
-    """Refuse an encrypted key: OpenSSL would ask for it on the terminal."""
+    """Refuse an encrypted key: OpenSSL would prompt on the terminal."""
     raise ValueError("the private key is encrypted: decrypt it")

@@ -1,4 +1,4 @@
-"""What happens in time: heartbeats, tickers, deadlines, the clock.
+"""Timers: heartbeats, tickers, deadlines, looks at the clock.
 
 Each timer does its work in a step of the server.
 """
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from exchange.gateway.gateway import Gateway
 from exchange.host.clock import JUMP_US, Clock
 
-HEARTBEAT_S = 5.0  # fixed by the protocol, and so is the next
-TICKER_S = 0.1  # a symbol's ticker is sent at most ten times a second
-CLOCK_S = 0.5  # until a jump of the machine's clock is noticed
+HEARTBEAT_S = 5.0  # between heartbeats; fixed by the protocol
+TICKER_S = 0.1  # between tickers of a symbol; fixed by the protocol
+CLOCK_S = 0.5  # between looks at the machine's clock
 
 logger = logging.getLogger("exchange")
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("exchange")
 class Timers:
     """The timers of one exchange.
 
-    ``step`` does some work and lets its results leave.
+    ``step`` does some work and writes its results.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class Timers:
         self._ticker_due: asyncio.TimerHandle | None = None
         self._feed_due: asyncio.TimerHandle | None = None
         self._deadline_due: asyncio.TimerHandle | None = None
-        self._deadline: int | None = None  # what the timer above is set to
+        self._deadline: int | None = None  # of the timer above
 
     def start(self) -> None:
-        """Send a heartbeat, look at the clock, and go on with both."""
+        """Send a heartbeat and look at the clock, now and at intervals."""
         self.beat()
         self._look_at_clock()
 
     def stop(self) -> None:
-        """Let nothing happen any more."""
+        """Cancel all timers."""
         for due in (
             self._heartbeat_due,
             self._clock_due,
@@ -60,7 +60,7 @@ class Timers:
                 due.cancel()
 
     def set(self) -> None:
-        """Wake up for what is due next, after a step has changed it."""
+        """Set the timers for what is due next; called after each step."""
         gateway = self._gateway
         if gateway.feed.is_ticker_due and self._ticker_due is None:
             self._ticker_due = self._loop.call_later(TICKER_S, self.tick)
@@ -86,7 +86,7 @@ class Timers:
         self._step(self._gateway.heartbeat)
 
     def tick(self) -> None:
-        """Publish the tickers that changed."""
+        """Publish the tickers that have changed."""
         if self._ticker_due is not None:
             self._ticker_due.cancel()
         self._ticker_due = None
@@ -94,14 +94,14 @@ class Timers:
 
     def _publish(self) -> None:
         self._feed_due = None
-        self._step(lambda: None)  # each step publishes what may leave
+        self._step(lambda: None)  # each step publishes what is due
 
     def _fire(self) -> None:
         self._deadline = self._deadline_due = None
         self._step(self._gateway.pass_time)
 
     def _look_at_clock(self) -> None:
-        """Follow the machine's clock forward, and log what it did."""
+        """Follow the machine's clock forward, and log its jumps."""
         self._clock_due = self._loop.call_later(CLOCK_S, self._look_at_clock)
         change = self._clock.look()
         if change is None:
@@ -118,7 +118,7 @@ class Timers:
                     us / 1e6,
                     (self._clock.ahead + change.behind) / 1e6,
                 )
-        # The timer may be set for a time that is over.
+        # The deadline of the timer may have passed.
         if self._deadline_due is not None:
             self._deadline_due.cancel()
         self._step(lambda: self._follow_clock(change.behind))

@@ -1,4 +1,4 @@
-"""The certificate that connections are encrypted with, and its replacement."""
+"""The certificate of TLS connections, and its replacement."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from exchange.host.settings import Settings
 class Certificate:
     """Certificate and private key, read again when their files change.
 
-    ``context`` is made of the last pair that was good, for connections that
-    begin from now on. ``problem`` says what is wrong with the files, if
-    anything is. One thread may call `refresh` while another uses them.
+    ``context`` is made of the last good pair, for new connections. ``problem``
+    describes an error of the files, or is None. One thread may call `refresh`
+    while another uses both.
     """
 
     def __init__(self, settings: Settings, context: ssl.SSLContext) -> None:
@@ -26,15 +26,15 @@ class Certificate:
 
     @classmethod
     def of(cls, settings: Settings) -> Certificate | None:
-        """Return the certificate that is set, if any; raises SettingsError."""
+        """Return the certificate of the settings; raise SettingsError."""
         context = settings.tls()
         return None if context is None else cls(settings, context)
 
     def refresh(self) -> bool:
-        """Look at the files; return whether there is another ``context``.
+        """Look at the files; return whether ``context`` is a new one.
 
-        A pair that does not fit, as while it is being written, changes
-        nothing but ``problem``.
+        A pair that does not match, perhaps because it is being written,
+        changes only ``problem``.
         """
         try:
             seen = self._digest()

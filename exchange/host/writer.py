@@ -1,8 +1,8 @@
-"""Writes what leaves: one write for each socket and batch.
+"""Writes batches to connections: one write for each socket and batch.
 
-Public data are written after all that is private, to a bounded number of
-readers between two looks at the sockets. A reader that is sent anything else
-meanwhile gets them first.
+Public data are written after all private data, to a bounded number of links
+between two polls of the sockets. A link with other data to send gets its
+pending public data first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from exchange.host.metrics import Timing
 
 
 class Writer:
-    """Writes batches to connections, as the pacing has it."""
+    """Writes batches to connections, paced by a `Pacing`."""
 
     def __init__(
         self, pacing: Pacing[Link], clock: Clock, timing: Timing
@@ -65,7 +65,7 @@ class Writer:
             print(f"{batch.report}\n", end="")
 
     def flush(self) -> None:
-        """Write public data to some of those who are to have them."""
+        """Write public data to some of the links they are pending for."""
         self._flush_due = None
         pacing = self._pacing
         for link, frames in pacing.take():
@@ -75,7 +75,7 @@ class Writer:
             self._flush_due = self._loop.call_later(0, self.flush)
 
     def flush_to(self, link: Link) -> None:
-        """Write the public data that a link is to have before the rest."""
+        """Write the public data that are pending for a link."""
         frames = self._pacing.take_for(link)
         if frames:
             link.peer.write(frames)

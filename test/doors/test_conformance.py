@@ -1,8 +1,8 @@
 """RFC 6455 to the letter: raw bytes on a real socket, against the server.
 
-What is taken here beside the library of websockets, the messages in a frame
-of their own, is compared with the library alone: whatever frames come, and
-wherever a read ends, the outcome is the same.
+Our code parses messages in a single frame, without the library of websockets.
+Here its results are compared with those of the library for any frames, and
+for any places where a read ends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,9 +21,10 @@ from hypothesis import strategies as st
 from websockets.datastructures import Headers
 from websockets.frames import CLOSE, PONG, TEXT, Close
 
-from exchange.doors.websocket import MAX_MESSAGE, Connection, Limits
+from exchange.doors.tcp import MAX_MESSAGE
+from exchange.doors.websocket import Connection, Limits
 from server import Server
-from test.doors.test_transport import (
+from test.doors.connection.desk import (
     HANDSHAKE,
     Desk,
     FakeTransport,
@@ -35,7 +35,7 @@ from test.doors.test_transport import (
 )
 from test.support import serving
 
-# First bytes of frames: the last bit of a message, and what is in it.
+# First bytes of frames: the bit of a final frame, and the opcode.
 FIN = 0x80
 FIRST, LAST, BETWEEN = 0x01, FIN, 0x00  # of a message in fragments
 WHOLE, BINARY = FIN | 0x01, FIN | 0x02
@@ -50,7 +50,7 @@ def masked(data: bytes, key: bytes = KEY) -> bytes:
 def head(first: int, length: int, form: int = 0) -> bytes:
     """The head of a client's frame up to its mask, in the shortest form.
 
-    Or in the form where the length has so many bytes: 1, 2 or 8.
+    ``form`` is the number of bytes for the length: 1, 2 or 8.
     """
     form = form or (1 if length < 126 else 2 if length < 2**16 else 8)
     if form == 1:
@@ -61,26 +61,26 @@ def head(first: int, length: int, form: int = 0) -> bytes:
 
 
 def raw(first: int, data: bytes = b"", form: int = 0) -> bytes:
-    """A client's frame, whatever its first byte says."""
+    """A client's frame with any first byte."""
     return head(first, len(data), form) + KEY + masked(data)
 
 
 def ask(name: str, size: int = 0) -> bytes:
-    """A request that is answered with its name, with so many bytes."""
+    """A request with a name as its id, padded to a size in bytes."""
     text = json.dumps({"type": "ping", "id": name}, ensure_ascii=False)
     return text.encode().ljust(size)
 
 
 def whole(name: str) -> bytes:
-    """The same as a frame."""
+    """Return the same request as a frame."""
     return raw(WHOLE, ask(name))
 
 
 @dataclass
-class Heard:
-    """What the server said on a connection."""
+class Received:
+    """What a client has received on a connection."""
 
-    names: list[str] = field(default_factory=list)  # of what it answered
+    names: list[str] = field(default_factory=list)  # ids of the replies
     pongs: list[bytes] = field(default_factory=list)
     close: Close | None = None
 
@@ -88,38 +88,40 @@ class Heard:
 class Line(Peer):
     """A websocket without a library."""
 
-    async def hear(self, heard: Heard, answers: int, pongs: int) -> None:
-        """Take frames until there are so many answers and pongs."""
+    async def receive(
+        self, received: Received, answers: int, pongs: int
+    ) -> None:
+        """Receive frames until there are these numbers of each."""
         while (
-            len(heard.names) < answers or len(heard.pongs) < pongs
-        ) and heard.close is None:
+            len(received.names) < answers or len(received.pongs) < pongs
+        ) and received.close is None:
             opcode, data = await self.frame()
             if opcode == TEXT:
                 message = json.loads(data)
                 messages = message if isinstance(message, list) else [message]
-                heard.names += [m["id"] for m in messages if "id" in m]
+                received.names += [m["id"] for m in messages if "id" in m]
             elif opcode == PONG:
-                heard.pongs.append(data)
+                received.pongs.append(data)
             else:
                 assert opcode == CLOSE
-                heard.close = Close.parse(data)
+                received.close = Close.parse(data)
 
     async def trickle(self, data: bytes) -> None:
-        """Send byte by byte, and let each be read."""
+        """Send byte by byte; the server reads each by itself."""
         for index in range(len(data)):
             self.send(data[index : index + 1])
             await asyncio.sleep(0)
 
 
 class Host:
-    """A running exchange, and lines to it."""
+    """Connections to a running exchange."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.lines: list[Line] = []
 
     async def dial(self, *data: bytes) -> Line:
-        """Connect, and send this at once."""
+        """Connect, and send these bytes at once."""
         streams = await asyncio.open_connection("127.0.0.1", self.server.port)
         line = Line(*streams)
         self.lines.append(line)
@@ -127,7 +129,7 @@ class Host:
         return line
 
     async def connect(self) -> Line:
-        """Connect, and shake hands."""
+        """Connect, and complete the handshake."""
         line = await self.dial(HANDSHAKE)
         assert b" 101 " in await line.head()
         return line
@@ -143,17 +145,17 @@ async def host() -> AsyncIterator[Host]:
 
 
 async def farewell(line: Line) -> None:
-    """Close in order: the code comes back, then the end, and nothing else."""
+    """Close in order: only the same code and an EOF come back."""
     line.send(closing(1000))
     assert await line.frame() == (CLOSE, struct.pack("!H", 1000))
     assert await line.rest() == b""
 
 
-# What must be taken ----------------------------------------------------------
+# Valid frames ----------------------------------------------------------------
 
 
 def fragments(data: bytes, *cuts: int) -> list[bytes]:
-    """A message cut at these places."""
+    """A message in fragments that end at these places."""
     ends = [0, *cuts, len(data)]
     parts = [data[a:b] for a, b in zip(ends, ends[1:])]
     firsts = [FIRST, *[BETWEEN] * (len(parts) - 2), LAST]
@@ -161,14 +163,14 @@ def fragments(data: bytes, *cuts: int) -> list[bytes]:
 
 
 def interleaved(frames: list[bytes], *between: bytes) -> bytes:
-    """Frames with these between each two of them."""
+    """Frames with other frames between each two of them."""
     return b"".join(between).join(frames)
 
 
 LETTERS = "né €\U0001f600\U0010ffff\ud7ff\ue000\ufffe\x7f\x80߿ࠀ\u07ff\u0800"
 LONG = ask("long", 300)
 FULL = ask("full", MAX_MESSAGE)
-# Bytes, what is answered to them, and the pongs.
+# Bytes, the names in the replies, and the pongs.
 GOOD: dict[str, tuple[bytes, list[str], list[bytes]]] = {
     "a message": (whole("a"), ["a"], []),
     "many in one segment": (
@@ -205,7 +207,7 @@ GOOD: dict[str, tuple[bytes, list[str], list[bytes]]] = {
         [],
         [bytes([n]) for n in range(50)],
     ),
-    "a pong nobody asked for": (
+    "an unsolicited pong": (
         raw(PONGING) + raw(PONGING, b"x" * 125) + whole("a"),
         ["a"],
         [],
@@ -240,7 +242,7 @@ GOOD: dict[str, tuple[bytes, list[str], list[bytes]]] = {
     "a length of 126": (raw(WHOLE, ask("a", 126)), ["a"], []),
     "a length of 65,535": (raw(WHOLE, ask("a", 65_535)), ["a"], []),
     # "The minimal number of bytes MUST be used to encode the length": the
-    # library takes it all the same, and it does no harm.
+    # library accepts longer forms, which does no harm.
     "a short length in two bytes": (raw(WHOLE, ask("a"), 2), ["a"], []),
     "a short length in eight bytes": (raw(WHOLE, ask("a"), 8), ["a"], []),
     "a length of 300 in eight bytes": (raw(WHOLE, LONG, 8), ["long"], []),
@@ -259,31 +261,33 @@ GOOD: dict[str, tuple[bytes, list[str], list[bytes]]] = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-async def test_what_is_right_is_taken(host: Host, name: str) -> None:
+async def test_valid_frames_are_accepted(host: Host, name: str) -> None:
     data, names, pongs = GOOD[name]
     line = await host.connect()
     line.send(data)
-    heard = Heard()
-    await line.hear(heard, len(names), len(pongs))
-    assert heard == Heard(names, pongs)
+    received = Received()
+    await line.receive(received, len(names), len(pongs))
+    assert received == Received(names, pongs)
     await farewell(line)
 
 
 @pytest.mark.parametrize(
     "name", [name for name, (data, *_) in GOOD.items() if len(data) < 30_000]
 )
-async def test_byte_by_byte_it_is_taken_too(host: Host, name: str) -> None:
+async def test_valid_frames_are_accepted_byte_by_byte(
+    host: Host, name: str
+) -> None:
     data, names, pongs = GOOD[name]
     line = await host.connect()
     await line.trickle(data)
-    heard = Heard()
-    await line.hear(heard, len(names), len(pongs))
-    assert heard == Heard(names, pongs)
+    received = Received()
+    await line.receive(received, len(names), len(pongs))
+    assert received == Received(names, pongs)
     await farewell(line)
 
 
 async def test_a_conversation_cut_anywhere(host: Host) -> None:
-    """From the request for a websocket to the close frame."""
+    """It goes from the HTTP request to the close frame."""
     data = b"".join(
         [
             HANDSHAKE,
@@ -299,13 +303,13 @@ async def test_a_conversation_cut_anywhere(host: Host) -> None:
         await asyncio.sleep(0)
         line.send(data[cut:])
         assert b" 101 " in await line.head()
-        heard = Heard()
-        await line.hear(heard, 3, 1)
-        assert heard == Heard(["a", "né", "b"], [b"p"])
+        received = Received()
+        await line.receive(received, 3, 1)
+        assert received == Received(["a", "né", "b"], [b"p"])
         await farewell(line)
 
 
-# What must be refused --------------------------------------------------------
+# Invalid frames --------------------------------------------------------------
 
 
 def text(data: bytes) -> bytes:
@@ -395,14 +399,14 @@ BAD: dict[str, tuple[bytes, int]] = {
         b"".join(fragments(ask("x", MAX_MESSAGE + 1), *range(0, 65_537, 64))),
         1009,
     ),
-    # That a control frame counts here is the library's own idea, and a rare
-    # one: within 125 bytes of the longest message.
+    # The library counts a control frame here, which matters in a rare case
+    # only: within 125 bytes of the longest message.
     "a ping that does not fit beside the fragments": (
         raw(FIRST, bytes(MAX_MESSAGE - 5)) + raw(PINGING, b"123456"),
         1009,
     ),
     "a byte that is no UTF-8": (text(b"\xff"), 1007),
-    "a continuation byte alone": (text(b"\x80"), 1007),
+    "a single continuation byte": (text(b"\x80"), 1007),
     "half a letter": (text(b"\xc3"), 1007),
     "half a letter at the end": (raw(WHOLE, b"\xe2\x82"), 1007),
     "a slash in two bytes": (text(b"\xc0\xaf"), 1007),
@@ -436,7 +440,7 @@ BAD: dict[str, tuple[bytes, int]] = {
         raw(CLOSING, struct.pack("!H", 4000) + b"x\xe2\x82"),
         1007,
     ),
-    # The RFC allows it; to the library the message is missing its end.
+    # The RFC allows it; the library takes the message for incomplete.
     "a close within a message": (raw(FIRST, b"a") + closing(1000), 1002),
     "noise": (b"\xff" * 100, 1002),
     "a request for a page": (get("/"), 1002),
@@ -446,15 +450,15 @@ AFTER = [whole("late"), raw(PINGING, b"late"), closing(4321)]
 
 @pytest.mark.parametrize("is_slow", [False, True], ids=["at once", "slowly"])
 @pytest.mark.parametrize("name", BAD)
-async def test_what_is_wrong_ends_it(
+async def test_invalid_frames_end_the_connection(
     host: Host, name: str, is_slow: bool
 ) -> None:
-    """With a code that says why; and what comes after it is not heard."""
+    """The close code has the reason; later frames are ignored."""
     data, code = BAD[name]
     line = await host.connect()
     line.send(whole("first"))
-    heard = Heard()
-    await line.hear(heard, 1, 0)
+    received = Received()
+    await line.receive(received, 1, 0)
     if not is_slow:
         line.send(data, *AFTER)
     elif len(data) < 1_000:
@@ -463,20 +467,20 @@ async def test_what_is_wrong_ends_it(
         line.send(data[:-1])
         await asyncio.sleep(0)
         line.send(data[-1:])
-    heard = Heard()
-    await line.hear(heard, 2, 1)
-    assert heard.close is not None and heard.close.code == code
-    # What came before may have been answered by then.
-    assert heard.names in ([], ["a"]) and heard.pongs == []
+    received = Received()
+    await line.receive(received, 2, 1)
+    assert received.close is not None and received.close.code == code
+    # Requests before it may have been answered by then.
+    assert received.names in ([], ["a"]) and received.pongs == []
     line.send(*AFTER)
     assert await line.rest() == b""
 
 
 @pytest.mark.parametrize("code", range(1000, 1016))
-async def test_every_code_of_the_register(host: Host, code: int) -> None:
-    """1004 to 1006 and 1015 say what no frame may say (RFC 6455, 7.4.1).
+async def test_every_registered_close_code(host: Host, code: int) -> None:
+    """1004 to 1006 and 1015 must not be sent (RFC 6455, 7.4.1).
 
-    1012 to 1014 came later, to the register of the IANA.
+    IANA registered 1012 to 1014 later.
     """
     line = await host.connect()
     line.send(raw(CLOSING, struct.pack("!H", code)))
@@ -486,7 +490,7 @@ async def test_every_code_of_the_register(host: Host, code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [3000, 3999, 4000, 4999])
-async def test_a_code_of_ones_own_is_echoed(host: Host, code: int) -> None:
+async def test_a_private_close_code_is_echoed(host: Host, code: int) -> None:
     line = await host.connect()
     data = struct.pack("!H", code) + "né".encode()
     line.send(raw(CLOSING, data))
@@ -497,7 +501,7 @@ async def test_a_code_of_ones_own_is_echoed(host: Host, code: int) -> None:
 @pytest.mark.parametrize(
     "code", [0, 1, 999, 1016, 1100, 2000, 2999, 5000, 65_535]
 )
-async def test_a_code_that_is_none_is_refused(host: Host, code: int) -> None:
+async def test_an_invalid_close_code_is_refused(host: Host, code: int) -> None:
     line = await host.connect()
     line.send(raw(CLOSING, struct.pack("!H", code)))
     assert (await line.closed()).code == 1002
@@ -522,10 +526,10 @@ async def test_a_close_without_a_code_is_echoed_as_it_is(
     assert await line.rest() == b""
 
 
-async def test_after_the_servers_close_nothing_is_carried_out(
+async def test_after_the_close_of_the_server_no_request_is_carried_out(
     host: Host,
 ) -> None:
-    """It closes a connection whose session was taken over."""
+    """The server closes a connection whose session was taken over."""
     line = await host.connect()
     login = {"type": "login", "user": "alice", "id": "login"}
     line.send(raw(WHOLE, json.dumps(login).encode()))
@@ -544,11 +548,11 @@ async def test_after_the_servers_close_nothing_is_carried_out(
 
 
 async def farewell_after(line: Line, name: str) -> None:
-    """Hear out what is under way, and close in order."""
+    """Receive what is under way, and close in order."""
     line.send(whole(name))
-    heard = Heard()
-    while name not in heard.names:
-        await line.hear(heard, len(heard.names) + 1, 0)
+    received = Received()
+    while name not in received.names:
+        await line.receive(received, len(received.names) + 1, 0)
     await farewell(line)
 
 
@@ -562,7 +566,7 @@ LINES = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     "Sec-WebSocket-Version: 13",
 ]
-ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # of that key, says the RFC
+ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # the RFC's answer to that key
 
 
 def request(*lines: str) -> bytes:
@@ -570,7 +574,7 @@ def request(*lines: str) -> bytes:
 
 
 def changed(name: str, *lines: str) -> list[str]:
-    """The lines of a handshake with others in the place of one."""
+    """A handshake with one header replaced by these lines."""
     at = next(n for n, line in enumerate(LINES) if line.startswith(name))
     return [*LINES[:at], *lines, *LINES[at + 1 :]]
 
@@ -622,7 +626,7 @@ GOOD_HANDSHAKES: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("name", GOOD_HANDSHAKES)
 async def test_a_handshake(host: Host, name: str) -> None:
-    """And no subprotocol nor extension is agreed on."""
+    """No subprotocol and no extension is accepted."""
     line = await host.dial(request(*GOOD_HANDSHAKES[name]))
     status, *lines = (await line.head()).decode().split("\r\n")
     assert status == "HTTP/1.1 101 Switching Protocols"
@@ -704,8 +708,8 @@ BAD_HANDSHAKES: dict[str, tuple[list[str], int]] = {
 
 
 @pytest.mark.parametrize("name", BAD_HANDSHAKES)
-async def test_a_handshake_that_is_none(host: Host, name: str) -> None:
-    """One answer, if any, then the end; nothing behind it is looked at."""
+async def test_an_invalid_handshake(host: Host, name: str) -> None:
+    """At most one answer, then the end; later bytes are not parsed."""
     lines, status = BAD_HANDSHAKES[name]
     line = await host.dial(request(*lines), whole("late"), HANDSHAKE)
     if status == SILENCE:
@@ -718,10 +722,10 @@ async def test_a_handshake_that_is_none(host: Host, name: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["0", "8", "12", "14", "013", "13, 8", ""])
-async def test_another_version_is_told_the_one_there_is(
+async def test_another_version_is_answered_with_ours(
     host: Host, version: str
 ) -> None:
-    """As the RFC demands in 4.2.2 and 4.4."""
+    """RFC 6455, 4.2.2 and 4.4."""
     header = f"Sec-WebSocket-Version: {version}"
     lines = changed("Sec-WebSocket-Version", header)
     line = await host.dial(request(*lines))
@@ -730,14 +734,14 @@ async def test_another_version_is_told_the_one_there_is(
     assert headers["Upgrade"] == "websocket"
 
 
-async def test_two_versions_are_told_the_one_there_is(host: Host) -> None:
+async def test_two_versions_are_answered_with_ours(host: Host) -> None:
     lines = [*LINES, "Sec-WebSocket-Version: 8"]
     line = await host.dial(request(*lines))
     status, headers, _ = await line.answer()
     assert status == 426 and headers["Sec-WebSocket-Version"] == "13"
 
 
-async def test_lines_that_end_in_lf_alone(host: Host) -> None:
+async def test_lines_that_end_in_lf_without_cr(host: Host) -> None:
     line = await host.dial(request(*LINES).replace(b"\r\n", b"\n"))
     assert await line.rest() == b""
 
@@ -748,28 +752,29 @@ async def test_a_handshake_byte_by_byte_with_frames_behind(
     line = await host.dial()
     await line.trickle(request(*LINES) + whole("a") + raw(PINGING, b"p"))
     await line.head()
-    heard = Heard()
-    await line.hear(heard, 1, 1)
-    assert heard == Heard(["a"], [b"p"])
+    received = Received()
+    await line.receive(received, 1, 1)
+    assert received == Received(["a"], [b"p"])
     await farewell(line)
 
 
-# Beside the library, as if it were not ---------------------------------------
+# Compared with the library ---------------------------------------------------
 
 
 class Reference(Connection):
-    """Gives the library every byte as it comes, and takes nothing itself."""
+    """Gives the library every byte, and parses nothing itself."""
 
     def _messages(self, data: bytes) -> list[bytes]:
         messages: list[bytes] = []
         for index in range(len(data)):
             self._feed(data[index : index + 1], messages)
+        self._flush()
         return messages
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that some bytes of a peer have led to."""
+    """The results of some bytes from a peer."""
 
     messages: list[bytes]
     written: bytes  # pongs, and the close frame
@@ -781,9 +786,11 @@ SMALL = Limits(max_message=300)
 
 
 @contextmanager
-def opened(cls: type[Connection]) -> Iterator[tuple[Connection, Desk]]:
-    """A connection without a socket, whose handshake is over."""
-    desk, transport = Desk(), FakeTransport()
+def opened(
+    cls: type[Connection], transport: FakeTransport
+) -> Iterator[tuple[Connection, Desk]]:
+    """Yield a connection without a socket, after its handshake."""
+    desk = Desk()
     connection = cls(desk, admission=desk, names=None, limits=SMALL)
     connection.connection_made(transport)
     feed(connection, HANDSHAKE)
@@ -794,11 +801,11 @@ def opened(cls: type[Connection]) -> Iterator[tuple[Connection, Desk]]:
 
 
 def outcome(cls: type[Connection], *reads: bytes) -> Outcome:
-    with opened(cls) as (connection, desk):
+    transport = FakeTransport()
+    with opened(cls, transport) as (connection, desk):
         for data in reads:
             if data:
                 feed(connection, data)
-        transport: Any = connection._transport
         return Outcome(
             desk.messages,
             b"".join(transport.written),
@@ -856,7 +863,7 @@ FIRSTS = st.one_of(
 
 @st.composite
 def some_frame(draw: st.DrawFn) -> bytes:
-    """Return a frame: most are good, and some lie about their length."""
+    """Return a frame: most are valid, some have a wrong length."""
     first, data = draw(FIRSTS), draw(PAYLOADS)
     key = draw(st.sampled_from([KEY, bytes(4), b"\x81\x81\x00\x00"]))
     form = draw(st.sampled_from([0, 0, 0, 2, 8]))
@@ -865,7 +872,7 @@ def some_frame(draw: st.DrawFn) -> bytes:
         length, form = draw(st.integers(0, 2**64 - 1)), 8
     head_ = bytearray(head(first, length, form))
     if draw(st.integers(0, 29)) == 0:
-        head_[1] &= 0x7F  # no mask, it says
+        head_[1] &= 0x7F  # the frame says that it has no mask
     return bytes(head_) + key + masked(data, key)
 
 

@@ -1,7 +1,7 @@
-"""Whatever bytes a client sends, it gets its answers and nothing changes.
+"""Malformed input gets a reply or a close code, and changes nothing.
 
-While somebody else goes on trading. What is refused names the field; what
-is no request at all ends the connection with the close code that says why.
+Meanwhile another client trades. A refusal names the field; bytes that are no
+message end the connection with a close code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from websockets.frames import TEXT, Frame
 
-from exchange.doors.websocket import MAX_MESSAGE
+from exchange.doors.tcp import MAX_MESSAGE
 from exchange.market.command import Command, Output, TimePassed
 from exchange.market.engine import Engine
 from orderbook import (
@@ -47,7 +47,7 @@ Message = dict[str, Any]
 
 
 class Market:
-    """An exchange with something to break, and one who trades in it."""
+    """An exchange with orders in its book, and a client that trades."""
 
     def __init__(self, server: Server, healthy: Wire, hostile: Wire) -> None:
         self.server = server
@@ -56,7 +56,7 @@ class Market:
         self.before: Any = None
 
     async def still_trades(self) -> None:
-        """Check that nothing has changed but what a healthy client does."""
+        """Check that only the trading client has changed the market."""
         assert state_of(self.server) == self.before
         (new,) = await self.healthy.ask(**order("buy", 1, 40, id="n"))
         assert new["exec_type"] == "new" and new["id"] == "n"
@@ -83,9 +83,9 @@ async def market() -> AsyncIterator[Market]:
             await market.still_trades()
 
 
-# Requests that are not quite right ----------------------------------------
+# Invalid requests --------------------------------------------------------
 
-# Complete requests that would do something, were they sent.
+# Valid requests, each with an effect.
 GOOD: dict[str, Message] = {
     "login": {
         "user": "mallory",
@@ -134,27 +134,27 @@ GOOD: dict[str, Message] = {
         "message": "hello",
     },
 }
-# What no field of any request takes ...
+# Values that every field of every request refuses.
 NEVER: list[Any] = [None, 1.0, -1.5, 1e300, {}, {"a": 1}, [[]], [None]]
-# ... and what those of a type do not take besides.
+# Values that the fields of one type refuse besides.
 NO_INTEGER = ["1", "", "1_000", True, False, [], [1], 2**53, -(2**53), 10**40]
 NO_STRING = [1, 0, True, [], ["BOND"], "\0", "a\nb", "é", " ", "x" * 200]
 NO_BOOL = [0, 1, "true", "", []]
 NO_LIST = ["book", 1, True, [], ["x", ""], [1], [["book"]], {"book": 1}]
 KINDS = {bool: NO_BOOL, int: NO_INTEGER, str: NO_STRING, list: NO_LIST}
-# Fields whose texts may be anything, as long as they are not too long.
+# Fields that accept any text up to a length.
 FREE_TEXT = {
     "token": [1, True, [], "x" * 129],
     "session": [1, [], "x" * 37],
     "reason": [1, [], "", "x" * 201],
     "message": [1, [], "", "x" * 201],
 }
-# A wrong value of one of these is told by its own name; the partner must go.
+# A request has one field of a pair: a case with one wrong omits the other.
 PARTNERS = {"order_id": "client_order_id", "client_order_id": "order_id"}
 
 
 def damaged() -> list[tuple[str, Message]]:
-    """Return each field's name with a request in which it is wrong."""
+    """Return the name of each field with a request in which it is wrong."""
     cases: list[tuple[str, Message]] = []
     for name, fields in GOOD.items():
         for field, value in fields.items():
@@ -294,7 +294,7 @@ async def test_every_field_with_every_wrong_value(
         ),
     ],
 )
-async def test_a_request_that_makes_no_sense(
+async def test_an_invalid_request(
     market: Market, field: str, request_: Message
 ) -> None:
     (reply,) = await market.hostile.ask(**request_, id=5)
@@ -306,7 +306,7 @@ async def test_a_request_that_makes_no_sense(
     "request_id",
     ["x" * 37, "x" * 60_000, 2**53, -(2**53), 1e5, True, None, [], [1], {}],
 )
-async def test_an_invalid_id_is_not_repeated(
+async def test_an_invalid_id_is_not_echoed(
     market: Market, request_id: Any
 ) -> None:
     await market.hostile.send({"type": "cancel_all", "id": request_id})
@@ -315,7 +315,7 @@ async def test_an_invalid_id_is_not_repeated(
     assert "id" not in reply and len(reply["message"]) < 300
 
 
-# Frames that are no requests ----------------------------------------------
+# Frames without requests -------------------------------------------------
 
 CANCEL = '{"type":"cancel_all"}'
 
@@ -430,7 +430,7 @@ async def test_good_requests_among_bad_ones_are_carried_out(
     ]
 
 
-async def test_a_token_is_in_no_answer(
+async def test_no_reply_has_a_token(
     market: Market, caplog: pytest.LogCaptureFixture
 ) -> None:
     login = {"type": "login", "user": "mallory", "token": "s3cret"}
@@ -450,7 +450,7 @@ async def test_a_token_is_in_no_answer(
     assert "s3cret" not in caplog.text
 
 
-# Frames that are no messages ----------------------------------------------
+# Frames without messages -------------------------------------------------
 
 
 async def test_a_binary_frame_ends_the_connection(market: Market) -> None:
@@ -478,7 +478,7 @@ async def test_fragments_too_long_end_the_connection(market: Market) -> None:
 @pytest.mark.parametrize(
     "text", [b"\xff", b'{"type":"ping","id":"\xc3"}', b"\xed\xa0\x80"]
 )
-async def test_what_is_no_utf8_ends_the_connection(
+async def test_invalid_utf8_ends_the_connection(
     market: Market, text: bytes
 ) -> None:
     async with wired(market.server.url, "eve") as wire:
@@ -488,7 +488,7 @@ async def test_what_is_no_utf8_ends_the_connection(
     await gone(market)
 
 
-async def test_bytes_that_are_no_frame_end_the_connection(
+async def test_invalid_frames_end_their_connection(
     market: Market,
 ) -> None:
     async with wired(market.server.url, "eve") as wire:
@@ -505,7 +505,7 @@ async def test_an_unmasked_frame_ends_the_connection(market: Market) -> None:
     await gone(market)
 
 
-async def test_what_came_before_a_bad_frame_counts(market: Market) -> None:
+async def test_requests_before_a_bad_frame_count(market: Market) -> None:
     async with wired(market.server.url, "eve") as wire:
         frames = [
             Frame(TEXT, json.dumps(order("buy", 1, 10)).encode()),
@@ -522,7 +522,7 @@ async def test_what_came_before_a_bad_frame_counts(market: Market) -> None:
 
 
 async def gone(market: Market) -> None:
-    """Wait until the exchange has seen the end of "eve" and all she did."""
+    """Wait until the exchange has carried out all requests of "eve"."""
     engine = market.server.gateway.engine
     async with asyncio.timeout(PATIENCE_S):
         while any(
@@ -557,7 +557,7 @@ async def test_noise_instead_of_a_handshake(market: Market) -> None:
             pass
 
 
-# Thousands of them --------------------------------------------------------
+# Random requests ---------------------------------------------------------
 
 SEED = 20
 ELEMENTS = 10_000
@@ -570,7 +570,7 @@ JUNK: list[Any] = [
 
 
 def some_request(dice: random.Random) -> Message:
-    """Return a request that is likely to be valid and to do something."""
+    """Return a request that is probably valid and has an effect."""
     side, price = dice.choice(["buy", "sell"]), dice.randint(95, 105)
     place = order(side, dice.randint(1, 9), price)
     order_id = {"order_id": dice.randint(1, 600)}
@@ -601,7 +601,7 @@ def some_request(dice: random.Random) -> Message:
 
 
 def some_element(dice: random.Random) -> Any:
-    """Return a request, more often than not damaged."""
+    """Return a request that is damaged in most cases."""
     if dice.random() < 0.05:
         junk = dice.choice(JUNK)
         return {} if isinstance(junk, list) else junk  # no nested array
@@ -625,7 +625,7 @@ def some_element(dice: random.Random) -> Any:
 async def test_every_element_gets_one_reply(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever it is; and the engine sees the valid requests, in order."""
+    """The engine gets only the valid requests, in order."""
     dice = random.Random(SEED)
     applied: list[Any] = []
     apply = Engine.apply
@@ -674,7 +674,7 @@ async def test_every_element_gets_one_reply(
 
 
 async def up_to(wire: Wire, request_id: str) -> list[Message]:
-    """Return what comes before the reply with this id."""
+    """Return the messages before the reply with this id."""
     messages = []
     while (message := await wire.receive()).get("id") != request_id:
         messages.append(message)
@@ -682,7 +682,7 @@ async def up_to(wire: Wire, request_id: str) -> list[Message]:
 
 
 def judge(element: Any, request: Any, messages: list[Message]) -> None:
-    """Check that the first message is the reply, and the only one."""
+    """Check that the reply is the first message and the only reply."""
     assert messages, element
     reply, *events = messages
     for event in events:

@@ -1,4 +1,4 @@
-"""Whose Host and Origin are ours, and whom a proxy speaks for: tables."""
+"""Tables: valid ``Host`` and ``Origin`` headers, clients of proxies."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_host_is_read(text: str, host: tuple[str, int | None]) -> None:
         *("börse.example", "\N{KELVIN SIGN}.example", "a\n", "a\0"),
     ],
 )
-def test_what_is_no_host(text: str) -> None:
+def test_an_invalid_host(text: str) -> None:
     assert read_host(text) is None
 
 
@@ -85,7 +85,9 @@ def test_what_is_no_host(text: str) -> None:
         ("http://10.0.0.7:8765", "http://10.0.0.7:8765"),
     ],
 )
-def test_an_origin_is_written_as_browsers_do(text: str, origin: str) -> None:
+def test_an_origin_is_written_as_browsers_write_it(
+    text: str, origin: str
+) -> None:
     assert write_origin(read_origin(text)) == origin
 
 
@@ -101,8 +103,10 @@ def test_an_origin_is_written_as_browsers_do(text: str, origin: str) -> None:
         *("https://a:0", "https://a:x", "https://127.1", "https://[::1"),
     ],
 )
-def test_what_is_no_origin_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match="is no origin: give http:// or") as e:
+def test_an_invalid_origin_is_named(text: str) -> None:
+    with pytest.raises(
+        ValueError, match="is not an origin: give http:// or"
+    ) as e:
         read_origin(text)
     assert str(e.value).isascii()
     name = text.replace("ö", r"\xf6")
@@ -115,7 +119,7 @@ def test_what_is_no_origin_is_named(text: str) -> None:
 @pytest.mark.parametrize(
     "host, origin",
     [
-        # Opened by one of its names, on its port, or through another one.
+        # Opened by a name of the machine, on its port or a forwarded one.
         ("localhost:8765", "http://localhost:8765"),
         ("localhost:9000", "http://localhost:9000"),
         ("LOCALHOST:9000", "http://LOCALHOST:9000"),
@@ -124,34 +128,34 @@ def test_what_is_no_origin_is_named(text: str) -> None:
         ("desk:8765", "http://desk:8765"),
         ("desk.local:9000", "http://desk.local:9000"),
         ("desk.:9000", "http://desk.:9000"),
-        # By an address: nobody can point that anywhere else.
+        # By an address, which needs no name.
         ("127.0.0.2:9000", "http://127.0.0.2:9000"),
         ("[::1]:9000", "http://[::1]:9000"),
         ("[fe80::1]:9000", "http://[fe80:0::1]:9000"),
         ("0.0.0.0:8765", "http://0.0.0.0:8765"),
-        # Behind a proxy that speaks TLS.
+        # Behind a proxy that serves TLS.
         ("localhost:9000", "https://localhost:9000"),
         ("10.0.0.7", "https://10.0.0.7"),
         ("trade.example.org", "https://trade.example.org"),
         ("trade.example.org:443", "https://trade.example.org"),
-        # The host is that of a listed origin: another port or scheme, too.
+        # The host of a listed origin, also with another port or scheme.
         ("trade.example.org:9443", "https://trade.example.org:9443"),
         ("trade.example.org", "http://trade.example.org"),
-        # Listed, or our own by a usual name, whatever was connected to.
+        # A listed origin, or a usual name of ours, with any host.
         ("127.0.0.1:8765", "https://trade.example.org"),
         ("evil.example", "https://trade.example.org"),
         ("localhost:8765", "http://localhost:3000"),
         ("127.0.0.1:8765", "http://localhost:8765"),
     ],
 )
-def test_a_page_of_ours(host: str, origin: str) -> None:
+def test_a_page_of_the_exchange(host: str, origin: str) -> None:
     assert names().refusal([host], [origin]) is None
 
 
 @pytest.mark.parametrize(
     "host, origin",
     [
-        # Another page: of elsewhere, of another port, of another address.
+        # A page of another host, port or address.
         ("localhost:8765", "http://evil.example"),
         ("localhost:8765", "http://localhost"),
         ("localhost:8765", "http://localhost:8766"),
@@ -162,12 +166,12 @@ def test_a_page_of_ours(host: str, origin: str) -> None:
         ("trade.example.org", "https://www.trade.example.org"),
         ("127.0.0.1:8765", "http://trade.example.org"),
         ("localhost:80", "https://localhost"),
-        # A foreign name that was pointed at this machine.
+        # A foreign name that resolves to this machine.
         ("evil.example:8765", "http://evil.example:8765"),
         ("evil.example", "https://evil.example"),
         ("localhost.evil.example", "http://localhost.evil.example"),
         ("evil.1:8765", "http://evil.1:8765"),
-        # What has no origin of its own: a file, a sandbox.
+        # A page without an origin: a file, a sandbox.
         ("localhost:8765", "null"),
         ("", ""),
         ("", "http://"),
@@ -178,7 +182,7 @@ def test_a_page_of_ours(host: str, origin: str) -> None:
         ("localhost:8765", "http://\xe9"),
     ],
 )
-def test_a_page_of_others(host: str, origin: str) -> None:
+def test_a_foreign_page(host: str, origin: str) -> None:
     for judge in (names(), names(checks_host=True)):
         refusal = judge.refusal([host], [origin])
         assert refusal is not None
@@ -187,7 +191,7 @@ def test_a_page_of_others(host: str, origin: str) -> None:
 
 
 def test_pages_of_an_exchange_with_tls_are_https() -> None:
-    """Of http they may be made up by whoever is between."""
+    """An attacker on the network can forge a page over http."""
     judge = names(is_tls=True)
     assert judge.refusal(["localhost:9"], ["https://localhost:9"]) is None
     assert judge.refusal(["localhost:9"], ["http://localhost:9"])
@@ -207,7 +211,7 @@ def test_pages_of_an_exchange_with_tls_are_https() -> None:
         ([], False),
     ],
 )
-def test_programs_name_the_host_where_it_is_checked(
+def test_programs_need_a_valid_host_where_it_is_checked(
     hosts: list[str], is_ours: bool
 ) -> None:
     assert names().refusal(hosts, []) is None
@@ -216,7 +220,7 @@ def test_programs_name_the_host_where_it_is_checked(
     assert refusal is None or refusal.header == "host"
 
 
-def test_a_refusal_says_what_to_set() -> None:
+def test_a_refusal_names_the_setting() -> None:
     refusal = names().refusal(["localhost"], ["https://x.example"])
     assert refusal is not None and refusal.header == "origin"
     assert refusal.reason == (
@@ -224,7 +228,7 @@ def test_a_refusal_says_what_to_set() -> None:
     )
     refusal = names(checks_host=True).refusal(["x.example:80"], [])
     assert refusal is not None and refusal.reason == (
-        "host x.example:80 is in no origin of EXCHANGE_SERVER_ORIGINS"
+        "host x.example:80 is not in an origin of EXCHANGE_SERVER_ORIGINS"
     )
     refusal = names().refusal([], ["x" * 8_000])
     assert refusal is not None and len(refusal.reason) < 2 * MAX_SHOWN
@@ -254,7 +258,9 @@ def proxies() -> Proxies:
         ("", False),
     ],
 )
-def test_who_is_a_proxy(proxies: Proxies, peer: str, is_proxy: bool) -> None:
+def test_which_peers_are_proxies(
+    proxies: Proxies, peer: str, is_proxy: bool
+) -> None:
     assert proxies.include(peer) == is_proxy
     assert not Proxies().include(peer)
 
@@ -269,15 +275,15 @@ def test_who_is_a_proxy(proxies: Proxies, peer: str, is_proxy: bool) -> None:
         (["2001:DB8::7"], "2001:db8::7"),
         (["fe80::7%eth0"], "fe80::7"),
         (["::ffff:203.0.113.7"], "203.0.113.7"),
-        # The right-most that is no proxy: the rest anybody can write.
+        # The right-most address that is no proxy; clients can forge others.
         (["6.6.6.6, 203.0.113.7"], "203.0.113.7"),
         (["6.6.6.6,203.0.113.7 ,\t10.0.0.2"], "203.0.113.7"),
         (["6.6.6.6", "203.0.113.7", "10.0.0.2, fd00::2"], "203.0.113.7"),
         (["rubbish, 203.0.113.7, 192.0.2.1"], "203.0.113.7"),
         (["6.6.6.6," * 1_000 + "203.0.113.7"], "203.0.113.7"),
-        # Nobody but proxies: the one that asked first.
+        # Only proxies: the first of them.
         (["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
-        # What makes no sense is the peer's own.
+        # Invalid lines: the peer itself.
         ([], PEER),
         ([""], PEER),
         ([" "], PEER),
@@ -295,7 +301,7 @@ def test_who_is_a_proxy(proxies: Proxies, peer: str, is_proxy: bool) -> None:
         (["\xe9" * 1_000], PEER),
     ],
 )
-def test_whom_a_proxy_speaks_for(
+def test_the_client_behind_a_proxy(
     proxies: Proxies, lines: list[str], client: str
 ) -> None:
     assert proxies.client(PEER, lines) == client
@@ -304,6 +310,6 @@ def test_whom_a_proxy_speaks_for(
 @pytest.mark.parametrize(
     "text", ["", "*", "localhost", "10.0.0.1/8", "10.0.0.0/33", "1", "a/8"]
 )
-def test_what_is_no_network(text: str) -> None:
+def test_an_invalid_network(text: str) -> None:
     with pytest.raises(ValueError, match="give an address or a network"):
         read_network(text)

@@ -39,8 +39,8 @@ from test.support import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-INSTALL_S = 600  # for a machine that has no browser yet
-# What Chromium would do beside its work, towards hosts of its maker.
+INSTALL_S = 600  # also installs the browser
+# Chromium's own requests to hosts of its maker.
 QUIET = (
     "--disable-background-networking",
     "--disable-component-update",
@@ -54,7 +54,7 @@ BURST = 2_000  # orders
 LEVELS = 12  # of each side that the page shows
 MARKUP = "<img src=x onerror=\"document.title='hacked'\">"
 LIVE = "● Live"
-# What the browser itself says of a server that is gone.
+# Errors that the browser logs if a server is gone.
 GONE = r"WebSocket connection to 'wss?://\S+' failed|Failed to load resource"
 
 expect.set_options(timeout=PATIENCE_S * 1_000)
@@ -88,10 +88,10 @@ async def browser() -> AsyncIterator[Browser]:
 async def visiting(
     browser: Browser, url: str, *, but: str = "^$", **options: Any
 ) -> AsyncIterator[Page]:
-    """Open the page of the exchange at a URL, and watch over it.
+    """Open the page of the exchange at a URL, and check its behaviour.
 
-    It may ask nobody else for anything, and the browser may complain of
-    nothing ``but`` of this, a regular expression.
+    It must send no request to another host, and the browser must log no error
+    other than ``but``, a regular expression.
     """
     home = url.replace("ws", "http", 1) + "/"
     problems: list[str] = []
@@ -135,15 +135,15 @@ async def place(page: Page, side: str, qty: int, price: str) -> None:
 
 
 async def shows(page: Page, rows: str, *expected: str) -> None:
-    """Wait until the visible rows of a table read like this."""
+    """Wait until the visible rows of a table have these texts."""
     visible = page.locator(f"{rows} tr:visible")
     await expect(visible).to_have_text(
         [re.compile(rf"^{text}$") for text in expected]
     )
 
 
-async def tells(page: Page, text: str) -> None:
-    """Wait until the newest message reads like this."""
+async def shows_message(page: Page, text: str) -> None:
+    """Wait until the newest message has this text."""
     newest = page.locator("#messages li").first
     await expect(newest).to_have_text(re.compile(f"^[0-9:]{{8}} {text}$"))
 
@@ -166,7 +166,7 @@ async def ladder(page: Page) -> list[list[list[str]]]:
 async def book_shows(
     page: Page, bids: list[list[str]], asks: list[list[str]]
 ) -> None:
-    """Wait until the ladder has just these levels."""
+    """Wait until the ladder has exactly these levels."""
     async with asyncio.timeout(PATIENCE_S):
         while await ladder(page) != [bids, asks]:
             await page.evaluate("() => new Promise(requestAnimationFrame)")
@@ -181,8 +181,8 @@ def said_to_all(server: Server, *texts: str) -> None:
 
 
 @contextlib.contextmanager
-def unheard(server: Server, *channels: str) -> Iterator[None]:
-    """Lose what is sent on public channels to all who follow them now."""
+def losing(server: Server, *channels: str) -> Iterator[None]:
+    """Lose the messages of public channels to their present subscribers."""
     feed = server.gateway.feed
     before = dict(feed._follows)
     for reader, follows in before.items():
@@ -273,7 +273,7 @@ async def test_a_phase_and_its_reason_are_shown(browser: Browser) -> None:
             )
             said_to_all(server, encode(halt))
             await expect(phase).to_have_text("❙❙ Halted")
-            await tells(page, "BOND: halted: back soon")
+            await shows_message(page, "BOND: halted: back soon")
             for word, text in (
                 ("pre_open", "◔ Not open yet"),
                 ("auction", "⇄ Auction"),
@@ -292,12 +292,12 @@ async def test_a_phase_and_its_reason_are_shown(browser: Browser) -> None:
             await expect(phase).to_have_text("● Open")
 
 
-async def test_words_are_never_markup(browser: Browser) -> None:
+async def test_text_is_never_markup(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             server.gateway.announce(MARKUP)
             server.step(lambda: None)
-            await tells(page, re.escape(MARKUP))
+            await shows_message(page, re.escape(MARKUP))
             await expect(page.locator("#live")).to_have_text(MARKUP)
             leaders = {"rank": 1, "user": MARKUP, "equity": 0, "positions": {}}
             await page.evaluate(
@@ -315,7 +315,7 @@ async def test_words_are_never_markup(browser: Browser) -> None:
 
 
 async def test_markup_could_not_be_made(browser: Browser) -> None:
-    """The browser itself sees to it, whatever the page does."""
+    """The browser enforces it, even if the page has a bug."""
     async with serving() as server:
         async with visiting(browser, server.url, but="TrustedHTML") as page:
             outcome = await page.evaluate(
@@ -331,7 +331,7 @@ async def test_markup_could_not_be_made(browser: Browser) -> None:
             assert outcome == "TypeError"
 
 
-async def test_what_may_grow_is_ignored(browser: Browser) -> None:
+async def test_unknown_fields_and_types_are_ignored(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             said_to_all(
@@ -379,7 +379,7 @@ async def test_an_order_trades(browser: Browser) -> None:
             await shows(
                 page, "#leaderboard", r"1alice \(you\)\+48", "2bob−4−8"
             )
-            # A market order sweeps two levels and ends there.
+            # A market order trades on two levels and ends.
             await bob.ask(**order("sell", 2, 103))
             kind = page.locator("#ticket [name=order_type]")
             await kind.select_option("limit")
@@ -391,7 +391,7 @@ async def test_an_order_trades(browser: Browser) -> None:
                     " at market: expired, no liquidity$"
                 )
             )
-            # A limit order is there to stay again.
+            # A limit order rests again by default.
             await kind.select_option("limit")
             await place(page, "buy", 1, "99")
             await expect(result).to_have_text(re.compile("accepted$"))
@@ -430,10 +430,10 @@ async def test_an_order_is_amended_and_canceled(browser: Browser) -> None:
             await page.click("#cancel-all")
             await book_shows(page, [], [])
             await shows(page, "#orders")
-            await tells(page, "2 canceled")
+            await shows_message(page, "2 canceled")
 
 
-async def test_a_refusal_is_told(browser: Browser) -> None:
+async def test_a_refusal_is_shown(browser: Browser) -> None:
     async with serving() as server:
         async with (
             wired(server.url, "bob") as bob,
@@ -445,13 +445,13 @@ async def test_a_refusal_is_told(browser: Browser) -> None:
             await place(page, "buy", 1, "100")
             text = "Refused: post-only buy at 100 would trade with 100"
             await expect(page.locator("#ticket-result")).to_have_text(text)
-            await tells(page, text)
+            await shows_message(page, text)
             await page.uncheck("#ticket [name=post_only]")
             await place(page, "buy", 2, "99")
             await page.click("#orders >> text=Amend")
             await page.fill("#amend-dialog [name=qty]", "3")
             await page.fill("#amend-dialog [name=price]", "100")
-            # Meanwhile it trades.
+            # The order trades meanwhile.
             await bob.ask(**order("sell", 2, 99))
             await page.click("#amend-dialog [type=submit]")
             result = page.locator("#amend-dialog .result")
@@ -481,7 +481,7 @@ async def test_a_login_lasts_as_long_as_the_tab(browser: Browser) -> None:
             assert await page.evaluate("() => sessionStorage.length") == 0
 
 
-async def test_a_login_that_fails_says_why(browser: Browser) -> None:
+async def test_a_failed_login_shows_the_reason(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             await page.click("#sign-in")
@@ -532,15 +532,15 @@ async def test_the_keyboard_is_enough(browser: Browser) -> None:
             await tab_to("#orders [aria-label^='Cancel order']")
             await page.keyboard.press("Enter")
             await book_shows(page, [], [])
-            # Where the focus goes when its button is gone.
+            # The focus after its button has been removed.
             await expect(page.locator("#orders-title")).to_be_focused()
 
 
-# In step ---------------------------------------------------------------------
+# Sequence and reconnecting ---------------------------------------------------
 
 
 @pytest.mark.parametrize("is_durable", [True, False])
-async def test_a_killed_exchange_is_found_again(
+async def test_the_page_reconnects_to_a_killed_exchange(
     browser: Browser, tmp_path: Path, unused_tcp_port: int, is_durable: bool
 ) -> None:
     settings = {
@@ -561,7 +561,7 @@ async def test_a_killed_exchange_is_found_again(
             async with launched(**settings) as successor:
                 await greeting(successor)
                 await expect(page.locator("#connection")).to_have_text(LIVE)
-                await tells(page, "Connected again")
+                await shows_message(page, "Connected again")
                 mine = [["99", "10", "10"]] if is_durable else []
                 await book_shows(page, mine, [])
                 orders = page.locator("#orders tr")
@@ -604,24 +604,24 @@ async def test_a_burst_leaves_the_right_book(browser: Browser) -> None:
             assert await page.evaluate(nodes) == before
 
 
-async def test_a_gap_in_the_book_is_mended(browser: Browser) -> None:
+async def test_a_gap_in_the_book_is_repaired(browser: Browser) -> None:
     async with serving() as server:
         assert server.timers._heartbeat_due is not None
-        server.timers._heartbeat_due.cancel()  # it would mend it, too
+        server.timers._heartbeat_due.cancel()  # it would repair it too
         async with (
             wired(server.url, "bob") as bob,
             visiting(browser, server.url) as page,
         ):
             await bob.ask(**order("buy", 1, 90))
             await book_shows(page, [["90", "1", ""]], [])
-            with unheard(server, "book"):
+            with losing(server, "book"):
                 await bob.ask(**order("buy", 2, 91))
             await bob.ask(**order("buy", 3, 92))
             await book_shows(
                 page, [["92", "3", ""], ["91", "2", ""], ["90", "1", ""]], []
             )
-            # Nothing comes after what is lost, but a heartbeat.
-            with unheard(server, "book"):
+            # Only a heartbeat follows the lost messages.
+            with losing(server, "book"):
                 await bob.ask(**order("buy", 4, 93))
             server.step(server.gateway.heartbeat)
             await expect(page.locator("#ladder .bids").first).to_have_text(
@@ -629,7 +629,7 @@ async def test_a_gap_in_the_book_is_mended(browser: Browser) -> None:
             )
 
 
-async def test_trades_that_were_missed_are_fetched(browser: Browser) -> None:
+async def test_missed_trades_are_fetched(browser: Browser) -> None:
     async with serving() as server:
         async with (
             wired(server.url, "bob") as bob,
@@ -639,7 +639,7 @@ async def test_trades_that_were_missed_are_fetched(browser: Browser) -> None:
             await bob.ask(**order("sell", 9, 90))
             await carol.ask(**order("buy", 1, 90))
             await shows(page, "#tape", "[0-9:]{8}▲ buy901")
-            with unheard(server, "trades"):
+            with losing(server, "trades"):
                 await carol.ask(**order("buy", 2, 90))
                 await carol.ask(**order("buy", 3, 90))
             await carol.ask(**order("buy", 1, 90))
@@ -651,7 +651,7 @@ async def test_trades_that_were_missed_are_fetched(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("is_told_by_heartbeat", [True, False])
-async def test_reports_that_were_missed_are_fetched(
+async def test_missed_reports_are_fetched(
     browser: Browser, is_told_by_heartbeat: bool
 ) -> None:
     async with serving() as server:
@@ -680,12 +680,12 @@ async def test_reports_that_were_missed_are_fetched(
             await expect(page.locator("#position")).to_have_text(
                 f"BOND +{len(lots)}"
             )
-            # The session went on; no other one was begun.
+            # The session was resumed.
             assert len(server.gateway.engine.accounts["alice"].sessions) == 1
 
 
 @pytest.mark.parametrize("has_arrived", [True, False])
-async def test_an_order_without_answer_is_looked_up(
+async def test_an_order_without_a_reply_is_looked_up(
     browser: Browser, has_arrived: bool
 ) -> None:
     async with serving() as server:
@@ -705,14 +705,14 @@ async def test_an_order_without_answer_is_looked_up(
             await expect(page.locator("#ticket-result")).to_have_text(
                 re.compile(r"^Order \d+: buy 10 BOND at 99: new$")
                 if has_arrived
-                else re.compile("the order was lost on its way$")
+                else re.compile("the order is not open: it was lost$")
             )
             await expect(page.locator("#orders tr")).to_have_count(
                 1 if has_arrived else 0
             )
 
 
-async def test_a_session_taken_over_is_left_alone(browser: Browser) -> None:
+async def test_a_session_taken_over_is_not_resumed(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             await sign_in(page)
@@ -730,7 +730,7 @@ async def test_a_session_taken_over_is_left_alone(browser: Browser) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rules(browser: Browser) -> AsyncIterator[Page]:
-    """Open the page for its module market.js alone."""
+    """Open the page only for its module market.js."""
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             yield page
@@ -780,7 +780,7 @@ async def test_rules_of_the_book(
     assert found == [["gap", "taken", outcome], bids, held]
 
 
-async def test_a_snapshot_that_was_asked_for_is_taken(rules: Page) -> None:
+async def test_a_requested_snapshot_is_applied(rules: Page) -> None:
     assert await rules.evaluate("""async () => {
             const { Book } = await import("/market.js");
             const book = new Book();
@@ -861,7 +861,9 @@ async def test_ticks_are_money(
     "text",
     ["", "x", "1e3", "0x10", "100.3", "1.2.3", ".25", "1,000", "9" * 30],
 )
-async def test_no_ticks_are_no_money(rules: Page, text: str) -> None:
+async def test_text_that_is_no_whole_number_of_ticks(
+    rules: Page, text: str
+) -> None:
     found = await rules.evaluate(
         """async (text) => {
             const { Tick } = await import("/market.js");
@@ -956,11 +958,11 @@ async def test_each_chart_can_be_chosen(browser: Browser) -> None:
             await expect(page.locator("[value='5m']")).to_be_checked()
 
 
-# For whom it is --------------------------------------------------------------
+# Screens and people ----------------------------------------------------------
 
 
 async def busy(server: Server, wire: Wire) -> None:
-    """Fill the market with what is long to write."""
+    """Fill the market with long names and numbers."""
     for n in range(15):
         await wire.ask(**order("buy", 1_000, 90_000 - n))
         await wire.ask(**order("sell", 1_000, 90_100 + n))
@@ -971,7 +973,9 @@ async def busy(server: Server, wire: Wire) -> None:
 @pytest.mark.parametrize(
     "width, height", [(360, 740), (820, 1180), (1280, 720), (1920, 1080)]
 )
-async def test_it_fits(browser: Browser, width: int, height: int) -> None:
+async def test_it_fits_the_screen(
+    browser: Browser, width: int, height: int
+) -> None:
     viewport = {"width": width, "height": height}
     symbols = tuple(f"LONG.NAME-{n}" for n in range(10)) + ("BOND",)
     async with serving(symbols=symbols) as server:
@@ -993,7 +997,7 @@ async def test_it_fits(browser: Browser, width: int, height: int) -> None:
                 assert high <= height
 
 
-async def test_everything_has_a_name(browser: Browser) -> None:
+async def test_every_control_has_a_name(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
             await sign_in(page)

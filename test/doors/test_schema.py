@@ -1,4 +1,4 @@
-"""The JSON Schema says what the protocol says, and what the codec does."""
+"""The JSON Schema agrees with the protocol document and the codec."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = json.loads(json.dumps(protocol_schema()))
 
 
 def problems(message: Any, kind: str = "") -> list[str]:
-    """Say what the schema has against a frame, or one kind of message."""
+    """Return the errors of a frame, or of one kind of message."""
     schema = {**SCHEMA, "oneOf": [{"$ref": f"#/$defs/{kind}"}]}
     validator = Draft202012Validator(schema if kind else SCHEMA)
     return [error.message for error in validator.iter_errors(message)]
@@ -57,7 +57,9 @@ def test_every_example_of_the_protocol_is_valid(kind: str) -> None:
     ],
     ids=str,
 )
-def test_what_the_codec_refuses_is_invalid(change: dict[str, Any]) -> None:
+def test_a_request_that_the_codec_refuses_is_invalid(
+    change: dict[str, Any],
+) -> None:
     order = {"type": "place", "side": "buy", "qty": 1, "price": 1}
     assert not problems(order, "request")
     assert problems({**order, **change}, "request")
@@ -66,7 +68,7 @@ def test_what_the_codec_refuses_is_invalid(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["type", "side", "qty"])
-def test_what_is_missing_is_noticed(name: str) -> None:
+def test_a_missing_field_is_noticed(name: str) -> None:
     order = {"type": "place", "side": "buy", "qty": 1, "price": 1}
     del order[name]
     assert problems(order, "request")

@@ -1,4 +1,4 @@
-"""The public tables as CSV over HTTP, and when they may be seen."""
+"""The public tables as CSV over HTTP, after their commit."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_trades_candles_and_leaderboard() -> None:
         ("/v1/orders.csv", 404, "Not found"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_by_name(
+async def test_an_invalid_query_is_refused_by_name(
     path: str, status: int, word: str
 ) -> None:
     async with serving(symbols="BOND,ETF") as server:
@@ -85,7 +85,7 @@ async def test_what_makes_no_sense_is_refused_by_name(
     assert got == status and word in body
 
 
-async def test_nothing_is_shown_before_it_is_on_disk(
+async def test_a_table_waits_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_commit = threading.Event()
@@ -106,14 +106,14 @@ async def test_nothing_is_shown_before_it_is_on_disk(
         engine = server.gateway.engine
         await until(lambda: engine.listings["BOND"].trade_id)
         asking = asyncio.create_task(fetch(server, "/v1/trades.csv"))
-        ready, *_ = await fetch(server, "/readyz")  # behind it, and through
+        ready, *_ = await fetch(server, "/readyz")  # sent later, and answered
         assert ready == 200 and not asking.done()
         may_commit.set()
         status, _, body = await asking
         assert status == 200 and len(body.splitlines()) == 2
 
 
-async def test_who_does_not_wait_for_an_answer_does_no_harm(
+async def test_a_client_that_hangs_up_before_the_answer_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_commit = threading.Event()

@@ -71,7 +71,7 @@ async def test_each_file_is_served(name: str) -> None:
     assert has_headers(answer)
 
 
-def test_types_are_what_browsers_insist_on() -> None:
+def test_browsers_get_the_content_types_they_need() -> None:
     assert CONTENT_TYPES[".html"].startswith("text/html;")
     assert CONTENT_TYPES[".css"].startswith("text/css;")
     assert CONTENT_TYPES[".js"].startswith("text/javascript;")
@@ -121,7 +121,7 @@ async def test_health() -> None:
         "/\\..\\web.py",
     ],
 )
-async def test_what_is_no_path_of_ours_is_not_found(target: str) -> None:
+async def test_an_unknown_path_is_not_found(target: str) -> None:
     async with serving() as server:
         answer = await ask(server, target)
     assert (answer.status, answer.body) == (404, b"Not found.\n")
@@ -137,7 +137,7 @@ async def test_head_has_no_body() -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-async def test_nothing_can_be_changed(method: str) -> None:
+async def test_only_get_and_head_are_allowed(method: str) -> None:
     async with serving() as server:
         assert (await ask(server, "/", method)).status == 405
 
@@ -149,7 +149,7 @@ async def test_a_query_changes_no_file() -> None:
         assert (await ask(server, "/?")).status == 200
 
 
-async def test_what_has_not_changed_is_not_sent_again() -> None:
+async def test_an_unchanged_file_is_not_sent_again() -> None:
     async with serving() as server:
         first = await ask(server, "/page.js")
         tag = first.headers["etag"]
@@ -170,7 +170,7 @@ async def test_tags_differ() -> None:
     assert len({tag for tag in tags if tag}) == len(FILES)
 
 
-async def test_the_websocket_is_where_it_was() -> None:
+async def test_the_websocket_is_at_the_root() -> None:
     async with serving() as server:
         for url in (server.url, f"{server.url}/?page=1"):
             async with wired(url) as wire:
@@ -191,7 +191,7 @@ def test_an_unknown_kind_of_file_is_noticed(tmp_path: Path) -> None:
         Pages(tmp_path)
 
 
-def test_others_can_answer_too() -> None:
+def test_a_path_can_have_another_answer() -> None:
     queries: list[Mapping[str, str]] = []
 
     def answer(query: Mapping[str, str]) -> Response:

@@ -16,8 +16,9 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 import server as server_module
 from exchange.doors.websocket import Connection
 from exchange.gateway.rates import STRIKES_BURST
+from exchange.host.process import FILES_RESERVED, raise_file_limit
 from orderbook import MAX_FRAME
-from server import FILES_RESERVED, Server, raise_file_limit
+from server import Server
 from test.support import (
     PATIENCE_S,
     Wire,

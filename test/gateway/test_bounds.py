@@ -22,14 +22,9 @@ from websockets.frames import CLOSE, TEXT, Frame
 
 import exchange.gateway.tables as tables_module
 from exchange.doors import listener
-from exchange.doors.websocket import (
-    MAX_MESSAGE,
-    MAX_REQUEST,
-    MESSAGES_PER_TURN,
-    READ_SIZE,
-    Connection,
-    Queue,
-)
+from exchange.doors.queue import Queue
+from exchange.doors.tcp import MAX_MESSAGE, READ_SIZE
+from exchange.doors.websocket import MAX_REQUEST, MESSAGES_PER_TURN, Connection
 from exchange.gateway import pacing, turns
 from exchange.gateway.feed import Feed
 from exchange.gateway.gateway import Gateway
@@ -64,7 +59,7 @@ from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
 from exchange.market.engine import Engine
 from orderbook import MAX_FRAME, Login, Ping
 from server import Server
-from test.doors.test_transport import HANDSHAKE
+from test.doors.connection.desk import HANDSHAKE
 from test.support import (
     PATIENCE_S,
     Floor,
@@ -114,37 +109,34 @@ ELSEWHERE = {
         "ring"
     ),
     "exchange.gateway.pacing.SLOW_BYTES": (
-        "test_server.test_a_slow_reader_gets_one_update_for_what_it_missed"
+        "test_slow_readers"
+        ".test_a_slow_reader_gets_one_update_for_what_it_missed"
     ),
     "exchange.doors.native.FRAME_CHARS": (
         "test_session.test_frames_stay_under_a_mebibyte"
     ),
-    "exchange.doors.websocket.MAX_MESSAGE": (
-        "test_conformance.test_what_is_wrong_ends_it"
+    "exchange.doors.tcp.MAX_MESSAGE": (
+        "test_conformance.test_invalid_frames_end_the_connection"
     ),
-    "exchange.doors.websocket.READ_SIZE": (
-        "test_transport.test_thousands_of_empty_frames_in_one_segment"
+    "exchange.doors.tcp.READ_SIZE": (
+        "test_websocket.test_thousands_of_empty_frames_in_one_segment"
     ),
-    "exchange.doors.websocket.HIGH_WATER": (
-        "test_transport.test_unread_pongs_do_not_pile_up"
+    "exchange.doors.tcp.HIGH_WATER": (
+        "test_tcp.test_unread_pongs_do_not_pile_up"
     ),
-    "exchange.doors.websocket.OPEN_TIMEOUT_S": (
-        "test_transport.test_opening_timeout"
-    ),
+    "exchange.doors.tcp.OPEN_TIMEOUT_S": ("test_upgrade.test_opening_timeout"),
     "exchange.doors.websocket.PING_TIMEOUT_S": (
-        "test_transport.test_silent_peer_is_pinged_and_then_cut_off"
+        "test_websocket.test_silent_peer_is_pinged_and_then_cut_off"
     ),
-    "exchange.doors.websocket.CLOSE_TIMEOUT_S": (
-        "test_transport.test_peer_that_ignores_the_close_is_cut_off"
+    "exchange.doors.tcp.CLOSE_TIMEOUT_S": (
+        "test_tcp.test_peer_that_ignores_the_close_is_cut_off"
     ),
     "orderbook.MAX_FRAME": (
         "test_malformed.test_a_frame_that_is_no_request_gets_one_error"
     ),
-    "orderbook.MAX_ROWS": (
-        "test_malformed.test_a_request_that_makes_no_sense"
-    ),
+    "orderbook.MAX_ROWS": "test_malformed.test_an_invalid_request",
     "exchange.doors.listener.ADDRESSES_COUNTED": (
-        "test_metrics.test_who_came_long_ago_is_not_counted_any_more"
+        "test_metrics.test_old_addresses_are_not_counted_any_more"
     ),
 }
 Message = dict[str, Any]
@@ -951,8 +943,7 @@ async def test_half_a_message_takes_no_more_than_a_whole_one() -> None:
         writer.write(HANDSHAKE + first + rest[:-1])
         await until(lambda: server.links)
         (connection,) = server.links
-        await until(lambda: len(connection._unread) == len(rest) - 1)
-        assert len(connection._fragments) == 60_000
+        await until(lambda: connection.incomplete == 60_000 + len(rest) - 1)
         writer.transport.abort()
         await until(lambda: not server.links)
 
@@ -966,7 +957,7 @@ async def test_a_request_takes_no_more_than_16_kib() -> None:
         count = (MAX_REQUEST - len(HANDSHAKE)) // len(header)
         writer.write(HANDSHAKE[:-2] + header * count)
         (connection,) = await sockets(server)
-        await until(lambda: connection._asked > MAX_REQUEST - len(header))
+        await until(lambda: connection.incomplete > MAX_REQUEST - len(header))
         writer.write(header)
         async with asyncio.timeout(PATIENCE_S):
             assert b" 431 " in await reader.read()

@@ -1,4 +1,4 @@
-"""The exchange's time, whatever is done to the machine's clock."""
+"""The exchange's time while the machine's clock is set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STAY = {"cancel_on_disconnect": False}
 
 
 class Machine:
-    """A machine's clocks, in microseconds, that move as they are told."""
+    """A machine's clocks, in microseconds, set by a test."""
 
     def __init__(self) -> None:
         self.wall = NOON
@@ -73,7 +73,7 @@ def test_time_passes() -> None:
     assert clock.look() is None
 
 
-def test_a_clock_that_is_not_touched(machine: Machine) -> None:
+def test_a_clock_without_changes(machine: Machine) -> None:
     for _ in range(3):
         machine.run(SECOND)
         assert machine.clock.look() is None
@@ -81,7 +81,9 @@ def test_a_clock_that_is_not_touched(machine: Machine) -> None:
     assert machine.clock.ahead == 0
 
 
-def test_a_step_back_is_told_once_and_not_followed(machine: Machine) -> None:
+def test_a_step_back_is_reported_once_and_not_followed(
+    machine: Machine,
+) -> None:
     clock = machine.clock
     machine.run(SECOND)
     machine.wall -= HOUR
@@ -90,7 +92,7 @@ def test_a_step_back_is_told_once_and_not_followed(machine: Machine) -> None:
     machine.run(SECOND)
     assert clock.look() is None
     assert clock.now() == NOON + 2 * SECOND and clock.ahead == HOUR
-    # What comes after that, as far as it is behind.
+    # A later step forward counts from where the wall clock is ahead.
     machine.wall += 600 * SECOND
     assert clock.look() == Change(jumped=600 * SECOND, slept=0, behind=0)
     assert clock.ahead == HOUR - 600 * SECOND
@@ -102,7 +104,7 @@ def test_a_step_forward_is_followed(machine: Machine) -> None:
     clock = machine.clock
     elapsed = clock.elapsed()
     machine.wall += HOUR
-    assert clock.now() == NOON, "not before somebody has seen it"
+    assert clock.now() == NOON, "only after a look"
     assert clock.look() == Change(jumped=HOUR, slept=0, behind=HOUR)
     clock.forward(HOUR)
     assert clock.now() == machine.wall and clock.ahead == 0
@@ -127,7 +129,7 @@ def test_time_asleep_has_passed(machine: Machine) -> None:
     assert clock.look() is None
 
 
-def test_it_goes_on_from_a_time_that_was(machine: Machine) -> None:
+def test_it_goes_on_from_a_given_time(machine: Machine) -> None:
     clock = machine.clock
     clock.go_on_from(NOON - HOUR)
     assert clock.now() == NOON and clock.ahead == 0
@@ -137,7 +139,7 @@ def test_it_goes_on_from_a_time_that_was(machine: Machine) -> None:
     assert clock.now() == NOON + HOUR + SECOND and clock.look() is None
 
 
-def test_a_busy_machine_is_no_jump() -> None:
+def test_a_busy_machine_causes_no_jump() -> None:
     elapsed = {"ns": 0}
 
     def busy() -> int:
@@ -153,7 +155,7 @@ def test_a_busy_machine_is_no_jump() -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Look at the clock all the time."""
+    """Look at the clock every millisecond."""
     assert timers.CLOCK_S < 1.0, "as the manual says"
     monkeypatch.setattr(timers, "CLOCK_S", 0.001)
     yield
@@ -169,7 +171,7 @@ async def test_durations_hold_where_the_clock_is_set_forward(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """And an order that lives until a time ends by the clock."""
+    """An order with an ``expire_ts`` ends by the new time."""
     path, market = tmp_path / "exchange.db", tmp_path / "market.toml"
     market.write_text(
         "[instruments.BOND]\nreference_price = 100\nband = 5\n"
@@ -231,7 +233,7 @@ async def test_a_step_back_is_logged_and_time_goes_on(
     assert len(caplog.records) == 1
 
 
-async def test_what_was_due_while_the_machine_slept_happens_at_once(
+async def test_deadlines_that_passed_during_sleep_fire_at_once(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ MARKET = Configure(instruments=(InstrumentSettings().listed_as("BOND"),))
 
 
 class Inline(Executor):
-    """Runs what is submitted at once, as under simulated time."""
+    """Runs submitted calls at once, in the caller."""
 
     def submit(self, run: Callable[..., Any], /, *arguments: Any) -> Any:
         done: Future[Any] = Future()
@@ -33,14 +33,14 @@ class Inline(Executor):
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with Journal(tmp_path / "exchange.db") as journal:
-        assert list(journal.recover()) == []
-        yield journal
+def journal(tmp_path: Path) -> Journal:
+    journal = Journal(tmp_path / "exchange.db")
+    assert list(journal.recover()) == []
+    return journal
 
 
 class Ended:
-    """Commits that have ended."""
+    """Collects the commits that have ended."""
 
     def __init__(self) -> None:
         self.seqs: list[int] = []
@@ -62,7 +62,7 @@ def committer(journal: Journal, ended: Ended, **more: Any) -> Committer:
 
 
 def commands(first: int, last: int) -> list[Command]:
-    """Return commands; the first one of all is the configuration."""
+    """Return commands; command 1 is the configuration."""
     return [
         Command(n, n, "", "", Shutdown() if n > 1 else MARKET)
         for n in range(first, last + 1)
@@ -74,7 +74,7 @@ def on_disk(journal: Journal) -> list[int]:
 
 
 @pytest.mark.parametrize("executor", [None, Inline()])
-async def test_what_is_queued_during_a_commit_is_the_next_batch(
+async def test_commands_queued_during_a_commit_are_the_next_batch(
     journal: Journal, executor: Executor | None
 ) -> None:
     ended = Ended()
@@ -91,7 +91,7 @@ async def test_what_is_queued_during_a_commit_is_the_next_batch(
     commits.close()
 
 
-async def test_inline_a_command_is_on_disk_when_it_was_handed_over(
+async def test_an_inline_commit_is_done_on_return(
     journal: Journal,
 ) -> None:
     commits = committer(journal, Ended(), executor=Inline())

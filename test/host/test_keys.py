@@ -1,7 +1,7 @@
-"""Who has a key gets in, at once and only then, whatever becomes of the file.
+"""The key file and the key ring, through changes, damage and crashes.
 
-``changer`` runs code in a process of its own that changes a key file, to be
-killed or to get into another's way.
+``changer`` runs code that changes a key file in another process, to kill it or
+to run two changes at once.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from exchange.host.keyfile import (
 from exchange.host.keyring import Key, KeyRing
 from test.support import PATIENCE_S, ROOT
 
-ENOUGH = 2_000  # tokens: one in 64 began with a hyphen if it could
+ENOUGH = 2_000  # tokens: otherwise one in 64 would begin with a hyphen
 ADDED = 40  # accounts by each of two processes
 KILLS = 4
 MANY = 500  # accounts: writing them takes a while
 READS = 50  # before the kill
 
-# Adds so many accounts, and says of each that it is on disk.
+# Adds a number of accounts, and prints each one that is on disk.
 ADD = """
 for i in range(int(sys.argv[3])):
     with changing(path, create=True) as accounts:
@@ -81,7 +81,7 @@ def remove(path: Path, name: str) -> None:
 
 
 def overwrite(path: Path, content: str | bytes) -> None:
-    """Write into the file as it is, as an editor may."""
+    """Overwrite the file in place, as some editors do."""
     content = content if isinstance(content, bytes) else content.encode()
     with open(path, "r+b") as file:
         file.write(content)
@@ -89,7 +89,7 @@ def overwrite(path: Path, content: str | bytes) -> None:
 
 
 def settle(ring: KeyRing) -> None:
-    """Look until the ring is sure to have seen the last change."""
+    """Look until the ring has certainly read the last change."""
     end = time.monotonic() + PATIENCE_S
     while ring._seen is None:
         ring.refresh()
@@ -100,7 +100,7 @@ def settle(ring: KeyRing) -> None:
 def changer(
     path: Path, code: str, name: str, count: int = sys.maxsize
 ) -> Iterator[Any]:
-    """Run code in a process of its own; what is left of it is killed."""
+    """Run code in a process; kill it at the end if it still runs."""
     head = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -124,7 +124,7 @@ def changer(
 # Tokens -------------------------------------------------------------------
 
 
-def test_tokens_are_long_and_plain_and_never_the_same() -> None:
+def test_tokens_are_long_and_plain_and_differ() -> None:
     tokens = {make_token() for _ in range(ENOUGH)}
     assert len(tokens) == ENOUGH
     for token in tokens:
@@ -152,14 +152,16 @@ def test_a_digest_is_the_sha256_of_utf8(token: str) -> None:
         ("\udcff", False),
     ],
 )
-def test_names_are_those_of_the_protocol(name: str, is_good: bool) -> None:
+def test_valid_names_are_those_of_the_protocol(
+    name: str, is_good: bool
+) -> None:
     assert is_user(name) == is_good
 
 
 # The file -----------------------------------------------------------------
 
 
-def test_the_file_says_what_is_told(path: Path) -> None:
+def test_the_file_has_the_accounts_written(path: Path) -> None:
     before = time.time_ns() // 1_000
     [alice] = add(path, "alice")
     [bob] = add(path, "bob", is_admin=True)
@@ -254,7 +256,7 @@ def test_an_exception_leaves_it_as_it_was(path: Path) -> None:
     add(path, "bob")  # the lock was given back
 
 
-def test_what_is_not_there_is_not_changed(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "keys.json"
     with pytest.raises(KeysError, match="there is no such key file"):
         with changing(path):
@@ -272,7 +274,7 @@ ENTRY = {
 
 
 def content(version: Any = 1, name: Any = "alice", **fields: Any) -> str:
-    """Return the text of a file with one account; None leaves out."""
+    """Return the text of a file with one account; None omits a field."""
     entry = {k: v for k, v in {**ENTRY, **fields}.items() if v is not None}
     return json.dumps({"version": version, "accounts": {name: entry}})
 
@@ -331,7 +333,7 @@ def test_a_damaged_file_is_refused(
     assert path.read_bytes() == before
 
 
-def test_what_was_put_in_the_place_of_a_digest_is_not_shown(
+def test_a_value_in_place_of_a_digest_is_not_shown(
     path: Path,
 ) -> None:
     token = make_token()
@@ -366,7 +368,7 @@ def test_a_file_open_to_others_is_refused(path: Path, mode: int) -> None:
     assert ring.refresh() and ring.check("alice", token)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path, path: Path) -> None:
+def test_a_path_that_is_no_file_is_refused(tmp_path: Path, path: Path) -> None:
     add(path, "alice")
     for wrong, word in (
         (tmp_path / "none.json", "there is no such key file"),
@@ -377,7 +379,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, path: Path) -> None:
             read_keys(wrong)
 
 
-# Crashes, and others at the same time -------------------------------------
+# Crashes and concurrent changes -------------------------------------------
 
 
 def test_it_is_on_disk_before_it_counts(
@@ -419,7 +421,7 @@ def test_a_crash_before_a_step_changes_nothing(path: Path, step: str) -> None:
     assert not left.exists()
 
 
-def test_whenever_it_is_killed_what_was_said_is_there(path: Path) -> None:
+def test_a_kill_at_any_time_loses_no_printed_key(path: Path) -> None:
     said = {f"user{i}" for i in range(MANY)}
     add(path, *said)
     for kill in range(KILLS):
@@ -435,7 +437,7 @@ def test_whenever_it_is_killed_what_was_said_is_there(path: Path) -> None:
         said = found
 
 
-def test_two_that_change_it_at_once_lose_nothing(path: Path) -> None:
+def test_two_concurrent_changes_lose_nothing(path: Path) -> None:
     code = f"print(flush=True)\ninput()\n{ADD}"  # they wait for each other
     with (
         changer(path, code, "a", ADDED) as a,
@@ -456,7 +458,7 @@ def test_two_that_change_it_at_once_lose_nothing(path: Path) -> None:
 # Logins -------------------------------------------------------------------
 
 
-def test_who_has_the_key_gets_in(path: Path) -> None:
+def test_the_right_key_logs_in(path: Path) -> None:
     [alice] = add(path, "alice")
     [bob] = add(path, "bob", is_admin=True)
     ring = KeyRing(path)
@@ -465,7 +467,7 @@ def test_who_has_the_key_gets_in(path: Path) -> None:
     assert ring.check("bob", bob) == Key("bob", True, digest_of(bob))
 
 
-def test_nobody_else_gets_in(path: Path) -> None:
+def test_no_other_token_logs_in(path: Path) -> None:
     alice, bob, carol = add(path, "alice", "bob", "carol")
     give(path, "carol", is_disabled=True)
     ring = KeyRing(path)
@@ -489,7 +491,7 @@ def test_nobody_else_gets_in(path: Path) -> None:
         assert ring.check(user, token) is None, user
 
 
-def test_an_empty_token_is_none(path: Path) -> None:
+def test_an_empty_token_is_no_token(path: Path) -> None:
     path.touch(0o600)
     overwrite(path, content(sha256=digest_of("")))
     ring = KeyRing(path)
@@ -538,7 +540,7 @@ def test_without_a_file_no_key_is_needed_until_there_is_one(
     assert ring.check("alice", token)
 
 
-def test_a_login_is_judged_by_the_last_look(path: Path) -> None:
+def test_a_login_depends_on_the_last_look(path: Path) -> None:
     ring = KeyRing(path)
     [token] = add(path, "alice")
     assert ring.lets_in("alice") and ring.check("alice", token) is None
@@ -581,7 +583,7 @@ def test_a_session_goes_on_until_its_key_changes(
     assert ring.is_valid(bob) == path.exists()
 
 
-def test_enabled_again_the_same_key_is_valid(path: Path) -> None:
+def test_a_key_is_valid_again_after_enabling(path: Path) -> None:
     [token] = add(path, "alice")
     ring = KeyRing(path)
     key = ring.check("alice", token)
@@ -594,7 +596,7 @@ def test_enabled_again_the_same_key_is_valid(path: Path) -> None:
     assert ring.check("alice", token) == key
 
 
-def test_no_session_goes_on_with_rights_it_has_lost(path: Path) -> None:
+def test_a_session_ends_when_its_rights_change(path: Path) -> None:
     [token] = add(path, "alice", is_admin=True)
     ring = KeyRing(path)
     key = ring.check("alice", token)
@@ -605,7 +607,7 @@ def test_no_session_goes_on_with_rights_it_has_lost(path: Path) -> None:
     assert key and not key.is_admin
 
 
-def test_what_concerns_no_login_is_no_change(path: Path) -> None:
+def test_a_change_that_concerns_no_login_is_none(path: Path) -> None:
     add(path, "alice")
     ring = KeyRing(path)
     settle(ring)
@@ -615,7 +617,7 @@ def test_what_concerns_no_login_is_no_change(path: Path) -> None:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Return what the ring has read, which grows."""
+    """Return a list that grows with each file that the ring reads."""
 
     def read(path: Path) -> dict[str, Entry]:
         found.append(path)
@@ -626,7 +628,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return found
 
 
-def test_a_file_that_stays_is_not_read_again(
+def test_an_unchanged_file_is_not_read_again(
     path: Path, reads: list[Path]
 ) -> None:
     path.touch(0o600)
@@ -654,14 +656,14 @@ def test_a_file_changed_just_now_is_read_again(
 
 
 def in_place(path: Path, text: str) -> None:
-    """Write over the file, keeping its inode and its time."""
+    """Overwrite the file, but keep its inode and its time."""
     status = path.stat()
     overwrite(path, text)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def by_another(path: Path, text: str) -> None:
-    """Put another file of the same time into its place."""
+    """Replace the file by another one with the same time."""
     status = path.stat()
     new = path.with_name("another")
     new.touch(0o600)
@@ -695,13 +697,13 @@ def test_changes_faster_than_the_clock_of_files_are_seen(
     path.touch(0o600)
     overwrite(path, content())
     ring = KeyRing(path)
-    for i in range(300):  # all of them within a few ticks
+    for i in range(300):  # all within a few ticks of the kernel
         write(path, content(sha256=digest_of(str(i))))
         assert ring.refresh()
         assert ring.check("alice", str(i))
 
 
-# A file that is damaged, or gone ------------------------------------------
+# A damaged or missing file ------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -726,7 +728,7 @@ def test_the_last_good_keys_stay_in_force(
     damage(path)
     assert ring.refresh(), "the problem is new"
     assert str(ring.problem).startswith(f"{path}: ")
-    assert not ring.refresh(), "to be told once"
+    assert not ring.refresh(), "a change is reported once"
     settle(ring)
     assert not ring.refresh()
     assert ring.is_valid(key) and ring.is_needed
@@ -738,7 +740,7 @@ def test_the_last_good_keys_stay_in_force(
     assert ring.check("alice", alice) == key
 
 
-def test_damaged_from_the_start_lets_nobody_in(path: Path) -> None:
+def test_a_file_damaged_from_the_start_has_no_valid_key(path: Path) -> None:
     [token] = add(path, "alice")
     good = path.read_bytes()
     overwrite(path, good[:-5])
@@ -750,7 +752,7 @@ def test_damaged_from_the_start_lets_nobody_in(path: Path) -> None:
     assert ring.check("alice", token)
 
 
-def test_a_file_that_cannot_be_looked_for_lets_nobody_in(
+def test_an_inaccessible_file_has_no_valid_key(
     path: Path,
 ) -> None:
     path.symlink_to(path)
@@ -760,7 +762,7 @@ def test_a_file_that_cannot_be_looked_for_lets_nobody_in(
     assert ring.check("alice", "x") is None and not ring.refresh()
 
 
-def test_a_file_that_is_gone_lets_nobody_in(path: Path) -> None:
+def test_a_removed_file_has_no_valid_key(path: Path) -> None:
     [token] = add(path, "alice")
     ring = KeyRing(path)
     key = ring.check("alice", token)
@@ -768,14 +770,14 @@ def test_a_file_that_is_gone_lets_nobody_in(path: Path) -> None:
     away = path.rename(path.with_name("away"))
     assert ring.refresh() and not ring.refresh()
     assert ring.is_needed
-    assert ring.problem == f"{path}: is gone: no key is valid"
+    assert ring.problem == f"{path}: the file is gone: no key is valid"
     assert not ring.is_valid(key) and ring.check("alice", token) is None
     away.rename(path)
     assert ring.refresh() and ring.problem is None
     assert ring.is_valid(key) and ring.check("alice", token) == key
 
 
-def test_a_folder_that_comes_back_brings_the_same_file(
+def test_a_folder_that_comes_back_has_the_same_file(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "data" / "keys.json"
@@ -789,7 +791,7 @@ def test_a_folder_that_comes_back_brings_the_same_file(
     assert ring.check("alice", token)
 
 
-def test_without_accounts_nobody_gets_in(path: Path) -> None:
+def test_a_file_without_accounts_has_no_valid_key(path: Path) -> None:
     [token] = add(path, "alice")
     ring = KeyRing(path)
     remove(path, "alice")

@@ -1,4 +1,4 @@
-"""Keys and a running exchange: who gets in, who is shown the door.
+"""Keys and a running exchange: which logins succeed, which sessions end.
 
 Over real sockets, with a real key file that changes meanwhile.
 """
@@ -54,14 +54,14 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the key file all the time."""
+    """Look at the key file every 5 ms."""
     assert looks_module.KEYS_S == 1.0, "as the manual says"
     monkeypatch.setattr(looks_module, "KEYS_S", 0.005)
 
 
 @pytest.fixture
 def token(path: Path) -> str:
-    """The token of alice, who is in the key file."""
+    """The token of alice, an account in the key file."""
     return add_key(path, "alice")
 
 
@@ -87,7 +87,7 @@ async def try_login(url: str, user: str, **more: Any) -> str:
 
 
 async def looks(server: Server, count: int = 3) -> None:
-    """Wait until the server has looked at the key file so many times."""
+    """Wait until the server has looked at the key file some times."""
     for _ in range(2 * count):  # a look sets a timer when it begins and ends
         due = server.looks.keys._due
         await until(lambda: server.looks.keys._due is not due)
@@ -111,7 +111,9 @@ def promote(accounts: Entries) -> None:
 # Logging in ---------------------------------------------------------------
 
 
-async def test_who_gets_in(exchange: Server, path: Path, token: str) -> None:
+async def test_which_logins_succeed(
+    exchange: Server, path: Path, token: str
+) -> None:
     others = add_key(path, "bob")
     gone = add_key(path, "carol")
     edit(path, lambda accounts: accounts.update(carol=disabled(gone)))
@@ -138,20 +140,22 @@ async def test_who_gets_in(exchange: Server, path: Path, token: str) -> None:
     for user, more, word in cases:
         assert await try_login(exchange.url, user, **more) == word, user
     accounts = exchange.gateway.engine.accounts
-    assert set(accounts) == {"alice", "bob"}, "nobody else has an account"
+    assert set(accounts) == {"alice", "bob"}, "no other account exists"
 
 
 def disabled(token: str) -> Any:
     return make_entry(token).model_copy(update={"is_disabled": True})
 
 
-async def test_refusals_tell_no_user_from_another(exchange: Server) -> None:
-    told = []
+async def test_a_refusal_does_not_reveal_which_users_exist(
+    exchange: Server,
+) -> None:
+    answers = []
     for user in ("alice", "eve"):
         async with wired(exchange.url) as wire:
             await wire.send({"type": "login", "user": user, "token": "no"})
-            told.append(await wire.rest())
-    assert told[0] == told[1]
+            answers.append(await wire.rest())
+    assert answers[0] == answers[1]
 
 
 async def test_public_data_needs_no_key(exchange: Server) -> None:
@@ -161,7 +165,7 @@ async def test_public_data_needs_no_key(exchange: Server) -> None:
         assert reply["data"] == []
 
 
-async def test_nothing_behind_a_failed_login_is_done(
+async def test_requests_after_a_failed_login_are_not_carried_out(
     exchange: Server, token: str
 ) -> None:
     right = {"type": "login", "user": "alice", "token": token, "id": 2}
@@ -180,7 +184,7 @@ async def test_nothing_behind_a_failed_login_is_done(
         assert state_of(exchange) == before
 
 
-async def test_what_came_before_a_failed_login_is_answered(
+async def test_requests_before_a_failed_login_are_answered(
     exchange: Server,
 ) -> None:
     async with wired(exchange.url) as wire:
@@ -190,7 +194,7 @@ async def test_what_came_before_a_failed_login_is_answered(
         assert words(messages) == ["ok", "ok", "unauthorized"] and code == 4001
 
 
-async def test_a_changed_file_counts_at_once_for_who_comes(
+async def test_a_changed_file_counts_at_once_for_new_logins(
     monkeypatch: pytest.MonkeyPatch, path: Path, token: str
 ) -> None:
     monkeypatch.setattr(looks_module, "KEYS_S", 3_600)
@@ -209,7 +213,7 @@ async def test_a_changed_file_counts_at_once_for_who_comes(
         assert await try_login(url, "eve") == "unauthorized"
 
 
-async def test_the_first_key_counts_at_once_for_who_comes(
+async def test_the_first_key_counts_at_once_for_new_logins(
     monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
     monkeypatch.setattr(looks_module, "KEYS_S", 3_600)
@@ -221,7 +225,7 @@ async def test_the_first_key_counts_at_once_for_who_comes(
         assert word == "welcome"
 
 
-# Being there when it happens ----------------------------------------------
+# Connections while the keys change ------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -236,7 +240,7 @@ async def test_the_first_key_counts_at_once_for_who_comes(
     ],
     ids=["rotated", "disabled", "removed", "promoted"],
 )
-async def test_who_has_another_key_now_must_leave(
+async def test_a_new_key_ends_sessions_of_the_old_one(
     exchange: Server,
     path: Path,
     token: str,
@@ -258,7 +262,7 @@ async def test_who_has_another_key_now_must_leave(
         await looks(exchange)
         edit(path, change)
         assert await alice.rest() == await second.rest() == ([], 4001)
-        # What dies with its connection died, and nothing else.
+        # Only orders that end with their connection have ended.
         book = await watcher.until(type="book")
         assert book["bids"] == [[90, 0]]
         (row,) = (await bob.ask(type="get", what="book"))[0]["data"]
@@ -266,7 +270,7 @@ async def test_who_has_another_key_now_must_leave(
         assert words(await watcher.ask(type="ping")) == ["ok"]
 
 
-async def test_the_reason_is_told(
+async def test_the_close_frame_has_the_reason(
     exchange: Server, path: Path, token: str
 ) -> None:
     async with wired(exchange.url, "alice", token=token) as alice:
@@ -275,7 +279,7 @@ async def test_the_reason_is_told(
         assert alice.connection.close_reason == "key revoked"
 
 
-async def test_without_the_file_nobody_stays_or_comes(
+async def test_removing_the_file_ends_and_refuses_all_sessions(
     exchange: Server, path: Path, token: str
 ) -> None:
     bobs = add_key(path, "bob")
@@ -297,7 +301,7 @@ async def test_without_the_file_nobody_stays_or_comes(
         assert word == "welcome"
 
 
-async def test_a_new_key_takes_the_session_up(
+async def test_a_new_key_resumes_the_session(
     exchange: Server, path: Path, token: str
 ) -> None:
     async with wired(exchange.url) as alice:
@@ -320,7 +324,7 @@ async def test_a_new_key_takes_the_session_up(
         assert canceled["reason"] == "disconnect"
 
 
-async def test_an_administrators_right_is_taken_away(
+async def test_losing_the_right_of_an_administrator(
     exchange: Server, path: Path
 ) -> None:
     token = add_key(path, "boss", is_admin=True)
@@ -341,7 +345,7 @@ async def test_an_administrators_right_is_taken_away(
 # Where a name is enough ---------------------------------------------------
 
 
-async def test_the_first_key_ends_the_time_of_names(
+async def test_the_first_key_ends_logins_by_name(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(keys=path) as exchange:
@@ -362,13 +366,13 @@ async def test_the_first_key_ends_the_time_of_names(
         assert str(path) in describe(exchange.keys)
         await looks(exchange)
         (record,) = caplog.records
-        assert record.getMessage() == f"who may log in: keys {path}"
+        assert record.getMessage() == f"logins: keys {path}"
         assert await try_login(exchange.url, "alice") == "unauthorized"
         word = await try_login(exchange.url, "boss", token=token)
         assert word == "welcome"
 
 
-async def test_open_to_all_but_in_the_names_that_have_keys(
+async def test_open_but_names_with_keys_need_them(
     path: Path, token: str
 ) -> None:
     async with serving(keys=path, open=True) as exchange:
@@ -384,22 +388,22 @@ async def test_open_to_all_but_in_the_names_that_have_keys(
             wired(url, "eve") as eve,
             wired(url, "bob") as bob,
         ):
-            # A name that gets a key is no longer free ...
+            # A name with a key needs it ...
             bobs = add_key(path, "bob")
             assert await bob.rest() == ([], 4001)
             assert await try_login(url, "bob") == "unauthorized"
             assert await try_login(url, "bob", token=bobs) == "welcome"
-            # ... not even while that is disabled ...
+            # ... also while the key is disabled ...
             edit(path, disable)
             assert await alice.rest() == ([], 4001)
             assert await try_login(url, "alice") == "unauthorized"
             assert await try_login(url, "alice", token=token) == (
                 "unauthorized"
             )
-            # ... until it is forgotten.
+            # ... until the account is removed.
             edit(path, lambda accounts: accounts.pop("alice"))
             assert await try_login(url, "alice") == "welcome"
-            # The file gone, the names it had are not free to take.
+            # Without the file its names still need their keys.
             path.unlink()
             await looks(exchange)
             assert await try_login(url, "bob") == "unauthorized"
@@ -407,7 +411,7 @@ async def test_open_to_all_but_in_the_names_that_have_keys(
             assert words(await eve.ask(type="ping")) == ["ok"]
 
 
-async def test_after_the_end_nobody_looks_any_more(path: Path) -> None:
+async def test_after_the_end_the_file_is_not_read(path: Path) -> None:
     async with serving(keys=path) as exchange:
         await looks(exchange)
     assert exchange.looks.keys._due is None
@@ -415,7 +419,7 @@ async def test_after_the_end_nobody_looks_any_more(path: Path) -> None:
     await until(lambda: not thread.is_alive())
 
 
-async def test_open_to_all_without_a_key_file(path: Path) -> None:
+async def test_open_without_a_key_file(path: Path) -> None:
     async with serving(keys=path, open=True) as exchange:
         async with wired(exchange.url, "eve") as eve:
             await looks(exchange)
@@ -426,7 +430,7 @@ async def test_open_to_all_without_a_key_file(path: Path) -> None:
             assert await try_login(exchange.url, "alice") == "unauthorized"
 
 
-# What is wrong with the file ----------------------------------------------
+# Errors of the file -------------------------------------------------------
 
 
 def spoil(path: Path) -> None:
@@ -445,16 +449,16 @@ async def test_a_damaged_file_leaves_the_keys_as_they_were(
     caplog: pytest.LogCaptureFixture,
     damage: Callable[[Path], None],
 ) -> None:
-    def told() -> list[str]:
+    def lines() -> list[str]:
         return [r.getMessage() for r in caplog.records]
 
     content = path.read_text()
     async with wired(exchange.url, "alice", token=token) as alice:
         await looks(exchange)
-        assert told() == []
+        assert lines() == []
         damage(path)
         await looks(exchange, 10)
-        (line,) = told()
+        (line,) = lines()
         assert line.startswith(f"{path}: ") and len(line.splitlines()) == 1
         assert words(await alice.ask(type="ping")) == ["ok"]
         url = exchange.url
@@ -464,12 +468,12 @@ async def test_a_damaged_file_leaves_the_keys_as_they_were(
         path.write_text(content)
         path.chmod(0o600)
         await looks(exchange, 10)
-        assert told() == [line, "the keys are good"]
+        assert lines() == [line, "the key file can be used again"]
         assert {record.levelname for record in caplog.records} == {"WARNING"}
         assert words(await alice.ask(type="ping")) == ["ok"]
 
 
-async def test_a_file_that_is_damaged_from_the_start_lets_nobody_in(
+async def test_a_file_that_is_damaged_from_the_start_refuses_all_logins(
     path: Path, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = path.read_text()
@@ -487,20 +491,20 @@ async def test_a_file_that_is_damaged_from_the_start_lets_nobody_in(
     assert len(caplog.records) == 2
 
 
-async def test_a_damaged_file_opens_nothing_to_everybody(path: Path) -> None:
-    """Where names are enough, it says for whom they are not."""
+async def test_a_damaged_file_does_not_open_the_exchange(path: Path) -> None:
+    """An open exchange must know which names have keys."""
     spoil(path)
     with pytest.raises(SettingsError, match="keys.json"):
         Server(Settings(keys=path, open=True, debug=False))
 
 
-# A file that does not answer ----------------------------------------------
+# A file on a disk that hangs ----------------------------------------------
 
 
 class Hanging:
     """The key file's place on a disk that may hang.
 
-    A named pipe that nobody writes to does: whoever opens it waits.
+    A named pipe without a writer hangs: opening it blocks.
     """
 
     def __init__(self, path: Path) -> None:
@@ -512,14 +516,14 @@ class Hanging:
         os.mkfifo(self._path, 0o600)
 
     def go_on(self) -> None:
-        """Let who waits find the content, and put the file back."""
+        """Unblock the readers, and put the file back."""
         content = self._away.read_bytes()
         with open(self._path, "wb") as pipe:
             pipe.write(content)
         self._away.replace(self._path)
 
 
-async def test_a_login_waits_for_a_look_and_others_do_not(
+async def test_only_logins_wait_for_a_look(
     path: Path, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookout, "LATE_S", 3_600)
@@ -532,7 +536,7 @@ async def test_a_login_waits_for_a_look_and_others_do_not(
     ):
         await looks(server)
         disk.hang()
-        # What is behind a login keeps its place.
+        # Requests after a login wait with it.
         login = {"type": "login", "user": "bob", "token": bobs, "id": 1}
         await bob.send({**PING, "id": 0}, login, order("sell", 1, 110, id=2))
         await bob.send({**PING, "id": 3})
@@ -560,14 +564,14 @@ async def test_where_the_key_file_hangs_the_last_keys_decide(
     ):
         await looks(server)
         disk.hang()
-        for _ in range(3):  # before it is known to hang, and after
+        for _ in range(3):  # before and after the look counts as late
             word = await try_login(server.url, "alice", token=token)
             assert word == "welcome"
             word = await try_login(server.url, "alice", token="wrong")
             assert word == "unauthorized"
         (late,) = caplog.records
         assert str(path) in late.getMessage()
-        assert "stays in force" in late.getMessage()
+        assert "stay in force" in late.getMessage()
         disk.go_on()
         await until(lambda: "can be read again" in caplog.text)
         edit(path, disable)
@@ -580,7 +584,7 @@ async def test_a_bug_in_a_look_stops_the_exchange(
     def explode(ring: KeyRing) -> bool:
         if looks:
             raise RuntimeError("boom")
-        looks.append(ring)  # the one before anybody listens
+        looks.append(ring)  # the look of the start
         return False
 
     looks: list[KeyRing] = []
@@ -612,7 +616,7 @@ async def test_it_ends_while_the_key_file_hangs(
     assert status == 0
 
 
-async def test_who_hangs_up_while_the_login_waits_is_forgotten(
+async def test_a_link_that_ends_while_its_login_waits_is_forgotten(
     path: Path, token: str
 ) -> None:
     disk = Hanging(path)
@@ -661,7 +665,7 @@ sys.exit(server.main())
 
 
 def malformed(token: str) -> list[str]:
-    """Return frames with a token in them that are no good logins."""
+    """Return frames with a token that are no valid logins."""
     return [
         '{"type":"login","user":"alice","token":["%s"]}' % token,
         '{"type":"login","user":"alice","token":{"%s":1}}' % token,
@@ -737,7 +741,7 @@ async def test_tokens_reach_no_log_and_no_file(path: Path) -> None:
 
 
 async def test_a_process_follows_its_key_file(path: Path) -> None:
-    """With the period that it really has."""
+    """Looks have their usual period."""
     token = add_key(path, "alice")
     async with launched(keys=str(path)) as process:
         url = address(await greeting(process))
@@ -747,7 +751,7 @@ async def test_a_process_follows_its_key_file(path: Path) -> None:
 
 
 async def test_a_reset_shows_in_the_ticker(tmp_path: Path) -> None:
-    """Also where no order was open, so that no book has changed."""
+    """Also if no order was open, so that no book has changed."""
     keys = tmp_path / "keys.json"
     admin, ann, bob = (add_key(keys, n, n == "op") for n in ("op", "a", "b"))
     async with (

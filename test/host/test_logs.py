@@ -1,4 +1,4 @@
-"""The log, in both its forms."""
+"""The log in both formats."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ async def test_a_failure_is_logged_with_its_command(form: str) -> None:
     assert abs(line["ts"] - 1_795_000_000_000_000) < 10**16  # microseconds
 
 
-async def test_an_unknown_form_is_refused() -> None:
+async def test_an_unknown_log_format_is_refused() -> None:
     async with launched(log="xml") as process:
         status, _, errors = await ended(process)
     assert status == 2 and "EXCHANGE_SERVER_LOG" in errors
 
 
-async def test_nothing_is_logged_of_an_ordinary_day() -> None:
+async def test_ordinary_use_logs_nothing() -> None:
     async with launched(log="json") as process:
         async with wired(address(await greeting(process)), "ann") as ann:
             await ann.ask(**order("buy", 1, 100))
@@ -76,7 +76,7 @@ def test_a_text_is_logged_once_a_minute() -> None:
     assert once.line("a", 2 * REPEAT_S - 0.1) is None
 
 
-def test_of_many_texts_a_few_are_logged_and_remembered() -> None:
+def test_a_bounded_number_of_texts_is_logged_and_remembered() -> None:
     once = OncePerMinute()
     lines = [once.line(str(n), n / 1e6) for n in range(100_000)]
     assert lines[:REPEATS_MAX] == [str(n) for n in range(REPEATS_MAX)]

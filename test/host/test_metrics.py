@@ -1,4 +1,4 @@
-"""The figures of a running exchange, read as Prometheus reads them."""
+"""The metrics of a running exchange, parsed as by Prometheus."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_every_request_is_timed_once(
     assert at(found, "batch_commands_sum") == commands
 
 
-async def test_connections_and_what_waits_for_them() -> None:
+async def test_connections_and_their_unsent_bytes() -> None:
     async with serving() as server:
         async with (
             wired(server.url, "ann") as ann,
@@ -194,7 +194,7 @@ async def test_refused_headers_are_counted() -> None:
             assert at(await scrape(server), name, header=header) == 1
 
 
-async def test_who_came_long_ago_is_not_counted_any_more(
+async def test_old_addresses_are_not_counted_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listener, "ADDRESSES_COUNTED", 2)
@@ -211,7 +211,7 @@ async def test_who_came_long_ago_is_not_counted_any_more(
         server.listener.closed(next(iter(server.listener.connections)))
 
 
-async def test_so_many_accounts_are_named_those_that_ask_most(
+async def test_only_the_busiest_accounts_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(answers, "ACCOUNTS_NAMED", 2)
@@ -229,13 +229,13 @@ async def test_so_many_accounts_are_named_those_that_ask_most(
         assert len(figures.outboxes) == 2
 
 
-async def test_the_process_itself_is_told_of() -> None:
+async def test_the_process_has_metrics() -> None:
     async with serving() as server:
         found = await scrape(server)
     assert found["process_resident_memory_bytes"][frozenset()] > 2**20
 
 
-async def test_recovery_is_told_of(tmp_path: Path) -> None:
+async def test_recovery_has_a_metric(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     async with serving(journal=path) as server, wired(server.url, "ann") as w:
         await w.ask(**order("buy", 1, 90))
@@ -263,7 +263,7 @@ async def test_ready_until_it_stops_or_the_disk_cannot_follow() -> None:
 PLAIN = ("text/plain; charset=utf-8",)
 
 
-def test_a_histogram_counts_what_is_at_most_a_bound() -> None:
+def test_a_histogram_counts_values_up_to_each_bound() -> None:
     histogram = Histogram((1.0, 2.0, 5.0))
     for value, times in ((0.5, 1), (1.0, 2), (1.5, 3), (5.0, 4), (5.1, 5)):
         histogram.observe(value, times)

@@ -1,6 +1,6 @@
-"""What the exchange prints and logs, and readers that do not read.
+"""Printing and logging while the output is not read.
 
-Processes of their own, with real pipes and terminals.
+Processes with real pipes and terminals.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ async def place_one(url: str, user: str) -> None:
 
 
 async def first_line(fd: int) -> str:
-    """Return the line that a server greets with, read bit by bit."""
+    """Return the greeting of a server, read in small pieces."""
     line = b""
     while not line.endswith(b"\n"):
         line += await asyncio.to_thread(os.read, fd, 1)
@@ -138,7 +138,7 @@ def in_order(text: str, *parts: str) -> bool:
     return places == sorted(places)
 
 
-async def test_a_pipe_that_nobody_reads_stops_nothing(
+async def test_a_pipe_that_is_not_read_does_not_block(
     pipe: tuple[int, int],
 ) -> None:
     reading, writing = pipe
@@ -146,10 +146,12 @@ async def test_a_pipe_that_nobody_reads_stops_nothing(
         os.close(writing)
         url = address(await first_line(reading))
         await place_too_many(url)
-        # What was held comes first, then how much was not, then what is new.
+        # Held text comes first, then the notice, then new text.
         reader = Reader(reading)
         reader.start()
-        await asyncio.to_thread(reader.wait_for, "were dropped: nobody read")
+        await asyncio.to_thread(
+            reader.wait_for, "were dropped: not read in time"
+        )
         await place_one(url, "bob")
         await asyncio.to_thread(reader.wait_for, "bob buy 1 BOND @ 10")
         assert reader.text.count("dropped") == 1
@@ -159,7 +161,7 @@ async def test_a_pipe_that_nobody_reads_stops_nothing(
         assert await stopped(process) == 0
 
 
-async def test_an_exchange_whose_output_nobody_reads_ends_in_order(
+async def test_an_exchange_whose_output_is_not_read_ends_in_order(
     pipe: tuple[int, int],
 ) -> None:
     reading, writing = pipe
@@ -174,7 +176,7 @@ async def test_an_exchange_whose_output_nobody_reads_ends_in_order(
             assert await process.wait() == 0
 
 
-async def test_ctrl_s_in_the_terminal_stops_nothing(
+async def test_ctrl_s_in_the_terminal_does_not_block(
     terminal: tuple[int, int],
 ) -> None:
     person, tty = terminal
@@ -185,7 +187,9 @@ async def test_ctrl_s_in_the_terminal_stops_nothing(
         os.write(person, CTRL_Q)
         reader = Reader(person)
         reader.start()
-        await asyncio.to_thread(reader.wait_for, "were dropped: nobody read")
+        await asyncio.to_thread(
+            reader.wait_for, "were dropped: not read in time"
+        )
         await place_one(url, "bob")
         await asyncio.to_thread(reader.wait_for, "bob buy 1 BOND @ 10")
         assert await stopped(process) == 0
@@ -204,7 +208,7 @@ async def test_an_exchange_in_a_stopped_terminal_ends_in_order(
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-async def test_a_log_that_nobody_reads_stops_nothing(form: str) -> None:
+async def test_a_log_that_is_not_read_does_not_block(form: str) -> None:
     async with launched(code=LOUD, log=form, debug="0") as process:
         url = address(await greeting(process))
         async with wired(url, "alice") as alice:
@@ -230,9 +234,7 @@ async def test_a_log_that_nobody_reads_stops_nothing(form: str) -> None:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_who_reads_gets_everything(
-    pipe: tuple[int, int], blocking: bool
-) -> None:
+def test_a_reader_gets_all_text(pipe: tuple[int, int], blocking: bool) -> None:
     reading, writing = pipe
     os.set_blocking(writing, blocking)
     text = "".join(f"{n} \N{EURO SIGN}\n" for n in range(20_000))
@@ -247,7 +249,9 @@ def test_who_reads_gets_everything(
     assert reader.text == text
 
 
-def test_what_an_encoding_lacks_is_escaped(pipe: tuple[int, int]) -> None:
+def test_characters_outside_the_encoding_are_escaped(
+    pipe: tuple[int, int],
+) -> None:
     reading, writing = pipe
     with open(writing, "w", encoding="ascii") as stream:
         outlet = Outlet(stream)
@@ -256,7 +260,7 @@ def test_what_an_encoding_lacks_is_escaped(pipe: tuple[int, int]) -> None:
     assert os.read(reading, 100) == b"\\u20ac\\udcff\n"
 
 
-def test_a_text_that_is_longer_than_all_that_waits_is_written(
+def test_a_text_longer_than_the_limit_is_written(
     pipe: tuple[int, int],
 ) -> None:
     reading, writing = pipe

@@ -1,4 +1,4 @@
-"""What can be set, and what is said of a setting that makes no sense."""
+"""Settings, the market file, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def variable(name: str) -> str:
 
 
 def option(name: str) -> str:
-    """Return a setting as it is named on the command line."""
+    """Return the option of a setting."""
     return f"--{name.lower().replace('_', '-')}"
 
 
@@ -44,7 +44,7 @@ def load(market: Path, *lines: str) -> MarketSettings:
 
 
 def refusal(market: Path, *lines: str) -> str:
-    """Return the one line that says what is wrong with a market file."""
+    """Return the error of a market file: one line."""
     with pytest.raises(SettingsError) as caught:
         load(market, *lines)
     message = str(caught.value)
@@ -54,7 +54,7 @@ def refusal(market: Path, *lines: str) -> str:
 
 
 def rules(market: Path, *lines: str, is_guarded: bool = False) -> Rules:
-    """Return what a market file of these lines comes to."""
+    """Return the rules of a market file of these lines."""
     market.write_text("\n".join(lines), encoding="utf-8")
     return Settings(market=market).rules(is_guarded)
 
@@ -211,13 +211,13 @@ def test_a_bad_value_is_refused_by_name(
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_an_origin_that_is_none_is_named(
+def test_an_invalid_origin_in_the_settings_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(variable("ORIGINS"), "https://a.example,b.example/")
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert "b.example/ is no origin: give http:// or" in str(caught.value)
+    assert "b.example/ is not an origin: give http:// or" in str(caught.value)
 
 
 @pytest.mark.parametrize("name, text", BAD)
@@ -284,9 +284,7 @@ def test_a_certificate_needs_its_key(
         ("fe80::1%eth0", False),
     ],
 )
-def test_which_addresses_are_this_machines_own(
-    address: str, is_local: bool
-) -> None:
+def test_which_addresses_are_loopback(address: str, is_local: bool) -> None:
     assert is_loopback(address) is is_local
 
 
@@ -470,7 +468,7 @@ def test_a_missing_file_is_refused_by_name(
     assert str(market) in str(caught.value)
 
 
-# No number may leave 2**53
+# No number may exceed 2**53
 
 
 @pytest.mark.parametrize(
@@ -481,21 +479,21 @@ def test_a_missing_file_is_refused_by_name(
         (f"max_price = {VALUE_MAX + 1}\nmax_qty = 1", "max_qty"),
         (f"min_price = -{VALUE_MAX + 1}\nmax_qty = 1", "max_qty"),
         (f"max_price = {MAX_INT}", "max_qty"),
-        # A fee makes a lot worth more, and so does a rebate.
+        # Fees and rebates increase the worth of a lot.
         (f"maker_fee = 1\nmax_qty = {MOST}", "max_qty"),
         (f"taker_fee = 1\nmax_qty = {MOST}", "max_qty"),
         (f"maker_fee = -1\ntaker_fee = 1\nmax_qty = {MOST}", "max_qty"),
         (f"maker_fee = 1\ntaker_fee = -1\nmax_qty = {MOST}", "max_qty"),
     ],
 )
-def test_limits_that_could_leave_2_53_are_refused(
+def test_limits_that_could_exceed_2_53_are_refused(
     market: Path, lines: str, name: str
 ) -> None:
     message = refusal(market, "[instruments.BOND]", lines)
     assert f"instruments.BOND: {name} " in message and "2**53" in message
 
 
-def test_the_most_is_said_and_taken(market: Path) -> None:
+def test_the_limit_named_in_a_refusal_is_accepted(market: Path) -> None:
     message = refusal(
         market,
         "[instruments.BOND]",
@@ -511,7 +509,7 @@ def test_the_most_is_said_and_taken(market: Path) -> None:
         attempt(market, lines, f"max_qty = {qty}")
 
 
-def test_several_instruments_share_the_most(market: Path) -> None:
+def test_several_instruments_share_the_limit(market: Path) -> None:
     both = ("[instruments.BOND]", f"max_qty = {MOST // 2}")
     load(market, *both, "[instruments.ETF]")
     both = ("[instruments.BOND]", f"max_qty = {MOST // 2 + 1}")
@@ -521,7 +519,7 @@ def test_several_instruments_share_the_most(market: Path) -> None:
 
 
 @pytest.mark.parametrize("table", ["account", "accounts.alice"])
-def test_an_accounts_position_could_leave_2_53(
+def test_a_position_that_could_exceed_2_53_is_refused(
     market: Path, table: str
 ) -> None:
     def lines(most: int) -> tuple[str, str]:
@@ -536,7 +534,7 @@ def test_an_accounts_position_could_leave_2_53(
 # The market file: accounts ------------------------------------------------
 
 
-def test_without_a_word_only_open_orders_are_limited_where_nobody_comes_in(
+def test_without_strangers_only_open_orders_are_limited(
     market: Path,
 ) -> None:
     found = rules(market, "[instruments.BOND]", "[account]")
@@ -548,7 +546,7 @@ def test_without_a_word_only_open_orders_are_limited_where_nobody_comes_in(
 
 
 @pytest.mark.parametrize("lines", ["", "[account]\n[accounts.alice]"])
-def test_where_strangers_come_in_everything_has_a_limit(
+def test_with_strangers_everything_has_a_limit(
     market: Path, lines: str
 ) -> None:
     found = rules(market, "[instruments.BOND]", lines, is_guarded=True)
@@ -585,7 +583,7 @@ def test_an_account_table(market: Path) -> None:
         assert found.quotas.rate == Rate(20, 40)
 
 
-def test_an_account_of_its_own_takes_the_rest_from_all_others(
+def test_a_table_of_one_account_inherits_the_rest(
     market: Path,
 ) -> None:
     found = rules(
@@ -631,7 +629,7 @@ def test_an_account_of_its_own_takes_the_rest_from_all_others(
 
 
 @pytest.mark.parametrize("is_guarded", [False, True])
-def test_a_zero_unlimits_where_strangers_come_in(
+def test_a_zero_is_unlimited_also_with_strangers(
     market: Path, is_guarded: bool
 ) -> None:
     found = rules(
@@ -651,7 +649,7 @@ def test_a_zero_unlimits_where_strangers_come_in(
         ("orders_per_s = 7\nburst = 700", Rate(7, 700)),
     ],
 )
-def test_a_burst_is_by_default_that_of_a_second(
+def test_the_default_burst_is_one_second(
     market: Path, lines: str, rate: Rate
 ) -> None:
     found = rules(market, "[instruments.BOND]\n[account]", lines)
@@ -724,7 +722,7 @@ def test_an_account_must_have_a_name_that_can_log_in(
         ("[account]\ncash = 9\n[accounts.bob]\nmin_cash = 10", "bob"),
     ],
 )
-def test_less_cash_than_there_must_be_is_refused_where_it_is_inherited(
+def test_an_inherited_cash_below_min_cash_is_refused(
     market: Path, lines: str, where: str, is_guarded: bool
 ) -> None:
     with pytest.raises(SettingsError, match="min_cash") as caught:
@@ -753,8 +751,8 @@ def test_limits_of_connections(
     assert made.connections_per_address(is_guarded) == per_address
 
 
-def test_the_two_kinds_of_tables_have_the_fields_that_are_tried_here() -> None:
-    """A new field needs its rows above."""
+def test_these_tests_try_every_field_of_both_tables() -> None:
+    """A new field needs rows in the tables above."""
     assert set(InstrumentSettings.model_fields) == {
         *("tick_size", "min_price", "max_price", "max_qty", "max_position"),
         *("short_selling", "maker_fee", "taker_fee", "reference_price"),

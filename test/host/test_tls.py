@@ -1,4 +1,4 @@
-"""The exchange behind TLS, with a certificate made for the occasion."""
+"""The exchange over TLS, with a certificate made for the tests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PING = {"type": "ping", "id": "ping"}
 
 
 class Files:
-    """An authority that clients may trust, and what the server shows."""
+    """A certificate authority, and the server's certificate and key."""
 
     def __init__(self, folder: Path) -> None:
         authority = trustme.CA()
@@ -77,7 +77,7 @@ class Files:
 
 
 def encrypt(key: Path, encrypted: Path) -> None:
-    """Write a private key that needs a pass phrase."""
+    """Write an encrypted private key."""
     private = load_pem_private_key(key.read_bytes(), password=None)
     encrypted.write_bytes(
         private.private_bytes(
@@ -102,12 +102,12 @@ async def exchange(files: Files) -> AsyncIterator[Server]:
 
 @pytest.fixture
 def quiet(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is logged: asyncio reports there what nobody handles."""
+    """The log: asyncio reports unhandled exceptions there."""
     caplog.set_level(logging.INFO)
     return caplog
 
 
-async def test_everything_works_as_without(
+async def test_everything_works_over_tls(
     exchange: Server, files: Files
 ) -> None:
     tls = files.trusting()
@@ -124,10 +124,10 @@ async def test_everything_works_as_without(
         assert book["seq"] == 3
 
 
-async def test_the_library_and_a_bot_of_its_own_process(
+async def test_the_client_library_and_a_bot_in_a_process(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the manual says: the certificate's authority in SSL_CERT_FILE."""
+    """SSL_CERT_FILE names the authority, as the manual says."""
     keys = tmp_path / "keys.json"
     token = add_key(keys, "alice")
     monkeypatch.setenv("SSL_CERT_FILE", str(files.authority))
@@ -158,7 +158,7 @@ async def test_the_library_and_a_bot_of_its_own_process(
         assert status == 0 and "98" in output
 
 
-async def test_who_does_not_know_the_authority_does_not_connect(
+async def test_a_client_without_the_authority_does_not_connect(
     exchange: Server, quiet: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
@@ -173,7 +173,7 @@ async def test_who_does_not_know_the_authority_does_not_connect(
 
 @pytest.fixture
 def renewed(files: Files, tmp_path: Path) -> tuple[Files, Files]:
-    """The files that a server reads, and what they are to become."""
+    """The files that a server reads, and their replacements."""
     live, new = tmp_path / "live", tmp_path / "new"
     live.mkdir()
     new.mkdir()
@@ -181,7 +181,7 @@ def renewed(files: Files, tmp_path: Path) -> tuple[Files, Files]:
 
 
 async def is_trusted(exchange_url: str, files: Files) -> bool:
-    """Connect anew; return whether the authority made the certificate."""
+    """Connect; return whether the authority signed the certificate."""
     try:
         async with wired(exchange_url, tls=files.trusting()) as wire:
             await alive(wire)
@@ -190,7 +190,7 @@ async def is_trusted(exchange_url: str, files: Files) -> bool:
     return True
 
 
-async def test_files_that_are_replaced_are_used_for_who_comes(
+async def test_replaced_files_are_used_for_new_connections(
     renewed: tuple[Files, Files],
     quiet: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -203,13 +203,13 @@ async def test_files_that_are_replaced_are_used_for_who_comes(
         serving(**live.settings) as exchange,
         wired(exchange.url, "alice", tls=authority) as alice,
     ):
-        shutil.copy(new.cert, live.cert)  # and its key is yet to come
+        shutil.copy(new.cert, live.cert)  # without its key yet
         await until(lambda: "KEY_VALUES_MISMATCH" in quiet.text)
         async with wired(exchange.url, tls=authority) as bob:
             await alive(bob)
         live.key.unlink()
         await until(lambda: "No such file" in quiet.text)
-        encrypt(new.key, live.key)  # OpenSSL would ask at the terminal
+        encrypt(new.key, live.key)  # OpenSSL would prompt on the terminal
         await until(lambda: "key is encrypted" in quiet.text)
         shutil.copy(new.key, live.key)
         await until(lambda: "is good and in use" in quiet.text)
@@ -251,7 +251,7 @@ async def test_a_hangup_signal_reads_certificate_and_keys_again(
             assert process.stderr is not None
             async with asyncio.timeout(PATIENCE_S):
                 line = (await process.stderr.readline()).decode()
-            assert "keys and certificate are read again" in line
+            assert "reading keys and certificate again" in line
             add_key(keys, "alice")
             shutil.copy(new.cert, live.cert)
             shutil.copy(new.key, live.key)
@@ -265,7 +265,7 @@ async def test_a_hangup_signal_reads_certificate_and_keys_again(
             assert (await bob.rest())[1] == 1001
         status, _, errors = await ended(process)
     assert status == 0
-    assert "keys and certificate are read again" in errors
+    assert "reading keys and certificate again" in errors
     assert "the certificate is good and in use" in errors
 
 
@@ -276,13 +276,13 @@ async def test_a_hangup_signal_reads_certificate_and_keys_again(
     "data",
     [
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"\x16\x03\x01",  # the beginning of a handshake, and no more
+        b"\x16\x03\x01",  # an incomplete handshake
         b"\x16\x03\x01\x00\x05rubbish",
         b"\x00" * 100_000,
         b"",
     ],
 )
-async def test_bytes_that_are_not_tls_end_their_connection_alone(
+async def test_bytes_that_are_not_tls_end_only_their_connection(
     exchange: Server,
     files: Files,
     quiet: pytest.LogCaptureFixture,
@@ -392,7 +392,7 @@ async def test_a_process_with_wrong_files_does_not_start(
         ("https://example.org", False),
     ],
 )
-async def test_origins_are_those_of_pages_over_tls(
+async def test_origins_are_https_over_tls(
     exchange: Server, files: Files, origin: str, is_accepted: bool
 ) -> None:
     header = origin.format(port=exchange.port)
@@ -426,7 +426,7 @@ SMALL_BUFFER = 8_192
 async def narrow(
     monkeypatch: pytest.MonkeyPatch, files: Files
 ) -> AsyncIterator[Callable[..., Any]]:
-    """Sockets in which the kernel keeps little, so that it soon waits."""
+    """Connect through small socket buffers, which are soon full."""
     bind = listener.bind
 
     async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
@@ -458,14 +458,14 @@ async def open_orders(wire: Wire) -> None:
 
 
 async def stuff(wire: Wire, tables: int) -> None:
-    """Ask for so many tables of some 20,000 bytes, and do not read."""
+    """Request tables of some 20,000 bytes each, and do not read."""
     wire.pause()
     for n in range(tables):
         await wire.send({"type": "get", "what": "orders", "id": n})
 
 
 @pytest.mark.parametrize("size", [SLOW_BYTES // 2, 8 * SLOW_BYTES])
-async def test_a_slow_reader_gets_all_of_it(
+async def test_a_slow_reader_gets_all_bytes(
     narrow: Callable[..., Any],
     files: Files,
     quiet: pytest.LogCaptureFixture,
@@ -489,7 +489,7 @@ async def test_a_slow_reader_gets_all_of_it(
     assert quiet.records == []
 
 
-async def test_who_says_goodbye_gets_what_was_on_its_way(
+async def test_a_client_that_closes_gets_the_bytes_sent_before(
     monkeypatch: pytest.MonkeyPatch,
     narrow: Callable[..., Any],
     files: Files,
@@ -501,7 +501,7 @@ async def test_who_says_goodbye_gets_what_was_on_its_way(
         connection = session.peer
         await open_orders(slow)
         before = connection._written
-        # In one write: asyncio notices that TLS is stuck with the second.
+        # In one write: asyncio pauses writing at the second.
         monkeypatch.setattr(turns, "REQUESTS_AT_FIRST", 10_000)
         await stuff(slow, 4 * SLOW_BYTES // 20_000)
         await until(lambda: connection._written - before > 2 * SLOW_BYTES)
@@ -518,7 +518,7 @@ async def test_who_says_goodbye_gets_what_was_on_its_way(
     assert quiet.records == []
 
 
-async def test_who_never_reads_is_cut_off(
+async def test_a_client_that_never_reads_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
     narrow: Callable[..., Any],
     files: Files,
@@ -568,7 +568,7 @@ async def test_close_codes_arrive(
     assert quiet.records == []
 
 
-async def test_everybody_is_told_of_the_end(
+async def test_every_client_gets_a_status_at_the_end(
     files: Files, quiet: pytest.LogCaptureFixture
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:

@@ -42,8 +42,12 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError
 
+from exchange.host.process import (
+    FILES_RESERVED,
+    GC_THRESHOLDS,
+    raise_file_limit,
+)
 from orderbook import Login, Place, Side, encode
-from server import FILES_RESERVED, GC_THRESHOLDS, raise_file_limit
 from util.measure.histogram import Histogram
 from util.measure.load import Link, Pace, fine_loop
 from util.measure.process import ROOT, Launched, Trouble, cpu_s, launched

@@ -37,11 +37,12 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 
 from exchange.gateway import feed
+from exchange.host.process import GC_THRESHOLDS
 from exchange.host.settings import Settings
 from exchange.journal import history
 from exchange.market import accounts
 from orderbook import MAX_FRAME
-from server import GC_THRESHOLDS, Server
+from server import Server
 from util.measure.process import MIB, Launched, add_key, launched, resident
 from util.measure.wire import PATIENCE_S, Wire, order, wired
 

@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 from multiprocessing.connection import Connection
 
+from exchange.host.process import (
+    FILES_RESERVED,
+    GC_THRESHOLDS,
+    raise_file_limit,
+)
 from exchange.host.settings import CONNECTIONS
-from server import FILES_RESERVED, GC_THRESHOLDS, raise_file_limit
 from util.measure.histogram import Histogram
 from util.measure.load import Link, Pace, fine_loop
 from util.measure.process import Trouble, waited_s

@@ -1,4 +1,4 @@
-/** The price chart: candles with their volume, or the trades one by one. */
+/** The price chart: candles with their volume, or single trades. */
 
 import {
   CandlestickSeries,
@@ -11,7 +11,7 @@ import {
 import { CANDLES_KEPT } from "./market.js";
 
 const TRADES_SHOWN = 200;
-const BAR = 0.6; // of the size of the text, from one bar to the next
+const BAR = 0.6; // distance of bars, in text sizes
 const LONG = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
 const SHORT = { hour: "2-digit", minute: "2-digit" };
 const FORMATS = {
@@ -22,7 +22,7 @@ const FORMATS = {
   [TickMarkType.TimeWithSeconds]: LONG,
 };
 
-/** Return a function that shows a time (s since the epoch) where we are. */
+/** Return a function that formats a time (s since the epoch) as local. */
 function format(options) {
   const formatter = new Intl.DateTimeFormat("en-GB", options);
   return (time) => formatter.format(time * 1_000);
@@ -37,7 +37,7 @@ export class Chart {
     this.box = box;
     this.chart = createChart(box, {
       autoSize: true,
-      // The logo needs inline styles; the page's footer says whose chart it is.
+      // The logo needs inline styles; the page's footer names the library.
       layout: { attributionLogo: false },
       timeScale: {
         timeVisible: true,
@@ -67,13 +67,13 @@ export class Chart {
       pointMarkersVisible: true,
     });
     this.unit = 1; // money per tick
-    this.drawn = null; // the rows last drawn ...
-    this.drawnTs = 0; // ... up to this time ...
-    this.count = 0; // ... in so many bars
+    this.drawn = null; // the rows last drawn
+    this.drawnTs = 0; // time of the last row drawn
+    this.count = 0; // bars drawn
     this.paint();
   }
 
-  /** Take over the colours of the page. */
+  /** Use the colours of the page. */
   paint() {
     const probe = document.createElement("span");
     this.box.append(probe);
@@ -97,7 +97,7 @@ export class Chart {
       timeScale: { borderColor: line, barSpacing: BAR * fontSize },
     });
     this.candles.applyOptions({
-      upColor: panel, // hollow: not told by colour alone
+      upColor: panel, // hollow, for those who see no colours
       borderUpColor: buy,
       wickUpColor: buy,
       downColor: sell,
@@ -110,7 +110,7 @@ export class Chart {
     probe.remove();
   }
 
-  /** Show ticks as money; to draw it, a float is good enough. */
+  /** Show ticks as money; a float is exact enough to draw. */
   setTick(tick) {
     const { places } = tick;
     const unit = Number(tick.size);
@@ -125,7 +125,7 @@ export class Chart {
     this.line.applyOptions({ priceFormat });
   }
 
-  /** Draw candles; of the same rows as before only what has changed. */
+  /** Draw candles; if the rows are the same array, only their changes. */
   drawCandles(rows) {
     const isNew = this.drawn !== rows || this.count > 2 * CANDLES_KEPT;
     const first = rows.findLastIndex(([ts]) => ts <= this.drawnTs);

@@ -1,4 +1,4 @@
-/** State -> document. Text only, a bounded number of rows, all reused. */
+/** State -> document. Only text, in a bounded number of reused rows. */
 
 import { Tick } from "./market.js";
 
@@ -20,7 +20,7 @@ const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
 export const byId = (id) => document.getElementById(id);
 
-/** Change the text of an element, if it is another one. */
+/** Change the text of an element if it differs. */
 export function put(node, text) {
   if (node.shownText === text) return;
   node.shownText = text;
@@ -39,18 +39,18 @@ const showLots = (lots) => lots.toLocaleString("en").replace("-", "−");
 const showPosition = (lots) => (lots > 0 ? "+" : "") + showLots(lots);
 const showPhase = (phase) => PHASES[phase] ?? phase.replaceAll("_", " ");
 
-/** Return the tick of an instrument; one that is not known has whole ones. */
+/** Return the tick of an instrument; 1 if the instrument is unknown. */
 export function tickOf(instrument) {
   return new Tick(instrument?.tick_size ?? "1");
 }
 
-/** Return the tick of sums over all instruments: their own if it is one. */
+/** Return the tick of sums: that of all instruments if they share one. */
 function tickOfAll(instruments) {
   const sizes = new Set([...instruments.values()].map((i) => i.tick_size));
   return new Tick(sizes.size === 1 ? [...sizes][0] : "1");
 }
 
-/** So many rows of cells with these classes; the first may be a heading. */
+/** Rows of cells with these classes; the first cell may be a heading. */
 class Rows {
   constructor(body, count, classes) {
     this.rows = Array.from({ length: count }, () => {
@@ -76,7 +76,7 @@ class Rows {
 
 // The market ------------------------------------------------------------------
 
-/** The instruments to choose from. `choose(symbol)` is called. */
+/** The list of instruments; a click calls `choose(symbol)`. */
 export class Instruments {
   constructor(nav, choose) {
     this.nav = nav;
@@ -108,7 +108,7 @@ export class Instruments {
   }
 }
 
-/** The head of the chart: name, last price and where it came from, phase. */
+/** The head of the chart: name, last price and its direction, phase. */
 export function drawHead({ symbol, instrument, trades }) {
   const last = trades.rows.at(-1)?.price;
   const before = trades.rows.findLast(({ price }) => price !== last)?.price;
@@ -124,7 +124,7 @@ export function drawHead({ symbol, instrument, trades }) {
   byId("phase").className = instrument?.phase ?? "";
 }
 
-/** The book: asks above, bids below, the best ones in the middle. */
+/** The book: asks above, bids below, the best prices in the middle. */
 export class Ladder {
   constructor(body) {
     const side = (name) =>

@@ -1,39 +1,39 @@
 /**
- * One connection to the exchange, and what it has told.
+ * One connection to the exchange, and the state that it has received.
  *
- * It speaks docs/PROTOCOL.md and nothing else, follows its sequence rules,
- * and comes back by itself. State changes as messages arrive; whoever draws
- * it is told what has changed, and reads it when it likes.
+ * It speaks only docs/PROTOCOL.md, follows its sequence rules, and reconnects
+ * by itself. State changes as messages arrive. The owner is told the name of
+ * each part that has changed, and reads it when it draws.
  */
 
 import { Account, Book, Candles, TRADES_KEPT, Trades } from "./market.js";
 
-const BACKOFF_MIN_MS = 250; // before the first reconnect, at most ...
+const BACKOFF_MIN_MS = 250; // longest pause before the first reconnect ...
 const BACKOFF_MAX_MS = 10_000; // ... doubled at each failure up to this
-const ABUSE_MS = 60_000; // after 4002: do not come back at once
+const ABUSE_MS = 60_000; // longer pause after close code 4002
 const SILENCE_MS = 16_000; // three heartbeats of 5 s, and some delay
-const RETRY_MS = 2_000; // after a refusal that says no time
+const RETRY_MS = 2_000; // after a refusal without retry_after_ms
 const MESSAGES_KEPT = 50;
-const ROWS = 1_000; // of a table, at most
-const OUR_ORDERS = "page-"; // how the client_order_ids made here begin
-const UNKNOWN = "nobody knows what became of the order";
+const ROWS = 1_000; // most rows of a table
+const OUR_ORDERS = "page-"; // prefix of the client_order_ids made here
+const UNKNOWN = "the outcome of the order is unknown";
 
 export class Exchange {
   /**
-   * `tell(what)` is called after each change of "connection", "market",
+   * `publish(what)` is called after each change of "connection", "market",
    * "book", "trades", "tickers", "leaderboard", "account" or "messages";
-   * `tell("reports", list)` with the `exec` events that say of orders placed
-   * here what nobody asked for.
+   * `publish("reports", list)` with the unsolicited `exec` events of orders
+   * placed here.
    */
-  constructor(url, tell) {
+  constructor(url, publish) {
     this.url = url;
-    this.tell = tell;
-    this.isLive = false; // the book shown is that of the exchange
+    this.publish = publish;
+    this.isLive = false; // the book shown is up to date
     this.isLoggedIn = false;
-    this.trouble = ""; // why no connection opens, if that is known
-    this.retryAt = null; // when the next try begins, ms since the epoch
-    this.instruments = new Map(); // by symbol, and so are the tickers
-    this.tickers = new Map();
+    this.trouble = ""; // why no connection opens; "": unknown
+    this.retryAt = null; // time of the next try, ms since the epoch
+    this.instruments = new Map(); // by symbol
+    this.tickers = new Map(); // by symbol
     this.leaderboard = [];
     this.messages = []; // { ts, text, isBad }, the newest first
     this.symbol = null; // the instrument shown
@@ -47,27 +47,27 @@ export class Exchange {
 
   #socket = null;
   #credentials = null;
-  #loggedIn = null; // who waits for the first reply to a login
-  #replies = new Map(); // id -> what to do with the reply
+  #loggedIn = null; // called with the first reply to a login
+  #replies = new Map(); // id -> called with the reply
   #id = 0;
   #failures = 0; // since the last heartbeat
-  #hasOpened = false; // the connection, before it was lost
-  #isBack = true; // no loss of the connection was told that lasts
+  #hasOpened = false; // the present connection has been open
+  #isBack = true; // no "Connection lost" awaits its "Connected again"
   #retry = null; // timer of the next try
-  #awaitsBook = false; // subscribed, the snapshot has not come
+  #awaitsBook = false; // subscribed, and no snapshot has arrived yet
   #isAnswer = false; // the next snapshot answers our subscribe
   #awaitsHistory = false;
   #reports = []; // of the frame that is being read
-  #uncertain = new Map(); // client_order_id -> done: placed, no answer came
+  #uncertain = new Map(); // client_order_id -> done: placed, without a reply
 
   /** Return the instrument shown, or undefined. */
   get instrument() {
     return this.instruments.get(this.symbol);
   }
 
-  // What one can do ---------------------------------------------------------
+  // Actions -----------------------------------------------------------------
 
-  /** Show another instrument, or the first one if there is none such. */
+  /** Show another instrument; the first one if it is not listed. */
   show(name) {
     const [first] = this.instruments.keys();
     const isListed = first === undefined || this.instruments.has(name);
@@ -77,7 +77,7 @@ export class Exchange {
     this.symbol = symbol;
     this.#begin();
     if (this.#isOpen && first !== undefined) this.#follow(before);
-    this.tell("market");
+    this.publish("market");
   }
 
   /** Show candles of another interval. */
@@ -85,11 +85,11 @@ export class Exchange {
     this.interval = interval;
     this.candles = new Candles(interval);
     if (this.#isOpen && this.symbol) this.#fetchHistory();
-    this.tell("trades");
+    this.publish("trades");
   }
 
   /**
-   * Log in, and again after each reconnect. `done` gets the first reply, a
+   * Log in, now and after each reconnect. `done` gets the first reply, a
    * `welcome` or `error`.
    */
   login(user, token, done) {
@@ -101,7 +101,7 @@ export class Exchange {
     if (!isOnItsWay) this.#connect();
   }
 
-  /** Go on with public data only. The orders stay. */
+  /** Go on with public data only. Orders stay open. */
   logout() {
     this.#drop();
     this.#forgetLogin();
@@ -109,8 +109,8 @@ export class Exchange {
   }
 
   /**
-   * Place an order. `done` gets the reply, an `exec` or `error`, or, if the
-   * connection was lost meanwhile, the order as it was found afterwards.
+   * Place an order. `done` gets the reply, an `exec` or `error`. If the
+   * connection is lost before, it gets the order that is found afterwards.
    */
   place(order, done) {
     const chance = crypto.getRandomValues(new Uint32Array(2));
@@ -125,7 +125,7 @@ export class Exchange {
   /** Change or cancel orders; `done` gets the reply. */
   change(request, done) {
     this.#trade(request, (reply) =>
-      done(reply ?? refusal("the connection was lost; look at the orders")),
+      done(reply ?? refusal("the connection was lost: check your orders")),
     );
   }
 
@@ -135,15 +135,15 @@ export class Exchange {
     this.#send([{ type: "get", what: "leaderboard" }], (reply) => {
       if (!reply?.data) return;
       this.leaderboard = reply.data;
-      this.tell("leaderboard");
+      this.publish("leaderboard");
     });
   }
 
-  /** Add a message to those shown. */
+  /** Show a message. */
   note(text, isBad = false, ts = Date.now() * 1_000) {
     this.messages.unshift({ ts, text, isBad });
     this.messages.length = Math.min(this.messages.length, MESSAGES_KEPT);
-    this.tell("messages");
+    this.publish("messages");
   }
 
   // The connection ----------------------------------------------------------
@@ -168,15 +168,15 @@ export class Exchange {
       this.heard = Date.now();
       const frame = JSON.parse(data);
       for (const message of Array.isArray(frame) ? frame : [frame]) {
-        // What an earlier message of the frame has ended gets no more.
+        // An earlier message of the frame may have ended the connection.
         if (socket === this.#socket) this.#receive(message);
       }
       if (this.#reports.length) {
-        this.tell("reports", this.#reports.splice(0));
+        this.publish("reports", this.#reports.splice(0));
       }
     };
     socket.onclose = ({ code, reason }) => this.#lost(code, reason);
-    this.tell("connection");
+    this.publish("connection");
   }
 
   #greet() {
@@ -195,7 +195,7 @@ export class Exchange {
         (welcome) => this.#welcomed(welcome),
         (fills) => {
           if (fills?.data) this.account.fill(fills.data);
-          this.tell("account");
+          this.publish("account");
         },
       );
     }
@@ -216,7 +216,7 @@ export class Exchange {
     }
     this.#loggedIn?.(reply);
     this.#loggedIn = null;
-    this.tell("account");
+    this.publish("account");
   }
 
   #forgetLogin() {
@@ -227,16 +227,16 @@ export class Exchange {
       done(refusal(UNKNOWN));
     }
     this.#uncertain.clear();
-    this.tell("account");
+    this.publish("account");
   }
 
-  /** Leave this connection for a new one, at once. */
+  /** Replace this connection by a new one, at once. */
   #reconnect() {
     this.#drop();
     this.#connect();
   }
 
-  /** Let go of the connection, without waiting for its end. */
+  /** Drop the connection, without waiting for its close. */
   #drop() {
     const socket = this.#socket;
     if (!socket) return;
@@ -256,7 +256,7 @@ export class Exchange {
     if (code === 4001) this.#forgetLogin();
     if (code === 4009) {
       this.#forgetLogin();
-      this.note("Signed out: another connection has taken over", true);
+      this.note("Signed out: another connection took over the session", true);
     }
     if (wasLive) {
       this.#isBack = false;
@@ -267,42 +267,42 @@ export class Exchange {
       BACKOFF_MAX_MS,
     );
     this.#failures += 1;
-    // A first failure may be a restart.
+    // The first failure may be a restart of the exchange.
     if (!this.#hasOpened && this.#failures > 1) this.#findTrouble();
     const pause = code === 4002 ? ABUSE_MS : 0;
     const delay = pause + ceiling * (0.5 + Math.random() / 2);
     this.retryAt = Date.now() + delay;
     this.#retry = setTimeout(() => this.#connect(), delay);
-    this.tell("connection");
+    this.publish("connection");
   }
 
-  /** Ask over HTTP why no websocket opens: the browser does not say. */
+  /** Ask over HTTP why no websocket opens: the browser gives no reason. */
   async #findTrouble() {
     const page = encodeURIComponent(location.origin);
     let trouble = "";
     try {
       const answer = await fetch(`v1/access?origin=${page}`);
       const type = answer.headers.get("Content-Type") ?? "";
-      if (answer.ok) trouble = "pages get through, websockets do not";
+      if (answer.ok) trouble = "HTTP works, websockets do not";
       else if (type.startsWith("text/plain")) {
         trouble = (await answer.text()).trim();
       }
     } catch {
-      // The exchange, or the network, is away.
+      // The exchange or the network is down.
     }
     if (this.#isOpen) return;
     this.trouble = trouble;
-    this.tell("connection");
+    this.publish("connection");
   }
 
-  /** Take a connection on which nothing comes any more for dead. */
+  /** End a connection on which nothing has arrived for SILENCE_MS. */
   #listen() {
     if (this.#socket && Date.now() - this.heard > SILENCE_MS) {
-      this.#lost(1006, "nothing was heard");
+      this.#lost(1006, "no heartbeat arrived");
     }
   }
 
-  /** Send requests in one frame; each reply goes to its function. */
+  /** Send requests in one frame; each of `replies` gets its reply. */
   #send(requests, ...replies) {
     for (const [index, request] of requests.entries()) {
       request.id = ++this.#id;
@@ -318,7 +318,7 @@ export class Exchange {
     else done(refusal("not connected: nothing was sent"));
   }
 
-  /** Find out what became of orders whose answer was lost. */
+  /** Look up the orders whose replies were lost. */
   #findOrders() {
     const lost = new Map(this.#uncertain);
     this.#send([{ type: "get", what: "orders", limit: ROWS }], (reply) => {
@@ -329,7 +329,7 @@ export class Exchange {
       }
       const orders = reply.data;
       const isAll = orders.length < ROWS;
-      const verdict = isAll ? "the order was lost on its way" : UNKNOWN;
+      const verdict = isAll ? "the order is not open: it was lost" : UNKNOWN;
       for (const [name, done] of lost) {
         this.#uncertain.delete(name);
         const order = orders.find((row) => row.client_order_id === name);
@@ -338,9 +338,9 @@ export class Exchange {
     });
   }
 
-  // What to follow ----------------------------------------------------------
+  // Subscriptions -----------------------------------------------------------
 
-  /** Forget what was known of the instrument shown. */
+  /** Forget all data of the instrument shown. */
   #begin() {
     this.book = new Book();
     this.trades = new Trades();
@@ -369,12 +369,12 @@ export class Exchange {
         this.#begin();
         if (this.symbol) this.#follow(null);
         this.fetchLeaderboard();
-        this.tell("market");
+        this.publish("market");
       },
     );
   }
 
-  /** Subscribe to the instrument shown instead of another one. */
+  /** Subscribe to the instrument shown, and unsubscribe from `before`. */
   #follow(before) {
     const channels = ["book", "trades"];
     const requests = [
@@ -387,11 +387,11 @@ export class Exchange {
     this.#fetchHistory();
   }
 
-  /** Ask for the book once more: something of it is missing. */
+  /** Ask for a new snapshot of the book, because an update is missing. */
   #followBook() {
     if (this.#awaitsBook) return;
     this.isLive = false;
-    this.tell("connection");
+    this.publish("connection");
     const symbols = [this.symbol];
     this.#subscribe(
       [{ type: "subscribe", channels: ["book"], symbols }],
@@ -412,7 +412,7 @@ export class Exchange {
     });
   }
 
-  /** Ask for trades and candles as they are at one moment. */
+  /** Ask for trades and candles of the same moment. */
   #fetchHistory() {
     const { symbol, interval } = this;
     let rows;
@@ -425,7 +425,7 @@ export class Exchange {
       (reply) => (rows = reply?.data),
       (reply) => {
         if (!reply || symbol !== this.symbol) return;
-        if (interval !== this.interval) return; // others are under way
+        if (interval !== this.interval) return; // a newer request is sent
         this.#awaitsHistory = false;
         if (!rows || !reply.data) {
           this.#later(reply, () => this.#fetchHistory());
@@ -433,12 +433,12 @@ export class Exchange {
         }
         this.trades.fill(rows);
         this.candles.fill(reply.data, rows.at(-1)?.trade_id ?? 0);
-        this.tell("trades");
+        this.publish("trades");
       },
     );
   }
 
-  /** Do it again when a refusal says that one may. */
+  /** Call `again` after the time that a refusal asks to wait. */
   #later(reply, again) {
     const socket = this.#socket;
     setTimeout(() => {
@@ -446,7 +446,7 @@ export class Exchange {
     }, reply.retry_after_ms ?? RETRY_MS);
   }
 
-  // What comes --------------------------------------------------------------
+  // Messages ----------------------------------------------------------------
 
   #receive(message) {
     switch (message.type) {
@@ -458,7 +458,7 @@ export class Exchange {
         break;
       case "ticker":
         this.tickers.set(message.symbol, message);
-        this.tell("tickers");
+        this.publish("tickers");
         break;
       case "welcome":
         this.account?.welcome(message);
@@ -494,10 +494,10 @@ export class Exchange {
       this.isLive = true;
       if (!this.#isBack) this.note("Connected again");
       this.#isBack = true;
-      this.tell("connection");
+      this.publish("connection");
     }
     if (outcome === "gap") this.#followBook();
-    if (outcome === "taken") this.tell("book");
+    if (outcome === "taken") this.publish("book");
   }
 
   #receiveTrade(trade) {
@@ -506,10 +506,10 @@ export class Exchange {
     if (outcome === "old") return;
     this.candles.take(trade);
     if (outcome === "gap" && !this.#awaitsHistory) this.#fetchHistory();
-    this.tell("trades");
+    this.publish("trades");
   }
 
-  /** Return whether the connection goes on. */
+  /** Take an `exec` or `account`; return whether the connection goes on. */
   #receivePrivate(event) {
     if (!this.account) return true;
     const outcome = this.account.take(event);
@@ -522,7 +522,7 @@ export class Exchange {
       const isNews = event.exec_type === "trade" || event.reason;
       const isAsked = event.id !== undefined || event.reason === "user";
       if (isOurs && isNews && !isAsked) this.#reports.push(event);
-      this.tell("account");
+      this.publish("account");
     }
     return true;
   }
@@ -531,13 +531,13 @@ export class Exchange {
     const instrument = this.instruments.get(symbol);
     if (instrument && phase) {
       this.instruments.set(symbol, { ...instrument, phase });
-      this.tell("market");
+      this.publish("market");
     }
     const words = [symbol, phase?.replaceAll("_", " "), message];
     this.note(words.filter(Boolean).join(": "), false, ts);
   }
 
-  /** Look for messages that were lost. */
+  /** Compare the seqs of a heartbeat with ours; recover lost messages. */
   #compare(sent) {
     const { account, book } = this;
     if (this.isLoggedIn && sent["@"] > account.seq) {

@@ -5,7 +5,7 @@
  *
  *   "taken"  the message was applied
  *   "old"    seen already: ignored
- *   "gap"    something before it is missing
+ *   "gap"    an earlier message is missing
  */
 
 export const TRADES_KEPT = 500;
@@ -20,7 +20,7 @@ export const INTERVALS = {
   "1d": 86_400_000_000,
 }; // microseconds
 
-/** Ticks as money and back, exactly: never by way of a float. */
+/** Converts ticks to money and back, exactly, without floats. */
 export class Tick {
   /** `size`: money per tick as a decimal text, such as "0.25". */
   constructor(size) {
@@ -48,7 +48,7 @@ export class Tick {
     return part === undefined ? grouped : `${grouped}.${part}`;
   }
 
-  /** Return the ticks of a decimal text, or null: no number of ticks. */
+  /** Return the ticks of a decimal text; null if it is no whole number. */
   parse(text) {
     const match = /^\s*([-−]?)(\d+)(?:\.(\d*))?\s*$/.exec(text);
     if (!match) return null;
@@ -92,7 +92,7 @@ class Side {
     else this.keys.splice(low, 1);
   }
 
-  /** Return the best so many levels as [price, qty]. */
+  /** Return the best levels, up to a number, as [price, qty]. */
   top(count) {
     return this.keys.slice(0, count).map((key) => {
       const price = this.sign * key;
@@ -109,7 +109,7 @@ export class Book {
     this.held = null; // seq of the last message taken
   }
 
-  /** Take in a `book`; `isAnswer`: it answers a subscribe of ours. */
+  /** Take a `book`; `isAnswer`: it answers our subscribe. */
   take(message, isAnswer) {
     const { seq, prev_seq: previous, snapshot, bids, asks } = message;
     if (!(snapshot && isAnswer)) {
@@ -132,10 +132,10 @@ export class Book {
 export class Trades {
   constructor() {
     this.rows = [];
-    this.last = null; // trade_id of the newest one known of
+    this.last = null; // newest trade_id that is known
   }
 
-  /** Take in a `trade`; at a gap too, since it is the newest one. */
+  /** Take a `trade`; after a gap too, since it is the newest one. */
   take(trade) {
     if (this.last !== null && trade.trade_id <= this.last) return "old";
     const isNext = this.last === null || trade.trade_id === this.last + 1;
@@ -145,7 +145,7 @@ export class Trades {
     return isNext ? "taken" : "gap";
   }
 
-  /** Take in the newest trades of the table; newer ones stay. */
+  /** Take the newest trades of the table; newer ones stay. */
   fill(rows) {
     const last = rows.length ? rows.at(-1).trade_id : 0;
     const newer = this.rows.filter((trade) => trade.trade_id > last);
@@ -159,10 +159,10 @@ export class Candles {
   constructor(interval) {
     this.interval = interval;
     this.rows = [];
-    this.covered = Infinity; // trade_id that the rows go up to
+    this.covered = Infinity; // last trade_id in the rows
   }
 
-  /** Take in the table, made when `last` was the newest trade_id. */
+  /** Take the table, made when `last` was the newest trade_id. */
   fill(rows, last) {
     this.rows = rows.map((row) => [...row]);
     this.covered = last;
@@ -191,16 +191,16 @@ export class Account {
     this.user = user;
     this.session = undefined;
     this.seq = undefined; // the last one received
-    this.isStating = false; // the state follows a welcome
+    this.isStating = false; // receiving the state that follows a welcome
     this.orders = new Map(); // by order_id: the last report of each open one
     this.fills = []; // oldest first
     this.cash = 0;
     this.positions = {};
     this.equity = 0;
-    this.paidIn = 0; // equity that is no profit: the cash of the start
+    this.paidIn = 0; // cash at the start, which is no profit
   }
 
-  /** Take in a `welcome`: go on, or begin with the state that follows. */
+  /** Take a `welcome`: go on, or start from the state that follows. */
   welcome({ session, seq, resumed }) {
     this.session = session;
     if (resumed) return;
@@ -210,7 +210,7 @@ export class Account {
     this.fills = [];
   }
 
-  /** Take in an `exec` or `account`. */
+  /** Take an `exec` or `account`. */
   take(event) {
     if (!this.isStating) {
       if (event.seq <= this.seq) return "old";
@@ -235,14 +235,14 @@ export class Account {
     return "taken";
   }
 
-  /** Take in the newest fills of the table; newer ones stay. */
+  /** Take the newest fills of the table; newer ones stay. */
   fill(rows) {
     const last = rows.length ? rows.at(-1).seq : 0;
     const newer = this.fills.filter((fill) => fill.seq > last);
     this.fills = [...rows, ...newer].slice(-FILLS_KEPT);
   }
 
-  /** Return what was gained, at the marks of these tickers, by symbol. */
+  /** Return the profit at the marks of these tickers, by symbol. */
   profit(tickers) {
     let sum = this.cash - this.paidIn;
     for (const [symbol, lots] of Object.entries(this.positions)) {
@@ -255,7 +255,7 @@ export class Account {
   }
 }
 
-/** Return what a position is valued at, or undefined: nobody knows. */
+/** Return the price that values a position; undefined if there is none. */
 export function mark(ticker) {
   const { bid, ask, last } = ticker ?? {};
   if (bid === undefined || ask === undefined || last === undefined) {

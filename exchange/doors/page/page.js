@@ -1,4 +1,4 @@
-/** Puts the page together: what changes is drawn once a frame, at most. */
+/** Puts the page together. A change is drawn at most once in DRAW_MS. */
 
 import { Chart } from "./chart.js";
 import {
@@ -21,23 +21,23 @@ import {
   Changes,
   drawLogin,
   setUpLogin,
-  tellReports,
+  noteReports,
   Ticket,
 } from "./trade.js";
 
-const DRAW_MS = 50; // between drawings, at least
+const DRAW_MS = 50; // least time between drawings
 const LEADERBOARD_MS = 2_000;
-const ANNOUNCE_MS = 3_000; // between texts read out, at least
-const ANNOUNCED = 3; // messages in one of them, at most
-const THEME = "exchange-theme"; // in localStorage, and so is the next
-const MODE = "exchange-chart";
+const ANNOUNCE_MS = 3_000; // least time between texts read out
+const ANNOUNCED = 3; // most messages in a text read out
+const THEME = "exchange-theme"; // in localStorage
+const MODE = "exchange-chart"; // in localStorage
 
-// What to draw ----------------------------------------------------------------
+// Drawing ---------------------------------------------------------------------
 
 const due = new Set(); // functions that draw
 let drawnAt = 0;
 
-/** Draw, when the browser is ready to, what shows something that changed. */
+/** Schedule the drawings that show the part of the state that changed. */
 function changed(what) {
   if (!due.size) requestAnimationFrame(draw);
   for (const drawing of drawings[what]) due.add(drawing);
@@ -79,7 +79,7 @@ drawings.market.push(
 function drawMarket({ instrument, symbol }) {
   chart.setTick(tickOf(instrument));
   ticket.draw();
-  byId("plot").ariaLabel = `Price of ${symbol}; Trades has it as a table`;
+  byId("plot").ariaLabel = `Price of ${symbol}; the table of trades has the same data`;
 }
 
 function drawChart({ trades, candles }) {
@@ -87,7 +87,7 @@ function drawChart({ trades, candles }) {
   else chart.drawCandles(candles.rows);
 }
 
-// What is read out ------------------------------------------------------------
+// Screen readers --------------------------------------------------------------
 
 let announcing = null; // timer
 let announced; // the newest message read out
@@ -117,7 +117,7 @@ const tape = new Tape(byId("tape"));
 const leaderboard = new Leaderboard(byId("leaderboard"));
 const fills = new Fills(byId("fills"));
 const exchange = new Exchange(url, (what, detail) => {
-  if (what === "reports") tellReports(exchange, detail);
+  if (what === "reports") noteReports(exchange, detail);
   else changed(what);
 });
 const ticket = new Ticket(exchange);
@@ -127,7 +127,7 @@ const instruments = new Instruments(byId("instruments"), (symbol) => {
   location.hash = symbol;
 });
 
-// What can be chosen ----------------------------------------------------------
+// Choices ---------------------------------------------------------------------
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -168,7 +168,7 @@ drawTheme();
 window.onhashchange = followHash;
 followHash();
 setUpLogin(exchange);
-setInterval(() => changed("connection"), 1_000); // the seconds left
+setInterval(() => changed("connection"), 1_000); // counts down to the retry
 setInterval(() => {
   if (!document.hidden) exchange.fetchLeaderboard();
 }, LEADERBOARD_MS);

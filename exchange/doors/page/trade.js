@@ -1,11 +1,11 @@
-/** What a person does: sign in, place, amend and cancel orders. */
+/** Signing in, and placing, amending and canceling orders. */
 
 import { byId, put, tickOf } from "./draw.js";
 
-const KEY = "exchange-login"; // in sessionStorage: gone with the tab
+const KEY = "exchange-login"; // in sessionStorage, which ends with the tab
 const DONE = { new: "accepted", amended: "amended" }; // by exec_type
 
-/** Let a form act on its fields, instead of leaving the page. */
+/** Call `act` with the fields of a form instead of leaving the page. */
 function onSubmit(form, act) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -25,7 +25,7 @@ function boundPrice(field, instrument) {
   field.max = tick.plain(instrument.max_price);
 }
 
-/** Show and hide what needs a login. */
+/** Connect the sign-in dialog and buttons; sign in again after a reload. */
 export function setUpLogin(exchange) {
   const dialog = byId("sign-in-dialog");
   const form = dialog.querySelector("form");
@@ -67,7 +67,7 @@ export function drawLogin({ account }) {
   document.body.classList.toggle("signed-in", isOurs);
 }
 
-/** Say in words what became of a request. */
+/** Describe the reply to a request in words. */
 function describe(reply, instruments) {
   if (reply.type === "error") return `Refused: ${reply.message}`;
   if (reply.type === "ok") return `${reply.count} canceled`;
@@ -83,8 +83,8 @@ function describe(reply, instruments) {
   );
 }
 
-/** Return a function that tells what became of a request. */
-function teller(exchange, ...places) {
+/** Return a function that shows the reply to a request in these places. */
+function reporter(exchange, ...places) {
   return (reply) => {
     const text = describe(reply, exchange.instruments);
     const isBad = reply.type === "error";
@@ -96,8 +96,8 @@ function teller(exchange, ...places) {
   };
 }
 
-/** Tell what reports say that nobody asked for: fills, and other ends. */
-export function tellReports(exchange, reports) {
+/** Show unsolicited reports: fills, and orders that ended. */
+export function noteReports(exchange, reports) {
   const byOrder = Map.groupBy(reports, (report) => report.order_id);
   for (const events of byOrder.values()) {
     const fills = events.filter(({ exec_type: type }) => type === "trade");
@@ -125,15 +125,15 @@ export class Ticket {
     this.exchange = exchange;
     this.form = byId("ticket-form");
     this.fields = this.form.elements;
-    this.tell = teller(exchange, byId("ticket-result"));
-    this.symbol = null; // that the price was meant for
+    this.report = reporter(exchange, byId("ticket-result"));
+    this.symbol = null; // the instrument of the price in the form
     const { order_type: type, time_in_force: time } = this.fields;
     type.oninput = () => (time.value = type.value === "limit" ? "gtc" : "ioc");
     this.form.addEventListener("input", () => this.draw());
     onSubmit(this.form, () => this.#place());
   }
 
-  /** Offer what goes together, for the instrument shown. */
+  /** Offer valid combinations, for the instrument shown. */
   draw() {
     const { instrument } = this.exchange;
     if (!instrument) return;
@@ -167,25 +167,25 @@ export class Ticket {
     };
     if (!price.disabled) order.price = tickOf(instrument).parse(price.value);
     if (!post_only.disabled && post_only.checked) order.post_only = true;
-    this.exchange.place(order, this.tell);
+    this.exchange.place(order, this.report);
   }
 }
 
-/** Amend and cancel; `amend` and `cancel` take an order_id. */
+/** Amends and cancels; `amend` and `cancel` take an order_id. */
 export class Changes {
   constructor(exchange) {
     this.exchange = exchange;
     this.dialog = byId("amend-dialog");
     this.form = this.dialog.querySelector("form");
     this.result = this.form.querySelector(".result");
-    this.order = null; // that the dialog is about
+    this.order = null; // in the dialog
     onSubmit(this.form, () => this.#amend());
     onClose(this.dialog);
-    const tell = teller(exchange, byId("ticket-result"));
+    const report = reporter(exchange, byId("ticket-result"));
     this.cancel = (id) =>
-      exchange.change({ type: "cancel", order_id: id }, tell);
+      exchange.change({ type: "cancel", order_id: id }, report);
     byId("cancel-all").onclick = () =>
-      exchange.change({ type: "cancel_all" }, tell);
+      exchange.change({ type: "cancel_all" }, report);
     this.amend = (id) => this.#open(id);
   }
 
@@ -213,7 +213,7 @@ export class Changes {
     const { order } = this;
     const { qty, price } = this.form.elements;
     const tick = tickOf(this.exchange.instruments.get(order.symbol));
-    const tell = teller(this.exchange, this.result, byId("ticket-result"));
+    const report = reporter(this.exchange, this.result, byId("ticket-result"));
     const request = { type: "amend", order_id: order.order_id };
     const wanted = { qty: Number(qty.value), price: tick.parse(price.value) };
     for (const name of ["qty", "price"]) {
@@ -224,7 +224,7 @@ export class Changes {
       return;
     }
     this.exchange.change(request, (reply) => {
-      tell(reply);
+      report(reply);
       if (reply.type !== "error") this.dialog.close();
     });
   }

@@ -30,11 +30,11 @@ from urllib.parse import urlsplit
 from prometheus_client.parser import text_string_to_metric_families
 
 from exchange.host.market_file import BURST, OPEN_ORDERS, ORDERS_PER_S
+from exchange.host.process import raise_file_limit
 from exchange.host.settings import (
     CONNECTIONS_PER_ACCOUNT,
     CONNECTIONS_PER_ADDRESS,
 )
-from server import raise_file_limit
 from util.cli import utf8
 from util.measure.histogram import Histogram
 from util.measure.hostile.bots import ATTACKS, Stage

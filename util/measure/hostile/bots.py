@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from websockets.frames import TEXT, Frame
 
-from exchange.doors.websocket import MAX_MESSAGE, READ_SIZE
+from exchange.doors.tcp import MAX_MESSAGE, READ_SIZE
 from exchange.gateway.link import BYTES_WAITING
 from orderbook import MAX_FRAME, MAX_ROWS
 

@@ -1,0 +1,92 @@
+"""What the system lets this process use, and what it asks of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    print("server.py: the exchange needs Linux or macOS", file=sys.stderr)
+    raise SystemExit(2) from None
+
+# Open files that are no connections: listeners, standard streams, the
+# loop's own, and what a page or a journal needs.
+FILES_RESERVED = 64
+# A collection delays everybody: 0.5 ms for 2,000 young objects. Connections
+# leave cycles, the engine makes none, so the full collection, which visits
+# every order, is hardly ever due.
+GC_THRESHOLDS = (2_000, 5, 1_000)
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Allow ``wanted`` open files if possible; return how many may be open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def has_terminal() -> bool:
+    """Return whether a terminal controls this process."""
+    try:
+        flags = os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK
+        os.close(os.open("/dev/tty", flags))
+    except OSError:
+        return False
+    return True
+
+
+def prepare_signals() -> None:
+    """Set what signals do until a `Signals` takes them."""
+    # The first process of a container ignores SIGTERM by default, and a
+    # recovery may take a while.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if not has_terminal():  # a SIGHUP that asks for a reload may come early
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+class Signals:
+    """Takes SIGINT, SIGTERM and SIGHUP in a running loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reloads: asyncio.Queue[bool] = asyncio.Queue()  # False: the end
+        for signum in _ENDING:
+            self._loop.add_signal_handler(signum, self._end)
+        # Under nohup a terminal that is closed ends nothing.
+        is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._had_terminal = not is_ignored and has_terminal()
+        self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+
+    async def reloads(
+        self, failure: asyncio.Future[Exception]
+    ) -> AsyncIterator[None]:
+        """Yield at each SIGHUP that asks to read the files again.
+
+        Stop after SIGINT, SIGTERM, a closed terminal or ``failure``. After
+        that SIGINT and SIGTERM end the process at once, even if its threads
+        wait for a disk.
+        """
+        failure.add_done_callback(self._end)
+        while await self._reloads.get():
+            yield
+        for signum in _ENDING:
+            self._loop.remove_signal_handler(signum)
+            signal.signal(signum, signal.SIG_DFL)
+
+    def _end(self, *_: object) -> None:
+        self._reloads.put_nowait(False)
+
+    def _hang_up(self) -> None:
+        is_closed = self._had_terminal and not has_terminal()
+        self._reloads.put_nowait(not is_closed)
