@@ -36,6 +36,8 @@ from test.support import PATIENCE_S, Wire, order, serving, wired
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "PROTOCOL.md").read_text()
+OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
 CLIENT = (ROOT / "client.py").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 DOCUMENTS = [
@@ -46,7 +48,7 @@ DOCUMENTS = [
 ENOUGH = 20  # examples of requests, and as many of events
 COMMON = ["type", "id"]  # fields described once for all messages
 CLOSE_CODES = ["1001", "1003", "1009", "4001", "4002", "4008", "4009"]
-BOOKS = 3  # the README's bot looks at: an empty one, its own, a traded one
+BOOKS = 3  # lines of the README's bot: its first book and what it traded
 
 
 # Markdown -----------------------------------------------------------------
@@ -349,15 +351,27 @@ async def test_bot_runs(tmp_path: Path) -> None:
     [bot] = blocks(README, "python")
     (tmp_path / "bot.py").write_text(bot)
     async with serving() as server, wired(server.url, "taker") as taker:
-        selling = asyncio.create_task(sell_to_every_bid(taker))
-        status, output, errors = await run(
-            "bot.py", str(BOOKS), url=server.url, cwd=tmp_path
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-u", "-W", "error", "bot.py"),
+            cwd=tmp_path,
+            env={**os.environ, "EXCHANGE_URL": server.url},
+            stdout=PIPE,
+            stderr=PIPE,
         )
-        selling.cancel()
-        await asyncio.wait([selling])
+        selling = asyncio.create_task(sell_to_every_bid(taker))
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(PATIENCE_S):
+                lines = [await process.stdout.readline() for _ in range(BOOKS)]
+        finally:
+            selling.cancel()
+            await asyncio.wait([selling])
+            process.kill()
+            _, errors = await process.communicate()
+        assert errors == b""
+        assert all(len(line.split()) == 4 for line in lines)
         assert selling.cancelled()
-        assert (status, errors) == (0, "")
-        assert len(output.splitlines()) == BOOKS
         await taker.send({"type": "get", "id": "@", "what": "leaderboard"})
         reply = await taker.until(id="@")
     positions = {row["user"]: row["positions"] for row in reply["data"]}
@@ -387,6 +401,12 @@ def commands() -> list[str]:
 )
 def test_sections_keep_their_commands(heading: str, command: str) -> None:
     assert command in frames(section(README, heading), "sh")
+
+
+def test_the_variables_of_the_readme_are_settings() -> None:
+    told = re.findall(rf"`{ENV_PREFIX}(\w+)`", README)
+    assert told == ["HOSTNAME", "PORT"]
+    assert {name.lower() for name in told} <= {*Settings.model_fields}
 
 
 def test_make_knows_the_targets() -> None:
@@ -428,6 +448,9 @@ async def test_program_has_help(program: str) -> None:
     assert output.startswith("usage: ")
 
 
+# Operations ---------------------------------------------------------------
+
+
 def test_server_variables() -> None:
     def shown(default: Any) -> str:
         if isinstance(default, tuple):
@@ -436,7 +459,7 @@ def test_server_variables() -> None:
             default = int(default)
         return "none" if default in (None, "") else f"`{default}`"
 
-    told = {row[0]: row[1] for row in table(README, "variable")}
+    told = {row[0]: row[1] for row in table(OPERATIONS, "variable")}
     assert told == {
         f"`{ENV_PREFIX}{name.upper()}`": shown(field.default)
         for name, field in Settings.model_fields.items()
@@ -445,11 +468,13 @@ def test_server_variables() -> None:
 
 def test_client_variables() -> None:
     read = re.findall(r'"(EXCHANGE_(?!SERVER_)\w+)"', CLIENT)
-    assert set(names(README, "client variable")) == set(read)
+    assert set(names(OPERATIONS, "client variable")) == set(read)
 
 
 def test_market_file(tmp_path: Path) -> None:
-    [example] = blocks(README, "toml")
+    [example] = [
+        block for block in blocks(OPERATIONS, "toml") if "[accounts." in block
+    ]
     path = tmp_path / "market.toml"
     path.write_text(example)
     market = load_market(path)
@@ -492,12 +517,9 @@ def test_files_told_exist() -> None:
         assert sentence.endswith("."), name
 
 
-def test_every_package_is_told() -> None:
-    packages = {
-        f"exchange/{path.parent.name}/"
-        for path in ROOT.glob("exchange/*/__init__.py")
-    }
-    assert packages | {"docs/", "test/", "util/"} <= set(files_told())
+def test_every_folder_is_told() -> None:
+    folders = {"docs/", "exchange/", "k8s/", "test/", "util/"}
+    assert folders <= set(files_told())
     pages = {path.name for path in ROOT.glob("docs/*.md")}
     assert pages == set(re.findall(r"\(docs/(\w+\.md)\)", README))
 
