@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from asyncio.subprocess import PIPE
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, get_args
 
 import pytest
@@ -485,6 +490,106 @@ def test_market_file(tmp_path: Path) -> None:
     own, common = market.accounts["maker"], market.account
     shown = own.model_fields_set | common.model_fields_set
     assert shown == set(AccountSettings.model_fields)
+
+
+# Architecture -------------------------------------------------------------
+
+
+def definitions(path: Path) -> dict[str, int]:
+    """Return the lines of each class, function and method of a module."""
+    found: dict[str, int] = {}
+
+    def add(nodes: list[ast.stmt], prefix: str) -> None:
+        for node in nodes:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                assert node.end_lineno is not None
+                name = prefix + node.name
+                found[name] = node.end_lineno - node.lineno + 1
+                add(node.body, f"{name}.")
+
+    add(ast.parse(path.read_text("utf-8")).body, "")
+    return found
+
+
+def test_what_to_read_first_is_there_and_as_long_as_told() -> None:
+    total = 0
+    for cell, lines, _ in table(ARCHITECTURE, "read"):
+        module, *parts = re.findall(r"`([^`]+)`", cell)
+        path = ROOT / module
+        found = definitions(path)
+        length = sum(found[part] for part in parts)
+        if not parts:
+            length = len(path.read_text("utf-8").splitlines())
+        assert int(lines) == pytest.approx(length, rel=0.1), cell
+        total += length
+    assert 1_500 < total < 1_900
+
+
+def test_every_module_is_told() -> None:
+    modules = {
+        str(path.relative_to(ROOT))
+        for pattern in ("*.py", "exchange/**/*.py")
+        for path in ROOT.glob(pattern)
+        if path.name != "__init__.py"
+    }
+    assert modules <= set(names(ARCHITECTURE, "module"))
+
+
+def test_every_package_is_told() -> None:
+    packages = {
+        f"exchange/{path.parent.name}/"
+        for path in ROOT.glob("exchange/*/__init__.py")
+    }
+    assert packages <= set(names(ARCHITECTURE, "place"))
+
+
+@contextlib.contextmanager
+def traced() -> Iterator[tuple[list[str], threading.Event]]:
+    """Note the functions of the exchange that are called, in their order.
+
+    In this thread, and in those that start meanwhile; only while the event
+    is set.
+    """
+    calls: list[str] = []
+    is_on = threading.Event()
+    sources = (str(ROOT / "exchange"), str(ROOT / "server.py"))
+    sources += (str(ROOT / "orderbook.py"),)
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and is_on.is_set():
+            if code.co_filename.startswith(sources):
+                calls.append(code.co_qualname)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    threading.setprofile(note)
+    try:
+        yield calls, is_on
+    finally:
+        sys.setprofile(before)
+        threading.setprofile(None)
+
+
+async def test_an_order_goes_the_way_that_is_told(tmp_path: Path) -> None:
+    text = section(ARCHITECTURE, "The way of one order")
+    told = re.findall(r"^\d+\. `([\w.]+)` \(\w+\):", text, re.M)
+    journal = tmp_path / "journal"
+    with traced() as (calls, is_on):
+        async with (
+            serving(journal=journal) as server,
+            wired(server.url, "alice") as alice,
+            wired(server.url) as watcher,
+        ):
+            await watcher.ask(type="subscribe", channels=["book"])
+            is_on.set()
+            await alice.ask(**order("buy", 4, 99))
+            [book] = await watcher.take(1)
+            is_on.clear()
+    assert book["bids"] == [[99, 4]]
+    left = iter(calls)
+    missing = next((name for name in told if name not in left), None)
+    assert missing is None, f"not in this order: {missing} in {calls}"
 
 
 # Links and files ----------------------------------------------------------
