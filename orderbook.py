@@ -1321,6 +1321,11 @@ class OrderBook:
         """
         return self._bids.take_changes(), self._asks.take_changes()
 
+    def drop_changes(self) -> None:
+        """Forget which levels changed since the last call."""
+        self._bids.changed.clear()
+        self._asks.changed.clear()
+
     def check(self) -> None:
         """Verify every invariant; raise AssertionError with the book."""
         try:

@@ -16,8 +16,8 @@ happened has been flushed.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
@@ -50,6 +50,7 @@ R = TypeVar("R", bound=Reader)
 # Messages, and the readers with one door that get them.
 Delivery: TypeAlias = tuple[list[str], list[R]]
 Group: TypeAlias = tuple[object, frozenset[Subscription]]  # door, follows
+NOTHING: frozenset[Subscription] = frozenset()
 
 
 @dataclass(slots=True)
@@ -106,19 +107,23 @@ class Feed(Generic[R]):
         # The seq of each symbol when a reader subscribed to its trades.
         self._since: dict[R, dict[str, int]] = {}
         self._groups: dict[Group, dict[R, None]] = {}
+        # Symbols whose book or trades are followed; only they need updates.
+        self.followed: Counter[str] = Counter()
+        self._readers_of: Counter[Subscription] = Counter()
         # Slow readers, with the seq they hold of each symbol.
         self._behind: dict[R, dict[str, int]] = {}
         self._turn = 0
 
     def record(self, trade: Trade) -> None:
         """Take in one trade; it leaves with the update that covers it."""
-        self._stream(trade.symbol).trades.append(trade)
+        if (trade.symbol, "trades") in self._readers_of:
+            self._stream(trade.symbol).trades.append(trade)
 
     def flush(self, updates: Iterable[BookUpdate]) -> list[Delivery[R]]:
         """Return for every reader the trades recorded, and these updates.
 
-        One for each book that changed since the last flush. Then those who
-        were slow, and are no more, get what they missed.
+        One for each book that is `followed` and has changed since the last
+        flush. Then those who were slow, and are no more, get what they missed.
         """
         texts: dict[Subscription, list[str]] = {}
         deliveries: list[Delivery[R]] = []
@@ -127,10 +132,9 @@ class Feed(Generic[R]):
             symbol = update.symbol
             stream = self._stream(symbol)
             fresh.append((stream, update))
-            self._marked[symbol] = None
-            if self._is_followed((symbol, "trades")):
+            if stream.trades:
                 texts[symbol, "trades"] = [encode(t) for t in stream.trades]
-            if self._is_followed((symbol, "book")):
+            if (symbol, "book") in self._readers_of:
                 texts[symbol, "book"] = [encode(update)]
         if texts:
             self._turn += 1
@@ -146,9 +150,14 @@ class Feed(Generic[R]):
                 self._catch_up(reader)
         return deliveries
 
-    def mark(self, symbol: str) -> None:
-        """Look at a ticker with the next flush, though no book changed."""
-        self._marked[symbol] = None
+    def mark(self, symbols: Iterable[str]) -> None:
+        """Let the next `flush_tickers` look at these tickers."""
+        self._marked.update(dict.fromkeys(symbols))
+
+    @property
+    def has_slow_readers(self) -> bool:
+        """Whether a reader may be waiting for what it missed."""
+        return bool(self._behind)
 
     @property
     def readers(self) -> int:
@@ -184,16 +193,17 @@ class Feed(Generic[R]):
         self,
         reader: R,
         channels: Iterable[Channel],
-        symbols: Iterable[str],
+        symbols: Mapping[str, int],
     ) -> None:
         """Let a reader follow channels, and send it their present state.
 
-        Everything that has happened must have been flushed.
+        ``symbols`` has the seq of each book. Everything that has happened
+        must have been flushed.
         """
+        for symbol, seq in symbols.items():
+            self._stream(symbol).seq = seq
         wanted = [(s, c) for s in symbols for c in channels]
-        self._follow(
-            reader, self._follows.get(reader, frozenset()).union(wanted)
-        )
+        self._follow(reader, self._follows.get(reader, NOTHING).union(wanted))
         for symbol, channel in dict.fromkeys(wanted):
             if channel == "book":
                 self._send_snapshot(reader, symbol)
@@ -212,12 +222,12 @@ class Feed(Generic[R]):
         """Let a reader follow channels no more."""
         unwanted = [(s, c) for s in symbols for c in channels]
         self._follow(
-            reader, self._follows.get(reader, frozenset()).difference(unwanted)
+            reader, self._follows.get(reader, NOTHING).difference(unwanted)
         )
 
     def drop(self, reader: R) -> None:
         """Forget a reader that is gone."""
-        self._follow(reader, frozenset())
+        self._follow(reader, NOTHING)
 
     def held(self, reader: R) -> dict[str, int]:
         """Return the last ``seq`` sent to a reader, by symbol."""
@@ -242,9 +252,6 @@ class Feed(Generic[R]):
         if stream is None:
             stream = self._streams[symbol] = _Stream()
         return stream
-
-    def _is_followed(self, subscription: Subscription) -> bool:
-        return any(subscription in follows for _, follows in self._groups)
 
     def _latest(self, reader: R) -> dict[str, int]:
         latest: dict[str, int] = {}
@@ -320,12 +327,14 @@ class Feed(Generic[R]):
 
     def _follow(self, reader: R, follows: frozenset[Subscription]) -> None:
         """Move a reader to the group of those who follow the same."""
-        before = self._follows.pop(reader, None)
-        if before is not None:
+        before = self._follows.pop(reader, NOTHING)
+        if before:
             group = (reader.door, before)
             del self._groups[group][reader]
             if not self._groups[group]:
                 del self._groups[group]
+        self._count(before - follows, -1)
+        self._count(follows - before, 1)
         if follows:
             self._follows[reader] = follows
             group = (reader.door, follows)
@@ -333,6 +342,19 @@ class Feed(Generic[R]):
         else:
             self._behind.pop(reader, None)
             self._since.pop(reader, None)
+
+    def _count(self, changed: Iterable[Subscription], by: int) -> None:
+        """Count readers that have come or gone."""
+        for symbol, channel in changed:
+            self._readers_of[symbol, channel] += by
+            if not self._readers_of[symbol, channel]:
+                del self._readers_of[symbol, channel]
+                if channel == "trades":
+                    self._stream(symbol).trades.clear()
+            if channel != "ticker":
+                self.followed[symbol] += by
+                if not self.followed[symbol]:
+                    del self.followed[symbol]
 
 
 def rotated(items: Iterable[T], turn: int) -> list[T]:

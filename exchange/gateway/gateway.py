@@ -171,7 +171,9 @@ class Gateway:
         once, or there are many readers, public data may wait until
         ``pacing.due``.
         """
-        if self.pacing.may_leave(self._now(), self.feed.readers, is_more):
+        if self.routing.has_news and self.pacing.may_leave(
+            self._now(), self.feed.readers, is_more
+        ):
             self.routing.publish()
         batch = self.outbox.seal(turns, self.routing.report())
         if batch is not None:

@@ -76,7 +76,7 @@ class Pacing(Generic[R]):
         self.due: int | None = None
         self.is_busy = False  # some readers are still to get the last ones
         self.owed: dict[R, bytes] = {}
-        self.left_ts = 0  # when public data last left
+        self._left_ts = 0  # when public data last left
 
     def may_leave(self, now: int, readers: int, is_more: bool) -> bool:
         """Say whether public data may leave now; set ``due`` if not.
@@ -86,11 +86,16 @@ class Pacing(Generic[R]):
         rest = FEED_US if is_more else 0
         if readers >= MANY_READERS:
             rest = max(rest, readers * FEED_READER_US)
-        due = self.left_ts + rest
+        due = self._left_ts + rest
         if self.is_busy:
             due = max(due, now + FEED_US)
         self.due = due if now < due else None
         return self.due is None
+
+    def note_left(self, now: int) -> None:
+        """Note that all public data that waited leave now."""
+        self._left_ts = now
+        self.due = None
 
     def owe(self, frames: bytes, readers: Iterable[R]) -> None:
         """Let readers get public data, in turn, after what they have to."""

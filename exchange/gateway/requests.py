@@ -182,7 +182,11 @@ class Requests:
         self._routing.publish()  # what came before is not for this reader
         link.reply(request, Ok(ts=self._now()))
         channels = dict.fromkeys(request.channels)
-        self._routing.feed.subscribe(link, channels, symbols)
+        self._routing.feed.subscribe(
+            link,
+            channels,
+            {symbol: self._engine.listings[symbol].seq for symbol in symbols},
+        )
         if "book" in channels:
             for symbol in symbols:
                 self._tables.book(symbol)

@@ -114,15 +114,23 @@ class Routing:
             for link in self.links:
                 link.send(text)
             if status.symbol is not None:
-                self.feed.mark(status.symbol)  # a reset clears it
+                self.feed.mark([status.symbol])  # a reset clears it
 
     def publish(self) -> None:
         """Send trades and changes of books to those who follow them."""
-        self.pacing.left_ts = self._now()
-        if not self.is_broken:
-            updates = self._engine.take_book_updates()
-            for texts, readers in self.feed.flush(updates):
-                self.outbox.broadcast(texts, readers)
+        self.pacing.note_left(self._now())
+        if self.is_broken:
+            return
+        engine, feed = self._engine, self.feed
+        feed.mark(engine.changed_books)
+        updates = engine.take_book_updates(feed.followed)
+        for texts, readers in feed.flush(updates):
+            self.outbox.broadcast(texts, readers)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `publish` has anything to do."""
+        return bool(self._engine.changed_books) or self.feed.has_slow_readers
 
     def publish_tickers(self) -> None:
         """Send tickers that changed; at the greatest rate they may have."""

@@ -7,7 +7,7 @@ in this order at its end: `finish_command`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from exchange.market.accounts import Account, leaderboard
@@ -171,14 +171,21 @@ def mark_changed(state: State, listing: Listing) -> None:
 # Views of the state -------------------------------------------------------
 
 
-def take_book_updates(state: State) -> list[BookUpdate]:
+def take_book_updates(
+    state: State, symbols: Container[str] | None = None
+) -> list[BookUpdate]:
     """Return what changed in each book since the last call.
 
     An update has the quantities as they are now; what changed and changed
-    back between two calls is not in it.
+    back between two calls is not in it. Updates are made only for ``symbols``,
+    None: for all; the changes of other books are dropped.
     """
     updates = []
     for symbol, listing in state.changed_books.items():
+        if symbols is not None and symbol not in symbols:
+            listing.book.drop_changes()
+            listing.published_seq = listing.seq
+            continue
         bids, asks = listing.book.take_changes()
         updates.append(
             BookUpdate(

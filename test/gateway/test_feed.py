@@ -115,19 +115,21 @@ class Market:
         )
 
     def flush(self) -> None:
-        """Let what happened be known."""
+        """Let what happened be known, as the gateway does."""
         updates = []
         for symbol, book in self.books.items():
             if book.seq > book.published:
-                updates.append(
-                    BookUpdate(
-                        symbol=symbol,
-                        seq=book.seq,
-                        prev_seq=book.published,
-                        ts=1,
-                        **sides(*book.changes),
+                self.feed.mark([symbol])
+                if symbol in self.feed.followed:
+                    updates.append(
+                        BookUpdate(
+                            symbol=symbol,
+                            seq=book.seq,
+                            prev_seq=book.published,
+                            ts=1,
+                            **sides(*book.changes),
+                        )
                     )
-                )
                 book.published, book.changes = book.seq, ({}, {})
         self.deliver(self.feed.flush(updates))
 
@@ -157,6 +159,7 @@ class Reader:
         self.lots: list[list[str]] = []  # each that was pushed
         self.events: list[Event] = []
         self.feed = market.feed
+        self.books = market.books
         if channels:
             self.subscribe(*channels)
             self.events.clear()
@@ -170,7 +173,8 @@ class Reader:
         self.held = SLOW_BYTES + 1 if is_slow else 0
 
     def subscribe(self, *channels: Channel, symbol: str = "BOND") -> None:
-        self.feed.subscribe(self, channels, [symbol])
+        seq = self.books[symbol].seq
+        self.feed.subscribe(self, channels, {symbol: seq})
 
     def unsubscribe(self, *channels: Channel, symbol: str = "BOND") -> None:
         self.feed.unsubscribe(self, channels, [symbol])
@@ -653,10 +657,10 @@ def test_any_value_of_a_ticker_counts() -> None:
     tickers.append(Ticker(symbol="BOND", ts=9, volume=1))
     shown = iter(tickers)
     feed: Feed[Reader] = Feed(market.snapshot, lambda _: next(shown))
-    feed.subscribe(reader, ["ticker"], ["BOND"])
+    feed.subscribe(reader, ["ticker"], {"BOND": 0})
     reader.events.clear()
     for ticker in tickers[1:]:
-        market.deliver(feed.flush([update(1, {99: 5}, {})]))
+        feed.mark(["BOND"])
         market.deliver(feed.flush_tickers())
         assert reader.events == [ticker]
         reader.events.clear()

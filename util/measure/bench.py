@@ -28,6 +28,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -58,7 +59,8 @@ PACE = 2_000  # orders per second, of which the latency is measured
 PACED_CLIENTS = 10
 READERS = 1_000
 RECORDED_S = 3.0  # of trading, in the journal that is read again
-MARKET = "[instruments.BOND]\n[account]\nopen_orders = 0\n"
+MANY = 1_000_000_000  # lots
+MARKET = f"[instruments.BOND]\nmax_qty = {MANY}\n[account]\nopen_orders = 0\n"
 # Units, and whether more of it is better.
 IS_RATE = {
     "orders/s": True,
@@ -91,11 +93,15 @@ IN_MEMORY = Contender("without a journal", has_journal=False)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many clients keep how many frames of how many orders in flight."""
+    """How many clients keep how many frames of how many orders in flight.
+
+    With ``subscribes`` each of them follows the book and the trades.
+    """
 
     clients: int
     in_flight: int
     per_frame: int = 1
+    subscribes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,7 @@ class Counter:
     is_raw = True
     mark = b'"id":'
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, subscribes: bool = False) -> None:
         self.is_ready = False
         self.hold_until = 0.0
         self.measured_from = math.inf
@@ -151,12 +157,16 @@ class Counter:
         self.replies = 0
         self.latency = Histogram()
         self._name = name
+        self._subscribes = subscribes
         self._orders = orders(name)
         self._tail = b""  # of the last read: a mark may be cut in two
 
     def login(self) -> str:
-        """Return the request to begin with."""
-        return encode(Login(id=0, user=self._name))
+        """Return the requests to begin with, of which one has an id."""
+        login = encode(Login(id=0, user=self._name))
+        if not self._subscribes:
+            return login
+        return f'[{login},{{"type":"subscribe","channels":["book","trades"]}}]'
 
     def request(self, due: float) -> str:
         """Return the next request, which is due at that time."""
@@ -179,6 +189,23 @@ class Counter:
         data = self._tail + data
         self._tail = data[1 - len(self.mark) :]
         return data.count(self.mark)
+
+
+class Partner(Counter):
+    """The other side of a lone trader: two orders that are never used up.
+
+    They stand nearer to the middle than anything the trader rests, so that
+    it never meets itself.
+    """
+
+    def login(self) -> str:
+        """Return the requests to begin with, of which one has an id."""
+        quotes = [
+            Place(symbol="BOND", side="buy", qty=MANY, price=MID),
+            Place(symbol="BOND", side="sell", qty=MANY, price=MID + 1),
+        ]
+        requests = [encode(Login(user=self._name)), *map(encode, quotes)]
+        return f"[{','.join(requests)},{{\"type\":\"ping\",\"id\":0}}]"
 
 
 class Reader(Counter):
@@ -232,7 +259,13 @@ async def drive(
 ) -> Figures:
     """Load a server, and return what an order took."""
     loop = asyncio.get_running_loop()
-    clients = [Counter(f"bot{number}") for number in range(load.clients)]
+    clients: list[Counter] = [
+        Counter(f"bot{number}", load.subscribes)
+        for number in range(load.clients)
+    ]
+    others = await connect(
+        server.url, [Partner("partner")] if load.clients == 1 else [], pace
+    )
     links = await connect(server.url, clients, pace)
     start = loop.time()
     measured_from = start + WARM_UP * seconds
@@ -246,7 +279,7 @@ async def drive(
     replies = sum(client.replies for client in clients) - before
     elapsed = loop.time() - began
     cpu = (cpu_s(server.pid) or 0.0) - (used or 0.0)
-    for link in links:
+    for link in links + others:
         link.abort()
     latency = Histogram()
     for client in clients:
@@ -356,13 +389,19 @@ def engine(side: Contender, seconds: float) -> Figures:
 
 def cases(folder: str, writer: Contender) -> list[Case]:
     """Return all that is measured; ``writer`` writes what is recovered."""
+    lone = partial(under_load, Load(1, 1))
+    lone_durable = partial(under_load, Load(1, 1), has_journal=True)
     one = partial(under_load, Load(1, 32))
     ten = partial(under_load, Load(10, 8))
+    ten_readers = partial(under_load, Load(10, 8, subscribes=True))
     many = partial(under_load, Load(10, 8, per_frame=50))
     journal = partial(under_load, Load(50, 8), has_journal=True)
     return [
+        Case("orders, 1 x 1", lone, ECHO, "0.67x"),
+        Case("orders, 1 x 1, journal on", lone_durable, IN_MEMORY),
         Case("orders, 1 x 32", one, ECHO, "0.8x"),
         Case("orders, 10 x 8", ten, ECHO, "0.8x"),
+        Case("orders, 10 x 8, all of them subscribed", ten_readers),
         Case("orders, 10 x 8, 50 per frame", many),
         Case(f"{PACE:,} orders/s, acknowledged", latency, ECHO, "0.75x"),
         Case(
@@ -497,7 +536,8 @@ def page(rows: list[Row], rounds: int, seconds: float) -> str:
             "",
             f"The machine: {cpu_model()}, {os.cpu_count()} cores,"
             f" {platform.system()} {platform.release()}, Python"
-            f" {platform.python_version()}, {versions}.",
+            f" {platform.python_version()} ({interpreter_build()}),"
+            f" {versions}.",
             "",
             line(HEAD),
             line(["---"] * len(HEAD)),
@@ -518,6 +558,16 @@ def cpu_model() -> str:
             if text.startswith("model name"):
                 return text.partition(":")[2].strip()
     return platform.machine()
+
+
+def interpreter_build() -> str:
+    """Say how the interpreter was optimised when it was built."""
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    has_pgo = "--enable-optimizations" in options
+    has_lto = "--with-lto" in options
+    return (
+        f"{'with' if has_pgo else 'no'} PGO, {'with' if has_lto else 'no'} LTO"
+    )
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
