@@ -1,4 +1,4 @@
-"""The documents say what is so: examples decode and run, lists agree."""
+"""The documents are right: examples decode and run, lists agree."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from asyncio.subprocess import PIPE
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -47,16 +48,21 @@ CLIENT = (ROOT / "client.py").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 DOCUMENTS = [
     path
-    for pattern in ("*.md", "docs/*.md", ".github/*.md")
+    for pattern in ("*.md", "docs/*.md", ".github/*.md", "k8s/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
 ENOUGH = 20  # examples of requests, and as many of events
 COMMON = ["type", "id"]  # fields described once for all messages
 CLOSE_CODES = ["1001", "1003", "1009", "4001", "4002", "4008", "4009"]
-BOOKS = 3  # lines of the README's bot: its first book and what it traded
+BOOKS = 3  # lines that the README's bot prints before the test ends it
 
 
 # Markdown -----------------------------------------------------------------
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a document, for the names of tests."""
+    return str(path.relative_to(ROOT))
 
 
 def blocks(text: str, info: str) -> list[str]:
@@ -76,7 +82,7 @@ def elements(frame: str) -> list[dict[str, Any]]:
 
 
 def section(text: str, heading: str) -> str:
-    """Return what stands between a heading and the next one."""
+    """Return the text between a heading and the next one."""
     pattern = rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)"
     [found] = re.findall(pattern, text, re.M | re.S)
     return str(found)
@@ -98,7 +104,7 @@ def names(text: str, head: str) -> list[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """Return what a link to a heading of this text may say."""
+    """Return the anchors of the headings of a text."""
     return {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.*)$", text, re.M)
@@ -146,7 +152,7 @@ def test_event_decodes(frame: str) -> None:
                 assert json.loads(encode(event)) == row
 
 
-async def test_first_session_goes_as_told() -> None:
+async def test_the_first_session_goes_as_documented() -> None:
     def comparable(message: dict[str, Any]) -> dict[str, Any]:
         return {**message, "ts": 0, "session": ""}
 
@@ -163,9 +169,9 @@ async def test_first_session_goes_as_told() -> None:
             if kind == "request":
                 await alice.connection.send(frame)
                 continue
-            told = elements(frame)
-            got = await alice.take(len(told))
-            assert [*map(comparable, got)] == [*map(comparable, told)]
+            documented = elements(frame)
+            got = await alice.take(len(documented))
+            assert [*map(comparable, got)] == [*map(comparable, documented)]
 
 
 @pytest.mark.parametrize(
@@ -176,11 +182,11 @@ async def test_first_session_goes_as_told() -> None:
         ("cancel_both", ["new", "canceled", "canceled"], [[], [[100, 5]]]),
     ],
 )
-async def test_self_trade_prevention_goes_as_told(
+async def test_self_trade_prevention_goes_as_documented(
     stp: str, words: list[str], queue: list[list[list[int]]]
 ) -> None:
-    told = table(section(PROTOCOL, "Self-trade prevention"), "stp")
-    assert [row[0] for row in told] == [
+    documented = table(section(PROTOCOL, "Self-trade prevention"), "stp")
+    assert [row[0] for row in documented] == [
         f"`{name}`" for name in get_args(orderbook.Stp)
     ]
     async with (
@@ -299,10 +305,10 @@ def test_close_codes() -> None:
 def test_reserved_words_are_refused(message: dict[str, Any]) -> None:
     [error] = decode_requests(json.dumps(message))
     assert isinstance(error, Error) and error.code == "bad_request"
-    told = section(PROTOCOL, "What may grow")
+    documented = section(PROTOCOL, "What may grow")
     new = list(message.values())[-1]
     word = new if isinstance(new, str) else list(message)[-1]
-    assert f"`{word}`" in told
+    assert f"`{word}`" in documented
 
 
 async def test_limits_and_leaderboard() -> None:
@@ -409,9 +415,9 @@ def test_sections_keep_their_commands(heading: str, command: str) -> None:
 
 
 def test_the_variables_of_the_readme_are_settings() -> None:
-    told = re.findall(rf"`{ENV_PREFIX}(\w+)`", README)
-    assert told == ["HOSTNAME", "PORT"]
-    assert {name.lower() for name in told} <= {*Settings.model_fields}
+    documented = re.findall(rf"`{ENV_PREFIX}(\w+)`", README)
+    assert documented == ["HOSTNAME", "PORT"]
+    assert {name.lower() for name in documented} <= {*Settings.model_fields}
 
 
 def test_make_knows_the_targets() -> None:
@@ -464,8 +470,8 @@ def test_server_variables() -> None:
             default = int(default)
         return "none" if default in (None, "") else f"`{default}`"
 
-    told = {row[0]: row[1] for row in table(OPERATIONS, "variable")}
-    assert told == {
+    documented = {row[0]: row[1] for row in table(OPERATIONS, "variable")}
+    assert documented == {
         f"`{ENV_PREFIX}{name.upper()}`": shown(field.default)
         for name, field in Settings.model_fields.items()
     }
@@ -511,7 +517,7 @@ def definitions(path: Path) -> dict[str, int]:
     return found
 
 
-def test_what_to_read_first_is_there_and_as_long_as_told() -> None:
+def test_the_reading_list_exists_and_is_as_long_as_documented() -> None:
     total = 0
     for cell, lines, _ in table(ARCHITECTURE, "read"):
         module, *parts = re.findall(r"`([^`]+)`", cell)
@@ -525,7 +531,7 @@ def test_what_to_read_first_is_there_and_as_long_as_told() -> None:
     assert 1_500 < total < 1_900
 
 
-def test_every_module_is_told() -> None:
+def test_every_module_is_listed() -> None:
     modules = {
         str(path.relative_to(ROOT))
         for pattern in ("*.py", "exchange/**/*.py")
@@ -535,7 +541,7 @@ def test_every_module_is_told() -> None:
     assert modules <= set(names(ARCHITECTURE, "module"))
 
 
-def test_every_package_is_told() -> None:
+def test_every_package_is_listed() -> None:
     packages = {
         f"exchange/{path.parent.name}/"
         for path in ROOT.glob("exchange/*/__init__.py")
@@ -545,10 +551,10 @@ def test_every_package_is_told() -> None:
 
 @contextlib.contextmanager
 def traced() -> Iterator[tuple[list[str], threading.Event]]:
-    """Note the functions of the exchange that are called, in their order.
+    """Yield the functions of the exchange called, and what turns this on.
 
-    In this thread, and in those that start meanwhile; only while the event
-    is set.
+    Calls of this thread and of threads that start meanwhile are recorded, in
+    their order, while the event is set.
     """
     calls: list[str] = []
     is_on = threading.Event()
@@ -571,9 +577,9 @@ def traced() -> Iterator[tuple[list[str], threading.Event]]:
         threading.setprofile(None)
 
 
-async def test_an_order_goes_the_way_that_is_told(tmp_path: Path) -> None:
+async def test_an_order_goes_the_documented_way(tmp_path: Path) -> None:
     text = section(ARCHITECTURE, "The way of one order")
-    told = re.findall(r"^\d+\. `([\w.]+)` \(\w+\):", text, re.M)
+    documented = re.findall(r"^\d+\. `([\w.]+)` \(\w+\):", text, re.M)
     journal = tmp_path / "journal"
     with traced() as (calls, is_on):
         async with (
@@ -588,14 +594,14 @@ async def test_an_order_goes_the_way_that_is_told(tmp_path: Path) -> None:
             is_on.clear()
     assert book["bids"] == [[99, 4]]
     left = iter(calls)
-    missing = next((name for name in told if name not in left), None)
+    missing = next((name for name in documented if name not in left), None)
     assert missing is None, f"not in this order: {missing} in {calls}"
 
 
 # Links and files ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_links_resolve(path: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
         if re.match(r"[a-z]+:", link):
@@ -607,7 +613,14 @@ def test_links_resolve(path: Path) -> None:
             assert anchor in anchors(file.read_text()), link
 
 
-def files_told() -> dict[str, str]:
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_no_paragraph_stands_twice(path: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.M | re.S)
+    count = Counter(re.split(r"\n{2,}", prose.strip()))
+    assert [text for text, times in count.items() if times > 1] == []
+
+
+def files_listed() -> dict[str, str]:
     """Return the README's sentences by path."""
     return {
         name: row[1]
@@ -616,21 +629,21 @@ def files_told() -> dict[str, str]:
     }
 
 
-def test_files_told_exist() -> None:
-    for name, sentence in files_told().items():
+def test_listed_files_exist() -> None:
+    for name, sentence in files_listed().items():
         assert (ROOT / name).exists(), name
         assert sentence.endswith("."), name
 
 
-def test_every_folder_is_told() -> None:
+def test_every_folder_is_listed() -> None:
     folders = {"docs/", "exchange/", "k8s/", "test/", "util/"}
-    assert folders <= set(files_told())
+    assert folders <= set(files_listed())
     pages = {path.name for path in ROOT.glob("docs/*.md")}
     assert pages == set(re.findall(r"\(docs/(\w+\.md)\)", README))
 
 
-def test_every_file_in_the_root_is_told() -> None:
-    # Of those that belong to the project: who tries a bot has others.
+def test_every_file_in_the_root_is_listed() -> None:
+    # Only files that git knows: a user's own files may stand beside them.
     listing = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
     )
@@ -641,4 +654,4 @@ def test_every_file_in_the_root_is_told() -> None:
         for name in listing.stdout.splitlines()
         if "/" not in name and not name.startswith(".")
     }
-    assert files - {"README.md"} <= set(files_told())
+    assert files - {"README.md"} <= set(files_listed())
