@@ -1,16 +1,22 @@
-"""The documents say what is so: examples decode and run, lists agree."""
+"""The documents are right: examples decode and run, lists agree."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from asyncio.subprocess import PIPE
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, get_args
 
 import pytest
@@ -36,20 +42,27 @@ from test.support import PATIENCE_S, Wire, order, serving, wired
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "PROTOCOL.md").read_text()
+OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
 CLIENT = (ROOT / "client.py").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 DOCUMENTS = [
     path
-    for pattern in ("*.md", "docs/*.md", ".github/*.md")
+    for pattern in ("*.md", "docs/*.md", ".github/*.md", "k8s/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
 ENOUGH = 20  # examples of requests, and as many of events
 COMMON = ["type", "id"]  # fields described once for all messages
 CLOSE_CODES = ["1001", "1003", "1009", "4001", "4002", "4008", "4009"]
-BOOKS = 3  # the README's bot looks at: an empty one, its own, a traded one
+BOOKS = 3  # lines that the README's bot prints before the test ends it
 
 
 # Markdown -----------------------------------------------------------------
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a document, for the names of tests."""
+    return str(path.relative_to(ROOT))
 
 
 def blocks(text: str, info: str) -> list[str]:
@@ -69,7 +82,7 @@ def elements(frame: str) -> list[dict[str, Any]]:
 
 
 def section(text: str, heading: str) -> str:
-    """Return what stands between a heading and the next one."""
+    """Return the text between a heading and the next one."""
     pattern = rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)"
     [found] = re.findall(pattern, text, re.M | re.S)
     return str(found)
@@ -91,7 +104,7 @@ def names(text: str, head: str) -> list[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """Return what a link to a heading of this text may say."""
+    """Return the anchors of the headings of a text."""
     return {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.*)$", text, re.M)
@@ -139,7 +152,7 @@ def test_event_decodes(frame: str) -> None:
                 assert json.loads(encode(event)) == row
 
 
-async def test_first_session_goes_as_told() -> None:
+async def test_the_first_session_goes_as_documented() -> None:
     def comparable(message: dict[str, Any]) -> dict[str, Any]:
         return {**message, "ts": 0, "session": ""}
 
@@ -156,9 +169,9 @@ async def test_first_session_goes_as_told() -> None:
             if kind == "request":
                 await alice.connection.send(frame)
                 continue
-            told = elements(frame)
-            got = await alice.take(len(told))
-            assert [*map(comparable, got)] == [*map(comparable, told)]
+            documented = elements(frame)
+            got = await alice.take(len(documented))
+            assert [*map(comparable, got)] == [*map(comparable, documented)]
 
 
 @pytest.mark.parametrize(
@@ -169,11 +182,11 @@ async def test_first_session_goes_as_told() -> None:
         ("cancel_both", ["new", "canceled", "canceled"], [[], [[100, 5]]]),
     ],
 )
-async def test_self_trade_prevention_goes_as_told(
+async def test_self_trade_prevention_goes_as_documented(
     stp: str, words: list[str], queue: list[list[list[int]]]
 ) -> None:
-    told = table(section(PROTOCOL, "Self-trade prevention"), "stp")
-    assert [row[0] for row in told] == [
+    documented = table(section(PROTOCOL, "Self-trade prevention"), "stp")
+    assert [row[0] for row in documented] == [
         f"`{name}`" for name in get_args(orderbook.Stp)
     ]
     async with (
@@ -292,10 +305,10 @@ def test_close_codes() -> None:
 def test_reserved_words_are_refused(message: dict[str, Any]) -> None:
     [error] = decode_requests(json.dumps(message))
     assert isinstance(error, Error) and error.code == "bad_request"
-    told = section(PROTOCOL, "What may grow")
+    documented = section(PROTOCOL, "What may grow")
     new = list(message.values())[-1]
     word = new if isinstance(new, str) else list(message)[-1]
-    assert f"`{word}`" in told
+    assert f"`{word}`" in documented
 
 
 async def test_limits_and_leaderboard() -> None:
@@ -349,15 +362,27 @@ async def test_bot_runs(tmp_path: Path) -> None:
     [bot] = blocks(README, "python")
     (tmp_path / "bot.py").write_text(bot)
     async with serving() as server, wired(server.url, "taker") as taker:
-        selling = asyncio.create_task(sell_to_every_bid(taker))
-        status, output, errors = await run(
-            "bot.py", str(BOOKS), url=server.url, cwd=tmp_path
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-u", "-W", "error", "bot.py"),
+            cwd=tmp_path,
+            env={**os.environ, "EXCHANGE_URL": server.url},
+            stdout=PIPE,
+            stderr=PIPE,
         )
-        selling.cancel()
-        await asyncio.wait([selling])
+        selling = asyncio.create_task(sell_to_every_bid(taker))
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(PATIENCE_S):
+                lines = [await process.stdout.readline() for _ in range(BOOKS)]
+        finally:
+            selling.cancel()
+            await asyncio.wait([selling])
+            process.kill()
+            _, errors = await process.communicate()
+        assert errors == b""
+        assert all(len(line.split()) == 4 for line in lines)
         assert selling.cancelled()
-        assert (status, errors) == (0, "")
-        assert len(output.splitlines()) == BOOKS
         await taker.send({"type": "get", "id": "@", "what": "leaderboard"})
         reply = await taker.until(id="@")
     positions = {row["user"]: row["positions"] for row in reply["data"]}
@@ -387,6 +412,12 @@ def commands() -> list[str]:
 )
 def test_sections_keep_their_commands(heading: str, command: str) -> None:
     assert command in frames(section(README, heading), "sh")
+
+
+def test_the_variables_of_the_readme_are_settings() -> None:
+    documented = re.findall(rf"`{ENV_PREFIX}(\w+)`", README)
+    assert documented == ["HOSTNAME", "PORT"]
+    assert {name.lower() for name in documented} <= {*Settings.model_fields}
 
 
 def test_make_knows_the_targets() -> None:
@@ -428,6 +459,9 @@ async def test_program_has_help(program: str) -> None:
     assert output.startswith("usage: ")
 
 
+# Operations ---------------------------------------------------------------
+
+
 def test_server_variables() -> None:
     def shown(default: Any) -> str:
         if isinstance(default, tuple):
@@ -436,8 +470,8 @@ def test_server_variables() -> None:
             default = int(default)
         return "none" if default in (None, "") else f"`{default}`"
 
-    told = {row[0]: row[1] for row in table(README, "variable")}
-    assert told == {
+    documented = {row[0]: row[1] for row in table(OPERATIONS, "variable")}
+    assert documented == {
         f"`{ENV_PREFIX}{name.upper()}`": shown(field.default)
         for name, field in Settings.model_fields.items()
     }
@@ -445,11 +479,13 @@ def test_server_variables() -> None:
 
 def test_client_variables() -> None:
     read = re.findall(r'"(EXCHANGE_(?!SERVER_)\w+)"', CLIENT)
-    assert set(names(README, "client variable")) == set(read)
+    assert set(names(OPERATIONS, "client variable")) == set(read)
 
 
 def test_market_file(tmp_path: Path) -> None:
-    [example] = blocks(README, "toml")
+    [example] = [
+        block for block in blocks(OPERATIONS, "toml") if "[accounts." in block
+    ]
     path = tmp_path / "market.toml"
     path.write_text(example)
     market = load_market(path)
@@ -462,10 +498,110 @@ def test_market_file(tmp_path: Path) -> None:
     assert shown == set(AccountSettings.model_fields)
 
 
+# Architecture -------------------------------------------------------------
+
+
+def definitions(path: Path) -> dict[str, int]:
+    """Return the lines of each class, function and method of a module."""
+    found: dict[str, int] = {}
+
+    def add(nodes: list[ast.stmt], prefix: str) -> None:
+        for node in nodes:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                assert node.end_lineno is not None
+                name = prefix + node.name
+                found[name] = node.end_lineno - node.lineno + 1
+                add(node.body, f"{name}.")
+
+    add(ast.parse(path.read_text("utf-8")).body, "")
+    return found
+
+
+def test_the_reading_list_exists_and_is_as_long_as_documented() -> None:
+    total = 0
+    for cell, lines, _ in table(ARCHITECTURE, "read"):
+        module, *parts = re.findall(r"`([^`]+)`", cell)
+        path = ROOT / module
+        found = definitions(path)
+        length = sum(found[part] for part in parts)
+        if not parts:
+            length = len(path.read_text("utf-8").splitlines())
+        assert int(lines) == pytest.approx(length, rel=0.1), cell
+        total += length
+    assert 1_500 < total < 1_900
+
+
+def test_every_module_is_listed() -> None:
+    modules = {
+        str(path.relative_to(ROOT))
+        for pattern in ("*.py", "exchange/**/*.py")
+        for path in ROOT.glob(pattern)
+        if path.name != "__init__.py"
+    }
+    assert modules <= set(names(ARCHITECTURE, "module"))
+
+
+def test_every_package_is_listed() -> None:
+    packages = {
+        f"exchange/{path.parent.name}/"
+        for path in ROOT.glob("exchange/*/__init__.py")
+    }
+    assert packages <= set(names(ARCHITECTURE, "place"))
+
+
+@contextlib.contextmanager
+def traced() -> Iterator[tuple[list[str], threading.Event]]:
+    """Yield the functions of the exchange called, and what turns this on.
+
+    Calls of this thread and of threads that start meanwhile are recorded, in
+    their order, while the event is set.
+    """
+    calls: list[str] = []
+    is_on = threading.Event()
+    sources = (str(ROOT / "exchange"), str(ROOT / "server.py"))
+    sources += (str(ROOT / "orderbook.py"),)
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and is_on.is_set():
+            if code.co_filename.startswith(sources):
+                calls.append(code.co_qualname)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    threading.setprofile(note)
+    try:
+        yield calls, is_on
+    finally:
+        sys.setprofile(before)
+        threading.setprofile(None)
+
+
+async def test_an_order_goes_the_documented_way(tmp_path: Path) -> None:
+    text = section(ARCHITECTURE, "The way of one order")
+    documented = re.findall(r"^\d+\. `([\w.]+)` \(\w+\):", text, re.M)
+    journal = tmp_path / "journal"
+    with traced() as (calls, is_on):
+        async with (
+            serving(journal=journal) as server,
+            wired(server.url, "alice") as alice,
+            wired(server.url) as watcher,
+        ):
+            await watcher.ask(type="subscribe", channels=["book"])
+            is_on.set()
+            await alice.ask(**order("buy", 4, 99))
+            [book] = await watcher.take(1)
+            is_on.clear()
+    assert book["bids"] == [[99, 4]]
+    left = iter(calls)
+    missing = next((name for name in documented if name not in left), None)
+    assert missing is None, f"not in this order: {missing} in {calls}"
+
+
 # Links and files ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_links_resolve(path: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
         if re.match(r"[a-z]+:", link):
@@ -477,7 +613,14 @@ def test_links_resolve(path: Path) -> None:
             assert anchor in anchors(file.read_text()), link
 
 
-def files_told() -> dict[str, str]:
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_no_paragraph_stands_twice(path: Path) -> None:
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.M | re.S)
+    count = Counter(re.split(r"\n{2,}", prose.strip()))
+    assert [text for text, times in count.items() if times > 1] == []
+
+
+def files_listed() -> dict[str, str]:
     """Return the README's sentences by path."""
     return {
         name: row[1]
@@ -486,24 +629,21 @@ def files_told() -> dict[str, str]:
     }
 
 
-def test_files_told_exist() -> None:
-    for name, sentence in files_told().items():
+def test_listed_files_exist() -> None:
+    for name, sentence in files_listed().items():
         assert (ROOT / name).exists(), name
         assert sentence.endswith("."), name
 
 
-def test_every_package_is_told() -> None:
-    packages = {
-        f"exchange/{path.parent.name}/"
-        for path in ROOT.glob("exchange/*/__init__.py")
-    }
-    assert packages | {"docs/", "test/", "util/"} <= set(files_told())
+def test_every_folder_is_listed() -> None:
+    folders = {"docs/", "exchange/", "k8s/", "test/", "util/"}
+    assert folders <= set(files_listed())
     pages = {path.name for path in ROOT.glob("docs/*.md")}
     assert pages == set(re.findall(r"\(docs/(\w+\.md)\)", README))
 
 
-def test_every_file_in_the_root_is_told() -> None:
-    # Of those that belong to the project: who tries a bot has others.
+def test_every_file_in_the_root_is_listed() -> None:
+    # Only files that git knows: a user's own files may stand beside them.
     listing = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
     )
@@ -514,4 +654,4 @@ def test_every_file_in_the_root_is_told() -> None:
         for name in listing.stdout.splitlines()
         if "/" not in name and not name.startswith(".")
     }
-    assert files - {"README.md"} <= set(files_told())
+    assert files - {"README.md"} <= set(files_listed())

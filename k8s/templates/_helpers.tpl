@@ -1,4 +1,4 @@
-{{/* Stop at what the schema cannot say. */}}
+{{/* Refuse values that the schema cannot refuse. */}}
 {{- define "exchange.check" -}}
 {{- if not (regexMatch "^[a-z][a-z0-9-]{0,29}$" .Release.Name) }}
 {{- fail "the release's name: a letter, then letters, digits and dashes, 30 at most" }}
@@ -8,7 +8,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Which objects are of this release. */}}
+{{/* Labels that select the objects of this release. */}}
 {{- define "exchange.selector" -}}
 app.kubernetes.io/name: exchange
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
@@ -41,7 +41,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ end }}
 {{- end }}
 
-{{/* Fields of a table; those that are tables themselves in a line each. */}}
+{{/* Fields of a table; a field that is itself a table is an inline table. */}}
 {{- define "exchange.fields" -}}
 {{- range $field, $value := . }}
 {{ $field }} = {{ if kindIs "map" $value -}}
@@ -55,7 +55,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{/* Pod security "restricted", and a root that is read-only. */}}
+{{/* Pod security "restricted", with a read-only root. */}}
 {{- define "exchange.security" -}}
 allowPrivilegeEscalation: false
 capabilities:
