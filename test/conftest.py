@@ -12,6 +12,7 @@ from test.support import NO_KEYS
 KINDS = {
     "pure": """
         test_accounts test_admin_engine test_architecture test_auction
+        test_client_simulated
         test_chart test_codec test_engine test_feed test_gate test_gateway
         test_history test_limits test_listing test_names test_orderbook
         test_permissions test_phases test_rate test_rules test_session
