@@ -42,6 +42,7 @@ import ipaddress
 import logging
 import os
 import random
+import re
 import secrets
 import threading
 from collections import deque
@@ -293,6 +294,9 @@ def _refusal(error: Error) -> Refused:
     )
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")  # as of undecoded bytes
+
+
 def _make(type_: str, **fields: Any) -> Request:
     """Return a request without the fields that are None.
 
@@ -301,7 +305,7 @@ def _make(type_: str, **fields: Any) -> Request:
     """
     given = {k: v for k, v in fields.items() if v is not None}
     for name, value in given.items():
-        if isinstance(value, str) and not _is_unicode(value):
+        if isinstance(value, str) and _SURROGATE.search(value):
             problem = f"{name}: is not Unicode text"
             raise BadRequest("bad_request", problem, field=name)
     text = to_json(
@@ -311,15 +315,6 @@ def _make(type_: str, **fields: Any) -> Request:
     if isinstance(request, Error):
         raise _refusal(request)
     return request
-
-
-def _is_unicode(text: str) -> bool:
-    """Return whether a text has no surrogates (undecoded bytes)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _as_int(value: Any) -> Any:
@@ -922,16 +917,10 @@ class _Account:
             "time_in_force": "gtd" if "expire_ts" in given else None,
             **given,
         }
-        return _Call(
-            _make(
-                "place",
-                symbol=symbol,
-                side=side,
-                qty=qty,
-                price=price,
-                **fields,
-            )
+        request = _make(
+            "place", symbol=symbol, side=side, qty=qty, price=price, **fields
         )
+        return _Call(request)
 
     # Login
 
@@ -1279,9 +1268,8 @@ class _Markets:
     # Subscriptions
 
     def follow(self, symbol: str) -> _MarketState:
-        if symbol not in self.followed:
-            self.followed[symbol] = _MarketState(symbol, Book(symbol))
-        return self.followed[symbol]
+        state = _MarketState(symbol, Book(symbol))
+        return self.followed.setdefault(symbol, state)
 
     def unfollow(self, symbol: str) -> None:
         self.followed.pop(symbol, None)
@@ -1434,10 +1422,8 @@ class _Core:
         return equity
 
     def quotes(self, symbol: str) -> _Quotes:
-        if symbol not in self._quotes:
-            quotes = _Quotes(symbol, self.account, self.calls)
-            self._quotes[symbol] = quotes
-        return self._quotes[symbol]
+        quotes = _Quotes(symbol, self.account, self.calls)
+        return self._quotes.setdefault(symbol, quotes)
 
     def submit(self, calls: Sequence[_Call]) -> None:
         """Send calls in one frame, now or once there is a connection.
@@ -1758,8 +1744,6 @@ class _Link:
         It is not known while there is no connection, nor while a quote that
         was given up is unanswered. Raises ConnectionLost like a request.
         """
-        if self.failure is not None:
-            raise self.failure
         if not self._calls.is_online:
             await self.come_online(self._request_timeout)
         await self.until(lambda: quotes.are_known)
