@@ -19,14 +19,14 @@ KINDS = {
         test_settings
     """,
     "socket": """
-        test_bounds test_client_life test_client_view test_conformance
+        test_bounds test_client_view test_conformance
         test_frame test_malformed test_metrics test_schema test_soak
         test_tables test_transport test_web
     """,
     "process": """
         test_abuse test_backup test_bench test_bots test_cli test_client
-        test_clock test_committer test_crash test_disk test_docs
-        test_files test_fuzz
+        test_client_life test_clock test_committer test_crash test_disk
+        test_docs test_files test_fuzz
         test_hostile test_image test_journal test_keys test_keys_live
         test_logs test_package test_page test_printing test_proxies
         test_replay test_server test_stress test_tls test_tutorial

@@ -7,7 +7,6 @@ exchange say, and every request must have taken effect once.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import pytest
 
 import client
 import exchange.journal.history
-import orderbook
 from client import (
     BadRequest,
     BlockingExchange,
@@ -43,7 +41,7 @@ from exchange.host import looks, timers
 from exchange.host.keyfile import changing, make_token, rotate
 from exchange.journal.sqlite import read_journal
 from exchange.market.command import Connect
-from orderbook import Exec, Refused, Trade
+from orderbook import Exec, Trade
 from server import Server
 from test.relay import Direction, Fate, Relay, at_random, nth, relaying
 from test.support import (
@@ -649,81 +647,6 @@ async def test_no_answer_at_all_leaves_the_outcome_unknown() -> None:
 # What is refused ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", get_args(get_args(orderbook.Code)[0]))
-async def test_each_code_is_an_exception_of_its_own(code: str) -> None:
-    async with desk() as d:
-
-        def fault(way: Direction, n: int, frame: str) -> Fate | list[str]:
-            if way == "up" or '"exec"' not in frame:
-                return "pass"
-            error = {
-                "type": "error",
-                "id": json.loads(frame)["id"],
-                "code": code,
-                "message": "no",
-                "field": "qty",
-                "order_id": 7,
-                "order_status": "new",
-                "cum_qty": 3,
-                "retry_after_ms": 20,
-            }
-            return [json.dumps(error)]
-
-        d.relay.fault = fault
-        with pytest.raises(Refused) as caught:
-            await d.bond.buy(1, 1)
-        error = caught.value
-        name = "".join(word.title() for word in code.split("_"))
-        assert type(error) is getattr(client, name)
-        assert (error.code, error.message, error.field) == (code, "no", "qty")
-        assert (error.order_id, error.order_status, error.cum_qty) == (
-            7,
-            "new",
-            3,
-        )
-        if code in ("rate_limited", "busy"):
-            assert getattr(error, "retry_after_ms") == 20
-
-
-BAD: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
-    ("qty", (1.5, 99), {}),
-    ("qty", ("10", 99), {}),
-    ("qty", (0, 99), {}),
-    ("qty", (True, 99), {}),
-    ("price", (10, 99.0), {}),
-    ("price", (10, float("nan")), {}),
-    ("price", (10, object()), {}),
-    ("post_only", (10,), {"post_only": True}),
-    ("post_only", (10, 99), {"post_only": True, "time_in_force": "ioc"}),
-    ("time_in_force", (10, 99), {"time_in_force": "day"}),
-    ("expire_ts", (10, 99), {"time_in_force": "gtd"}),
-    ("stp", (10, 99), {"stp": "none"}),
-    ("client_order_id", (10, 99), {"client_order_id": "a b"}),
-    ("client_order_id", (10, 99), {"client_order_id": "\udcc3"}),
-    ("stop_price", (10, 99), {"stop_price": 5}),
-]
-
-
-@pytest.mark.parametrize("field, arguments, options", BAD)
-async def test_an_invalid_order_is_refused_before_it_is_sent(
-    field: str, arguments: Any, options: Any
-) -> None:
-    async with desk() as d:
-        with pytest.raises(BadRequest) as caught:
-            await d.bond.buy(*arguments, **options)
-        assert caught.value.field == field and field in str(caught.value)
-        assert d.sent("place") == 0
-
-
-async def test_an_object_with_index_is_an_integer() -> None:
-    class Lots:
-        def __index__(self) -> int:
-            return 7
-
-    async with desk() as d:
-        assert (await d.bond.buy(Lots(), 99)).qty == 7  # type: ignore
-
-
 async def test_the_exchange_refuses_a_valid_request_by_its_rules() -> None:
     async with desk() as d:
         await d.bob.sell(5, 100)
@@ -736,16 +659,6 @@ async def test_the_exchange_refuses_a_valid_request_by_its_rules() -> None:
         with pytest.raises(client.InvalidPrice):
             await d.bond.buy(1, 10**9)
         assert d.ex.orders == []
-
-
-async def test_a_refused_login_is_raised() -> None:
-    error = {"type": "error", "id": 1, "code": "unauthorized", "message": "no"}
-    async with serving() as server, relaying(server.url) as relay:
-        relay.fault = lambda way, n, frame: (
-            "pass" if way == "up" else [json.dumps(error)]
-        )
-        with pytest.raises(Unauthorized):
-            await Exchange(relay.url, "alice", "wrong").connect()
 
 
 async def test_an_address_without_an_exchange_is_named() -> None:
@@ -851,22 +764,6 @@ async def test_without_a_user_there_is_public_data_only() -> None:
         ):
             with pytest.raises(Unauthorized):
                 look()
-
-
-async def test_news_change_the_phase() -> None:
-    async with desk() as d:
-        news = d.ex.statuses()
-        status = {"type": "status", "ts": 1, "symbol": "BOND"}
-
-        def fault(way: Direction, n: int, frame: str) -> Fate | list[str]:
-            if way == "up":
-                return "pass"
-            return [json.dumps({**status, "phase": "halted"}), frame]
-
-        d.relay.fault = fault
-        await d.bond.buy(1, 1)
-        assert (await take(news, 1))[0].phase == "halted"
-        assert d.bond.instrument.phase == "halted"
 
 
 async def test_variables_give_address_and_user(
@@ -1173,28 +1070,6 @@ async def test_only_an_administrator_may_act_as_one(tmp_path: Path) -> None:
         async with Exchange(d.server.url) as nobody:
             with pytest.raises(Unauthorized):
                 await nobody.admin("reset", "for fun")
-
-
-@pytest.mark.parametrize(
-    "field, action, reason, arguments",
-    [
-        ("action", "stop", "x", {}),
-        ("reason", "reset", "", {}),
-        ("phase", "phase", "x", {}),
-        ("phase", "phase", "x", {"phase": "noon"}),
-        ("user", "reset", "x", {"user": "alice"}),
-        ("whom", "kill", "x", {"whom": "alice"}),
-        ("qty", "adjust", "x", {"user": "alice", "symbol": "BOND"}),
-    ],
-)
-async def test_an_invalid_action_is_refused_before_it_is_sent(
-    tmp_path: Path, field: str, action: Any, reason: str, arguments: Any
-) -> None:
-    async with desk() as d:
-        with pytest.raises(BadRequest) as caught:
-            await d.ex.admin(action, reason, **arguments)
-        assert caught.value.field == field
-        assert d.sent("admin") == 0
 
 
 @pytest.mark.parametrize("fate", ["drop", "cut_before", "cut_after"])

@@ -448,14 +448,6 @@ async def test_a_loss_is_named(
         await until(lambda: d.bond.is_live and d.bond.book.bid == 90)
 
 
-async def test_a_silence_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    async with desk(silence_timeout=SOON_S) as d:
-        d.relay.passes_heartbeats = False
-        await until(lambda: caplog.messages)
-        [message] = caplog.messages
-        assert message.endswith("no heartbeat for 0.2 s")
-
-
 async def test_silence_cancels_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -6,19 +6,22 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+import client
+import orderbook
 from client import (
     EVENTS_WAITING,
+    BadRequest,
     ConnectionLost,
     EventsLost,
     Exchange,
     Market,
     Unauthorized,
 )
-from orderbook import MAX_ROWS, Exec, Place, Trade
+from orderbook import MAX_ROWS, Exec, Place, Refused, Trade
 from test.client.simulation import URL, Line, Venue, settle, simulated
 
 BOND = {
@@ -365,6 +368,95 @@ async def test_an_order_never_steps_back_to_an_older_report() -> None:
         trouble = await lost(venue, ex, report(6, 5, **name))
         assert trouble == "reports after 4 are missing"
         assert order.price == 96
+
+
+# Refusals -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", get_args(get_args(orderbook.Code)[0]))
+@simulated
+async def test_each_code_is_an_exception_of_its_own(code: str) -> None:
+    async with private() as (venue, ex, bond):
+        buying = asyncio.create_task(bond.buy(1, 1))
+        [place] = await venue.line.hear()
+        state = {"order_id": 7, "order_status": "new", "cum_qty": 3}
+        more = {**state, "field": "qty", "retry_after_ms": 20}
+        venue.line.say(error(place, code, **more))
+        with pytest.raises(Refused) as caught:
+            await buying
+        name = "".join(word.title() for word in code.split("_"))
+        assert type(caught.value) is getattr(client, name)
+        found = vars(caught.value)
+        assert found == {"code": code, "message": "no", **more}
+
+
+BAD: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    ("qty", (1.5, 99), {}),
+    ("qty", ("10", 99), {}),
+    ("qty", (0, 99), {}),
+    ("qty", (True, 99), {}),
+    ("price", (10, 99.0), {}),
+    ("price", (10, float("nan")), {}),
+    ("price", (10, object()), {}),
+    ("post_only", (10,), {"post_only": True}),
+    ("post_only", (10, 99), {"post_only": True, "time_in_force": "ioc"}),
+    ("time_in_force", (10, 99), {"time_in_force": "day"}),
+    ("expire_ts", (10, 99), {"time_in_force": "gtd"}),
+    ("stp", (10, 99), {"stp": "none"}),
+    ("client_order_id", (10, 99), {"client_order_id": "a b"}),
+    ("client_order_id", (10, 99), {"client_order_id": "\udcc3"}),
+    ("stop_price", (10, 99), {"stop_price": 5}),
+]
+
+
+@pytest.mark.parametrize("field, arguments, options", BAD)
+@simulated
+async def test_an_invalid_order_is_refused_before_it_is_sent(
+    field: str, arguments: Any, options: Any
+) -> None:
+    async with private() as (venue, ex, bond):
+        with pytest.raises(BadRequest) as caught:
+            await bond.buy(*arguments, **options)
+        assert caught.value.field == field and field in str(caught.value)
+        assert await venue.line.hear() == []
+
+
+@pytest.mark.parametrize(
+    "field, action, reason, arguments",
+    [
+        ("action", "stop", "x", {}),
+        ("reason", "reset", "", {}),
+        ("phase", "phase", "x", {}),
+        ("phase", "phase", "x", {"phase": "noon"}),
+        ("user", "reset", "x", {"user": "alice"}),
+        ("whom", "kill", "x", {"whom": "alice"}),
+        ("qty", "adjust", "x", {"user": "alice", "symbol": "BOND"}),
+    ],
+)
+@simulated
+async def test_an_invalid_action_is_refused_before_it_is_sent(
+    field: str, action: Any, reason: str, arguments: Any
+) -> None:
+    async with private() as (venue, ex, bond):
+        with pytest.raises(BadRequest) as caught:
+            await ex.admin(action, reason, **arguments)
+        assert caught.value.field == field
+        assert await venue.line.hear() == []
+
+
+@simulated
+async def test_an_object_with_index_is_an_integer() -> None:
+    class Lots:
+        def __index__(self) -> int:
+            return 7
+
+    async with private() as (venue, ex, bond):
+        buying = asyncio.create_task(bond.buy(Lots(), 99))  # type: ignore
+        [place] = await venue.line.hear()
+        assert place["qty"] == 7
+        await ex.close()
+        with pytest.raises(ConnectionLost, match="closed"):
+            await buying
 
 
 # Connections --------------------------------------------------------------
