@@ -582,7 +582,7 @@ class _Calls:
         self.outbox: deque[Sequence[_Call] | _Own] = deque()
         self.pending: dict[_Call, None] = {}
         self._ids = count(1)
-        # By id, in the order of the requests: replies come in that order.
+        # By id, in the order of the requests, in which replies come.
         self._replies: dict[int, _Reply] = {}
         self._oldest_id: int | None = None  # in _replies, at a heartbeat
         self._put_off: list[_Own] = []  # refused: too many at the time
@@ -604,13 +604,13 @@ class _Calls:
             self.outbox.append(calls)
 
     def withdraw(self, call: _Call) -> None:
-        """Stop to wait for an answer; an unsent call is never sent."""
+        """Stop waiting for an answer; an unsent call is never sent."""
         call.is_withdrawn = True
         if not call.times_sent:
             self.pending.pop(call, None)
 
     def give_up(self, call: _Call) -> None:
-        """Stop to wait for a connection."""
+        """Stop waiting for a connection."""
         if call.times_sent:
             self._resolve(call, _unknown(call))
         else:
@@ -683,8 +683,8 @@ class _Calls:
     def check(self) -> None:
         """Look for a missing reply, at a heartbeat.
 
-        Replies come in the order of requests. So the reply to a `ping` tells
-        a reply that is lost from one that takes its time.
+        Replies come in the order of requests. If the reply to a `ping`
+        comes before that of an older request, the older one is lost.
         """
         oldest_id = next(iter(self._replies), None)
         if oldest_id is not None and oldest_id == self._oldest_id:
@@ -1789,7 +1789,7 @@ class _Link:
     # One connection
 
     async def _attend(self) -> None:
-        """Open a connection and serve it to its end.
+        """Open a connection and serve it until it ends.
 
         A connection given up by this side stays open until the next one has
         taken over its session: closing it first would cancel the orders.
@@ -2088,12 +2088,9 @@ class ExchangeView:
 
     def __repr__(self) -> str:
         who = f"{self.user} at {self.url}" if self.user else self.url
-        text = (
-            "connected"
-            if self.is_connected
-            else self._core.calls.not_connected
-        )
-        if self.user and self.is_connected:
+        calls = self._core.calls
+        text = "connected" if calls.is_online else calls.not_connected
+        if self.user and calls.is_online:
             text += f", cash {self.cash}, equity {self.equity}"
         return f"<{type(self).__name__} {who}: {text}>"
 

@@ -622,28 +622,6 @@ async def test_a_slow_exchange_gets_each_request_once() -> None:
         assert d.relay.connections == 1 and not order.is_open
 
 
-async def test_without_a_connection_nothing_is_sent() -> None:
-    async with desk(request_timeout=0.5) as d:
-        order = await d.bond.buy(10, 99)
-        d.relay.upstream = NOBODY
-        d.relay.cut()
-        await until(lambda: not d.ex.is_connected)
-        assert not d.bond.is_live
-        with pytest.raises(ConnectionLost):
-            await order.cancel()
-        assert d.sent("cancel") == 0
-
-
-async def test_no_answer_at_all_leaves_the_outcome_unknown() -> None:
-    async with desk(request_timeout=0.2) as d:
-        d.relay.fault = lambda way, n, frame: (
-            "drop" if way == "up" and '"place"' in frame else "pass"
-        )
-        with pytest.raises(OutcomeUnknown):
-            await d.bond.buy(10, 99)
-        assert d.sent("place") > 1
-
-
 # What is refused ----------------------------------------------------------
 
 

@@ -482,14 +482,14 @@ async def test_a_slow_disk_breaks_no_connection(
 
     monkeypatch.setattr(Journal, "append", slow)
     settings = {"journal": tmp_path / "exchange.db"}
-    async with desk(settings, silence_timeout=5 * SOON_S) as d:
+    async with desk(settings, silence_timeout=1.5) as d:
         await d.bond.buy(1, 90)
         is_free.clear()
         placing = asyncio.create_task(d.bond.buy(1, 91))
         canceling = asyncio.create_task(d.bond.cancel_all())
-        # A ping follows each heartbeat: these take 1.5 s.
+        # A ping follows each heartbeat: these take 2 s.
         async with asyncio.timeout(PATIENCE_S):
-            await d.relay.until(lambda: d.sent("ping") >= 30)
+            await d.relay.until(lambda: d.sent("ping") >= 40)
         assert d.ex.is_connected and not placing.done()
         is_free.set()
         assert (await placing).price == 91 and await canceling == 2

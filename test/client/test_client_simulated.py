@@ -14,11 +14,13 @@ import client
 import orderbook
 from client import (
     EVENTS_WAITING,
+    REQUEST_TIMEOUT,
     BadRequest,
     ConnectionLost,
     EventsLost,
     Exchange,
     Market,
+    OutcomeUnknown,
     Unauthorized,
 )
 from orderbook import MAX_ROWS, Exec, Place, Refused, Trade
@@ -552,6 +554,30 @@ async def test_a_second_connect_that_fails_leaves_the_first() -> None:
         [hello] = await line.hear()
         await line.hear(ok(hello, data=[BOND]))
         assert ex.is_connected
+
+
+@simulated
+async def test_a_request_waits_for_a_connection_for_a_bounded_time() -> None:
+    async with private() as (venue, ex, bond):
+        loop = asyncio.get_running_loop()
+        placing = asyncio.create_task(bond.buy(9, 99))
+        await settle()
+        venue.line.end(1001, "shutdown")
+        line = await again(venue)  # where the place is sent once more
+        [login] = await line.hear()
+        sent = await line.hear(welcome(login, seq=0), account(0, 0))
+        assert "place" in [request["type"] for request in sent]
+        venue.is_down = True
+        lost_at = loop.time()
+        line.end(1001, "shutdown")
+        await settle()
+        assert not ex.is_connected and not bond.is_live
+        unsent = asyncio.create_task(ex.get("orders"))
+        with pytest.raises(OutcomeUnknown):
+            await placing
+        with pytest.raises(ConnectionLost, match="nothing was sent"):
+            await unsent
+        assert loop.time() - lost_at == pytest.approx(REQUEST_TIMEOUT)
 
 
 # Memory -------------------------------------------------------------------
