@@ -291,7 +291,9 @@ async def test_one_fault_anywhere_changes_nothing(
 
     async def try_at(number: int) -> None:
         result, _ = await run(
-            nth(direction, number, fate), cancel_on_disconnect=False
+            nth(direction, number, fate),
+            cancel_on_disconnect=False,
+            connect_timeout=3.0,
         )
         assert result == expected, f"{fate} of {direction} {number}"
 
