@@ -618,7 +618,6 @@ class _Calls:
             self._resolve(call, ConnectionLost(text))
 
     def ask(self, request: Request, reply: _Reply) -> None:
-        """Send a request of the client itself."""
         self.outbox.append(_Own(request, reply))
 
     def fetch(self, steps: _Steps, reply: Event | None = None) -> None:
@@ -889,13 +888,11 @@ class _Account:
 
     @property
     def open_orders(self) -> list[_OrderState]:
-        """The open orders, oldest first."""
         self.require_user()
         orders = self._open.values()
         return sorted(orders, key=lambda order: order.report.order_id)
 
     def named(self, client_order_id: str | None) -> _OrderState | None:
-        """Return the open order with a client_order_id."""
         for order in self._open.values():
             if order.report.client_order_id == client_order_id:
                 return order
@@ -1679,11 +1676,13 @@ class _Link:
                     await self._attend()
                 except Exception as error:  # whatever it is, it is lost
                     self._lost(self._explain(error))
-                    refusal = _login_refusal(error)
-                    if refusal is not None:
-                        self._fail(refusal)
-                    if _is_cut_off(error):
-                        extra = CUT_OFF_PAUSE
+                    match _meaning(error):
+                        case RateLimited():
+                            extra = CUT_OFF_PAUSE
+                        case Busy():
+                            pass
+                        case Refused() as refusal:
+                            self._fail(refusal)
                 if self.failure is None:
                     pause = random.uniform(0, self._backoff) + extra
                     await asyncio.sleep(pause)
@@ -1735,7 +1734,6 @@ class _Link:
         return {call: future.result() for call, future in futures.items()}
 
     def quoting(self, symbol: str) -> asyncio.Lock:
-        """Return the lock of a symbol's quotes."""
         return self._locks.setdefault(symbol, asyncio.Lock())
 
     async def know(self, quotes: _Quotes) -> None:
@@ -1770,7 +1768,6 @@ class _Link:
             raise
 
     def wake(self) -> None:
-        """Send the frames in the outbox."""
         self._to_send.set()
 
     def _look(self) -> None:
@@ -1889,26 +1886,14 @@ class _Link:
         return " ".join(text.split())
 
 
-def _login_refusal(error: Exception) -> Refused | None:
-    """Return the refusal of a login that must not be tried again."""
-    if isinstance(error, Refused):
-        return None if isinstance(error, (RateLimited, Busy)) else error
-    code, reason = _close_frame(error)
-    if code == _LOGIN_FAILED:
-        return Unauthorized("unauthorized", reason)
-    return None
-
-
-def _is_cut_off(error: Exception) -> bool:
-    """Return whether there were too many requests or connections."""
-    return isinstance(error, RateLimited) or _close_frame(error)[0] == _CUT_OFF
-
-
-def _close_frame(error: Exception) -> tuple[int | None, str]:
-    """Return code and reason with which the exchange closed a connection."""
+def _meaning(error: Exception) -> Exception:
+    """Return the refusal that a close code stands for, or the error."""
     if isinstance(error, ConnectionClosed) and error.rcvd is not None:
-        return error.rcvd.code, error.rcvd.reason
-    return None, ""
+        if error.rcvd.code == _LOGIN_FAILED:
+            return Unauthorized("unauthorized", error.rcvd.reason)
+        if error.rcvd.code == _CUT_OFF:
+            return RateLimited("rate_limited", error.rcvd.reason)
+    return error
 
 
 def _ending(error: BaseException) -> Exception:
