@@ -1,4 +1,4 @@
-"""The trader's door: an account and its markets as live Python objects.
+"""Trade on an exchange: an account and its markets as live Python objects.
 
     async with Exchange(user="alice") as ex:
         bond = await ex.market("BOND")
@@ -11,40 +11,24 @@ quantities integer lots, cash is ticks times lots, times are microseconds
 since the epoch (UTC).
 
 The objects follow the exchange by themselves. Each report and each change
-of a book is numbered, so a duplicate is ignored and a gap is noticed. There
-is one cure for a gap, for silence and for an answer that does not come: the
-client connects again, resumes its session, and then sends again what got no
-answer, where that cannot take effect twice. Nothing is sent twice on one
-connection, so a slow exchange gets each request once. While it is not
-connected, ``Exchange.trouble`` says why, and so does one line in the log
-``exchange.client``.
+of a book has a number, so the client ignores a duplicate and notices a gap.
+A gap, a silence and a missing reply have one cure: the client connects
+again, resumes its session, and then repeats each request without a reply
+that cannot take effect twice. It sends no request twice on one connection,
+so a slow exchange gets each request once. While the client is not connected,
+``Exchange.trouble`` and a line in the log ``exchange.client`` say why.
 
-What goes wrong is raised, never returned:
+Errors are raised, never returned:
 
 ::
 
     Exception
-     +-- Refused (of orderbook)   the exchange says no; nothing has changed
-     |    +-- BadRequest                bad_request
-     |    +-- Unauthorized              unauthorized
-     |    +-- RateLimited               rate_limited
-     |    +-- Busy                      busy
-     |    +-- Forbidden                 forbidden
-     |    +-- UnknownSymbol             unknown_symbol
-     |    +-- DuplicateClientOrderId    duplicate_client_order_id
-     |    +-- UnknownOrder              unknown_order
-     |    +-- OrderClosed               order_closed
-     |    +-- MarketClosed              market_closed
-     |    +-- InvalidQty                invalid_qty
-     |    +-- InvalidPrice              invalid_price
-     |    +-- TooManyOrders             too_many_orders
-     |    +-- PositionLimit             position_limit
-     |    +-- InsufficientFunds         insufficient_funds
-     |    +-- WouldTake                 would_take
-     +-- ExchangeError            something else than a refusal
+     +-- Refused (of orderbook)   a refusal: nothing has changed
+     |    +-- BadRequest, ...          one for each code, such as bad_request
+     +-- ExchangeError            any other error
           +-- ConnectionLost            not connected; nothing was sent
-          +-- OutcomeUnknown            sent; the connection ended unanswered
-          +-- EventsLost                an iterator can no longer be complete
+          +-- OutcomeUnknown            sent; the connection ended first
+          +-- EventsLost                an iterator has missed an event
 
 This module and ``orderbook.py`` are all a participant needs.
 """
@@ -58,11 +42,13 @@ import ipaddress
 import logging
 import os
 import random
+import re
 import secrets
 import threading
 from collections import deque
 from collections.abc import (
     AsyncIterator,
+    Awaitable,
     Callable,
     Coroutine,
     Generator,
@@ -72,6 +58,7 @@ from collections.abc import (
 )
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import count
+from operator import attrgetter
 from types import NoneType
 from typing import (
     Any,
@@ -79,6 +66,7 @@ from typing import (
     Generic,
     NamedTuple,
     ParamSpec,
+    Protocol,
     Self,
     TypeAlias,
     TypedDict,
@@ -143,18 +131,18 @@ from orderbook import (
 
 DEFAULT_HOSTNAME = "localhost"
 DEFAULT_PORT = 8765
-CONNECT_TIMEOUT = 10.0  # seconds until one is connected and logged in ...
-CONNECT_TRIES = 3  # ... in which a try that got stuck can be repeated
+CONNECT_TIMEOUT = 10.0  # seconds to connect and log in
+CONNECT_TRIES = 3  # attempts in that time: one may get stuck
 REQUEST_TIMEOUT = 10.0  # seconds a request waits for a lost connection
-SILENCE_TIMEOUT = 16.0  # seconds: three heartbeats of 5 s, and some delay
-CLOSE_TIMEOUT = 1.0  # seconds that a closing handshake may take
-BACKOFF_MIN = 0.1  # seconds at most before the first reconnect ...
-BACKOFF_MAX = 10.0  # ... doubled at each failure up to this
-# Seconds more after the exchange has cut off who asked too much: as a rule a
-# whole burst is allowed again by then.
+SILENCE_TIMEOUT = 16.0  # seconds: three heartbeats of 5 s and some delay
+CLOSE_TIMEOUT = 1.0  # seconds for the closing handshake
+BACKOFF_MIN = 0.1  # seconds: the longest pause before the first reconnect
+BACKOFF_MAX = 10.0  # seconds: each failure doubles the pause up to this
+# Seconds added to the pause after the exchange has closed the connection
+# because of too many requests. By then most accounts have a full burst again.
 CUT_OFF_PAUSE = 2.0
-MAX_FRAME_BYTES = 16 << 20  # of a frame received; servers send 1 MiB at most
-EVENTS_WAITING = 100_000  # in an iterator before its reader is too slow
+MAX_FRAME_BYTES = 16 << 20  # received in one frame; servers send up to 1 MiB
+EVENTS_WAITING = 100_000  # kept for the reader of one iterator
 
 logger = logging.getLogger("exchange.client")
 
@@ -162,129 +150,129 @@ T = TypeVar("T")
 A = TypeVar("A")
 P = ParamSpec("P")
 
-# What goes wrong ----------------------------------------------------------
+# Errors -------------------------------------------------------------------
 
 
 class BadRequest(Refused):
-    """The request makes no sense; ``field`` names what is wrong."""
+    """The request is not valid; ``field`` names the wrong field."""
 
     code = "bad_request"
 
 
 class Unauthorized(Refused):
-    """The login failed, or there was none."""
+    """The login failed, or the request needs one."""
 
     code = "unauthorized"
 
 
 class RateLimited(Refused):
-    """Too many requests; ``retry_after_ms`` may say when to try again."""
+    """Too many requests; try again after ``retry_after_ms``, if given."""
 
     code = "rate_limited"
 
 
 class Busy(Refused):
-    """The exchange takes no new orders for a moment; cancels go on."""
+    """The exchange is overloaded: it accepts only cancels for a moment."""
 
     code = "busy"
 
 
 class Forbidden(Refused):
-    """This account may not do that."""
+    """The account has no permission for the request."""
 
     code = "forbidden"
 
 
 class UnknownSymbol(Refused):
-    """No such instrument is listed."""
+    """No instrument with this symbol is listed."""
 
     code = "unknown_symbol"
 
 
 class DuplicateClientOrderId(Refused):
-    """The ``client_order_id`` was used before, by ``order_id``."""
+    """The order ``order_id`` has used the ``client_order_id`` before."""
 
     code = "duplicate_client_order_id"
 
 
 class UnknownOrder(Refused):
-    """The account has, or remembers, no such order."""
+    """The exchange knows no such order of the account."""
 
     code = "unknown_order"
 
 
 class OrderClosed(Refused):
-    """Too late: the order has ended, as ``order_status`` says."""
+    """The order has ended already; ``order_status`` says how."""
 
     code = "order_closed"
 
 
 class MarketClosed(Refused):
-    """The instrument does not trade now."""
+    """The phase of the instrument does not allow the order."""
 
     code = "market_closed"
 
 
 class InvalidQty(Refused):
-    """The quantity is outside the instrument's bounds."""
+    """The quantity is outside the bounds of the instrument."""
 
     code = "invalid_qty"
 
 
 class InvalidPrice(Refused):
-    """The price is outside the instrument's bounds."""
+    """The price is outside the bounds of the instrument."""
 
     code = "invalid_price"
 
 
 class TooManyOrders(Refused):
-    """The account has as many open orders as it may have."""
+    """The account has its maximum number of open orders."""
 
     code = "too_many_orders"
 
 
 class PositionLimit(Refused):
-    """The order could take the position over its limit."""
+    """The order could take the position above its limit."""
 
     code = "position_limit"
 
 
 class InsufficientFunds(Refused):
-    """The order could cost more than the account has."""
+    """The order could cost more than the cash of the account."""
 
     code = "insufficient_funds"
 
 
 class WouldTake(Refused):
-    """The post-only order would have traded at once."""
+    """The post-only order would trade at once."""
 
     code = "would_take"
 
 
 class ExchangeError(Exception):
-    """Something else than a refusal."""
+    """An error that is no refusal."""
 
 
 class ConnectionLost(ExchangeError):
-    """The exchange cannot be reached, or this object is not connected.
+    """There is no connection to the exchange.
 
-    Raised by a request, it means that the request was never sent.
+    A request that raises this was never sent.
     """
 
 
 class OutcomeUnknown(ExchangeError):
-    """A request was sent, and the connection ended before an answer came.
+    """The connection ended after a request was sent and before its reply.
 
-    It may have been carried out. The live objects are right all the same,
-    once connected again.
+    The request may have taken effect. The live objects show whether it has,
+    once the client is connected again.
     """
 
 
 class EventsLost(ExchangeError):
-    """An iterator of events has ended because it would have a hole.
+    """An iterator has ended because it has missed an event.
 
     Its reader fell more than EVENTS_WAITING events behind, or the exchange
-    no longer knows what was missed.
+    no longer has the events missed while there was no connection.
     """
 
 
@@ -294,7 +282,7 @@ _REFUSALS: dict[str, type[Refused]] = {
 
 
 def _refusal(error: Error) -> Refused:
-    """Return the exception for an error; codes yet unknown are Refused."""
+    """Return the exception for an error; Refused for an unknown code."""
     return _REFUSALS.get(error.code, Refused)(
         error.code,
         error.message,
@@ -306,16 +294,18 @@ def _refusal(error: Error) -> Refused:
     )
 
 
-def _make(type_: str, **fields: Any) -> Request:
-    """Return a request; fields that are None are left out.
+_SURROGATE = re.compile("[\ud800-\udfff]")  # as of undecoded bytes
 
-    Whatever counts as an integer to Python, such as those of numpy, does
-    here. Raises BadRequest, which names the field, for anything else that
-    the exchange would not understand.
+
+def _make(type_: str, **fields: Any) -> Request:
+    """Return a request without the fields that are None.
+
+    Accepts any object with ``__index__`` as an integer, such as numpy's.
+    Raises BadRequest, which names the field, if the request is not valid.
     """
     given = {k: v for k, v in fields.items() if v is not None}
     for name, value in given.items():
-        if isinstance(value, str) and not _is_unicode(value):
+        if isinstance(value, str) and _SURROGATE.search(value):
             problem = f"{name}: is not Unicode text"
             raise BadRequest("bad_request", problem, field=name)
     text = to_json(
@@ -327,15 +317,6 @@ def _make(type_: str, **fields: Any) -> Request:
     return request
 
 
-def _is_unicode(text: str) -> bool:
-    """Return whether a text has no surrogates, such as undecoded bytes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _as_int(value: Any) -> Any:
     return value.__index__() if hasattr(value, "__index__") else repr(value)
 
@@ -345,7 +326,7 @@ def _as_int(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """A book at one moment: levels are (price, qty), best first."""
+    """The book at one moment: levels are (price, qty), best first."""
 
     symbol: str
     seq: int = 0
@@ -355,28 +336,28 @@ class Book:
 
     @property
     def bid(self) -> int | None:
-        """The best price to sell at, None if nobody buys."""
+        """The best price to sell at, None without bids."""
         return self.bids[0][0] if self.bids else None
 
     @property
     def ask(self) -> int | None:
-        """The best price to buy at, None if nobody sells."""
+        """The best price to buy at, None without asks."""
         return self.asks[0][0] if self.asks else None
 
     @property
     def mid(self) -> float | None:
         """The middle between bid and ask, None if either is missing.
 
-        Also None while they cross, as before an auction: then neither is a
-        price to trade at.
+        Also None while they cross, as before an auction: then nobody can
+        trade at either price.
         """
-        if not self.bids or not self.asks:
+        bid, ask = self.bid, self.ask
+        if bid is None or ask is None or bid > ask:
             return None
-        bid, ask = self.bids[0][0], self.asks[0][0]
-        return (bid + ask) / 2 if bid <= ask else None
+        return (bid + ask) / 2
 
     def _updated(self, update: BookUpdate) -> Book:
-        """Return the book that a snapshot is, or a change makes of this."""
+        """Return the book after a snapshot or a change."""
         base = Book(self.symbol) if update.snapshot else self
         return Book(
             self.symbol,
@@ -398,19 +379,19 @@ def _merge(
 
 
 class OrderOptions(TypedDict, total=False):
-    """What an order may be given besides side, quantity and price.
+    """The options of an order besides side, quantity and price.
 
     time_in_force: "gtc" rests until it is filled or canceled, "ioc" trades
-        what it can at once, "fok" all or nothing at once, "gtd" rests until
-        expire_ts. By default "gtc"; "ioc" of a market order, "gtd" where
-        expire_ts is given.
+        what it can at once, "fok" trades all of it at once or nothing,
+        "gtd" rests until expire_ts. The default is "gtd" with an expire_ts,
+        "ioc" for a market order, and "gtc" for any other.
     expire_ts: when the order expires, in microseconds since the epoch.
     post_only: True refuses the order (WouldTake) if it would trade at once.
     stp: which of two orders of the account is canceled where they would
         trade with each other: "cancel_oldest" (default), "cancel_newest" or
         "cancel_both".
-    client_order_id: 1 to 36 of A-Z a-z 0-9 _ . : -, never used by the
-        account before; by default one is made up.
+    client_order_id: 1 to 36 characters of A-Z a-z 0-9 _ . : -, which the
+        account has never used before. The default is a generated one.
     """
 
     time_in_force: TimeInForce
@@ -421,10 +402,10 @@ class OrderOptions(TypedDict, total=False):
 
 
 class AdminArguments(TypedDict, total=False):
-    """What an administrator's action is about.
+    """The arguments of an administrator's action.
 
-    Which of them an action needs, and which it may have, stands in
-    ``docs/PROTOCOL.md``; ``cash`` and ``qty`` are to be added.
+    ``docs/PROTOCOL.md`` says which of them each action takes. ``cash`` and
+    ``qty`` are added to what the account has.
     """
 
     symbol: str
@@ -439,7 +420,7 @@ class AdminArguments(TypedDict, total=False):
 
 
 class Candle(NamedTuple):
-    """The trades of one interval; ``start_ts`` in microseconds."""
+    """The trades of one interval, which begins at ``start_ts``."""
 
     start_ts: int
     open: int
@@ -451,13 +432,13 @@ class Candle(NamedTuple):
 
 _INSTRUMENT: TypeAdapter[Instrument] = TypeAdapter(Instrument)
 
-# Tables as pandas has them -------------------------------------------------
+# Columns of the tables, for pandas -----------------------------------------
 
 _TIMES = ("ts", "start_ts", "expire_ts")
 
 
 def _dtype(hint: Any) -> str:
-    """Return the type that pandas gives a field; each may be missing."""
+    """Return the pandas type of a field, which allows missing values."""
     kinds = set(get_args(hint) or (hint,)) - {NoneType}
     if kinds <= {int}:
         return "Int64"
@@ -498,7 +479,7 @@ _COLUMNS: dict[Table, dict[str, str]] = {
 
 
 def _plain(row: Any, what: Table) -> dict[str, Any]:
-    """Return a row of a table with all fields, those at default too."""
+    """Return a row of a table with every field, defaults included."""
     if what == "candles":
         return Candle(*row)._asdict()
     if what == "instruments":
@@ -506,28 +487,1444 @@ def _plain(row: Any, what: Table) -> dict[str, Any]:
     return row if isinstance(row, dict) else asdict(row)
 
 
-# What can be looked at ----------------------------------------------------
+def _frame(what: Table, rows: list[Any]) -> Any:
+    """Return the rows of a table as a pandas DataFrame."""
+    import pandas  # nothing else needs it
+
+    columns = _COLUMNS[what]
+    plain = [_plain(row, what) for row in rows]
+    table = pandas.DataFrame(
+        {
+            name: pandas.Series([row.get(name) for row in plain], dtype=kind)
+            for name, kind in columns.items()
+        }
+    )
+    for name in set(_TIMES) & columns.keys():
+        table[name] = pandas.to_datetime(table[name], unit="us", utc=True)
+    index = [name for name in ("ts", "start_ts") if name in columns]
+    return table.set_index(index[0]) if index else table
+
+
+# Calls: requests until they are answered -----------------------------------
+
+_Private: TypeAlias = Place | Amend | Cancel | CancelAll | CancelAfter | Admin
+_Reply: TypeAlias = Callable[[Event], None]  # takes the reply to a request
+# Yields requests for rows of tables, each time for the rows of the last one.
+_Steps: TypeAlias = Generator[Get, list[Any], None]
+
+
+@dataclass(slots=True, eq=False)
+class _OrderState:
+    """One order: its newest report and its executions."""
+
+    report: Exec
+    fills: list[Exec] = field(default_factory=list)
+    newest_amend: _Call | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.report.leaves_qty > 0
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A request of the user until it is answered.
+
+    ``order`` is the order concerned; for a place it is set by the first
+    report. ``times_sent`` counts the connections on which it was sent.
+    ``is_in_doubt``: it was sent before a login that did not resume the
+    session, so its reports may be missing. ``is_withdrawn``: the caller no
+    longer waits for the answer, so it is not sent again.
+    """
+
+    request: Request
+    order: _OrderState | None = None
+    resolve: Callable[[Event | Exception], None] = lambda answer: None
+    times_sent: int = 0
+    is_in_doubt: bool = False
+    is_withdrawn: bool = False
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether sending it twice has the effect of sending it once."""
+        if isinstance(self.request, Amend):
+            return self.order is not None and self.order.newest_amend is self
+        return not isinstance(self.request, (CancelAll, Admin))
+
+
+class _Own(NamedTuple):
+    """A request of the client itself, and what takes its reply."""
+
+    request: Request
+    reply: _Reply
+
+
+def _rows(reply: Ok) -> list[Any]:
+    """Return the rows of a reply; rows that are messages as events."""
+    rows = reply.data or []
+    if rows and isinstance(rows[0], dict) and "type" in rows[0]:
+        return list(decode_events(to_json(rows)))
+    return rows
+
+
+class _Calls:
+    """Requests in flight: the frames to send, and the replies to them.
+
+    ``is_online``: the client is in step with the exchange, and calls are
+    sent at once; ``trouble`` says why not. ``outbox`` holds the frames to
+    send: calls, or a request of the client itself. ``pending`` has the calls
+    that are not answered, oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.is_online = False
+        self.trouble: str | None = "call connect() first"
+        self.outbox: deque[Sequence[_Call] | _Own] = deque()
+        self.pending: dict[_Call, None] = {}
+        self._ids = count(1)
+        # By id, in the order of the requests, in which replies come.
+        self._replies: dict[int, _Reply] = {}
+        self._oldest_id: int | None = None  # in _replies, at a heartbeat
+        self._put_off: list[_Own] = []  # refused: too many at the time
+
+    @property
+    def not_connected(self) -> str:
+        """Say that there is no connection, and why."""
+        return f"not connected: {self.trouble}"
+
+    # Requests
+
+    def submit(self, calls: Sequence[_Call]) -> None:
+        """Send calls in one frame, now or once there is a connection."""
+        for call in calls:
+            self.pending[call] = None
+            if isinstance(call.request, Amend) and call.order is not None:
+                call.order.newest_amend = call
+        if self.is_online and calls:
+            self.outbox.append(calls)
+
+    def withdraw(self, call: _Call) -> None:
+        """Stop waiting for an answer; an unsent call is never sent."""
+        call.is_withdrawn = True
+        if not call.times_sent:
+            self.pending.pop(call, None)
+
+    def give_up(self, call: _Call) -> None:
+        """Stop waiting for a connection."""
+        if call.times_sent:
+            self._resolve(call, _unknown(call))
+        else:
+            text = f"{self.not_connected}; nothing was sent"
+            self._resolve(call, ConnectionLost(text))
+
+    def ask(self, request: Request, reply: _Reply) -> None:
+        self.outbox.append(_Own(request, reply))
+
+    def fetch(self, steps: _Steps, reply: Event | None = None) -> None:
+        """Fetch the rows that a generator asks for, request by request."""
+        try:
+            if reply is None:
+                request = next(steps)
+            elif isinstance(reply, Ok):
+                request = steps.send(_rows(reply))
+            else:
+                return
+        except StopIteration:
+            return
+        self.ask(request, functools.partial(self.fetch, steps))
+
+    def placing(self, client_order_id: str | None) -> _Call | None:
+        """Return the call that places an order and is not answered."""
+        for call in self.pending:  # replies come in order: one of the first
+            request = call.request
+            if isinstance(request, Place) and (
+                request.client_order_id == client_order_id is not None
+            ):
+                return call
+        return None
+
+    def next_frame(self) -> str | None:
+        """Return the next frame to send, None if there is none."""
+        while self.outbox:
+            wanted = self.outbox.popleft()
+            if isinstance(wanted, _Own):
+                reply = functools.partial(self._reply_to_own, wanted)
+                return self._numbered(wanted.request, reply)
+            texts = []
+            for call in wanted:
+                if call in self.pending and not call.is_withdrawn:
+                    call.times_sent += 1
+                    reply = functools.partial(self._reply_to_call, call)
+                    texts.append(self._numbered(call.request, reply))
+            if texts:
+                return texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
+        return None
+
+    def _numbered(self, request: Request, reply: _Reply) -> str:
+        request_id = next(self._ids)
+        self._replies[request_id] = reply
+        return encode(replace(request, id=request_id))
+
+    # Replies
+
+    def receive(self, event: Event) -> None:
+        """Take in an event if it is a reply.
+
+        Raises ConnectionLost if an earlier reply is missing.
+        """
+        reply_to = getattr(event, "id", None)
+        if isinstance(reply_to, int) and reply_to in self._replies:
+            is_next = reply_to == next(iter(self._replies))
+            self._replies.pop(reply_to)(event)
+            if not is_next:
+                raise ConnectionLost("an answer is missing")
+
+    def check(self) -> None:
+        """Look for a missing reply, at a heartbeat.
+
+        Replies come in the order of requests. If the reply to a `ping`
+        comes before that of an older request, the older one is lost.
+        """
+        oldest_id = next(iter(self._replies), None)
+        if oldest_id is not None and oldest_id == self._oldest_id:
+            self.ask(Ping(), lambda event: None)
+        self._oldest_id = oldest_id
+        self.outbox.extend(self._put_off)
+        self._put_off.clear()
+
+    def _reply_to_own(self, own: _Own, event: Event) -> None:
+        if not isinstance(event, Error) or own.request.type == "login":
+            own.reply(event)
+        elif event.code in ("rate_limited", "busy"):
+            self._put_off.append(own)
+        elif event.code == "bad_request":
+            own.reply(event)  # an older exchange does not know the request
+        else:
+            raise ConnectionLost(event.message)
+
+    def _reply_to_call(self, call: _Call, event: Event) -> None:
+        if not isinstance(event, Error):
+            self._resolve(call, event)
+            return
+        is_late = event.code in ("order_closed", "unknown_order")
+        if is_late and call.order is not None and call.order.is_open:
+            raise ConnectionLost("an answer was ahead of its reports")
+        self._resolve(call, self._judge(call, event))
+
+    def _judge(self, call: _Call, error: Error) -> Event | Exception:
+        """Return the answer to a refused call.
+
+        A repeated call is refused if its first copy took effect; then the
+        answer is the report of the order.
+        """
+        if call.times_sent > 1 and call.order is not None:
+            report = call.order.report
+            match call.request:
+                case Cancel() if report.order_status == "canceled":
+                    return report
+                case Amend(price=price, qty=qty) if price in (
+                    None,
+                    report.price,
+                ) and qty in (None, report.qty):
+                    return report
+                case _:
+                    pass
+        return _refusal(error)
+
+    def _resolve(self, call: _Call, answer: Event | Exception) -> None:
+        if call in self.pending:
+            del self.pending[call]
+            call.resolve(answer)
+
+    # Connections
+
+    def connected(self) -> None:
+        """Begin a new connection: nothing has been sent on it."""
+        self.outbox.clear()
+        self._put_off.clear()
+        self._replies.clear()
+        self._oldest_id = None
+
+    def resume(self) -> None:
+        """Answer or send what was left unanswered, now that it is online."""
+        for call in list(self.pending):
+            is_place = isinstance(call.request, Place)
+            if call.times_sent and is_place and call.order is not None:
+                self._resolve(call, call.order.report)
+            elif not call.times_sent or call.is_repeatable:
+                self.outbox.append((call,))
+            else:
+                self._resolve(call, _unknown(call))
+
+    def disconnected(self, reason: str) -> list[_Call]:
+        """Note why there is no connection; return the unanswered calls."""
+        self.is_online = False
+        self.trouble = reason
+        for call in list(self.pending):
+            if call.is_withdrawn:
+                del self.pending[call]
+        return list(self.pending)
+
+    def fail(self, failure: Exception, reason: str) -> None:
+        """Answer every call with a failure: no connection will follow."""
+        for call in self.disconnected(reason):
+            self._resolve(call, failure)
+
+
+def _unknown(call: _Call) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"the connection was lost before {call.request.type} was answered"
+    )
+
+
+# Account: orders, executions, positions, money -----------------------------
+
+_FORGOTTEN: Any = "unknown_order"  # a reason that no exchange gives
+_IDENTITY = attrgetter("order_id", "client_order_id", "symbol", "side")
+
+
+class _Topic(Generic[T]):
+    """The events that wait for the reader of one iterator."""
+
+    def __init__(self) -> None:
+        self.events: deque[T] = deque()
+        self.error: EventsLost | None = None
+
+    def push(self, event: T) -> None:
+        if len(self.events) >= EVENTS_WAITING:
+            self.fail(f"the reader is {EVENTS_WAITING} events behind")
+        if self.error is None:
+            self.events.append(event)
+
+    def fail(self, message: str) -> None:
+        self.error = EventsLost(message)
+        self.events.clear()
+
+
+@dataclass(slots=True)
+class _Holding:
+    """The lots held of a symbol, and their cost; both negative when short.
+
+    ``realized`` is the profit of closed lots since `connect`, less fees.
+    """
+
+    position: int = 0
+    cost: int = 0
+    realized: int = 0
+
+    def fill(self, report: Exec) -> None:
+        """Book an execution, by "Profit" of docs/PROTOCOL.md."""
+        qty, price = report.last_qty or 0, report.last_price or 0
+        bought = qty if report.side == "buy" else -qty
+        position, cost = self.position, self.cost
+        self.realized -= report.fee or 0
+        self.position += bought
+        if (position < 0) == (bought < 0) or not position:
+            self.cost += price * bought
+        elif qty < abs(position):
+            released = cost * qty // abs(position)
+            self.realized -= price * bought + released
+            self.cost -= released
+        else:  # it closes the position, and opens one with the rest
+            self.realized += price * position - cost
+            self.cost = price * self.position
+
+
+@dataclass(slots=True, eq=False)
+class _Resync:
+    """A login that did not resume: the state that the exchange reports.
+
+    ``later`` holds what comes after the state, until the state is complete.
+    """
+
+    welcome: Welcome
+    is_same_history: bool
+    orders: list[Exec] = field(default_factory=list)
+    account: AccountReport | None = None
+    later: list[Exec | AccountReport] = field(default_factory=list)
+
+
+class _Account:
+    """The account as the exchange has reported it.
+
+    ``is_in_step``: the login has reported everything up to ``welcome.seq``.
+    ``holdings`` has the symbols whose cost has been asked for.
+    """
+
+    def __init__(self, login: Login | None, calls: _Calls) -> None:
+        self.user = login.user if login else None
+        self.fills: WeakSet[_Topic[Exec]] = WeakSet()
+        self.holdings: dict[str, _Holding] = {}
+        self.is_in_step = False
+        self._login = login
+        self._calls = calls
+        self._prefix = secrets.token_hex(4)
+        self._placed = count(1)
+        self._open: dict[int, _OrderState] = {}
+        self._report = AccountReport(
+            seq=0, ts=0, cash=0, positions={}, equity=0
+        )
+        # The newest event held, None before the first login is complete;
+        # _target is the seq that completes a resumed login.
+        self._seq: int | None = None
+        self._ts = 0
+        self._target: int | None = None
+        self._resync: _Resync | None = None
+
+    def require_user(self) -> None:
+        if self.user is None:
+            raise Unauthorized("unauthorized", "no user was given")
+
+    @property
+    def report(self) -> AccountReport:
+        """The newest report of positions and money."""
+        self.require_user()
+        return self._report
+
+    @property
+    def held(self) -> list[str]:
+        """The symbols with a position."""
+        return [s for s, lots in self._report.positions.items() if lots]
+
+    @property
+    def open_orders(self) -> list[_OrderState]:
+        self.require_user()
+        orders = self._open.values()
+        return sorted(orders, key=lambda order: order.report.order_id)
+
+    def named(self, client_order_id: str | None) -> _OrderState | None:
+        for order in self._open.values():
+            if order.report.client_order_id == client_order_id:
+                return order
+        return None
+
+    def placing(
+        self,
+        symbol: str,
+        side: Side,
+        qty: int,
+        price: int | None,
+        **options: Unpack[OrderOptions],
+    ) -> _Call:
+        """Return the call that places an order."""
+        given = {k: v for k, v in options.items() if v is not None}
+        fields: dict[str, Any] = {
+            "client_order_id": f"{self._prefix}-{next(self._placed)}",
+            "order_type": "market" if price is None else "limit",
+            "time_in_force": "gtd" if "expire_ts" in given else None,
+            **given,
+        }
+        request = _make(
+            "place", symbol=symbol, side=side, qty=qty, price=price, **fields
+        )
+        return _Call(request)
+
+    # Login
+
+    def login(self) -> Login | None:
+        """Return the login of a new connection, None without a user."""
+        self._resync = self._target = None
+        self.is_in_step = False
+        if self._login is None or self._login.session is None:
+            return self._login
+        return replace(self._login, last_seq=self._seq)
+
+    def welcome(self, event: Welcome) -> None:
+        """Take in the reply to the login; its reports follow."""
+        assert self._login is not None
+        is_same = self._seq is None or (
+            event.seq >= self._seq
+            and (event.durable or event.session == self._login.session)
+        )
+        self._login = replace(self._login, session=event.session)
+        if not event.resumed:
+            self._resync = _Resync(event, is_same)
+        else:
+            self._target = event.seq
+            self.is_in_step = self._seq == event.seq
+
+    def receive(self, event: Exec | AccountReport) -> None:
+        """Take in a report; raise ConnectionLost if one before is missing."""
+        if self._resync is not None:
+            self._collect(self._resync, event)
+        elif self._seq is None or self._target is None:
+            return  # reports of a login without its welcome
+        elif event.seq > self._seq + 1:
+            raise ConnectionLost(f"reports after {self._seq} are missing")
+        elif event.seq == self._seq + 1:
+            self._seq, self._ts = event.seq, event.ts
+            if isinstance(event, AccountReport):
+                self._check_holdings(event)
+                self._report = event
+            else:
+                self._apply(event)
+            self.is_in_step = self.is_in_step or self._seq == self._target
+
+    def check(self, seq: int) -> None:
+        """Raise ConnectionLost if reports up to ``seq`` are missing."""
+        if self._seq is not None and seq > self._seq:
+            raise ConnectionLost(f"reports after {self._seq} are missing")
+
+    def _collect(self, resync: _Resync, event: Exec | AccountReport) -> None:
+        if resync.account is not None:
+            resync.later.append(event)
+        elif isinstance(event, Exec):
+            resync.orders.append(event)
+        else:
+            resync.account = event
+            self._calls.fetch(self._recover(resync))
+
+    def _recover(self, resync: _Resync) -> _Steps:
+        """Fetch what the login did not report; then apply all of it."""
+        fills: list[Exec] = []
+        ended: dict[int, Exec] = {}
+        seq = resync.welcome.seq
+        if self._seq is not None:
+            after = self._seq if resync.is_same_history else 0
+            while after < seq:
+                rows = yield Get(what="fills", after=after, limit=MAX_ROWS)
+                fills += rows
+                after = rows[-1].seq if len(rows) == MAX_ROWS else seq
+            fills = [
+                fill
+                for fill in fills
+                if fill.seq <= seq
+                and (resync.is_same_history or fill.ts > self._ts)
+            ]
+            missing = self._missing(resync, fills)
+            after = missing[0] - 1 if missing else 0
+            while missing and after < missing[-1]:
+                rows = yield Get(what="orders", after=after, limit=MAX_ROWS)
+                ended |= {row.order_id: row for row in rows}
+                after = rows[-1].order_id if rows else missing[-1]
+        self._adopt(resync, fills, ended)
+
+    def _missing(self, resync: _Resync, fills: list[Exec]) -> list[int]:
+        """Return the orders that are open only here."""
+        newest = {o.report.order_id: o.report for o in self._open.values()}
+        newest |= {fill.order_id: fill for fill in fills}
+        for report in resync.orders:
+            newest.pop(report.order_id, None)
+        return sorted(i for i, r in newest.items() if r.leaves_qty)
+
+    def _adopt(
+        self, resync: _Resync, fills: list[Exec], ended: dict[int, Exec]
+    ) -> None:
+        """Replace the state by that of a login that did not resume."""
+        assert resync.account is not None
+        for fill in fills:
+            self._apply(fill)
+        reported = {report.order_id: report for report in resync.orders}
+        for order_id, order in list(self._open.items()):
+            found = reported.get(order_id) or ended.get(order_id)
+            if found is None or not _is_same_order(order.report, found):
+                order.report = _forgotten(order.report)
+            else:
+                order.report = found
+            if not order.is_open:
+                del self._open[order_id]
+        for report in resync.orders:
+            self._order(report)
+        for call in self._calls.pending:
+            call.is_in_doubt = call.times_sent > 0
+        self._report = resync.account
+        self._seq, self._ts = resync.welcome.seq, resync.welcome.ts
+        self._resync, self._target = None, self._seq
+        for event in resync.later:
+            self.receive(event)
+        self.is_in_step = True
+
+    # Orders
+
+    def learn(self, report: Exec) -> _OrderState:
+        """Take in an order from a table, which may be ahead of reports."""
+        state = self._order(report)
+        self._update(state, report)
+        return state
+
+    def _order(self, report: Exec) -> _OrderState:
+        """Return the state of an order, a new one if it is not known."""
+        state = self._open.get(report.order_id)
+        if state is not None:
+            if _is_same_order(state.report, report):
+                return state
+            state.report = _forgotten(state.report)
+        call = self._calls.placing(report.client_order_id)
+        if call is not None and call.order is not None:
+            state = call.order
+        else:
+            state = _OrderState(report)
+            if call is not None:
+                call.order = state
+        if report.leaves_qty:
+            self._open[report.order_id] = state
+        return state
+
+    def _apply(self, report: Exec) -> None:
+        """Take in the execution report that is next in sequence."""
+        state = self._order(report)
+        if report.exec_type == "trade":
+            state.fills.append(report)
+            holding = self.holdings.get(report.symbol)
+            if holding is not None:
+                holding.fill(report)
+            for topic in self.fills:
+                topic.push(report)
+        self._update(state, report)
+
+    def _update(self, state: _OrderState, report: Exec) -> None:
+        if report.seq >= state.report.seq:
+            state.report = report
+        if not state.is_open:
+            self._open.pop(report.order_id, None)
+
+    # Holdings
+
+    def learn_holdings(self, symbols: Iterable[str]) -> None:
+        """Ask for the cost of the lots held of each symbol."""
+        if self.user is not None and symbols:
+            reply = functools.partial(self._learn_holdings, tuple(symbols))
+            self._calls.ask(Get(what="positions"), reply)
+
+    def _learn_holdings(self, symbols: Iterable[str], reply: Event) -> None:
+        if not isinstance(reply, Ok):
+            return  # an older exchange has no such table
+        rows = {row["symbol"]: row for row in reply.data or ()}
+        for symbol in symbols:
+            row = rows.get(symbol, {"position": 0, "cost": 0})
+            holding = self.holdings.setdefault(symbol, _Holding())
+            holding.position, holding.cost = row["position"], row["cost"]
+
+    def _check_holdings(self, report: AccountReport) -> None:
+        """Notice a position that has changed without an execution.
+
+        An administrator's settlement, reset or adjustment does that. If only
+        one symbol has changed, the realized profit is that symbol's.
+        """
+        moved = {
+            symbol: holding
+            for symbol, holding in self.holdings.items()
+            if holding.position != report.positions.get(symbol, 0)
+        }
+        for symbol, holding in moved.items():
+            if len(moved) == 1:
+                holding.realized += report.realized - self._report.realized
+            if not report.positions.get(symbol):
+                holding.position = holding.cost = 0
+        if moved:
+            self.learn_holdings(self.holdings)
+
+
+def _is_same_order(one: Exec, other: Exec) -> bool:
+    """Return whether two reports are about one order.
+
+    An exchange that begins a new history uses its order ids again.
+    """
+    return _IDENTITY(one) == _IDENTITY(other)
+
+
+def _forgotten(report: Exec) -> Exec:
+    """Return the last report of an order that the exchange has forgotten."""
+    return replace(
+        report, order_status="canceled", leaves_qty=0, reason=_FORGOTTEN
+    )
+
+
+class _Quotes:
+    """The orders of ``Market.quote`` in one symbol: one a side at most."""
+
+    def __init__(self, symbol: str, account: _Account, calls: _Calls) -> None:
+        self._symbol = symbol
+        self._account = account
+        self._calls = calls
+        self._placed: dict[Side, _Call] = {}
+
+    @property
+    def are_known(self) -> bool:
+        """Whether the client knows which quotes stand."""
+        return self._calls.is_online and not any(
+            call in self._calls.pending for call in self._placed.values()
+        )
+
+    def order(self, side: Side) -> _OrderState | None:
+        """Return the open order that quotes a side."""
+        call = self._placed.get(side)
+        if call is None:
+            return None
+        assert isinstance(call.request, Place)
+        return self._account.named(call.request.client_order_id)
+
+    def changes(
+        self,
+        prices: dict[Side, int | None],
+        sides: Iterable[Side],
+        qty: int,
+        max_qty: int,
+    ) -> dict[Side, list[_Call]]:
+        """Return the calls that make a quote, side by side, in order.
+
+        Where both sides move, the side that moves away comes first, so that
+        the two orders never trade with each other.
+        """
+        calls: dict[Side, list[_Call]] = {}
+        for side in sides:
+            order, price = self.order(side), prices[side]
+            if order is None and price is not None:
+                calls[side] = [self._place(side, price, qty)]
+            elif order is not None:
+                request = _requote(order.report, price, qty, max_qty)
+                if request is not None:
+                    calls[side] = [_Call(request, order)]
+                if isinstance(request, Cancel) and price is not None:
+                    calls[side] += [self._place(side, price, qty)]
+        ask, bid = self.order("sell"), prices["buy"]
+        if ask is not None and bid is not None and len(calls) == 2:
+            assert ask.report.price is not None
+            if bid >= ask.report.price:
+                calls = dict(reversed(calls.items()))
+        return calls
+
+    def _place(self, side: Side, price: int, qty: int) -> _Call:
+        call = self._account.placing(self._symbol, side, qty, price)
+        self._placed[side] = call
+        return call
+
+
+def _requote(
+    order: Exec, price: int | None, qty: int, max_qty: int
+) -> Request | None:
+    """Return the request that makes an order show ``qty`` at a price.
+
+    None if it does already. A Cancel if its total quantity, fills included,
+    would come above ``max_qty``.
+    """
+    total = order.cum_qty + qty
+    if price is None or qty <= max_qty < total:
+        return Cancel(order_id=order.order_id)
+    if price == order.price and qty == order.leaves_qty:
+        return None
+    return _make("amend", order_id=order.order_id, price=price, qty=total)
+
+
+# Markets: books, trades, tickers -------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class _MarketState:
+    """The public data of one symbol.
+
+    ``last_trade`` is the newest trade before which none is missing; with
+    ``knows_trades``, None means that there was none yet.
+    """
+
+    symbol: str
+    book: Book
+    is_subscribed: bool = False  # on this connection
+    is_live: bool = False  # False: waiting for a snapshot
+    last_trade: Trade | None = None
+    knows_trades: bool = False
+    catching_up: _Steps | None = None
+    trades: WeakSet[_Topic[Trade]] = field(default_factory=WeakSet)
+
+
+class _Markets:
+    """The instruments, and the public data of the symbols followed."""
+
+    def __init__(self, calls: _Calls) -> None:
+        self.instruments: dict[str, Instrument] = {}
+        self.followed: dict[str, _MarketState] = {}
+        self.statuses: WeakSet[_Topic[Status]] = WeakSet()
+        self._calls = calls
+        # Of symbols held and not followed; None: no ticker has come yet.
+        self.tickers: dict[str, Ticker | None] = {}
+
+    def relist(self, instruments: Iterable[Instrument]) -> None:
+        """Replace the instruments by those of a new connection."""
+        self.instruments = {i.symbol: i for i in instruments}
+
+    def mark(self, symbol: str) -> int | None:
+        """Return the price that values a position, None if not known.
+
+        "The mark" of docs/PROTOCOL.md: the median of best bid, reference
+        price and best ask, or the reference price where a side is missing.
+        """
+        market, ticker = self.followed.get(symbol), self.tickers.get(symbol)
+        if market is not None and market.is_live and market.knows_trades:
+            bid, ask = market.book.bid, market.book.ask
+            last = market.last_trade.price if market.last_trade else None
+        elif ticker is not None:
+            bid, ask, last = ticker.bid, ticker.ask, ticker.last
+        else:
+            return None
+        if last is None:
+            last = self.instruments[symbol].reference_price
+        if bid is None or ask is None:
+            return last
+        return sorted((bid, last, ask))[1]
+
+    # Subscriptions
+
+    def follow(self, symbol: str) -> _MarketState:
+        state = _MarketState(symbol, Book(symbol))
+        return self.followed.setdefault(symbol, state)
+
+    def unfollow(self, symbol: str) -> None:
+        self.followed.pop(symbol, None)
+
+    def follow_tickers(self, symbols: Iterable[str]) -> None:
+        """Ask for the tickers of symbols that are not followed."""
+        known = self.followed.keys() | self.tickers.keys()
+        missing = tuple(symbol for symbol in symbols if symbol not in known)
+        if missing:
+            self.tickers |= dict.fromkeys(missing)
+            request = Subscribe(channels=("ticker",), symbols=missing)
+            self._calls.ask(request, lambda event: None)
+
+    def connected(self) -> None:
+        """Begin a new connection: nothing is subscribed to."""
+        self.tickers.clear()
+        for market in self.followed.values():
+            market.catching_up = None
+            market.is_subscribed = False
+
+    def resume(self) -> None:
+        """Subscribe to the symbols followed."""
+        for market in self.followed.values():
+            market.is_live = False
+            symbols = (market.symbol,)
+            self._calls.ask(
+                Subscribe(channels=("book", "trades"), symbols=symbols),
+                functools.partial(self.subscribed, market),
+            )
+
+    def subscribed(self, market: _MarketState, reply: Event) -> None:
+        """Take in the reply to a subscription."""
+        market.is_subscribed = True
+        self.catch_up(market)
+
+    # Events
+
+    def check(self, seq: dict[str, int]) -> None:
+        """Raise ConnectionLost if changes up to ``seq`` are missing."""
+        for market in self.followed.values():
+            if market.is_subscribed and (
+                not market.is_live
+                or seq.get(market.symbol, 0) > market.book.seq
+            ):
+                raise ConnectionLost(f"data of {market.symbol} are missing")
+
+    def receive_book(self, update: BookUpdate) -> None:
+        """Take in a book; raise ConnectionLost if changes are missing."""
+        market = self.followed.get(update.symbol)
+        if market is None:
+            return
+        is_newer = update.seq > market.book.seq
+        if update.snapshot:
+            if is_newer or not market.is_live:
+                market.book = market.book._updated(update)
+                market.is_live = True
+        elif market.is_live and is_newer:
+            if (update.prev_seq or 0) > market.book.seq:
+                raise ConnectionLost(
+                    f"changes of the book of {market.symbol} are missing"
+                )
+            market.book = market.book._updated(update)
+
+    def receive_trade(self, trade: Trade) -> None:
+        market = self.followed.get(trade.symbol)
+        if market is None or market.catching_up is not None:
+            return  # the fetch under way brings this trade, too
+        last_id = market.last_trade.trade_id if market.last_trade else 0
+        if trade.trade_id == last_id + 1:
+            self._deliver(market, trade)
+        elif market.last_trade is None or trade.trade_id > last_id:
+            self.catch_up(market)
+
+    def receive_status(self, status: Status) -> None:
+        instrument = self.instruments.get(status.symbol or "")
+        if instrument is not None and status.phase is not None:
+            listed = replace(instrument, phase=status.phase)
+            self.instruments[listed.symbol] = listed
+        for topic in self.statuses:
+            topic.push(status)
+
+    def _deliver(self, market: _MarketState, trade: Trade) -> None:
+        market.last_trade = trade
+        for topic in market.trades:
+            topic.push(trade)
+
+    # Trades missed
+
+    def catch_up(self, market: _MarketState) -> None:
+        """Fetch the trades missed, unless a fetch is under way."""
+        if market.catching_up is None:
+            market.catching_up = self._missed_trades(market)
+            self._calls.fetch(market.catching_up)
+
+    def _missed_trades(self, market: _MarketState) -> _Steps:
+        symbol = market.symbol
+        if not market.knows_trades:
+            rows = yield Get(what="trades", symbol=symbol, limit=1)
+            market.last_trade = rows[-1] if rows else None
+            market.knows_trades = True
+            market.catching_up = None
+            return
+        after, last = 0, market.last_trade
+        if last is not None:  # see it again, or the history is a new one
+            after = last.trade_id - 1
+            rows = yield Get(
+                what="trades", symbol=symbol, after=after, limit=1
+            )
+            after = last.trade_id if rows and rows[0].ts == last.ts else 0
+        while True:
+            rows = yield Get(
+                what="trades", symbol=symbol, after=after, limit=MAX_ROWS
+            )
+            for trade in rows:
+                if trade.trade_id != after + 1:
+                    for topic in market.trades:
+                        topic.fail("the exchange forgot some trades")
+                self._deliver(market, trade)
+                after = trade.trade_id
+            if len(rows) < MAX_ROWS:
+                market.catching_up = None
+                return
+
+
+# All of it, without sockets and clocks -------------------------------------
+
+
+class _Core:
+    """Calls, account and markets: events in, frames out."""
+
+    def __init__(self, login: Login | None) -> None:
+        self.calls = _Calls()
+        self.account = _Account(login, self.calls)
+        self.markets = _Markets(self.calls)
+        self._quotes: dict[str, _Quotes] = {}
+
+    @property
+    def equity(self) -> int:
+        """Cash and positions at their current marks.
+
+        As last reported by the exchange while a mark is not known.
+        """
+        report = self.account.report
+        equity = report.cash
+        for symbol in self.account.held:
+            mark = self.markets.mark(symbol)
+            if mark is None:
+                return report.equity
+            equity += report.positions[symbol] * mark
+        return equity
+
+    def quotes(self, symbol: str) -> _Quotes:
+        quotes = _Quotes(symbol, self.account, self.calls)
+        return self._quotes.setdefault(symbol, quotes)
+
+    def submit(self, calls: Sequence[_Call]) -> None:
+        """Send calls in one frame, now or once there is a connection.
+
+        Raises Unauthorized for private ones without a user.
+        """
+        if any(isinstance(call.request, _Private) for call in calls):
+            self.account.require_user()
+        self.calls.submit(calls)
+
+    def connected(self) -> None:
+        """Begin a new connection: log in, or ask for public data."""
+        self.calls.connected()
+        self.markets.connected()
+        login = self.account.login()
+        if login is None:
+            self.calls.ask(Get(what="instruments"), self._listed)
+        else:
+            self.calls.ask(login, self._logged_in)
+
+    def receive(self, event: Event) -> None:
+        """Take in an event.
+
+        Raises ConnectionLost if something is missing, so that the connection
+        must be replaced; raises Refused if the login is refused.
+        """
+        match event:
+            case Exec() | AccountReport():
+                self.account.receive(event)
+            case BookUpdate():
+                self.markets.receive_book(event)
+            case Trade():
+                self.markets.receive_trade(event)
+            case Ticker():
+                self.markets.tickers[event.symbol] = event
+            case Status():
+                self.markets.receive_status(event)
+            case Heartbeat():
+                self._check(event)
+            case _:
+                pass
+        self.calls.receive(event)
+        if self.account.is_in_step and not self.calls.is_online:
+            self._go_online()
+        elif isinstance(event, AccountReport) and self.calls.is_online:
+            self.markets.follow_tickers(self.account.held)
+
+    def subscribed(self, market: _MarketState, reply: Event) -> None:
+        """Take in the reply to a subscription of the user."""
+        self.markets.subscribed(market, reply)
+        self.account.learn_holdings(self.markets.followed)
+
+    def _listed(self, event: Event) -> None:
+        if isinstance(event, Ok):
+            instruments = map(_INSTRUMENT.validate_python, event.data or ())
+            self.markets.relist(instruments)
+            self._go_online()
+
+    def _logged_in(self, event: Event) -> None:
+        if isinstance(event, Error):
+            raise _refusal(event)
+        if isinstance(event, Welcome):
+            self.markets.relist(event.instruments)
+            self.account.welcome(event)
+
+    def _go_online(self) -> None:
+        self.calls.is_online = True
+        self.calls.trouble = None
+        self.markets.resume()
+        self.calls.resume()
+        self.account.learn_holdings(self.markets.followed)
+        self.markets.follow_tickers(self.account.held)
+
+    def _check(self, heartbeat: Heartbeat) -> None:
+        """Compare what the exchange has sent with what has come."""
+        if self.calls.is_online:
+            self.account.check(heartbeat.seq.get("@", 0))
+            self.markets.check(heartbeat.seq)
+            self.calls.check()
+
+
+# Connections of the asyncio side -------------------------------------------
+
+# Close codes: the login failed or its key was revoked; too many requests.
+_LOGIN_FAILED, _CUT_OFF = 4001, 4002
+
+
+class Connection(Protocol):
+    """One connection to an exchange, as `connect` of ``Exchange`` opens it.
+
+    ``close_code`` is None until the connection has ended; after the end,
+    ``send`` and ``recv`` raise ConnectionClosed of websockets.
+    """
+
+    @property
+    def close_code(self) -> int | None: ...
+
+    async def send(self, message: str, /) -> None: ...
+
+    async def recv(self) -> str | bytes: ...
+
+    async def close(self) -> None: ...
+
+
+class _Socket(ClientConnection):
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        try:
+            await super().close(code, reason)
+        except asyncio.CancelledError:
+            self.transport.abort()  # the event loop ends
+            raise
+
+
+async def open_connection(url: str) -> Connection:
+    """Open a websocket, through a proxy of the environment if there is one.
+
+    Raises OSError or InvalidHandshake of websockets.
+    """
+    return await connect(
+        url,
+        compression=None,
+        proxy=None if _is_loopback(url) else True,
+        max_size=MAX_FRAME_BYTES,
+        open_timeout=None,
+        close_timeout=CLOSE_TIMEOUT,
+        # A ping without an answer would close the connection, and so cancel
+        # orders. Heartbeats show a loss, and a new connection comes first.
+        ping_interval=None,
+        create_connection=_Socket,
+    )
+
+
+def _is_loopback(url: str) -> bool:
+    hostname = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return hostname == "localhost"
+
+
+class _Link:
+    """The connection of an Exchange, replaced whenever it is lost.
+
+    It does not refer to the Exchange, so that one which nothing uses any
+    more is collected; then `drop` closes the connection. ``failure`` says
+    why no request can be made, None while one can; ``is_closed``: the user
+    has closed it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        core: _Core,
+        *,
+        connect_timeout: float,
+        request_timeout: float,
+        silence_timeout: float,
+        connect: Callable[[str], Awaitable[Connection]],
+    ) -> None:
+        self.connect_timeout = connect_timeout
+        self.is_closed = False
+        self.failure: Exception | None = ConnectionLost(
+            core.calls.not_connected
+        )
+        user = core.account.user
+        self._url = url
+        self._name = f"{user} at {url}" if user else url
+        self._core = core
+        self._calls = core.calls
+        self._connect = connect
+        self._try_timeout = connect_timeout / CONNECT_TRIES
+        self._request_timeout = request_timeout
+        self._silence_timeout = silence_timeout
+        # These belong to the loop in which it was started.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._to_send = asyncio.Event()
+        self._locks: dict[str, asyncio.Lock] = {}  # of quotes, by symbol
+        self._waiters: dict[asyncio.Future[None], Callable[[], object]] = {}
+        self._timers: dict[_Call, asyncio.TimerHandle] = {}
+        self._sockets: list[Connection] = []  # the newest last
+        self._closing: set[asyncio.Task[None]] = set()
+        self._backoff = BACKOFF_MIN
+        self._lost_at: float | None = None  # None: never connected
+
+    # Start and end
+
+    def start(self) -> bool:
+        """Begin to connect in the running loop; False if that has begun."""
+        if self._task and not self._task.done() and self._loop:
+            if not self._loop.is_closed():
+                return False
+        self._loop = asyncio.get_running_loop()
+        self._to_send = asyncio.Event()
+        self._locks.clear()
+        self._waiters.clear()
+        self._backoff = BACKOFF_MIN
+        self._lost_at = None
+        self.failure = None
+        self.is_closed = False
+        self._calls.trouble = "the first attempt has not ended"
+        self._task = self._loop.create_task(self._run())
+        return True
+
+    async def come_online(self, seconds: float) -> None:
+        """Wait for a connection; raise ConnectionLost if none comes."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.until(lambda: self._calls.is_online)
+        except TimeoutError:
+            raise ConnectionLost(
+                f"not connected to {self._url}: {self._calls.trouble}"
+            ) from None
+
+    async def close(self, failure: Exception | None = None) -> None:
+        """End, maybe with a failure; wait until every socket is closed."""
+        self.is_closed = failure is None
+        self._stop(failure or ConnectionLost("this Exchange is closed"))
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until nothing is left of what `start` began."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait((self._task,))
+
+    def drop(self) -> None:
+        """Close, from any thread: nothing uses the Exchange any more."""
+        if self._loop is not None:
+            failure = ConnectionLost("no object refers to this Exchange")
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._stop, failure)
+
+    def _stop(self, failure: Exception) -> None:
+        if self.failure is None and self._task is not None:
+            self._fail(failure)
+            self._task.cancel()
+
+    def _fail(self, failure: Exception) -> None:
+        if self.failure is None:
+            self.failure = failure
+            reason = str(failure).removeprefix(
+                f"not connected to {self._url}: "
+            )
+            self._calls.fail(failure, reason)
+            self._look()
+
+    async def _run(self) -> None:
+        """Keep one connection after another until there is a failure."""
+        try:
+            while self.failure is None:
+                extra = 0.0
+                try:
+                    await self._attend()
+                except Exception as error:  # whatever it is, it is lost
+                    self._lost(self._explain(error))
+                    match _meaning(error):
+                        case RateLimited():
+                            extra = CUT_OFF_PAUSE
+                        case Busy():
+                            pass
+                        case Refused() as refusal:
+                            self._fail(refusal)
+                if self.failure is None:
+                    pause = random.uniform(0, self._backoff) + extra
+                    await asyncio.sleep(pause)
+                    self._backoff = min(self._backoff * 2, BACKOFF_MAX)
+        finally:
+            self._fail(ConnectionLost("the event loop of this Exchange ended"))
+            # Each closes within CLOSE_TIMEOUT.
+            work = [socket.close() for socket in self._sockets]
+            self._sockets = []
+            await asyncio.gather(*work, *self._closing, return_exceptions=True)
+
+    # Requests
+
+    async def ask(self, call: _Call) -> Event:
+        """Send a request, wait for its answer and return it, or raise it."""
+        answer = (await self.ask_all([call]))[call]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def ask_all(
+        self, calls: Sequence[_Call]
+    ) -> dict[_Call, Event | Exception]:
+        """Send requests in one frame; return the answer to each.
+
+        If this is canceled, requests that are not sent yet are never sent.
+        """
+        await asyncio.sleep(0)  # a timeout of 0 s cancels here
+        if self.failure is not None:
+            raise self.failure
+        loop = asyncio.get_running_loop()
+        futures: dict[_Call, asyncio.Future[Event | Exception]] = {}
+        for call in calls:
+            futures[call] = future = loop.create_future()
+            call.resolve = future.set_result
+        self._core.submit(calls)
+        self.wake()
+        if not self._calls.is_online:
+            self._arm(calls)
+        try:
+            if futures:
+                await asyncio.wait(futures.values())
+        finally:
+            for call in calls:
+                self._calls.withdraw(call)
+                timer = self._timers.pop(call, None)
+                if timer is not None:
+                    timer.cancel()
+        return {call: future.result() for call, future in futures.items()}
+
+    def quoting(self, symbol: str) -> asyncio.Lock:
+        return self._locks.setdefault(symbol, asyncio.Lock())
+
+    async def know(self, quotes: _Quotes) -> None:
+        """Wait until it is known which quotes stand.
+
+        It is not known while there is no connection, nor while a quote that
+        was given up is unanswered. Raises ConnectionLost like a request.
+        """
+        if not self._calls.is_online:
+            await self.come_online(self._request_timeout)
+        await self.until(lambda: quotes.are_known)
+
+    async def until(self, is_so: Callable[[], object]) -> None:
+        """Wait until a condition holds; it is tested after each frame."""
+        while not is_so():
+            if self.failure is not None:
+                raise self.failure
+            future = asyncio.get_running_loop().create_future()
+            self._waiters[future] = is_so
+            try:
+                await future
+            finally:
+                self._waiters.pop(future, None)
+
+    async def advance(self, is_so: Callable[[], object]) -> None:
+        """Wait like `until`; end the iterator if the user has closed it."""
+        try:
+            await self.until(is_so)
+        except ConnectionLost:
+            if self.is_closed:
+                raise StopAsyncIteration from None
+            raise
+
+    def wake(self) -> None:
+        self._to_send.set()
+
+    def _look(self) -> None:
+        for future, is_so in list(self._waiters.items()):
+            if not future.done() and (self.failure or is_so()):
+                future.set_result(None)
+
+    def _arm(self, calls: Iterable[_Call]) -> None:
+        """Bound the time that calls wait for a connection."""
+        loop = asyncio.get_running_loop()
+        for call in calls:
+            self._timers[call] = loop.call_later(
+                self._request_timeout, self._calls.give_up, call
+            )
+
+    # One connection
+
+    async def _attend(self) -> None:
+        """Open a connection and serve it until it ends.
+
+        A connection given up by this side stays open until the next one has
+        taken over its session: closing it first would cancel the orders.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._try_timeout) as deadline:
+            socket = await self._connect(self._url)
+            alive = [s for s in self._sockets if s.close_code is None]
+            self._sockets = [*alive, socket]
+            self._core.connected()
+            self.wake()
+            writer = asyncio.create_task(self._write(socket))
+            try:
+                while True:
+                    was_online = self._calls.is_online
+                    events = decode_events(await socket.recv())
+                    self._receive(events)
+                    beats = any(isinstance(e, Heartbeat) for e in events)
+                    if not was_online and self._calls.is_online:
+                        self._came_online(socket)
+                    elif beats and self._calls.is_online:
+                        self._backoff = BACKOFF_MIN
+                    else:
+                        continue
+                    deadline.reschedule(loop.time() + self._silence_timeout)
+            finally:
+                writer.cancel()
+
+    def _receive(self, events: list[Event]) -> None:
+        """Take in the events of one frame; raise what ends the connection."""
+        try:
+            for event in events:
+                self._core.receive(event)
+        except (ConnectionLost, Refused):
+            raise
+        except Exception as bug:
+            self._fail(bug)
+            raise
+        if self._calls.outbox:
+            self.wake()
+        self._look()
+
+    async def _write(self, socket: Connection) -> None:
+        with contextlib.suppress(Exception):  # the reader notices, too
+            while True:
+                while (frame := self._calls.next_frame()) is not None:
+                    await socket.send(frame)
+                self._to_send.clear()
+                await self._to_send.wait()
+
+    def _came_online(self, socket: Connection) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for old in self._sockets:
+            if old is not socket:
+                task = asyncio.create_task(old.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+        self._sockets = [socket]
+        if self._lost_at is not None:
+            away_s = asyncio.get_running_loop().time() - self._lost_at
+            logger.info("%s: connected again after %.1f s", self._name, away_s)
+
+    def _lost(self, reason: str) -> None:
+        """Note why there is no connection; log it once for each loss."""
+        was_online = self._calls.is_online
+        unanswered = self._calls.disconnected(reason)
+        if was_online:
+            self._lost_at = asyncio.get_running_loop().time()
+            logger.warning("%s: not connected: %s", self._name, reason)
+            self._arm(unanswered)
+        self._look()
+
+    def _explain(self, error: Exception) -> str:
+        """Say in one line why there is no connection."""
+        match error:
+            case ConnectionClosed() if error.rcvd:
+                reason = f" {error.rcvd.reason}".rstrip()
+                text = f"the exchange closed it ({error.rcvd.code}{reason})"
+            case ConnectionClosed():
+                text = "the connection broke off"
+            case InvalidStatus(response=response):
+                text = f"the server answers HTTP {response.status_code}"
+                kind = response.headers.get("Content-Type", "")
+                if kind.startswith("text/plain"):  # not the page of a proxy
+                    body = response.body or b""
+                    text += f": {body.decode(errors='replace')}"
+            case InvalidMessage() if self._url.startswith("ws:"):
+                text = f"{error}; if it speaks TLS, its address is wss://"
+            case TimeoutError() if self._calls.is_online:
+                text = f"no heartbeat for {self._silence_timeout:g} s"
+            case TimeoutError():
+                text = f"no login within {self._try_timeout:.3g} s"
+            case _:
+                text = str(error) or repr(error)
+        return " ".join(text.split())
+
+
+def _meaning(error: Exception) -> Exception:
+    """Return the refusal that a close code stands for, or the error."""
+    if isinstance(error, ConnectionClosed) and error.rcvd is not None:
+        if error.rcvd.code == _LOGIN_FAILED:
+            return Unauthorized("unauthorized", error.rcvd.reason)
+        if error.rcvd.code == _CUT_OFF:
+            return RateLimited("rate_limited", error.rcvd.reason)
+    return error
+
+
+def _ending(error: BaseException) -> Exception:
+    """Return what requests raise after `connect` has raised an error."""
+    if isinstance(error, Exception):
+        return error
+    return ConnectionLost("not connected: connect() was canceled")
+
+
+# Views: what both sides show ------------------------------------------------
 
 
 class OrderView:
-    """An order as the exchange last reported it."""
+    """An order as the exchange has last reported it."""
 
     def __init__(self, state: _OrderState) -> None:
         self._state = state
 
     @property
     def order_id(self) -> int:
-        """The exchange's number of the order."""
+        """The id that the exchange has given the order."""
         return self._state.report.order_id
 
     @property
     def client_order_id(self) -> str | None:
-        """The order's name as given when placing it, or made up."""
+        """The id given when placing the order, or a generated one."""
         return self._state.report.client_order_id
 
     @property
     def symbol(self) -> str:
-        """The instrument."""
+        """The symbol of the instrument."""
         return self._state.report.symbol
 
     @property
@@ -547,17 +1944,17 @@ class OrderView:
 
     @property
     def qty(self) -> int:
-        """The total quantity, fills included."""
+        """The total quantity in lots, fills included."""
         return self._state.report.qty
 
     @property
     def cum_qty(self) -> int:
-        """The quantity filled."""
+        """The quantity filled, in lots."""
         return self._state.report.cum_qty
 
     @property
     def leaves_qty(self) -> int:
-        """The quantity that can still trade."""
+        """The quantity that can still trade, in lots."""
         return self._state.report.leaves_qty
 
     @property
@@ -568,7 +1965,7 @@ class OrderView:
 
     @property
     def fills(self) -> tuple[Exec, ...]:
-        """The executions seen since the order is known here, in order."""
+        """The executions since this client has known the order, in order."""
         return tuple(self._state.fills)
 
     @property
@@ -578,7 +1975,10 @@ class OrderView:
 
     @property
     def reason(self) -> Reason | None:
-        """Why it was canceled or expired; "unknown_order": forgotten."""
+        """Why it was canceled or expired, None otherwise.
+
+        "unknown_order": the exchange no longer knows the order.
+        """
         return self._state.report.reason
 
     def __eq__(self, other: object) -> bool:
@@ -599,7 +1999,7 @@ class OrderView:
 
 
 class MarketView:
-    """One instrument: its book, its last trade, the position in it."""
+    """One instrument: its book, last trade, position and profit."""
 
     def __init__(self, core: _Core, state: _MarketState) -> None:
         self._core = core
@@ -607,55 +2007,56 @@ class MarketView:
 
     @property
     def symbol(self) -> str:
-        """The instrument's name."""
+        """The symbol of the instrument."""
         return self._state.symbol
 
     @property
     def book(self) -> Book:
-        """The newest book; a value that does not change."""
+        """The newest book; an immutable value."""
         return self._state.book
 
     @property
     def is_live(self) -> bool:
-        """Whether ``book`` follows the exchange: False while catching up."""
-        return self._state.is_live and self._core.is_online
+        """Whether ``book`` is up to date: False while catching up."""
+        return self._state.is_live and self._core.calls.is_online
 
     @property
     def instrument(self) -> Instrument:
         """Tick size, bounds and phase."""
-        return self._core.instruments[self._state.symbol]
+        return self._core.markets.instruments[self.symbol]
 
     @property
     def avg_price(self) -> float | None:
-        """The average price of the lots held, None where none are."""
-        holding = self._state.holding
+        """The average price of the lots held, None without any."""
+        holding = self._core.account.holdings.get(self.symbol)
         if not (holding and holding.position):
             return None
         return holding.cost / holding.position
 
     @property
     def profit(self) -> int | None:
-        """The profit here: of what was closed since `connect`, less fees,
-        and of the lots held, at their mark of now.
+        """The profit in this instrument, in ticks times lots, less fees.
 
-        None while it is not known, just after a market is first followed.
+        That is the profit of what was closed since `connect`, and of the
+        lots held at their current mark. None while it is not known, just
+        after a market is first followed.
         """
-        holding = self._state.holding
-        mark = self._core.mark(self._state.symbol)
+        holding = self._core.account.holdings.get(self.symbol)
+        mark = self._core.markets.mark(self.symbol)
         if holding is None or mark is None:
             return None
         return holding.realized + holding.position * mark - holding.cost
 
     @property
     def last(self) -> int | None:
-        """The price of the last trade, None if there was none yet."""
+        """The price of the last trade, None before the first."""
         trade = self._state.last_trade
         return trade.price if trade else None
 
     @property
     def position(self) -> int:
         """The lots held; negative when short."""
-        return self._core.account.positions.get(self._state.symbol, 0)
+        return self._core.account.report.positions.get(self.symbol, 0)
 
     def __repr__(self) -> str:
         book = self.book
@@ -663,7 +2064,7 @@ class MarketView:
 
 
 class ExchangeView:
-    """The account. Private facts raise Unauthorized without a user."""
+    """The account; what is private raises Unauthorized without a user."""
 
     url: str
 
@@ -672,82 +2073,84 @@ class ExchangeView:
 
     def __repr__(self) -> str:
         who = f"{self.user} at {self.url}" if self.user else self.url
-        text = "connected" if self.is_connected else self._core.not_connected
-        if self.user and self.is_connected:
+        calls = self._core.calls
+        text = "connected" if calls.is_online else calls.not_connected
+        if self.user and calls.is_online:
             text += f", cash {self.cash}, equity {self.equity}"
         return f"<{type(self).__name__} {who}: {text}>"
 
     @property
     def user(self) -> str | None:
         """The account's name, None for public data only."""
-        return self._core.user
+        return self._core.account.user
 
     @property
     def is_connected(self) -> bool:
-        """Whether the account is in step with the exchange."""
-        return self._core.is_online
+        """Whether the objects follow the exchange now."""
+        return self._core.calls.is_online
 
     @property
     def trouble(self) -> str | None:
-        """Why it is not connected, in a line; None while it is."""
-        return self._core.trouble
+        """Why it is not connected, in one line; None while it is."""
+        return self._core.calls.trouble
 
     @property
     def instruments(self) -> dict[str, Instrument]:
-        """What is listed, by symbol."""
-        return dict(self._core.instruments)
+        """The listed instruments, by symbol."""
+        return dict(self._core.markets.instruments)
 
     @property
     def cash(self) -> int:
-        """The money of the account, in ticks times lots."""
-        return self._core.account.cash
+        """The cash of the account, in ticks times lots."""
+        return self._core.account.report.cash
 
     @property
     def equity(self) -> int:
-        """Cash, and the positions at their marks of now."""
+        """Cash and the positions at their current marks."""
         return self._core.equity
 
     @property
     def realized(self) -> int:
-        """The profit of what has been closed, fees paid."""
-        return self._core.account.realized
+        """The profit of what has been closed, less fees."""
+        return self._core.account.report.realized
 
     @property
     def unrealized(self) -> int:
-        """The profit of the positions, at their marks of now."""
-        account = self._core.account
-        return account.unrealized + self._core.equity - account.equity
+        """The profit of the positions at their current marks."""
+        report = self._core.account.report
+        return report.unrealized + self._core.equity - report.equity
 
     @property
     def positions(self) -> dict[str, int]:
         """The lots held of each symbol ever traded."""
-        return dict(self._core.account.positions)
+        return dict(self._core.account.report.positions)
 
 
 # Asyncio ------------------------------------------------------------------
 
 
 class Exchange(ExchangeView):
-    """A connection to the exchange that repairs itself.
+    """An account on an exchange; connects again by itself after a loss.
 
     ``url`` is by default $EXCHANGE_URL, else made of
     $EXCHANGE_SERVER_HOSTNAME and $EXCHANGE_SERVER_PORT, else
     ws://localhost:8765; ``user`` and ``token`` are by default $EXCHANGE_USER
-    and $EXCHANGE_TOKEN. Without a user, "" where that variable is set, there
-    is public data only. When the connection ends and no other replaces it,
-    the exchange cancels the orders placed here, unless
-    ``cancel_on_disconnect`` is False.
-    A revoked key ends it: pending and later requests raise Unauthorized.
+    and $EXCHANGE_TOKEN. Without a user there is public data only; "" means
+    no user although $EXCHANGE_USER is set. When the connection ends and no
+    other replaces it, the exchange cancels the orders placed here, unless
+    ``cancel_on_disconnect`` is False. A revoked key ends this client:
+    pending and later requests raise Unauthorized.
 
-    Times are in seconds. A request waits for its answer as long as the
+    Timeouts are in seconds. A request waits for its answer as long as the
     connection lives, so put ``asyncio.timeout`` around one that must not;
-    while the connection is lost, ``request_timeout`` bounds the wait.
-    ``silence_timeout`` without a heartbeat means that the connection is lost.
+    while the connection is lost, ``request_timeout`` bounds the wait. The
+    connection counts as lost after ``silence_timeout`` without a heartbeat.
+    ``connect`` opens each connection to ``url``: see ``Connection``.
 
-    ``connect`` and ``close`` may be called in any order and any number of
-    times. An Exchange that nothing refers to any more closes itself; in a
-    notebook, outputs and the last traceback may refer to it, so close it
-    before another takes its name.
+    The methods ``connect`` and ``close`` may be called in any order and any
+    number of times. An Exchange to which nothing refers any more closes
+    itself. In a notebook, outputs and the last traceback may refer to it, so
+    close it before you use its name for another.
     """
 
     def __init__(
@@ -760,6 +2163,7 @@ class Exchange(ExchangeView):
         connect_timeout: float = CONNECT_TIMEOUT,
         request_timeout: float = REQUEST_TIMEOUT,
         silence_timeout: float = SILENCE_TIMEOUT,
+        connect: Callable[[str], Awaitable[Connection]] = open_connection,
     ) -> None:
         if user is None:
             user = os.environ.get("EXCHANGE_USER")
@@ -775,16 +2179,17 @@ class Exchange(ExchangeView):
         self.url = url or _default_url()
         if urlsplit(self.url).scheme not in ("ws", "wss"):
             raise ValueError(f"{self.url} is not like ws://hostname:port")
-        super().__init__(_Core(login, secrets.token_hex(4)))
+        super().__init__(_Core(login))
         self._link = _Link(
             self.url,
             self._core,
             connect_timeout=connect_timeout,
             request_timeout=request_timeout,
             silence_timeout=silence_timeout,
+            connect=connect,
         )
         self._markets: WeakValueDictionary[str, Market] = WeakValueDictionary()
-        # At the end of the process the system closes the connection.
+        # At the end of the process the system closes the connections.
         finalize(self, self._link.drop).atexit = False
 
     async def __aenter__(self) -> Self:
@@ -797,7 +2202,7 @@ class Exchange(ExchangeView):
     async def connect(self) -> None:
         """Connect and log in; ``async with`` does it for you.
 
-        Does nothing where it is connected. May be called again after it
+        Does nothing while connected. May be called again after it has
         failed, and after ``close``. Raises ConnectionLost if the exchange
         cannot be reached within ``connect_timeout``, Unauthorized if it
         refuses the login.
@@ -806,54 +2211,53 @@ class Exchange(ExchangeView):
         try:
             await self._link.come_online(self._link.connect_timeout)
         except BaseException as error:
-            if is_new:  # else it goes on trying, as before
+            if is_new:  # else the attempts go on, as before
                 await self._link.close(_ending(error))
             raise
 
     async def close(self) -> None:
-        """Disconnect; iterators end, pending requests raise ConnectionLost."""
+        """Disconnect: iterators end, pending requests raise ConnectionLost."""
         await self._link.close()
 
     async def market(self, symbol: str) -> Market:
-        """Follow an instrument's book and trades.
+        """Follow the book and trades of an instrument, and return it.
 
         Raises UnknownSymbol.
         """
         channels = ("book", "trades")
         request = _make("subscribe", channels=channels, symbols=[symbol])
-        state = self._core.follow(symbol)
+        state = self._core.markets.follow(symbol)
         try:
-            await self._link.ask(_Call(request))
+            reply = await self._ask(request)
         except UnknownSymbol:
-            self._core.unfollow(symbol)
+            self._core.markets.unfollow(symbol)
             raise
-        state.is_subscribed = True
-        self._core.catch_up(state)
-        self._core.learn_holdings()
+        self._core.subscribed(state, reply)
         self._link.wake()
         await self._link.until(lambda: state.is_live and state.knows_trades)
         return self._markets.setdefault(symbol, Market(self, state))
 
     @property
     def orders(self) -> list[Order]:
-        """The account's open orders, oldest first, wherever placed."""
-        return [Order(self, o) for o in self._core.open_orders()]
+        """The open orders of the account, oldest first, wherever placed."""
+        return [Order(self, o) for o in self._core.account.open_orders]
 
     async def cancel_all(
         self, symbol: str | None = None, side: Side | None = None
     ) -> int:
-        """Cancel the account's open orders; return how many there were.
+        """Cancel the open orders of the account; return their number.
 
-        Never sent twice: OutcomeUnknown if the connection breaks meanwhile.
+        Never sent twice: raises OutcomeUnknown if the connection is lost
+        before the reply.
         """
         reply = await self._ask(_make("cancel_all", symbol=symbol, side=side))
         assert isinstance(reply, Ok)
         return reply.count or 0
 
     async def cancel_after(self, seconds: float) -> None:
-        """Let all orders be canceled then; call again to postpone, 0 never.
+        """Cancel all orders after 1 to 86,400 seconds, unless called again.
 
-        The dead man's switch of the account: 0, or 1 to 86,400 seconds.
+        The dead man's switch of the account; 0 turns it off.
         """
         timeout_ms = round(seconds * 1_000)
         await self._ask(_make("cancel_after", timeout_ms=timeout_ms))
@@ -864,11 +2268,11 @@ class Exchange(ExchangeView):
         reason: str,
         **arguments: Unpack[AdminArguments],
     ) -> None:
-        """Act as an administrator; every connection is told, with the reason.
+        """Act as an administrator; every connection hears of it.
 
-        Returns once it is done. Raises Refused: Forbidden without an
-        administrator's key. Never sent twice: OutcomeUnknown if the
-        connection breaks meanwhile.
+        ``reason`` is published with the action. Raises Refused: Forbidden
+        without an administrator's key. Never sent twice: raises
+        OutcomeUnknown if the connection is lost before the reply.
         """
         await self._ask(
             _make("admin", action=action, reason=reason, **arguments)
@@ -883,12 +2287,12 @@ class Exchange(ExchangeView):
         limit: int | None = None,
         interval: Interval | None = None,
     ) -> list[Any]:
-        """Return rows of a table, oldest first: the newest ``limit`` ones.
+        """Return the newest ``limit`` rows of a table, oldest first.
 
-        With ``after`` (a trade_id, order_id or account seq) those that
-        follow it. Rows of trades, orders, fills, book and account are events
-        of ``orderbook``, those of instruments, leaderboard and positions
-        dicts, candles lists.
+        With ``after`` (a trade_id, order_id or account seq) return the rows
+        that follow it. Rows of trades, orders, fills, book and account are
+        events of ``orderbook``; rows of instruments, leaderboard and
+        positions are dicts; candles are lists.
         """
         reply = await self._ask(
             _make(
@@ -912,51 +2316,36 @@ class Exchange(ExchangeView):
         limit: int = MAX_ROWS,
         interval: Interval | None = None,
     ) -> Any:
-        """Return a table as a pandas DataFrame, the arguments as of `get`.
+        """Return a table as a pandas DataFrame; takes the arguments of `get`.
 
         A table has the same columns and types whatever its rows: integers
-        are Int64, which may be missing, and times are UTC timestamps. ``ts``,
-        or ``start_ts`` of candles, is the index where a table has one. Needs
-        pandas: raises ImportError.
+        are Int64, which allows missing values, and times are UTC timestamps.
+        The index is ``ts``, or ``start_ts`` of candles, where a table has
+        one. Raises ImportError without pandas.
         """
-        import pandas  # not needed for anything else
-
         rows = await self.get(
             what, symbol=symbol, after=after, limit=limit, interval=interval
         )
-        columns = _COLUMNS[what]
-        plain = [_plain(row, what) for row in rows]
-        table = pandas.DataFrame(
-            {
-                name: pandas.Series(
-                    [row.get(name) for row in plain], dtype=kind
-                )
-                for name, kind in columns.items()
-            }
-        )
-        for name in set(_TIMES) & columns.keys():
-            table[name] = pandas.to_datetime(table[name], unit="us", utc=True)
-        index = [name for name in ("ts", "start_ts") if name in columns]
-        return table.set_index(index[0]) if index else table
+        return _frame(what, rows)
 
     async def leaderboard(self) -> list[dict[str, Any]]:
-        """Return rank, user, equity, cash, positions; the best first."""
+        """Return rank, user, equity, cash and positions, the best first."""
         return await self.get("leaderboard", limit=MAX_ROWS)
 
     def fills(self) -> Stream[Exec]:
         """Iterate over every execution of the account from now on."""
-        self._core.require_user()
-        return self._stream(self._core.fills)
+        self._core.account.require_user()
+        return self._stream(self._core.account.fills)
 
     def statuses(self) -> Stream[Status]:
-        """Iterate over the exchange's news from now on.
+        """Iterate over the news of the exchange from now on.
 
-        News that come while there is no connection are not sent later; the
-        phase of a ``Market.instrument`` is right all the same.
+        News that come while there is no connection are lost; the phase of a
+        ``Market.instrument`` is right once it is connected again.
         """
-        return self._stream(self._core.statuses)
+        return self._stream(self._core.markets.statuses)
 
-    # Within
+    # Internals
 
     def _stream(self, topic: WeakSet[_Topic[T]]) -> Stream[T]:
         events: _Topic[T] = _Topic()
@@ -969,7 +2358,7 @@ class Exchange(ExchangeView):
         except Refused as refusal:
             if not call.is_in_doubt:
                 raise
-            # An earlier copy may have been accepted.
+            # The first copy may have been accepted.
             call.order = await self._find(call, refusal)
             if call.order is None:
                 raise
@@ -977,7 +2366,7 @@ class Exchange(ExchangeView):
         return Order(self, call.order)
 
     async def _find(self, call: _Call, refusal: Refused) -> _OrderState | None:
-        """Look an order up that a place, sent twice, may have made."""
+        """Return the order that the first of two copies has placed."""
         assert isinstance(call.request, Place)
         after, limit = None, MAX_ROWS
         if refusal.order_id is not None:
@@ -988,7 +2377,7 @@ class Exchange(ExchangeView):
             raise OutcomeUnknown(f"sent twice, then: {refusal}") from error
         for row in rows:
             if row.client_order_id == call.request.client_order_id:
-                return self._core.learn(row)
+                return self._core.account.learn(row)
         return None
 
     async def _ask(
@@ -1006,7 +2395,7 @@ class Market(MarketView):
 
     @property
     def orders(self) -> list[Order]:
-        """The account's open orders here, oldest first."""
+        """The open orders of the account here, oldest first."""
         return [o for o in self._exchange.orders if o.symbol == self.symbol]
 
     async def buy(
@@ -1015,16 +2404,15 @@ class Market(MarketView):
         price: int | None = None,
         **options: Unpack[OrderOptions],
     ) -> Order:
-        """Place an order to buy; without a price a market order.
+        """Place an order to buy; without a price, a market order.
 
-        Returns the live order, its immediate fills applied; ``OrderOptions``
-        lists the options. Raises Refused; OutcomeUnknown if the connection
-        was lost and did not come back in time, in which case the order may
-        turn up in ``orders``. An order that is given up before it was sent,
-        as by ``asyncio.timeout(0)``, is never sent.
+        Returns the live order with its immediate fills; ``OrderOptions``
+        lists the options. Raises Refused. Raises OutcomeUnknown if the
+        connection is lost and does not come back in time; then the order may
+        appear in ``orders`` later. A call that is canceled before the order
+        was sent, as by ``asyncio.timeout(0)``, sends nothing.
         """
-        call = self._core.placing(self.symbol, "buy", qty, price, **options)
-        return await self._exchange._place(call)
+        return await self._place("buy", qty, price, **options)
 
     async def sell(
         self,
@@ -1032,8 +2420,18 @@ class Market(MarketView):
         price: int | None = None,
         **options: Unpack[OrderOptions],
     ) -> Order:
-        """Place an order to sell; in all else like ``buy``."""
-        call = self._core.placing(self.symbol, "sell", qty, price, **options)
+        """Place an order to sell, as ``buy`` does to buy."""
+        return await self._place("sell", qty, price, **options)
+
+    async def _place(
+        self,
+        side: Side,
+        qty: int,
+        price: int | None,
+        **options: Unpack[OrderOptions],
+    ) -> Order:
+        account = self._core.account
+        call = account.placing(self.symbol, side, qty, price, **options)
         return await self._exchange._place(call)
 
     async def quote(
@@ -1041,23 +2439,24 @@ class Market(MarketView):
     ) -> tuple[Order | None, Order | None]:
         """Show ``qty`` lots at each price; None pulls that side.
 
-        Keeps at most one bid and one ask of its own, which are placed,
-        amended or canceled in one frame; a side already as wanted is not
-        touched. Returns both orders, None where there is none. If a side is
-        refused, the first refusal is raised after both were tried, and what
-        stood on that side still stands. The exception is an order whose
-        total, its fills included, would come above the instrument's
-        ``max_qty``: it is canceled and a new one placed.
+        Keeps at most one bid and one ask of its own. Places, amends or
+        cancels them in one frame; a side that is as wanted stays untouched.
+        Returns both orders, None for a side without one. If a side is
+        refused, both are tried, then the first refusal is raised; the old
+        order of a refused side stands. An order whose total quantity, fills
+        included, would come above ``max_qty`` of the instrument is canceled
+        and a new one placed.
         """
         if bid is not None and ask is not None and bid >= ask:
             raise BadRequest("bad_request", "bid: not below ask", field="bid")
         prices: dict[Side, int | None] = {"buy": bid, "sell": ask}
-        link, state = self._exchange._link, self._state
+        link, quotes = self._exchange._link, self._core.quotes(self.symbol)
         async with link.quoting(self.symbol):
             sides: Sequence[Side] = ("buy", "sell")
             while sides:
-                await link.know_quotes(state)
-                calls = self._core.quoting(state, prices, sides, qty)
+                await link.know(quotes)
+                most = self.instrument.max_qty
+                calls = quotes.changes(prices, sides, qty, most)
                 answers = await link.ask_all(
                     [call for both in calls.values() for call in both]
                 )
@@ -1071,29 +2470,29 @@ class Market(MarketView):
                     for side, both in calls.items()
                     if isinstance(answers[both[-1]], OrderClosed)
                 ]
-            return self._quoted("buy"), self._quoted("sell")
-
-    def _quoted(self, side: Side) -> Order | None:
-        order = self._core.quoted(self._state, side)
-        return None if order is None else Order(self._exchange, order)
+            buy, sell = quotes.order("buy"), quotes.order("sell")
+            return (
+                Order(self._exchange, buy) if buy else None,
+                Order(self._exchange, sell) if sell else None,
+            )
 
     async def cancel_all(self, side: Side | None = None) -> int:
-        """Cancel the account's open orders here; return how many."""
+        """Cancel the open orders of the account here; return their number."""
         return await self._exchange.cancel_all(self.symbol, side)
 
     async def candles(
         self, interval: Interval = "1m", limit: int | None = None
     ) -> list[Candle]:
-        """Return the newest candles, oldest first; empty ones left out."""
+        """Return the newest candles, oldest first, without empty ones."""
         rows = await self._exchange.get(
             "candles", symbol=self.symbol, interval=interval, limit=limit
         )
         return [Candle(*row) for row in rows]
 
     def books(self) -> AsyncIterator[Book]:
-        """Iterate over the book: the one there is, then each newer one.
+        """Iterate over the book: the current one, then each newer one.
 
-        A slow reader skips to the newest; there is never a backlog.
+        A slow reader skips to the newest book.
         """
         return _Books(self._exchange, self._state)
 
@@ -1114,16 +2513,16 @@ class Order(OrderView):
     ) -> None:
         """Change price, total quantity (fills included) or both.
 
-        Raises OrderClosed if it was too late; the order is as it was after
-        any refusal. OutcomeUnknown if the connection was lost and a newer
-        amend was made meanwhile.
+        Raises OrderClosed if the order has ended; a refusal changes nothing.
+        Raises OutcomeUnknown if the connection is lost before the reply and
+        a newer amend has been sent.
         """
         request = _make("amend", order_id=self.order_id, price=price, qty=qty)
         await self._exchange._ask(request, self._state)
 
     async def cancel(self) -> None:
-        """Cancel what is left; raises OrderClosed if it was too late."""
-        request = _make("cancel", order_id=self.order_id)
+        """Cancel what is left; raises OrderClosed if the order has ended."""
+        request = Cancel(order_id=self.order_id)
         await self._exchange._ask(request, self._state)
 
     async def done(self) -> Self:
@@ -1133,9 +2532,9 @@ class Order(OrderView):
 
 
 class Stream(Generic[T]):
-    """Every event of a kind, in order, each once.
+    """An iterator over every event of a kind, in order, each once.
 
-    Ends when the exchange is closed. Raises EventsLost rather than skip one.
+    Ends when the exchange is closed. Raises EventsLost if it would miss one.
     """
 
     def __init__(self, exchange: Exchange, topic: _Topic[T]) -> None:
@@ -1147,14 +2546,7 @@ class Stream(Generic[T]):
 
     async def __anext__(self) -> T:
         topic = self._topic
-        try:
-            await self._exchange._link.until(
-                lambda: topic.events or topic.error
-            )
-        except ConnectionLost:
-            if self._exchange._link.is_closed:
-                raise StopAsyncIteration from None
-            raise
+        await self._exchange._link.advance(lambda: topic.events or topic.error)
         if topic.error is not None:
             raise topic.error
         return topic.events.popleft()
@@ -1171,14 +2563,9 @@ class _Books:
 
     async def __anext__(self) -> Book:
         state = self._state
-        try:
-            await self._exchange._link.until(
-                lambda: state.book is not self._seen
-            )
-        except ConnectionLost:
-            if self._exchange._link.is_closed:
-                raise StopAsyncIteration from None
-            raise
+        await self._exchange._link.advance(
+            lambda: state.book is not self._seen
+        )
         self._seen = state.book
         return self._seen
 
@@ -1190,380 +2577,19 @@ def _default_url() -> str:
     return environ.get("EXCHANGE_URL") or f"ws://{hostname}:{port}"
 
 
-# The connection -----------------------------------------------------------
-
-
-class _Link:
-    """The connection of an Exchange, replaced whenever it is lost.
-
-    It does not refer to the Exchange, so that one which nothing uses any
-    more is collected; then `drop` closes the connection. ``failure`` says
-    why no request can be made, None while one can; ``is_closed``: because
-    the user closed it.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        core: _Core,
-        *,
-        connect_timeout: float,
-        request_timeout: float,
-        silence_timeout: float,
-    ) -> None:
-        self.connect_timeout = connect_timeout
-        self.is_closed = False
-        self.failure: Exception | None = ConnectionLost(core.not_connected)
-        self._url = url
-        self._name = f"{core.user} at {url}" if core.user else url
-        self._core = core
-        self._try_timeout = connect_timeout / CONNECT_TRIES
-        self._request_timeout = request_timeout
-        self._silence_timeout = silence_timeout
-        # Of the loop in which it was started:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._to_send = asyncio.Event()
-        self._locks: dict[str, asyncio.Lock] = {}  # of quotes, by symbol
-        self._waiters: dict[asyncio.Future[None], Callable[[], object]] = {}
-        self._timers: dict[_Call, asyncio.TimerHandle] = {}
-        self._sockets: list[ClientConnection] = []  # the newest last
-        self._closing: dict[asyncio.Task[None], ClientConnection] = {}
-        self._backoff = BACKOFF_MIN
-        self._lost_at: float | None = None  # None: it was not connected yet
-
-    # Life
-
-    def start(self) -> bool:
-        """Begin to connect in the running loop; False if that has begun."""
-        if self._task and not self._task.done() and self._loop:
-            if not self._loop.is_closed():
-                return False
-        self._loop = asyncio.get_running_loop()
-        self._to_send = asyncio.Event()
-        self._locks.clear()
-        self._waiters.clear()
-        self._backoff = BACKOFF_MIN
-        self._lost_at = None
-        self.failure = None
-        self.is_closed = False
-        self._core.started()
-        self._task = self._loop.create_task(self._run())
-        return True
-
-    async def come_online(self, seconds: float) -> None:
-        """Wait for a connection; raises ConnectionLost if none comes."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.until(lambda: self._core.is_online)
-        except TimeoutError:
-            raise ConnectionLost(
-                f"not connected to {self._url}: {self._core.trouble}"
-            ) from None
-
-    async def close(self, failure: Exception | None = None) -> None:
-        """End, maybe with a failure; wait until every socket is closed."""
-        self.is_closed = failure is None
-        self._stop(failure or ConnectionLost("this Exchange is closed"))
-        await self.ended()
-
-    async def ended(self) -> None:
-        """Wait until nothing is left of what `start` began."""
-        if self._task is not None and not self._task.done():
-            await asyncio.wait((self._task,))
-
-    def drop(self) -> None:
-        """Close, in whatever thread: nothing uses the Exchange any more."""
-        if self._loop is not None:
-            failure = ConnectionLost("no object refers to this Exchange")
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._stop, failure)
-
-    def _stop(self, failure: Exception) -> None:
-        if self.failure is None and self._task is not None:
-            self._fail(failure)
-            self._task.cancel()
-
-    def _fail(self, failure: Exception) -> None:
-        if self.failure is None:
-            self.failure = failure
-            reason = str(failure).removeprefix(
-                f"not connected to {self._url}: "
-            )
-            self._core.fail(failure, reason)
-            self._look()
-
-    async def _run(self) -> None:
-        """Keep one connection after the other until there is a failure."""
-        core = self._core
-        try:
-            while self.failure is None:
-                try:
-                    await self._attend()
-                except Exception as error:  # whatever it is, it is lost
-                    if isinstance(error, ConnectionClosed) and error.rcvd:
-                        core.closed(error.rcvd.code, error.rcvd.reason)
-                    self._lost(self._explain(error))
-                if core.refused is not None:
-                    self._fail(core.refused)
-                if self.failure is not None:
-                    return
-                pause = random.uniform(0, self._backoff)
-                if core.is_cut_off:
-                    pause += CUT_OFF_PAUSE
-                await asyncio.sleep(pause)
-                self._backoff = min(self._backoff * 2, BACKOFF_MAX)
-        finally:
-            self._fail(ConnectionLost("the event loop of this Exchange ended"))
-            await self._hang_up()
-
-    async def _hang_up(self) -> None:
-        """Close every socket, within CLOSE_TIMEOUT."""
-        sockets = [*self._sockets, *self._closing.values()]
-        work = [socket.close() for socket in self._sockets]
-        self._sockets = []
-        try:
-            await asyncio.gather(*work, *self._closing, return_exceptions=True)
-        except asyncio.CancelledError:
-            for socket in sockets:
-                socket.transport.abort()
-            raise
-
-    # Requests
-
-    async def ask(self, call: _Call) -> Event:
-        """Send a request, wait for its answer and return it, or raise it."""
-        answer = (await self.ask_all([call]))[call]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def ask_all(
-        self, calls: Sequence[_Call]
-    ) -> dict[_Call, Event | Exception]:
-        """Send requests in one frame; return the answer to each.
-
-        What is not sent yet when this is canceled is never sent.
-        """
-        await asyncio.sleep(0)  # a timeout of 0 s cancels here
-        if self.failure is not None:
-            raise self.failure
-        loop = asyncio.get_running_loop()
-        futures: dict[_Call, asyncio.Future[Event | Exception]] = {}
-        for call in calls:
-            futures[call] = future = loop.create_future()
-            call.settle = functools.partial(_resolve, future)
-        self._core.submit(calls)
-        self.wake()
-        if not self._core.is_online:
-            self._arm(calls)
-        try:
-            if futures:
-                await asyncio.wait(futures.values())
-        finally:
-            for call in calls:
-                self._core.withdraw(call)
-                timer = self._timers.pop(call, None)
-                if timer is not None:
-                    timer.cancel()
-        return {call: future.result() for call, future in futures.items()}
-
-    def quoting(self, symbol: str) -> asyncio.Lock:
-        """Return the lock of a symbol's quotes."""
-        return self._locks.setdefault(symbol, asyncio.Lock())
-
-    async def know_quotes(self, market: _MarketState) -> None:
-        """Wait until it is known which quotes stand.
-
-        It is not while there is no connection, nor while a quote that was
-        given up is unanswered. Raises ConnectionLost like a request.
-        """
-        if self.failure is not None:
-            raise self.failure
-        if not self._core.is_online:
-            await self.come_online(self._request_timeout)
-        await self.until(lambda: self._core.knows_quotes(market))
-
-    async def until(self, is_so: Callable[[], object]) -> None:
-        """Wait until something is so; looked at after each frame."""
-        while not is_so():
-            if self.failure is not None:
-                raise self.failure
-            future = asyncio.get_running_loop().create_future()
-            self._waiters[future] = is_so
-            try:
-                await future
-            finally:
-                self._waiters.pop(future, None)
-
-    def wake(self) -> None:
-        """Let the core's requests be sent."""
-        self._to_send.set()
-
-    def _look(self) -> None:
-        for future, is_so in list(self._waiters.items()):
-            if not future.done() and (self.failure or is_so()):
-                future.set_result(None)
-
-    def _arm(self, calls: Iterable[_Call]) -> None:
-        """Bound the time that calls wait for a connection."""
-        loop = asyncio.get_running_loop()
-        for call in calls:
-            self._timers[call] = loop.call_later(
-                self._request_timeout, self._core.give_up, call
-            )
-
-    # One connection
-
-    async def _attend(self) -> None:
-        """Live through one connection, from its opening to its end.
-
-        A connection given up by this side stays open until the next one has
-        taken its session over: closing it first would cancel the orders.
-        """
-        loop, core = asyncio.get_running_loop(), self._core
-        async with asyncio.timeout(self._try_timeout) as deadline:
-            socket = await connect(
-                self._url,
-                compression=None,
-                proxy=None if _is_loopback(self._url) else True,
-                max_size=MAX_FRAME_BYTES,
-                open_timeout=None,
-                close_timeout=CLOSE_TIMEOUT,
-                # Heartbeats tell of a loss. Pings without an answer would
-                # close a connection that has to stay open, see above.
-                ping_interval=None,
-            )
-            alive = [s for s in self._sockets if s.close_code is None]
-            self._sockets = [*alive, socket]
-            core.connected()
-            self.wake()
-            writer = asyncio.create_task(self._write(socket))
-            try:
-                while True:
-                    was_online = core.is_online
-                    events = decode_events(await socket.recv())
-                    self._receive(events)
-                    beats = any(isinstance(e, Heartbeat) for e in events)
-                    if not was_online and core.is_online:
-                        self._came_online(socket)
-                    elif beats and core.is_online:
-                        self._backoff = BACKOFF_MIN
-                    else:
-                        continue
-                    deadline.reschedule(loop.time() + self._silence_timeout)
-            finally:
-                writer.cancel()
-
-    def _receive(self, events: list[Event]) -> None:
-        """Take in a frame; raise ConnectionLost if it shows a loss."""
-        core = self._core
-        try:
-            core.receive(events)
-        except Exception as bug:
-            self._fail(bug)
-            raise
-        if core.outbox:
-            self.wake()
-        self._look()
-        if core.hole is not None:
-            raise ConnectionLost(core.hole)
-
-    async def _write(self, socket: ClientConnection) -> None:
-        core = self._core
-        with contextlib.suppress(Exception):  # the reader notices, too
-            while True:
-                while (frame := core.next_frame()) is not None:
-                    await socket.send(frame)
-                self._to_send.clear()
-                await self._to_send.wait()
-
-    def _came_online(self, socket: ClientConnection) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        for old in self._sockets:
-            if old is not socket:
-                task = asyncio.create_task(old.close())
-                self._closing[task] = old
-                task.add_done_callback(self._closing.pop)
-        self._sockets = [socket]
-        if self._lost_at is not None:
-            away_s = asyncio.get_running_loop().time() - self._lost_at
-            logger.info("%s: connected again after %.1f s", self._name, away_s)
-
-    def _lost(self, reason: str) -> None:
-        """Note that there is no connection, and say why: once each time."""
-        core = self._core
-        if core.is_online:
-            self._lost_at = asyncio.get_running_loop().time()
-            logger.warning("%s: not connected: %s", self._name, reason)
-            self._arm(core.disconnected(reason))
-        else:
-            core.disconnected(reason)
-        self._look()
-
-    def _explain(self, error: Exception) -> str:
-        """Say in a line why a connection was lost, or did not come about."""
-        match error:
-            case ConnectionClosed() if error.rcvd:
-                reason = f" {error.rcvd.reason}".rstrip()
-                text = f"the exchange closed it ({error.rcvd.code}{reason})"
-            case ConnectionClosed():
-                text = "the connection broke off"
-            case InvalidStatus(response=response):
-                text = f"the server answers HTTP {response.status_code}"
-                kind = response.headers.get("Content-Type", "")
-                if kind.startswith("text/plain"):  # and not a page of a proxy
-                    body = response.body or b""
-                    text += f": {body.decode(errors='replace')}"
-            case InvalidMessage() if self._url.startswith("ws:"):
-                text = f"{error}; if it speaks TLS, its address is wss://"
-            case TimeoutError() if self._core.is_online:
-                text = f"no heartbeat for {self._silence_timeout:g} s"
-            case TimeoutError():
-                text = f"no login within {self._try_timeout:.3g} s"
-            case _:
-                text = str(error) or repr(error)
-        return " ".join(text.split())
-
-
-def _ending(error: BaseException) -> Exception:
-    """Return what requests raise after `connect` ended with an error."""
-    if isinstance(error, Exception):
-        return error
-    return ConnectionLost("not connected: connect() was canceled")
-
-
-def _resolve(
-    future: asyncio.Future[Event | Exception],
-    answer: Event | Exception,
-) -> None:
-    if not future.done():
-        future.set_result(answer)
-
-
-def _is_loopback(url: str) -> bool:
-    hostname = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(hostname).is_loopback
-    except ValueError:
-        return hostname == "localhost"
-
-
 # Blocking -----------------------------------------------------------------
 
 
 class _Thread:
-    """The thread whose event loop has the asyncio side, while it lives.
+    """The thread whose event loop runs the asyncio side.
 
-    It begins with `start`, and ends by itself when the connection does, for
-    whatever reason; then it may begin again.
+    It begins with `start`, and ends when the link does; then it may begin
+    again.
     """
 
     def __init__(self, link: _Link) -> None:
         self.link = link
-        # Held to begin, and to hand work over: neither meets the end.
+        # Held to begin, to hand work over, and to end.
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -1573,7 +2599,8 @@ class _Thread:
         with self._lock:
             if self._loop is not None:
                 return False
-            self.join()  # the one before may not be quite over
+            if self._thread is not None:
+                self._thread.join()  # it may still be about to end
             begun = threading.Event()
             thread = threading.Thread(
                 target=asyncio.run,
@@ -1583,11 +2610,11 @@ class _Thread:
             )
             thread.start()
             begun.wait()
-            self._thread = thread  # which others may join
+            self._thread = thread
             return True
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine over there and wait for its result."""
+        """Run a coroutine in the thread and wait for its result."""
         with self._lock:
             if self._loop is None:
                 work.close()
@@ -1596,13 +2623,17 @@ class _Thread:
         try:
             return future.result()
         except BaseException:
-            future.cancel()  # such as after Ctrl-C
+            future.cancel()  # after Ctrl-C, for example
             raise
 
-    def join(self) -> None:
-        """Wait for the end, for which there must be a reason."""
-        if self._thread is not None:
-            self._thread.join()
+    def end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine that ends the link; wait for the thread's end."""
+        with self._lock:
+            thread = self._thread  # another may have begun after it
+        with contextlib.suppress(Exception):  # it has ended already
+            self.wait(work)
+        if thread is not None:
+            thread.join()
 
     async def _live(self, begun: threading.Event) -> None:
         self.link.start()
@@ -1611,7 +2642,7 @@ class _Thread:
         await self.link.ended()
         with self._lock:
             self._loop = None
-        await asyncio.sleep(0)  # the last work handed over becomes a task
+        await asyncio.sleep(0)  # so that the last work becomes a task
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others, return_exceptions=True)
 
@@ -1626,7 +2657,7 @@ class _Blocking(Generic[A]):
 def _blocking(
     method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[_Blocking[A], P], T]:
-    """Return the method that waits for what ``method`` does."""
+    """Return the method that waits for the result of ``method``."""
 
     @functools.wraps(method)
     def wait(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -1653,7 +2684,7 @@ def _blocking_order(
 def _blocking_iterator(
     method: Callable[Concatenate[A, P], AsyncIterator[T]],
 ) -> Callable[Concatenate[_Blocking[A], P], Iterator[T]]:
-    """Return the method whose iterator waits for that of ``method``."""
+    """Like ``_blocking``, for a method that returns an iterator."""
 
     @functools.wraps(method)
     def begin(
@@ -1680,7 +2711,7 @@ class _BlockingIterator(Generic[T]):
             return self._thread.wait(self._next())
         except StopAsyncIteration:
             raise StopIteration from None
-        except ConnectionLost:  # the thread has ended
+        except ConnectionLost:  # perhaps because the thread has ended
             if self._thread.link.is_closed:
                 raise StopIteration from None
             raise
@@ -1712,7 +2743,7 @@ class BlockingMarket(MarketView, _Blocking[Market]):
 
     @property
     def orders(self) -> list[BlockingOrder]:
-        """The account's open orders here, oldest first."""
+        """The open orders of the account here, oldest first."""
         return [BlockingOrder(o, self._thread) for o in self._inner.orders]
 
     def quote(
@@ -1734,12 +2765,12 @@ class BlockingMarket(MarketView, _Blocking[Market]):
 
 
 class BlockingExchange(ExchangeView, _Blocking[Exchange]):
-    """An ``Exchange`` for plain scripts and notebooks: no ``await``.
+    """An ``Exchange`` without ``await``, for plain scripts and notebooks.
 
-    Takes the arguments of ``Exchange`` and has its methods; each waits until
-    it is done, iterators are plain ones. Use it in a ``with`` block, or call
-    ``connect`` and ``close``. It may be used from several threads. While it
-    is connected it has a thread of its own.
+    Takes the arguments of ``Exchange`` and has its methods, each of which
+    waits until it is done; iterators are plain ones. Use it in a ``with``
+    block, or call ``connect`` and ``close``. Several threads may use it. It
+    has a thread of its own while it is connected.
     """
 
     def __init__(
@@ -1763,31 +2794,30 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
 
     def connect(self) -> None:
         """Connect and log in, as ``Exchange.connect`` does."""
+        link = self._inner._link
         is_new = self._thread.start()
         try:
-            self._thread.wait(self._inner.connect())
+            self._thread.wait(link.come_online(link.connect_timeout))
         except BaseException as error:
             if is_new:
-                self._end(self._inner._link.close(_ending(error)))
+                self._thread.end(link.close(_ending(error)))
             raise
 
     def close(self) -> None:
-        """Disconnect and end the thread; iterators end."""
-        self._end(self._inner.close())
-
-    def _end(self, closing: Coroutine[Any, Any, None]) -> None:
-        with contextlib.suppress(Exception):  # it has ended already
-            self._thread.wait(closing)
-        self._thread.join()
+        """Disconnect and end the thread: iterators end."""
+        self._thread.end(self._inner.close())
 
     def market(self, symbol: str) -> BlockingMarket:
-        """Follow an instrument's book and trades; UnknownSymbol if none."""
+        """Follow the book and trades of an instrument, and return it.
+
+        Raises UnknownSymbol.
+        """
         market = self._thread.wait(self._inner.market(symbol))
         return BlockingMarket(market, self._thread)
 
     @property
     def orders(self) -> list[BlockingOrder]:
-        """The account's open orders, oldest first, wherever placed."""
+        """The open orders of the account, oldest first, wherever placed."""
         return [BlockingOrder(o, self._thread) for o in self._inner.orders]
 
     cancel_all = _blocking(Exchange.cancel_all)
@@ -1798,948 +2828,3 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
     leaderboard = _blocking(Exchange.leaderboard)
     fills = _blocking_iterator(Exchange.fills)
     statuses = _blocking_iterator(Exchange.statuses)
-
-
-# State, without sockets or clocks -----------------------------------------
-
-
-class _Topic(Generic[T]):
-    """The events that wait for one reader."""
-
-    def __init__(self) -> None:
-        self.events: deque[T] = deque()
-        self.error: EventsLost | None = None
-
-    def push(self, event: T) -> None:
-        if len(self.events) >= EVENTS_WAITING:
-            self.fail(f"the reader is {EVENTS_WAITING} events behind")
-        if self.error is None:
-            self.events.append(event)
-
-    def fail(self, message: str) -> None:
-        self.error = EventsLost(message)
-        self.events.clear()
-
-
-@dataclass(slots=True, eq=False)
-class _OrderState:
-    """What is known of one order; ``report`` is the newest about it."""
-
-    report: Exec
-    fills: list[Exec] = field(default_factory=list)
-    newest_amend: _Call | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.report.leaves_qty > 0
-
-
-@dataclass(slots=True)
-class _Holding:
-    """The lots held of a symbol, and what they cost; below 0: brought in.
-
-    ``realized`` is the profit of what was closed since `connect`, less fees.
-    """
-
-    position: int = 0
-    cost: int = 0
-    realized: int = 0
-
-    def fill(self, report: Exec) -> int:
-        """Book an execution; return its profit, by "Profit" of PROTOCOL.md."""
-        qty, price = report.last_qty or 0, report.last_price or 0
-        bought = qty if report.side == "buy" else -qty
-        position, cost = self.position, self.cost
-        profit = -(report.fee or 0)
-        self.position += bought
-        if (position < 0) == (bought < 0) or not position:
-            self.cost += price * bought
-        elif qty < abs(position):
-            released = cost * qty // abs(position)
-            profit -= price * bought + released
-            self.cost -= released
-        else:  # closed, and the rest opened the other way round
-            profit += price * position - cost
-            self.cost = price * self.position
-        self.realized += profit
-        return profit
-
-
-@dataclass(slots=True, eq=False)
-class _MarketState:
-    """What is known of one symbol.
-
-    ``last_trade`` is the newest of the trades known without a hole; None
-    with ``knows_trades``: there was none yet. ``quotes`` are the calls that
-    placed the orders of ``Market.quote``. ``holding`` is None while it is not
-    known, as without a user.
-    """
-
-    symbol: str
-    book: Book
-    is_subscribed: bool = False  # on this connection, as `ok` said
-    is_live: bool = False  # False: waiting for a snapshot
-    last_trade: Trade | None = None
-    knows_trades: bool = False
-    catching_up: Generator[Get, list[Any], None] | None = None
-    trades: WeakSet[_Topic[Trade]] = field(default_factory=WeakSet)
-    quotes: dict[Side, _Call] = field(default_factory=dict)
-    holding: _Holding | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """A request of the user's, until it is answered.
-
-    ``order`` is the order concerned; of a place, once it is known.
-    ``times_sent`` counts the connections on which it was sent; it is never
-    sent twice on one. ``is_in_doubt``: it was sent, and then a login did not
-    report everything since. ``is_withdrawn``: the caller no longer waits for
-    the answer, so it is not sent again.
-    """
-
-    request: Request
-    order: _OrderState | None = None
-    settle: Callable[[Event | Exception], None] = lambda answer: None
-    times_sent: int = 0
-    is_in_doubt: bool = False
-    is_withdrawn: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Resync:
-    """A login that did not resume: the state as the exchange tells it."""
-
-    welcome: Welcome
-    is_same_history: bool
-    orders: list[Exec] = field(default_factory=list)
-    account: AccountReport | None = None
-    later: list[Exec | AccountReport] = field(default_factory=list)
-
-
-_FORGOTTEN: Any = "unknown_order"  # a reason no exchange gives
-# Close codes: the login failed, or its key was revoked; and abuse.
-_LOGIN_FAILED, _CUT_OFF = 4001, 4002
-_Private: TypeAlias = Place | Amend | Cancel | CancelAll | CancelAfter | Admin
-_Rows: TypeAlias = Generator[Get, list[Any], None]
-
-
-class _Own(NamedTuple):
-    """A request of the core's own, and what takes its reply."""
-
-    request: Request
-    then: Callable[[Event], None]
-
-
-def _rows(reply: Ok) -> list[Any]:
-    """Return the rows of a reply, those that are messages as events."""
-    rows = reply.data or []
-    if rows and isinstance(rows[0], dict) and "type" in rows[0]:
-        return list(decode_events(to_json(rows)))
-    return rows
-
-
-class _Core:
-    """The account and its markets as the exchange has told them.
-
-    Fed with events; `next_frame` is what it wants sent. ``trouble`` says why
-    it is not online, None while it is. ``hole`` says that something is
-    missing, so that the connection must be replaced; ``refused`` that the
-    login was refused and must not be repeated, and ``is_cut_off`` that the
-    exchange closed the connection because of too many requests.
-    """
-
-    def __init__(self, login: Login | None, prefix: str) -> None:
-        self.user = login.user if login else None
-        self.instruments: dict[str, Instrument] = {}
-        self.markets: dict[str, _MarketState] = {}
-        self.fills: WeakSet[_Topic[Exec]] = WeakSet()
-        self.statuses: WeakSet[_Topic[Status]] = WeakSet()
-        self.is_online = False
-        self.trouble: str | None = "call connect() first"
-        # Frames to be sent: calls, or a request of the core's own.
-        self.outbox: deque[Sequence[_Call] | _Own] = deque()
-        self.hole: str | None = None
-        self.refused: Refused | None = None
-        self.is_cut_off = False
-        self._login = login
-        self._prefix = prefix
-        self._placed = count(1)
-        self._ids = count(1)
-        self._calls: dict[_Call, None] = {}
-        self._placing: dict[str, _Call] = {}  # by client_order_id
-        # By id, in the order of the requests: so come the replies.
-        self._replies: dict[int, Callable[[Event], None]] = {}
-        self._oldest_id: int | None = None  # of them, at the last heartbeat
-        # Requests of the core's own that were too many at the time.
-        self._put_off: list[_Own] = []
-        # Of symbols held and not followed; None: no ticker has come yet.
-        self._tickers: dict[str, Ticker | None] = {}
-        self._open: dict[int, _OrderState] = {}
-        self._account = AccountReport(
-            seq=0, ts=0, cash=0, positions={}, equity=0
-        )
-        # Of the account: the newest event held. None before the first login
-        # has been taken in, and `_target` is the seq that completes one.
-        self._seq: int | None = None
-        self._ts = 0
-        self._target: int | None = None
-        self._resync: _Resync | None = None
-
-    # What is known
-
-    @property
-    def not_connected(self) -> str:
-        """Say that there is no connection, and why."""
-        return f"not connected: {self.trouble}"
-
-    @property
-    def account(self) -> AccountReport:
-        self.require_user()
-        return self._account
-
-    @property
-    def equity(self) -> int:
-        """Cash and positions at the marks of now.
-
-        While a mark is not known yet: as the exchange last reported it.
-        """
-        account = self.account
-        equity = account.cash
-        for symbol, position in account.positions.items():
-            if position:
-                mark = self.mark(symbol)
-                if mark is None:
-                    return account.equity
-                equity += position * mark
-        return equity
-
-    def mark(self, symbol: str) -> int | None:
-        """Return what positions are valued at, None if it is not known.
-
-        "The mark" of docs/PROTOCOL.md: the median of best bid, reference
-        price and best ask, or the reference price where a side is missing.
-        """
-        market, ticker = self.markets.get(symbol), self._tickers.get(symbol)
-        if market is not None and market.is_live and market.knows_trades:
-            bid, ask = market.book.bid, market.book.ask
-            last = market.last_trade.price if market.last_trade else None
-        elif ticker is not None:
-            bid, ask, last = ticker.bid, ticker.ask, ticker.last
-        else:
-            return None
-        if last is None:
-            last = self.instruments[symbol].reference_price
-        if bid is None or ask is None:
-            return last
-        return sorted((bid, last, ask))[1]
-
-    def learn_holdings(self) -> None:
-        """Ask what the lots held of each market have cost."""
-        if self.user is not None and self.markets:
-            self._ask(Get(what="positions"), self._learn_holdings)
-
-    def _learn_holdings(self, reply: Event) -> None:
-        if not isinstance(reply, Ok):
-            return  # of an exchange that has no such table
-        rows = {row["symbol"]: row for row in reply.data or ()}
-        for symbol, market in self.markets.items():
-            row = rows.get(symbol, {"position": 0, "cost": 0})
-            market.holding = _Holding(
-                row["position"],
-                row["cost"],
-                market.holding.realized if market.holding else 0,
-            )
-
-    def _check_holdings(self, report: AccountReport) -> None:
-        """Notice lots that came or went without an execution.
-
-        So does an administrator's settlement, reset or adjustment. If it is
-        of one market, the profit that comes with it is that market's.
-        """
-        moved: dict[str, _Holding] = {
-            symbol: market.holding
-            for symbol, market in self.markets.items()
-            if market.holding is not None
-            and market.holding.position != report.positions.get(symbol, 0)
-        }
-        for symbol, holding in moved.items():
-            if len(moved) == 1:
-                profit = report.realized - self._account.realized
-                holding.realized += profit
-            if not report.positions.get(symbol):
-                holding.position = holding.cost = 0
-        if moved:
-            self.learn_holdings()
-
-    def _follow_held(self) -> None:
-        """Ask for the tickers of what is held and not followed."""
-        symbols = tuple(
-            symbol
-            for symbol, position in self._account.positions.items()
-            if position
-            and symbol not in self.markets
-            and symbol not in self._tickers
-        )
-        if symbols and self.is_online:
-            self._tickers |= dict.fromkeys(symbols)
-            self._ask(
-                Subscribe(channels=("ticker",), symbols=symbols),
-                lambda event: None,
-            )
-
-    def require_user(self) -> None:
-        if self.user is None:
-            raise Unauthorized("unauthorized", "no user was given")
-
-    def open_orders(self) -> list[_OrderState]:
-        self.require_user()
-        orders = list(self._open.values())
-        return sorted(orders, key=lambda order: order.report.order_id)
-
-    def follow(self, symbol: str) -> _MarketState:
-        if symbol not in self.markets:
-            self.markets[symbol] = _MarketState(symbol, Book(symbol))
-        return self.markets[symbol]
-
-    def unfollow(self, symbol: str) -> None:
-        self.markets.pop(symbol, None)
-
-    # Requests of the user
-
-    def placing(
-        self,
-        symbol: str,
-        side: Side,
-        qty: int,
-        price: int | None,
-        **options: Unpack[OrderOptions],
-    ) -> _Call:
-        """Return the call that places an order."""
-        given = {k: v for k, v in options.items() if v is not None}
-        fields: dict[str, Any] = {
-            "client_order_id": f"{self._prefix}-{next(self._placed)}",
-            "order_type": "market" if price is None else "limit",
-            "time_in_force": "gtd" if "expire_ts" in given else None,
-            **given,
-        }
-        return _Call(
-            _make(
-                "place",
-                symbol=symbol,
-                side=side,
-                qty=qty,
-                price=price,
-                **fields,
-            )
-        )
-
-    def quoted(self, market: _MarketState, side: Side) -> _OrderState | None:
-        """Return the open order that quotes a side."""
-        call = market.quotes.get(side)
-        if call is None:
-            return None
-        assert isinstance(call.request, Place)
-        name = call.request.client_order_id
-        for order in self._open.values():
-            if order.report.client_order_id == name:
-                return order
-        return None
-
-    def knows_quotes(self, market: _MarketState) -> bool:
-        """Whether `quoted` can say which quotes stand."""
-        return self.is_online and not any(
-            call in self._calls for call in market.quotes.values()
-        )
-
-    def quoting(
-        self,
-        market: _MarketState,
-        prices: dict[Side, int | None],
-        sides: Iterable[Side],
-        qty: int,
-    ) -> dict[Side, list[_Call]]:
-        """Return what makes a quote of some sides, in the order to do it.
-
-        Of two orders that move, first the one that moves away, so that they
-        do not meet.
-        """
-        calls: dict[Side, list[_Call]] = {}
-        most = self.instruments[market.symbol].max_qty
-        for side in sides:
-            order, price = self.quoted(market, side), prices[side]
-            if order is None and price is not None:
-                calls[side] = [self._quote(market, side, price, qty)]
-            elif order is not None:
-                report = order.report
-                request = _requote(report, price, qty, most)
-                if request is not None:
-                    calls[side] = [_Call(request, order)]
-                if isinstance(request, Cancel) and price is not None:
-                    calls[side] += [self._quote(market, side, price, qty)]
-        ask, bid = self.quoted(market, "sell"), prices["buy"]
-        if ask is not None and bid is not None and len(calls) == 2:
-            assert ask.report.price is not None
-            if bid >= ask.report.price:
-                calls = dict(reversed(calls.items()))
-        return calls
-
-    def _quote(
-        self, market: _MarketState, side: Side, price: int, qty: int
-    ) -> _Call:
-        call = self.placing(market.symbol, side, qty, price)
-        market.quotes[side] = call
-        return call
-
-    def submit(self, calls: Sequence[_Call]) -> None:
-        """Send requests in one frame, or as soon as there is a connection.
-
-        Raises Unauthorized for private ones without a user.
-        """
-        for call in calls:
-            if isinstance(call.request, _Private):
-                self.require_user()
-        for call in calls:
-            self._calls[call] = None
-            request = call.request
-            if isinstance(request, Place) and request.client_order_id:
-                self._placing.setdefault(request.client_order_id, call)
-            elif isinstance(request, Amend) and call.order is not None:
-                call.order.newest_amend = call
-        if self.is_online and calls:
-            self.outbox.append(calls)
-
-    def withdraw(self, call: _Call) -> None:
-        """Stop waiting for an answer; what is not sent yet never is."""
-        if call in self._calls:
-            call.is_withdrawn = True
-            if not call.times_sent:
-                self._forget(call)
-
-    def give_up(self, call: _Call) -> None:
-        """Stop waiting for a connection."""
-        if call.times_sent:
-            self._settle(call, self._unknown(call))
-        else:
-            self._settle(
-                call, ConnectionLost(f"{self.not_connected}; nothing was sent")
-            )
-
-    def _unknown(self, call: _Call) -> OutcomeUnknown:
-        return OutcomeUnknown(
-            f"the connection was lost before {call.request.type} was answered"
-        )
-
-    def _forget(self, call: _Call) -> None:
-        """Let go of a call that is answered, or never will be."""
-        self._calls.pop(call, None)
-        request = call.request
-        if isinstance(request, Place) and request.client_order_id:
-            if self._placing.get(request.client_order_id) is call:
-                del self._placing[request.client_order_id]
-
-    def learn(self, report: Exec) -> _OrderState:
-        """Take in an order as a table has it."""
-        state = self._order(report)
-        self._update(state, report)
-        return state
-
-    def fail(self, failure: Exception, reason: str) -> None:
-        """Answer every call with a failure: there will be no connection."""
-        self.is_online = False
-        self.trouble = reason
-        for call in list(self._calls):
-            self._settle(call, failure)
-
-    # Connections
-
-    def started(self) -> None:
-        """Begin to connect, for the first time or once more."""
-        self.trouble = "the first attempt has not ended"
-        self.refused = None
-
-    def connected(self) -> None:
-        """Begin a new connection: log in, or at least say hello."""
-        self.outbox.clear()
-        self._put_off.clear()
-        self._replies.clear()
-        self._tickers.clear()
-        self._resync = self._target = self.hole = self._oldest_id = None
-        self.is_cut_off = False
-        for market in self.markets.values():
-            market.catching_up = None
-            market.is_subscribed = False
-        if self._login is None:
-            self._ask(Get(what="instruments"), self._hello)
-            return
-        session, seq = self._login.session, self._seq
-        last_seq = None if session is None else seq
-        self._ask(replace(self._login, last_seq=last_seq), self._welcome)
-
-    def disconnected(self, reason: str) -> list[_Call]:
-        """Note why nothing is in step any more; return what is unanswered."""
-        self.is_online = False
-        self.trouble = reason
-        for call in list(self._calls):
-            if call.is_withdrawn:
-                self._forget(call)
-        return list(self._calls)
-
-    def closed(self, code: int, reason: str) -> None:
-        """Note why the exchange has closed the connection."""
-        if code == _LOGIN_FAILED and self.refused is None:
-            self.refused = Unauthorized("unauthorized", reason)
-        elif code == _CUT_OFF:
-            self.is_cut_off = True
-
-    def next_frame(self) -> str | None:
-        """Return the next frame to be sent, None if there is none."""
-        while self.outbox:
-            wanted = self.outbox.popleft()
-            if isinstance(wanted, _Own):
-                replied = functools.partial(self._replied, wanted)
-                return self._numbered(wanted.request, replied)
-            texts = []
-            for call in wanted:
-                if call in self._calls and not call.is_withdrawn:
-                    call.times_sent += 1
-                    then = functools.partial(self._answered, call)
-                    texts.append(self._numbered(call.request, then))
-            if texts:
-                return texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
-        return None
-
-    def receive(self, events: Iterable[Event]) -> None:
-        """Take in the events of one frame."""
-        for event in events:
-            match event:
-                case Exec() | AccountReport():
-                    self._receive_private(event)
-                case BookUpdate():
-                    self._receive_book(event)
-                case Trade():
-                    self._receive_trade(event)
-                case Heartbeat():
-                    self._check(event)
-                case Status():
-                    self._receive_status(event)
-                case Ticker():
-                    self._tickers[event.symbol] = event
-                case _:
-                    pass
-            if self.hole is not None:
-                return
-            reply_to = getattr(event, "id", None)
-            if isinstance(reply_to, int) and reply_to in self._replies:
-                is_next = reply_to == next(iter(self._replies))
-                self._replies.pop(reply_to)(event)
-                if not is_next:
-                    self.hole = "an answer is missing"
-                    return
-
-    def _ask(self, request: Request, then: Callable[[Event], None]) -> None:
-        """Send a request of the core's own."""
-        self.outbox.append(_Own(request, then))
-
-    def _numbered(
-        self, request: Request, then: Callable[[Event], None]
-    ) -> str:
-        """Return a request with an id, by which its reply finds back."""
-        request_id = next(self._ids)
-        self._replies[request_id] = then
-        return encode(replace(request, id=request_id))
-
-    def _go_online(self) -> None:
-        self.is_online = True
-        self.trouble = None
-        for market in self.markets.values():
-            self._subscribe(market)
-        for call in list(self._calls):
-            if call.times_sent and self._is_placed(call):
-                assert call.order is not None
-                self._settle(call, call.order.report)
-            elif not call.times_sent or _may_repeat(call):
-                self.outbox.append((call,))
-            else:
-                self._settle(call, self._unknown(call))
-
-        self.learn_holdings()
-        self._follow_held()
-
-    # Answers
-
-    def _is_placed(self, call: _Call) -> bool:
-        return isinstance(call.request, Place) and call.order is not None
-
-    def _replied(self, own: _Own, event: Event) -> None:
-        """Take the reply to a request of the core's own."""
-        if not isinstance(event, Error) or own.request.type == "login":
-            own.then(event)
-        elif event.code in ("rate_limited", "busy"):
-            self._put_off.append(own)
-        elif event.code == "bad_request":
-            own.then(event)  # an older exchange does not know the request
-        else:
-            self.hole = event.message
-
-    def _answered(self, call: _Call, event: Event) -> None:
-        if not isinstance(event, Error):
-            self._settle(call, event)
-            return
-        too_late = event.code in ("order_closed", "unknown_order")
-        if too_late and call.order is not None and call.order.is_open:
-            self.hole = "an answer was ahead of its reports"
-        else:
-            self._decide(call, event)
-
-    def _decide(self, call: _Call, error: Error) -> None:
-        """Settle a refused call, whose first copy may have succeeded."""
-        report = None if call.order is None else call.order.report
-        answer: Event | Exception = _refusal(error)
-        if call.times_sent > 1 and report is not None:
-            match call.request:
-                case Cancel() if report.order_status == "canceled":
-                    answer = report
-                case Amend(price=price, qty=qty) if price in (
-                    None,
-                    report.price,
-                ) and qty in (None, report.qty):
-                    answer = report
-                case _:
-                    pass
-        self._settle(call, answer)
-
-    def _settle(self, call: _Call, answer: Event | Exception) -> None:
-        if call in self._calls:
-            self._forget(call)
-            call.settle(answer)
-
-    # Login
-
-    def _hello(self, event: Event) -> None:
-        if isinstance(event, Ok):
-            self._list(map(_INSTRUMENT.validate_python, event.data or ()))
-            self._go_online()
-
-    def _list(self, instruments: Iterable[Instrument]) -> None:
-        self.instruments = {i.symbol: i for i in instruments}
-
-    def _welcome(self, event: Event) -> None:
-        if isinstance(event, Error):
-            if event.code not in ("rate_limited", "busy"):
-                self.refused = _refusal(event)
-            self.is_cut_off = event.code == "rate_limited"
-            self.hole = event.message
-        if not isinstance(event, Welcome):
-            return
-        assert self._login is not None
-        is_same = self._seq is None or (
-            event.seq >= self._seq
-            and (event.durable or event.session == self._login.session)
-        )
-        self._login = replace(self._login, session=event.session)
-        self._list(event.instruments)
-        if not event.resumed:
-            self._resync = _Resync(event, is_same)
-        elif self._seq == event.seq:
-            self._go_online()
-        else:
-            self._target = event.seq
-
-    def _receive_private(self, event: Exec | AccountReport) -> None:
-        if self._resync is not None:
-            self._collect(self._resync, event)
-            return
-        if self._seq is None or self._login is None:
-            return
-        if not self.is_online and self._target is None:
-            return  # of a login whose welcome was lost
-        if event.seq > self._seq + 1:
-            self.hole = f"reports after {self._seq} are missing"
-        elif event.seq == self._seq + 1:
-            self._seq, self._ts = event.seq, event.ts
-            if isinstance(event, AccountReport):
-                self._check_holdings(event)
-                self._account = event
-                self._follow_held()
-            else:
-                self._apply(event)
-            if not self.is_online and self._seq == self._target:
-                self._go_online()
-
-    def _collect(self, resync: _Resync, event: Exec | AccountReport) -> None:
-        if resync.account is not None:
-            resync.later.append(event)
-        elif isinstance(event, Exec):
-            resync.orders.append(event)
-        else:
-            resync.account = event
-            self._drive(self._recover(resync))
-
-    def _recover(self, resync: _Resync) -> _Rows:
-        """Fetch what the login did not report; then apply all of it."""
-        fills: list[Exec] = []
-        ended: dict[int, Exec] = {}
-        seq = resync.welcome.seq
-        if self._seq is not None:
-            after = self._seq if resync.is_same_history else 0
-            while after < seq:
-                rows = yield Get(what="fills", after=after, limit=MAX_ROWS)
-                fills += rows
-                after = rows[-1].seq if len(rows) == MAX_ROWS else seq
-            fills = [
-                fill
-                for fill in fills
-                if fill.seq <= seq
-                and (resync.is_same_history or fill.ts > self._ts)
-            ]
-            missing = self._missing(resync, fills)
-            after = missing[0] - 1 if missing else 0
-            while missing and after < missing[-1]:
-                rows = yield Get(what="orders", after=after, limit=MAX_ROWS)
-                ended |= {row.order_id: row for row in rows}
-                after = rows[-1].order_id if rows else missing[-1]
-        self._adopt(resync, fills, ended)
-
-    def _missing(self, resync: _Resync, fills: list[Exec]) -> list[int]:
-        """Return the orders that seem open here and are not over there."""
-        newest = {o.report.order_id: o.report for o in self._open.values()}
-        newest |= {fill.order_id: fill for fill in fills}
-        for report in resync.orders:
-            newest.pop(report.order_id, None)
-        return sorted(i for i, r in newest.items() if r.leaves_qty)
-
-    def _adopt(
-        self, resync: _Resync, fills: list[Exec], ended: dict[int, Exec]
-    ) -> None:
-        """Take in the state of a login that did not resume."""
-        assert resync.account is not None
-        for fill in fills:
-            self._apply(fill)
-        reported = {report.order_id: report for report in resync.orders}
-        for order_id, order in list(self._open.items()):
-            found = reported.get(order_id) or ended.get(order_id)
-            if found is None or not _is_same_order(order.report, found):
-                order.report = _forgotten(order.report)
-            else:
-                order.report = found
-            if not order.is_open:
-                del self._open[order_id]
-        for report in resync.orders:
-            self._order(report)
-        for call in self._calls:
-            call.is_in_doubt = call.times_sent > 0
-        self._account = resync.account
-        self._seq, self._ts = resync.welcome.seq, resync.welcome.ts
-        self._resync, self._target = None, self._seq
-        for event in resync.later:
-            self._receive_private(event)
-        self._go_online()
-
-    # Orders
-
-    def _order(self, report: Exec) -> _OrderState:
-        """Return the state of an open order, new if it is not known."""
-        state = self._open.get(report.order_id)
-        if state is not None:
-            if _is_same_order(state.report, report):
-                return state
-            state.report = _forgotten(state.report)
-        name = report.client_order_id
-        call = self._placing.get(name) if name else None
-        if call is not None and call.order is not None:
-            state = call.order
-        else:
-            state = _OrderState(report)
-            if call is not None:
-                call.order = state
-        if report.leaves_qty:
-            self._open[report.order_id] = state
-        return state
-
-    def _apply(self, report: Exec) -> None:
-        """Take in an execution report, the next in sequence."""
-        state = self._order(report)
-        if report.exec_type == "trade":
-            state.fills.append(report)
-            market = self.markets.get(report.symbol)
-            if market is not None and market.holding is not None:
-                market.holding.fill(report)
-            for topic in self.fills:
-                topic.push(report)
-        self._update(state, report)
-
-    def _update(self, state: _OrderState, report: Exec) -> None:
-        if report.seq >= state.report.seq:
-            state.report = report
-        if not state.is_open:
-            self._open.pop(report.order_id, None)
-
-    # Public data
-
-    def _subscribe(self, market: _MarketState) -> None:
-        market.is_live = False
-
-        def subscribed(event: Event) -> None:
-            market.is_subscribed = True
-            self.catch_up(market)
-
-        symbols = (market.symbol,)
-        self._ask(
-            Subscribe(channels=("book", "trades"), symbols=symbols), subscribed
-        )
-
-    def _receive_book(self, update: BookUpdate) -> None:
-        market = self.markets.get(update.symbol)
-        if market is None:
-            return
-        if update.snapshot:
-            if not market.is_live or update.seq > market.book.seq:
-                market.book = market.book._updated(update)
-                market.is_live = True
-        elif market.is_live and update.seq > market.book.seq:
-            if (update.prev_seq or 0) > market.book.seq:
-                self.hole = (
-                    f"changes of the book of {market.symbol} are missing"
-                )
-            else:
-                market.book = market.book._updated(update)
-
-    def _receive_trade(self, trade: Trade) -> None:
-        market = self.markets.get(trade.symbol)
-        if market is None or market.catching_up is not None:
-            return  # what is under way brings this one too
-        last = market.last_trade
-        if trade.trade_id == (last.trade_id if last else 0) + 1:
-            self._deliver(market, trade)
-        elif last is None or trade.trade_id > last.trade_id:
-            self.catch_up(market)
-
-    def _deliver(self, market: _MarketState, trade: Trade) -> None:
-        market.last_trade = trade
-        for topic in market.trades:
-            topic.push(trade)
-
-    def catch_up(self, market: _MarketState) -> None:
-        """Fetch the trades missed, unless that is already under way."""
-        if market.catching_up is None:
-            market.catching_up = self._missed_trades(market)
-            self._drive(market.catching_up)
-
-    def _missed_trades(self, market: _MarketState) -> _Rows:
-        """Fetch and deliver trades; from the last one known, to see it again.
-
-        If it is another one now, the exchange has begun a new history.
-        """
-        symbol, last = market.symbol, market.last_trade
-        if not market.knows_trades:
-            rows = yield Get(what="trades", symbol=symbol, limit=1)
-            market.last_trade = rows[-1] if rows else None
-            market.knows_trades = True
-            market.catching_up = None
-            return
-        after = 0
-        if last is not None:
-            after = last.trade_id - 1
-            rows = yield Get(
-                what="trades", symbol=symbol, after=after, limit=1
-            )
-            after = last.trade_id if rows and rows[0].ts == last.ts else 0
-        while True:
-            rows = yield Get(
-                what="trades", symbol=symbol, after=after, limit=MAX_ROWS
-            )
-            for trade in rows:
-                if trade.trade_id != after + 1:
-                    for topic in market.trades:
-                        topic.fail("the exchange forgot some trades")
-                self._deliver(market, trade)
-                after = trade.trade_id
-            if len(rows) < MAX_ROWS:
-                market.catching_up = None
-                return
-
-    def _receive_status(self, status: Status) -> None:
-        instrument = self.instruments.get(status.symbol or "")
-        if instrument is not None and status.phase is not None:
-            listed = replace(instrument, phase=status.phase)
-            self.instruments[listed.symbol] = listed
-        for topic in self.statuses:
-            topic.push(status)
-
-    def _check(self, heartbeat: Heartbeat) -> None:
-        """Compare what was sent with what has come.
-
-        Replies come in the order of requests. So where one is long in
-        coming, the reply to a `ping` tells a slow exchange from a lost reply.
-        """
-        if not self.is_online:
-            return
-        if self._seq is not None and heartbeat.seq.get("@", 0) > self._seq:
-            self.hole = f"reports after {self._seq} are missing"
-            return
-        for market in self.markets.values():
-            seq = heartbeat.seq.get(market.symbol, 0)
-            if market.is_subscribed and (
-                not market.is_live or seq > market.book.seq
-            ):
-                self.hole = f"data of {market.symbol} are missing"
-                return
-        oldest_id = next(iter(self._replies), None)
-        if oldest_id is not None and oldest_id == self._oldest_id:
-            self._ask(Ping(), lambda event: None)
-        self._oldest_id = oldest_id
-        self.outbox.extend(self._put_off)
-        self._put_off.clear()
-
-    def _drive(self, steps: _Rows, reply: Event | None = None) -> None:
-        """Let steps that need rows of tables go on, request by request."""
-        try:
-            if reply is None:
-                request = next(steps)
-            elif isinstance(reply, Ok):
-                request = steps.send(_rows(reply))
-            else:
-                return
-        except StopIteration:
-            return
-        self._ask(request, functools.partial(self._drive, steps))
-
-
-def _requote(
-    order: Exec, price: int | None, qty: int, most: int
-) -> Request | None:
-    """Return what makes an order show ``qty`` at a price, if anything.
-
-    A Cancel where its total, fills included, would come above ``most``.
-    """
-    total = order.cum_qty + qty
-    if price is None or qty <= most < total:
-        return Cancel(order_id=order.order_id)
-    if price == order.price and qty == order.leaves_qty:
-        return None
-    return _make("amend", order_id=order.order_id, price=price, qty=total)
-
-
-def _is_same_order(one: Exec, other: Exec) -> bool:
-    """Whether two reports of one id are of one order, not of two lives."""
-    return (
-        one.order_id == other.order_id
-        and one.client_order_id == other.client_order_id
-        and one.symbol == other.symbol
-        and one.side == other.side
-    )
-
-
-def _forgotten(report: Exec) -> Exec:
-    """Return the end of an order that the exchange knows nothing of."""
-    return replace(
-        report, order_status="canceled", leaves_qty=0, reason=_FORGOTTEN
-    )
-
-
-def _may_repeat(call: _Call) -> bool:
-    """Whether doing a request twice does no more than doing it once."""
-    if isinstance(call.request, Amend):
-        return call.order is not None and call.order.newest_amend is call
-    return not isinstance(call.request, (CancelAll, Admin))

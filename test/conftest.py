@@ -12,19 +12,21 @@ from test.support import NO_KEYS
 KINDS = {
     "pure": """
         test_accounts test_admin_engine test_architecture test_auction
+        test_client_simulated
         test_chart test_codec test_engine test_feed test_gate test_gateway
         test_history test_limits test_listing test_names test_orderbook
         test_permissions test_phases test_rate test_rules test_session
         test_settings
     """,
     "socket": """
-        test_access test_bounds test_channels test_client_life test_client_view
+        test_access test_bounds test_channels test_client_view
         test_conformance test_frame test_life test_malformed test_metrics
         test_replies test_resuming test_schema test_slow_readers test_soak
         test_tables test_tcp test_timing test_upgrade test_web test_websocket
     """,
     "process": """
         test_abuse test_backup test_bench test_bots test_cli test_client
+        test_client_life
         test_clock test_committer test_crash test_disk test_docs test_files
         test_fuzz test_hostile test_image test_journal test_keys test_keys_live
         test_logs test_package test_page test_printing test_process

@@ -1,8 +1,8 @@
-"""A relay between clients and an exchange that loses its manners.
+"""A relay between clients and an exchange, which makes faults on request.
 
-It passes websocket frames on in both directions, each numbered from 0 in
-its direction, over all connections; heartbeats, which come at their own
-time, have no number. ``Relay.fault`` says what becomes of a frame.
+It passes websocket frames in both directions, and numbers them from 0 in each
+direction, over all connections. Heartbeats come at their own time and have no
+number. ``Relay.fault`` decides the fate of each frame.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 Direction: TypeAlias = Literal["up", "down"]  # up: to the exchange
-# What becomes of a frame: it passes, gets lost, comes twice, comes after the
-# next one, or the connection breaks before or after it. Or other text.
+# The fate of a frame: it passes, is lost, comes twice, comes after the next
+# one, or the connection breaks before or after it.
 Fate: TypeAlias = Literal[
     "pass", "drop", "twice", "swap", "cut_before", "cut_after"
 ]
+# Returns the fate of a frame, or the frames to send in its place.
 Fault: TypeAlias = Callable[[Direction, int, str], Fate | list[str]]
 Peer: TypeAlias = ClientConnection | ServerConnection
 
@@ -30,10 +31,11 @@ HEARTBEAT = '"type":"heartbeat"'
 
 
 class Relay:
-    """What the relay does, and what it has seen.
+    """The settings of the relay, and what it has seen.
 
     ``seen`` holds the frames of each direction as they came in;
-    ``connections`` counts those of clients.
+    ``connections`` counts the connections of clients; ``peers`` holds both
+    ends of the open ones.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -43,17 +45,17 @@ class Relay:
         self.seen: dict[Direction, list[str]] = {"up": [], "down": []}
         self.connections = 0
         self.passes_heartbeats = True
-        self._peers: set[Peer] = set()
+        self.peers: set[Peer] = set()
         self._news = asyncio.Condition()
 
     async def until(self, is_so: Callable[[], object]) -> None:
-        """Wait until something is so; looked at after each frame."""
+        """Wait until a condition holds; it is tested after each frame."""
         async with self._news:
             await self._news.wait_for(is_so)
 
     def cut(self) -> None:
-        """Break every connection without a word."""
-        for peer in self._peers:
+        """Break every connection without a closing handshake."""
+        for peer in self.peers:
             peer.transport.abort()
 
     async def accept(self, client: ServerConnection) -> None:
@@ -67,11 +69,11 @@ class Relay:
                     asyncio.create_task(self._pump("up", client, server)),
                     asyncio.create_task(self._pump("down", server, client)),
                 ]
-                self._peers |= {client, server}
+                self.peers |= {client, server}
                 await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
                 for pump in pumps:
                     pump.cancel()
-                self._peers -= {client, server}
+                self.peers -= {client, server}
 
     async def _pump(
         self, direction: Direction, source: Peer, target: Peer
@@ -110,7 +112,7 @@ def _become(fate: Fate | list[str], frame: str) -> list[str]:
 
 
 def nth(direction: Direction, number: int, fate: Fate) -> Fault:
-    """Return the fault that befalls one frame of one direction."""
+    """Return the fault that hits one frame of one direction."""
 
     def fault(way: Direction, n: int, frame: str) -> Fate:
         return fate if (way, n) == (direction, number) else "pass"
@@ -119,7 +121,7 @@ def nth(direction: Direction, number: int, fate: Fate) -> Fault:
 
 
 def at_random(seed: int, probability: float, *fates: Fate) -> Fault:
-    """Return a fault that befalls frames of both directions by chance."""
+    """Return a fault that hits frames of both directions by chance."""
     chance = random.Random(seed)
 
     def fault(way: Direction, n: int, frame: str) -> Fate:

@@ -1,4 +1,4 @@
-"""What a client shows: quotes, marks, profit, and how it prints itself."""
+"""What a client shows: quotes, marks, profit, and its text form."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _frequent_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timers, "HEARTBEAT_S", 0.05)
 
 
-# Quotes for ever ----------------------------------------------------------
+# Quotes -------------------------------------------------------------------
 
 
-async def test_a_quote_shows_the_same_however_much_was_filled(
+async def test_a_quote_shows_the_same_after_any_number_of_fills(
     tmp_path: Path,
 ) -> None:
-    """A maker that quotes 10 lots where an order may have 20 in all."""
+    """The maker quotes 10 lots; max_qty is 20 lots, fills included."""
     async with governed(tmp_path, "max_qty = 20") as (d, _):
         for _ in range(25):
             orders = await d.bond.quote(98, 102, 10)
@@ -50,14 +50,14 @@ async def test_a_quote_above_the_maximum_is_refused_and_changes_nothing(
         assert d.ex.orders == [bid] and bid is not None and bid.price == 98
 
 
-async def test_a_quote_that_is_replaced_may_be_gone_already(
+async def test_a_quote_to_be_replaced_may_have_ended_already(
     tmp_path: Path,
 ) -> None:
     async with governed(tmp_path, "max_qty = 10") as (d, _):
         bid, _ = await d.bond.quote(98, None, 10)
         await d.bob.sell(5, 98)
         await until(lambda: bid is not None and bid.cum_qty == 5)
-        d.lose("down", "trade_id")  # the fill that ends it is not known yet
+        d.lose("down", "trade_id")  # the report of the last fill
         await d.bob.sell(5, 98)
         again, _ = await d.bond.quote(98, None, 10)
         assert again is not None and again.leaves_qty == 10
@@ -68,7 +68,7 @@ async def test_a_quote_that_is_replaced_may_be_gone_already(
 
 
 async def check_marks(ex: Exchange) -> dict[str, Any]:
-    """Wait until a client counts as the exchange does; return its account."""
+    """Wait until equity and profit agree; return the leaderboard row."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             [told] = await ex.get("account")
@@ -88,7 +88,7 @@ async def test_equity_follows_the_market() -> None:
         await d.bob.sell(5, 100)
         await d.bond.buy(5, 100)
         assert d.ex.equity == 0
-        # Others trade, and quote, while the account itself does nothing.
+        # Others trade and quote; the account does nothing.
         async with Exchange(d.server.url, "carl") as carl:
             market = await carl.market("BOND")
             await d.bob.sell(1, 120)
@@ -147,7 +147,7 @@ async def test_the_profit_of_a_market(tmp_path: Path) -> None:
         await until(lambda: bond.last == 104)
         assert (bond.avg_price, bond.profit) == (101.0, 12 - 4)
         await d.bob.buy(6, 110)
-        await bond.sell(6)  # closes 4, and opens 2 the other way round
+        await bond.sell(6)  # closes 4 long, opens 2 short
         await until(lambda: bond.last == 110)
         assert (bond.position, bond.avg_price) == (-2, 110.0)
         assert bond.profit == 4 * 9 - 4 - 6 == d.ex.equity
@@ -170,7 +170,7 @@ async def test_the_profit_of_a_market_over_a_lost_connection() -> None:
         await check_marks(d.ex)
 
 
-async def test_lots_of_before_have_cost_what_they_did() -> None:
+async def test_the_cost_of_lots_held_before_is_known() -> None:
     async with desk() as d, Exchange(d.server.url, "alice") as later:
         await d.bob.sell(2, 90)
         await d.bond.buy(2)
@@ -188,16 +188,16 @@ async def test_lots_of_before_have_cost_what_they_did() -> None:
         assert await later.get("positions", symbol="BOND") == [row]
 
 
-# Printed ------------------------------------------------------------------
+# Text ---------------------------------------------------------------------
 
 
-def test_help_shows_every_option_whole() -> None:
+def test_help_describes_every_option() -> None:
     text = pydoc.render_doc(OrderOptions, renderer=pydoc.plaintext)
     for name in OrderOptions.__annotations__:
         assert f"{name}: " in text
 
 
-async def test_what_prints_says_who_and_where(tmp_path: Path) -> None:
+async def test_the_text_form_has_account_and_address(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     token = add_key(keys, "alice")
     async with serving(keys=keys) as server:

@@ -1,4 +1,4 @@
-"""Tables as pandas shows them."""
+"""Tables of the client as pandas DataFrames."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_table_without_rows_is_an_empty_frame() -> None:
         assert (await ann.frame("candles", symbol="BOND")).empty
 
 
-async def test_without_pandas_it_says_so(
+async def test_without_pandas_a_frame_raises_import_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     load = builtins.__import__
@@ -70,7 +70,7 @@ async def test_without_pandas_it_says_so(
             await ann.frame("trades", symbol="BOND")
 
 
-def test_the_blocking_client_has_it_too() -> None:
+def test_the_blocking_side_has_frames() -> None:
     assert BlockingExchange.frame.__doc__ == Exchange.frame.__doc__
 
 
@@ -105,7 +105,7 @@ async def test_a_table_has_the_same_columns_whatever_its_rows(
             assert kinds.get(name, "UTC").endswith("UTC]") or "UTC"
 
 
-async def test_what_is_missing_is_missing() -> None:
+async def test_a_missing_value_is_na() -> None:
     async with serving() as server, Exchange(server.url, "ann") as ann:
         market = await ann.market("BOND")
         await market.sell(1)

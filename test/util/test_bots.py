@@ -399,7 +399,7 @@ def mend(relay: Relay) -> None:
 
 async def tell(relay: Relay, **status: Any) -> None:
     """Send a status to every client, as the exchange would."""
-    for peer in relay._peers:
+    for peer in relay.peers:
         if isinstance(peer, ServerConnection):
             await peer.send(json.dumps({"type": "status", "ts": 1, **status}))
 
