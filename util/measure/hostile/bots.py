@@ -18,11 +18,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from websockets.frames import TEXT, Frame
-
 from exchange.doors.websocket import MAX_MESSAGE, READ_SIZE
 from exchange.gateway.link import BYTES_WAITING
 from orderbook import MAX_FRAME, MAX_ROWS
+from util.measure.wire import framed
 
 CULPRIT = "mallory"  # who they log in as
 HIDEOUT = "127.0.0.2"  # where they come from
@@ -42,15 +41,12 @@ Message: TypeAlias = dict[str, Any]
 
 def frames(*requests: Message) -> bytes:
     """Return each request in a frame of its own."""
-    return b"".join(
-        Frame(TEXT, json.dumps(request).encode()).serialize(mask=True)
-        for request in requests
-    )
+    return b"".join(framed(json.dumps(r).encode()) for r in requests)
 
 
 def array(*requests: Message) -> bytes:
     """Return requests in one frame."""
-    return Frame(TEXT, json.dumps(requests).encode()).serialize(mask=True)
+    return framed(json.dumps(requests).encode())
 
 
 def place(price: int, **more: Any) -> Message:
