@@ -51,7 +51,7 @@ format: $(STAMP) ## Format the code and sort the imports
 	$(PY) -m isort .
 
 bench: $(STAMP) ## Measure the speed; AGAINST=FOLDER compares with another checkout
-	$(PY) -m util.measure.bench $(if $(AGAINST),--against $(AGAINST),--markdown docs/BENCHMARKS.md)
+	$(PY) -m util.measure.bench $(if $(AGAINST),--against $(AGAINST))
 
 stress: $(STAMP) ## Tell how many orders per minute an exchange handles
 	$(PY) -m util.measure.stress --start
