@@ -2,8 +2,8 @@
 
 ``python -m util.measure.fuzz COUNT`` makes COUNT hostile connections: damaged
 handshakes and frames, noise, and invalid requests of every type. A seed and
-the number of a connection give the same bytes again. Meanwhile alice and bob trade with each
-other, and check every message that they receive.
+the number of a connection give the same bytes again. Meanwhile alice and bob
+trade with each other, and check every message that they receive.
 
 It fails if the exchange complains or ends, if the exchange does not end a
 connection that was closed in order, if alice or bob receive anything wrong,
