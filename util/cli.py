@@ -16,8 +16,10 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+from exchange.files import text_of
 from orderbook import Refused, encode
 
 # Exit statuses.
@@ -109,6 +111,13 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """Read a count, 0 or more."""
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Read a duration, 0 or more."""
     if not 0 <= float(text) < math.inf:
@@ -165,6 +174,18 @@ def add_login(
         default=os.environ.get("EXCHANGE_TOKEN") or None,
         help="key of the user (default: $EXCHANGE_TOKEN)",
     )
+
+
+def read_tokens(path: Path) -> dict[str, str]:
+    """Read lines of name, tab, token; raises OSError and ValueError."""
+    tokens = {}
+    for number, line in enumerate(text_of(path.read_bytes()).splitlines(), 1):
+        name, _, token = line.strip().partition("\t")
+        if token:
+            tokens[name] = token
+        elif name:
+            raise ValueError(f"{path}, line {number}: not name, tab, token")
+    return tokens
 
 
 # Output -------------------------------------------------------------------

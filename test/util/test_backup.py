@@ -136,7 +136,7 @@ def test_nothing_is_written_over(
     target = tmp_path / "copy.db"
     target.write_text("of yesterday")
     for there in (target, path, tmp_path):
-        assert failed(capsys, path, there) == f"{there}: is there already"
+        assert failed(capsys, path, there) == f"{there}: exists already"
     assert target.read_text() == "of yesterday"
     assert path.read_bytes() == before
 

@@ -633,17 +633,17 @@ async def test_the_house_shows_its_seed_and_at_the_end_its_values() -> None:
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        ("--makers -1", "below 0"),
+        ("--makers -1", "0 or more"),
         ("--makers x", "invalid"),
-        ("--speed 0", "not above 0"),
-        ("--speed inf", "not above 0"),
-        ("--speed nan", "not above 0"),
-        ("--makers 0 --noise 0 --informed 0", "no bots at all"),
+        ("--speed 0", "above 0"),
+        ("--speed inf", "above 0"),
+        ("--speed nan", "above 0"),
+        ("--makers 0 --noise 0 --informed 0", "no bots"),
         ("--value x", "'x' is neither TICKS nor SYMBOL=TICKS"),
         ("--value BOND=", "neither"),
         ("--value =5", "neither"),
         ("--tokens missing", "missing"),
-        ("--tokens bad", "line 3: no name, tab, token"),
+        ("--tokens bad", "line 3: not name, tab, token"),
         ("--tokens few", "few has no house-noise-2"),
     ],
 )

@@ -151,7 +151,7 @@ async def test_what_is_refused_for_its_characters_is_told(
     words = ["util.accounts", "--keys", str(tmp_path / "ü.json")]
     status, _, errors = await run(*words, "add", "ü")
     assert status == 1
-    assert errors.startswith(r"accounts: '\xfc' is no name")
+    assert errors.startswith(r"accounts: '\xfc' is not a name")
 
 
 async def test_what_nobody_reads_was_done_all_the_same(

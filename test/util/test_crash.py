@@ -5,7 +5,9 @@ Each test runs ``python server.py`` on a journal of its own.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import shutil
 import signal
 import sqlite3
 import time
@@ -487,15 +489,38 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a journal that was closed, and one that was not.
+
+    In ``killed.db`` the last order is only in the file beside it.
+    """
+    folder = tmp_path_factory.mktemp("written")
+
+    async def write() -> None:
+        async with running(folder / "closed.db") as (process, url):
+            async with wired(url, "alice", **STAY) as alice:
+                await alice.send(*(order("buy", 1, p) for p in range(1, 100)))
+                await alice.ask(type="ping")
+            await finish(process)
+        shutil.copy(folder / "closed.db", folder / "killed.db")
+        async with running(folder / "killed.db") as (process, url):
+            async with wired(url, "alice", **STAY) as alice:
+                await alice.ask(**order("buy", 1, 200))
+                await kill(process)
+
+    asyncio.run(write())
+    return folder
+
+
 @pytest.mark.parametrize("damage, words", DAMAGES)
 async def test_a_damaged_journal_is_refused_and_left_as_it_is(
-    path: Path, damage: Callable[[Path], object], words: str
+    path: Path,
+    written: Path,
+    damage: Callable[[Path], object],
+    words: str,
 ) -> None:
-    async with running(path) as (process, url):
-        async with wired(url, "alice", **STAY) as alice:
-            await alice.send(*(order("buy", 1, p) for p in range(1, 100)))
-            await alice.ask(type="ping")
-        await finish(process)
+    shutil.copy(written / "closed.db", path)
     damage(path)
     content = path.read_bytes()
     assert words in await refused(path)
@@ -503,20 +528,13 @@ async def test_a_damaged_journal_is_refused_and_left_as_it_is(
 
 
 async def test_a_journal_that_a_crash_left_is_not_tidied_if_damaged(
-    path: Path,
+    path: Path, written: Path
 ) -> None:
     """Its latest batches are in a file beside it, and stay there."""
-    async with running(path) as (process, url):
-        async with wired(url, "alice", **STAY) as alice:
-            await alice.send(*(order("buy", 1, p) for p in range(1, 100)))
-            await alice.ask(type="ping")
-        await finish(process)
-    async with running(path) as (process, url):
-        async with wired(url, "alice", **STAY) as alice:
-            await alice.ask(**order("buy", 1, 200))
-            await kill(process)
-    flip(path)
     log = path.with_name(f"{path.name}-wal")
+    shutil.copy(written / "killed.db", path)
+    shutil.copy(written / "killed.db-wal", log)
+    flip(path)
     content = path.read_bytes(), log.read_bytes()
     assert "damaged" in await refused(path)
     assert (path.read_bytes(), log.read_bytes()) == content

@@ -651,7 +651,7 @@ def test_the_journal_itself_is_not_written_over(
     link.symlink_to(path)
     for output in (path, link):
         reason = failed(capsys, path, "--output", output)
-        assert reason == f"{output}: that is the journal"
+        assert reason == f"{output}: this is the journal"
     nowhere = path.with_name("none") / "out.csv"
     assert "No such file" in failed(capsys, path, "--output", nowhere)
     assert path.read_bytes() == before

@@ -915,7 +915,7 @@ async def test_keys(tmp_path: Path) -> None:
     "text, words",
     [
         ("ann\tsesame\n", "1 accounts for 10 clients"),
-        ("ann sesame\n", "every line must be name, tab, token"),
+        ("ann sesame\n", "line 1: not name, tab, token"),
         (None, "No such file"),
     ],
 )

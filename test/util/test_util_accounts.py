@@ -90,7 +90,7 @@ def test_tokens_can_be_sent_into_a_file(tmp_path: Path, path: Path) -> None:
         lines = file.read().splitlines()
     assert ran.returncode == 0
     assert ran.stderr == (
-        f"{path}: a new key file; 2 accounts added; a key is shown only this"
+        f"{path}: a new key file; 2 accounts added; keys are shown only"
         " once\n"
     )
     ring = KeyRing(path)
@@ -104,7 +104,7 @@ def test_a_process_ends_with_the_status_of_what_became_of_it(
 ) -> None:
     for arguments, status, errors in (
         (["add", "alice"], 0, "1 account added"),
-        (["add", "alice"], 1, "accounts: 'alice' is there already\n"),
+        (["add", "alice"], 1, "accounts: 'alice' exists already\n"),
         (["--keys", "/", "list"], 2, "accounts: /: Is a directory\n"),
         (["add"], 2, "usage: "),
     ):
@@ -115,7 +115,7 @@ def test_a_process_ends_with_the_status_of_what_became_of_it(
 
 
 def test_keys_that_could_not_be_shown_are_told_of(path: Path) -> None:
-    rotate = "rotate these keys, they are not shown: "
+    rotate = "the keys could not be shown; rotate them: "
     for arguments, told in ((["add", "alice"], rotate), (["list"], "")):
         reading, writing = os.pipe()
         os.close(reading)  # nobody will read what is written
@@ -338,7 +338,7 @@ def test_a_list_may_be_empty(capsys: Capture, path: Path) -> None:
     "name", ["", "a b", "x" * 33, "é", "@exchange", "a\n", "a\tb"]
 )
 def test_a_bad_name_is_refused(capsys: Capture, path: Path, name: str) -> None:
-    told = f"{name!r} is no name: 1 to 32 of A-Z a-z 0-9 _ . -"
+    told = f"{name!r} is not a name: 1 to 32 of A-Z a-z 0-9 _ . -"
     assert refused(capsys, path, "add", "alice", name) == told
     assert not path.exists()
     done(capsys, "add", "bob")
@@ -350,7 +350,7 @@ def test_a_bad_prefix_is_refused(
     capsys: Capture, path: Path, prefix: str
 ) -> None:
     arguments = ["add", "--count", "10", "--prefix", prefix]
-    told = f"{prefix + '01'!r} is no name"
+    told = f"{prefix + '01'!r} is not a name"
     assert told in refused(capsys, path, *arguments)
 
 
@@ -358,11 +358,11 @@ def test_an_account_that_is_there_is_not_added(
     capsys: Capture, path: Path
 ) -> None:
     done(capsys, "add", "bob", "team07")
-    told = "'bob' is there already"
+    told = "'bob' exists already"
     assert refused(capsys, path, "add", "alice", "bob") == told
     assert refused(capsys, path, "add", "bob", "carol", "--admin") == told
     arguments = ["add", "--count", "10", "--prefix", "team"]
-    assert refused(capsys, path, *arguments) == "'team07' is there already"
+    assert refused(capsys, path, *arguments) == "'team07' exists already"
 
 
 @pytest.mark.parametrize("command", ["disable", "enable", "rotate", "remove"])
@@ -372,7 +372,7 @@ def test_an_unknown_account_is_refused(
     done(capsys, "add", "alice", "bob")
     for names in (["alice", "carol"], ["carol", "alice"]):
         told = refused(capsys, path, command, *names)
-        assert told == "'carol' is no account"
+        assert told == "'carol' is not an account"
 
 
 @pytest.mark.parametrize(

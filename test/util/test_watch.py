@@ -106,6 +106,11 @@ class Terminal:
             start = at + len(data)
 
     @property
+    def picture(self) -> bytes:
+        """The last complete picture."""
+        return self.written.split(b"q: quit")[-2]
+
+    @property
     def is_restored(self) -> bool:
         """Whether settings, cursor and screen are as they were."""
         return (
@@ -310,7 +315,7 @@ async def test_a_signal_restores_the_terminal(signum: int) -> None:
             assert screen.is_restored
 
 
-async def test_a_screen_lives_through_a_restart() -> None:
+async def test_after_a_restart_the_screen_shows_no_old_news() -> None:
     async with terminal() as screen, serving() as server:
         async with on_screen(screen, server.url) as process:
             await screen.until("BOND  open  bid -")
@@ -319,6 +324,8 @@ async def test_a_screen_lives_through_a_restart() -> None:
             async with serving(port=server.port):
                 await fill(server.url)
                 await screen.until("bid 99  ask 101", "bob", "q: quit")
+                await until(lambda: b"shutting down" not in screen.picture)
+                assert b"bob" in screen.picture
                 screen.press("q")
                 assert await left(process) == 0
 

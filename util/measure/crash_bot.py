@@ -106,6 +106,7 @@ class Bot:
 
     def __init__(
         self,
+        *,
         name: str,
         token: str,
         users: Sequence[str],

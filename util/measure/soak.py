@@ -62,14 +62,13 @@ SAMPLE_S = 5.0  # at least, between two of them
 def census(server: Server) -> dict[str, tuple[int, int]]:
     """Return the count and the bound of everything that is remembered."""
     gateway = server.gateway
-    engine, past, public = gateway.engine, gateway.history, gateway.feed
+    engine, public = gateway.engine, gateway.feed
     owners = engine.accounts.values()
     count, symbols = len(owners), len(engine.listings)
-    pasts = past._accounts.values()
-    candles = past._candles.values()
     streams = public._streams.values()
     connections = len(server.listener.connections)
     return {
+        **_history(gateway.history, count, symbols),
         "finished orders": (
             sum(len(owner.finished) for owner in owners),
             count * accounts.ORDERS_REMEMBERED,
@@ -77,22 +76,6 @@ def census(server: Server) -> dict[str, tuple[int, int]]:
         "open orders": (
             sum(len(owner.open_orders) for owner in owners),
             count * OPEN_ORDERS,
-        ),
-        "fills": (
-            sum(len(one.fills) for one in pasts),
-            count * history.FILLS_KEPT,
-        ),
-        "private events": (
-            sum(one.kept for one in pasts),
-            count * (history.RESUME_EVENTS + 2 * history.JOINED + MAX_FRAME),
-        ),
-        "trades": (
-            sum(map(len, past._trades.values())),
-            symbols * history.TRADES_KEPT,
-        ),
-        "candles": (
-            sum(len(kept) for one in candles for kept in one._kept.values()),
-            symbols * len(history.INTERVALS) * history.CANDLES_KEPT,
         ),
         "updates of books": (
             sum(len(stream.past) for stream in streams),
@@ -103,12 +86,31 @@ def census(server: Server) -> dict[str, tuple[int, int]]:
             count * accounts.SESSIONS_REMEMBERED + connections,
         ),
         "deadlines": (len(engine.deadlines), engine.deadlines_max),
-        "accounts": (
-            count,
-            TRADERS + VISITING + 2,
-        ),  # the administrator, the house
+        # And the administrator, and the house.
+        "accounts": (count, TRADERS + VISITING + 2),
         "followers": (len(public._follows), connections),
         "connected": (len(gateway.links), connections),
+    }
+
+
+def _history(
+    past: history.History, owners: int, symbols: int
+) -> dict[str, tuple[int, int]]:
+    kept = [account.kept for account in past._accounts.values()]
+    fills = [account.fills for account in past._accounts.values()]
+    series = [
+        series
+        for candles in past._candles.values()
+        for series in candles._kept.values()
+    ]
+    per_owner = history.RESUME_EVENTS + 2 * history.JOINED + MAX_FRAME
+    per_symbol = len(history.INTERVALS) * history.CANDLES_KEPT
+    trades = past._trades.values()
+    return {
+        "fills": (sum(map(len, fills)), owners * history.FILLS_KEPT),
+        "private events": (sum(kept), owners * per_owner),
+        "trades": (sum(map(len, trades)), symbols * history.TRADES_KEPT),
+        "candles": (sum(map(len, series)), symbols * per_symbol),
     }
 
 

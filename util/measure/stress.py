@@ -37,6 +37,7 @@ from util.cli import (
     add_url,
     failed,
     new_parser,
+    read_tokens,
     seconds,
     whole,
 )
@@ -201,18 +202,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def accounts(options: argparse.Namespace) -> tuple[Account, ...]:
-    """Return the account of each client; raises Trouble or OSError."""
+    """Return the account of each client.
+
+    Raises Trouble, OSError and ValueError.
+    """
     if options.tokens is None:
         names = (f"{USER_PREFIX}{n}" for n in range(options.clients))
         return tuple(map(Account, names))
-    found = []
-    for line in options.tokens.read_text().splitlines():
-        user, tab, token = line.partition("\t")
-        if not tab:
-            raise Trouble(
-                f"{options.tokens}: every line must be name, tab, token"
-            )
-        found.append(Account(user, token))
+    tokens = read_tokens(options.tokens)
+    found = [Account(user, token) for user, token in tokens.items()]
     if len(found) < options.clients:
         raise Trouble(
             f"{options.tokens}: {len(found)} accounts for {options.clients}"
@@ -241,8 +239,8 @@ def exchange(
 def stress(options: argparse.Namespace) -> None:
     """Run as the options say, and print the figures.
 
-    Raises Trouble if something was wrong; ExchangeError, Refused or OSError
-    if it could not run.
+    Raises Trouble if something was wrong; ExchangeError, Refused, OSError or
+    ValueError if it could not run.
     """
     users = accounts(options)
     seed = options.seed
@@ -283,7 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except Trouble as trouble:
         return failed("stress", trouble, trouble.status)
-    except (ExchangeError, Refused, OSError) as error:
+    except (ExchangeError, Refused, OSError, ValueError) as error:
         return failed("stress", error)
     except KeyboardInterrupt:
         return failed("stress", "interrupted before the start")
