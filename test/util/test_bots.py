@@ -608,12 +608,13 @@ def test_an_instrument_has_a_value_of_its_own() -> None:
 
 async def test_a_value_of_what_is_not_traded_is_told() -> None:
     async with serving(symbols=("BOND", "ETF")) as server:
-        for symbols in ([], ["--symbols", "BOND"]):
-            arguments = [*symbols, "--value", "NONE=5"]
-            async with tool(server.url, *arguments) as process:
-                status, output, errors = await ended(process)
-            assert (status, output) == (2, "")
-            assert errors == "bots: --value: NONE is not traded\n"
+        arguments = ["--url", server.url, "--value", "NONE=5"]
+        with pytest.raises(house.BadPlan, match="^--value: NONE is not"):
+            await run_house(parse([*arguments, "--symbols", "BOND"]))
+        async with tool(server.url, *arguments) as process:
+            status, output, errors = await ended(process)
+        assert (status, output) == (2, "")
+        assert errors == "bots: --value: NONE is not traded\n"
 
 
 async def test_the_house_shows_its_seed_and_at_the_end_its_values() -> None:
@@ -668,21 +669,18 @@ async def test_a_bot_that_is_not_let_in_is_named(tmp_path: Path) -> None:
     token = add_key(keys, "house-maker-1")
     tokens = tmp_path / "tokens"
     tokens.write_text(f"house-maker-1\t{token}\nhouse-noise-1\twrong\n")
-    few = ("--noise", "1", "--informed", "0")
+    few = ["--noise", "1", "--informed", "0"]
     async with serving(keys=keys) as server:
-        async with tool(server.url, *few) as process:
-            assert await ended(process) == (
-                1,
-                "",
-                "bots: house-maker-1: unknown user or wrong token; its key"
-                " comes from a file: --tokens FILE\n",
-            )
-        async with tool(server.url, *few, "--tokens", str(tokens)) as process:
-            assert await ended(process) == (
-                1,
-                "",
-                "bots: house-noise-1: unknown user or wrong token\n",
-            )
+        few += ["--url", server.url]
+        with pytest.raises(Unauthorized) as first:
+            await run_house(parse(few))
+        with pytest.raises(Unauthorized) as second:
+            await run_house(parse([*few, "--tokens", str(tokens)]))
+    assert str(first.value) == (
+        "house-maker-1: unknown user or wrong token; its key comes from a"
+        " file: --tokens FILE"
+    )
+    assert str(second.value) == "house-noise-1: unknown user or wrong token"
 
 
 async def test_each_bot_shows_its_own_token(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from test.support import PATIENCE_S, serving, until, wired, words
 from util.measure.histogram import Histogram
 from util.measure.hostile import __main__ as hostile
 from util.measure.hostile.__main__ import (
+    Result,
     culprit,
     exchange,
     main,
@@ -316,15 +317,37 @@ async def test_an_exchange_that_dies_is_told() -> None:
     assert tell(result).count("\n  ! ") == len(result.faults)
 
 
+@pytest.mark.parametrize(
+    "arguments, attacks, seconds",
+    [
+        (["--attack", "flood", "--attack", "junk"], ["flood", "junk"], 5.0),
+        (["--seconds", "2"], [*ATTACKS], 2.0),
+    ],
+)
+@pytest.mark.parametrize("faults", [[], ["canary1: disconnected"]])
 def test_each_attack_runs_on_an_open_and_on_a_guarded_exchange(
     capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    attacks: list[str],
+    seconds: float,
+    faults: list[str],
 ) -> None:
-    status = main(["--attack", "junk", "--seconds", "0.1"])
-    _, _, *lines = capsys.readouterr().out.splitlines()
-    faults = [line for line in lines if line.startswith("  ! ")]
-    assert status == bool(faults)
-    results = [line.split()[:2] for line in lines if line not in faults]
-    assert results == [["junk", "open"], ["junk", "guarded"]]
+    """The exit status is 1 if a single run had a fault."""
+    asked: list[tuple[str, str, float]] = []
+
+    def run_on(attack: str, kind: str, seconds: float) -> Result:
+        asked.append((attack, kind, seconds))
+        result = Result(attack, kind, Histogram(), Histogram(), {}, {})
+        result.faults = faults if len(asked) == 2 else []
+        return result
+
+    assert main(arguments, run_on) == len(faults)
+    kinds = ("open", "guarded")
+    assert asked == [
+        (name, kind, seconds) for name in attacks for kind in kinds
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(asked) + len(faults)
 
 
 @pytest.mark.parametrize("arguments", ["--attack nonsense", "--seconds 0"])

@@ -25,7 +25,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from orderbook import AccountReport, Error, Place, decode_requests
 from server import Server
 from test.support import PATIENCE_S, ROOT, ended, serving, until
-from util.measure.figures import Meter, bottleneck, figures
+from util.measure.figures import Meter, bottleneck, figures, tell
 from util.measure.histogram import Histogram
 from util.measure.load import Link, Pace
 from util.measure.process import Trouble, launched
@@ -262,6 +262,7 @@ def test_figures_of_two_processes() -> None:
     assert told["latency_ms"]["max"] == 3.0
     assert told["exchange_cpu"] is told["exchange_rss"] is None
     assert told["bottleneck"] == "busy"
+    assert "refused              busy 6\n" in tell(told)
 
 
 def test_meter_reads_what_a_process_uses() -> None:
@@ -872,28 +873,27 @@ async def test_keeps_to_the_limit_of_open_orders() -> None:
 
 
 async def test_goes_on_after_other_refusals() -> None:
+    one = trader()
     async with lying("position_limit") as (liar, url):
-        status, output, errors = await run_until(
-            lambda: len(liar.arrivals) > 25,
-            *("--url", url, "--clients", "1", "--window", "1"),
-        )
-    assert (status, errors) == (0, "")
-    assert "refused              position_limit 1\n" in output
+        link = Link(url, one, Pace(1, 1), fail)
+        await link.open()
+        link.begin(0.0, math.inf, 0.0)
+        await until(lambda: len(liar.arrivals) > 25)
+        await link.finish()
+        await link.close()
+    assert one.tally.refused == {"position_limit": 1}
 
 
 # What it cannot do --------------------------------------------------------
 
 
-async def test_nobody_there() -> None:
-    impatient = (
-        "import sys, util.measure.stress as stress;"
-        "import util.measure.trader as trader; trader.CONNECT_TIMEOUT_S = 0.5;"
-        "sys.exit(stress.main(sys.argv[1:]))"
-    )
-    status, output, errors = await run(
-        "--url", "ws://127.0.0.1:1", code=("-c", impatient)
-    )
-    assert (status, output) == (2, "")
+def test_nobody_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("util.measure.trader.CONNECT_TIMEOUT_S", 0.1)
+    assert main(["--url", "ws://127.0.0.1:1"]) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
     assert errors.startswith("stress: not connected to ws://127.0.0.1:1: ")
     assert len(errors.splitlines()) == 1
 

@@ -176,14 +176,21 @@ def times(trades: list[Trade]) -> list[str]:
     ]
 
 
+async def printed(url: str, *arguments: str) -> int:
+    """Run the tool here, without a terminal; return its exit status."""
+    async with asyncio.timeout(PATIENCE_S):
+        words = ["--url", url, *arguments]
+        return await asyncio.to_thread(watch.main, words)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--once"]])
-async def test_the_state_is_printed_once(arguments: list[str]) -> None:
+async def test_the_state_is_printed_once(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     async with serving() as server:
         trades = await fill(server.url)
-        async with watching(server.url, *arguments) as process:
-            status, output, errors = await ended(process)
-    assert (status, errors) == (0, "")
-    assert output == KNOWN.format(*times(trades))
+        assert await printed(server.url, *arguments) == 0
+    assert capsys.readouterr() == (KNOWN.format(*times(trades)), "")
 
 
 async def test_once_is_plain_in_a_terminal_too() -> None:
@@ -196,12 +203,14 @@ async def test_once_is_plain_in_a_terminal_too() -> None:
     assert text == KNOWN.format(*times(trades))
 
 
-async def test_an_empty_market_is_shown() -> None:
+async def test_an_empty_market_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     async with serving(symbols=("BOND", "ETF")) as server:
         arguments = ("--symbol", "ETF", "--user", "carl")
-        async with watching(server.url, *arguments) as process:
-            status, output, errors = await ended(process)
-    assert (status, errors) == (0, "")
+        assert await printed(server.url, *arguments) == 0
+    output, errors = capsys.readouterr()
+    assert errors == ""
     first, *_, last = output.splitlines()
     assert first == "ETF  open  bid -  ask -  spread -  last -"
     assert last == "carl  position 0  cash 0  equity 0"
@@ -224,12 +233,12 @@ async def test_a_terminal_that_knows_ascii_only() -> None:
     ],
 )
 async def test_what_goes_wrong_is_told(
-    arguments: list[str], told: str
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with serving() as server:
-        async with watching(server.url, *arguments) as process:
-            status, output, errors = await ended(process)
-    assert (status, output) == (1, "")
+        assert await printed(server.url, *arguments) == 1
+    output, errors = capsys.readouterr()
+    assert output == ""
     assert errors.startswith(told)
 
 

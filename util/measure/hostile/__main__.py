@@ -20,7 +20,7 @@ import sys
 import tempfile
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -315,7 +315,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(
+    arguments: list[str] | None = None,
+    run_on: Callable[[str, str, float], Result] = run_on,
+) -> int:
     """Run ``python -m util.measure.hostile``; return the exit status."""
     options = parse(arguments)
     print(
