@@ -211,7 +211,7 @@ def show(text: str, otherwise: str = "") -> None:
         raise OSError(f"{otherwise}{error.strerror}") from None
 
 
-def tell(accounts: Entries) -> str:
+def as_table(accounts: Entries) -> str:
     """Return accounts as a table of text; times are UTC."""
     rows = [("name", "role", "login", "added", "key made")]
     for name, entry in sorted(accounts.items()):
@@ -245,7 +245,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "list":
             accounts = read_keys(options.keys)
             is_json = options.json
-            show(json.dumps(describe(accounts)) if is_json else tell(accounts))
+            show(
+                json.dumps(describe(accounts))
+                if is_json
+                else as_table(accounts)
+            )
             return 0
         names = names_of(options)
         tokens = change(options, names)
@@ -259,12 +263,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeysError, OSError) as error:
         return failed("accounts", error)
     what = "account" if len(names) == 1 else "accounts"
-    told = [f"{len(names)} {what} {DONE[options.command]}"]
+    done = [f"{len(names)} {what} {DONE[options.command]}"]
     if is_new:
-        told.insert(0, "a new key file")
+        done.insert(0, "a new key file")
     if tokens:
-        told.append("keys are shown only once")
-    print(f"{options.keys}: {'; '.join(told)}", file=sys.stderr)
+        done.append("keys are shown only once")
+    print(f"{options.keys}: {'; '.join(done)}", file=sys.stderr)
     return 0
 
 

@@ -22,8 +22,8 @@ from .cli import (
     add_login,
     failed,
     new_parser,
+    print_result,
     refused,
-    say,
     set_up_output,
     utf8,
 )
@@ -176,7 +176,7 @@ async def send(options: argparse.Namespace) -> None:
         )
 
 
-def tell(options: argparse.Namespace) -> str:
+def summary(options: argparse.Namespace) -> str:
     """Return what was done, as a line."""
     arguments = arguments_of(options)
     if options.json:
@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
         return refused(refusal, options.json)
     except (ExchangeError, ValueError) as error:
         return failed("admin", error)
-    say(tell(options))
+    print_result(summary(options))
     return 0
 
 

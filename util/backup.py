@@ -23,7 +23,13 @@ from exchange.journal.sqlite import (
     readable,
 )
 
-from .cli import extra_libraries, failed, new_parser, say, set_up_output
+from .cli import (
+    extra_libraries,
+    failed,
+    new_parser,
+    print_result,
+    set_up_output,
+)
 
 with extra_libraries("backup"):
     from tqdm import tqdm
@@ -98,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     set_up_output()
     try:
-        say(backup(options.journal, options.target))
+        print_result(backup(options.journal, options.target))
     except (JournalError, OSError, sqlite3.Error) as error:
         return failed("backup", error, 1)
     return 0

@@ -206,7 +206,7 @@ def set_up_output(is_data: bool = False) -> None:
             sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def say(line: str) -> None:
+def print_result(line: str) -> None:
     """Print the result of an action that has been carried out.
 
     A broken pipe is ignored. If the line cannot be written, as on a full
@@ -224,9 +224,9 @@ def say(line: str) -> None:
 def refused(refusal: Refused, is_data: bool) -> int:
     """Print a refusal of the exchange; return the exit status."""
     if is_data:
-        say(encode(refusal.as_error()))
+        print_result(encode(refusal.as_error()))
     else:
-        say(f"refused: {refusal.code}: {refusal}")
+        print_result(f"refused: {refusal.code}: {refusal}")
     return REFUSED
 
 

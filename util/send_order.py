@@ -20,8 +20,8 @@ from .cli import (
     add_login,
     failed,
     new_parser,
+    print_result,
     refused,
-    say,
     set_up_output,
     utf8,
 )
@@ -136,7 +136,7 @@ def describe(order: Order) -> dict[str, Any]:
     }
 
 
-def tell(order: Order) -> str:
+def as_text(order: Order) -> str:
     """Return the result of an order as lines of text."""
     price = "at market" if order.price is None else f"at {order.price}"
     lines = [
@@ -165,7 +165,9 @@ def main(arguments: list[str] | None = None) -> int:
         return refused(refusal, options.json)
     except ExchangeError as error:
         return failed("send_order", error)
-    say(json.dumps(describe(order)) if options.json else tell(order))
+    print_result(
+        json.dumps(describe(order)) if options.json else as_text(order)
+    )
     return 0
 
 

@@ -38,6 +38,6 @@ async def test_whatever_is_thrown_at_it_the_healthy_go_on(
     assert len(trading.result()) > 2
     assert counts.total() == CONNECTIONS
     assert set(counts) >= {
-        *("reset", "gone", "no word", "no close"),
+        *("reset", "gone", "no reply", "no close"),
         *("HTTP 405", "HTTP 431", "1000", "1002", "1007"),
     }, counts

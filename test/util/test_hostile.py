@@ -15,12 +15,12 @@ from util.measure.histogram import Histogram
 from util.measure.hostile import __main__ as hostile
 from util.measure.hostile.__main__ import (
     Result,
+    as_text,
     culprit,
     exchange,
     main,
     read_figures,
     run,
-    tell,
 )
 from util.measure.hostile.bots import ATTACKS, HIDEOUT, Stage
 from util.measure.hostile.canary import Canary
@@ -295,7 +295,7 @@ async def test_a_run_beside_a_guarded_exchange() -> None:
         assert 0 < delays.percentile(50) <= delays.percentile(99)
     assert result.refused["unknown_order"] and result.refused["rate_limited"]
     assert result.memory_mib >= 0
-    line = tell(result)
+    line = as_text(result)
     assert line.startswith("cancels     guarded ") and "rate_limited" in line
 
 
@@ -314,7 +314,7 @@ async def test_an_exchange_that_dies_is_told() -> None:
         result = await running
     assert sum("disconnected" in fault for fault in result.faults) == 5
     assert "the exchange ended with -9" in result.faults
-    assert tell(result).count("\n  ! ") == len(result.faults)
+    assert as_text(result).count("\n  ! ") == len(result.faults)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from orderbook import AccountReport, Error, Place, decode_requests
 from server import Server
 from test.support import PATIENCE_S, ROOT, ended, serving, until
-from util.measure.figures import Meter, bottleneck, figures, tell
+from util.measure.figures import Meter, as_text, bottleneck, figures
 from util.measure.histogram import Histogram
 from util.measure.load import Link, Pace
 from util.measure.process import Trouble, launched
@@ -262,7 +262,7 @@ def test_figures_of_two_processes() -> None:
     assert told["latency_ms"]["max"] == 3.0
     assert told["exchange_cpu"] is told["exchange_rss"] is None
     assert told["bottleneck"] == "busy"
-    assert "refused              busy 6\n" in tell(told)
+    assert "refused              busy 6\n" in as_text(told)
 
 
 def test_meter_reads_what_a_process_uses() -> None:

@@ -2,7 +2,7 @@
 
 ``python -m util.measure.crash CYCLES`` runs a real exchange, with fees,
 limits and keys, and bots that trade with it at random over real sockets and
-record what they receive. One of them is an administrator, who opens and
+record what they receive. One of them is an administrator, which opens and
 halts the market, suspends and resumes the others, and adjusts their cash and
 lots. After some number of replies the exchange is killed, and started again
 on the same journal. Then

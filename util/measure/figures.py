@@ -173,7 +173,7 @@ def bottleneck(
     )
 
 
-def tell(found: dict[str, Any]) -> str:
+def as_text(found: dict[str, Any]) -> str:
     """Return the figures as lines of text."""
     latency = found["latency_ms"]
     pace = "as fast as they can"

@@ -72,7 +72,7 @@ def set_up(folder: Path) -> tuple[dict[str, str], Tokens]:
 
 
 class Healthy:
-    """Two traders who know each message that they must receive."""
+    """Two traders that know each message that they must receive."""
 
     def __init__(self, alice: Wire, bob: Wire) -> None:
         self.delays: list[float] = []  # seconds, of each order
@@ -148,7 +148,7 @@ async def attack(port: int, speech: bytes, chance: random.Random) -> str:
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     cuts = sorted(chance.randrange(len(speech) + 1) for _ in range(3))
-    heard, status = b"", ""
+    received, status = b"", ""
     try:
         for start, end in zip([0, *cuts], [*cuts, len(speech)]):
             writer.write(speech[start:end])
@@ -165,23 +165,25 @@ async def attack(port: int, speech: bytes, chance: random.Random) -> str:
         async with asyncio.timeout(PATIENCE_S):
             while data := await reader.read(2**16):
                 status = status or data[9:12].decode()
-                heard = (heard + data)[-127:]  # a close frame is the last
+                received = (received + data)[
+                    -127:
+                ]  # a close frame is the last
     except ConnectionError:
         return "cut"
     except TimeoutError:
         raise AssertionError("the connection was not ended") from None
     finally:
         writer.transport.abort()
-    return said(heard, status) if heard else "no word"
+    return result(received, status) if received else "no reply"
 
 
-def said(heard: bytes, status: str) -> str:
-    """Return the close code, or else the status, of all that was heard."""
+def result(received: bytes, status: str) -> str:
+    """Return the close code, or else the HTTP status."""
     if status != "101":
         return f"HTTP {status}"
-    for at in range(len(heard) - 3):
-        if heard[at : at + 2] == bytes([0x88, len(heard) - at - 2]):
-            return str(*struct.unpack_from("!H", heard, at + 2))
+    for at in range(len(received) - 3):
+        if received[at : at + 2] == bytes([0x88, len(received) - at - 2]):
+            return str(*struct.unpack_from("!H", received, at + 2))
     return "no close"
 
 
@@ -227,7 +229,7 @@ async def fuzz(count: int, seed: int) -> tuple[Counter[str], list[float]]:
     counts: Counter[str] = Counter()
     with (
         tempfile.TemporaryDirectory() as folder,
-        # The hostile must not take the time of those who are measured.
+        # The hostile must not take CPU time from the healthy.
         ProcessPoolExecutor(
             1, get_context("spawn"), initializer=os.nice, initargs=(10,)
         ) as pool,

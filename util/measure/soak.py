@@ -14,7 +14,7 @@ It fails if
   more than BYTES_EACH for each entry that bounded histories gained, and 5 %
   and 16 MiB; or the objects by more than OBJECTS_EACH, and 5 % and 10,000;
 - more files are open, or more tasks run, at the end than at any time in the
-  first quarter, by more than VISITORS, who come and go;
+  first quarter, by more than VISITORS;
 - the exchange complains, ends, or leaves a request without a reply.
 """
 

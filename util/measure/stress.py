@@ -41,7 +41,7 @@ from util.cli import (
     seconds,
     whole,
 )
-from util.measure.figures import Meter, figures, merged, tell
+from util.measure.figures import Meter, as_text, figures, merged
 from util.measure.process import PREFIX, Trouble, launched
 from util.measure.trader import Account, Violation, look
 from util.measure.workers import Plan, Report, trouble_of, workers
@@ -165,23 +165,30 @@ def new_options() -> argparse.ArgumentParser:
         f" (default: {USER_PREFIX}0 and so on, without keys)",
     )
     add("--start", action="store_true", help="start an exchange for the run")
-    add("--clients", type=whole, default=CLIENTS, help="connections")
-    add("--processes", type=whole, default=CORES, help="that generate load")
+    add("--clients", type=whole, default=CLIENTS, help="number of clients")
+    add(
+        "--processes",
+        type=whole,
+        default=CORES,
+        help="number of processes of the clients",
+    )
     add(
         "--window",
         type=whole,
         help="requests that a client has in flight"
         f" (default: {FRAMES_IN_FLIGHT} frames)",
     )
-    add("--frame", type=whole, default=1, help="requests in a frame")
+    add("--frame", type=whole, default=1, help="requests per frame")
     add(
         "--rate",
         type=above_0,
         help="requests per second of all clients together"
         " (default: as fast as the windows allow)",
     )
-    add("--seconds", type=above_0, default=SECONDS, help="measured")
-    add("--warmup", type=seconds, default=WARMUP_S, help="seconds before that")
+    add("--seconds", type=above_0, default=SECONDS, help="that are measured")
+    add(
+        "--warmup", type=seconds, default=WARMUP_S, help="seconds before these"
+    )
     add("--seed", type=int, help="of all random choices (default: drawn)")
     add("--json", action="store_true", help="print one JSON object")
     return parser
@@ -264,7 +271,7 @@ def stress(options: argparse.Namespace) -> None:
             asyncio.run(run.conduct())
     found = figures(plan, run.reports, meter)
     if found["seconds"]:
-        print(json.dumps(found) if options.json else tell(found))
+        print(json.dumps(found) if options.json else as_text(found))
     if run.trouble is not None:
         raise run.trouble
     if found["lost"]:

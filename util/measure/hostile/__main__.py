@@ -239,12 +239,12 @@ async def run(
             watching = asyncio.ensure_future(watch.keep())
             for canary in canaries:
                 canary.measure(bad, loop.time())
-            told = json.loads(await attacker.ask("go"))
+            tally = json.loads(await attacker.ask("go"))
             watching.cancel()
             await watch.look_back()
             for canary in canaries:
                 canary.hush()
-    result = Result(attack, kind, calm, bad, told["refused"], told["closed"])
+    result = Result(attack, kind, calm, bad, tally["refused"], tally["closed"])
     result.memory_mib, result.named = watch.growth_mib, watch.named
     result.faults = [f"{c.name}: {f}" for c in canaries for f in c.faults]
     result.faults += await end(server)
@@ -275,7 +275,7 @@ def counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {what}" for what, count in ranked) or "none"
 
 
-def tell(result: Result) -> str:
+def as_text(result: Result) -> str:
     """Return a result as lines of the table."""
     memory, calm, bad = result.memory_mib, result.calm, result.bad
     p99_ms, calm_p99_ms = bad.percentile_ms(99), calm.percentile_ms(99)
@@ -331,7 +331,7 @@ def main(
         for kind in ("open", "guarded"):
             result = run_on(attack, kind, options.seconds)
             is_faulty |= bool(result.faults)
-            print(tell(result), flush=True)
+            print(as_text(result), flush=True)
     return int(is_faulty)
 
 
