@@ -1,4 +1,4 @@
-"""The benchmark measures what it says; no figure is judged here."""
+"""The benchmark measures each case; no test depends on a rate."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def path(tmp_path: Path) -> Path:
 async def running(
     path: Path | str, **environment: str
 ) -> AsyncIterator[tuple[Process, str]]:
-    """Run an exchange on a journal; what is left at the end is killed."""
+    """Run an exchange on a journal; kill it at the end."""
     environment = {"journal": str(path), "debug": "0", **environment}
     async with launched(**environment) as process:
         line = await greeting(process)
@@ -70,7 +70,7 @@ async def finish(process: Process) -> None:
 async def come_back(
     wire: Wire, user: str, session: str, last_seq: int, **more: Any
 ) -> list[Message]:
-    """Resume a session; return what was missed."""
+    """Resume a session; return the missed events."""
     more |= {"session": session, "last_seq": last_seq}
     welcome, *missed = await wire.ask(type="login", user=user, id=0, **more)
     assert welcome["resumed"] and welcome["session"] == session
@@ -88,14 +88,14 @@ async def rows(wire: Wire, what: str, **more: Any) -> list[Message]:
 
 
 def actions(path: Path) -> list[Action]:
-    """Return what a journal holds."""
+    """Return the actions of a journal."""
     return [c.action for commands in read_journal(path) for c in commands]
 
 
 # At random ----------------------------------------------------------------
 
 
-async def test_nothing_told_is_lost_and_nothing_doubled(path: Path) -> None:
+async def test_no_event_is_lost_or_doubled(path: Path) -> None:
     counts = await crash(path, seed=6, cycles=6, replies=1_500)
     for what in (
         *("trades", "auction", "asked again", "statuses by admin"),
@@ -164,7 +164,7 @@ async def test_a_repeat_after_a_crash_gets_the_state_of_the_first(
             assert words(await alice.ask(**refused)) == ["new"]
 
 
-async def test_what_was_missed_follows_after_two_crashes(path: Path) -> None:
+async def test_missed_events_follow_after_two_crashes(path: Path) -> None:
     async with running(path) as (process, url):
         async with (
             wired(url) as alice,
@@ -319,7 +319,9 @@ async def test_deadlines_hold_through_a_crash(
 # Start and end ------------------------------------------------------------
 
 
-async def test_what_it_holds_is_said_at_the_start(path: Path) -> None:
+async def test_the_first_line_names_the_journal_and_its_size(
+    path: Path,
+) -> None:
     async with launched(journal=str(path), debug="0") as process:
         line = await greeting(process)
         assert str(path) in line and "new" in line
@@ -338,7 +340,7 @@ async def test_what_it_holds_is_said_at_the_start(path: Path) -> None:
         assert "14 commands recovered" in await greeting(process)
 
 
-async def test_without_a_journal_it_says_so() -> None:
+async def test_the_first_line_says_that_there_is_no_journal() -> None:
     async with launched(journal="off", debug="0") as process:
         line = await greeting(process)
         assert "in memory" in line
@@ -347,7 +349,7 @@ async def test_without_a_journal_it_says_so() -> None:
             assert (await alice.login("alice")).get("durable", False) is False
 
 
-async def test_an_end_in_order_cancels_what_dies_with_it_at_once(
+async def test_a_shutdown_cancels_on_disconnect_at_once(
     path: Path,
 ) -> None:
     async with running(path) as (process, url):
@@ -437,7 +439,7 @@ def flip(path: Path) -> None:
 
 
 def sql(statement: str) -> Callable[[Path], None]:
-    """Return what changes a database."""
+    """Return a function that changes a database."""
 
     def change(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path)) as file, file:

@@ -1,4 +1,4 @@
-"""The bad bots do what they say, and the canaries tell what it did to them."""
+"""The bad bots attack, and the canaries measure the effect."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def stage() -> AsyncIterator[tuple[Server, Stage]]:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_each_attack_is_what_it_says_and_the_exchange_goes_on(
+async def test_each_attack_does_its_wrong_and_the_exchange_runs_on(
     stage: tuple[Server, Stage], name: str
 ) -> None:
     server, there = stage
@@ -101,7 +101,7 @@ async def test_each_attack_is_what_it_says_and_the_exchange_goes_on(
         ("junk", ["bad_request"], ["1002", "4002"]),
     ],
 )
-async def test_what_the_exchange_does_to_them_is_told(
+async def test_the_tally_counts_refusals_and_closed_connections(
     name: str, refused: list[str], closed: list[str]
 ) -> None:
     async with serving(max_per_address=5, max_per_account=2) as server:
@@ -142,7 +142,7 @@ async def test_a_canary_counts_from_when_a_request_was_due() -> None:
         assert not book.orders  # it leaves nothing there
 
 
-async def test_a_canary_is_measured_from_when_it_is_told() -> None:
+async def test_a_canary_is_measured_from_the_time_given() -> None:
     async with serving() as server:
         canary, calm, bad = Canary("canary", FLOW), Histogram(), Histogram()
         canary.measure(calm, 0.0)
@@ -156,7 +156,7 @@ async def test_a_canary_is_measured_from_when_it_is_told() -> None:
         assert calm.total == counted
 
 
-async def test_a_canary_tells_what_should_not_have_happened() -> None:
+async def test_a_canary_reports_refusals_and_lost_connections() -> None:
     async with serving() as server:
         refused = Canary("refused", FLOW)
         listing = server.gateway.engine.listings["BOND"]
@@ -176,7 +176,7 @@ async def test_a_canary_tells_what_should_not_have_happened() -> None:
         assert "disconnected" in cut_off.faults[0]
 
 
-async def test_a_canary_that_gets_no_answer_tells_so(
+async def test_a_canary_reports_missing_replies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("util.measure.hostile.canary.ANSWER_S", 0.01)
@@ -299,7 +299,7 @@ async def test_a_run_beside_a_guarded_exchange() -> None:
     assert line.startswith("cancels     guarded ") and "rate_limited" in line
 
 
-async def test_an_exchange_that_dies_is_told() -> None:
+async def test_the_end_of_the_exchange_is_reported() -> None:
     with exchange("open") as server:
         running = asyncio.ensure_future(run("trickler", "open", server, 0.5))
         # Once the canaries have come.

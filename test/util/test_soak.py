@@ -1,4 +1,4 @@
-"""A short soak, in this process: what is bounded fills up, and stays full."""
+"""A short soak in this process: bounded histories fill up and stay full."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fullness(server: Server) -> list[tuple[int, int]]:
     ]
 
 
-async def test_what_is_bounded_fills_up_and_stays_full(
+async def test_bounded_histories_fill_up_and_stay_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for (module, name), value in SMALL.items():

@@ -1,4 +1,4 @@
-"""What the load generator tells is true, and what lies to it is caught."""
+"""The load generator reports the truth, and catches a server that lies."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_percentiles_of_few() -> None:
     assert recorded(0, 100, 200).percentile(99) == 200
 
 
-def test_a_bucket_holds_what_was_recorded() -> None:
+def test_a_bucket_contains_its_durations() -> None:
     dice = random.Random(2)
     values = [*range(1_000), *(dice.randrange(2**32) for _ in range(1_000))]
     for value in values:
@@ -147,7 +147,7 @@ def test_a_bucket_holds_what_was_recorded() -> None:
         assert (last - first) * 128 <= first
 
 
-def test_what_takes_too_long_counts_as_the_longest() -> None:
+def test_a_duration_beyond_the_range_counts_as_the_longest() -> None:
     histogram = recorded(2**40, 5)
     assert histogram.max_us == Histogram.MOST_US
     assert histogram.percentile(50) == 5
@@ -265,7 +265,7 @@ def test_figures_of_two_processes() -> None:
     assert "refused              busy 6\n" in as_text(told)
 
 
-def test_meter_reads_what_a_process_uses() -> None:
+def test_the_meter_measures_a_process() -> None:
     meter = Meter(os.getpid())
     meter.begin()
     enough = time.process_time() + 0.1
@@ -279,7 +279,7 @@ def test_meter_reads_what_a_process_uses() -> None:
     assert meter.cpu == used
 
 
-async def test_what_was_before_is_not_measured() -> None:
+async def test_the_warm_up_is_not_measured() -> None:
     worker = Worker(plan(), 0, multiprocessing.Pipe()[1])
     worker._total.sent = 5
     worker._count()
@@ -449,7 +449,7 @@ async def test_latency_counts_from_when_a_request_was_due() -> None:
     assert latency.percentile(50) >= 300_000
 
 
-async def test_what_was_due_and_not_sent_is_told() -> None:
+async def test_overdue_requests_are_counted() -> None:
     async with serving() as server:
         one = trader()
         link = Link(server.url, one, Pace(2, 2, interval_s=0.1), fail)
@@ -491,7 +491,7 @@ async def test_starts_an_exchange(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_started_is_ended() -> None:
+def test_a_launched_server_is_ended() -> None:
     with launched() as server:
         assert server.url.startswith("ws://127.0.0.1:")
         # Out of reach of Ctrl-C.
@@ -536,7 +536,7 @@ async def test_ctrl_c_ends_it_in_order() -> None:
     assert "Traceback" not in rest
 
 
-async def test_what_is_started_is_ended_even_before_it_began() -> None:
+async def test_sigterm_ends_the_exchange_before_the_start_of_the_run() -> None:
     slow = """
 import asyncio, sys, util.measure.stress
 async def look(url, mix):
@@ -584,7 +584,7 @@ async def test_processes_end_with_their_parent() -> None:
             await until(lambda: not server.links)
 
 
-async def test_a_process_that_dies_is_told() -> None:
+async def test_the_death_of_a_process_is_reported() -> None:
     mortal = (
         "import os, sys, util.measure.stress as stress;"
         "import util.measure.workers as workers;"
@@ -614,7 +614,7 @@ RETRY_MS = 200
 
 
 class Liar:
-    """A server that takes every order, and then does as its lie says.
+    """A server that accepts every order, except for one lie.
 
     ``arrivals`` are the times at which requests came, ``logins`` what was
     given to be let in.
@@ -684,7 +684,7 @@ class Liar:
         return True
 
     def answers(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """Accept whatever is asked for; each order is number 1."""
+        """Accept any request."""
         self.seq += 1
         qty = request.get("qty", 1)
         report = {
@@ -707,7 +707,7 @@ class Liar:
     def lies(
         self, request: dict[str, Any], truth: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Return what is sent instead of the truth, once."""
+        """Return the messages sent instead of the true ones, once."""
         [reply] = truth
         error = {"type": "error", "id": reply["id"], "message": "no"}
         match self.lie:
@@ -805,7 +805,7 @@ async def test_the_order_is_the_one_that_was_named(asked: str) -> None:
 async def lied_to(
     lie: str, *arguments: str, **more: Any
 ) -> tuple[Liar, dict[str, Any], str, int]:
-    """Run the program against a lie; return what it tells, and its status."""
+    """Run the program against a lie; return its figures and its status."""
     async with lying(lie, **more) as (liar, url):
         status, output, errors = await run(
             *("--url", url, "--clients", "1", "--window", "1"),
@@ -822,7 +822,7 @@ async def test_a_violation_ends_the_run() -> None:
     assert 199 <= told["answered"] <= told["sent"] == 200
 
 
-async def test_an_exchange_that_goes_away_is_told() -> None:
+async def test_a_closed_connection_is_reported() -> None:
     _, told, errors, status = await lied_to("gone", after=200)
     assert status == 1
     assert errors.startswith("stress: stress-0: the exchange hung up: ")
@@ -830,7 +830,7 @@ async def test_an_exchange_that_goes_away_is_told() -> None:
     assert (told["sent"], told["answered"], told["lost"]) == (200, 199, 1)
 
 
-async def test_lost_requests_are_told() -> None:
+async def test_lost_requests_are_reported() -> None:
     impatient = (
         "import sys, util.measure.stress as stress;"
         "import util.measure.workers as workers; workers.DRAIN_S = 0.1;"
@@ -848,7 +848,7 @@ async def test_lost_requests_are_told() -> None:
 
 
 @pytest.mark.parametrize("code", ["rate_limited", "busy"])
-async def test_slows_down_when_told_to(code: str) -> None:
+async def test_waits_for_retry_after(code: str) -> None:
     one = trader()
     async with lying(code) as (liar, url):
         link = Link(url, one, Pace(1, 1), fail)
@@ -887,7 +887,7 @@ async def test_goes_on_after_other_refusals() -> None:
 # What it cannot do --------------------------------------------------------
 
 
-def test_nobody_there(
+def test_no_exchange_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("util.measure.trader.CONNECT_TIMEOUT_S", 0.1)
@@ -932,7 +932,9 @@ def test_keys_that_are_none(
     assert words in capsys.readouterr().err
 
 
-def test_no_url(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_url_is_reported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["--url", "http://localhost"]) == 2
     told = "stress: http://localhost is not like ws://hostname:port\n"
     assert capsys.readouterr().err == told
@@ -952,7 +954,7 @@ def test_no_url(capsys: pytest.CaptureFixture[str]) -> None:
         ("--start --tokens keys", "--start goes with neither"),
     ],
 )
-def test_makes_no_sense(
+def test_a_wrong_command_line_is_refused(
     arguments: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit:

@@ -1,4 +1,4 @@
-"""The tool that gives out keys: what it says where, and what it refuses."""
+"""The tool for accounts and keys: its output, and its refusals."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_process_writes_tokens_and_ends_with_the_status_of_the_command(
     assert ran.stderr == "accounts: 'alice' exists already\n"
 
 
-def test_keys_that_could_not_be_shown_are_told_of(path: Path) -> None:
+def test_keys_that_could_not_be_shown_are_reported(path: Path) -> None:
     rotate = "the keys could not be shown; rotate them: "
     for arguments, told in ((["add", "alice"], rotate), (["list"], "")):
         reading, writing = os.pipe()
@@ -387,7 +387,7 @@ def test_a_name_given_twice_is_refused(
     ],
     ids=lambda arguments: str(arguments[0]),
 )
-def test_a_missing_file_is_told(
+def test_a_missing_file_is_reported(
     capsys: Capture, path: Path, arguments: list[str]
 ) -> None:
     assert main(arguments) == 2
@@ -398,7 +398,7 @@ def test_a_missing_file_is_told(
 @pytest.mark.parametrize(
     "arguments", [["list"], ["add", "b"], ["rotate", "a"]]
 )
-def test_a_file_that_cannot_be_used_is_told(
+def test_a_file_that_cannot_be_used_is_reported(
     capsys: Capture, path: Path, arguments: list[str]
 ) -> None:
     path.touch(0o600)
@@ -410,7 +410,7 @@ def test_a_file_that_cannot_be_used_is_told(
     assert problem(capsys).endswith(f"run: chmod 600 {path}")
 
 
-def test_a_folder_that_cannot_be_made_is_told(
+def test_a_folder_that_cannot_be_made_is_reported(
     capsys: Capture, path: Path
 ) -> None:
     path.touch()
@@ -442,7 +442,7 @@ def test_a_folder_that_cannot_be_made_is_told(
         ["remove", "alice", "--admin"],
     ],
 )
-def test_a_command_line_that_makes_no_sense(
+def test_a_wrong_command_line_is_refused(
     capsys: Capture, path: Path, arguments: list[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -453,7 +453,7 @@ def test_a_command_line_that_makes_no_sense(
     assert not [*path.parent.iterdir()]
 
 
-def test_help_tells_the_commands(capsys: Capture) -> None:
+def test_help_lists_the_commands(capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0

@@ -42,7 +42,7 @@ MARKET = """
 
 @dataclass
 class Hall:
-    """An exchange with keys, and one who trades there."""
+    """An exchange with keys, and one trader."""
 
     server: Server
     tokens: dict[str, str]
@@ -66,14 +66,14 @@ class Hall:
         return status, *self.capsys.readouterr()
 
     async def done(self, *arguments: str) -> str:
-        """Run the tool, which must succeed, and return what it printed."""
+        """Run the tool, which must succeed; return its output."""
         status, output, errors = await self.admin(*arguments)
         assert (status, errors) == (0, "")
         assert output.endswith("\n") and output.count("\n") == 1
         return output.rstrip()
 
     async def news(self) -> list[dict[str, Any]]:
-        """Return the statuses that everybody was told, without times."""
+        """Return the statuses sent to all clients, without times."""
         told = await self.alice.ask(type="ping", id=1)
         return [
             {k: v for k, v in event.items() if k not in ("type", "ts")}
@@ -242,7 +242,7 @@ async def test_as_json(hall: Hall) -> None:
     }
 
 
-async def test_what_the_administrator_has_placed_stays(hall: Hall) -> None:
+async def test_orders_of_the_administrator_stay(hall: Hall) -> None:
     token = hall.tokens["boss"]
     async with wired(hall.server.url, "boss", token=token) as boss:
         await boss.ask(**order("buy", 1, 9), symbol="BOND")
@@ -278,7 +278,7 @@ async def test_what_the_administrator_has_placed_stays(hall: Hall) -> None:
         ("bad_request", f"reset --yes --reason {'x' * 201}"),
     ],
 )
-async def test_a_refusal_is_told(
+async def test_a_refusal_is_printed(
     hall: Hall, code: str, arguments: str
 ) -> None:
     argv = arguments.split()
@@ -297,7 +297,7 @@ async def test_a_refusal_is_told(
 @pytest.mark.parametrize(
     "user, code", [("alice", "forbidden"), ("carl", "unauthorized")]
 )
-async def test_who_is_no_administrator_is_refused(
+async def test_other_users_are_refused(
     hall: Hall, user: str, code: str
 ) -> None:
     arguments = ("phase", "all", "halted", "--reason", "x")
@@ -307,7 +307,7 @@ async def test_who_is_no_administrator_is_refused(
     assert hall.engine.listings["BOND"].phase == "open"
 
 
-async def test_without_keys_nobody_is_an_administrator(
+async def test_without_keys_there_is_no_administrator(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async with serving() as server:
@@ -321,7 +321,7 @@ async def test_without_keys_nobody_is_an_administrator(
 
 
 @pytest.mark.parametrize("url", [NOBODY, "localhost:8765"])
-async def test_nobody_there(
+async def test_no_exchange_is_reported(
     hall: Hall, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("util.admin.CONNECT_TIMEOUT_S", 0.2)
@@ -331,7 +331,7 @@ async def test_nobody_there(
     assert errors.count("\n") == 1
 
 
-async def test_no_answer(hall: Hall) -> None:
+async def test_a_missing_reply_is_reported(hall: Hall) -> None:
     async with relaying(hall.server.url) as relay:
 
         def fault(way: Direction, n: int, frame: str) -> Fate:
@@ -374,7 +374,7 @@ async def test_no_answer(hall: Hall) -> None:
         "message",
     ],
 )
-def test_a_command_line_that_makes_no_sense(
+def test_a_wrong_command_line_is_refused(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     arguments: str,
@@ -386,7 +386,7 @@ def test_a_command_line_that_makes_no_sense(
     assert "usage:" in capsys.readouterr().err
 
 
-def test_it_must_be_told_who_it_is(
+def test_the_user_must_be_given(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -53,7 +53,7 @@ SHOWN = r"\x1b]0;owned\x07\x1b[31m\n\r\x9b2J\u202e[red]x[/red]:smile:"
 async def watching(
     url: str, *arguments: str, **options: Any
 ) -> AsyncIterator[Process]:
-    """Run ``python -m util.watch``; what is left of it is killed."""
+    """Run ``python -m util.watch``; kill it at the end."""
     variables = {
         **os.environ,
         "EXCHANGE_URL": url,
@@ -76,7 +76,7 @@ async def watching(
 
 
 class Terminal:
-    """A pseudo-terminal: what was written to it, and its settings."""
+    """A pseudo-terminal, with its output and its settings."""
 
     def __init__(self) -> None:
         self.master, self.slave = pty.openpty()
@@ -232,7 +232,7 @@ async def test_a_terminal_that_knows_ascii_only() -> None:
         (["--user", "no user"], "watch: user: "),
     ],
 )
-async def test_what_goes_wrong_is_told(
+async def test_errors_are_reported(
     arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with serving() as server:
@@ -242,7 +242,7 @@ async def test_what_goes_wrong_is_told(
     assert errors.startswith(told)
 
 
-def test_no_exchange_is_told(
+def test_no_exchange_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(watch, "CONNECT_TIMEOUT_S", 0.1)
@@ -255,7 +255,7 @@ def test_no_exchange_is_told(
 # What others say ----------------------------------------------------------
 
 
-def test_what_is_not_printable_is_escaped() -> None:
+def test_unprintable_characters_are_escaped() -> None:
     assert visible(HOSTILE) == SHOWN
     assert visible("Grüße, 世界 [b]") == "Grüße, 世界 [b]"
 
@@ -361,7 +361,7 @@ async def test_a_refused_table_is_asked_for_again() -> None:
         assert await left(process) == 0
 
 
-async def test_an_unknown_symbol_is_told_on_a_screen() -> None:
+async def test_an_unknown_symbol_is_reported_on_a_screen() -> None:
     async with serving() as server, terminal() as screen:
         async with on_screen(screen, server.url, "--symbol", "NO") as process:
             await screen.until("watch: NO is not listed\r\n")
