@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -16,10 +15,8 @@ from util.measure.hostile import __main__ as hostile
 from util.measure.hostile.__main__ import (
     Result,
     as_text,
-    culprit,
     exchange,
     main,
-    read_figures,
     run,
 )
 from util.measure.hostile.bots import ATTACKS, HIDEOUT, Stage
@@ -191,94 +188,6 @@ async def test_a_canary_reports_missing_replies(
         await singing
         assert any("without a reply" in fault for fault in canary.faults)
         monkeypatch.undo()
-
-
-# Whom the exchange names -----------------------------------------------------
-
-REQUESTS, OUTBOX, SOCKETS, OPENED = hostile.NAMING
-
-
-@pytest.mark.parametrize(
-    "before, after, named",
-    [
-        ({}, {}, "-"),
-        (
-            {(REQUESTS, "canary"): 100, (REQUESTS, "mallory"): 5},
-            {(REQUESTS, "canary"): 200, (REQUESTS, "mallory"): 106},
-            "mallory",
-        ),
-        # Less than half of it: the next figure is asked.
-        (
-            {(REQUESTS, "canary"): 100},
-            {
-                (REQUESTS, "canary"): 150,
-                (REQUESTS, "canary2"): 51,
-                (REQUESTS, "mallory"): 90,
-                (OUTBOX, "mallory"): 10,
-            },
-            "mallory",
-        ),
-        # Requests before the login are nobody's.
-        (
-            {(SOCKETS, "127.0.0.1"): 5},
-            {
-                (REQUESTS, ""): 1_000,
-                (SOCKETS, "127.0.0.1"): 5,
-                (SOCKETS, "127.0.0.2"): 1,
-            },
-            "127.0.0.2",
-        ),
-        ({(SOCKETS, "a"): 5}, {(SOCKETS, "a"): 5}, "-"),
-        # Who was never there when somebody looked.
-        (
-            {(SOCKETS, "a"): 5, (OPENED, "a"): 5},
-            {(SOCKETS, "a"): 5, (OPENED, "a"): 9, (OPENED, "b"): 40},
-            "b",
-        ),
-    ],
-)
-def test_the_culprit_has_most_of_the_growth(
-    before: dict[tuple[str, str], int],
-    after: dict[tuple[str, str], int],
-    named: str,
-) -> None:
-    assert culprit(Counter(before), Counter(after)) == named
-
-
-METRICS = """\
-# TYPE exchange_requests counter
-exchange_requests_total{account="alice",type="place"} 5.0
-exchange_requests_total{account="alice",type="cancel"} 7.0
-# TYPE exchange_outbox_bytes gauge
-exchange_outbox_bytes{account="alice"} 3.0
-# TYPE exchange_connections gauge
-exchange_connections{address="::1"} 2.0
-# TYPE exchange_commands counter
-exchange_commands_total 9.0
-"""
-
-
-@pytest.mark.parametrize("status", [200, 404])
-async def test_figures_are_read_where_there_are_any(status: int) -> None:
-    async def answer(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        assert (await reader.readline()).startswith(b"GET /metrics ")
-        head = f"HTTP/1.1 {status} X\r\nConnection: close\r\n\r\n"
-        writer.write((head + METRICS).encode())
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as http:
-        port = http.sockets[0].getsockname()[1]
-        figures = await asyncio.to_thread(
-            read_figures, f"ws://127.0.0.1:{port}"
-        )
-    expected = {
-        (REQUESTS, "alice"): 12,
-        (OUTBOX, "alice"): 3,
-        (SOCKETS, "::1"): 2,
-    }
-    assert figures == (expected if status == 200 else None)
 
 
 # The run ---------------------------------------------------------------------

@@ -18,15 +18,9 @@ import json
 import os
 import sys
 import tempfile
-import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
-from urllib.parse import urlsplit
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from exchange.host.market_file import BURST, OPEN_ORDERS, ORDERS_PER_S
 from exchange.host.settings import (
@@ -36,7 +30,7 @@ from exchange.host.settings import (
 from util.cli import above_0, new_parser
 from util.measure.histogram import Histogram
 from util.measure.hostile.bots import ATTACKS
-from util.measure.hostile.canary import ANSWER_S, RATE, Canary
+from util.measure.hostile.canary import RATE, Canary
 from util.measure.load import fine_loop
 from util.measure.process import MIB, Launched, launched, resident
 from util.measure.trader import look
@@ -45,16 +39,6 @@ SECONDS = 5.0  # of calm, and again of each attack
 WARM_UP_S = 0.5  # of the canaries; not counted
 CANARIES = 5
 WEIGH_S = 0.1  # between two readings of the memory
-SCRAPE_S = 1.0  # between two readings of the metrics
-LOOKS = 10  # attempts to read the metrics after the attack
-# The metrics that have an account or an address as a label, and the label;
-# the first one that names somebody counts.
-NAMING = {
-    "exchange_requests_total": "account",
-    "exchange_outbox_bytes": "account",
-    "exchange_connections": "address",
-    "exchange_connections_opened_total": "address",
-}
 GUARDED = f"""\
 [instruments.BOND]
 [account]
@@ -62,8 +46,6 @@ orders_per_s = {ORDERS_PER_S}
 burst = {BURST}
 open_orders = {OPEN_ORDERS}
 """
-
-Figures: TypeAlias = Counter[tuple[str, str]]  # by metric of NAMING and name
 
 
 @dataclass
@@ -77,94 +59,26 @@ class Result:
     refused: dict[str, int]  # by code
     closed: dict[str, int]  # by close code
     memory_mib: float = 0.0  # growth of the exchange, at most
-    named: str = "-"  # the culprit by the metrics of the exchange
     faults: list[str] = field(default_factory=list)
 
 
-# The metrics of the exchange ------------------------------------------------
+class Memory:
+    """The memory of a process, and its largest growth."""
 
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._first = self._most = resident(pid) or 0
 
-def read_figures(url: str) -> Figures | None:
-    """Return the metrics of NAMING; None if there are none."""
-    parts = urlsplit(url)
-    address = f"http://{parts.hostname}:{parts.port}/metrics"
-    try:
-        with urllib.request.urlopen(address, timeout=ANSWER_S) as answer:
-            text = answer.read().decode()
-    except OSError:
-        return None
-    figures: Figures = Counter()
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name in NAMING:
-                name = sample.labels[NAMING[sample.name]]
-                figures[sample.name, name] += int(sample.value)
-    return figures
-
-
-def culprit(before: Figures, after: Figures) -> str:
-    """Return the name with most of the growth of a metric; "-" if none."""
-    for figure in NAMING:
-        growth = {
-            name: value - before[figure, name]
-            for (of, name), value in after.items()
-            if of == figure
-        }
-        top = max(growth, key=growth.__getitem__, default="")
-        if top and growth[top] > sum(growth.values()) / 2:
-            return top
-    return "-"
-
-
-class Watch:
-    """The memory and the metrics of an exchange during an attack."""
-
-    def __init__(self, server: Launched) -> None:
-        self._url = server.url
-        self._pid = server.pid
-        self._memory = [resident(self._pid) or 0]
-        self._before = read_figures(server.url)
-        self._most: Figures = Counter()
-
-    async def keep(self) -> None:
-        """Record the largest values, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._weigh())
-            if self._before is not None:
-                group.create_task(self._scrape())
-
-    async def _weigh(self) -> None:
+    async def watch(self) -> None:
+        """Record the largest value, until cancelled."""
         while True:
             await asyncio.sleep(WEIGH_S)
-            self._memory.append(resident(self._pid) or 0)
-
-    async def _scrape(self) -> None:
-        while True:
-            await asyncio.sleep(SCRAPE_S)
-            await self.look()
-
-    async def look(self) -> bool:
-        """Record the metrics; return whether there were any."""
-        figures = await asyncio.to_thread(read_figures, self._url)
-        self._most |= figures or Counter()
-        return figures is not None
-
-    async def look_back(self) -> None:
-        """Record the metrics once more, as soon as the exchange answers."""
-        for _ in range(LOOKS):
-            if await self.look():
-                break
-            await asyncio.sleep(WEIGH_S)
+            self._most = max(self._most, resident(self._pid) or 0)
 
     @property
     def growth_mib(self) -> float:
-        """The largest growth of the memory since the start."""
-        return (max(self._memory) - self._memory[0]) / MIB
-
-    @property
-    def named(self) -> str:
-        """The culprit by the metrics; "-" if there is none."""
-        return culprit(self._before or Counter(), self._most)
+        """The largest growth since the start, in MiB."""
+        return (self._most - self._first) / MIB
 
 
 # One attack -----------------------------------------------------------------
@@ -235,17 +149,16 @@ async def run(
                 shift = number / CANARIES / RATE
                 group.create_task(canary.sing(url, start + shift))
             await asyncio.sleep(2 * WARM_UP_S + seconds)
-            watch = Watch(server)
-            watching = asyncio.ensure_future(watch.keep())
+            memory = Memory(server.pid)
+            watching = asyncio.ensure_future(memory.watch())
             for canary in canaries:
                 canary.measure(bad, loop.time())
             tally = json.loads(await attacker.ask("go"))
             watching.cancel()
-            await watch.look_back()
             for canary in canaries:
                 canary.hush()
     result = Result(attack, kind, calm, bad, tally["refused"], tally["closed"])
-    result.memory_mib, result.named = watch.growth_mib, watch.named
+    result.memory_mib = memory.growth_mib
     result.faults = [f"{c.name}: {f}" for c in canaries for f in c.faults]
     result.faults += await end(server)
     return result
@@ -265,7 +178,7 @@ def run_on(attack: str, kind: str, seconds: float) -> Result:
 COLUMNS = "{:<12}{:<8}{:>16}{:>17}{:>8}{:>9}  {}"
 HEAD = COLUMNS.format(
     *("attack", "server", "calm p50/p99 ms", "attack p50/p99", "ratio"),
-    *("MiB", "what the exchange did, and the culprit it names"),
+    *("MiB", "what the exchange did"),
 )
 
 
@@ -287,7 +200,7 @@ def as_text(result: Result) -> str:
         f"{p99_ms / calm_p99_ms:.1f}x" if calm_p99_ms else "-",
         f"{memory:+.0f}",
         f"refused: {counted(result.refused)};"
-        f" closed: {counted(result.closed)}; names {result.named}",
+        f" closed: {counted(result.closed)}",
     )
     return "\n".join([line, *(f"  ! {fault}" for fault in result.faults)])
 
