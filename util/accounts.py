@@ -50,8 +50,8 @@ class Refusal(Exception):
     """The request is refused, and nothing has changed."""
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; exits with status 2 if it is wrong."""
+def new_options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = new_parser(
         "accounts",
         "Manage the accounts that may log in, and their keys.",
@@ -95,12 +95,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     command("enable", "Accept logins again, with the same keys.", "+")
     command("rotate", "Replace keys; the old ones end at once.", "+")
     command("remove", "Delete keys; orders and cash stay.", "+")
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; exits with status 2 if it is wrong."""
+    parser = new_options()
     options = parser.parse_args(arguments)
     named = options.keys or os.environ.get("EXCHANGE_SERVER_KEYS")
     options.keys = Path(named or DEFAULT_PATH)
     options.is_named = bool(named)
     if options.command == "add":
-        _check_numbering(adding, options)
+        _check_numbering(parser, options)
     return options
 
 
