@@ -1,8 +1,8 @@
-# The one list of commands, for desk and CI alike. Each runs in .venv, which
-# is made from poetry.lock when it is missing or out of date.
+# All commands, for developers and CI. Each runs in .venv, which is made from
+# poetry.lock when it is missing or out of date.
 
 PY := .venv/bin/python
-# Asking for another PYTHON asks for another environment.
+# Another PYTHON means another environment.
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
@@ -18,24 +18,24 @@ $(STAMP): pyproject.toml poetry.lock
 	PYTHON="$(PYTHON)" .ci/bootstrap
 	@touch $@
 
-lock: ## Write poetry.lock anew after a change to pyproject.toml
+lock: ## Update poetry.lock after a change to pyproject.toml
 	PYTHON="$(PYTHON)" .ci/bootstrap lock
 
 run: $(STAMP) ## Start the exchange
 	$(PY) server.py
 
-demo: $(STAMP) ## Start the exchange, with house bots that trade
+demo: $(STAMP) ## Start the exchange and house bots that trade
 	.ci/demo
 
-test: $(STAMP) ## Run the tests; a Chromium, nginx and Caddy are fetched if need be
+test: $(STAMP) ## Run all tests; gets Chromium, nginx and Caddy if missing
 	@.ci/browser >/dev/null
 	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 test
 
-pure: $(STAMP) ## Run the tests that need neither sockets nor programs; some seconds
+pure: $(STAMP) ## Run the tests without sockets and processes; about 15 s
 	$(PY) -m pytest -q -n auto --maxprocesses 4 -m pure test
 
-mutants: $(STAMP) ## Break each guarantee, and see its tests fail; some minutes
+mutants: $(STAMP) ## Break each guarantee and run its tests, which must fail
 	$(PY) -m test.mutants
 
 lint: $(STAMP) ## Check format, style and order of imports
@@ -50,30 +50,30 @@ format: $(STAMP) ## Format the code and sort the imports
 	$(PY) -m black --line-length 79 .
 	$(PY) -m isort .
 
-bench: $(STAMP) ## Measure the speed; AGAINST=FOLDER compares with another checkout
-	$(PY) -m util.measure.bench $(if $(AGAINST),--against $(AGAINST),--markdown docs/BENCHMARKS.md)
+bench: $(STAMP) ## Measure the speed; AGAINST=FOLDER is another checkout
+	$(PY) -m util.measure.bench $(if $(AGAINST),--against $(AGAINST))
 
-stress: $(STAMP) ## Tell how many orders per minute an exchange handles
+stress: $(STAMP) ## Measure how many orders per minute an exchange handles
 	$(PY) -m util.measure.stress --start
 
-crash: $(STAMP) ## Kill the exchange 200 times and compare; some minutes
+crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
 
 twin: $(STAMP) ## Compare the book with a naive one for 2.5 million steps
 	$(PY) -m util.measure.twin 2500000 $(or $(SEED),1)
 
-chart: $(STAMP) ## Check the Helm chart; the first time it fetches its tools
+chart: $(STAMP) ## Check the Helm chart; gets its tools at the first run
 	PYTHON="$(PYTHON)" .ci/chart
 
-hostile: $(STAMP) ## Let bad bots loose beside good ones, and print what that did
+hostile: $(STAMP) ## Attack an exchange and measure the delays of other clients
 	$(PY) -m util.measure.hostile
 
-fuzz: $(STAMP) ## Throw 100,000 hostile connections at an exchange; some minutes
+fuzz: $(STAMP) ## Make 100,000 hostile connections to an exchange
 	$(PY) -m util.measure.fuzz 100000 $(or $(SEED),1)
 
-soak: $(STAMP) ## Trade for hours and look for growth
+soak: $(STAMP) ## Trade for SECONDS=14400 and look for growth of memory
 	$(PY) -m util.measure.soak $(or $(SECONDS),14400) $(or $(SEED),1)
 
-clean: ## Remove .venv and every cache
+clean: ## Remove .venv and all caches
 	rm -rf .venv .mypy_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,19 +1,18 @@
-"""Judge the Helm chart in k8s/: run it with `make chart`.
+"""Check the Helm chart in k8s/: run it with `make chart`.
 
-Every set of values in k8s/ci/ is rendered, and what comes out must
+Every set of values in k8s/ci/ is rendered. The manifests must
 
-- be what the schema of Kubernetes allows, the oldest version and the newest;
-- meet the pod security standard "restricted", and more of our own;
-- hang together: names, selectors, volumes, config maps, services;
-- give the server settings that it understands, with the instruments asked
-  for.
+- match the schemas of the oldest and of the newest Kubernetes;
+- meet the pod security standard "restricted", and rules of our own;
+- be consistent: names, selectors, volumes, config maps, services;
+- give the server valid settings, with the instruments of the values.
 
-Every set in k8s/ci/refused/ must be refused, with a message that contains
-what its first line says.
+Every set in k8s/ci/refused/ must be refused, with a message that contains the
+text of its first line.
 
-Without the command `helm` it is only judged which sets are accepted, and which
-the schema refuses: the library in its stead neither renders nor says why.
-Exit status: 0, or 1 if anything is wrong.
+Without the command `helm` only acceptance and refusal are checked: the library
+used instead neither renders nor gives reasons. Exit status: 0, or 1 if
+anything is wrong.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ OLDEST = "1.25"  # of kubeVersion in Chart.yaml
 NO_SCHEMA = {"ServiceMonitor"}  # of the Prometheus operator
 NAME_MAX = 63  # of a DNS label
 STATEFUL_SET_MAX = 52  # its pods have a label with 11 characters more
-# What "restricted" lets a pod mount.
+# Volumes that "restricted" allows.
 # https://kubernetes.io/docs/concepts/security/pod-security-standards/
 VOLUMES = {
     "configMap",
@@ -51,7 +50,7 @@ VOLUMES = {
     "projected",
     "secret",
 }
-BOTH = ["https", "http"]  # where something else may encrypt, or nothing
+BOTH = ["https", "http"]  # with a proxy that encrypts, or without one
 LISTS = {
     "origins": "EXCHANGE_SERVER_ORIGINS",
     "proxies": "EXCHANGE_SERVER_PROXIES",
@@ -61,7 +60,7 @@ LIMITS = {
     "perAddress": "EXCHANGE_SERVER_MAX_PER_ADDRESS",
     "perAccount": "EXCHANGE_SERVER_MAX_PER_ACCOUNT",
 }
-# Prints the market that the settings in the environment mean.
+# Prints the market of the settings in the environment.
 SETTINGS = """
 from exchange.host.market_file import load_market
 from exchange.host.settings import load_settings
@@ -90,12 +89,12 @@ def main() -> int:
 
 
 def is_refused(helm: Helm, values: Path) -> Iterator[str]:
-    """Yield what is wrong with the refusal of some values."""
+    """Yield the faults in the refusal of some values."""
     reason = values.read_text("utf-8").splitlines()[0].removeprefix("# ")
-    if not helm.tells_why:
+    if not helm.gives_reasons:
         templates = CHART.glob("templates/*")
         if any(reason in path.read_text("utf-8") for path in templates):
-            return  # a linter lets pass what a template refuses
+            return  # a linter accepts what a template refuses
         reason = ""
     try:
         helm.render(CHART, values)
@@ -107,7 +106,7 @@ def is_refused(helm: Helm, values: Path) -> Iterator[str]:
 
 
 def judge(helm: Helm, values: Path) -> Iterator[str]:
-    """Yield what is wrong with the manifests that some values give."""
+    """Yield the faults in the manifests of some values."""
     try:
         helm.lint(CHART, values)
         text = helm.render(CHART, values)
@@ -144,7 +143,7 @@ def judge(helm: Helm, values: Path) -> Iterator[str]:
 
 
 def invalid(manifest: Manifest) -> Iterator[str]:
-    """Yield where a manifest is not as Kubernetes wants it."""
+    """Yield where a manifest does not match the schema of Kubernetes."""
     if manifest["kind"] in NO_SCHEMA:
         return
     for version in (OLDEST, kubernetes_validate.latest_version()):
@@ -158,7 +157,7 @@ def invalid(manifest: Manifest) -> Iterator[str]:
 
 
 def insecure(pod: Manifest) -> Iterator[str]:
-    """Yield where a pod is not "restricted", or could write or ask around.
+    """Yield where a pod is not "restricted", or has too many permissions.
 
     Beyond the standard: a read-only root, a number for the user, no token
     of the cluster, and a limit of memory.
@@ -199,7 +198,7 @@ def insecure_container(container: Manifest) -> Iterator[str]:
     capabilities = context.get("capabilities", {})
     if capabilities.get("drop") != ["ALL"] or capabilities.get("add"):
         yield "not all capabilities are dropped"
-    # The pod decides; nothing here may say otherwise.
+    # The pod decides; a container must not override it.
     known = {
         "allowPrivilegeEscalation",
         "readOnlyRootFilesystem",
@@ -217,7 +216,7 @@ def insecure_container(container: Manifest) -> Iterator[str]:
 
 
 def misnamed(manifests: list[Manifest]) -> Iterator[str]:
-    """Yield names that are too long, or given twice."""
+    """Yield names that are too long, or not unique."""
     names = Counter((m["kind"], m["metadata"]["name"]) for m in manifests)
     for (kind, name), count in names.items():
         if count > 1:
@@ -229,7 +228,7 @@ def misnamed(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def adrift(stateful_set: Manifest, manifests: list[Manifest]) -> Iterator[str]:
-    """Yield what a stateful set refers to, or is referred to by, in vain."""
+    """Yield references of and to a stateful set that lead nowhere."""
     spec = stateful_set["spec"]
     pod, labels = spec["template"]["spec"], spec["template"]["metadata"]
     found = {(m["kind"], m["metadata"]["name"]): m for m in manifests}
@@ -268,14 +267,14 @@ def adrift(stateful_set: Manifest, manifests: list[Manifest]) -> Iterator[str]:
 
 
 def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
-    """Return whether a selector finds what has these labels."""
+    """Return whether a selector matches these labels."""
     return selector.items() <= labels.items()
 
 
 def misunderstood(
     stateful_set: Manifest, manifests: list[Manifest], market: Manifest
 ) -> Iterator[str]:
-    """Yield where the server understands other things than asked for."""
+    """Yield where the settings of the server differ from the values."""
     pod = stateful_set["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     settings = {entry["name"]: entry["value"] for entry in container["env"]}
@@ -294,7 +293,7 @@ def misunderstood(
 
 
 def asked_for(market: Manifest) -> dict[str, str | None]:
-    """Return what a market's own values make of the server's settings."""
+    """Return the settings of the server that the values of a market give."""
     variables: dict[str, str | None] = {}
     for name in LISTS.keys() & market.keys():
         values = market[name]
@@ -318,7 +317,7 @@ def asked_for(market: Manifest) -> dict[str, str | None]:
 def mislisted(
     settings: dict[str, str], text: str, market: Manifest
 ) -> Iterator[str]:
-    """Yield where the server reads another market than asked for."""
+    """Yield where the market of the server differs from the values."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "market.toml")
         path.write_text(text, "utf-8")

@@ -1,7 +1,7 @@
-"""Helm, for `check_chart.py`: judge a chart with some values, or render it.
+"""Helm, for `check_chart.py`: lint a chart with values, or render it.
 
-The command does both. Where there is none, the library in the package
-helm-sdkpy can judge: it renders to find faults, and does not show what.
+The command does both. Without it the library in the package helm-sdkpy can
+lint: it renders to find faults, but does not return the manifests.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ RELEASE, NAMESPACE = "exchange", "markets"
 
 
 class HelmError(Exception):
-    """Helm refuses; the text says why."""
+    """Helm refuses; the text has the reason."""
 
 
 class Helm(Protocol):
-    """What both kinds of Helm do."""
+    """The interface of both kinds of Helm."""
 
-    tells_why: bool  # it refuses
+    gives_reasons: bool  # when it refuses
 
     def lint(self, chart: Path, values: Path) -> None:
         """Raise HelmError if a chart has faults, or refuses these values."""
 
     def render(self, chart: Path, values: Path) -> str | None:
-        """Return the manifests, None if they cannot be seen; may raise."""
+        """Return the manifests, None if unknown; raises HelmError."""
 
 
 def find_helm() -> Helm:
-    """Return the Helm that is here."""
+    """Return the Helm of this machine."""
     return HelmCommand() if shutil.which("helm") else HelmLibrary()
 
 
 class HelmCommand:
     """The command `helm`."""
 
-    tells_why = True
+    gives_reasons = True
 
     def lint(self, chart: Path, values: Path) -> None:
         """Raise HelmError if a chart has faults, or refuses these values."""
@@ -65,9 +65,9 @@ class HelmCommand:
 
 
 class HelmLibrary:
-    """The library that the package helm-sdkpy carries."""
+    """The library of the package helm-sdkpy."""
 
-    tells_why = False
+    gives_reasons = False
     WARNING = 2  # of a lint message; 1 informs, 3 is an error
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class HelmLibrary:
     def lint(self, chart: Path, values: Path) -> None:
         """Raise HelmError if a chart has faults, or refuses these values.
 
-        The library takes no values but the chart's own.
+        The library accepts only the values of the chart itself.
         """
         with tempfile.TemporaryDirectory() as folder:
             copy = shutil.copytree(chart, Path(folder, RELEASE))
@@ -91,16 +91,16 @@ class HelmLibrary:
             )
             found = asyncio.run(self._lint.run(str(copy)))["Messages"]
         faulty = [m["Path"] for m in found if m["Severity"] >= self.WARNING]
-        if faulty:  # the library tells no more
+        if faulty:  # the library returns no texts
             raise HelmError(f"lint: {', '.join(faulty)}")
 
     def render(self, chart: Path, values: Path) -> None:
-        """Judge only."""
+        """Only lint."""
         self.lint(chart, values)
 
 
 def merged(own: object, given: object) -> object:
-    """Return values with others laid over them, as Helm does."""
+    """Return values overridden by others, as Helm does."""
     if not isinstance(own, dict) or not isinstance(given, dict):
         return given
     return own | {key: merged(own.get(key), given[key]) for key in given}

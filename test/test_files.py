@@ -21,7 +21,7 @@ from exchange.journal.sqlite import Journal
 from test.journal.test_journal import append
 from test.market.test_engine import flow
 from test.support import PATIENCE_S, ROOT, add_key
-from util.bots.__main__ import read_tokens
+from util.cli import read_tokens
 
 MARKET = "[instruments.BOND]\nmax_qty = 7\n\n# für alle\n[account]\ncash = 5\n"
 TOKENS = "house-maker-1\tabc\n\nhouse-noise-1\tdef\n"

@@ -1,11 +1,11 @@
-"""Say who may log in, and with which key: ``python -m util.accounts``.
+"""Manage the accounts that may log in, and their keys.
 
-A key is shown once, when it is made: one line ``name<TAB>token`` for each
-account on standard output, and everything else on standard error. A running
-exchange takes up what has changed by itself.
+``python -m util.accounts`` shows a key only when it makes it: one line
+``name<TAB>token`` for each account on standard output, everything else on
+standard error. A running exchange reads a changed key file by itself.
 
-Exit status: 0, 1 refused (nothing has changed), 2 a command line that makes
-no sense, or a file that cannot be used.
+Exit status: 0, 1 refused (nothing has changed), 2 the command line is wrong
+or a file cannot be used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from exchange.host.keyfile import (
 )
 from exchange.host.keyring import ACCESS_BY_KEY
 
-from .cli import drop_output, failed, program, set_up_output, utf8
+from .cli import drop_output, failed, new_parser, set_up_output, utf8
 
 COUNT_MAX = 10_000  # no exchange takes more connections
 ANSWER_S = 2.0  # an exchange on this machine answers in milliseconds
@@ -47,15 +47,15 @@ DONE = {
 
 
 class Refusal(Exception):
-    """What is asked for cannot be, and nothing has changed."""
+    """The request is refused, and nothing has changed."""
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; exits with status 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(
-        prog=program("accounts"),
-        description="Say who may log in, and with which key.",
-        epilog="exit status: 0, 1 refused, 2 usage or a file problem",
+def new_options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = new_parser(
+        "accounts",
+        "Manage the accounts that may log in, and their keys.",
+        "exit status: 0, 1 refused, 2 usage or a file problem",
     )
     parser.add_argument(
         "--keys",
@@ -73,27 +73,40 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     adding = command(
         "add",
-        "Make accounts and show their keys; once there is one, nobody logs"
-        " in without a key.",
+        "Add accounts and show their keys. From the first account on every"
+        " login needs a key.",
         "*",
     )
-    adding.add_argument("--count", type=int, help="so many, numbered from 1")
     adding.add_argument(
-        "--prefix", type=utf8, help="what comes before the number"
+        "--count",
+        type=int,
+        metavar="N",
+        help="add N accounts: --prefix and a number from 1 to N",
     )
-    adding.add_argument("--admin", action="store_true", help="administrators")
+    adding.add_argument(
+        "--prefix", type=utf8, help="first part of the names of --count"
+    )
+    adding.add_argument(
+        "--admin", action="store_true", help="make them administrators"
+    )
     listing = commands.add_parser("list", help="Show the accounts.")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    command("disable", "Let nobody log in to them; their keys are kept.", "+")
-    command("enable", "Let them log in again, with the same keys.", "+")
-    command("rotate", "Show a new key each; the old one ends at once.", "+")
-    command("remove", "Forget the keys; orders and money stay.", "+")
+    command("disable", "Refuse logins to accounts; their keys are kept.", "+")
+    command("enable", "Accept logins again, with the same keys.", "+")
+    command("rotate", "Replace keys; the old ones end at once.", "+")
+    command("remove", "Delete keys; orders and cash stay.", "+")
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; exits with status 2 if it is wrong."""
+    parser = new_options()
     options = parser.parse_args(arguments)
     named = options.keys or os.environ.get("EXCHANGE_SERVER_KEYS")
     options.keys = Path(named or DEFAULT_PATH)
     options.is_named = bool(named)
     if options.command == "add":
-        _check_numbering(adding, options)
+        _check_numbering(parser, options)
     return options
 
 
@@ -110,12 +123,12 @@ def _check_numbering(
 
 
 def names_of(options: argparse.Namespace) -> list[str]:
-    """Return the names given, or those that --count and --prefix mean.
+    """Return the names given, or those of --count and --prefix.
 
     Raises Refusal if one is given twice.
     """
     if options.command == "add" and options.count:
-        width = len(str(options.count))  # they sort as they count
+        width = len(str(options.count))  # so that names sort by number
         return [
             f"{options.prefix}{number:0{width}}"
             for number in range(1, options.count + 1)
@@ -131,11 +144,13 @@ def check(accounts: Entries, names: list[str], is_new: bool) -> None:
     """Raise Refusal unless all names are new and valid, or all are known."""
     for name in names:
         if is_new and not is_user(name):
-            raise Refusal(f"{name!r} is no name: 1 to 32 of A-Z a-z 0-9 _ . -")
+            raise Refusal(
+                f"{name!r} is not a name: 1 to 32 of A-Z a-z 0-9 _ . -"
+            )
         if is_new and name in accounts:
-            raise Refusal(f"{name!r} is there already")
+            raise Refusal(f"{name!r} exists already")
         if not is_new and name not in accounts:
-            raise Refusal(f"{name!r} is no account")
+            raise Refusal(f"{name!r} is not an account")
 
 
 def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
@@ -166,24 +181,24 @@ def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
 
 
 def _check_no_other(keys: Path) -> None:
-    """Raise KeysError rather than make a second key file by mistake.
+    """Raise KeysError if a new key file would be a second one by mistake.
 
-    An exchange that asks for keys has been told, in another shell or another
-    folder, to read another file.
+    A local exchange that asks for keys reads another file, which was named
+    in another shell or another folder.
     """
     if keys.exists():
         return
     url = Exchange(user="").url
     if _asks_for_keys(url):
         raise KeysError(
-            f"the exchange at {url} asks for keys, and they are not in"
-            f" {keys.absolute()}, which does not exist: name its key file"
-            " with --keys or EXCHANGE_SERVER_KEYS"
+            f"{keys.absolute()} does not exist, but the exchange at {url}"
+            " asks for keys: name its key file with --keys or"
+            " EXCHANGE_SERVER_KEYS"
         )
 
 
 def _asks_for_keys(url: str) -> bool:
-    """Ask an exchange whether a login needs a key; False if none answers."""
+    """Return whether an exchange answers that a login needs a key."""
     address = f"http{url.removeprefix('ws').rstrip('/')}/v1/access"
     try:
         with urlopen(address, timeout=ANSWER_S) as answer:
@@ -194,7 +209,7 @@ def _asks_for_keys(url: str) -> bool:
 
 
 def show(text: str, otherwise: str = "") -> None:
-    """Print a text; raises OSError if it may not have arrived."""
+    """Print a text; raises OSError if it may be lost."""
     try:
         print(text, flush=True)
     except OSError as error:
@@ -202,8 +217,8 @@ def show(text: str, otherwise: str = "") -> None:
         raise OSError(f"{otherwise}{error.strerror}") from None
 
 
-def tell(accounts: Entries) -> str:
-    """Show accounts as a table for a person; times are UTC."""
+def as_table(accounts: Entries) -> str:
+    """Return accounts as a table of text; times are UTC."""
     rows = [("name", "role", "login", "added", "key made")]
     for name, entry in sorted(accounts.items()):
         added, made = (
@@ -236,24 +251,30 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "list":
             accounts = read_keys(options.keys)
             is_json = options.json
-            show(json.dumps(describe(accounts)) if is_json else tell(accounts))
+            show(
+                json.dumps(describe(accounts))
+                if is_json
+                else as_table(accounts)
+            )
             return 0
         names = names_of(options)
         tokens = change(options, names)
         if tokens:
             lines = (f"{name}\t{token}" for name, token in tokens.items())
-            show("\n".join(lines), "rotate these keys, they are not shown: ")
+            show(
+                "\n".join(lines), "the keys could not be shown; rotate them: "
+            )
     except Refusal as refusal:
         return failed("accounts", refusal, 1)
     except (KeysError, OSError) as error:
         return failed("accounts", error)
     what = "account" if len(names) == 1 else "accounts"
-    told = [f"{len(names)} {what} {DONE[options.command]}"]
+    done = [f"{len(names)} {what} {DONE[options.command]}"]
     if is_new:
-        told.insert(0, "a new key file")
+        done.insert(0, "a new key file")
     if tokens:
-        told.append("a key is shown only this once")
-    print(f"{options.keys}: {'; '.join(told)}", file=sys.stderr)
+        done.append("keys are shown only once")
+    print(f"{options.keys}: {'; '.join(done)}", file=sys.stderr)
     return 0
 
 

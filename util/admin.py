@@ -1,8 +1,8 @@
-"""Do what an administrator may do: ``python -m util.admin ACTION ...``.
+"""Administer an exchange: ``python -m util.admin ACTION ...``.
 
-The exchange records each action, with who and why, and tells everybody.
-Exit status: 0 it was done, 1 it was refused, 2 it was not sent or nobody
-knows whether it was done.
+The exchange journals each action with its administrator and its reason, and
+sends both to all clients. Exit status: 0 done, 1 refused, 2 not sent or
+result unknown.
 """
 
 from __future__ import annotations
@@ -21,44 +21,47 @@ from .cli import (
     CONNECT_TIMEOUT_S,
     add_login,
     failed,
-    program,
+    new_parser,
+    print_result,
     refused,
-    say,
     set_up_output,
     utf8,
 )
 
-# What cannot be undone.
+# Actions that cannot be undone.
 FINAL = ("settle", "reset")
+# Names of actions on the wire, which are accepted here, too.
+OLD_NAMES = {"kill": "suspend", "unkill": "resume"}
+WIRE_NAMES = {new: old for old, new in OLD_NAMES.items()}
 
 USER = {"account": {"type": utf8, "metavar": "USER"}}
 NUMBER = {"type": int, "metavar": "N"}
-# Of each action: what it does, and the arguments that only it has.
-ACTIONS: dict[AdminAction, tuple[str, dict[str, dict[str, Any]]]] = {
+# Each action with its description and its own arguments.
+ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "phase": (
-        "let an instrument, or all of them, enter a phase",
+        "set the phase of an instrument, or of all",
         {
             "symbol": {"type": utf8, "metavar": "SYMBOL|all"},
             "phase": {"choices": get_args(get_args(Phase)[0])},
             "--reopen": {
                 "type": int,
                 "metavar": "SECONDS",
-                "help": "open by itself after that time, 1 to 86400",
+                "help": "open again after that time, 1 to 86400 s",
             },
         },
     ),
-    "kill": ("cancel all orders of an account and take no more", USER),
-    "unkill": ("let an account trade again", USER),
+    "suspend": ("cancel all orders of an account, refuse new ones", USER),
+    "resume": ("let a suspended account trade again", USER),
     "cancel": (
-        "cancel an order, whosever it is",
+        "cancel an order of any account",
         {"order_id": {"type": int, "metavar": "ORDER_ID"}},
     ),
     "adjust": (
-        "give an account cash or lots; below 0: take them",
+        "add cash or lots to an account; a negative number subtracts",
         {
             **USER,
             "--cash": {**NUMBER, "help": "in ticks x lots"},
-            "--symbol": {"type": utf8, "help": "of --qty"},
+            "--symbol": {"type": utf8, "help": "the instrument of --qty"},
             "--qty": {**NUMBER, "help": "in lots"},
         },
     ),
@@ -70,16 +73,16 @@ ACTIONS: dict[AdminAction, tuple[str, dict[str, dict[str, Any]]]] = {
         },
     ),
     "reset": (
-        "begin a new round: no orders, no positions, the cash of the start",
+        "start a new round: no orders, no positions, the initial cash",
         {},
     ),
     "message": (
-        "tell everybody something",
+        "send a message to all clients",
         {
             "message": {"type": utf8, "metavar": "TEXT"},
             "--symbol": {
                 "type": utf8,
-                "help": "the instrument it is about",
+                "help": "the instrument of the message",
             },
         },
     ),
@@ -87,18 +90,23 @@ ACTIONS: dict[AdminAction, tuple[str, dict[str, dict[str, Any]]]] = {
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; exits with status 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(
-        prog=program("admin"),
-        description="Do what an administrator may do.",
-        epilog="exit status: 0 done, 1 refused, 2 not sent or unknown."
-        " ACTION --help lists the arguments of an action",
+    """Read the command line; exits with status 2 if it is wrong."""
+    parser = new_parser(
+        "admin",
+        "Administer an exchange.",
+        "ACTION --help lists the arguments of an action. exit status: 0 done,"
+        " 1 refused, 2 not sent or result unknown",
     )
     actions = parser.add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
     for name, (words, own) in ACTIONS.items():
-        action = actions.add_parser(name, help=words, description=words)
+        action = actions.add_parser(
+            name,
+            help=words,
+            description=words,
+            aliases=[old for old, new in OLD_NAMES.items() if new == name],
+        )
         add = action.add_argument
         for argument, meaning in own.items():
             add(argument, **meaning)
@@ -108,19 +116,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             metavar="TEXT",
             required=name != "message",
             default="message",
-            help="why: it is recorded, and everybody is told",
+            help="is journaled, and sent to all clients",
         )
         add_login(
             action,
             os.environ.get("EXCHANGE_USER"),
-            "the administrator (default: $EXCHANGE_USER)",
+            "name of the administrator (default: $EXCHANGE_USER)",
         )
         add("--json", action="store_true", help="print JSON")
         if name in FINAL:
             add("--yes", action="store_true", help="do not ask first")
     options = parser.parse_args(arguments)
     if not options.user:
-        parser.error("--user: who are you? EXCHANGE_USER is not set either")
+        parser.error("--user or EXCHANGE_USER must name the administrator")
+    options.action = OLD_NAMES.get(options.action, options.action)
     return options
 
 
@@ -137,12 +146,12 @@ def arguments_of(options: argparse.Namespace) -> AdminArguments:
 
 
 def is_meant(options: argparse.Namespace) -> bool:
-    """Ask whoever sits at the terminal about what cannot be undone."""
+    """Ask for a confirmation of what cannot be undone."""
     if options.action not in FINAL or options.yes:
         return True
     words, _ = ACTIONS[options.action]
     if sys.stdin.isatty():
-        print(f"{words}.\nType yes if you mean it: ", end="", file=sys.stderr)
+        print(f"{words}.\nType yes to confirm: ", end="", file=sys.stderr)
         sys.stderr.flush()
         if sys.stdin.readline().strip() == "yes":
             return True
@@ -153,7 +162,7 @@ def is_meant(options: argparse.Namespace) -> bool:
 
 
 async def send(options: argparse.Namespace) -> None:
-    """Have it done; raises Refused, ExchangeError, ValueError."""
+    """Send the action; raises Refused, ExchangeError, ValueError."""
     async with Exchange(
         options.url,
         options.user,
@@ -161,13 +170,14 @@ async def send(options: argparse.Namespace) -> None:
         cancel_on_disconnect=False,
         connect_timeout=CONNECT_TIMEOUT_S,
     ) as exchange:
+        action = WIRE_NAMES.get(options.action, options.action)
         await exchange.admin(
-            options.action, options.reason, **arguments_of(options)
+            cast(AdminAction, action), options.reason, **arguments_of(options)
         )
 
 
-def tell(options: argparse.Namespace) -> str:
-    """Say what was done, in a line."""
+def summary(options: argparse.Namespace) -> str:
+    """Return what was done, as a line."""
     arguments = arguments_of(options)
     if options.json:
         done = {"action": options.action, "reason": options.reason}
@@ -188,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
         return refused(refusal, options.json)
     except (ExchangeError, ValueError) as error:
         return failed("admin", error)
-    say(tell(options))
+    print_result(summary(options))
     return 0
 
 

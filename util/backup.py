@@ -1,11 +1,9 @@
 """Copy a journal, also while it is written: ``python -m util.backup``.
 
-The copy is the journal as it was at one moment. It is verified like any
-journal at start-up, and only then gets its name; it is one file and needs
-no other beside it.
+The copy is the state of the journal at one moment, in one file. It is
+verified as a journal is at start-up, and gets its name only then.
 
-Exit status: 0, 1 where there is no good copy, 2 for a command line that
-makes no sense.
+Exit status: 0, 1 no good copy was made, 2 the command line is wrong.
 """
 
 from __future__ import annotations
@@ -25,7 +23,13 @@ from exchange.journal.sqlite import (
     readable,
 )
 
-from .cli import extra_libraries, failed, program, say, set_up_output
+from .cli import (
+    extra_libraries,
+    failed,
+    new_parser,
+    print_result,
+    set_up_output,
+)
 
 with extra_libraries("backup"):
     from tqdm import tqdm
@@ -34,12 +38,12 @@ PROGRESS_AFTER_S = 1.0
 
 
 def backup(journal: Path, target: Path) -> str:
-    """Copy a journal; return what was copied, in a line.
+    """Copy a journal; return a summary in one line.
 
-    Raises JournalError, OSError or sqlite3.Error, and leaves nothing then.
+    Raises JournalError, OSError or sqlite3.Error, and leaves no file then.
     """
     if target.exists():
-        raise FileExistsError(f"{target}: is there already")
+        raise FileExistsError(f"{target}: exists already")
     with TemporaryDirectory(
         prefix=f".{target.name}.", dir=target.parent
     ) as folder:
@@ -49,11 +53,11 @@ def backup(journal: Path, target: Path) -> str:
             closing(open_journal(original)) as source,
             closing(sqlite3.connect(copy, isolation_level=None)) as file,
         ):
-            source.backup(file)  # all pages at once: of one moment
-            file.execute("PRAGMA journal_mode = DELETE")  # no files beside it
+            source.backup(file)  # all pages in one step: one moment
+            file.execute("PRAGMA journal_mode = DELETE")  # no other files
         try:
             batches, commands = verify(copy)
-        except JournalError as error:  # what is wrong with it came with it
+        except JournalError as error:  # the original has the same fault
             reason = str(error).replace(str(copy), str(journal))
             raise JournalError(reason) from None
         size = copy.stat().st_size
@@ -74,7 +78,7 @@ def verify(path: Path) -> tuple[int, int]:
         desc="verifying",
         unit=" commands",
         delay=PROGRESS_AFTER_S,
-        disable=None,  # where nobody watches
+        disable=None,  # unless it is a terminal
     ) as progress:
         for batch in read_journal(path):
             batches += 1
@@ -84,13 +88,13 @@ def verify(path: Path) -> tuple[int, int]:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; exits with status 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(
-        prog=program("backup"),
-        description="Copy a journal, also while an exchange writes it.",
-        epilog="exit status: 0, 1 no good copy was made, 2 usage",
+    """Read the command line; exits with status 2 if it is wrong."""
+    parser = new_parser(
+        "backup",
+        "Copy a journal, also while an exchange writes it.",
+        "exit status: 0, 1 no good copy was made, 2 usage",
     )
-    parser.add_argument("journal", type=Path)
+    parser.add_argument("journal", type=Path, help="file to copy")
     parser.add_argument("target", type=Path, help="a new file")
     return parser.parse_args(arguments)
 
@@ -100,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     set_up_output()
     try:
-        say(backup(options.journal, options.target))
+        print_result(backup(options.journal, options.target))
     except (JournalError, OSError, sqlite3.Error) as error:
         return failed("backup", error, 1)
     return 0

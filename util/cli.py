@@ -1,4 +1,4 @@
-"""What the tools share: names, options, texts in, texts out, the end.
+"""What the tools share: their names, options, input, output and exit.
 
 The tools are the package `util` in a checkout and `exchange.util` in a wheel,
 so those that a wheel holds import each other relatively.
@@ -10,17 +10,22 @@ import argparse
 import asyncio
 import contextlib
 import io
+import math
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+from exchange.files import text_of
 from orderbook import Refused, encode
 
 # Exit statuses.
 REFUSED = 1
-UNUSABLE = 2  # nothing could be asked: a wrong argument, file or connection
-CONNECT_TIMEOUT_S = 3.0  # a person waits for it
+UNUSABLE = 2  # nothing was sent: a wrong argument, file or connection
+CONNECT_TIMEOUT_S = 3.0  # short: a person waits for it
 
 
 def program(tool: str) -> str:
@@ -32,9 +37,9 @@ def program(tool: str) -> str:
 
 @contextlib.contextmanager
 def extra_libraries(tool: str) -> Iterator[None]:
-    """Import what only the extra `tools` brings.
+    """Import libraries of the extra `tools`.
 
-    Exits with status 2, and says what to install, if it is not there.
+    Exits with status 2, and prints what to install, if one is missing.
     """
     try:
         yield
@@ -46,12 +51,94 @@ def extra_libraries(tool: str) -> Iterator[None]:
         raise SystemExit(failed(tool, why)) from None
 
 
-def utf8(argument: str) -> str:
-    """Take a text from the command line: the `type=` of such an argument.
+# Options ------------------------------------------------------------------
 
-    It is UTF-8, also where the locale knows only ASCII; then Python has left
-    what it could not decode as surrogates. Raises ArgumentTypeError. A path
-    is not decoded: the system wants it back as it was.
+
+class _Help(argparse.HelpFormatter):
+    """Shows the default of each option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text, default = action.help, action.default
+        is_plain = default in (None, False, "", argparse.SUPPRESS)
+        if text is None or is_plain or "(default" in text:
+            return text
+        return f"{text} (default: %(default)s)"
+
+
+def new_parser(
+    tool: str, description: str, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    """Return the parser of a tool; its help shows the defaults."""
+    return argparse.ArgumentParser(
+        prog=program(tool),
+        description=description,
+        epilog=epilog,
+        formatter_class=_Help,
+    )
+
+
+def amount_and_seed(
+    parser: argparse.ArgumentParser,
+    amount: str,
+    about: str,
+    arguments: list[str] | None,
+    read: Callable[[str], Any] | None = None,
+) -> tuple[Any, int]:
+    """Read the command line of a random run: an amount and a seed.
+
+    ``amount`` names the first argument, ``about`` describes it, and ``read``
+    converts it; it is a whole number without that.
+    """
+    add = parser.add_argument
+    add("amount", type=read or whole, metavar=amount, help=about)
+    add(
+        "seed",
+        type=int,
+        nargs="?",
+        metavar="SEED",
+        help="of all random choices (default: drawn, and printed)",
+    )
+    options = parser.parse_args(arguments)
+    if options.seed is None:
+        options.seed = random.getrandbits(32)
+    return options.amount, options.seed
+
+
+def whole(text: str) -> int:
+    """Read a count, 1 or more."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Read a count, 0 or more."""
+    if int(text) < 0:
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a duration, 0 or more."""
+    if not 0 <= float(text) < math.inf:
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return float(text)
+
+
+def above_0(text: str) -> float:
+    """Read a number above 0."""
+    if not 0 < float(text) < math.inf:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return float(text)
+
+
+def utf8(argument: str) -> str:
+    """Read a text from the command line: the `type=` of such an argument.
+
+    It is UTF-8 even if the locale is ASCII, in which case Python has left
+    surrogates for the bytes that it could not decode. Raises
+    ArgumentTypeError. Paths are left as they are: the system needs their
+    bytes.
     """
     try:
         argument.encode()
@@ -70,29 +157,45 @@ def add_url(parser: argparse.ArgumentParser) -> None:
         "--url",
         type=utf8,
         default=os.environ.get("EXCHANGE_URL") or None,
-        help="(default: $EXCHANGE_URL, or the local exchange)",
+        help="of the exchange, as in ws://host:port (default: $EXCHANGE_URL,"
+        " or the local exchange)",
     )
 
 
 def add_login(
     parser: argparse.ArgumentParser, user: str | None, about_user: str
 ) -> None:
-    """Add --url, --user with its default and help, and --token."""
+    """Add --url, --user with its default and its help, and --token."""
     add_url(parser)
     parser.add_argument("--user", type=utf8, default=user, help=about_user)
     parser.add_argument(
         "--token",
         type=utf8,
         default=os.environ.get("EXCHANGE_TOKEN") or None,
-        help="its key (default: $EXCHANGE_TOKEN)",
+        help="key of the user (default: $EXCHANGE_TOKEN)",
     )
 
 
-def set_up_output(is_data: bool = False) -> None:
-    """Let no character that is printed make the tool fail.
+def read_tokens(path: Path) -> dict[str, str]:
+    """Read lines of name, tab, token; raises OSError and ValueError."""
+    tokens = {}
+    for number, line in enumerate(text_of(path.read_bytes()).splitlines(), 1):
+        name, _, token = line.strip().partition("\t")
+        if token:
+            tokens[name] = token
+        elif name:
+            raise ValueError(f"{path}, line {number}: not name, tab, token")
+    return tokens
 
-    In a text, what the terminal's encoding lacks is shown escaped. Data, such
-    as JSON, are UTF-8 wherever they go. A closed output is as /dev/null.
+
+# Output -------------------------------------------------------------------
+
+
+def set_up_output(is_data: bool = False) -> None:
+    """Make printing safe for any character.
+
+    Text for people escapes the characters that the encoding of the terminal
+    lacks. Data, such as JSON, are UTF-8. A closed output acts as /dev/null.
     """
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
@@ -103,10 +206,11 @@ def set_up_output(is_data: bool = False) -> None:
             sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def say(line: str) -> None:
-    """Print what became of something, which is so even if nobody reads it.
+def print_result(line: str) -> None:
+    """Print the result of an action that has been carried out.
 
-    Where it cannot be written, as on a full disk, standard error has it.
+    A broken pipe is ignored. If the line cannot be written, as on a full
+    disk, it is printed on standard error.
     """
     try:
         print(line, flush=True)
@@ -118,22 +222,22 @@ def say(line: str) -> None:
 
 
 def refused(refusal: Refused, is_data: bool) -> int:
-    """Print that the exchange refused, and return the exit status."""
+    """Print a refusal of the exchange; return the exit status."""
     if is_data:
-        say(encode(refusal.as_error()))
+        print_result(encode(refusal.as_error()))
     else:
-        say(f"refused: {refusal.code}: {refusal}")
+        print_result(f"refused: {refusal.code}: {refusal}")
     return REFUSED
 
 
 def failed(tool: str, why: object, status: int = UNUSABLE) -> int:
-    """Print on standard error why a tool ends, and return the exit status."""
+    """Print on standard error why a tool ends; return the exit status."""
     print(f"{tool}: {why}", file=sys.stderr)
     return status
 
 
 def drop_output() -> None:
-    """Let go what could not be printed, or it would fail again at the end."""
+    """Drop what could not be printed, or Python fails at exit once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

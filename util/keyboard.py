@@ -1,4 +1,4 @@
-"""The keys that are pressed in a terminal, one by one, on every system."""
+"""Read single keys from a terminal, on every system."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-ESCAPE_SEQUENCE = re.compile(r"\x1b[\[O][0-9;]*.")  # such as of an arrow key
-POLL_S = 0.05  # between two looks at the keys, where they must be asked for
-NO_CHARACTER = ("\x00", "\xe0")  # Windows, of such a key: its code follows
+ESCAPE_SEQUENCE = re.compile(r"\x1b[\[O][0-9;]*.")  # such as an arrow key
+POLL_S = 0.05  # between two polls of the keyboard, on Windows
+NO_CHARACTER = ("\x00", "\xe0")  # of an arrow key on Windows; a code follows
 
 
 @contextlib.contextmanager
 def keyboard(press: Callable[[str], None]) -> Iterator[None]:
-    """Hand over each key as it is pressed, if there is a keyboard.
+    """Call ``press`` with each key, if there is a keyboard.
 
-    The terminal is as it was afterwards.
+    Restores the terminal afterwards.
     """
     with _keys(press) if sys.stdin.isatty() else contextlib.nullcontext():
         yield

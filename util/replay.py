@@ -1,12 +1,12 @@
-"""Print what a journal holds: ``python -m util.replay JOURNAL``.
+"""Print the contents of a journal: ``python -m util.replay JOURNAL``.
 
 It prints each command and its events, one per line. The events come from
-applying the commands to a new engine. The journal is only read, and may be
-written meanwhile: the output ends with the last command that was committed
-when the replay began.
+applying the commands to a new engine. The journal is only read, and an
+exchange may write it at the same time: the output ends with the last command
+that was committed when the replay began.
 
-Exit status: 0; 1 for a journal that is damaged or cannot be read; 2 for a
-wrong command line.
+Exit status: 0, 1 the journal is damaged or cannot be read, 2 the command line
+is wrong.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from .cli import (
     drop_output,
     extra_libraries,
     failed,
-    program,
+    new_parser,
     set_up_output,
     utf8,
 )
@@ -182,7 +182,7 @@ def select(
 
 
 def _is_of(step: Step, account: str) -> bool:
-    """Return whether an account sent a command or was subject to it."""
+    """Return whether a command is of an account or concerns it."""
     command = step.command
     if isinstance(command.action, Admin) and (
         command.action.user == account
@@ -302,25 +302,38 @@ def microseconds(text: str) -> int:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 if it is wrong."""
-    parser = argparse.ArgumentParser(
-        prog=program("replay"),
-        description="Print every command and event of a journal.",
-        epilog="A time is ISO 8601, as in 2026-11-22T20:16 (UTC), or"
-        " microseconds since the epoch. Exit status: 0, 1 for a journal that"
-        " is damaged or cannot be read, 2 for usage.",
+    parser = new_parser(
+        "replay",
+        "Print every command and event of a journal.",
+        "A time is ISO 8601, as in 2026-11-22T20:16 (UTC), or microseconds"
+        " since 1970. Exit status: 0, 1 the journal is damaged or cannot be"
+        " read, 2 usage.",
     )
     add = parser.add_argument
-    add("journal", type=Path)
-    add("--format", choices=("text", "jsonl", "csv"), default="text")
+    formats = ("text", "jsonl", "csv")
+    add("journal", type=Path, help="file to read")
+    add("--format", choices=formats, default="text", help="of the lines")
     add("--output", type=Path, metavar="FILE", help="(default: print)")
     add("--account", type=utf8, help="only its commands and private events")
     add("--symbol", type=utf8, help="only its orders, trades and book")
-    add("--from", dest="start", type=microseconds, metavar="TIME")
-    add("--to", dest="end", type=microseconds, metavar="TIME", help="before")
+    add(
+        "--from",
+        dest="start",
+        type=microseconds,
+        metavar="TIME",
+        help="only commands from then on",
+    )
+    add(
+        "--to",
+        dest="end",
+        type=microseconds,
+        metavar="TIME",
+        help="only commands before",
+    )
     add(
         "--verify",
         action="store_true",
-        help="only check the chain of digests, and that all can be applied",
+        help="only check the digests, and apply all commands",
     )
     options = parser.parse_args(arguments)
     others = vars(options).items() - {
@@ -330,7 +343,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if options.verify and any(
         value != parser.get_default(name) for name, value in others
     ):
-        parser.error("--verify goes with no other option")
+        parser.error("--verify takes no other option")
     return options
 
 
@@ -362,7 +375,7 @@ def output(
     if path is None:
         return nullcontext(sys.stdout)
     if path.exists() and path.samefile(options.journal):
-        raise OSError(f"{path}: that is the journal")
+        raise OSError(f"{path}: this is the journal")
     return path.open("w", encoding="utf-8", newline="")
 
 

@@ -49,60 +49,72 @@ def iso(ts: int) -> str:
 
 def describe_command(command: Command) -> str:
     """Describe a command."""
-    words: list[object]
+    return " ".join(str(word) for word in _words(command) if word)
+
+
+def _words(command: Command) -> list[object]:
     match command.action:
         case Place() as order:
-            words = [order.side, order.qty, order.symbol, _price(order.price)]
-            words.append(order.time_in_force)
-            if order.expire_ts is not None:
-                words.append(f"until {iso(order.expire_ts)}")
-            words.append(order.post_only and "post-only")
-            words.append(order.stp != "cancel_oldest" and order.stp)
-            if order.client_order_id is not None:
-                words.append(f"as {order.client_order_id}")
+            return _order(order)
         case Amend() as amend:
-            words = ["amend", _name(amend)]
+            words: list[object] = ["amend", _name(amend)]
             words.append(amend.qty and f"to {amend.qty}")
             words.append(amend.price is not None and _price(amend.price))
+            return words
         case Cancel() as cancel:
-            words = ["cancel", _name(cancel)]
+            return ["cancel", _name(cancel)]
         case CancelAll() as them:
-            words = ["cancel all", them.side, "orders"]
-            words.append(them.symbol and f"of {them.symbol}")
+            symbol = them.symbol and f"of {them.symbol}"
+            return ["cancel all", them.side, "orders", symbol]
         case CancelAfter(timeout_ms=timeout_ms):
-            words = ["cancel all after", timeout_ms or "never"]
-            words.append(timeout_ms and "ms")
+            unit = timeout_ms and "ms"
+            return ["cancel all after", timeout_ms or "never", unit]
         case Connect() as connect:
             words = ["connect", command.session]
             words.append(connect.is_admin and "as an administrator")
             stays = not connect.cancel_on_disconnect
             words.append(stays and "without cancel_on_disconnect")
+            return words
         case Disconnect():
-            words = ["disconnect", command.session]
+            return ["disconnect", command.session]
         case TimePassed():
-            words = ["tick"]
+            return ["tick"]
         case Shutdown():
-            words = ["shutdown"]
+            return ["shutdown"]
         case Restart():
-            words = ["restart"]
+            return ["restart"]
         case ClockStep(forward_us=forward_us):
-            words = ["clock set forward by", f"{forward_us / 1e6:,.6f} s"]
+            return [f"clock set forward by {forward_us / 1e6:,.6f} s"]
         case Admin() as admin:
-            words = [
-                "admin",
-                describe_admin(admin),
-                f"because: {admin.reason}",
-            ]
+            return ["admin", describe_admin(admin), f"because: {admin.reason}"]
         case Configure() as market:
-            listed = ", ".join(map(_listing, market.instruments))
-            words = [f"configure engine {market.engine_version}: {listed}"]
-            limits = {"everybody": market.limits, **market.accounts}
-            for name, its in limits.items():
-                changes = _changes(its, AccountLimits())
-                words.append(changes and f"| {name}: {changes}")
+            return _market(market)
         case _:
             assert_never(command.action)
-    return " ".join(str(word) for word in words if word)
+
+
+def _order(order: Place) -> list[object]:
+    words: list[object] = [order.side, order.qty, order.symbol]
+    words += [_price(order.price), order.time_in_force]
+    if order.expire_ts is not None:
+        words.append(f"until {iso(order.expire_ts)}")
+    words.append(order.post_only and "post-only")
+    words.append(order.stp != "cancel_oldest" and order.stp)
+    if order.client_order_id is not None:
+        words.append(f"as {order.client_order_id}")
+    return words
+
+
+def _market(market: Configure) -> list[object]:
+    listed = ", ".join(map(_listing, market.instruments))
+    words: list[object] = [
+        f"configure engine {market.engine_version}: {listed}"
+    ]
+    limits = {"everybody": market.limits, **market.accounts}
+    for name, its in limits.items():
+        changes = _changes(its, AccountLimits())
+        words.append(changes and f"| {name}: {changes}")
+    return words
 
 
 def describe_admin(admin: Admin) -> str:

@@ -1,7 +1,6 @@
-"""Send one order and print what became of it: ``python -m util.send_order``.
+"""Send one order and print its result: ``python -m util.send_order``.
 
-Exit status: 0 the order was accepted, 1 it was refused, 2 it was not sent or
-nobody knows what became of it.
+Exit status: 0 accepted, 1 refused, 2 not sent or result unknown.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from .cli import (
     CONNECT_TIMEOUT_S,
     add_login,
     failed,
-    program,
+    new_parser,
+    print_result,
     refused,
-    say,
     set_up_output,
     utf8,
 )
@@ -31,21 +30,16 @@ DEFAULT_USER = "tester"
 DEFAULT_PRICE = 100
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; exits with status 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(
-        prog=program("send_order"),
-        description="Send one order and print what became of it.",
-        epilog="exit status: 0 accepted, 1 refused, 2 not sent or unknown",
+def new_options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = new_parser(
+        "send_order",
+        "Send one order and print its result.",
+        "exit status: 0 accepted, 1 refused, 2 not sent or result unknown",
     )
     add = parser.add_argument
-    add(
-        "--side",
-        choices=get_args(Side),
-        default="buy",
-        help="(default: %(default)s)",
-    )
-    add("--qty", type=int, default=1, help="in lots (default: %(default)s)")
+    add("--side", choices=get_args(Side), default="buy", help="buy or sell")
+    add("--qty", type=int, default=1, help="in lots")
     add(
         "--price",
         type=int,
@@ -53,38 +47,41 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--symbol", type=utf8, help="(default: the first one listed)")
     add(
-        "--type",
-        choices=get_args(OrderType),
-        default="limit",
-        help="(default: %(default)s)",
+        "--type", choices=get_args(OrderType), default="limit", help="of order"
     )
     add(
         "--tif",
         choices=get_args(TimeInForce),
         help="time in force (default: gtc; of a market order ioc)",
     )
-    add("--expire-ts", type=int, help="end of a gtd order, in microseconds")
-    add("--post-only", action="store_true", help="never take")
+    add("--expire-ts", type=int, help="end of a gtd order, in us since 1970")
+    add("--post-only", action="store_true", help="never take liquidity")
     add(
         "--stp",
         choices=get_args(Stp),
         help="self-trade prevention (default: cancel_oldest)",
     )
-    add("--client-order-id", type=utf8, help="(default: made up)")
+    add("--client-order-id", type=utf8, help="(default: drawn)")
     add_login(
         parser,
         os.environ.get("EXCHANGE_USER") or DEFAULT_USER,
-        f"(default: $EXCHANGE_USER, or {DEFAULT_USER})",
+        f"account that sends (default: $EXCHANGE_USER, or {DEFAULT_USER})",
     )
     add(
         "--cancel-on-disconnect",
         action="store_true",
-        help="cancel the order at the end instead of leaving it there",
+        help="cancel the order when the tool ends",
     )
     add("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; exits with status 2 if it is wrong."""
+    parser = new_options()
     options = parser.parse_args(arguments)
     if options.type == "market" and options.price is not None:
-        parser.error("--price: a market order takes no price")
+        parser.error("--price: a market order has no price")
     return options
 
 
@@ -139,8 +136,8 @@ def describe(order: Order) -> dict[str, Any]:
     }
 
 
-def tell(order: Order) -> str:
-    """Say what became of an order, in lines for a person."""
+def as_text(order: Order) -> str:
+    """Return the result of an order as lines of text."""
     price = "at market" if order.price is None else f"at {order.price}"
     lines = [
         f"order {order.order_id}: {order.side} {order.qty} {order.symbol}"
@@ -168,7 +165,9 @@ def main(arguments: list[str] | None = None) -> int:
         return refused(refusal, options.json)
     except ExchangeError as error:
         return failed("send_order", error)
-    say(json.dumps(describe(order)) if options.json else tell(order))
+    print_result(
+        json.dumps(describe(order)) if options.json else as_text(order)
+    )
     return 0
 
 

@@ -1,16 +1,16 @@
-"""The market in a terminal: ``python -m util.watch``.
+"""Show the market in a terminal: ``python -m util.watch``.
 
-The book of one instrument as a ladder, its last trades, the leaders, and
-the exchange's news. Keys: 1 to 9 and tab choose the instrument, q quits.
-Where standard output is no terminal, or with ``--once``, it prints the state
-once as plain text. It looks at public data only and needs no login; with
+It shows the book of one instrument as a ladder, its last trades, the leaders,
+and the news of the exchange. Keys: 1 to 9 and tab choose the instrument, q
+quits. With ``--once``, or if standard output is not a terminal, it prints the
+state once as plain text. It reads public data only and needs no login; with
 ``--user`` it shows that account, too.
 
-Names and messages come from other people: what in them is not printable is
-shown escaped, and nothing is taken for markup.
+Names and messages come from other people: unprintable characters are shown
+escaped, and markup has no effect.
 
-Exit status: 0, 1 the exchange cannot be reached or does not let one in, 2
-for a command line that makes no sense.
+Exit status: 0, 1 the exchange cannot be reached or refuses the login, 2 the
+command line is wrong.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from .cli import (
     drop_output,
     extra_libraries,
     failed,
+    new_parser,
     on_stop,
-    program,
     set_up_output,
     utf8,
 )
@@ -48,20 +48,20 @@ with extra_libraries("watch"):
     from rich.text import Text
 
 REDRAW_S = 0.1  # between two redraws, whatever the market does
-TABLES_S = 0.5  # between two looks at the tables of trades and leaders
-# With these, all of it fits into 80 columns and 24 rows.
+TABLES_S = 0.5  # between two requests for trades and leaders
+# These numbers make the picture fit into 80 columns and 24 rows.
 LEVELS = 7  # of each side
 BAR = 10  # columns of the longest bar
 TRADES = 7
 LEADERS = 5
 NEWS = 2
-PLAIN_WIDTH = 100  # columns without a terminal: room for the longest name
+PLAIN_WIDTH = 100  # columns without a terminal: fits the longest name
 LITERALLY: Any = {"markup": False, "emoji": False, "highlight": False}
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What there is to see at one moment; ``own`` is the account of --user."""
+    """The market at one moment; ``own`` is the account of --user."""
 
     symbol: str
     symbols: tuple[str, ...]
@@ -78,7 +78,7 @@ class View:
 
 
 def visible(text: str) -> str:
-    """Return a text with all that is not printable escaped."""
+    """Return a text with unprintable characters escaped."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode()
         for c in text
@@ -86,7 +86,7 @@ def visible(text: str) -> str:
 
 
 def draw(view: View, *, ask_rows: int = 0) -> Group:
-    """Return the picture of a view; asks fill at least so many rows."""
+    """Return the picture of a view; asks fill at least ``ask_rows``."""
     body = _grid("left", "left", gap=4)
     tables = Group(_tape(view.trades), Text(), _leaders(view.leaders))
     body.add_row(_ladder(view.book, ask_rows), tables)
@@ -194,7 +194,7 @@ def _clock(ts: int) -> str:
 
 
 class Watcher:
-    """What is known of the exchange, and which instrument is looked at."""
+    """The data of the exchange, and the instrument that is shown."""
 
     def __init__(self, exchange: Exchange, symbol: str) -> None:
         self.symbol = symbol
@@ -211,16 +211,16 @@ class Watcher:
             self._markets[symbol] = await self._exchange.market(symbol)
 
     async def refresh(self) -> None:
-        """Fetch the tables.
+        """Get the tables.
 
-        Raises Refused, of it UnknownSymbol, and ExchangeError.
+        Raises Refused, in particular UnknownSymbol, and ExchangeError.
         """
         symbol, get = self.symbol, self._exchange.get
         self._trades[symbol] = await get("trades", symbol=symbol, limit=TRADES)
         self._leaders = await get("leaderboard", limit=LEADERS)
 
     async def keep_refreshing(self) -> None:
-        """Fetch the tables again and again, at once after a switch."""
+        """Get the tables again and again, at once after a switch."""
         while True:
             with contextlib.suppress(Refused, ExchangeError):
                 await self.refresh()
@@ -229,13 +229,27 @@ class Watcher:
                     await self._has_switched.wait()
             self._has_switched.clear()
 
-    async def hear_news(self) -> None:
-        """Note what the exchange says; raises Unauthorized if thrown out."""
+    async def read_news(self) -> None:
+        """Keep the last statuses; raises Unauthorized after a logout."""
         async for status in self._exchange.statuses():
             self._news.append(status)
 
+    async def drop_old_news(self) -> None:
+        """Drop the news of before a lost connection once it is back."""
+        while True:
+            await self._until_connected(False)
+            old = [*self._news]
+            await self._until_connected(True)
+            for status in old:
+                with contextlib.suppress(ValueError):  # newer ones replaced it
+                    self._news.remove(status)
+
+    async def _until_connected(self, is_connected: bool) -> None:
+        while self._exchange.is_connected != is_connected:
+            await asyncio.sleep(REDRAW_S)
+
     def switch(self, key: str) -> None:
-        """Look at the instrument that a key stands for, if any."""
+        """Show the instrument of a key, if it has one."""
         symbols = list(self._markets)
         if key == "\t":
             number = symbols.index(self.symbol) + 1
@@ -247,7 +261,7 @@ class Watcher:
         self._has_switched.set()
 
     def view(self) -> View:
-        """Return what there is to see now."""
+        """Return the view of this moment."""
         exchange, symbol = self._exchange, self.symbol
         market = self._markets[symbol]
         instrument = exchange.instruments.get(symbol)
@@ -271,15 +285,16 @@ class Watcher:
 
 
 async def show(watcher: Watcher, console: Console) -> None:
-    """Draw until q is pressed, or SIGINT or SIGTERM comes.
+    """Draw until q, SIGINT or SIGTERM.
 
-    Raises Unauthorized if the exchange does not let one in any more.
+    Raises Unauthorized if the exchange refuses a later login.
     """
     drawing = asyncio.create_task(_keep_drawing(watcher, console))
     tasks = [
         drawing,
         asyncio.create_task(watcher.keep_refreshing()),
-        asyncio.create_task(watcher.hear_news()),
+        asyncio.create_task(watcher.read_news()),
+        asyncio.create_task(watcher.drop_old_news()),
     ]
     on_stop(drawing.cancel)
 
@@ -310,7 +325,7 @@ async def _keep_drawing(watcher: Watcher, console: Console) -> None:
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Watch as the options say; raises Refused and ExchangeError."""
+    """Show the market as the options say; raises Refused, ExchangeError."""
     async with Exchange(
         options.url,
         options.user,
@@ -333,25 +348,25 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; exits with status 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(
-        prog=program("watch"),
-        description="Show the market in the terminal.",
-        epilog="keys: 1 to 9 and tab choose the instrument, q quits",
+    """Read the command line; exits with status 2 if it is wrong."""
+    parser = new_parser(
+        "watch",
+        "Show the market in the terminal.",
+        "keys: 1 to 9 and tab choose the instrument, q quits",
     )
     add = parser.add_argument
     add(
         "--symbol",
         type=utf8,
-        help="what to show first (default: the first one listed)",
+        help="instrument to show first (default: the first one listed)",
     )
     add(
         "--once",
         action="store_true",
-        help="print the state as plain text and leave, as is done anyway"
-        " where standard output is no terminal",
+        help="print the state once as plain text; the default if standard"
+        " output is not a terminal",
     )
-    add_login(parser, "", "an account to show, too (default: none)")
+    add_login(parser, "", "account to show, too (default: none)")
     return parser.parse_args(arguments)
 
 
@@ -365,7 +380,7 @@ def main(arguments: list[str] | None = None) -> int:
         return failed("watch", visible(str(error)), 1)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever reads it has seen enough
+    except BrokenPipeError:  # the reader, such as head, has ended
         drop_output()
     return 0
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exchange.market.auction import clearing_price
 from orderbook import Order, OrderBook, PriceLevel
-from util.measure.twin import by_trying
+from util.measure.naive import by_trying
 
 
 def bids(text: str) -> list[PriceLevel]:

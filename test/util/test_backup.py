@@ -34,7 +34,7 @@ def failed(
     return errors.removeprefix("backup: ").rstrip()
 
 
-def test_a_copy_holds_what_the_journal_holds(
+def test_a_copy_has_the_commands_of_the_journal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "exchange.db", COMMANDS)
@@ -75,7 +75,7 @@ def test_an_empty_journal_can_be_copied(
 
 def test_a_copy_is_made_while_the_journal_is_written(tmp_path: Path) -> None:
     path = tmp_path / "exchange.db"
-    copies = [tmp_path / f"{i}.db" for i in range(3)]
+    copies = [tmp_path / f"{i}.db" for i in range(2)]
     is_over = threading.Event()
     written: list[Command] = []
 
@@ -106,7 +106,9 @@ def test_a_copy_is_made_while_the_journal_is_written(tmp_path: Path) -> None:
                 )
                 copied = read(copy)
                 assert before <= len(copied) <= len(written) + 9
-                assert len(written) > before, "it was written meanwhile"
+                assert (
+                    len(written) > before
+                ), "nothing was written at the same time"
         finally:
             is_over.set()
             writing.join()
@@ -136,12 +138,12 @@ def test_nothing_is_written_over(
     target = tmp_path / "copy.db"
     target.write_text("of yesterday")
     for there in (target, path, tmp_path):
-        assert failed(capsys, path, there) == f"{there}: is there already"
+        assert failed(capsys, path, there) == f"{there}: exists already"
     assert target.read_text() == "of yesterday"
     assert path.read_bytes() == before
 
 
-def test_what_is_damaged_is_not_copied(
+def test_a_damaged_journal_is_not_copied(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "exchange.db", COMMANDS)
@@ -169,7 +171,7 @@ def test_a_page_that_hides_the_end_is_not_copied(
     assert reason.startswith(f"{path}: damaged: ")
 
 
-def test_what_is_no_journal_is_told_in_a_line(
+def test_a_file_that_is_not_a_journal_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "notes.txt"
@@ -184,7 +186,7 @@ def test_what_is_no_journal_is_told_in_a_line(
 
 
 @pytest.mark.parametrize("arguments", [[], ["a.db"], ["a", "b", "c"]])
-def test_a_command_line_that_makes_no_sense(
+def test_a_wrong_command_line_is_refused(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

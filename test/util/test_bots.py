@@ -1,4 +1,4 @@
-"""House bots on a real exchange: what each does, and what stops none."""
+"""House bots on a real exchange: what each does, and what it survives."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def watching(url: str) -> AsyncIterator[tuple[Exchange, Market]]:
 
 
 async def trades(market: Market, count: int) -> None:
-    """Wait until so many trades have happened from now on."""
+    """Wait for a number of new trades."""
     stream = market.trades()
     async with asyncio.timeout(PATIENCE_S):
         for _ in range(count):
@@ -226,7 +226,7 @@ async def test_the_maker_learns_from_trades_and_leans() -> None:
 
 @pytest.mark.parametrize("side", ["buy", "sell"])
 async def test_the_maker_pulls_a_side_in_time(side: Side) -> None:
-    """Before what it shows, filled twice, would be too much."""
+    """It stops before two fills of its quote would exceed the limit."""
 
     def best() -> tuple[int, int] | None:
         book = theirs.book
@@ -254,7 +254,7 @@ async def test_the_maker_stays_within_the_bounds_of_prices() -> None:
                 await theirs.buy(10)
 
 
-async def test_the_informed_trader_takes_what_is_wrong() -> None:
+async def test_the_informed_trader_takes_wrong_prices() -> None:
     looks = Looks(110)
     async with serving() as server, two(server.url) as (_, mine, theirs):
         for qty, price in ((3, 107), (8, 108), (1, 109)):
@@ -390,7 +390,7 @@ def spoil(relay: Relay, code: str, which: str = "", **more: Any) -> None:
 
 
 def mend(relay: Relay) -> None:
-    """Spoil no more orders; what is refused already still gets its code."""
+    """Spoil no more orders; those refused already keep their code."""
     spoiled = relay.fault
     relay.fault = lambda way, n, frame: (
         "pass" if way == "up" else spoiled(way, n, frame)
@@ -521,7 +521,7 @@ async def test_a_bot_that_is_thrown_out_ends_the_house() -> None:
 
 @asynccontextmanager
 async def tool(url: str, *arguments: str) -> AsyncIterator[Process]:
-    """Run ``python -m util.bots``; what is left of it is killed."""
+    """Run ``python -m util.bots``; kill it at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-W", "error", "-m", "util.bots", *arguments),
@@ -538,8 +538,7 @@ async def tool(url: str, *arguments: str) -> AsyncIterator[Process]:
         await process.communicate()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_the_house_in_order(signum: int) -> None:
+async def test_a_signal_ends_the_house_in_order() -> None:
     async with (
         serving() as server,
         relaying(server.url) as relay,
@@ -547,7 +546,7 @@ async def test_a_signal_ends_the_house_in_order(signum: int) -> None:
     ):
         async with tool(relay.url, "--speed", "100") as process:
             await trades(market, 50)
-            process.send_signal(signum)
+            process.terminate()
             status, output, errors = await ended(process)
         assert (status, errors) == (0, "")
         first, *lines, last = output.splitlines()
@@ -569,7 +568,7 @@ async def test_a_signal_ends_the_house_in_order(signum: int) -> None:
         assert len([f for f in cancels if '"symbol"' not in f]) == 5
 
 
-async def test_an_unknown_symbol_is_told() -> None:
+async def test_an_unknown_symbol_is_reported() -> None:
     async with serving() as server:
         async with tool(server.url, "--symbols", "BOND,NONE") as process:
             status, output, errors = await ended(process)
@@ -588,7 +587,7 @@ def test_the_command_line() -> None:
     ]
 
 
-def test_nobody_can_guess_the_seed() -> None:
+def test_the_seed_cannot_be_guessed() -> None:
     seeds = [parse([]).seed for _ in range(20)]
     assert len({*seeds}) == 20
     assert max(seeds).bit_length() > 100
@@ -606,14 +605,15 @@ def test_an_instrument_has_a_value_of_its_own() -> None:
         plan.mean(replace(etf, max_price=100))
 
 
-async def test_a_value_of_what_is_not_traded_is_told() -> None:
+async def test_a_value_of_an_unknown_symbol_is_refused() -> None:
     async with serving(symbols=("BOND", "ETF")) as server:
-        for symbols in ([], ["--symbols", "BOND"]):
-            arguments = [*symbols, "--value", "NONE=5"]
-            async with tool(server.url, *arguments) as process:
-                status, output, errors = await ended(process)
-            assert (status, output) == (2, "")
-            assert errors == "bots: --value: NONE is not traded\n"
+        arguments = ["--url", server.url, "--value", "NONE=5"]
+        with pytest.raises(house.BadPlan, match="^--value: NONE is not"):
+            await run_house(parse([*arguments, "--symbols", "BOND"]))
+        async with tool(server.url, *arguments) as process:
+            status, output, errors = await ended(process)
+        assert (status, output) == (2, "")
+        assert errors == "bots: --value: NONE is not traded\n"
 
 
 async def test_the_house_shows_its_seed_and_at_the_end_its_values() -> None:
@@ -633,21 +633,21 @@ async def test_the_house_shows_its_seed_and_at_the_end_its_values() -> None:
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        ("--makers -1", "below 0"),
+        ("--makers -1", "0 or more"),
         ("--makers x", "invalid"),
-        ("--speed 0", "not above 0"),
-        ("--speed inf", "not above 0"),
-        ("--speed nan", "not above 0"),
-        ("--makers 0 --noise 0 --informed 0", "no bots at all"),
+        ("--speed 0", "above 0"),
+        ("--speed inf", "above 0"),
+        ("--speed nan", "above 0"),
+        ("--makers 0 --noise 0 --informed 0", "no bots"),
         ("--value x", "'x' is neither TICKS nor SYMBOL=TICKS"),
         ("--value BOND=", "neither"),
         ("--value =5", "neither"),
         ("--tokens missing", "missing"),
-        ("--tokens bad", "line 3: no name, tab, token"),
+        ("--tokens bad", "line 3: not name, tab, token"),
         ("--tokens few", "few has no house-noise-2"),
     ],
 )
-def test_what_makes_no_sense_is_told(
+def test_a_wrong_command_line_is_refused(
     arguments: str,
     told: str,
     tmp_path: Path,
@@ -668,21 +668,18 @@ async def test_a_bot_that_is_not_let_in_is_named(tmp_path: Path) -> None:
     token = add_key(keys, "house-maker-1")
     tokens = tmp_path / "tokens"
     tokens.write_text(f"house-maker-1\t{token}\nhouse-noise-1\twrong\n")
-    few = ("--noise", "1", "--informed", "0")
+    few = ["--noise", "1", "--informed", "0"]
     async with serving(keys=keys) as server:
-        async with tool(server.url, *few) as process:
-            assert await ended(process) == (
-                1,
-                "",
-                "bots: house-maker-1: unknown user or wrong token; its key"
-                " comes from a file: --tokens FILE\n",
-            )
-        async with tool(server.url, *few, "--tokens", str(tokens)) as process:
-            assert await ended(process) == (
-                1,
-                "",
-                "bots: house-noise-1: unknown user or wrong token\n",
-            )
+        few += ["--url", server.url]
+        with pytest.raises(Unauthorized) as first:
+            await run_house(parse(few))
+        with pytest.raises(Unauthorized) as second:
+            await run_house(parse([*few, "--tokens", str(tokens)]))
+    assert str(first.value) == (
+        "house-maker-1: unknown user or wrong token; its key comes from a"
+        " file: --tokens FILE"
+    )
+    assert str(second.value) == "house-noise-1: unknown user or wrong token"
 
 
 async def test_each_bot_shows_its_own_token(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ Each test runs ``python server.py`` on a journal of its own.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import shutil
 import signal
 import sqlite3
 import time
@@ -45,7 +47,7 @@ def path(tmp_path: Path) -> Path:
 async def running(
     path: Path | str, **environment: str
 ) -> AsyncIterator[tuple[Process, str]]:
-    """Run an exchange on a journal; what is left at the end is killed."""
+    """Run an exchange on a journal; kill it at the end."""
     environment = {"journal": str(path), "debug": "0", **environment}
     async with launched(**environment) as process:
         line = await greeting(process)
@@ -68,7 +70,7 @@ async def finish(process: Process) -> None:
 async def come_back(
     wire: Wire, user: str, session: str, last_seq: int, **more: Any
 ) -> list[Message]:
-    """Resume a session; return what was missed."""
+    """Resume a session; return the missed events."""
     more |= {"session": session, "last_seq": last_seq}
     welcome, *missed = await wire.ask(type="login", user=user, id=0, **more)
     assert welcome["resumed"] and welcome["session"] == session
@@ -86,14 +88,14 @@ async def rows(wire: Wire, what: str, **more: Any) -> list[Message]:
 
 
 def actions(path: Path) -> list[Action]:
-    """Return what a journal holds."""
+    """Return the actions of a journal."""
     return [c.action for commands in read_journal(path) for c in commands]
 
 
 # At random ----------------------------------------------------------------
 
 
-async def test_nothing_told_is_lost_and_nothing_doubled(path: Path) -> None:
+async def test_no_event_is_lost_or_doubled(path: Path) -> None:
     counts = await crash(path, seed=6, cycles=6, replies=1_500)
     for what in (
         *("trades", "auction", "asked again", "statuses by admin"),
@@ -114,6 +116,8 @@ async def test_a_repeat_after_a_crash_gets_the_state_of_the_first(
         order("buy", 2, 100, client_order_id="refused", post_only=True),
         order("buy", 4, 90, client_order_id="part"),
     ]
+    brief = order("buy", 5, 80, client_order_id="brief")
+    brief |= {"time_in_force": "gtd"}
     async with running(path) as (process, url):
         async with (
             wired(url, "alice", **STAY) as alice,
@@ -123,12 +127,16 @@ async def test_a_repeat_after_a_crash_gets_the_state_of_the_first(
                 await alice.ask(**request)
             await bob.ask(**order("sell", 3, 90, client_order_id="filled"))
             await alice.ask(type="cancel", client_order_id="canceled")
+            brief["expire_ts"] = time.time_ns() // 1_000 + 200_000
+            assert words(await alice.ask(**brief)) == ["new"]
+            await alice.until(exec_type="expired")
             before = await rows(alice, "orders")
             await kill(process)
     expected = [
         ("canceled", 1, "canceled", 0),
         ("rests", 2, "new", 0),
         ("part", 3, "partially_filled", 3),
+        ("brief", 5, "expired", 0),
     ]
     async with running(path) as (_, url):
         async with (
@@ -156,35 +164,20 @@ async def test_a_repeat_after_a_crash_gets_the_state_of_the_first(
             assert words(await alice.ask(**refused)) == ["new"]
 
 
-async def test_a_repeat_is_recognized_after_the_order_has_expired(
-    path: Path,
-) -> None:
-    async with running(path) as (process, url):
-        async with wired(url, "alice", **STAY) as alice:
-            expire_ts = time.time_ns() // 1_000 + 500_000
-            request = order("buy", 5, 90, client_order_id="a")
-            request |= {"time_in_force": "gtd", "expire_ts": expire_ts}
-            assert words(await alice.ask(**request)) == ["new"]
-            await alice.until(exec_type="expired")
-            await kill(process)
-    async with running(path) as (_, url):
-        async with wired(url, "alice", **STAY) as alice:
-            (reply,) = await alice.ask(**request)
-    assert reply["code"] == "duplicate_client_order_id"
-    assert (reply["order_id"], reply["order_status"]) == (1, "expired")
-
-
-async def test_what_was_missed_follows_after_two_crashes(path: Path) -> None:
+async def test_missed_events_follow_after_two_crashes(path: Path) -> None:
     async with running(path) as (process, url):
         async with (
             wired(url) as alice,
             wired(url, "bob", **STAY) as bob,
             wired(url) as carol,
+            wired(url) as dave,
         ):
             session = (await alice.login("alice", **STAY))["session"]
             hers = (await carol.login("carol"))["session"]
+            his = (await dave.login("dave", **STAY))["session"]
             placed = await alice.ask(**order("buy", 9, 95))
             await carol.ask(**order("buy", 9, 94))
+            await dave.ask(**order("buy", 9, 93))
             await kill(process)
     async with running(path) as (process, url):
         async with wired(url, "bob", **STAY) as bob:
@@ -205,20 +198,11 @@ async def test_what_was_missed_follows_after_two_crashes(path: Path) -> None:
             (missed_by_carol,) = await come_back(carol, "carol", hers, 1)
             assert missed_by_carol["exec_type"] == "canceled"
             assert missed_by_carol["reason"] == "disconnect"
-
-
-async def test_who_missed_nothing_is_resumed_with_nothing(path: Path) -> None:
-    async with running(path) as (process, url):
-        async with wired(url) as alice:
-            session = (await alice.login("alice", **STAY))["session"]
-            await alice.ask(**order("buy", 9, 95))
-            await kill(process)
-    async with running(path) as (_, url):
-        async with wired(url) as alice, wired(url) as bob:
-            assert await come_back(alice, "alice", session, 1, **STAY) == []
-            # Another's session is worth nothing.
-            welcome = await bob.login("bob", session=session, last_seq=0)
-            assert welcome["session"] != session and not welcome["resumed"]
+        async with wired(url) as dave, wired(url) as eve:
+            assert await come_back(dave, "dave", his, 1, **STAY) == []
+            # The session of another account has no effect.
+            welcome = await eve.login("eve", session=his, last_seq=0)
+            assert welcome["session"] != his and not welcome["resumed"]
 
 
 async def test_numbers_go_on_after_a_crash(path: Path) -> None:
@@ -335,7 +319,9 @@ async def test_deadlines_hold_through_a_crash(
 # Start and end ------------------------------------------------------------
 
 
-async def test_what_it_holds_is_said_at_the_start(path: Path) -> None:
+async def test_the_first_line_names_the_journal_and_its_size(
+    path: Path,
+) -> None:
     async with launched(journal=str(path), debug="0") as process:
         line = await greeting(process)
         assert str(path) in line and "new" in line
@@ -354,7 +340,7 @@ async def test_what_it_holds_is_said_at_the_start(path: Path) -> None:
         assert "14 commands recovered" in await greeting(process)
 
 
-async def test_without_a_journal_it_says_so() -> None:
+async def test_the_first_line_says_that_there_is_no_journal() -> None:
     async with launched(journal="off", debug="0") as process:
         line = await greeting(process)
         assert "in memory" in line
@@ -363,7 +349,7 @@ async def test_without_a_journal_it_says_so() -> None:
             assert (await alice.login("alice")).get("durable", False) is False
 
 
-async def test_an_end_in_order_cancels_what_dies_with_it_at_once(
+async def test_a_shutdown_cancels_on_disconnect_at_once(
     path: Path,
 ) -> None:
     async with running(path) as (process, url):
@@ -400,7 +386,8 @@ async def test_a_changed_market_holds_from_the_next_start(
             request = order("buy", 7, 150, symbol="BOND")
             assert words(await alice.ask(**request)) == ["new"]
             await kill(process)
-    market.write_text("[instruments.BOND]\nmax_price = 99\n[instruments.ETF]")
+    # The new instrument is the first: that is no change at the third start.
+    market.write_text("[instruments.ETF]\n[instruments.BOND]\nmax_price = 99")
     async with running(path, **settings) as (process, url):
         async with wired(url) as alice:
             welcome = await alice.login("alice", **STAY)
@@ -417,18 +404,6 @@ async def test_a_changed_market_holds_from_the_next_start(
     async with running(path, **settings) as (_, url):
         async with wired(url, "alice") as alice:
             assert len(await rows(alice, "orders")) == 2
-    configures = [a for a in actions(path) if isinstance(a, Configure)]
-    assert len(configures) == 2
-
-
-async def test_a_market_in_another_order_is_the_same(
-    path: Path, tmp_path: Path
-) -> None:
-    market = tmp_path / "market.toml"
-    for symbols in (("BOND",), ("ETF", "BOND"), ("ETF", "BOND")):
-        market.write_text("\n".join(f"[instruments.{s}]" for s in symbols))
-        async with running(path, market=str(market)) as (process, _):
-            await finish(process)
     configures = [a for a in actions(path) if isinstance(a, Configure)]
     assert len(configures) == 2
 
@@ -464,7 +439,7 @@ def flip(path: Path) -> None:
 
 
 def sql(statement: str) -> Callable[[Path], None]:
-    """Return what changes a database."""
+    """Return a function that changes a database."""
 
     def change(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path)) as file, file:
@@ -487,15 +462,38 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a journal that was closed, and one that was not.
+
+    In ``killed.db`` the last order is only in the file beside it.
+    """
+    folder = tmp_path_factory.mktemp("written")
+
+    async def write() -> None:
+        async with running(folder / "closed.db") as (process, url):
+            async with wired(url, "alice", **STAY) as alice:
+                await alice.send(*(order("buy", 1, p) for p in range(1, 100)))
+                await alice.ask(type="ping")
+            await finish(process)
+        shutil.copy(folder / "closed.db", folder / "killed.db")
+        async with running(folder / "killed.db") as (process, url):
+            async with wired(url, "alice", **STAY) as alice:
+                await alice.ask(**order("buy", 1, 200))
+                await kill(process)
+
+    asyncio.run(write())
+    return folder
+
+
 @pytest.mark.parametrize("damage, words", DAMAGES)
 async def test_a_damaged_journal_is_refused_and_left_as_it_is(
-    path: Path, damage: Callable[[Path], object], words: str
+    path: Path,
+    written: Path,
+    damage: Callable[[Path], object],
+    words: str,
 ) -> None:
-    async with running(path) as (process, url):
-        async with wired(url, "alice", **STAY) as alice:
-            await alice.send(*(order("buy", 1, p) for p in range(1, 100)))
-            await alice.ask(type="ping")
-        await finish(process)
+    shutil.copy(written / "closed.db", path)
     damage(path)
     content = path.read_bytes()
     assert words in await refused(path)
@@ -503,20 +501,13 @@ async def test_a_damaged_journal_is_refused_and_left_as_it_is(
 
 
 async def test_a_journal_that_a_crash_left_is_not_tidied_if_damaged(
-    path: Path,
+    path: Path, written: Path
 ) -> None:
     """Its latest batches are in a file beside it, and stay there."""
-    async with running(path) as (process, url):
-        async with wired(url, "alice", **STAY) as alice:
-            await alice.send(*(order("buy", 1, p) for p in range(1, 100)))
-            await alice.ask(type="ping")
-        await finish(process)
-    async with running(path) as (process, url):
-        async with wired(url, "alice", **STAY) as alice:
-            await alice.ask(**order("buy", 1, 200))
-            await kill(process)
-    flip(path)
     log = path.with_name(f"{path.name}-wal")
+    shutil.copy(written / "killed.db", path)
+    shutil.copy(written / "killed.db-wal", log)
+    flip(path)
     content = path.read_bytes(), log.read_bytes()
     assert "damaged" in await refused(path)
     assert (path.read_bytes(), log.read_bytes()) == content

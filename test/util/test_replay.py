@@ -1,4 +1,4 @@
-"""What a journal tells: to a person, to a program, to a spreadsheet."""
+"""The contents of a journal as text, as JSON and as CSV."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def replayed(commands: Sequence[Command]) -> list[tuple[Command, Output]]:
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run the command, which must succeed, and return what it printed."""
+    """Run the command, which must succeed; return its output."""
     assert main([str(word) for word in arguments]) == 0
     output, errors = capsys.readouterr()
     assert errors == ""
@@ -112,7 +112,7 @@ def without_times(text: str) -> str:
 # For a person -------------------------------------------------------------
 
 
-def test_a_day_is_told_in_lines(
+def test_a_day_is_printed_in_lines(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = told(capsys, path)
@@ -181,7 +181,7 @@ def test_a_day_is_told_in_lines(
         ("clock_step", "clock set forward by 3,600.000001 s"),
     ],
 )
-def test_a_command_is_told_with_all_it_says(
+def test_a_command_is_printed_with_all_fields(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, text: str
 ) -> None:
     path = write(tmp_path / "day.db", commands(line))
@@ -212,7 +212,7 @@ RULES = Configure(
 )
 
 
-def test_a_configuration_is_told_with_all_that_is_limited(
+def test_a_configuration_is_printed_with_all_limits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "day.db", [Command(1, START, "", "", RULES)])
@@ -258,7 +258,7 @@ def governed(tmp_path: Path) -> Path:
     return write(tmp_path / "day.db", found)
 
 
-def test_interference_is_told_with_who_and_why(
+def test_admin_actions_are_printed_with_user_and_reason(
     governed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = without_times(told(capsys, governed))
@@ -333,11 +333,11 @@ def test_interference_is_told_with_who_and_why(
 
 
 def seqs_of(text: str, mark: str = "") -> list[int]:
-    """Return which commands, or events, a text tells of."""
+    """Return the commands or events that a text contains."""
     return [int(row.split()[0]) for row in text.splitlines() if mark in row]
 
 
-def test_an_account_sees_who_interfered_with_it(
+def test_an_account_includes_admin_actions_on_it(
     governed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = told(capsys, governed, "--account", "bob")
@@ -349,7 +349,7 @@ def test_an_account_sees_who_interfered_with_it(
     assert seqs_of(text, " > admin ") == [6, 8, 9, 12, *range(14, 22)]
 
 
-def test_a_symbol_has_its_phases_and_what_interfered_with_it(
+def test_a_symbol_includes_its_phases_and_admin_actions(
     governed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = told(capsys, governed, "--symbol", "BOND")
@@ -361,7 +361,7 @@ def test_a_symbol_has_its_phases_and_what_interfered_with_it(
     assert seqs_of(text, " status") == [8, 11, 19, 20]
 
 
-def test_a_fee_is_told(
+def test_a_fee_is_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = """
@@ -397,7 +397,7 @@ def test_a_reason_cannot_break_a_line_or_hide_it(
 # Views --------------------------------------------------------------------
 
 
-def test_an_account_sees_what_it_asked_and_what_it_was_told(
+def test_an_account_includes_its_requests_and_private_events(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert without_times(told(capsys, path, "--account", "ann")) == dedent("""\
@@ -429,7 +429,7 @@ def test_a_symbol_has_its_orders_trades_and_book(
     assert "ETF" not in bond and "cash" not in bond
 
 
-def test_a_symbol_has_what_was_refused_in_it(
+def test_a_symbol_includes_its_refusals(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = """
@@ -557,7 +557,7 @@ def test_csv_is_one_table(
 
 
 def same(row: dict[str, str], command: Command, who: str, what: Any) -> None:
-    """Hold a row against what it tells of."""
+    """Compare a row with its command or event."""
     assert int(row["seq"]) == command.seq and int(row["ts"]) == command.ts
     assert row["account"] == who
     for name in what.__dataclass_fields__:
@@ -592,7 +592,7 @@ def test_lines_tell_of_every_command_and_event(
 # Checking -----------------------------------------------------------------
 
 
-def test_verify_says_what_was_found(
+def test_verify_prints_a_summary(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told(capsys, path, "--verify") == (
@@ -605,7 +605,7 @@ def test_verify_says_what_was_found(
     assert told(capsys, empty) == ""
 
 
-def test_a_damaged_journal_is_told_up_to_the_damage(
+def test_a_damaged_journal_is_printed_up_to_the_damage(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alter(path, "UPDATE batches SET digest = zeroblob(32) WHERE first_seq > 7")
@@ -626,7 +626,7 @@ def test_a_command_that_cannot_be_applied_is_named(
     )
 
 
-def test_what_is_no_journal_is_told_in_a_line(
+def test_a_file_that_is_not_a_journal_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out.csv"
@@ -651,7 +651,7 @@ def test_the_journal_itself_is_not_written_over(
     link.symlink_to(path)
     for output in (path, link):
         reason = failed(capsys, path, "--output", output)
-        assert reason == f"{output}: that is the journal"
+        assert reason == f"{output}: this is the journal"
     nowhere = path.with_name("none") / "out.csv"
     assert "No such file" in failed(capsys, path, "--output", nowhere)
     assert path.read_bytes() == before
@@ -670,7 +670,7 @@ def test_the_journal_itself_is_not_written_over(
         ["a.db", "--verify", "--to", "0"],
     ],
 )
-def test_a_command_line_that_makes_no_sense(
+def test_a_wrong_command_line_is_refused(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -697,7 +697,7 @@ def test_a_journal_can_be_replayed_while_it_is_written(
     assert read(path) == found
 
 
-def test_it_ends_with_what_was_there_when_it_began(
+def test_it_ends_with_the_last_command_at_its_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = list(flow(random.Random(3), 300))
@@ -710,7 +710,7 @@ def test_it_ends_with_what_was_there_when_it_began(
         assert [step.command for step in steps] == found[1:100]
 
 
-def test_whoever_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
+def test_a_broken_pipe_ends_it_quietly(tmp_path: Path) -> None:
     path = write(tmp_path / "day.db", list(flow(random.Random(3), 5_000)))
     with subprocess.Popen(
         [sys.executable, "-m", "util.replay", path],

@@ -1,4 +1,4 @@
-"""A short soak, in this process: what is bounded fills up, and stays full."""
+"""A short soak in this process: bounded histories fill up and stay full."""
 
 from __future__ import annotations
 
@@ -13,17 +13,10 @@ from exchange.journal import history
 from exchange.market import accounts, state
 from server import Server
 from test.support import PATIENCE_S, serving
-from util.measure import soak
+from util.measure import crowd as crowds
+from util.measure.crowd import TRADERS, Crowd, set_up
 from util.measure.process import MIB
-from util.measure.soak import (
-    TRADERS,
-    Crowd,
-    Sample,
-    census,
-    judge,
-    prepare,
-    settings,
-)
+from util.measure.soak import Sample, census, judge
 
 SEED = 3
 SMALL = {
@@ -35,7 +28,7 @@ SMALL = {
     (history, "CANDLES_KEPT"): 5,
     (history, "FILLS_KEPT"): 10,
     (history, "RESUME_EVENTS"): 20,
-    (soak, "VISITING"): 3,
+    (crowds, "VISITING"): 3,
 }
 MORE = 3_000  # requests after all is full
 
@@ -64,15 +57,15 @@ def fullness(server: Server) -> list[tuple[int, int]]:
     ]
 
 
-async def test_what_is_bounded_fills_up_and_stays_full(
+async def test_bounded_histories_fill_up_and_stay_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for (module, name), value in SMALL.items():
         monkeypatch.setattr(module, name, value)
     for number, interval in enumerate(history.INTERVALS, start=1):
         monkeypatch.setitem(history.INTERVALS, interval, 1_000 * number)
-    tokens = prepare(tmp_path)
-    async with serving(**settings(tmp_path)) as server:
+    settings, tokens = set_up(tmp_path)
+    async with serving(**settings) as server:
         crowd = Crowd(server.url, tokens, SEED, pause_s=0)
         loading = asyncio.ensure_future(crowd.run())
 

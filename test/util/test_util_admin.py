@@ -28,7 +28,7 @@ from test.support import (
     wired,
     words,
 )
-from util.admin import ACTIONS, main
+from util.admin import ACTIONS, WIRE_NAMES, main
 
 NOBODY = "ws://127.0.0.1:9"  # where nobody listens
 MARKET = """
@@ -42,7 +42,7 @@ MARKET = """
 
 @dataclass
 class Hall:
-    """An exchange with keys, and one who trades there."""
+    """An exchange with keys, and one trader."""
 
     server: Server
     tokens: dict[str, str]
@@ -66,14 +66,14 @@ class Hall:
         return status, *self.capsys.readouterr()
 
     async def done(self, *arguments: str) -> str:
-        """Run the tool, which must succeed, and return what it printed."""
+        """Run the tool, which must succeed; return its output."""
         status, output, errors = await self.admin(*arguments)
         assert (status, errors) == (0, "")
         assert output.endswith("\n") and output.count("\n") == 1
         return output.rstrip()
 
     async def news(self) -> list[dict[str, Any]]:
-        """Return the statuses that everybody was told, without times."""
+        """Return the statuses sent to all clients, without times."""
         told = await self.alice.ask(type="ping", id=1)
         return [
             {k: v for k, v in event.items() if k not in ("type", "ts")}
@@ -119,7 +119,8 @@ async def trade(hall: Hall, qty: int, price: int) -> None:
 
 
 def test_it_knows_every_action() -> None:
-    assert tuple(ACTIONS) == get_args(AdminAction)
+    wire = (WIRE_NAMES.get(action, action) for action in ACTIONS)
+    assert tuple(wire) == get_args(AdminAction)
 
 
 async def test_phase(hall: Hall) -> None:
@@ -150,10 +151,10 @@ async def test_phase_of_all_that_ends_by_itself(hall: Hall) -> None:
     assert news[2]["ts"] >= news[0]["ts"] + 1_000_000
 
 
-async def test_kill_and_unkill(hall: Hall) -> None:
+async def test_suspend_and_resume(hall: Hall) -> None:
     await placed(hall, order("buy", 5, 90), order("sell", 5, 110))
-    line = await hall.done("kill", "alice", "--reason", "runs wild")
-    assert line == "done: kill user=alice"
+    line = await hall.done("suspend", "alice", "--reason", "runs wild")
+    assert line == "done: suspend user=alice"
     canceled = await hall.alice.take(2)
     assert words(canceled) == ["canceled"] * 2
     assert {event["reason"] for event in canceled} == {"admin"}
@@ -161,7 +162,7 @@ async def test_kill_and_unkill(hall: Hall) -> None:
     request = order("buy", 1, 99, symbol="BOND")
     assert words(await hall.alice.ask(**request)) == ["forbidden"]
     line = await hall.done("unkill", "alice", "--reason", "mended")
-    assert line == "done: unkill user=alice"
+    assert line == "done: resume user=alice"
     assert await hall.news() == [{"message": "unkill alice: mended"}]
     assert words(await hall.alice.ask(**request)) == ["new"]
 
@@ -241,7 +242,7 @@ async def test_as_json(hall: Hall) -> None:
     }
 
 
-async def test_what_the_administrator_has_placed_stays(hall: Hall) -> None:
+async def test_orders_of_the_administrator_stay(hall: Hall) -> None:
     token = hall.tokens["boss"]
     async with wired(hall.server.url, "boss", token=token) as boss:
         await boss.ask(**order("buy", 1, 9), symbol="BOND")
@@ -261,8 +262,8 @@ async def test_what_the_administrator_has_placed_stays(hall: Hall) -> None:
         ("bad_request", "phase bond open --reason x"),
         ("bad_request", "phase all halted --reopen 0 --reason x"),
         ("bad_request", "phase all open --reopen 5 --reason x"),
-        ("bad_request", "kill nobody --reason x"),
-        ("bad_request", "unkill no/body --reason x"),
+        ("bad_request", "suspend nobody --reason x"),
+        ("bad_request", "resume no/body --reason x"),
         ("unknown_order", "cancel 77 --reason x"),
         ("bad_request", "cancel -1 --reason x"),
         ("bad_request", "adjust alice --reason x"),
@@ -277,7 +278,7 @@ async def test_what_the_administrator_has_placed_stays(hall: Hall) -> None:
         ("bad_request", f"reset --yes --reason {'x' * 201}"),
     ],
 )
-async def test_a_refusal_is_told(
+async def test_a_refusal_is_printed(
     hall: Hall, code: str, arguments: str
 ) -> None:
     argv = arguments.split()
@@ -296,7 +297,7 @@ async def test_a_refusal_is_told(
 @pytest.mark.parametrize(
     "user, code", [("alice", "forbidden"), ("carl", "unauthorized")]
 )
-async def test_who_is_no_administrator_is_refused(
+async def test_other_users_are_refused(
     hall: Hall, user: str, code: str
 ) -> None:
     arguments = ("phase", "all", "halted", "--reason", "x")
@@ -306,12 +307,12 @@ async def test_who_is_no_administrator_is_refused(
     assert hall.engine.listings["BOND"].phase == "open"
 
 
-async def test_without_keys_nobody_is_an_administrator(
+async def test_without_keys_there_is_no_administrator(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async with serving() as server:
         arguments = ["--url", server.url, "--user", "boss", "--reason", "x"]
-        status = await asyncio.to_thread(main, ["kill", "boss", *arguments])
+        status = await asyncio.to_thread(main, ["suspend", "boss", *arguments])
     assert status == 1
     assert capsys.readouterr().out.startswith("refused: forbidden: ")
 
@@ -320,7 +321,7 @@ async def test_without_keys_nobody_is_an_administrator(
 
 
 @pytest.mark.parametrize("url", [NOBODY, "localhost:8765"])
-async def test_nobody_there(
+async def test_no_exchange_is_reported(
     hall: Hall, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("util.admin.CONNECT_TIMEOUT_S", 0.2)
@@ -330,7 +331,7 @@ async def test_nobody_there(
     assert errors.count("\n") == 1
 
 
-async def test_no_answer(hall: Hall) -> None:
+async def test_a_missing_reply_is_reported(hall: Hall) -> None:
     async with relaying(hall.server.url) as relay:
 
         def fault(way: Direction, n: int, frame: str) -> Fate:
@@ -359,12 +360,12 @@ async def test_no_answer(hall: Hall) -> None:
         "phase BOND running --reason x",
         "phase BOND open",
         "phase BOND open --reopen soon --reason x",
-        "kill --reason x",
-        "kill alice",
-        "kill alice --reason",
-        "kill alice --reason x --yes",
-        "kill alice --reason x --user",
-        "unkill alice bob --reason x",
+        "suspend --reason x",
+        "suspend alice",
+        "suspend alice --reason",
+        "suspend alice --reason x --yes",
+        "suspend alice --reason x --user",
+        "resume alice bob --reason x",
         "cancel it --reason x",
         "adjust alice --cash 1.5 --reason x",
         "settle BOND --reason x",
@@ -373,7 +374,7 @@ async def test_no_answer(hall: Hall) -> None:
         "message",
     ],
 )
-def test_a_command_line_that_makes_no_sense(
+def test_a_wrong_command_line_is_refused(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     arguments: str,
@@ -385,7 +386,7 @@ def test_a_command_line_that_makes_no_sense(
     assert "usage:" in capsys.readouterr().err
 
 
-def test_it_must_be_told_who_it_is(
+def test_the_user_must_be_given(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -443,7 +444,7 @@ async def test_the_environment_says_where_and_who(hall: Hall) -> None:
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "util.admin"),
-        *("kill", "alice", "--reason", "é"),
+        *("suspend", "alice", "--reason", "é"),
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -451,5 +452,5 @@ async def test_the_environment_says_where_and_who(hall: Hall) -> None:
     )
     output, errors = await process.communicate()
     assert (process.returncode, errors) == (0, b"")
-    assert output == b"done: kill user=alice\n"
+    assert output == b"done: suspend user=alice\n"
     assert await hall.news() == [{"message": "kill alice: é"}]

@@ -53,7 +53,7 @@ SHOWN = r"\x1b]0;owned\x07\x1b[31m\n\r\x9b2J\u202e[red]x[/red]:smile:"
 async def watching(
     url: str, *arguments: str, **options: Any
 ) -> AsyncIterator[Process]:
-    """Run ``python -m util.watch``; what is left of it is killed."""
+    """Run ``python -m util.watch``; kill it at the end."""
     variables = {
         **os.environ,
         "EXCHANGE_URL": url,
@@ -76,7 +76,7 @@ async def watching(
 
 
 class Terminal:
-    """A pseudo-terminal: what was written to it, and its settings."""
+    """A pseudo-terminal, with its output and its settings."""
 
     def __init__(self) -> None:
         self.master, self.slave = pty.openpty()
@@ -104,6 +104,11 @@ class Terminal:
                     self._news.clear()
                     await self._news.wait()
             start = at + len(data)
+
+    @property
+    def picture(self) -> bytes:
+        """The last complete picture."""
+        return self.written.split(b"q: quit")[-2]
 
     @property
     def is_restored(self) -> bool:
@@ -171,14 +176,21 @@ def times(trades: list[Trade]) -> list[str]:
     ]
 
 
+async def printed(url: str, *arguments: str) -> int:
+    """Run the tool here, without a terminal; return its exit status."""
+    async with asyncio.timeout(PATIENCE_S):
+        words = ["--url", url, *arguments]
+        return await asyncio.to_thread(watch.main, words)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--once"]])
-async def test_the_state_is_printed_once(arguments: list[str]) -> None:
+async def test_the_state_is_printed_once(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     async with serving() as server:
         trades = await fill(server.url)
-        async with watching(server.url, *arguments) as process:
-            status, output, errors = await ended(process)
-    assert (status, errors) == (0, "")
-    assert output == KNOWN.format(*times(trades))
+        assert await printed(server.url, *arguments) == 0
+    assert capsys.readouterr() == (KNOWN.format(*times(trades)), "")
 
 
 async def test_once_is_plain_in_a_terminal_too() -> None:
@@ -191,12 +203,14 @@ async def test_once_is_plain_in_a_terminal_too() -> None:
     assert text == KNOWN.format(*times(trades))
 
 
-async def test_an_empty_market_is_shown() -> None:
+async def test_an_empty_market_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     async with serving(symbols=("BOND", "ETF")) as server:
         arguments = ("--symbol", "ETF", "--user", "carl")
-        async with watching(server.url, *arguments) as process:
-            status, output, errors = await ended(process)
-    assert (status, errors) == (0, "")
+        assert await printed(server.url, *arguments) == 0
+    output, errors = capsys.readouterr()
+    assert errors == ""
     first, *_, last = output.splitlines()
     assert first == "ETF  open  bid -  ask -  spread -  last -"
     assert last == "carl  position 0  cash 0  equity 0"
@@ -218,17 +232,17 @@ async def test_a_terminal_that_knows_ascii_only() -> None:
         (["--user", "no user"], "watch: user: "),
     ],
 )
-async def test_what_goes_wrong_is_told(
-    arguments: list[str], told: str
+async def test_errors_are_reported(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with serving() as server:
-        async with watching(server.url, *arguments) as process:
-            status, output, errors = await ended(process)
-    assert (status, output) == (1, "")
+        assert await printed(server.url, *arguments) == 1
+    output, errors = capsys.readouterr()
+    assert output == ""
     assert errors.startswith(told)
 
 
-def test_no_exchange_is_told(
+def test_no_exchange_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(watch, "CONNECT_TIMEOUT_S", 0.1)
@@ -241,7 +255,7 @@ def test_no_exchange_is_told(
 # What others say ----------------------------------------------------------
 
 
-def test_what_is_not_printable_is_escaped() -> None:
+def test_unprintable_characters_are_escaped() -> None:
     assert visible(HOSTILE) == SHOWN
     assert visible("Grüße, 世界 [b]") == "Grüße, 世界 [b]"
 
@@ -310,7 +324,7 @@ async def test_a_signal_restores_the_terminal(signum: int) -> None:
             assert screen.is_restored
 
 
-async def test_a_screen_lives_through_a_restart() -> None:
+async def test_after_a_restart_the_screen_shows_no_old_news() -> None:
     async with terminal() as screen, serving() as server:
         async with on_screen(screen, server.url) as process:
             await screen.until("BOND  open  bid -")
@@ -319,6 +333,8 @@ async def test_a_screen_lives_through_a_restart() -> None:
             async with serving(port=server.port):
                 await fill(server.url)
                 await screen.until("bid 99  ask 101", "bob", "q: quit")
+                await until(lambda: b"shutting down" not in screen.picture)
+                assert b"bob" in screen.picture
                 screen.press("q")
                 assert await left(process) == 0
 
@@ -345,7 +361,7 @@ async def test_a_refused_table_is_asked_for_again() -> None:
         assert await left(process) == 0
 
 
-async def test_an_unknown_symbol_is_told_on_a_screen() -> None:
+async def test_an_unknown_symbol_is_reported_on_a_screen() -> None:
     async with serving() as server, terminal() as screen:
         async with on_screen(screen, server.url, "--symbol", "NO") as process:
             await screen.until("watch: NO is not listed\r\n")

@@ -1,4 +1,4 @@
-"""House bots: traders of the exchange's own, so that nobody trades alone.
+"""House bots: traders of the exchange itself, so that there is a market.
 
 ``python -m util.bots`` runs them. Each kind is one short module, written to
 be copied: ``maker`` quotes, ``noise`` trades for no reason, ``informed``

@@ -1,7 +1,7 @@
 """Run house bots: ``python -m util.bots``, until Ctrl-C or SIGTERM.
 
-Exit status: 0 stopped when asked to, 1 the exchange cannot be reached or
-does not want the bots, 2 for a command line that makes no sense.
+Exit status: 0 stopped by Ctrl-C or SIGTERM, 1 the exchange cannot be reached
+or refuses the login, 2 the command line is wrong.
 """
 
 from __future__ import annotations
@@ -9,96 +9,87 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import math
 import re
 import secrets
 import sys
 from pathlib import Path
 
 from client import ExchangeError
-from exchange.files import text_of
 from orderbook import Refused
 
-from ..cli import add_url, failed, on_stop, program, set_up_output, utf8
+from ..cli import (
+    above_0,
+    add_url,
+    count,
+    failed,
+    new_parser,
+    on_stop,
+    read_tokens,
+    set_up_output,
+    utf8,
+)
 from .house import BadPlan, Plan, run_house
 from .value import DEFAULT_MEAN
 
-SEED_BITS = 128  # nobody can try all seeds until one gives the prices seen
+SEED_BITS = 128  # too many to find the seed from the prices seen
 
 
-def parse(arguments: list[str] | None = None) -> Plan:
-    """Read the command line; exits with status 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(
-        prog=program("bots"),
-        description="Run house bots, so that whoever comes finds a market.",
-        epilog="exit status: 0 stopped when asked to, 1 no exchange or not"
-        " let in, 2 usage",
+def new_options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = new_parser(
+        "bots",
+        "Run house bots, so that there is a market to trade in.",
+        "exit status: 0 stopped by Ctrl-C or SIGTERM, 1 no exchange or no"
+        " login, 2 usage",
     )
     add = parser.add_argument
-    add(
-        "--symbols",
-        type=utf8,
-        default="",
-        help="as in BOND,ETF (default: all listed)",
-    )
-    for kind, many, what in (
-        ("--makers", 1, "market makers"),
-        ("--noise", 3, "noise traders"),
-        ("--informed", 1, "informed traders"),
-    ):
-        add(
-            kind,
-            type=_count,
-            default=many,
-            metavar="N",
-            help=f"how many {what} (default: %(default)s)",
-        )
+    add("--symbols", type=utf8, help="as in BOND,ETF (default: all listed)")
+    add("--makers", type=count, default=1, metavar="N", help="market makers")
+    add("--noise", type=count, default=3, metavar="N", help="noise traders")
+    add("--informed", type=count, default=1, metavar="N", help="informed ones")
     add(
         "--value",
         type=_value,
         action="append",
-        default=[],
         metavar="[SYMBOL=]TICKS",
-        help="what an instrument is worth in the long run; can be given"
-        " again for another one, and without SYMBOL is of all others"
-        " (default: their reference price, or else"
-        f" {DEFAULT_MEAN}; if the bounds of an instrument do not allow that,"
-        " the middle of them)",
+        help="the mean of the fair value of an instrument, or, without"
+        " SYMBOL, of all others; may be repeated (default: the reference"
+        f" price, or {DEFAULT_MEAN}; the middle of the price bounds if that"
+        " is outside them)",
     )
-    add(
-        "--seed",
-        type=int,
-        help="of all chance; the same one gives the same values again"
-        " (default: drawn, and printed)",
-    )
+    add("--seed", type=int, help="of all random choices (default: drawn)")
     add(
         "--speed",
-        type=_speed,
+        type=above_0,
         default=1.0,
         metavar="HZ",
-        help="how often a second each bot acts on each instrument"
-        " (default: %(default)s)",
+        help="how often per second each bot acts on each instrument",
     )
     add_url(parser)
     add(
         "--tokens",
         type=Path,
         metavar="FILE",
-        help="keys of the bots: lines of name, tab, token",
+        help="keys of the bots; a line each: name, tab, token",
     )
     add(
         "--user-prefix",
         type=utf8,
         default="house-",
         metavar="PREFIX",
-        help="what their names begin with; a second run beside the first"
-        " needs another (default: %(default)s)",
+        help="of the names of the bots; a second run on the same exchange"
+        " needs another one",
     )
-    options = parser.parse_args(arguments)
-    given = vars(options)
-    symbols = [s.strip() for s in given.pop("symbols").split(",")]
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> Plan:
+    """Read the command line; exits with status 2 if it is wrong."""
+    parser = new_options()
+    given = vars(parser.parse_args(arguments))
+    symbols = [s.strip() for s in (given.pop("symbols") or "").split(",")]
     path = given.pop("tokens")
-    given["values"] = dict(given.pop("value"))
+    given["values"] = dict(given.pop("value") or [])
     if given["seed"] is None:
         given["seed"] = secrets.randbits(SEED_BITS)
     try:
@@ -107,29 +98,10 @@ def parse(arguments: list[str] | None = None) -> Plan:
         parser.error(f"--tokens: {error}")
     plan = Plan(symbols=[*filter(None, symbols)], tokens=tokens, **given)
     if not plan.names():
-        parser.error("no bots at all")
+        parser.error("no bots")
     if path and (missing := [n for _, n in plan.names() if n not in tokens]):
         parser.error(f"--tokens: {path} has no {missing[0]}")
     return plan
-
-
-def read_tokens(path: Path) -> dict[str, str]:
-    """Read lines of name, tab, token; raises OSError and ValueError."""
-    tokens = {}
-    for number, line in enumerate(text_of(path.read_bytes()).splitlines(), 1):
-        name, _, token = line.strip().partition("\t")
-        if token:
-            tokens[name] = token
-        elif name:
-            raise ValueError(f"{path}, line {number}: no name, tab, token")
-    return tokens
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("below 0")
-    return number
 
 
 def _value(argument: str) -> tuple[str, int]:
@@ -139,13 +111,6 @@ def _value(argument: str) -> tuple[str, int]:
             f"{argument!r} is neither TICKS nor SYMBOL=TICKS"
         )
     return symbol, int(ticks)
-
-
-def _speed(text: str) -> float:
-    speed = float(text)
-    if not 0 < speed < math.inf:
-        raise argparse.ArgumentTypeError("not above 0")
-    return speed
 
 
 async def run(plan: Plan) -> None:

@@ -1,7 +1,7 @@
-"""The life of the house bots: they come, trade, meet trouble, and leave.
+"""Run house bots: connect them, let them trade, and disconnect them.
 
-What a bot must not do by itself stands here once: to wait after a refusal
-or a lost connection and try again, and to cancel its orders at the end.
+What all bots share is here: to wait and try again after a refusal or a lost
+connection, and to cancel the orders at the end.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from client import (
 )
 from orderbook import Instrument, Refused
 
-from ..cli import say
+from ..cli import print_result
 from .informed import trade_on_knowledge
 from .maker import make_market
 from .noise import trade_at_random
 from .value import FairValue, fair_values, mean_of
 
 PAUSE_S = 1.0  # after a refusal or a loss; the client itself reconnects
-LEAVE_S = 3.0  # to say goodbye, for somebody waits for the prompt
+LEAVE_S = 3.0  # for each of the last requests; a person waits for the prompt
 NO_TRADING = ("pre_open", "halted", "closed")  # phases
 FINAL = (Unauthorized, UnknownSymbol)  # no use to try again
 
@@ -41,18 +41,18 @@ Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class BadPlan(Exception):
-    """What is planned cannot be done with the instruments that are listed."""
+    """The plan does not fit the instruments that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Who trades what.
+    """Which bots trade which instruments.
 
     ``values`` holds the mean of the fair value in ticks by symbol, and under
-    "" that of instruments which it does not name; ``speed`` is how often a
-    second each bot acts on each instrument. Without ``symbols`` it is all
-    that are listed; ``tokens`` holds the keys of the bots by name, where the
-    exchange wants any.
+    "" that of all other instruments; ``speed`` is how often per second each
+    bot acts on each instrument. Empty ``symbols`` mean all instruments
+    listed; ``tokens`` holds the keys of the bots by name, if the exchange
+    asks for keys.
     """
 
     url: str | None
@@ -93,23 +93,23 @@ class Plan:
 
 @dataclass(slots=True)
 class Bot:
-    """One account of the house, connected; equities in ticks x lots."""
+    """One connected account of the house; equities in ticks x lots."""
 
     kind: Kind
     name: str
     exchange: Exchange
     equity_before: int
     equity: int
-    refusals_told: set[str] = field(default_factory=set)
+    codes_printed: set[str] = field(default_factory=set)
 
-    def tell(self, refusal: Refused) -> None:
-        """Say why the bot pauses; each reason once, however often it comes."""
-        if refusal.code not in self.refusals_told:
-            self.refusals_told.add(refusal.code)
+    def report_refusal(self, refusal: Refused) -> None:
+        """Print why the bot pauses; each code only once."""
+        if refusal.code not in self.codes_printed:
+            self.codes_printed.add(refusal.code)
             print(f"{self.name}: {refusal.code}: {refusal}", file=sys.stderr)
 
     def report(self) -> str:
-        """Say in a line how the bot did."""
+        """Return the result of the bot as a line."""
         lots = ", ".join(
             f"{symbol} {position}"
             for symbol, position in sorted(self.exchange.positions.items())
@@ -119,11 +119,11 @@ class Bot:
 
 
 async def run_house(plan: Plan) -> None:
-    """Let the bots trade until canceled; then cancel what they have open.
+    """Let the bots trade until canceled; then cancel their orders.
 
-    Prints a line when they begin, and at the end one for each bot and one
-    for each instrument, with what it is worth by then. Raises ExchangeError or
-    Refused if a bot is not let in, or is thrown out, and BadPlan.
+    Prints a line at the start, and at the end one for each bot and one for
+    each instrument with its fair value. Raises BadPlan, and ExchangeError or
+    Refused if a login is refused.
     """
     async with AsyncExitStack() as stack:
         bots = [
@@ -131,7 +131,7 @@ async def run_house(plan: Plan) -> None:
             for kind, name in plan.names()
         ]
         works, values = await _assign(plan, bots)
-        say(
+        print_result(
             f"{len(bots)} house bots trade, as with --seed {plan.seed};"
             " Ctrl-C stops them"
         )
@@ -142,20 +142,20 @@ async def run_house(plan: Plan) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            # First all cancel, so that all count what then stands.
+            # All cancel first: later trades would change equities.
             await asyncio.gather(*(_cancel_orders(bot) for bot in bots))
             await asyncio.gather(*(_count_equity(bot) for bot in bots))
             for bot in bots:
-                say(bot.report())
+                print_result(bot.report())
             for symbol, fair in values.items():
-                say(f"{symbol}: worth {fair.now()}")
+                print_result(f"{symbol}: worth {fair.now()}")
 
 
 async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
-    """Let a bot trade again whenever it was stopped by something that passes.
+    """Let a bot trade, again after each temporary refusal or lost connection.
 
-    The phase of an instrument follows the exchange's `status` messages, and
-    what a login tells after a lost connection.
+    The phase of an instrument follows `status` messages, and the welcome
+    after a lost connection.
     """
     while True:
         try:
@@ -163,7 +163,7 @@ async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
         except FINAL:
             raise
         except Refused as refusal:
-            bot.tell(refusal)
+            bot.report_refusal(refusal)
             retry_after_ms = getattr(refusal, "retry_after_ms", None) or 0
             await asyncio.sleep(max(PAUSE_S, retry_after_ms / 1_000))
             while market.instrument.phase in NO_TRADING:
@@ -228,7 +228,7 @@ def _trade(
 
 
 async def _cancel_orders(bot: Bot) -> None:
-    # Without a connection the exchange has canceled them because of that.
+    # After a lost connection the exchange has canceled them itself.
     if bot.exchange.is_connected:
         with contextlib.suppress(Refused, ExchangeError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):

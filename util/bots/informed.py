@@ -1,7 +1,7 @@
 """An informed trader: knows the value, and trades when the market is wrong.
 
-It takes its profit from whoever quotes the wrong price, and so brings the
-price to where it belongs.
+It profits from quotes at a wrong price, and so moves the price towards the
+value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ async def trade_on_knowledge(
 ) -> None:
     """Look at the book ``speed`` times a second until canceled.
 
-    ``value`` says what an instrument is worth now. Raises Refused and
+    ``value`` returns the fair value of the instrument. Raises Refused and
     ExchangeError.
     """
     size = min(QTY, market.instrument.max_qty)

@@ -1,8 +1,8 @@
 """A market maker: always ready to buy a bit lower and sell a bit higher.
 
-It lives on the spread. What it must fear is to sit on a large position when
-the value moves, and to trade with those who know more; so it moves its
-quotes against its position, and believes what trades tell.
+It earns the spread. Its risks are a large position when the value moves, and
+trading with informed traders; so it moves its quotes against its position,
+and towards the prices of trades.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ EDGE = 2  # ticks between the estimate and each quote
 QTY = 10  # lots shown on each side
 MOST = 100  # lots held at most, long or short
 LEAN = 20  # lots of position that move the quotes by a tick
-# The estimate is a mean of the last trades and of the belief it began with;
-# the belief counts as much as this many trades, so nobody drags it far.
+# The estimate is the mean of the last TRADES trades and of the initial belief,
+# which counts as BELIEF trades, so that few trades move it little.
 TRADES = 20
 BELIEF = 5
 
@@ -35,8 +35,8 @@ async def make_market(
         trades = await exchange.get(
             "trades", symbol=market.symbol, limit=TRADES
         )
-        told = sum(trade.price for trade in trades)
-        estimate = (BELIEF * belief + told) / (BELIEF + len(trades))
+        traded = sum(trade.price for trade in trades)
+        estimate = (BELIEF * belief + traded) / (BELIEF + len(trades))
         middle = round(estimate - market.position / LEAN)
         bid, ask = middle - EDGE, middle + EDGE
         # A quote can be filled while the next one is on its way, hence two.

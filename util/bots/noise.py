@@ -1,7 +1,7 @@
-"""A noise trader: buys and sells a little, for reasons of its own.
+"""A noise trader: buys and sells a little at random.
 
-Real markets are full of them: somebody needs cash, somebody rebalances a
-fund. They are whom a market maker lives on.
+Real markets have many of them, for instance investors that need cash or
+rebalance a fund. A market maker earns its spread from them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def trade_at_random(
     limits = market.instrument
     while True:
         await asyncio.sleep(chance.expovariate(speed))
-        # Nothing open and every fill known: the position is what it is.
+        # With no open orders the position is final.
         await market.cancel_all()
         bid, ask, position = market.book.bid, market.book.ask, market.position
         if bid is None or ask is None or ask - bid > WIDE:
@@ -44,6 +44,6 @@ async def trade_at_random(
             price = min(max(price, limits.min_price), limits.max_price)
             await place(qty, price)
         else:
-            # A market order would pay any price; this pays what it saw.
+            # A market order would pay any price; this pays the price it saw.
             price = ask if is_buying else bid
             await place(qty, price, time_in_force="ioc")

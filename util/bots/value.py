@@ -1,4 +1,4 @@
-"""What an instrument is worth: a walk that anybody can repeat."""
+"""The fair value of an instrument: a random walk with a seed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterator
 
 from orderbook import Instrument
 
-DEFAULT_MEAN = 100  # in ticks; what the README's market maker believes in
-SWING = 20  # ticks from the mean at most: some edges of the bots, not more
+DEFAULT_MEAN = 100  # in ticks; as in the market maker of the README
+SWING = 20  # ticks from the mean at most; a few times the edge of the bots
 MOVE = 0.25  # probability that a step changes the value
 
 
 def mean_of(instrument: Instrument, wanted: int | None = None) -> int:
-    """Return what an instrument is worth in the long run, in ticks.
+    """Return the mean of the fair value of an instrument, in ticks.
 
-    That is ``wanted``, or else its reference price, or else DEFAULT_MEAN;
-    where it is not within the bounds of the instrument, the middle between
-    them.
+    That is ``wanted``, or the reference price, or DEFAULT_MEAN. If it is
+    outside the price bounds, it is the middle between them.
     """
     low, high = instrument.min_price, instrument.max_price
     if wanted is None:
@@ -28,9 +27,9 @@ def mean_of(instrument: Instrument, wanted: int | None = None) -> int:
 def fair_values(seed: int, instrument: Instrument, mean: int) -> Iterator[int]:
     """Yield the fair value in ticks, step by step and without end.
 
-    It begins at the mean, which is within the bounds of the instrument,
-    moves by one tick or not at all, is drawn back more the farther it has
-    gone, and never leaves the bounds. The same arguments give the same
+    It starts at the mean, which is within the price bounds, and moves by at
+    most one tick per step. The farther it is from the mean, the likelier it
+    moves back; it stays within the bounds. The same arguments give the same
     values.
     """
     chance = random.Random(f"{seed} {instrument.symbol}")
@@ -46,12 +45,12 @@ def fair_values(seed: int, instrument: Instrument, mean: int) -> Iterator[int]:
 
 
 class FairValue:
-    """A walk to the rhythm of a clock: ``speed`` steps a second."""
+    """A walk that takes ``speed`` steps per second."""
 
     def __init__(
         self, walk: Iterator[int], speed: float, clock: Callable[[], float]
     ) -> None:
-        """Begin now; ``clock`` returns seconds."""
+        """Start now; ``clock`` returns seconds."""
         self._walk = walk
         self._speed = speed
         self._clock = clock

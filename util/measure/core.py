@@ -1,8 +1,8 @@
-"""The speed of book and engine alone: ``core.py book RESTING`` or ``engine``.
+"""Measure only book or engine: ``core.py book RESTING`` or ``core.py engine``.
 
 It prints operations per second of CPU. `util.measure.bench` runs it in the
-folder of any checkout, older ones too, so it finds the engine's classes by
-their names and imports nothing of this package.
+folder of any checkout, including older ones, so it finds the classes of the
+engine by name and imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ ACCOUNTS = 10
 
 
 def steps() -> list[tuple[float, Side, int, int, float]]:
-    """Return what one operation after the other is made of, by chance.
+    """Return random numbers for each operation.
 
-    Half of them place, a tenth crosses, a tenth amends, the rest cancels
-    what was placed; all within ten ticks of the top.
+    Half of the operations place, a tenth cross, a tenth amend, and the rest
+    cancel; all are within ten ticks of the top.
     """
     dice = random.Random(1)
     return [
@@ -49,7 +49,7 @@ def price_of(side: Side, kind: float, offset: int) -> int:
 
 
 def book_rate(resting: int) -> float:
-    """Measure the book, with so many orders resting far from the top."""
+    """Measure the book with ``resting`` orders far from the top."""
     book = OrderBook()
     for number in range(resting):
         side: Side = "buy" if number % 2 else "sell"
@@ -86,7 +86,7 @@ def book_rate(resting: int) -> float:
 
 
 def definition(name: str) -> Any:
-    """Return the class of the exchange that has this name."""
+    """Return the class of the exchange with this name."""
     for path in sorted(Path("exchange").rglob("*.py")):
         if re.search(rf"^class {name}\b", path.read_text("utf-8"), re.M):
             return getattr(
@@ -96,7 +96,7 @@ def definition(name: str) -> Any:
 
 
 def commands() -> list[Any]:
-    """Return the same flow as commands of the engine, from ten accounts."""
+    """Return the same operations as commands, from ten accounts."""
     bond = Instrument(
         symbol="BOND",
         tick_size="1",

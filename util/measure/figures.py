@@ -1,4 +1,4 @@
-"""What a run of ``util.measure.stress`` found, for people and for JSON."""
+"""The figures of a run of ``util.measure.stress``, for people and JSON."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from util.measure.process import cpu_s, resident, waited_s
 from util.measure.trader import Tally
 from util.measure.workers import Plan, Report, trouble_of
 
-BUSY = 0.9  # of a core, from which on a process is what limits the rate
+BUSY = 0.9  # of a core; a process that uses more limits the rate
 PERCENTILES = (50, 99, 99.9)
 
 
 class Meter:
-    """What the process of the exchange uses meanwhile; None if unknown.
+    """What the process of the exchange uses; None if unknown.
 
-    ``cpu`` is in cores, ``wait`` the share of the time in which it could
-    not have one, ``rss`` in bytes.
+    ``cpu`` is in cores, ``wait`` the share of the time in which it waited
+    for a core, ``rss`` in bytes.
     """
 
     def __init__(self, pid: int | None) -> None:
@@ -35,7 +35,7 @@ class Meter:
         self._start = time.monotonic(), cpu_s(self._pid), waited_s(self._pid)
 
     def end(self) -> None:
-        """Say what was used since the start; once is enough."""
+        """Stop measuring, unless that is done already."""
         if self._start is None:
             return
         then, cpu_before, wait_before = self._start
@@ -58,23 +58,13 @@ def merged(reports: list[Report]) -> Histogram:
 
 
 def figures(plan: Plan, reports: list[Report], meter: Meter) -> dict[str, Any]:
-    """Return everything that was measured, by the names that JSON shows.
+    """Return all figures by their names in JSON.
 
     Rates and latencies are of the seconds measured, counts of the whole run.
     """
     measured = [report for report in reports if report.seconds]
-    total = sum((report.total for report in reports), Tally())
-    latency = merged(reports)
-    trouble = trouble_of(reports)
-
-    def per_s(name: str) -> float:
-        return math.fsum(
-            getattr(report.measured, name) / report.seconds
-            for report in measured
-        )
-
-    overdue = sum(report.overdue for report in reports)
     busiest = max(measured, key=lambda r: r.cpu_s, default=Report(seconds=1))
+    counts = _counts(reports)
     generator = busiest.cpu_s / busiest.seconds
     generator_wait = busiest.wait_s / busiest.seconds
     side, verdict = bottleneck(
@@ -82,34 +72,20 @@ def figures(plan: Plan, reports: list[Report], meter: Meter) -> dict[str, Any]:
         exchange_wait=meter.wait or 0.0,
         generator=generator,
         generator_wait=generator_wait,
-        codes=set(total.refused),
-        is_on_time=plan.rate is not None and not overdue,
+        codes=counts["refused"].keys(),
+        is_on_time=plan.rate is not None and not counts["overdue"],
     )
-    shown = {f"p{p:g}": latency.percentile(p) for p in PERCENTILES}
-    shown["max"] = latency.max_us
+    trouble = trouble_of(reports)
     return {
         "url": plan.url,
-        "symbol": plan.flow.symbol,
         "clients": len(plan.accounts),
         "processes": plan.processes,
         "window": plan.window,
         "frame": plan.frame,
         "rate": plan.rate,
-        "mix": plan.flow.mix,
         "seed": plan.seed,
-        "seconds": max((report.seconds for report in measured), default=0.0),
-        "orders_per_minute": 60 * per_s("orders"),
-        "orders_per_s": per_s("orders"),
-        "requests_per_s": per_s("answered"),
-        "trades_per_s": per_s("trades"),
-        "latency_ms": {name: us / 1_000 for name, us in shown.items()},
-        "sent": total.sent,
-        "answered": total.answered,
-        "lost": sum(report.lost for report in reports),
-        "overdue": overdue,
-        "accepted": dict(total.accepted),
-        "refused": dict(total.refused.most_common()),
-        "trades": total.trades,
+        **_rates(measured),
+        **counts,
         "exchange_cpu": meter.cpu,
         "exchange_wait": meter.wait,
         "exchange_rss": meter.rss,
@@ -118,6 +94,38 @@ def figures(plan: Plan, reports: list[Report], meter: Meter) -> dict[str, Any]:
         "bottleneck": side,
         "verdict": verdict,
         "trouble": None if trouble is None else str(trouble),
+    }
+
+
+def _rates(measured: list[Report]) -> dict[str, Any]:
+    def per_s(name: str) -> float:
+        return math.fsum(
+            getattr(r.measured, name) / r.seconds for r in measured
+        )
+
+    latency = merged(measured)
+    shown = {f"p{p:g}": latency.percentile(p) for p in PERCENTILES}
+    shown["max"] = latency.max_us
+    return {
+        "seconds": max((report.seconds for report in measured), default=0.0),
+        "orders_per_minute": 60 * per_s("orders"),
+        "orders_per_s": per_s("orders"),
+        "requests_per_s": per_s("answered"),
+        "trades_per_s": per_s("trades"),
+        "latency_ms": {name: us / 1_000 for name, us in shown.items()},
+    }
+
+
+def _counts(reports: list[Report]) -> dict[str, Any]:
+    total = sum((report.total for report in reports), Tally())
+    return {
+        "sent": total.sent,
+        "answered": total.answered,
+        "lost": sum(report.lost for report in reports),
+        "overdue": sum(report.overdue for report in reports),
+        "accepted": dict(total.accepted),
+        "refused": dict(total.refused.most_common()),
+        "trades": total.trades,
     }
 
 
@@ -130,16 +138,16 @@ def bottleneck(
     codes: Set[str],
     is_on_time: bool,
 ) -> tuple[str, str]:
-    """Say what kept the rate from being higher, in a word and a sentence.
+    """Return what limited the rate, as a word and as a sentence.
 
     ``exchange`` and ``generator`` are cores used by one process, the first
-    None if unknown; what they waited for one is a share of the time;
-    ``codes`` are those of the requests refused.
+    None if unknown. The waits are shares of the time. ``codes`` are those
+    of refused requests.
     """
     if "rate_limited" in codes:
         return "limit", "the exchange's limit of requests (rate_limited)"
     if "busy" in codes:
-        return "busy", "the exchange: it took no new orders for a time (busy)"
+        return "busy", "the exchange: it refused orders for a time (busy)"
     if is_on_time:
         return "rate", "none: every request left when it was due"
     for side, name, used, wait in (
@@ -155,8 +163,8 @@ def bottleneck(
     if exchange is None:
         return (
             "unknown",
-            "not the load generator; whether the exchange was, its CPU would"
-            " tell (--pid)",
+            "not the load generator; the CPU of the exchange is unknown"
+            " without --start",
         )
     return (
         "window",
@@ -165,8 +173,8 @@ def bottleneck(
     )
 
 
-def tell(found: dict[str, Any]) -> str:
-    """Return the figures as lines for a person."""
+def as_text(found: dict[str, Any]) -> str:
+    """Return the figures as lines of text."""
     latency = found["latency_ms"]
     pace = "as fast as they can"
     if found["rate"] is not None:
@@ -206,5 +214,5 @@ def tell(found: dict[str, Any]) -> str:
 
 
 def counted(numbers: dict[str, int]) -> str:
-    """Name each with its number."""
+    """Return counts as text, each with its name."""
     return ", ".join(f"{name} {n:,}" for name, n in numbers.items())

@@ -1,20 +1,18 @@
-"""Throw anything at the exchange while two healthy traders go on.
+"""Send anything to the exchange while two healthy traders trade.
 
-``python -m util.measure.fuzz COUNT SEED`` makes COUNT hostile connections, and
-``python -m util.measure.fuzz 60s SEED`` as many as there is time for: damaged
-handshakes and frames, noise, and requests of every type that make no sense.
-What connection NUMBER of a seed says is always the same. Meanwhile alice and
-bob trade with each other, and check every message that they get.
+``python -m util.measure.fuzz COUNT`` makes COUNT hostile connections: damaged
+handshakes and frames, noise, and invalid requests of every type. A seed and
+the number of a connection give the same bytes again. Meanwhile alice and bob
+trade with each other, and check every message that they receive.
 
-It fails if the exchange complains or ends, if a connection that was closed in
-order is not ended by the exchange, if alice or bob hear anything wrong, or if
-1 % of their requests took 25 ms or more.
+It fails if the exchange complains or ends, if the exchange does not end a
+connection that was closed in order, if alice or bob receive anything wrong,
+or if 1 % of their requests took 25 ms or more.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import socket
@@ -23,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from multiprocessing import get_context
@@ -31,19 +29,19 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-from websockets.frames import TEXT, Frame
 
+from util.cli import amount_and_seed, new_parser
 from util.measure.histogram import Histogram
-from util.measure.hostile.bots import HANDSHAKE
-from util.measure.process import add_key, launched
+from util.measure.process import launched, prepare
+from util.measure.speech import Speech
 from util.measure.wire import PATIENCE_S, Wire, order, wired, words
 
-P99_MS = 25.0  # what the healthy may have to wait
+P99_MS = 25.0  # the longest delay of the healthy traders
 PAUSE_S = 0.005  # of the healthy, between two trades
-AT_A_TIME = 20  # hostile connections
-BATCH = 200  # of them, between two looks at the time
+AT_A_TIME = 20  # hostile connections open at a time
+BATCH = 200  # hostile connections between two steps of the progress bar
 PRICE = 100  # at which the healthy trade
-# The hostile know nothing of ETF: it is for the healthy.
+# The hostile connections do not name ETF: only the healthy trade it.
 MARKET = """\
 [instruments.BOND]
 [instruments.ETF]
@@ -57,27 +55,24 @@ open_orders = 100
 """
 USERS = ("alice", "bob", "mallory", "boss")
 
-# What an exchange may log of them: whose page or address it refused.
+# What the exchange may log: whose page or address it refused.
 REFUSED = " WARNING refused "
 
 Message = dict[str, Any]
 Tokens = dict[str, str]
 
 
-def prepare(folder: Path) -> tuple[dict[str, Any], Tokens]:
-    """Write what an exchange needs; return its settings, and the tokens."""
-    market, keys = folder / "market.toml", folder / "keys.json"
-    market.write_text(MARKET)
-    tokens = {user: add_key(keys, user, user == "boss") for user in USERS}
-    settings = {"market": market, "keys": keys}
-    return settings | {"max_per_address": 0, "max_per_account": 0}, tokens
+def set_up(folder: Path) -> tuple[dict[str, str], Tokens]:
+    """Write what an exchange needs; return its settings and the tokens."""
+    settings, tokens = prepare(folder, MARKET, USERS)
+    return settings | {"max_per_address": "0", "max_per_account": "0"}, tokens
 
 
 # The healthy ----------------------------------------------------------------
 
 
 class Healthy:
-    """Two who trade with each other, and know what they must hear."""
+    """Two traders that know each message that they must receive."""
 
     def __init__(self, alice: Wire, bob: Wire) -> None:
         self.delays: list[float] = []  # seconds, of each order
@@ -86,13 +81,13 @@ class Healthy:
         self._seq = 0  # of the book
 
     async def begin(self) -> None:
-        """Follow the market."""
+        """Subscribe to the market."""
         follow = {"channels": ["book", "trades"], "symbols": ["ETF"]}
         _, snapshot = await self._alice.ask(type="subscribe", **follow)
         self._seq = snapshot["seq"]
 
     async def trade(self, number: int) -> None:
-        """Trade one lot, for this time, and check every message."""
+        """Trade one lot and check every message; counts from 1."""
         place = {"symbol": "ETF", "id": number}
         new = await self._ask(self._alice, order("sell", 1, PRICE, **place))
         assert words(new) == ["new"]
@@ -128,7 +123,7 @@ class Healthy:
 async def trade(
     url: str, tokens: Tokens, is_over: asyncio.Event, pause_s: float = 0.0
 ) -> list[float]:
-    """Trade until it is over; return how long each order took."""
+    """Trade until ``is_over`` is set; return the delay of each order."""
     async with (
         wired(url, "alice", token=tokens["alice"]) as alice,
         wired(url, "bob", token=tokens["bob"]) as bob,
@@ -145,198 +140,15 @@ async def trade(
 
 # The hostile ----------------------------------------------------------------
 
-JUNK: list[Any] = [
-    *(None, True, 0, -1, 1, 7, 2**53, -(2**53), 10**30, 1.5, -0.0, 1e300),
-    *("", "a", "buy", "BOND", "x" * 40, "x" * 5_000, "\0", "é", "\u202e"),
-    *([], [1], ["book"], [[]], {}, {"a": {"b": []}}, ["BOND"] * 500),
-]
-ADMIN = {"type": "admin", "reason": "why not"}
-# A good request of each kind, more or less.
-REQUESTS: list[Message] = [
-    order("buy", 1, 99, symbol="BOND"),
-    order("sell", 1, 101, symbol="BOND", client_order_id="a", id=1),
-    order("buy", 2, 101, symbol="BOND", time_in_force="ioc"),
-    {"type": "amend", "client_order_id": "a", "price": 102, "qty": 2},
-    {"type": "cancel", "client_order_id": "a"},
-    {"type": "cancel", "order_id": 1},
-    {"type": "cancel_all", "symbol": "BOND", "side": "buy"},
-    {"type": "cancel_after", "timeout_ms": 1_000},
-    {"type": "subscribe", "channels": ["book", "trades", "ticker"]},
-    {"type": "unsubscribe", "channels": ["book"], "symbols": ["BOND"]},
-    *(
-        {"type": "get", "what": what, "symbol": "BOND", "limit": 5}
-        for what in ("book", "trades", "candles", "orders", "fills")
-    ),
-    *({"type": "get", "what": w} for w in ("account", "leaderboard")),
-    {"type": "ping", "id": "p"},
-    {**ADMIN, "action": "phase", "phase": "halted", "reopen_ms": 1_000},
-    {**ADMIN, "action": "kill", "user": "alice"},
-    {**ADMIN, "action": "unkill", "user": "mallory"},
-    {**ADMIN, "action": "cancel", "order_id": 1},
-    {**ADMIN, "action": "adjust", "user": "alice", "cash": -1_000},
-    {**ADMIN, "action": "settle", "symbol": "BOND", "price": 1},
-    {**ADMIN, "action": "reset"},
-    {**ADMIN, "action": "message", "message": "hello"},
-]
-
-
-def framed(first: int, data: bytes, length: int | None = None) -> bytes:
-    """Return a client's frame with any first byte; it may lie in length."""
-    length = len(data) if length is None else length
-    if length < 126:
-        head = struct.pack("!BB", first, 0x80 | length)
-    elif length < 2**16:
-        head = struct.pack("!BBH", first, 0xFE, length)
-    else:
-        head = struct.pack("!BBQ", first, 0xFF, length)
-    return head + bytes(4) + data
-
-
-class Speech:
-    """What one hostile connection says, drawn from its own chance."""
-
-    def __init__(self, chance: random.Random, tokens: Tokens) -> None:
-        self._chance = chance
-        self._tokens = tokens
-
-    def make(self) -> bytes:
-        """Return all of it."""
-        kinds: list[Callable[[], bytes]] = [
-            self._noise,
-            lambda: self._damaged(HANDSHAKE) + self._traffic(),
-            self._page,
-            lambda: HANDSHAKE + self._noise(),
-            lambda: HANDSHAKE + self._damaged(self._traffic()),
-            lambda: HANDSHAKE + self._traffic() + self._odd_frames(),
-            lambda: HANDSHAKE + self._traffic() + self._end(),
-            lambda: HANDSHAKE + self._traffic() * 20,
-        ]
-        return self._chance.choice(kinds)()
-
-    def _noise(self) -> bytes:
-        return self._chance.randbytes(self._chance.randrange(3_000))
-
-    def _damaged(self, data: bytes) -> bytes:
-        """Return some bytes with something wrong in a few places."""
-        chance = self._chance
-        for _ in range(chance.randint(1, 4)):
-            at = chance.randrange(len(data) + 1)
-            to = min(len(data), at + chance.randint(1, 20))
-            some = chance.choice(
-                [
-                    b"",
-                    data[at:to] * 2,
-                    chance.randbytes(to - at),
-                    bytes(b ^ 1 << chance.randrange(8) for b in data[at:to]),
-                ]
-            )
-            data = data[:at] + some + data[to:]
-        return data[: chance.randrange(len(data) + 1)] if at % 5 == 0 else data
-
-    def _page(self) -> bytes:
-        chance = self._chance
-        methods = ["GET"] * 5 + ["HEAD", "POST", "get", "", "\0"]
-        paths = ["/", "/", "/metrics", "/../x", "*", "/" + "x" * 9_000]
-        versions = ["HTTP/1.1"] * 5 + ["HTTP/1.0", "HTTP/2", ""]
-        headers = [
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            "Sec-WebSocket-Version: 8",
-            "Origin: http://evil.example",
-            "Content-Length: 5",
-            "Transfer-Encoding: chunked",
-            "no colon",
-            "X: " + "x" * 9_000,
-        ]
-        lines = [
-            " ".join(map(chance.choice, (methods, paths, versions))),
-            chance.choice(["Host: localhost"] * 5 + ["Host: evil.example"]),
-            *chance.choices(headers, k=chance.choice([0, 0, 0, 1, 2, 200])),
-        ]
-        return "\r\n".join([*lines, "", ""]).encode() + self._noise()
-
-    def _traffic(self) -> bytes:
-        """Return frames of requests, most after a login."""
-        chance = self._chance
-        texts = [self._text() for _ in range(chance.randint(1, 10))]
-        if chance.random() < 0.8:
-            texts.insert(0, json.dumps(self._login()))
-        return b"".join(
-            Frame(TEXT, text.encode("utf-8", "surrogatepass")).serialize(
-                mask=True
-            )
-            for text in texts
-        )
-
-    def _login(self) -> Message:
-        chance = self._chance
-        if chance.random() < 0.5:
-            user = "mallory"
-            token: Any = self._tokens[user]
-        else:
-            user = chance.choice([*USERS, "nobody", "@exchange"])
-            token = chance.choice([self._tokens["mallory"], *JUNK])
-        login = {"type": "login", "user": user, "token": token}
-        if chance.random() < 0.2:
-            login["session"] = chance.choice(JUNK)
-        if chance.random() < 0.2:
-            login["last_seq"] = chance.choice(JUNK)
-        if chance.random() < 0.2:
-            login["cancel_on_disconnect"] = chance.choice(JUNK)
-        return login
-
-    def _text(self) -> str:
-        chance = self._chance
-        draw = chance.random()
-        if draw < 0.5:
-            return json.dumps(self._request())
-        if draw < 0.8:
-            size = chance.choice([0, 1, 5, 100, 101])
-            return json.dumps([self._request() for _ in range(size)])
-        if draw < 0.9:
-            return json.dumps(chance.choice(JUNK))
-        text = json.dumps(self._request())
-        return text[: chance.randrange(len(text))]
-
-    def _request(self) -> Message:
-        """Return a request; something may be wrong with it."""
-        chance = self._chance
-        request = dict(chance.choice(REQUESTS))
-        while chance.random() < 0.5:
-            name = chance.choice([*request, "id", "symbol", "price", "x"])
-            if chance.random() < 0.3:
-                request.pop(name, None)
-            else:
-                request[name] = chance.choice(JUNK)
-        return request
-
-    def _end(self) -> bytes:
-        code = self._chance.choice([1000, 1000, 4000, 999, 1005, 5000])
-        return framed(0x88, struct.pack("!H", code) + b"bye")
-
-    def _odd_frames(self) -> bytes:
-        chance = self._chance
-        odd = b""
-        for _ in range(chance.randint(1, 8)):
-            first = chance.choice([0x01, 0x00, 0x80, 0x81, 0x89, 0x8A, 0x88])
-            if chance.random() < 0.2:
-                first = chance.randrange(256)
-            data = chance.choice([b"", b"\x03\xe8", b"\xff", self._noise()])
-            length = None
-            if chance.random() < 0.1:
-                length = chance.choice([0, 1, 126, 65_536, 65_537, 2**63])
-            odd += framed(first, data, length)
-        return odd
-
 
 async def attack(port: int, speech: bytes, chance: random.Random) -> str:
-    """Say something in pieces, and leave; return what became of it.
+    """Send bytes in pieces, and leave; return how it ended.
 
-    Raises AssertionError if the exchange does not end what was ended.
+    Raises AssertionError if the exchange leaves a closed connection open.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     cuts = sorted(chance.randrange(len(speech) + 1) for _ in range(3))
-    heard, status = b"", ""
+    received, status = b"", ""
     try:
         for start, end in zip([0, *cuts], [*cuts, len(speech)]):
             writer.write(speech[start:end])
@@ -353,30 +165,32 @@ async def attack(port: int, speech: bytes, chance: random.Random) -> str:
         async with asyncio.timeout(PATIENCE_S):
             while data := await reader.read(2**16):
                 status = status or data[9:12].decode()
-                heard = (heard + data)[-127:]  # a close frame is the last
+                received = (received + data)[
+                    -127:
+                ]  # a close frame is the last
     except ConnectionError:
         return "cut"
     except TimeoutError:
         raise AssertionError("the connection was not ended") from None
     finally:
         writer.transport.abort()
-    return said(heard, status) if heard else "no word"
+    return result(received, status) if received else "no reply"
 
 
-def said(heard: bytes, status: str) -> str:
-    """Return the close code, or else the status, of all that was heard."""
+def result(received: bytes, status: str) -> str:
+    """Return the close code, or else the HTTP status."""
     if status != "101":
         return f"HTTP {status}"
-    for at in range(len(heard) - 3):
-        if heard[at : at + 2] == bytes([0x88, len(heard) - at - 2]):
-            return str(*struct.unpack_from("!H", heard, at + 2))
+    for at in range(len(received) - 3):
+        if received[at : at + 2] == bytes([0x88, len(received) - at - 2]):
+            return str(*struct.unpack_from("!H", received, at + 2))
     return "no close"
 
 
 async def assault(
     port: int, tokens: Tokens, seed: int, numbers: range
 ) -> Counter[str]:
-    """Make the hostile connections of these numbers; count what came of it.
+    """Make the hostile connections of these numbers; count how they ended.
 
     Raises an ExceptionGroup with the number in a note if one goes wrong.
     """
@@ -409,67 +223,50 @@ def assault_alone(
     return asyncio.run(assault(port, tokens, seed, numbers))
 
 
-async def fuzz(
-    count: float, seconds: float, seed: int
-) -> tuple[Counter[str], list[float]]:
-    """Throw things at an exchange, so many or for so long."""
-    with tempfile.TemporaryDirectory() as folder:
-        settings, tokens = prepare(Path(folder))
-        environment = {name: str(value) for name, value in settings.items()}
-        with launched(**environment) as server:
-            url = server.url
-            port = int(url.rpartition(":")[2])
-            is_over = asyncio.Event()
-            async with asyncio.TaskGroup() as group:
-                trading = group.create_task(
-                    trade(url, tokens, is_over, PAUSE_S)
-                )
-                counts = await _assaults(port, tokens, seed, count, seconds)
-                is_over.set()
-            server.process.terminate()
-            status, errors = await server.ended()
-            complaints = [
-                line for line in errors.splitlines() if REFUSED not in line
-            ]
-            assert not status and not complaints, errors
-            return counts, trading.result()
-
-
-async def _assaults(
-    port: int, tokens: Tokens, seed: int, count: float, seconds: float
-) -> Counter[str]:
+async def fuzz(count: int, seed: int) -> tuple[Counter[str], list[float]]:
+    """Make hostile connections to an exchange; return counts and delays."""
     loop = asyncio.get_running_loop()
     counts: Counter[str] = Counter()
-    start = time.monotonic()
-    total = count if count < float("inf") else None
     with (
-        # The hostile must not take the time of those who are measured.
+        tempfile.TemporaryDirectory() as folder,
+        # The hostile must not take CPU time from the healthy.
         ProcessPoolExecutor(
             1, get_context("spawn"), initializer=os.nice, initargs=(10,)
         ) as pool,
-        tqdm(total=total, unit=" connections") as progress,
+        tqdm(total=count, unit=" connections") as progress,
     ):
-        while (done := counts.total()) < count:
-            if time.monotonic() - start >= seconds:
-                break
-            more = range(done, int(min(count, done + BATCH)))
-            counts += await loop.run_in_executor(
-                pool, assault_alone, port, tokens, seed, more
-            )
-            progress.update(len(more))
-    return counts
+        settings, tokens = set_up(Path(folder))
+        with launched(**settings) as server:
+            port = int(server.url.rpartition(":")[2])
+            is_over = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                trading = group.create_task(
+                    trade(server.url, tokens, is_over, PAUSE_S)
+                )
+                for start in range(0, count, BATCH):
+                    numbers = range(start, min(count, start + BATCH))
+                    counts += await loop.run_in_executor(
+                        pool, assault_alone, port, tokens, seed, numbers
+                    )
+                    progress.update(len(numbers))
+                is_over.set()
+            server.process.terminate()
+            status, errors = await server.ended()
+    lines = errors.splitlines()
+    assert not status and all(REFUSED in line for line in lines), errors
+    return counts, trading.result()
 
 
-def main() -> int:
-    """Run ``python -m util.measure.fuzz COUNT|SECONDSs SEED``."""
-    much, seed = sys.argv[1], int(sys.argv[2])
-    limit = float("inf")
-    if much.endswith("s"):
-        number, seconds = limit, float(much[:-1])
-    else:
-        number, seconds = float(much), limit
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m util.measure.fuzz``; return the exit status."""
+    parser = new_parser(
+        "measure.fuzz", "Send anything to an exchange while others trade."
+    )
+    number, seed = amount_and_seed(
+        parser, "COUNT", "hostile connections to make", arguments
+    )
     print(f"seed {seed}", flush=True)
-    counts, delays = asyncio.run(fuzz(number, seconds, seed))
+    counts, delays = asyncio.run(fuzz(number, seed))
     waits = Histogram(delays)
     p99_ms = waits.percentile_ms(99)
     what = ", ".join(f"{n:,} {how}" for how, n in counts.most_common())

@@ -1,4 +1,4 @@
-"""Durations, counted in memory that does not grow."""
+"""A histogram of durations in memory that does not grow."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 
 
 class Histogram:
-    """Durations in whole microseconds, in memory that does not grow.
+    """Durations in whole microseconds, each known to within 0.8 %.
 
-    As in HdrHistogram the buckets get wider as durations do, so that each
-    is known to within 0.8 %. The library of that name takes six times as
-    long for a record, which is made for every reply.
+    As in HdrHistogram the width of a bucket grows with the duration. The
+    library of that name takes six times as long to record one, which is done
+    for every reply.
     """
 
-    SUB_BITS = 7  # 128 buckets each time that a duration doubles
-    MOST_US = 2**32 - 1  # 71 minutes; what takes longer counts as that
+    SUB_BITS = 7  # 128 buckets for each power of 2
+    MOST_US = 2**32 - 1  # 71 minutes; longer durations count as that
     SIZE = (34 - SUB_BITS) << SUB_BITS
 
     def __init__(self, seconds: Iterable[float] = ()) -> None:
@@ -26,11 +26,11 @@ class Histogram:
 
     @property
     def total(self) -> int:
-        """How many durations were recorded."""
+        """The number of durations recorded."""
         return sum(self.counts)
 
     def record(self, us: int) -> None:
-        """Count one duration."""
+        """Record one duration."""
         us = min(us, self.MOST_US)
         if us > self.max_us:
             self.max_us = us
@@ -40,16 +40,16 @@ class Histogram:
         self.counts[(shift << self.SUB_BITS) + (us >> shift)] += 1
 
     def add(self, other: Histogram) -> None:
-        """Count what another one has counted."""
+        """Add the counts of another histogram."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts)]
         self.max_us = max(self.max_us, other.max_us)
 
     def percentile_ms(self, percent: float) -> float:
-        """Return that in milliseconds."""
+        """Return a percentile in milliseconds."""
         return self.percentile(percent) / 1_000
 
     def bars(self) -> Iterator[tuple[int, int, int]]:
-        """Yield first and last duration and the count of filled buckets."""
+        """Yield first and last duration and count of each filled bucket."""
         for index, number in enumerate(self.counts):
             if number:
                 shift = max((index >> self.SUB_BITS) - 1, 0)
@@ -57,7 +57,7 @@ class Histogram:
                 yield first, first + (1 << shift) - 1, number
 
     def percentile(self, percent: float) -> int:
-        """Return the duration that this share does not exceed; 0 if none."""
+        """Return a percentile in microseconds; 0 if nothing is recorded."""
         wanted = math.ceil(self.total * percent / 100)
         for _, last, number in self.bars():
             wanted -= number

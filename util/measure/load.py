@@ -1,7 +1,7 @@
-"""The load client: a connection that sends at its pace, and reads.
+"""The load client: a connection that sends at a pace, and reads.
 
-What it says, and what it makes of the answers, is up to its ``Client``: a
-``Trader`` checks every answer, the counting client of ``bench`` none.
+Its ``Client`` makes the requests and reads the replies: a ``Trader`` checks
+every reply, the ``Counter`` of ``bench`` only counts them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 import math
 import select
 import selectors
-import struct
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,6 +24,7 @@ from websockets.uri import parse_uri
 from client import MAX_FRAME_BYTES
 from util.measure.process import Trouble
 from util.measure.trader import Violation
+from util.measure.wire import framed
 
 # At DEBUG the library prints every frame, and frames hold tokens.
 _QUIET = logging.getLogger(f"{__name__}.websocket")
@@ -38,7 +38,7 @@ class Gone(Trouble):
 
 
 class Client(Protocol):
-    """What a connection asks of who uses it. Times are the loop's."""
+    """What a ``Link`` needs from its user. Times are the loop's."""
 
     is_ready: bool  # logged in: requests may be sent
     hold_until: float  # no request may be sent before
@@ -46,11 +46,11 @@ class Client(Protocol):
 
     @property
     def is_raw(self) -> bool:
-        """Whether it reads bytes as they come, frame heads and all."""
+        """Whether ``read`` takes raw bytes, frame heads included."""
 
     @property
     def unanswered(self) -> Sized:
-        """The requests that have no reply yet."""
+        """The requests without a reply."""
 
     def login(self) -> str:
         """Return the request to begin with."""
@@ -62,18 +62,8 @@ class Client(Protocol):
         """Take a message, or bytes; raises Trouble."""
 
 
-def masked(payload: bytes) -> bytes:
-    """Return a client's text frame; its mask of zeros leaves it readable."""
-    size = len(payload)
-    if size < 126:
-        head = struct.pack("!BB", 0x81, 0x80 | size)
-    else:
-        head = struct.pack("!BBH", 0x81, 0x80 | 126, size)
-    return head + bytes(4) + payload
-
-
 class FineSelector(selectors.DefaultSelector):
-    """Waits as long as asked: epoll by itself rounds up to milliseconds."""
+    """Waits exactly as long as asked; epoll rounds up to milliseconds."""
 
     def select(
         self, timeout: float | None = None
@@ -86,7 +76,7 @@ class FineSelector(selectors.DefaultSelector):
 
 
 def fine_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop whose timers are as exact as the kernel's."""
+    """Return a loop whose timers are as exact as those of the kernel."""
     return asyncio.SelectorEventLoop(FineSelector())
 
 
@@ -97,9 +87,9 @@ def fine_loop() -> asyncio.AbstractEventLoop:
 class Pace:
     """How fast a client sends.
 
-    ``window`` requests at most are in flight, ``frame`` in each frame. A
-    frame is due every ``interval_s`` seconds, whatever is answered when;
-    None: as soon as the window has room.
+    At most ``window`` requests are in flight, ``frame`` in each frame. A
+    frame is due every ``interval_s`` seconds, however late replies are; with
+    None, as soon as the window has room.
     """
 
     window: int
@@ -108,10 +98,10 @@ class Pace:
 
 
 class Link(asyncio.Protocol):
-    """The connection of a trader, to be made by ``open``.
+    """The connection of a client, made by ``open``.
 
-    ``failed`` is told of the trouble that ended it, once it is logged in.
-    Times are the loop's.
+    Calls ``failed`` with the trouble that ended it after the login. Times
+    are the loop's.
     """
 
     def __init__(
@@ -132,14 +122,14 @@ class Link(asyncio.Protocol):
         self._protocol = ClientProtocol(
             self._url, max_size=MAX_FRAME_BYTES, logger=_QUIET
         )
-        self._parts: list[bytes] = []  # of a message not complete yet
+        self._parts: list[bytes] = []  # of an incomplete message
         self._trouble: Trouble | None = None
         self._is_closing = False
         self._due = self._end = math.inf  # of the next frame, of the last
         self._timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
-        """Connect and log in; raises Trouble or OSError if one cannot."""
+        """Connect and log in; raises Trouble or OSError."""
         url = self._url
         await self._loop.create_connection(
             lambda: self, url.host, url.port, ssl=url.secure or None
@@ -162,7 +152,7 @@ class Link(asyncio.Protocol):
         return frames * self._pace.frame
 
     async def finish(self) -> None:
-        """Send nothing more; wait for all replies, or for the end."""
+        """Send nothing more; wait for all replies, or a lost connection."""
         self._end = min(self._end, self._loop.time())
         if self._timer is not None:
             self._timer.cancel()
@@ -170,7 +160,7 @@ class Link(asyncio.Protocol):
         await self._is_over
 
     async def close(self) -> None:
-        """Hang up, and wait until the exchange has."""
+        """Close, and wait until the exchange has closed, too."""
         self._is_closing = True
         if self._protocol.state is OPEN:
             self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
@@ -178,21 +168,21 @@ class Link(asyncio.Protocol):
         await self._is_lost
 
     def abort(self) -> None:
-        """Cut the connection off."""
+        """Close at once, without a handshake."""
         self._is_closing = True
         self._transport.abort()
 
     # Called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Shake hands."""
+        """Begin the handshake."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._protocol.send_request(self._protocol.connect())
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Check what came, and send what there is room for."""
+        """Read what came, and send what the window has room for."""
         now = self._loop.time()
         if self.trader.is_raw and self._protocol.state is OPEN:
             self._read(data, now)
@@ -203,11 +193,11 @@ class Link(asyncio.Protocol):
             self._check_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Find out why."""
+        """Report why, unless this side has closed."""
         self._protocol.receive_eof()
         self._is_lost.set_result(None)
         if not self._is_closing:
-            self._fail(self._what_ended_it())
+            self._fail(self._reason())
         self._check_end()
 
     # Receiving
@@ -220,7 +210,7 @@ class Link(asyncio.Protocol):
                     self._take(event, now)
                 elif self._protocol.handshake_exc is None:
                     login = self.trader.login()
-                    self._transport.write(masked(login.encode()))
+                    self._transport.write(framed(login.encode()))
         except Trouble as trouble:
             self._fail(trouble)
         self._flush()
@@ -240,7 +230,7 @@ class Link(asyncio.Protocol):
         if self.trader.is_ready and not self._is_up.done():
             self._is_up.set_result(None)
 
-    def _what_ended_it(self) -> Trouble:
+    def _reason(self) -> Trouble:
         protocol = self._protocol
         if protocol.handshake_exc is not None:
             return Trouble(f"no websocket: {protocol.handshake_exc}")
@@ -288,9 +278,9 @@ class Link(asyncio.Protocol):
     def _frame(self, due: float) -> bytes:
         request = self.trader.request
         if self._pace.frame == 1:
-            return masked(request(due).encode())
+            return framed(request(due).encode())
         requests = [request(due) for _ in range(self._pace.frame)]
-        return masked(f"[{','.join(requests)}]".encode())
+        return framed(f"[{','.join(requests)}]".encode())
 
     def _wait_until(self, when: float) -> None:
         if self._timer is None:

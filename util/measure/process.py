@@ -1,4 +1,4 @@
-"""A server in a process of its own: start it, end it, see what it uses."""
+"""Start a server in a process of its own, end it, and see what it uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from subprocess import PIPE
 from typing import IO
@@ -16,23 +16,23 @@ from typing import IO
 from exchange.host.keyfile import changing, make_entry, make_token
 
 ROOT = Path(__file__).parent.parent.parent
-NO_KEYS = "/dev/null/keys.json"  # where there can be none
+NO_KEYS = "/dev/null/keys.json"  # a path where no file can be
 PREFIX = "EXCHANGE_SERVER_"
-STOP_S = 30.0  # for a process to end in order, until it is killed
+STOP_S = 30.0  # a process has that long to end before it is killed
 MIB = 2**20
 
 
 class Trouble(Exception):
-    """What ends a run of a tool; ``status`` is the exit status."""
+    """The reason why a run of a tool ends; ``status`` is its exit status."""
 
     status = 2
 
 
-def environment(**settings: str) -> dict[str, str]:
-    """Return the variables of a server: these settings, and no desk's.
+def environment(**settings: object) -> dict[str, str]:
+    """Return the environment of a server with these settings and no other.
 
-    Unless told otherwise it listens on a free port of the loopback, without
-    journal or keys.
+    By default it listens on a free port of the loopback, without journal or
+    keys.
     """
     here = {"hostname": "127.0.0.1", "port": "0", "journal": "off"}
     variables = {
@@ -41,12 +41,12 @@ def environment(**settings: str) -> dict[str, str]:
         if not name.startswith(PREFIX)
     }
     for name, value in (here | {"keys": NO_KEYS} | settings).items():
-        variables[f"{PREFIX}{name.upper()}"] = value
+        variables[f"{PREFIX}{name.upper()}"] = str(value)
     return variables
 
 
 class Launched:
-    """A process that has printed its first line, and what that says."""
+    """A process that has printed its first line; ``url`` is from that."""
 
     def __init__(
         self, process: subprocess.Popen[str], line: str, errors: IO[str]
@@ -59,12 +59,12 @@ class Launched:
 
     @property
     def errors(self) -> str:
-        """What it wrote to standard error so far."""
+        """The standard error so far."""
         self._errors.seek(0)
         return self._errors.read()
 
     async def ask(self, line: str) -> str:
-        """Write a line to it, and return its answer, which is one too."""
+        """Write a line to its standard input; return the line it answers."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{line}\n")
@@ -72,23 +72,23 @@ class Launched:
         return await asyncio.to_thread(self.process.stdout.readline)
 
     async def ended(self) -> tuple[int, str]:
-        """Wait for its end; return the status and what it complained of."""
+        """Wait for its end; return the status and the standard error."""
         await asyncio.to_thread(self.process.communicate, timeout=STOP_S)
         return self.process.returncode, self.errors
 
 
 @contextlib.contextmanager
 def launched(
-    *arguments: str, folder: str = str(ROOT), **settings: str
+    *arguments: str, folder: str = str(ROOT), **settings: object
 ) -> Iterator[Launched]:
-    """Run a program of a checkout, by itself ``server.py``, without debug.
+    """Run a program of a checkout, by default ``server.py`` without debug.
 
-    It is out of reach of the terminal's Ctrl-C, since it is to outlive its
-    clients. What is left of it at the end is ended in order. Raises Trouble
-    if it prints no line.
+    Ctrl-C in the terminal does not reach it, since it has to outlive its
+    clients. At the end it gets SIGTERM if it still runs. Raises Trouble if
+    it prints no line.
     """
     arguments = arguments or ("server.py",)
-    variables = environment(**{"debug": "0"} | settings)
+    variables = environment(**{"debug": 0} | settings)
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
@@ -119,24 +119,38 @@ def launched(
 
 
 def add_key(path: Path, user: str, is_admin: bool = False) -> str:
-    """Put an account into a key file, as a new one; return its token."""
+    """Add an account to a key file; return its token."""
     token = make_token()
     with changing(path, create=True) as accounts:
         accounts[user] = make_entry(token, is_admin)
     return token
 
 
-# What Linux tells of a process ----------------------------------------------
+def prepare(
+    folder: Path, market: str, users: Iterable[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Write a market file, and a key file with these users, into a folder.
+
+    Return the settings of an exchange that reads them, and the tokens by
+    user. The user "boss" is an administrator.
+    """
+    path, keys = folder / "market.toml", folder / "keys.json"
+    path.write_text(market)
+    tokens = {user: add_key(keys, user, user == "boss") for user in users}
+    return {"market": str(path), "keys": str(keys)}, tokens
+
+
+# What Linux knows about a process -----------------------------------------
 
 
 def cpu_s(pid: int | None) -> float | None:
-    """Return the seconds that all threads of a process used a core."""
+    """Return the CPU seconds of all threads of a process."""
     times = [_schedule(path) for path in _threads(pid)]
     return sum(used for used, _ in times) if times else None
 
 
 def waited_s(pid: int | None) -> float | None:
-    """Return the seconds that its main thread waited for a core."""
+    """Return the seconds for which its main thread waited for a core."""
     times = [_schedule(path) for path in _threads(pid, f"{pid}")]
     return times[0][1] if times else None
 
@@ -155,9 +169,9 @@ def _threads(pid: int | None, name: str = "*") -> list[Path]:
 
 
 def _schedule(path: Path) -> tuple[float, float]:
-    """Return the seconds that a thread ran, and waited while it could."""
+    """Return the seconds for which a thread ran, and waited for a core."""
     try:
         ran, waited, _ = path.read_text().split()
-    except OSError:  # it ended meanwhile
+    except OSError:  # the thread has ended
         return 0.0, 0.0
     return int(ran) / 1e9, int(waited) / 1e9

@@ -1,13 +1,13 @@
-"""Tell how many orders an exchange handles: ``python -m util.measure.stress``.
+"""Measure how many orders an exchange handles.
 
-Any number of clients place, cancel and amend orders near the top of the
-book, and hold every reply and report against the protocol. They live in
-processes of their own, so that the exchange is what gets tired first; the
-last line of what is printed says which side did.
+``python -m util.measure.stress`` lets clients place, cancel and amend orders
+near the top of the book, and checks every reply and report against the
+protocol. They run in processes of their own, so that the exchange reaches its
+limit first; the last line that is printed names the side that did.
 
 Without ``--rate`` a client sends as soon as its window has room, and a slow
-reply delays its next request. With it each request is due at a time fixed
-beforehand, and its latency counts from then.
+reply delays its next request. With ``--rate`` each request is due at a fixed
+time, from which its latency counts.
 
 Exit status: 0, 1 the protocol was violated or requests were lost, 2 it could
 not run.
@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import math
 import os
 import random
 import signal
@@ -33,27 +32,36 @@ from tqdm import tqdm
 
 from client import ExchangeError
 from orderbook import MAX_FRAME, Refused
-from util.cli import add_url, failed
-from util.measure.figures import Meter, figures, merged, tell
+from util.cli import (
+    above_0,
+    add_url,
+    failed,
+    new_parser,
+    read_tokens,
+    seconds,
+    whole,
+)
+from util.measure.figures import Meter, as_text, figures, merged
 from util.measure.process import PREFIX, Trouble, launched
-from util.measure.trader import OPEN_ORDERS, Account, Violation, look
+from util.measure.trader import Account, Violation, look
 from util.measure.workers import Plan, Report, trouble_of, workers
 
 CLIENTS = 10
 FRAMES_IN_FLIGHT = 8  # of each client
 SECONDS = 10.0
 WARMUP_S = 2.0  # for the book to fill and the caches to warm
-# As many orders come as go: a tenth of the requests takes what rests.
+# The book keeps its size: a tenth of the requests takes what rests.
 MIX = {"place": 45, "cancel": 35, "amend": 10, "cross": 10}
 USER_PREFIX = "stress-"
-START_S = 0.2  # until every process has heard that it goes off
+CORES = max((os.cpu_count() or 1) - 1, 1)
+START_S = 0.2  # for every process to read the time at which to start
 
 
 # The parent ---------------------------------------------------------------
 
 
 class Run:
-    """One run as its parent sees it: starts, watches and ends it."""
+    """One run in the parent: starts, watches and ends the processes."""
 
     def __init__(
         self, plan: Plan, pipes: list[Connection], meter: Meter
@@ -67,11 +75,11 @@ class Run:
 
     @property
     def trouble(self) -> Trouble | None:
-        """What ended the run before its time, if something did."""
+        """What ended the run early, if anything did."""
         return trouble_of(self.reports)
 
     async def conduct(self) -> None:
-        """Do all of it; raises Trouble if it does not get to start."""
+        """Run from start to end; raises Trouble if it cannot start."""
         loop = asyncio.get_running_loop()
         for number, pipe in enumerate(self._pipes):
             loop.add_reader(pipe.fileno(), self._hear, number, pipe)
@@ -93,7 +101,7 @@ class Run:
             total=round(self._plan.warmup + self._plan.seconds),
             bar_format="{desc}: {n} of {total} s{postfix}",
             desc="stress",
-            disable=None,  # where nobody watches
+            disable=None,  # unless it is a terminal
             leave=False,
         ) as bar:
             while not all(report.is_last for report in self.reports):
@@ -127,79 +135,71 @@ class Run:
         self._heard.put_nowait((number, report))
 
     def _stop(self) -> None:
-        """End it before its time, or once more when it has ended."""
+        """End the run early, if it has not ended."""
         for timer in self._timers:
             timer.cancel()
         self._meter.end()
         for pipe in self._pipes:
-            with contextlib.suppress(OSError):  # it has ended meanwhile
+            with contextlib.suppress(OSError):  # it has ended
                 pipe.send(None)
 
 
 # The command --------------------------------------------------------------
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; exits with status 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(
-        prog="python -m util.measure.stress",
-        description="Tell how many orders an exchange handles.",
-        epilog="exit status: 0, 1 the protocol was violated or requests were"
-        " lost, 2 it could not run",
+def new_options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = new_parser(
+        "measure.stress",
+        "Measure how many orders an exchange handles.",
+        "exit status: 0, 1 the protocol was violated or requests were lost,"
+        " 2 it could not run",
     )
     add = parser.add_argument
-    cores = max((os.cpu_count() or 1) - 1, 1)
-    mix = ",".join(f"{kind}={share}" for kind, share in MIX.items())
-    given = "(default: %(default)s)"
     add_url(parser)
-    add("--pid", type=whole, help="process of that exchange, to measure it")
-    add("--user-prefix", help=f"of the accounts (default: {USER_PREFIX})")
     add(
         "--tokens",
         type=Path,
         metavar="FILE",
-        help="accounts that have keys; a line each: name, tab, token",
+        help="accounts with keys; a line each: name, tab, token"
+        f" (default: {USER_PREFIX}0 and so on, without keys)",
     )
     add("--start", action="store_true", help="start an exchange for the run")
+    add("--clients", type=whole, default=CLIENTS, help="number of clients")
     add(
-        "--journal",
-        choices=("on", "off"),
-        help="of that exchange, in a temporary folder (default: on)",
+        "--processes",
+        type=whole,
+        default=CORES,
+        help="number of processes of the clients",
     )
-    add("--clients", type=whole, default=CLIENTS, help=given)
-    add("--processes", type=whole, default=cores, help=f"of ours {given}")
     add(
         "--window",
         type=whole,
         help="requests that a client has in flight"
         f" (default: {FRAMES_IN_FLIGHT} frames)",
     )
-    add("--frame", type=whole, default=1, help=f"requests in a frame {given}")
+    add("--frame", type=whole, default=1, help="requests per frame")
     add(
         "--rate",
         type=above_0,
-        help="requests a second of all clients together"
+        help="requests per second of all clients together"
         " (default: as fast as the windows allow)",
     )
+    add("--seconds", type=above_0, default=SECONDS, help="that are measured")
     add(
-        "--mix",
-        type=mixture,
-        default=mix,
-        help="shares; to cross is to take what rests"
-        f" {given}. A client with {OPEN_ORDERS} open orders cancels instead of"
-        " placing.",
+        "--warmup", type=seconds, default=WARMUP_S, help="seconds before these"
     )
-    add("--seconds", type=above_0, default=SECONDS, help=f"measured {given}")
-    add("--warmup", type=seconds, default=WARMUP_S, help=f"before {given}")
-    add("--seed", type=int, help="of all choices (default: a new one)")
+    add("--seed", type=int, help="of all random choices (default: drawn)")
     add("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; exits with status 2 if it is wrong."""
+    parser = new_options()
     options = parser.parse_args(arguments)
-    if options.start and (options.url or options.pid or options.tokens):
-        parser.error("--start goes with none of --url, --pid and --tokens")
-    if options.journal and not options.start:
-        parser.error("--journal needs --start")
-    if options.tokens and options.user_prefix:
-        parser.error("--tokens has the names: leave out --user-prefix")
+    if options.start and (options.url or options.tokens):
+        parser.error("--start goes with neither --url nor --tokens")
     if options.frame > MAX_FRAME:
         parser.error(f"--frame: {MAX_FRAME} requests at most")
     options.window = options.window or FRAMES_IN_FLIGHT * options.frame
@@ -208,57 +208,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def whole(text: str) -> int:
-    """Read a number of things, 1 or more."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """Read a duration, 0 or more."""
-    if not 0 <= float(text) < math.inf:
-        raise argparse.ArgumentTypeError("must be 0 or more")
-    return float(text)
-
-
-def above_0(text: str) -> float:
-    """Read a number above 0."""
-    if not 0 < float(text) < math.inf:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return float(text)
-
-
-def mixture(text: str) -> dict[str, int]:
-    """Read shares, as in ``place=45,cancel=35``; the others are 0."""
-    mix = dict.fromkeys(MIX, 0)
-    for part in text.split(","):
-        kind, _, share = part.partition("=")
-        if kind not in mix or not share.isdecimal():
-            raise argparse.ArgumentTypeError(
-                f"{part}: not as in place=45,cancel=35,amend=10,cross=10"
-            )
-        mix[kind] = int(share)
-    if not any(mix.values()):
-        raise argparse.ArgumentTypeError("all shares are 0")
-    return mix
-
-
 def accounts(options: argparse.Namespace) -> tuple[Account, ...]:
-    """Return an account for each client; raises Trouble or OSError."""
+    """Return the account of each client.
+
+    Raises Trouble, OSError and ValueError.
+    """
     if options.tokens is None:
-        prefix = options.user_prefix or USER_PREFIX
-        return tuple(Account(f"{prefix}{n}") for n in range(options.clients))
-    found = []
-    for line in options.tokens.read_text().splitlines():
-        user, tab, token = line.partition("\t")
-        if not tab:
-            raise Trouble(f"{options.tokens}: a line is no name, tab, token")
-        found.append(Account(user, token))
+        names = (f"{USER_PREFIX}{n}" for n in range(options.clients))
+        return tuple(map(Account, names))
+    tokens = read_tokens(options.tokens)
+    found = [Account(user, token) for user, token in tokens.items()]
     if len(found) < options.clients:
         raise Trouble(
-            f"{options.tokens}: {options.clients} clients need an account"
-            f" each, and here are {len(found)}"
+            f"{options.tokens}: {len(found)} accounts for {options.clients}"
+            " clients"
         )
     return tuple(found[: options.clients])
 
@@ -267,30 +230,29 @@ def accounts(options: argparse.Namespace) -> tuple[Account, ...]:
 def exchange(
     options: argparse.Namespace,
 ) -> Iterator[tuple[str | None, int | None]]:
-    """Give URL and process id of the exchange, as far as they are known."""
+    """Yield URL and process id of the exchange; None if unknown."""
     if not options.start:
-        yield options.url, options.pid
+        yield options.url, None
         return
     # Like Ctrl-C, so that it does not stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = os.environ.get(f"{PREFIX}MARKET")
     market = {} if given is None else {"market": given}
     with tempfile.TemporaryDirectory(prefix="stress-") as folder:
-        path = "off" if options.journal == "off" else f"{folder}/exchange.db"
-        with launched(journal=path, **market) as server:
+        with launched(journal=f"{folder}/exchange.db", **market) as server:
             yield server.url, server.pid
 
 
 def stress(options: argparse.Namespace) -> None:
-    """Do what the options ask for, and print what was found.
+    """Run as the options say, and print the figures.
 
-    Raises Trouble if something was wrong; ExchangeError, Refused or OSError
-    if it could not run.
+    Raises Trouble if something was wrong; ExchangeError, Refused, OSError or
+    ValueError if it could not run.
     """
     users = accounts(options)
     seed = options.seed
     with exchange(options) as (url, pid):
-        url, flow = asyncio.run(look(url, options.mix))
+        url, flow = asyncio.run(look(url, MIX))
         plan = Plan(
             url=url,
             accounts=users,
@@ -309,13 +271,13 @@ def stress(options: argparse.Namespace) -> None:
             asyncio.run(run.conduct())
     found = figures(plan, run.reports, meter)
     if found["seconds"]:
-        print(json.dumps(found) if options.json else tell(found))
+        print(json.dumps(found) if options.json else as_text(found))
     if run.trouble is not None:
         raise run.trouble
     if found["lost"]:
         raise Violation(f"requests without a reply: {found['lost']}")
     if not found["seconds"]:
-        raise Trouble("it was stopped before anything was measured")
+        raise Trouble("stopped before anything was measured")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -326,10 +288,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except Trouble as trouble:
         return failed("stress", trouble, trouble.status)
-    except (ExchangeError, Refused, OSError) as error:
+    except (ExchangeError, Refused, OSError, ValueError) as error:
         return failed("stress", error)
     except KeyboardInterrupt:
-        return failed("stress", "interrupted before it began")
+        return failed("stress", "interrupted before the start")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A trader that checks the exchange: it asks, and judges every answer.
+"""A trader that makes requests and checks every reply of the exchange.
 
 It has no socket and no clock; ``util.measure.load`` connects it.
 """
@@ -34,10 +34,10 @@ from util.measure.process import Trouble
 
 DEPTH = 10  # ticks from the middle within which orders are placed
 QTY = 10  # lots of an order at most
-# Of one client, so that neither book nor positions grow without limit.
+# Limits of each client, so that neither book nor positions grow.
 OPEN_ORDERS = 100
-POSITION = 100  # lots, from which on it only trades the other way
-RETRY_S = 1.0  # to wait where an exchange that is busy does not say how long
+POSITION = 100  # lots; beyond that a client only reduces its position
+RETRY_S = 1.0  # wait after a refusal without retry_after_ms
 
 
 class Violation(Trouble):
@@ -48,16 +48,16 @@ class Violation(Trouble):
 
 @dataclass(slots=True)
 class Tally:
-    """Requests sent, and what became of them."""
+    """Requests sent, and their results."""
 
     sent: int = 0
     accepted: Counter[str] = field(default_factory=Counter)  # by exec_type
     refused: Counter[str] = field(default_factory=Counter)  # by code
-    trades: int = 0  # in which an order counted here was the one to arrive
+    trades: int = 0  # in which an order counted here was the taker
 
     @property
     def answered(self) -> int:
-        """Requests that got their reply."""
+        """Requests with a reply."""
         return self.accepted.total() + self.refused.total()
 
     @property
@@ -84,7 +84,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who trades."""
+    """An account, with its key if it has one."""
 
     user: str
     token: str | None = field(default=None, repr=False)
@@ -95,8 +95,8 @@ class Flow:
     """What is traded, and how.
 
     Prices are within ``depth`` ticks of the ``middle``. ``mix`` weighs
-    "place", "cancel", "amend" and "cross": an order that takes what it can
-    at once. Names of orders begin with ``run``, to be new each time.
+    "place", "cancel", "amend" and "cross": an order that takes at once.
+    Each client_order_id begins with ``run``, which is new for each run.
     """
 
     symbol: str
@@ -105,13 +105,13 @@ class Flow:
     max_qty: int
     mix: Mapping[str, int]
     run: str
-    is_buying: bool = False  # and never sells
+    is_buying: bool = False  # it never sells
 
 
-# What a crossing order has besides. Where it meets one of its own account it
-# ends, or it would cancel one after the other.
+# Fields of a crossing order. It ends when it meets an order of its own
+# account; otherwise it would cancel one after the other.
 TAKING = '"time_in_force":"ioc","stp":"cancel_newest",'
-# By what was asked: the reports that accept it.
+# The exec_type that accepts each kind of request.
 ACCEPTED = {
     "place": ("new",),
     "amend": ("amended", "canceled"),
@@ -120,11 +120,11 @@ ACCEPTED = {
 
 
 class Trader:
-    """One account: makes up requests, and checks what is answered.
+    """One account: makes requests at random, and checks the replies.
 
-    Counts go into ``tally``, and into ``latency`` the time from when a
-    request was due to its reply, of replies from ``measured_from`` on. Times
-    are in seconds.
+    ``tally`` counts them. ``latency`` has the time from when a request was
+    due to its reply, for replies from ``measured_from`` on. Times are in
+    seconds.
     """
 
     is_raw = False  # messages are read one by one
@@ -140,9 +140,9 @@ class Trader:
         self.account = account
         self.limits: dict[str, int] = {}
         self.is_ready = False  # logged in, and its state is known
-        self.hold_until = 0.0  # the exchange asked to send nothing before
+        self.hold_until = 0.0  # no request is sent before
         self.measured_from = math.inf
-        # What was asked, of which order, and when it was due.
+        # Kind, order_id and due time of each request.
         self.unanswered: deque[tuple[str, int, float]] = deque()
         self._flow = flow
         self._kinds = list(flow.mix)
@@ -178,9 +178,10 @@ class Trader:
         return f'{{"type":"cancel","id":{self._number},"order_id":{order_id}}}'
 
     def read(self, message: bytes, now: float) -> None:
-        """Take a message of the exchange; raise Violation if it may not be.
+        """Read a message of the exchange.
 
-        Raises Trouble where it does not let the account in.
+        Raises Violation if it breaks the protocol, Trouble if it refuses the
+        login.
         """
         try:
             events = decode_events(message)
@@ -191,10 +192,7 @@ class Trader:
             self.take(event, now)
 
     def take(self, event: Event, now: float) -> None:
-        """Take an event; raise Violation if it may not be.
-
-        Raises Trouble where it does not let the account in.
-        """
+        """Read an event; raises as `read` does."""
         match event:
             case Exec() if self.is_ready:
                 self._count(event.seq)
@@ -225,7 +223,7 @@ class Trader:
     def __str__(self) -> str:
         return self.account.user
 
-    # Asking
+    # Requests
 
     def _kind(self) -> str:
         point = self._random() * self._weights[-1]
@@ -236,7 +234,7 @@ class Trader:
         return kind
 
     def _take_out(self) -> int | None:
-        """Take an open order out of those known, at random."""
+        """Remove an open order from those known, at random."""
         known = self._known
         while known:
             index = int(self._random() * len(known))
@@ -280,7 +278,7 @@ class Trader:
     def _some(self, most: int) -> int:
         return 1 + int(self._random() * most)
 
-    # Checking
+    # Replies
 
     def _count(self, seq: int) -> None:
         self._seq += 1
@@ -346,9 +344,9 @@ def _word(reply: Exec | Error) -> str:
 async def look(url: str | None, mix: dict[str, int]) -> tuple[str, Flow]:
     """Find the exchange; return its URL, and what to trade there.
 
-    That is the first instrument listed, around the middle of its book, or
-    of its bounds where there is nobody. Raises Trouble if the URL is none,
-    ExchangeError if nobody answers.
+    That is the first instrument listed, around the middle of its book, or of
+    its price bounds if the book is empty. Raises Trouble if the URL is
+    invalid, ExchangeError if there is no exchange.
     """
     try:
         public = Exchange(url, user="", connect_timeout=CONNECT_TIMEOUT_S)

@@ -5,20 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-# For what must happen; long enough never to decide whether it does.
+# The longest wait for what must happen; so long that no load exceeds it.
 PATIENCE_S = 60.0
+
+
+def framed(data: bytes, first: int = 0x81, length: int | None = None) -> bytes:
+    """Return a client's frame, by default of text; the mask is 0.
+
+    ``first`` is its first byte, ``length`` the length it claims to have.
+    """
+    if length is None:
+        length = len(data)
+    if length < 126:
+        head = struct.pack("!BB", first, 0x80 | length)
+    elif length < 2**16:
+        head = struct.pack("!BBH", first, 0xFE, length)
+    else:
+        head = struct.pack("!BBQ", first, 0xFF, length)
+    return head + bytes(4) + data
 
 
 class Wire:
     """A bare connection that speaks JSON.
 
-    It drops heartbeats, which come when they will, unless told otherwise.
+    It drops heartbeats, which come at any time, unless ``hears_heartbeats``.
     """
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -32,7 +49,7 @@ class Wire:
         await self.connection.send(json.dumps(frame))
 
     async def frame(self) -> list[dict[str, Any]]:
-        """Return the messages of the next frame, maybe none."""
+        """Return the messages of the next frame; none if all are dropped."""
         async with asyncio.timeout(PATIENCE_S):
             frame = json.loads(await self.connection.recv())
         messages = frame if isinstance(frame, list) else [frame]
@@ -48,7 +65,7 @@ class Wire:
         return self.inbox.pop(0)
 
     async def take(self, count: int) -> list[dict[str, Any]]:
-        """Return the next so many messages."""
+        """Return the next ``count`` messages."""
         return [await self.receive() for _ in range(count)]
 
     async def until(self, **fields: Any) -> dict[str, Any]:
@@ -100,10 +117,10 @@ async def wired(
 ) -> AsyncIterator[Wire]:
     """Connect, and log in if a user is given.
 
-    ``tls`` is the client's context, ``host`` an address of this machine to
-    come from, ``sock`` a socket that is connected already.
+    ``tls`` is the client's context, ``host`` the local address to bind,
+    ``sock`` a connected socket.
     """
-    # Without a limit of its own the client reads on, whatever a test does.
+    # No queue limit: the client reads on, whatever a test does.
     async with connect(
         url,
         compression=None,
@@ -125,7 +142,7 @@ def order(side: str, qty: int, price: int, **more: Any) -> dict[str, Any]:
 
 
 def words(messages: list[dict[str, Any]]) -> list[str]:
-    """Say of each message in a word what it is."""
+    """Return a word for each message: its exec_type, code or type."""
     return [
         message.get("exec_type") or message.get("code") or message["type"]
         for message in messages

@@ -27,14 +27,14 @@ from util.measure.trader import Account, Flow, Tally, Trader
 
 LOGIN_S = 10.0  # for one batch of clients to log in
 LOGINS_AT_ONCE = 100  # clients of a batch
-BEAT_S = 1.0  # between two looks at how far it is
-DRAIN_S = 10.0  # for the last replies to come; then they are lost
-CLOSE_S = 5.0  # for the exchange to hang up
+BEAT_S = 1.0  # between two reports to the parent
+DRAIN_S = 10.0  # for the last replies; later ones count as lost
+CLOSE_S = 5.0  # for the exchange to close the connections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be done; times in seconds, ``rate`` in requests a second."""
+    """What to do; times in seconds, ``rate`` in requests per second."""
 
     url: str
     accounts: tuple[Account, ...]  # one for each client
@@ -58,10 +58,10 @@ class Plan:
 
 @dataclass(slots=True)
 class Report:
-    """What one process has counted so far.
+    """The counts of one process so far.
 
-    ``total`` is from the start on; ``measured``, ``latency``, and the time
-    it used a core (``cpu_s``) or waited for one (``wait_s``), belong to the
+    ``total`` is from the start on. ``measured``, ``latency``, CPU time
+    (``cpu_s``) and time waiting for a core (``wait_s``) are of the
     ``seconds`` measured.
     """
 
@@ -71,14 +71,14 @@ class Report:
     cpu_s: float = 0.0
     wait_s: float = 0.0
     latency: Histogram = field(default_factory=Histogram)
-    overdue: int = 0  # requests that were due and never sent
+    overdue: int = 0  # requests that were due and not sent
     lost: int = 0  # requests without a reply
     trouble: Trouble | None = None
     is_last: bool = False
 
 
 def trouble_of(reports: list[Report]) -> Trouble | None:
-    """Return what ended a run before its time, if something did."""
+    """Return what ended a run early, if anything did."""
     return next((r.trouble for r in reports if r.trouble is not None), None)
 
 
@@ -86,10 +86,10 @@ def trouble_of(reports: list[Report]) -> Trouble | None:
 
 
 class Worker:
-    """The clients of one process, which talks to the parent over a pipe.
+    """The clients of one process, with a pipe to the parent.
 
-    It sends a ``Report`` when all are logged in, one at each beat, and one
-    that is the last. It is told the time to start, then anything to stop.
+    It sends a ``Report`` when all are logged in, at each beat, and at the
+    end. It receives the time to start; any later message stops it.
     """
 
     def __init__(self, plan: Plan, number: int, pipe: Connection) -> None:
@@ -116,8 +116,8 @@ class Worker:
             )
 
     async def run(self) -> None:
-        """Do all of it."""
-        self._loop.add_reader(self._pipe.fileno(), self._told)
+        """Run from start to end."""
+        self._loop.add_reader(self._pipe.fileno(), self._on_message)
         try:
             await self._log_in()
             self._pipe.send(self._report)
@@ -127,8 +127,8 @@ class Worker:
         self._report.is_last = True
         self._pipe.send(self._report)
 
-    def _told(self) -> None:
-        """Start, or stop; stop also if the parent is no more."""
+    def _on_message(self) -> None:
+        """Start or stop; exit if the parent has ended."""
         try:
             start = self._pipe.recv()
         except EOFError:
@@ -144,7 +144,7 @@ class Worker:
         self._stopped.set()
 
     async def _log_in(self) -> None:
-        """Connect all clients, a batch after the other; raises Trouble."""
+        """Connect all clients in batches; raises Trouble."""
         links = list(self._links.values())
         for first in range(0, len(links), LOGINS_AT_ONCE):
             batch = links[first : first + LOGINS_AT_ONCE]
@@ -156,7 +156,7 @@ class Worker:
                     )
             except TimeoutError:
                 raise Trouble(
-                    f"no answer to a login within {LOGIN_S:g} s"
+                    f"no reply to a login within {LOGIN_S:g} s"
                 ) from None
             for error in results:
                 if isinstance(error, OSError):
@@ -165,7 +165,7 @@ class Worker:
                     raise error
 
     async def _generate(self, start: float) -> None:
-        """Let all clients trade, then wait for the last replies."""
+        """Run all clients, then wait for the last replies."""
         plan = self._plan
         measured_from = start + plan.warmup
         end = measured_from + plan.seconds
@@ -217,11 +217,11 @@ class Worker:
 def work(
     plan: Plan, number: int, pairs: list[tuple[Connection, Connection]]
 ) -> None:
-    """Run one of the processes; ``pairs`` are the pipes of all."""
+    """Run one process; ``pairs`` are the pipes of all."""
     pipe = pairs[number][1]
     for end in chain.from_iterable(pairs):
         if end is not pipe:
-            end.close()  # or nobody would notice the end of another process
+            end.close()  # or the end of another process would go unnoticed
     raise_file_limit(CONNECTIONS + FILES_RESERVED)
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
@@ -235,10 +235,10 @@ def work(
 
 @contextlib.contextmanager
 def workers(plan: Plan) -> Iterator[list[Connection]]:
-    """Run the processes that generate load; give a pipe to each.
+    """Run the processes that generate load; yield the pipe to each.
 
-    They are forked with these signals blocked, and leave them so: the parent
-    alone hears of Ctrl-C, and tells them.
+    They are forked with SIGINT and SIGTERM blocked: only the parent receives
+    Ctrl-C, and stops them.
     """
     context = multiprocessing.get_context("fork")
     pairs = [context.Pipe() for _ in range(plan.processes)]
@@ -259,5 +259,5 @@ def workers(plan: Plan) -> Iterator[list[Connection]]:
     finally:
         for process, our in zip(processes, ours):
             our.close()
-            process.kill()  # its last report was its last act
+            process.kill()  # it has sent its last report
             process.join()

@@ -1,1 +1,1 @@
-"""Bad bots, and what they do to good ones."""
+"""Bad bots, and their effect on good ones."""

@@ -1,7 +1,9 @@
-"""The bad bots: each is short, and does one wrong thing as hard as it can.
+"""The bad bots: each does one wrong thing as hard as it can.
 
-They log in as one account, come from an address of the loopback of their
-own, and note what the exchange does to them.
+They log in as one account, connect from an address of their own on the
+loopback, and count what the exchange does to them.
+
+``python -m util.measure.hostile.bots ATTACK PORT SECONDS`` runs one attack.
 """
 
 from __future__ import annotations
@@ -9,57 +11,58 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import re
 import socket
 import struct
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from websockets.frames import TEXT, Frame
-
 from exchange.doors.tcp import MAX_MESSAGE, READ_SIZE
 from exchange.gateway.link import BYTES_WAITING
+from exchange.host.process import raise_file_limit
 from orderbook import MAX_FRAME, MAX_ROWS
+from util.measure.wire import framed
 
-CULPRIT = "mallory"  # who they log in as
-HIDEOUT = "127.0.0.2"  # where they come from
-NARROW = 4_096  # bytes that the kernel takes in for one who does not read
-LISTEN = 0.2  # of the time: the deaf hear in the end how they were dealt with
-BOOK = range(1, 20_000)  # prices of the one who fills it
-ORDERS = 100  # of one frame
-WRONG = [1] * 20_000  # as much as a message has room for
+NICENESS = 19  # of this process, where the system knows no idle class
+FILES = 4_096  # open at a time
+CULPRIT = "mallory"  # their account
+HIDEOUT = "127.0.0.2"  # their address
+NARROW = 4_096  # bytes that the kernel buffers for a bot that does not read
+LISTEN = 0.2  # of the time: then bots that did not read see how they ended
+BOOK = range(1, 20_000)  # prices of the bot that fills the book
+ORDERS = 100  # in one frame
+WRONG = [1] * 20_000  # about as many as fit into a message
 CODE = re.compile(rb'"code":"([a-z_]+)"')
 CLOSE = b"\x88"  # the first byte of a close frame; texts here are ASCII
 
 Message: TypeAlias = dict[str, Any]
 
 
-# What they say --------------------------------------------------------------
+# What they send --------------------------------------------------------------
 
 
 def frames(*requests: Message) -> bytes:
     """Return each request in a frame of its own."""
-    return b"".join(
-        Frame(TEXT, json.dumps(request).encode()).serialize(mask=True)
-        for request in requests
-    )
+    return b"".join(framed(json.dumps(r).encode()) for r in requests)
 
 
 def array(*requests: Message) -> bytes:
     """Return requests in one frame."""
-    return Frame(TEXT, json.dumps(requests).encode()).serialize(mask=True)
+    return framed(json.dumps(requests).encode())
 
 
 def place(price: int, **more: Any) -> Message:
-    """Return a request to buy; nobody here sells, so nothing trades."""
+    """Return an order to buy; nobody sells, so nothing trades."""
     return {"type": "place", "side": "buy", "qty": 1, "price": price, **more}
 
 
 def get(what: str) -> Message:
-    """Return a request for as much of a table as one may have."""
+    """Return a request for the largest part of a table that is allowed."""
     return {"type": "get", "what": what, "limit": MAX_ROWS}
 
 
@@ -74,7 +77,7 @@ FOLLOW = frames(
 )
 
 
-# Where they say it ----------------------------------------------------------
+# Their connections ----------------------------------------------------------
 
 
 @dataclass
@@ -86,7 +89,7 @@ class Tally:
 
 
 class Line:
-    """A connection that says what it likes and notes what it hears."""
+    """A connection that sends any bytes and counts what it receives."""
 
     def __init__(
         self,
@@ -98,25 +101,25 @@ class Line:
         self.writer = writer
         self._tally = tally
 
-    async def say(self, data: bytes) -> None:
-        """Send as soon as the socket takes it."""
+    async def send(self, data: bytes) -> None:
+        """Send as soon as the socket has room."""
         self.writer.write(data)
         await self.writer.drain()
 
     async def repeat(self, data: bytes) -> None:
         """Send the same for ever."""
         while True:
-            await self.say(data)
+            await self.send(data)
 
-    async def hear(self) -> None:
-        """Read on until the exchange ends it, and note how."""
+    async def read(self) -> None:
+        """Read until the exchange ends the connection; count how it did."""
         how = "dropped"
         rest = b""
         with contextlib.suppress(ConnectionError):
             while data := await self.reader.read(MAX_MESSAGE):
                 if data.startswith(b"HTTP/1.1 4"):
                     how = f"HTTP {data[9:12].decode()}"
-                # No code stands across the end of an object.
+                # No code extends beyond the end of an object.
                 text = rest + data
                 cut = text.rfind(b"}") + 1
                 codes = CODE.findall(text, 0, cut)
@@ -128,18 +131,17 @@ class Line:
                     break
         self._tally.closed[how] += 1
 
-    async def hear_for(self, seconds: float) -> None:
-        """Listen no longer than that."""
+    async def read_for(self, seconds: float) -> None:
+        """Read for at most ``seconds``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.hear()
+                await self.read()
 
 
 @dataclass
 class Stage:
-    """Where bad bots meet the exchange, and what became of them."""
+    """The exchange to attack, and what it did to the bad bots."""
 
-    host: str
     port: int
     seconds: float
     tally: Tally = field(default_factory=Tally)
@@ -148,19 +150,18 @@ class Stage:
     async def dial(
         self, *first: bytes, is_narrow: bool = False
     ) -> AsyncIterator[Line]:
-        """Connect, say something at once, and be gone at the end.
+        """Connect, send ``first`` at once, and abort at the end.
 
-        Raises OSError where the exchange takes nobody in.
+        Raises OSError if the exchange accepts no connection.
         """
         sock = socket.socket()
         sock.setblocking(False)
         if is_narrow:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
         try:
-            if self.host == "127.0.0.1":
-                sock.bind((HIDEOUT, 0))
+            sock.bind((HIDEOUT, 0))
             loop = asyncio.get_running_loop()
-            await loop.sock_connect(sock, (self.host, self.port))
+            await loop.sock_connect(sock, ("127.0.0.1", self.port))
             streams = await asyncio.open_connection(sock=sock)
         except BaseException:
             sock.close()
@@ -173,7 +174,7 @@ class Stage:
             line.writer.transport.abort()
 
     async def crowd(self, count: int, bot: Bot) -> None:
-        """Let so many bots live at a time; one that ends begins anew."""
+        """Run ``count`` bots at a time; start each again when it ends."""
 
         async def live() -> None:
             while True:
@@ -188,7 +189,7 @@ class Stage:
                 group.create_task(live())
 
     async def mostly(self, doing: Awaitable[None]) -> None:
-        """Do something until little time is left."""
+        """Do something until the last part of the time, LISTEN."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.seconds * (1 - LISTEN)):
                 await doing
@@ -198,21 +199,21 @@ Bot: TypeAlias = Callable[[Stage], Awaitable[None]]
 
 
 async def pour(stage: Stage, data: bytes) -> None:
-    """Log in and say the same for ever, hearing what is answered."""
+    """Log in and send the same for ever, while reading."""
     async with stage.dial(LOGIN) as line:
-        saying = asyncio.ensure_future(line.repeat(data))
+        sending = asyncio.ensure_future(line.repeat(data))
         try:
-            await line.hear()
+            await line.read()
         finally:
-            saying.cancel()
-            await asyncio.wait([saying])
+            sending.cancel()
+            await asyncio.wait([sending])
 
 
 # What they do ---------------------------------------------------------------
 
 
 async def flood(stage: Stage) -> None:
-    """Place orders as fast as the socket takes them."""
+    """Place orders as fast as the socket accepts them."""
     orders = [place(1, time_in_force="ioc")] * ORDERS
     data = frames(*orders) + array(*orders)
     await stage.crowd(4, lambda stage: pour(stage, data))
@@ -223,19 +224,19 @@ async def logins(stage: Stage) -> None:
 
     async def bot(stage: Stage) -> None:
         async with stage.dial(LOGIN) as line:
-            await line.hear_for(0.01)
+            await line.read_for(0.01)
 
     await stage.crowd(32, bot)
 
 
 async def cancels(stage: Stage) -> None:
-    """Cancel what is not there, one by one and all at once."""
+    """Cancel unknown orders, one by one and all at once."""
     data = frames({"type": "cancel", "order_id": 1}, {"type": "cancel_all"})
     await stage.crowd(4, lambda stage: pour(stage, data * ORDERS))
 
 
 async def filler(stage: Stage) -> None:
-    """Fill the book with thousands of orders and prices, then hang up."""
+    """Fill the book with thousands of orders and prices, then leave."""
     orders = [
         array(*map(place, BOOK[start : start + ORDERS]))
         for start in range(0, len(BOOK), ORDERS)
@@ -243,13 +244,13 @@ async def filler(stage: Stage) -> None:
 
     async def fill(line: Line) -> None:
         for data in orders:
-            await line.say(data)
+            await line.send(data)
 
     async def bot(stage: Stage) -> None:
         async with stage.dial(LOGIN) as line:
             filling = asyncio.ensure_future(fill(line))
             try:
-                await line.hear_for(stage.seconds / 3)
+                await line.read_for(stage.seconds / 3)
             finally:
                 filling.cancel()
                 await asyncio.wait([filling])
@@ -261,7 +262,7 @@ TABLES = frames(*map(get, ("orders", "trades", "book")))
 
 
 async def deaf(stage: Stage) -> None:
-    """Follow everything, ask for much, and read nothing."""
+    """Subscribe to everything, ask for large tables, and read nothing."""
 
     async def bot(stage: Stage) -> None:
         async with stage.dial(LOGIN, FOLLOW, is_narrow=True) as line:
@@ -269,13 +270,13 @@ async def deaf(stage: Stage) -> None:
             reading.pause_reading()
             await stage.mostly(line.repeat(TABLES * ORDERS))
             reading.resume_reading()
-            await line.hear()
+            await line.read()
 
     await stage.crowd(3, bot)
 
 
 async def trickler(stage: Stage) -> None:
-    """Follow everything; read, or else write, a byte at a time."""
+    """Subscribe to everything; read or write one byte at a time."""
 
     async def read(line: Line) -> None:
         async with asyncio.TaskGroup() as group:
@@ -286,14 +287,14 @@ async def trickler(stage: Stage) -> None:
     async def write(line: Line) -> None:
         while True:
             for index in range(len(TABLES)):
-                await line.say(TABLES[index : index + 1])
+                await line.send(TABLES[index : index + 1])
                 await asyncio.sleep(0.001)
 
     def bot(doing: Callable[[Line], Awaitable[None]]) -> Bot:
         async def live(stage: Stage) -> None:
             async with stage.dial(LOGIN, FOLLOW, is_narrow=True) as line:
                 await stage.mostly(doing(line))
-                await line.hear()
+                await line.read()
 
         return live
 
@@ -303,7 +304,7 @@ async def trickler(stage: Stage) -> None:
 
 
 async def junk(stage: Stage) -> None:
-    """Send noise, half of a frame, or frames that may not be."""
+    """Send noise, half a frame, or invalid frames."""
     dice = random.Random(1)
 
     async def bot(stage: Stage) -> None:
@@ -322,40 +323,40 @@ async def junk(stage: Stage) -> None:
             ]
         )
         async with stage.dial(data) as line:
-            await line.hear_for(dice.random())
+            await line.read_for(dice.random())
 
     await stage.crowd(100, bot)
 
 
 async def handshakes(stage: Stage) -> None:
-    """Begin to connect and never come to an end, with much to say."""
+    """Begin a handshake with many headers and never complete it."""
 
     async def bot(stage: Stage) -> None:
         async with stage.dial(HANDSHAKE[:-2]) as line:
             for number in range(120):
                 await asyncio.sleep(stage.seconds / 120)
-                await line.say(b"X-%d: %b\r\n" % (number, b"x" * 8_000))
-            await line.hear()
+                await line.send(b"X-%d: %b\r\n" % (number, b"x" * 8_000))
+            await line.read()
 
     await stage.crowd(300, bot)
 
 
 async def thousand(stage: Stage) -> None:
-    """Open a thousand connections that all follow everything."""
+    """Open a thousand connections that subscribe to everything."""
 
     async def bot(stage: Stage) -> None:
         async with stage.dial(LOGIN, FOLLOW) as line:
-            await line.hear()
+            await line.read()
             await asyncio.sleep(1)
 
     await stage.crowd(1_000, bot)
 
 
 async def tables(stage: Stage) -> None:
-    """Ask for what takes the exchange longest, as much as one may."""
+    """Ask for the slowest tables, as many as are allowed."""
     wanted = ("orders", "book", "leaderboard", "trades", "candles")
     data = b"".join(array(*[get(what)] * MAX_FRAME) for what in wanted)
-    # None of these is the same as the one before.
+    # Each of these differs from the one before, so no answer is reused.
     for what in ("book", "leaderboard"):
         data += array(*[place(1), get(what)] * (MAX_FRAME // 2))
     orders = array(*map(place, BOOK[:ORDERS]))
@@ -363,7 +364,7 @@ async def tables(stage: Stage) -> None:
 
 
 async def hit_and_run(stage: Stage) -> None:
-    """Connect, leave as much to do as one read holds, and be gone."""
+    """Connect, send as many requests as one read holds, and leave."""
     request = frames({})
     data = request * (READ_SIZE // len(request))
     assert len(data) > BYTES_WAITING // 2
@@ -391,3 +392,23 @@ ATTACKS: dict[str, Bot] = {
         hit_and_run,
     )
 }
+
+
+async def main(attack: str, port: int, seconds: float) -> None:
+    """Print a line, attack when one comes, and print the tally."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(NICENESS)
+    raise_file_limit(FILES)
+    stage = Stage(port, seconds)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await ATTACKS[attack](stage)
+    print(json.dumps(vars(stage.tally)), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

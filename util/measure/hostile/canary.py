@@ -1,8 +1,8 @@
-"""A well-behaved client beside the bad ones: how long is it kept waiting?
+"""A well-behaved client beside bad bots: how long does it wait?
 
-A canary sends orders that never rest, at a fixed rate, whatever becomes of
-the answers. A delay counts from when a request was due: an exchange that
-stands still for a second has kept waiting all that was due in that second.
+A canary sends orders that never rest, at a fixed rate, however late the
+replies are. A delay counts from when a request was due: an exchange that
+stops for a second delays all requests that were due in that second.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from util.measure.load import Link, Pace
 from util.measure.process import Trouble
 from util.measure.trader import Account, Flow, Tally, Trader
 
-RATE = 80  # requests per second; below what is allowed to everybody
-ANSWER_S = 10.0  # for the last answers
+RATE = 80  # requests per second; below the default limit of an account
+ANSWER_S = 10.0  # for the last replies
 PACE = Pace(window=100_000, frame=1, interval_s=1 / RATE)
 
 
 class Canary:
-    """One client. ``faults`` say what should not have happened."""
+    """One client; ``faults`` lists what should not have happened."""
 
     def __init__(self, name: str, flow: Flow) -> None:
         self.name = name
         self.faults: list[str] = []
         self.tally = Tally()
-        # Nobody sells at this price, so it trades with nobody.
+        # Nobody sells at the lowest price, so nothing trades.
         lowest = replace(flow, mix={"cross": 1}, middle=1, depth=0)
         self._trader = Trader(
             Account(name),
@@ -40,12 +40,12 @@ class Canary:
         self._is_over = asyncio.Event()
 
     def measure(self, delays: Histogram, start: float) -> None:
-        """Count into ``delays`` the replies that come from ``start`` on."""
+        """Record into ``delays`` the replies from the time ``start`` on."""
         self._trader.latency = delays
         self._trader.measured_from = start
 
     async def sing(self, url: str, start: float) -> None:
-        """Begin at a time of the loop, and go on until `hush`."""
+        """Send from ``start``, a time of the loop, until `hush`."""
         link = Link(url, self._trader, PACE, self._failed)
         try:
             await link.open()
@@ -61,12 +61,12 @@ class Canary:
             pass
         link.abort()
         if waiting := len(self._trader.unanswered):
-            self.faults.append(f"{waiting} requests not answered")
+            self.faults.append(f"{waiting} requests without a reply")
         if self.tally.refused:
             self.faults.append(f"refused: {dict(self.tally.refused)}")
 
     def hush(self) -> None:
-        """Ask for nothing more; `sing` returns once all is answered."""
+        """Send nothing more; `sing` returns after the last reply."""
         self._is_over.set()
 
     def _failed(self, error: Exception) -> None:

@@ -1,0 +1,240 @@
+"""A naive order book and a naive auction, to compare the real ones with.
+
+The book keeps one plain list of orders and sorts it whenever it needs to know
+which is first; the auction tries every price. Both are written from the rules
+of ``docs/PROTOCOL.md``: slow, short, and meant to be obviously right.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from orderbook import PriceLevel, Refused
+
+Band = tuple[int, int] | None
+# The orders met and the quantities traded; the reason why the rest of the
+# order ended; whether the band stopped it.
+Outcome = tuple[list[tuple[int, int]], str | None, bool]
+
+
+class Found(NamedTuple):
+    """What an auction would do at a price; the smallest is the best."""
+
+    less: int  # minus the lots that trade
+    rest: int
+    away: int  # from the reference price
+    price: int
+
+
+def by_trying(
+    bids: Sequence[PriceLevel], asks: Sequence[PriceLevel], reference: int
+) -> list[Found]:
+    """Return all prices at which something would trade, the best first."""
+    prices = [price for price, _ in (*bids, *asks)]
+    found = []
+    for price in range(min(prices, default=0), max(prices, default=0) + 1):
+        buy = sum(qty for bid, qty in bids if bid >= price)
+        sell = sum(qty for ask, qty in asks if ask <= price)
+        if buy and sell:
+            rest, away = abs(buy - sell), abs(price - reference)
+            found.append(Found(-min(buy, sell), rest, away, price))
+    return sorted(found)
+
+
+@dataclass
+class TwinOrder:
+    """One order; ``turn`` is its place in the queue of its price.
+
+    ``limit`` is the worst price of a market order.
+    """
+
+    order_id: int
+    account: str
+    side: str
+    qty: int
+    price: Any  # an int; None for a market order
+    order_type: str
+    time_in_force: str
+    post_only: bool
+    stp: str
+    limit: int | None = None
+    turn: int = 0
+    filled: int = 0
+    cost: int = 0
+    status: str = "new"
+
+    @property
+    def open(self) -> bool:
+        return self.status in ("new", "partially_filled")
+
+    @property
+    def leaves(self) -> int:
+        return self.qty - self.filled if self.open else 0
+
+    def crosses(self, price: int) -> bool:
+        """Whether a trade at this price keeps to the order's limit."""
+        limit = self.limit if self.price is None else self.price
+        if limit is None:
+            return True
+        return price <= limit if self.side == "buy" else price >= limit
+
+    def fill(self, price: int, qty: int) -> None:
+        self.filled += qty
+        self.cost += price * qty
+        done = self.filled == self.qty
+        self.status = "filled" if done else "partially_filled"
+
+
+class TwinBook:
+    """The rules of the book, applied to a list."""
+
+    def __init__(self) -> None:
+        self.orders: list[TwinOrder] = []  # all that rest, unsorted
+        self.turn = 0
+        self.is_collecting = False
+
+    def queue(self, side: str) -> list[TwinOrder]:
+        """Return the orders of a side, by price and then by time."""
+        orders = [order for order in self.orders if order.side == side]
+        sign = -1 if side == "buy" else 1
+        return sorted(orders, key=lambda o: (sign * o.price, o.turn))
+
+    def depth(self, side: str) -> dict[int, int]:
+        """Return the quantity by price, the best first."""
+        levels: dict[int, int] = {}
+        for order in self.queue(side):
+            levels[order.price] = levels.get(order.price, 0) + order.leaves
+        return levels
+
+    def find(self, order_id: int) -> TwinOrder:
+        for order in self.orders:
+            if order.order_id == order_id:
+                return order
+        raise KeyError(order_id)
+
+    def place(self, order: TwinOrder, band: Band) -> Outcome:
+        if order.post_only and self.would_trade(order, order.price):
+            raise Refused("would_take", "")
+        if order.time_in_force == "fok":
+            # Try it on a copy first: only a complete fill counts.
+            trial = copy.deepcopy((self, order))
+            trial[0].arrive(trial[1], band)
+            if trial[1].status != "filled":
+                order.status = "expired"
+                return [], "fok", False
+        return self.arrive(order, band)
+
+    def amend(
+        self, order_id: int, price: int | None, qty: int | None, band: Band
+    ) -> Outcome:
+        order = self.find(order_id)
+        price = order.price if price is None else price
+        qty = order.qty if qty is None else qty
+        if qty <= order.filled:
+            self.cancel(order_id, "canceled")
+            return [], "user", False
+        if price == order.price and qty <= order.qty:
+            order.qty = qty
+            return [], None, False
+        if order.post_only and self.would_trade(order, price):
+            raise Refused("would_take", "")
+        order.price, order.qty = price, qty
+        self.orders.remove(order)
+        return self.arrive(order, band)
+
+    def cancel(self, order_id: int, status: str) -> None:
+        order = self.find(order_id)
+        order.status = status
+        self.orders.remove(order)
+
+    def would_trade(self, order: TwinOrder, price: int | None) -> bool:
+        as_priced = copy.copy(order)
+        as_priced.price = price
+        return any(
+            as_priced.crosses(other.price)
+            for other in self.orders
+            if other.side != order.side
+        )
+
+    def arrive(self, order: TwinOrder, band: Band) -> Outcome:
+        matches: list[tuple[int, int]] = []
+        if self.is_collecting:
+            return self.rest(order, matches, False)
+        is_stopped = False
+        for other in self.queue("sell" if order.side == "buy" else "buy"):
+            if not order.leaves or not order.crosses(other.price):
+                break
+            if other.account == order.account:
+                if order.stp != "cancel_newest":
+                    self.cancel(other.order_id, "canceled")
+                    matches.append((other.order_id, 0))
+                if order.stp != "cancel_oldest":
+                    order.status = "canceled"
+                    return matches, "stp", False
+                continue
+            if band and not band[0] <= other.price <= band[1]:
+                is_stopped = True
+                break
+            qty = min(order.leaves, other.leaves)
+            order.fill(other.price, qty)
+            other.fill(other.price, qty)
+            matches.append((other.order_id, qty))
+            if not other.leaves:
+                self.orders.remove(other)
+        if not order.leaves:
+            return matches, None, False
+        if order.time_in_force in ("gtc", "gtd"):
+            return self.rest(order, matches, is_stopped)
+        order.status = "expired"
+        is_market = order.order_type == "market"
+        reason = "no_liquidity" if is_market else order.time_in_force
+        return matches, reason, is_stopped
+
+    def rest(
+        self,
+        order: TwinOrder,
+        matches: list[tuple[int, int]],
+        is_stopped: bool,
+    ) -> Outcome:
+        """Rest an order, after self-trade prevention against what it crosses.
+
+        That is by price and then by order_id.
+        """
+        crossed = [
+            other
+            for other in self.queue("sell" if order.side == "buy" else "buy")
+            if other.account == order.account and order.crosses(other.price)
+        ]
+        sign = 1 if order.side == "buy" else -1
+        crossed.sort(key=lambda o: (sign * o.price, o.order_id))
+        if crossed and order.stp != "cancel_oldest":
+            order.status = "canceled"
+            crossed = crossed[: order.stp == "cancel_both"]
+        for other in crossed:
+            self.cancel(other.order_id, "canceled")
+            matches.append((other.order_id, 0))
+        if not order.open:
+            return matches, "stp", is_stopped
+        self.turn += 1
+        order.turn = self.turn
+        self.orders.append(order)
+        return matches, None, is_stopped
+
+    def uncross(self, price: int) -> list[tuple[int, int, int]]:
+        """Trade all that can at one price; return bids, asks, quantities."""
+        steps: list[tuple[int, int, int]] = []
+        while True:
+            bids = [o for o in self.queue("buy") if o.price >= price]
+            asks = [o for o in self.queue("sell") if o.price <= price]
+            if not bids or not asks:
+                return steps
+            pair = bids[0], asks[0]
+            qty = min(order.leaves for order in pair)
+            for order in pair:
+                order.fill(price, qty)
+                if not order.leaves:
+                    self.orders.remove(order)
+            steps.append((pair[0].order_id, pair[1].order_id, qty))
