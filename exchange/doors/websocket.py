@@ -119,6 +119,10 @@ class Connection(tcp.Connection):
         queue: shared by the connections of this loop; None: one of its own.
     """
 
+    __slots__ = (
+        *("_upgrade", "_protocol", "_asked", "_is_answering"),
+        *("_fragments", "_pings", "_awaited"),
+    )
     _limits: Limits
 
     def __init__(
