@@ -19,6 +19,7 @@ from exchange.host.settings import Settings
 from exchange.market.command import Configure
 from orderbook import decode_requests
 from server import Server
+from test.script import message
 from util.measure.process import NO_KEYS, ROOT, add_key, environment
 from util.measure.wire import PATIENCE_S, Wire, order, wired, words
 
@@ -261,10 +262,17 @@ class Floor:
             self.do(session, {"type": "login", "user": user, **more})
         return session
 
-    def do(self, session: Link, *requests: dict[str, Any]) -> Any:
-        """Carry out requests in one batch; return what ``session`` got."""
+    def do(self, session: Link, *requests: dict[str, Any] | str) -> Any:
+        """Carry out requests in one batch; return what ``session`` got.
+
+        A string is a request in the words of `test.script`.
+        """
         self.gateway.pass_time()
-        decoded = decode_requests(json.dumps(requests))
+        decoded = decode_requests(
+            json.dumps(
+                [message(r) if isinstance(r, str) else r for r in requests]
+            )
+        )
         self.gateway.requests.handle(session, decoded)
         self.gateway.seal()
         return self.read(session)

@@ -1,288 +1,114 @@
-"""The rules of the book, as a trader would tell them.
+"""The rules of the book: prices, priority, kinds of orders, the book's state.
 
-``play`` reads a script: a line is an action and, after the arrow, all that it
-caused, in order. Orders are numbered by who places them::
-
-    1 ann sell 5@101           -> rests 5       place order 1
-    2 bob buy 8@102 ioc        -> 5@101 with 1, expired ioc
-    amend 1 price=100 qty=3    -> rests 3       qty is the new total
-    cancel 1                   -> canceled user
-    asks                       -> 101: 1x5      best first, and who is first
-    changes                    -> 99=10 | 101=0    bids | asks
-    3 bob buy 5@105 band=95..103   -> rests 5, stopped
-    collect                    ->               no order is matched
-    uncross 102                -> 3 buys 3 of 1
-
-The book's own ``check()`` follows each line. The second half of the module
-leads the book and its naive twin, ``util.measure.twin``, through random
-flows.
+Scripts are in the words of `test.script`. The last part leads the book and
+its naive twin, ``util.measure.twin``, through random flows.
 """
 
 from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterable
-from itertools import groupby
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderbook import Order, OrderBook, Refused, Sweep
+from orderbook import Order, OrderBook, Refused
+from test.script import Book, act_on, order_of, play_book
 from util.measure import twin
-
-# The script ---------------------------------------------------------------
-
-
-def play(script: str, book: OrderBook | None = None) -> OrderBook:
-    """Play the script on a book, compare after each line, return the book."""
-    book = OrderBook() if book is None else book
-    for line in script.strip().splitlines():
-        action, _, expected = (part.strip() for part in line.partition("->"))
-        told = act(book, action)
-        assert told == expected, f"{action} -> {told}, not {expected}\n{book}"
-        book.check()
-    return book
-
-
-def act(book: OrderBook, action: str) -> str:
-    """Do what a line of a script says, and tell what came of it."""
-    match action.split():
-        case ["bids"]:
-            return tell_queue(book, "buy")
-        case ["asks"]:
-            return tell_queue(book, "sell")
-        case ["changes"]:
-            return tell_levels(*book.take_changes())
-        case ["depth"]:
-            return tell_levels(book.depth("buy"), book.depth("sell"))
-        case ["collect"]:
-            book.is_collecting = True
-            return ""
-        case ["uncross", price]:
-            told = tell_crosses(book, int(price))
-            book.is_collecting = False
-            return told
-        case ["cancel", order_id]:
-            order = book.cancel(int(order_id))
-            assert order.order_id == int(order_id) and not order.is_open
-            return f"{order.order_status} user"
-        case ["amend", order_id, *words]:
-            order = book.orders[int(order_id)]
-            changes, given = parse_changes(words)
-            given["own"] = own(book, order.account)
-            return tell(
-                book,
-                order,
-                lambda: book.amend(int(order_id), **changes, **given),
-            )
-        case words:
-            _, given = parse_changes(w for w in words if "=" in w)
-            order = parse_order(
-                " ".join(w for w in words if w.partition("=")[0] not in given)
-            )
-            given["own"] = own(book, order.account)
-            return tell(book, order, lambda: book.place(order, **given))
-
-
-def own(book: OrderBook, account: str) -> dict[int, Order]:
-    return {i: o for i, o in book.orders.items() if o.account == account}
-
-
-def parse_changes(
-    words: Iterable[str],
-) -> tuple[dict[str, int], dict[str, Any]]:
-    """Read ``price=100 qty=3``, and apart from it ``limit=`` and ``band=``."""
-    changes: dict[str, int] = {}
-    given: dict[str, Any] = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        if name == "band":
-            low, _, high = value.partition("..")
-            given[name] = int(low), int(high)
-        elif name == "limit":  # of an order without a price
-            given[name] = int(value)
-        else:
-            changes[name] = int(value)
-    return changes, given
-
-
-def parse_order(text: str) -> Order:
-    """Make an order of, say, ``7 ann buy 5@99 fok cancel_both``."""
-    order_id, account, side, what, *options = text.split()
-    qty, _, price = what.partition("@")
-    order = Order(int(order_id), account, side, int(qty), leaves_qty=int(qty))
-    if price == "market":
-        order.order_type, order.time_in_force = "market", "ioc"
-    else:
-        order.price = int(price)
-    for option in options:
-        if option == "post_only":
-            order.post_only = True
-        elif option.startswith("cancel_"):
-            order.stp = option
-        else:
-            order.time_in_force = option
-            order.expire_ts = 1 if option == "gtd" else None
-    return order
-
-
-def tell(book: OrderBook, order: Order, call: Callable[[], Sweep]) -> str:
-    """Tell the matches of an arriving order, and how it ended or rests.
-
-    Where the band stopped it the book collects, as in the exchange.
-    """
-    filled, cost = order.cum_qty, order.cum_cost
-    try:
-        sweep = call()
-    except Refused as refused:
-        return f"refused {refused.code}"
-    told = []
-    for maker, qty in sweep.matches:
-        told.append(
-            f"{qty}@{maker.price} with {maker.order_id}"
-            if qty
-            else f"{maker.order_id} {maker.order_status}"
-        )
-        filled += qty
-        cost += qty * maker.price
-    assert (order.cum_qty, order.cum_cost) == (filled, cost)
-    assert order.is_open == (sweep.reason is None and order.leaves_qty > 0)
-    if sweep.reason:
-        told.append(f"{order.order_status} {sweep.reason}")
-    elif order.leaves_qty:
-        told.append(f"rests {order.leaves_qty}")
-    else:
-        told.append(order.order_status)
-    if sweep.is_stopped:
-        told.append("stopped")
-        book.is_collecting = True
-    return ", ".join(told)
-
-
-def tell_crosses(book: OrderBook, price: int) -> str:
-    """Uncross, and tell who bought how much of whom, and what is done."""
-    told = []
-    for bid, ask, qty in book.uncross(price):
-        assert (bid.side, ask.side) == ("buy", "sell")
-        told.append(f"{bid.order_id} buys {qty} of {ask.order_id}")
-        for order in (bid, ask):
-            assert (order.order_id in book.orders) == order.is_open
-            assert order.order_status == (
-                "partially_filled" if order.is_open else "filled"
-            )
-    return ", ".join(told)
-
-
-def tell_queue(book: OrderBook, side: str) -> str:
-    levels = groupby(book.queue(side), key=lambda order: order.price)
-    return " / ".join(
-        " ".join(
-            [f"{price}:"] + [f"{o.order_id}x{o.leaves_qty}" for o in orders]
-        )
-        for price, orders in levels
-    )
-
-
-def tell_levels(bids: tuple, asks: tuple) -> str:
-    sides = (" ".join(f"{p}={q}" for p, q in side) for side in (bids, asks))
-    return " | ".join(sides).strip()
-
 
 # Priority -----------------------------------------------------------------
 
 
 def test_orders_that_do_not_cross_rest() -> None:
-    play("""
-        1 ann buy 10@99  -> rests 10
-        2 bob sell 7@101 -> rests 7
-        bids             -> 99: 1x10
-        asks             -> 101: 2x7
+    play_book("""
+        ann buy 10@99  -> rests 10
+        bob sell 7@101 -> rests 7
+        bids           -> 99: 1x10
+        asks           -> 101: 2x7
         """)
 
 
 def test_a_better_price_trades_first_however_late_it_came() -> None:
-    play("""
-        1 ann sell 5@102  -> rests 5
-        2 bob sell 5@100  -> rests 5
-        3 cat sell 5@101  -> rests 5
-        4 dan buy 15@102  -> 5@100 with 2, 5@101 with 3, 5@102 with 1, filled
+    play_book("""
+        ann sell 5@102 -> rests 5
+        bob sell 5@100 -> rests 5
+        cat sell 5@101 -> rests 5
+        dan buy 15@102 -> 5@100 with 2, 5@101 with 3, 5@102 with 1, filled
         """)
-    play("""
-        1 ann buy 5@98    -> rests 5
-        2 bob buy 5@100   -> rests 5
-        3 cat buy 5@99    -> rests 5
-        4 dan sell 15@98  -> 5@100 with 2, 5@99 with 3, 5@98 with 1, filled
+    play_book("""
+        ann buy 5@98   -> rests 5
+        bob buy 5@100  -> rests 5
+        cat buy 5@99   -> rests 5
+        dan sell 15@98 -> 5@100 with 2, 5@99 with 3, 5@98 with 1, filled
         """)
 
 
 def test_of_equal_prices_the_older_order_trades_first() -> None:
-    play("""
-        1 ann buy 5@99  -> rests 5
-        2 bob buy 5@99  -> rests 5
-        3 cat buy 5@99  -> rests 5
-        4 dan sell 7@99 -> 5@99 with 1, 2@99 with 2, filled
-        bids            -> 99: 2x3 3x5
-        5 dan sell 4@99 -> 3@99 with 2, 1@99 with 3, filled
+    play_book("""
+        ann buy 5@99  -> rests 5
+        bob buy 5@99  -> rests 5
+        cat buy 5@99  -> rests 5
+        dan sell 7@99 -> 5@99 with 1, 2@99 with 2, filled
+        bids          -> 99: 2x3 3x5
+        dan sell 4@99 -> 3@99 with 2, 1@99 with 3, filled
         """)
 
 
 def test_an_order_that_was_partly_filled_keeps_its_place() -> None:
-    play("""
-        1 ann sell 5@101 -> rests 5
-        2 bob sell 5@101 -> rests 5
-        3 cat buy 2@101  -> 2@101 with 1, filled
-        4 cat buy 4@101  -> 3@101 with 1, 1@101 with 2, filled
+    play_book("""
+        ann sell 5@101 -> rests 5
+        bob sell 5@101 -> rests 5
+        cat buy 2@101  -> 2@101 with 1, filled
+        cat buy 4@101  -> 3@101 with 1, 1@101 with 2, filled
         """)
 
 
 def test_an_order_that_finds_too_little_rests_with_what_is_left() -> None:
-    book = play("""
-        1 ann sell 4@101 -> rests 4
-        2 bob buy 10@101 -> 4@101 with 1, rests 6
-        bids             -> 101: 2x6
-        asks             ->
-        3 cat sell 9@100 -> 6@101 with 2, rests 3
+    book = play_book("""
+        ann sell 4@101 -> rests 4
+        bob buy 10@101 -> 4@101 with 1, rests 6
+        bids           -> 101: 2x6
+        asks           ->
+        cat sell 9@100 -> 6@101 with 2, rests 3
         """)
     assert book.orders[3].order_status == "partially_filled"
 
 
 def test_a_sweep_takes_as_many_levels_as_it_needs() -> None:
-    book = OrderBook()
+    book = Book()
     for price in range(1, 1001):
-        act(book, f"{price} ann sell 1@{price}")
-    sweep = book.place(parse_order("5000 bob buy 999@1000"))
+        act_on(book, f"ann sell 1@{price}")
+    sweep = book.place(order_of("bob", "buy 999@1000", 5000))
     assert [m.maker.price for m in sweep.matches] == list(range(1, 1000))
     assert book.depth("sell") == ((1000, 1),)
     book.check()
 
 
 def test_the_overlap_goes_to_the_one_who_arrives() -> None:
-    play("""
-        1 ann sell 5@100 -> rests 5
-        2 bob buy 5@110  -> 5@100 with 1, filled
-        3 ann buy 5@100  -> rests 5
-        4 bob sell 5@90  -> 5@100 with 3, filled
+    play_book("""
+        ann sell 5@100 -> rests 5
+        bob buy 5@110  -> 5@100 with 1, filled
+        ann buy 5@100  -> rests 5
+        bob sell 5@90  -> 5@100 with 3, filled
         """)
 
 
 def test_prices_may_be_zero_and_negative() -> None:
-    play("""
-        1 ann buy 1@-2   -> rests 1
-        2 bob sell 1@0   -> rests 1
-        3 cat sell 1@-1  -> rests 1
-        depth            -> -2=1 | -1=1 0=1
-        4 dan buy 2@0    -> 1@-1 with 3, 1@0 with 2, filled
-        5 dan sell 1@-3  -> 1@-2 with 1, filled
+    play_book("""
+        ann buy 1@-2  -> rests 1
+        bob sell 1@0  -> rests 1
+        cat sell 1@-1 -> rests 1
+        depth         -> -2=1 | -1=1 0=1
+        dan buy 2@0   -> 1@-1 with 3, 1@0 with 2, filled
+        dan sell 1@-3 -> 1@-2 with 1, filled
         """)
 
 
 def test_a_fill_is_counted_in_quantity_and_money_on_both_sides() -> None:
     book = OrderBook()
-    maker, taker = parse_order("1 ann sell 5@100"), parse_order(
-        "2 bob buy 3@105"
+    maker, taker = order_of("ann", "sell 5@100", 1), order_of(
+        "bob", "buy 3@105", 2
     )
     assert not book.place(maker).matches
     ((met, qty),) = book.place(taker).matches
@@ -298,99 +124,99 @@ def test_a_fill_is_counted_in_quantity_and_money_on_both_sides() -> None:
 
 
 def test_a_market_order_takes_any_price_and_what_is_left_expires() -> None:
-    play("""
-        1 ann sell 5@100     -> rests 5
-        2 ann sell 5@900     -> rests 5
-        3 bob buy 7@market   -> 5@100 with 1, 2@900 with 2, filled
-        4 bob buy 7@market   -> 3@900 with 2, expired no_liquidity
-        5 bob sell 1@market  -> expired no_liquidity
+    play_book("""
+        ann sell 5@100    -> rests 5
+        ann sell 5@900    -> rests 5
+        bob buy 7@market  -> 5@100 with 1, 2@900 with 2, filled
+        bob buy 7@market  -> 3@900 with 2, expired no_liquidity
+        bob sell 1@market -> expired no_liquidity
         """)
 
 
 def test_a_market_order_stops_at_the_edge_of_its_collar() -> None:
-    play("""
-        1 ann sell 5@100              -> rests 5
-        2 ann sell 5@103              -> rests 5
-        3 bob buy 9@market limit=102 -> 5@100 with 1, expired no_liquidity
-        asks                          -> 103: 2x5
+    play_book("""
+        ann sell 5@100             -> rests 5
+        ann sell 5@103             -> rests 5
+        bob buy 9@market limit=102 -> 5@100 with 1, expired no_liquidity
+        asks                       -> 103: 2x5
         """)
 
 
 def test_a_market_order_may_be_fill_or_kill() -> None:
-    play("""
-        1 ann sell 5@100                  -> rests 5
-        2 bob buy 6@market fok            -> expired fok
-        3 bob buy 5@market fok            -> 5@100 with 1, filled
-        4 ann sell 5@100                  -> rests 5
-        5 bob buy 5@market fok limit=99  -> expired fok
+    play_book("""
+        ann sell 5@100                -> rests 5
+        bob buy 6@market fok          -> expired fok
+        bob buy 5@market fok          -> 5@100 with 1, filled
+        ann sell 5@100                -> rests 5
+        bob buy 5@market fok limit=99 -> expired fok
         """)
 
 
 def test_ioc_takes_what_is_there_and_never_rests() -> None:
-    play("""
-        1 ann sell 5@100    -> rests 5
-        2 bob buy 3@100 ioc -> 3@100 with 1, filled
-        3 bob buy 3@100 ioc -> 2@100 with 1, expired ioc
-        4 bob buy 3@100 ioc -> expired ioc
-        depth               -> |
+    play_book("""
+        ann sell 5@100    -> rests 5
+        bob buy 3@100 ioc -> 3@100 with 1, filled
+        bob buy 3@100 ioc -> 2@100 with 1, expired ioc
+        bob buy 3@100 ioc -> expired ioc
+        depth             -> |
         """)
 
 
 def test_fok_is_filled_whole_or_not_at_all() -> None:
-    play("""
-        1 ann sell 5@100     -> rests 5
-        2 cat sell 5@101     -> rests 5
-        3 cat sell 5@102     -> rests 5
-        4 bob buy 11@101 fok -> expired fok
-        asks                 -> 100: 1x5 / 101: 2x5 / 102: 3x5
-        5 bob buy 10@101 fok -> 5@100 with 1, 5@101 with 2, filled
-        6 bob sell 1@1 fok   -> expired fok
-        7 bob buy 6@102 fok  -> expired fok
-        8 bob buy 4@102 fok  -> 4@102 with 3, filled
+    play_book("""
+        ann sell 5@100     -> rests 5
+        cat sell 5@101     -> rests 5
+        cat sell 5@102     -> rests 5
+        bob buy 11@101 fok -> expired fok
+        asks               -> 100: 1x5 / 101: 2x5 / 102: 3x5
+        bob buy 10@101 fok -> 5@100 with 1, 5@101 with 2, filled
+        bob sell 1@1 fok   -> expired fok
+        bob buy 6@102 fok  -> expired fok
+        bob buy 4@102 fok  -> 4@102 with 3, filled
         """)
 
 
-@pytest.mark.parametrize("time_in_force", ["gtc", "gtd"])
+@pytest.mark.parametrize("time_in_force", ["gtc", "gtd until=9s"])
 def test_gtc_and_gtd_rest(time_in_force: str) -> None:
-    play(f"""
-        1 ann sell 2@100                 -> rests 2
-        2 bob buy 3@100 {time_in_force}  -> 2@100 with 1, rests 1
-        bids                             -> 100: 2x1
+    play_book(f"""
+        ann sell 2@100                -> rests 2
+        bob buy 3@100 {time_in_force} -> 2@100 with 1, rests 1
+        bids                          -> 100: 2x1
         """)
 
 
 def test_the_owner_of_time_may_expire_an_order() -> None:
-    book = play("1 ann buy 2@100 gtd -> rests 2")
+    book = play_book("ann buy 2@100 gtd until=9s -> rests 2")
     assert book.cancel(1, "expired").order_status == "expired"
     assert not book.orders and book.depth("buy") == ()
 
 
 def test_post_only_never_takes() -> None:
-    play("""
-        1 ann sell 5@101            -> rests 5
-        2 bob buy 5@101 post_only   -> refused would_take
-        3 bob buy 5@102 post_only   -> refused would_take
-        4 bob buy 5@100 post_only   -> rests 5
-        5 cat sell 5@100 post_only  -> refused would_take
-        6 cat sell 5@101 post_only  -> rests 5
-        7 dan buy 10@101            -> 5@101 with 1, 5@101 with 6, filled
+    play_book("""
+        ann sell 5@101           -> rests 5
+        bob buy 5@101 post_only  -> would_take price
+        bob buy 5@102 post_only  -> would_take price
+        bob buy 5@100 post_only  -> rests 5
+        cat sell 5@100 post_only -> would_take price
+        cat sell 5@101 post_only -> rests 5
+        dan buy 10@101           -> 5@101 with 1, 5@101 with 3, filled
         """)
 
 
 def test_post_only_does_not_cross_ones_own_orders_either() -> None:
-    play("""
-        1 ann sell 5@101                        -> rests 5
-        2 ann buy 5@101 post_only               -> refused would_take
-        3 ann buy 5@101 post_only cancel_newest -> refused would_take
-        asks                                    -> 101: 1x5
-        bids                                    ->
+    play_book("""
+        ann sell 5@101                        -> rests 5
+        ann buy 5@101 post_only               -> would_take price
+        ann buy 5@101 post_only cancel_newest -> would_take price
+        asks                                  -> 101: 1x5
+        bids                                  ->
         """)
 
 
 def test_a_refusal_says_what_is_wrong_and_changes_nothing() -> None:
-    book = play("1 ann sell 5@101 -> rests 5")
+    book = play_book("ann sell 5@101 -> rests 5")
     before = copy.deepcopy(book)
-    order = parse_order("2 bob buy 5@103 post_only")
+    order = order_of("bob", "buy 5@103 post_only", 2)
     as_it_came = copy.copy(order)
     with pytest.raises(Refused) as caught:
         book.place(order)
@@ -404,45 +230,45 @@ def test_a_refusal_says_what_is_wrong_and_changes_nothing() -> None:
 
 
 def test_amending_down_keeps_the_place_in_the_queue() -> None:
-    play("""
-        1 ann buy 5@99        -> rests 5
-        2 bob buy 5@99        -> rests 5
-        amend 1 qty=2         -> rests 2
-        amend 1 price=99      -> rests 2
-        amend 1 price=99 qty=1 -> rests 1
-        bids                  -> 99: 1x1 2x5
-        3 cat sell 2@99       -> 1@99 with 1, 1@99 with 2, filled
+    play_book("""
+        ann buy 5@99               -> rests 5
+        bob buy 5@99               -> rests 5
+        ann amend 1 qty=2          -> rests 2
+        ann amend 1 price=99       -> rests 2
+        ann amend 1 price=99 qty=1 -> rests 1
+        bids                       -> 99: 1x1 2x5
+        cat sell 2@99              -> 1@99 with 1, 1@99 with 2, filled
         """)
 
 
 def test_amending_up_goes_to_the_end_of_the_queue() -> None:
-    play("""
-        1 ann buy 5@99  -> rests 5
-        2 bob buy 5@99  -> rests 5
-        amend 1 qty=6   -> rests 6
-        bids            -> 99: 2x5 1x6
+    play_book("""
+        ann buy 5@99      -> rests 5
+        bob buy 5@99      -> rests 5
+        ann amend 1 qty=6 -> rests 6
+        bids              -> 99: 2x5 1x6
         """)
 
 
 def test_a_new_price_goes_to_the_end_of_its_queue() -> None:
-    play("""
-        1 ann buy 5@99          -> rests 5
-        2 bob buy 5@98          -> rests 5
-        3 cat buy 5@99          -> rests 5
-        amend 1 price=98 qty=4  -> rests 4
-        bids                    -> 99: 3x5 / 98: 2x5 1x4
-        amend 1 price=99        -> rests 4
-        bids                    -> 99: 3x5 1x4 / 98: 2x5
+    play_book("""
+        ann buy 5@99               -> rests 5
+        bob buy 5@98               -> rests 5
+        cat buy 5@99               -> rests 5
+        ann amend 1 price=98 qty=4 -> rests 4
+        bids                       -> 99: 3x5 / 98: 2x5 1x4
+        ann amend 1 price=99       -> rests 4
+        bids                       -> 99: 3x5 1x4 / 98: 2x5
         """)
 
 
 def test_the_amended_quantity_is_the_total_with_what_is_filled() -> None:
-    book = play("""
-        1 ann buy 10@99   -> rests 10
-        2 bob sell 4@99   -> 4@99 with 1, filled
-        amend 1 qty=9     -> rests 5
-        amend 1 qty=20    -> rests 16
-        amend 1 price=98  -> rests 16
+    book = play_book("""
+        ann buy 10@99        -> rests 10
+        bob sell 4@99        -> 4@99 with 1, filled
+        ann amend 1 qty=9    -> rests 5
+        ann amend 1 qty=20   -> rests 16
+        ann amend 1 price=98 -> rests 16
         """)
     order = book.orders[1]
     assert (order.qty, order.cum_qty, order.cum_cost) == (20, 4, 396)
@@ -451,87 +277,87 @@ def test_the_amended_quantity_is_the_total_with_what_is_filled() -> None:
 
 @pytest.mark.parametrize("total", [4, 3, 1])
 def test_a_total_at_or_below_what_is_filled_cancels(total: int) -> None:
-    book = play("""
-        1 ann buy 10@99   -> rests 10
-        2 bob sell 4@99   -> 4@99 with 1, filled
-        changes           -> 99=6 |
+    book = play_book("""
+        ann buy 10@99 -> rests 10
+        bob sell 4@99 -> 4@99 with 1, filled
+        changes       -> 99=6 |
         """)
     order = book.orders[1]
-    play(f"amend 1 price=120 qty={total} -> canceled user", book)
-    play("changes -> 99=0 |", book)
+    play_book(f"ann amend 1 price=120 qty={total} -> canceled user", book)
+    play_book("changes -> 99=0 |", book)
     assert (order.qty, order.cum_qty, order.leaves_qty) == (10, 4, 0)
     assert not book.orders
 
 
 def test_an_amend_that_crosses_trades() -> None:
-    play("""
-        1 ann sell 5@101         -> rests 5
-        2 bob buy 8@99           -> rests 8
-        3 cat buy 1@99           -> rests 1
-        amend 2 price=103        -> 5@101 with 1, rests 3
-        bids                     -> 103: 2x3 / 99: 3x1
-        4 ann sell 9@110         -> rests 9
-        amend 2 price=110 qty=14 -> 9@110 with 4, filled
+    play_book("""
+        ann sell 5@101               -> rests 5
+        bob buy 8@99                 -> rests 8
+        cat buy 1@99                 -> rests 1
+        bob amend 2 price=103        -> 5@101 with 1, rests 3
+        bids                         -> 103: 2x3 / 99: 3x1
+        ann sell 9@110               -> rests 9
+        bob amend 2 price=110 qty=14 -> 9@110 with 4, filled
         """)
 
 
 def test_a_refused_amend_leaves_all_as_it_was() -> None:
-    book = play("""
-        1 ann sell 5@101        -> rests 5
-        2 bob buy 5@99 post_only -> rests 5
-        3 cat buy 5@99          -> rests 5
-        changes                 -> 99=10 | 101=5
+    book = play_book("""
+        ann sell 5@101         -> rests 5
+        bob buy 5@99 post_only -> rests 5
+        cat buy 5@99           -> rests 5
+        changes                -> 99=10 | 101=5
         """)
     before = copy.deepcopy(book)
-    play(
+    play_book(
         """
-        amend 2 price=101        -> refused would_take
-        amend 2 price=105 qty=50 -> refused would_take
-        changes                  -> |
+        bob amend 2 price=101        -> would_take price
+        bob amend 2 price=105 qty=50 -> would_take price
+        changes                      -> |
         """,
         book,
     )
     assert book == before
-    play(
+    play_book(
         """
-        amend 2 price=100        -> rests 5
-        amend 2 qty=6            -> rests 6
+        bob amend 2 price=100 -> rests 5
+        bob amend 2 qty=6     -> rests 6
         """,
         book,
     )
 
 
 def test_cancel_takes_an_order_away_wherever_it_stands() -> None:
-    play("""
-        1 ann buy 1@99  -> rests 1
-        2 ann buy 2@99  -> rests 2
-        3 ann buy 3@99  -> rests 3
-        4 ann buy 4@98  -> rests 4
-        cancel 2        -> canceled user
-        bids            -> 99: 1x1 3x3 / 98: 4x4
-        cancel 1        -> canceled user
-        cancel 3        -> canceled user
-        bids            -> 98: 4x4
-        cancel 4        -> canceled user
-        depth           -> |
+    play_book("""
+        ann buy 1@99 -> rests 1
+        ann buy 2@99 -> rests 2
+        ann buy 3@99 -> rests 3
+        ann buy 4@98 -> rests 4
+        ann cancel 2 -> canceled user
+        bids         -> 99: 1x1 3x3 / 98: 4x4
+        ann cancel 1 -> canceled user
+        ann cancel 3 -> canceled user
+        bids         -> 98: 4x4
+        ann cancel 4 -> canceled user
+        depth        -> |
         """)
 
 
 def test_a_level_may_go_from_the_middle_and_come_back() -> None:
-    play("""
-        1 ann sell 1@101  -> rests 1
-        2 ann sell 1@102  -> rests 1
-        3 ann sell 1@103  -> rests 1
-        cancel 2          -> canceled user
-        4 bob sell 9@102  -> rests 9
-        asks              -> 101: 1x1 / 102: 4x9 / 103: 3x1
+    play_book("""
+        ann sell 1@101 -> rests 1
+        ann sell 1@102 -> rests 1
+        ann sell 1@103 -> rests 1
+        ann cancel 2   -> canceled user
+        bob sell 9@102 -> rests 9
+        asks           -> 101: 1x1 / 102: 4x9 / 103: 3x1
         """)
 
 
 def test_what_does_not_rest_cannot_be_amended_or_canceled() -> None:
-    book = play("""
-        1 ann buy 1@99   -> rests 1
-        2 bob sell 1@99  -> 1@99 with 1, filled
+    book = play_book("""
+        ann buy 1@99  -> rests 1
+        bob sell 1@99 -> 1@99 with 1, filled
         """)
     for order_id in (1, 2, 77):
         with pytest.raises(KeyError):
@@ -544,32 +370,32 @@ def test_what_does_not_rest_cannot_be_amended_or_canceled() -> None:
 
 
 def test_cancel_oldest_cancels_the_resting_order_and_goes_on() -> None:
-    play("""
-        1 bob sell 2@100  -> rests 2
-        2 ann sell 3@100  -> rests 3
-        3 bob sell 4@101  -> rests 4
-        4 ann buy 9@101   -> 2@100 with 1, 2 canceled, 4@101 with 3, rests 3
+    play_book("""
+        bob sell 2@100 -> rests 2
+        ann sell 3@100 -> rests 3
+        bob sell 4@101 -> rests 4
+        ann buy 9@101  -> 2@100 with 1, 2 canceled, 4@101 with 3, rests 3
         """)
 
 
 def test_cancel_newest_stops_and_earlier_fills_stand() -> None:
-    play("""
-        1 bob sell 2@100              -> rests 2
-        2 ann sell 3@100              -> rests 3
-        3 bob sell 4@101              -> rests 4
-        4 ann buy 9@101 cancel_newest -> 2@100 with 1, canceled stp
-        asks                          -> 100: 2x3 / 101: 3x4
-        bids                          ->
+    play_book("""
+        bob sell 2@100              -> rests 2
+        ann sell 3@100              -> rests 3
+        bob sell 4@101              -> rests 4
+        ann buy 9@101 cancel_newest -> 2@100 with 1, canceled stp
+        asks                        -> 100: 2x3 / 101: 3x4
+        bids                        ->
         """)
 
 
 def test_cancel_both_cancels_both() -> None:
-    play("""
-        1 bob sell 2@100            -> rests 2
-        2 ann sell 3@100            -> rests 3
-        3 ann sell 4@100            -> rests 4
-        4 ann buy 9@101 cancel_both -> 2@100 with 1, 2 canceled, canceled stp
-        asks                        -> 100: 3x4
+    play_book("""
+        bob sell 2@100            -> rests 2
+        ann sell 3@100            -> rests 3
+        ann sell 4@100            -> rests 4
+        ann buy 9@101 cancel_both -> 2@100 with 1, 2 canceled, canceled stp
+        asks                      -> 100: 3x4
         """)
 
 
@@ -577,71 +403,71 @@ def test_cancel_both_cancels_both() -> None:
     "stp", ["cancel_oldest", "cancel_newest", "cancel_both"]
 )
 def test_an_own_order_that_is_not_reached_is_left_alone(stp: str) -> None:
-    play(f"""
-        1 bob sell 2@100        -> rests 2
-        2 ann sell 3@100        -> rests 3
-        3 ann buy 2@100 {stp}   -> 2@100 with 1, filled
-        4 ann buy 2@99 {stp}    -> rests 2
-        asks                    -> 100: 2x3
+    play_book(f"""
+        bob sell 2@100      -> rests 2
+        ann sell 3@100      -> rests 3
+        ann buy 2@100 {stp} -> 2@100 with 1, filled
+        ann buy 2@99 {stp}  -> rests 2
+        asks                -> 100: 2x3
         """)
 
 
 def test_the_mode_of_the_resting_order_does_not_matter() -> None:
-    play("""
-        1 ann sell 3@100 cancel_newest -> rests 3
-        2 ann buy 3@100                -> 1 canceled, rests 3
-        3 ann sell 3@100 cancel_both   -> 2 canceled, canceled stp
+    play_book("""
+        ann sell 3@100 cancel_newest -> rests 3
+        ann buy 3@100                -> 1 canceled, rests 3
+        ann sell 3@100 cancel_both   -> 2 canceled, canceled stp
         """)
 
 
 def test_a_partly_filled_own_order_keeps_its_fills() -> None:
-    book = play("""
-        1 ann sell 5@100  -> rests 5
-        2 bob buy 2@100   -> 2@100 with 1, filled
+    book = play_book("""
+        ann sell 5@100 -> rests 5
+        bob buy 2@100  -> 2@100 with 1, filled
         """)
     order = book.orders[1]
-    play("3 ann buy 3@100 ioc -> 1 canceled, expired ioc", book)
+    play_book("ann buy 3@100 ioc -> 1 canceled, expired ioc", book)
     assert (order.qty, order.cum_qty, order.leaves_qty) == (5, 2, 0)
     assert order.order_status == "canceled"
 
 
 def test_fok_does_not_count_ones_own_orders() -> None:
-    play("""
-        1 ann sell 5@100                 -> rests 5
-        2 bob sell 5@100                 -> rests 5
-        3 ann buy 6@100 fok              -> expired fok
-        asks                             -> 100: 1x5 2x5
-        4 ann buy 5@100 fok              -> 1 canceled, 5@100 with 2, filled
+    play_book("""
+        ann sell 5@100    -> rests 5
+        bob sell 5@100    -> rests 5
+        ann buy 6@100 fok -> expired fok
+        asks              -> 100: 1x5 2x5
+        ann buy 5@100 fok -> 1 canceled, 5@100 with 2, filled
         """)
 
 
 @pytest.mark.parametrize("stp", ["cancel_newest", "cancel_both"])
 def test_fok_sees_nothing_behind_an_order_that_stops_it(stp: str) -> None:
-    play(f"""
-        1 bob sell 2@100            -> rests 2
-        2 ann sell 5@100            -> rests 5
-        3 bob sell 5@100            -> rests 5
-        4 ann buy 3@100 fok {stp}   -> expired fok
-        5 ann buy 2@100 fok {stp}   -> 2@100 with 1, filled
-        asks                        -> 100: 2x5 3x5
+    play_book(f"""
+        bob sell 2@100          -> rests 2
+        ann sell 5@100          -> rests 5
+        bob sell 5@100          -> rests 5
+        ann buy 3@100 fok {stp} -> expired fok
+        ann buy 2@100 fok {stp} -> 2@100 with 1, filled
+        asks                    -> 100: 2x5 3x5
         """)
 
 
 def test_an_amend_obeys_the_mode_of_the_amended_order() -> None:
-    play("""
-        1 ann sell 2@101                -> rests 2
-        2 bob sell 2@101                -> rests 2
-        3 ann buy 3@99                  -> rests 3
-        amend 3 price=101               -> 1 canceled, 2@101 with 2, rests 1
-        cancel 3                        -> canceled user
-        4 bob sell 2@101                -> rests 2
-        5 ann sell 2@102                -> rests 2
-        6 ann buy 5@99 cancel_newest    -> rests 5
-        amend 6 price=102               -> 2@101 with 4, canceled stp
-        asks                            -> 102: 5x2
-        7 ann buy 5@99 cancel_both      -> rests 5
-        amend 7 price=102               -> 5 canceled, canceled stp
-        depth                           -> |
+    play_book("""
+        ann sell 2@101             -> rests 2
+        bob sell 2@101             -> rests 2
+        ann buy 3@99               -> rests 3
+        ann amend 3 price=101      -> 1 canceled, 2@101 with 2, rests 1
+        ann cancel 3               -> canceled user
+        bob sell 2@101             -> rests 2
+        ann sell 2@102             -> rests 2
+        ann buy 5@99 cancel_newest -> rests 5
+        ann amend 6 price=102      -> 2@101 with 4, canceled stp
+        asks                       -> 102: 5x2
+        ann buy 5@99 cancel_both   -> rests 5
+        ann amend 7 price=102      -> 5 canceled, canceled stp
+        depth                      -> |
         """)
 
 
@@ -649,28 +475,28 @@ def test_an_amend_obeys_the_mode_of_the_amended_order() -> None:
 
 
 def test_a_match_outside_the_band_does_not_happen() -> None:
-    play("""
-        1 ann sell 5@100             -> rests 5
-        2 ann sell 5@102             -> rests 5
-        3 ann sell 5@103             -> rests 5
-        4 bob buy 9@103 band=98..102 -> 5@100 with 1, 4@102 with 2, filled
-        5 bob buy 9@103 band=98..102 -> 1@102 with 2, rests 8, stopped
-        depth                        -> 103=8 | 103=5
+    play_book("""
+        ann sell 5@100             -> rests 5
+        ann sell 5@102             -> rests 5
+        ann sell 5@103             -> rests 5
+        bob buy 9@103 band=98..102 -> 5@100 with 1, 4@102 with 2, filled
+        bob buy 9@103 band=98..102 -> 1@102 with 2, rests 8, stopped
+        depth                      -> 103=8 | 103=5
         """)
-    play("""
-        1 ann buy 5@100              -> rests 5
-        2 ann buy 5@97               -> rests 5
-        3 bob sell 9@97 band=98..102 -> 5@100 with 1, rests 4, stopped
-        depth                        -> 97=5 | 97=4
+    play_book("""
+        ann buy 5@100              -> rests 5
+        ann buy 5@97               -> rests 5
+        bob sell 9@97 band=98..102 -> 5@100 with 1, rests 4, stopped
+        depth                      -> 97=5 | 97=4
         """)
 
 
 def test_a_band_that_is_not_reached_stops_nothing() -> None:
-    play("""
-        1 ann sell 5@103                     -> rests 5
-        2 bob buy 5@102 band=98..102         -> rests 5
-        3 bob buy 5@110 band=98..103         -> 5@103 with 1, filled
-        4 cat sell 5@102 band=1..9 post_only -> refused would_take
+    play_book("""
+        ann sell 5@103                     -> rests 5
+        bob buy 5@102 band=98..102         -> rests 5
+        bob buy 5@110 band=98..103         -> 5@103 with 1, filled
+        cat sell 5@102 band=1..9 post_only -> would_take price
         """)
 
 
@@ -678,7 +504,7 @@ def test_a_band_that_is_not_reached_stops_nothing() -> None:
     "order, end, asks",
     [
         ("9@105 gtc", "5@100 with 1, rests 4, stopped", "103: 2x5"),
-        ("9@105 gtd", "5@100 with 1, rests 4, stopped", "103: 2x5"),
+        ("9@105 gtd until=9s", "5@100 with 1, rests 4, stopped", "103: 2x5"),
         ("9@105 ioc", "5@100 with 1, expired ioc, stopped", "103: 2x5"),
         (
             "9@market",
@@ -693,34 +519,34 @@ def test_a_band_that_is_not_reached_stops_nothing() -> None:
 def test_at_the_band_an_order_ends_or_rests_as_its_time_in_force_has_it(
     order: str, end: str, asks: str
 ) -> None:
-    play(f"""
-        1 ann sell 5@100               -> rests 5
-        2 ann sell 5@103               -> rests 5
-        3 bob buy {order} band=98..102 -> {end}
-        asks                           -> {asks}
+    play_book(f"""
+        ann sell 5@100               -> rests 5
+        ann sell 5@103               -> rests 5
+        bob buy {order} band=98..102 -> {end}
+        asks                         -> {asks}
         """)
 
 
 def test_ones_own_orders_outside_the_band_do_not_stop_it() -> None:
-    play("""
-        1 ann sell 5@103                            -> rests 5
-        2 ann buy 5@103 band=98..102                -> 1 canceled, rests 5
-        3 ann sell 5@103 band=98..102 cancel_newest -> canceled stp
-        4 ann sell 5@103 band=98..102 cancel_both   -> 2 canceled, canceled stp
-        5 ann sell 5@103                            -> rests 5
-        6 ann buy 5@103 band=98..102 ioc            -> 5 canceled, expired ioc
-        7 ann sell 5@103                            -> rests 5
-        8 cat sell 5@102                            -> rests 5
-        9 ann buy 5@104 band=1..102 fok             -> 5@102 with 8, filled
+    play_book("""
+        ann sell 5@103                            -> rests 5
+        ann buy 5@103 band=98..102                -> 1 canceled, rests 5
+        ann sell 5@103 band=98..102 cancel_newest -> canceled stp
+        ann sell 5@103 band=98..102 cancel_both   -> 2 canceled, canceled stp
+        ann sell 5@103                            -> rests 5
+        ann buy 5@103 band=98..102 ioc            -> 5 canceled, expired ioc
+        ann sell 5@103                            -> rests 5
+        cat sell 5@102                            -> rests 5
+        ann buy 5@104 band=1..102 fok             -> 5@102 with 8, filled
         """)
 
 
 def test_behind_ones_own_order_the_band_stops_it() -> None:
-    play("""
-        1 ann sell 5@103             -> rests 5
-        2 bob sell 5@104             -> rests 5
-        3 ann buy 5@104 band=98..102 -> 1 canceled, rests 5, stopped
-        depth                        -> 104=5 | 104=5
+    play_book("""
+        ann sell 5@103             -> rests 5
+        bob sell 5@104             -> rests 5
+        ann buy 5@104 band=98..102 -> 1 canceled, rests 5, stopped
+        depth                      -> 104=5 | 104=5
         """)
 
 
@@ -737,24 +563,24 @@ def test_what_the_band_leaves_does_not_cross_ones_own_orders(
 ) -> None:
     if stp != "gtc":
         asks += " / 106: 5x5"
-    play(f"""
-        1 bob sell 1@102                     -> rests 1
-        2 bob sell 5@103                     -> rests 5
-        3 ann sell 5@104                     -> rests 5
-        4 ann sell 5@105                     -> rests 5
-        5 ann sell 5@106                     -> rests 5
-        6 ann buy 6@105 band=98..102 {stp}   -> 1@102 with 1, {end}, stopped
-        asks                                 -> {asks}
+    play_book(f"""
+        bob sell 1@102                   -> rests 1
+        bob sell 5@103                   -> rests 5
+        ann sell 5@104                   -> rests 5
+        ann sell 5@105                   -> rests 5
+        ann sell 5@106                   -> rests 5
+        ann buy 6@105 band=98..102 {stp} -> 1@102 with 1, {end}, stopped
+        asks                             -> {asks}
         """)
 
 
 def test_an_amend_stops_at_the_band_too() -> None:
-    play("""
-        1 ann sell 5@100                     -> rests 5
-        2 ann sell 5@103                     -> rests 5
-        3 bob buy 7@99                       -> rests 7
-        amend 3 price=103 band=98..102       -> 5@100 with 1, rests 2, stopped
-        amend 3 qty=6 band=98..102           -> rests 1
+    play_book("""
+        ann sell 5@100                     -> rests 5
+        ann sell 5@103                     -> rests 5
+        bob buy 7@99                       -> rests 7
+        bob amend 3 price=103 band=98..102 -> 5@100 with 1, rests 2, stopped
+        bob amend 3 qty=6 band=98..102     -> rests 1
         """)
 
 
@@ -762,39 +588,39 @@ def test_an_amend_stops_at_the_band_too() -> None:
 
 
 def test_while_it_collects_orders_rest_and_may_cross() -> None:
-    play("""
-        collect                   ->
-        1 ann sell 5@100          -> rests 5
-        2 bob buy 5@105           -> rests 5
-        3 cat buy 5@105 gtd       -> rests 5
-        4 bob sell 1@106 post_only -> rests 1
-        5 cat sell 1@105 post_only -> refused would_take
-        6 cat buy 1@100 post_only -> refused would_take
-        7 cat buy 1@99 post_only  -> rests 1
-        amend 1 price=90 qty=6    -> rests 6
-        amend 2 qty=3             -> rests 3
-        amend 4 price=105         -> refused would_take
-        cancel 3                  -> canceled user
-        depth                     -> 105=3 99=1 | 90=6 106=1
+    play_book("""
+        collect                    ->
+        ann sell 5@100             -> rests 5
+        bob buy 5@105              -> rests 5
+        cat buy 5@105 gtd until=9s -> rests 5
+        bob sell 1@106 post_only   -> rests 1
+        cat sell 1@105 post_only   -> would_take price
+        cat buy 1@100 post_only    -> would_take price
+        cat buy 1@99 post_only     -> rests 1
+        ann amend 1 price=90 qty=6 -> rests 6
+        bob amend 2 qty=3          -> rests 3
+        bob amend 4 price=105      -> would_take price
+        cat cancel 3               -> canceled user
+        depth                      -> 105=3 99=1 | 90=6 106=1
         """)
 
 
 def test_while_it_collects_the_band_stops_nothing() -> None:
-    play("""
-        collect                    ->
-        1 ann sell 5@105           -> rests 5
-        2 bob buy 5@105 band=1..99 -> rests 5
+    play_book("""
+        collect                  ->
+        ann sell 5@105           -> rests 5
+        bob buy 5@105 band=1..99 -> rests 5
         """)
 
 
 COLLECTED = """
-    1 ann sell 5@101  -> rests 5
-    2 ann sell 5@100  -> rests 5
-    3 bob sell 5@100  -> rests 5
-    4 ann sell 5@100  -> rests 5
-    5 ann sell 5@103  -> rests 5
-    6 ann buy 5@98    -> rests 5
-    collect           ->
+    ann sell 5@101 -> rests 5
+    ann sell 5@100 -> rests 5
+    bob sell 5@100 -> rests 5
+    ann sell 5@100 -> rests 5
+    ann sell 5@103 -> rests 5
+    ann buy 5@98   -> rests 5
+    collect        ->
     """
 
 
@@ -821,104 +647,104 @@ COLLECTED = """
 def test_while_it_collects_self_trade_prevention_acts_on_arrival(
     stp: str, end: str, asks: str
 ) -> None:
-    book = play(COLLECTED)
-    play(f"7 ann buy 9@102 {stp} -> {end}", book)
-    play(f"asks -> {asks}", book)
-    book = play(COLLECTED)
-    play(f"7 ann buy 9@99 {stp} -> rests 9", book)
-    play(f"amend 7 price=102 -> {end}", book)
-    play(f"asks -> {asks}", book)
+    book = play_book(COLLECTED)
+    play_book(f"ann buy 9@102 {stp} -> {end}", book)
+    play_book(f"asks -> {asks}", book)
+    book = play_book(COLLECTED)
+    play_book(f"ann buy 9@99 {stp} -> rests 9", book)
+    play_book(f"ann amend 7 price=102 -> {end}", book)
+    play_book(f"asks -> {asks}", book)
 
 
 def test_self_trade_prevention_of_an_order_to_sell() -> None:
-    play("""
+    play_book("""
         collect                   ->
-        1 ann buy 5@100           -> rests 5
-        2 ann buy 5@102           -> rests 5
-        3 bob buy 5@103           -> rests 5
-        4 ann buy 5@99            -> rests 5
-        5 ann sell 5@100          -> 2 canceled, 1 canceled, rests 5
+        ann buy 5@100             -> rests 5
+        ann buy 5@102             -> rests 5
+        bob buy 5@103             -> rests 5
+        ann buy 5@99              -> rests 5
+        ann sell 5@100            -> 2 canceled, 1 canceled, rests 5
         bids                      -> 103: 3x5 / 99: 4x5
-        6 ann buy 5@98            -> rests 5
-        7 ann sell 5@97 cancel_both -> 4 canceled, canceled stp
+        ann buy 5@98              -> rests 5
+        ann sell 5@97 cancel_both -> 4 canceled, canceled stp
         """)
 
 
 def test_orders_that_rest_elsewhere_are_left_alone() -> None:
     book = OrderBook(is_collecting=True)
-    elsewhere = parse_order("9 ann sell 5@100")
-    order = parse_order("1 ann buy 5@105")
+    elsewhere = order_of("ann", "sell 5@100", 9)
+    order = order_of("ann", "buy 5@105", 1)
     assert not book.place(order, own={elsewhere.order_id: elsewhere}).matches
     assert elsewhere.is_open
 
 
 def test_an_uncrossing_fills_by_price_and_then_by_time() -> None:
     """At 101 there are 11 lots to buy and 12 to sell; 2 of order 6 rest."""
-    play("""
-        collect            ->
-        1 ann buy 4@101    -> rests 4
-        2 bob buy 3@103    -> rests 3
-        3 cat buy 4@101    -> rests 4
-        4 cat buy 9@100    -> rests 9
-        5 dan sell 1@101   -> rests 1
-        6 eve sell 4@101   -> rests 4
-        7 fay sell 8@99    -> rests 8
-        8 gus sell 9@102   -> rests 9
-        changes            -> 103=3 101=8 100=9 | 99=8 101=5 102=9
-        uncross 101        -> 2 buys 3 of 7, 1 buys 4 of 7, 3 buys 1 of 7, \
+    play_book("""
+        collect        ->
+        ann buy 4@101  -> rests 4
+        bob buy 3@103  -> rests 3
+        cat buy 4@101  -> rests 4
+        cat buy 9@100  -> rests 9
+        dan sell 1@101 -> rests 1
+        eve sell 4@101 -> rests 4
+        fay sell 8@99  -> rests 8
+        gus sell 9@102 -> rests 9
+        changes        -> 103=3 101=8 100=9 | 99=8 101=5 102=9
+        uncross 101    -> 2 buys 3 of 7, 1 buys 4 of 7, 3 buys 1 of 7, \
 3 buys 1 of 5, 3 buys 2 of 6
-        bids               -> 100: 4x9
-        asks               -> 101: 6x2 / 102: 8x9
-        changes            -> 103=0 101=0 | 99=0 101=2
-        9 ann buy 2@101    -> 2@101 with 6, filled
+        bids          -> 100: 4x9
+        asks          -> 101: 6x2 / 102: 8x9
+        changes       -> 103=0 101=0 | 99=0 101=2
+        ann buy 2@101 -> 2@101 with 6, filled
         """)
 
 
 def test_an_uncrossing_is_made_at_its_own_price() -> None:
-    book = play("""
-        collect          ->
-        1 ann buy 4@109  -> rests 4
-        2 bob sell 3@95  -> rests 3
+    book = play_book("""
+        collect       ->
+        ann buy 4@109 -> rests 4
+        bob sell 3@95 -> rests 3
         """)
     ann = book.orders[1]
-    play("uncross 101 -> 1 buys 3 of 2", book)
+    play_book("uncross 101 -> 1 buys 3 of 2", book)
     assert (ann.cum_qty, ann.cum_cost, ann.leaves_qty) == (3, 303, 1)
 
 
 def test_an_order_keeps_its_place_through_phases() -> None:
-    play("""
-        1 ann buy 5@99   -> rests 5
-        2 bob buy 5@99   -> rests 5
-        collect          ->
-        amend 1 qty=4    -> rests 4
-        3 cat sell 3@99  -> rests 3
-        uncross 99       -> 1 buys 3 of 3
-        bids             -> 99: 1x1 2x5
+    play_book("""
+        ann buy 5@99      -> rests 5
+        bob buy 5@99      -> rests 5
+        collect           ->
+        ann amend 1 qty=4 -> rests 4
+        cat sell 3@99     -> rests 3
+        uncross 99        -> 1 buys 3 of 3
+        bids              -> 99: 1x1 2x5
         """)
 
 
 def test_nothing_crosses_nothing_trades() -> None:
-    play("""
-        collect          ->
-        uncross 100      ->
-        1 ann buy 5@99   -> rests 5
-        collect          ->
-        uncross 100      ->
-        2 bob sell 5@101 -> rests 5
-        collect          ->
-        uncross 100      ->
-        depth            -> 99=5 | 101=5
+    play_book("""
+        collect        ->
+        uncross 100    ->
+        ann buy 5@99   -> rests 5
+        collect        ->
+        uncross 100    ->
+        bob sell 5@101 -> rests 5
+        collect        ->
+        uncross 100    ->
+        depth          -> 99=5 | 101=5
         """)
 
 
 def test_an_uncrossing_counts_as_a_change() -> None:
-    book = play("""
-        collect          ->
-        1 ann buy 5@99   -> rests 5
-        2 bob sell 5@99  -> rests 5
+    book = play_book("""
+        collect       ->
+        ann buy 5@99  -> rests 5
+        bob sell 5@99 -> rests 5
         """)
     version = book.version
-    play("uncross 99 -> 1 buys 5 of 2", book)
+    play_book("uncross 99 -> 1 buys 5 of 2", book)
     assert book.version > version and not book.orders
 
 
@@ -926,13 +752,13 @@ def test_an_uncrossing_counts_as_a_change() -> None:
 
 
 def test_depth_and_best_sum_each_level_best_first() -> None:
-    book = play("""
-        1 ann buy 1@98   -> rests 1
-        2 bob buy 2@99   -> rests 2
-        3 cat buy 3@99   -> rests 3
-        4 dan sell 4@101 -> rests 4
-        5 dan sell 5@102 -> rests 5
-        6 eve buy 1@97   -> rests 1
+    book = play_book("""
+        ann buy 1@98   -> rests 1
+        bob buy 2@99   -> rests 2
+        cat buy 3@99   -> rests 3
+        dan sell 4@101 -> rests 4
+        dan sell 5@102 -> rests 5
+        eve buy 1@97   -> rests 1
         """)
     assert book.depth("buy") == ((99, 5), (98, 1), (97, 1))
     assert book.depth("sell") == ((101, 4), (102, 5))
@@ -949,54 +775,54 @@ def test_depth_and_best_sum_each_level_best_first() -> None:
 
 
 def test_changes_are_the_levels_since_the_last_call() -> None:
-    play("""
-        1 ann buy 1@98   -> rests 1
-        2 bob buy 2@99   -> rests 2
-        3 cat buy 3@99   -> rests 3
-        4 dan sell 4@102 -> rests 4
-        5 dan sell 5@101 -> rests 5
-        changes          -> 99=5 98=1 | 101=5 102=4
-        changes          -> |
-        6 dan sell 2@99  -> 2@99 with 2, filled
-        amend 4 qty=1    -> rests 1
-        changes          -> 99=3 | 102=1
-        7 dan sell 9@98  -> 3@99 with 3, 1@98 with 1, rests 5
-        changes          -> 99=0 98=0 | 98=5
-        cancel 5         -> canceled user
-        changes          -> | 101=0
+    play_book("""
+        ann buy 1@98      -> rests 1
+        bob buy 2@99      -> rests 2
+        cat buy 3@99      -> rests 3
+        dan sell 4@102    -> rests 4
+        dan sell 5@101    -> rests 5
+        changes           -> 99=5 98=1 | 101=5 102=4
+        changes           -> |
+        dan sell 2@99     -> 2@99 with 2, filled
+        dan amend 4 qty=1 -> rests 1
+        changes           -> 99=3 | 102=1
+        dan sell 9@98     -> 3@99 with 3, 1@98 with 1, rests 5
+        changes           -> 99=0 98=0 | 98=5
+        dan cancel 5      -> canceled user
+        changes           -> | 101=0
         """)
 
 
 def test_changes_name_the_levels_that_changed_and_no_other() -> None:
-    play("""
-        1 ann sell 5@101                 -> rests 5
-        2 bob buy 5@99                   -> rests 5
-        changes                          -> 99=5 | 101=5
-        3 ann buy 5@101 cancel_newest    -> canceled stp
-        4 cat buy 6@101 fok              -> expired fok
-        5 cat buy 5@101 post_only        -> refused would_take
-        6 cat buy 5@100 ioc              -> expired ioc
-        7 cat buy 5@market limit=100    -> expired no_liquidity
-        amend 1 qty=5                    -> rests 5
-        amend 1 price=101                -> rests 5
-        changes                          -> |
-        8 ann buy 5@101 cancel_both      -> 1 canceled, canceled stp
-        changes                          -> | 101=0
+    play_book("""
+        ann sell 5@101              -> rests 5
+        bob buy 5@99                -> rests 5
+        changes                     -> 99=5 | 101=5
+        ann buy 5@101 cancel_newest -> canceled stp
+        cat buy 6@101 fok           -> expired fok
+        cat buy 5@101 post_only     -> would_take price
+        cat buy 5@100 ioc           -> expired ioc
+        cat buy 5@market limit=100  -> expired no_liquidity
+        ann amend 1 qty=5           -> rests 5
+        ann amend 1 price=101       -> rests 5
+        changes                     -> |
+        ann buy 5@101 cancel_both   -> 1 canceled, canceled stp
+        changes                     -> | 101=0
         """)
 
 
 def test_changes_tell_both_levels_of_an_order_that_moved() -> None:
-    play("""
-        1 ann sell 5@103         -> rests 5
-        2 bob sell 5@103         -> rests 5
-        3 cat buy 2@101          -> rests 2
-        changes                  -> 101=2 | 103=10
-        amend 1 price=102        -> rests 5
-        changes                  -> | 102=5 103=5
-        amend 1 price=101 qty=2  -> 2@101 with 3, filled
-        changes                  -> 101=0 | 102=0
-        amend 2 qty=6            -> rests 6
-        changes                  -> | 103=6
+    play_book("""
+        ann sell 5@103              -> rests 5
+        bob sell 5@103              -> rests 5
+        cat buy 2@101               -> rests 2
+        changes                     -> 101=2 | 103=10
+        ann amend 1 price=102       -> rests 5
+        changes                     -> | 102=5 103=5
+        ann amend 1 price=101 qty=2 -> 2@101 with 3, filled
+        changes                     -> 101=0 | 102=0
+        bob amend 2 qty=6           -> rests 6
+        changes                     -> | 103=6
         """)
 
 
@@ -1018,10 +844,10 @@ def test_changes_are_complete() -> None:
 
 
 def test_the_book_draws_itself() -> None:
-    book = play("""
-        1 ann buy 1@98     -> rests 1
-        2 bob buy 20@99    -> rests 20
-        3 dan sell 400@101 -> rests 400
+    book = play_book("""
+        ann buy 1@98     -> rests 1
+        bob buy 20@99    -> rests 20
+        dan sell 400@101 -> rests 400
         """)
     assert str(book).splitlines() == [
         "BOND                 qty       bid | ask       qty",
@@ -1040,32 +866,32 @@ def test_the_book_draws_itself() -> None:
 
 
 def test_a_deep_copy_is_equal_and_independent() -> None:
-    book = play("""
-        1 ann buy 5@99   -> rests 5
-        2 bob buy 5@99   -> rests 5
-        3 cat sell 5@101 -> rests 5
+    book = play_book("""
+        ann buy 5@99   -> rests 5
+        bob buy 5@99   -> rests 5
+        cat sell 5@101 -> rests 5
         """)
     twin_book = copy.deepcopy(book)
     twin_book.check()
     assert twin_book == book
-    play("4 dan sell 7@99 -> 5@99 with 1, 2@99 with 2, filled", twin_book)
+    play_book("dan sell 7@99 -> 5@99 with 1, 2@99 with 2, filled", twin_book)
     assert twin_book != book
-    play("bids -> 99: 1x5 2x5", book)
-    play("4 dan sell 7@99 -> 5@99 with 1, 2@99 with 2, filled", book)
+    play_book("bids -> 99: 1x5 2x5", book)
+    play_book("dan sell 7@99 -> 5@99 with 1, 2@99 with 2, filled", book)
     assert twin_book == book
 
 
 def test_equal_books_have_equal_queues() -> None:
     one, other = OrderBook(), OrderBook()
     for order_id in (1, 2):
-        act(one, f"{order_id} ann buy 5@99")
-        act(other, f"{3 - order_id} ann buy 5@99")
+        one.place(order_of("ann", "buy 5@99", order_id))
+        other.place(order_of("ann", "buy 5@99", 3 - order_id))
     assert one.orders == other.orders and one != other
 
 
 def test_books_are_equal_whether_or_not_their_changes_were_taken() -> None:
-    one, other = (play("1 ann buy 5@99 -> rests 5") for _ in range(2))
-    play("changes -> 99=5 |", one)
+    one, other = (play_book("ann buy 5@99 -> rests 5") for _ in range(2))
+    play_book("changes -> 99=5 |", one)
     assert one == other
 
 
@@ -1073,14 +899,12 @@ def test_ten_thousand_orders_at_one_level() -> None:
     """Nothing recurses from order to order."""
     book, count = OrderBook(), 10_000
     for order_id in range(count):
-        book.place(parse_order(f"{order_id} ann sell 2@100"))
+        book.place(order_of("ann", "sell 2@100", order_id))
     twin_book = copy.deepcopy(book)
     assert twin_book == book
     twin_book.check()
     assert repr(twin_book) == repr(book)
-    sweep = twin_book.place(
-        parse_order(f"{count} bob buy {2 * count - 1}@100")
-    )
+    sweep = twin_book.place(order_of("bob", f"buy {2 * count - 1}@100", count))
     assert [m.maker.order_id for m in sweep.matches] == list(range(count))
     assert twin_book.best("sell") == (100, 1)
     assert book.best("sell") == (100, 2 * count)
@@ -1090,7 +914,7 @@ def test_ten_thousand_orders_at_one_level() -> None:
 def test_a_queue_keeps_few_void_places_however_orders_leave(way: str) -> None:
     book = OrderBook()
     for order_id in range(200):
-        book.place(parse_order(f"{order_id} ann buy 1@99"))
+        book.place(order_of("ann", "buy 1@99", order_id))
     gone = set(range(1, 100, 2)) | set(range(120, 199))
     for order_id in sorted(gone):
         book.cancel(order_id)
@@ -1102,7 +926,7 @@ def test_a_queue_keeps_few_void_places_however_orders_leave(way: str) -> None:
         if way == "canceled":
             book.cancel(order_id)
         else:
-            book.place(parse_order(f"{order_id + 300} bob sell 1@99"))
+            book.place(order_of("bob", "sell 1@99", order_id + 300))
         book.check()
     for _ in book.uncross(99):
         book.check()
@@ -1132,7 +956,7 @@ def corrupt(book: OrderBook, how: str) -> None:
         case "another order in its place":
             orders[3] = copy.copy(orders[3])
         case "an order in no level":
-            orders[9] = parse_order("9 ann buy 5@98")
+            orders[9] = order_of("ann", "buy 5@98", 9)
         case "an order in two levels":
             bids.levels[98].queue.append(orders[1])
         case "an order under another's id":
@@ -1167,11 +991,11 @@ def corrupt(book: OrderBook, how: str) -> None:
             best.queue.extendleft([orders[1]] * 99)
             best.void[1] = 99
         case "a crossed book":
-            asks.add(order := parse_order("9 eve sell 5@99"))
+            asks.add(order := order_of("eve", "sell 5@99", 9))
             orders[9] = order
         case "an account that crosses itself":
             book.is_collecting = True
-            asks.add(order := parse_order("9 ann sell 5@99"))
+            asks.add(order := order_of("ann", "sell 5@99", 9))
             orders[9] = order
 
 
@@ -1207,11 +1031,11 @@ CORRUPTIONS = {
 
 @pytest.mark.parametrize("how, said", CORRUPTIONS.items())
 def test_check_notices_and_prints_the_book(how: str, said: str) -> None:
-    book = play("""
-        1 ann buy 6@99  -> rests 6
-        2 bob buy 5@99  -> rests 5
-        3 cat buy 5@98  -> rests 5
-        4 dan sell 1@99 -> 1@99 with 1, filled
+    book = play_book("""
+        ann buy 6@99  -> rests 6
+        bob buy 5@99  -> rests 5
+        cat buy 5@98  -> rests 5
+        dan sell 1@99 -> 1@99 with 1, filled
         """)
     corrupt(book, how)
     with pytest.raises(AssertionError) as caught:

@@ -33,6 +33,7 @@ from exchange.market.accounts import AccountLimits
 from exchange.market.command import Command, Configure, Restart
 from exchange.market.engine import Engine
 from orderbook import Admin, Table, decode_requests
+from test.script import message
 from test.support import (
     NOON,
     SECOND,
@@ -40,7 +41,6 @@ from test.support import (
     Lines,
     Peer,
     add_key,
-    order,
     state_of,
     words,
 )
@@ -61,7 +61,7 @@ def test_nothing_leaves_before_its_command_is_committed(floor: Floor) -> None:
     alice, watcher = floor.join("alice"), floor.join()
     floor.do(watcher, FOLLOW)
     floor.close_gate()
-    assert floor.do(alice, order("buy", 5, 99)) == []
+    assert floor.do(alice, "buy 5@99") == []
     assert floor.read(watcher) == []
     floor.commit(floor.seq - 1)
     assert floor.read(alice) == floor.read(watcher) == []
@@ -73,7 +73,7 @@ def test_nothing_leaves_before_its_command_is_committed(floor: Floor) -> None:
 def test_what_only_reads_waits_for_what_it_has_read(floor: Floor) -> None:
     alice, bob = floor.join("alice"), floor.join("bob")
     floor.close_gate()
-    floor.do(alice, order("buy", 5, 99))
+    floor.do(alice, "buy 5@99")
     table = {"type": "get", "what": "book"}
     assert floor.do(bob, PING, {"type": "nonsense"}, table, FOLLOW) == []
     floor.gateway.heartbeat()
@@ -92,7 +92,7 @@ def test_held_batches_leave_in_order_and_no_further_than_committed(
     floor.close_gate()
     first = floor.seq + 1
     for price in (91, 92, 93, 94):
-        floor.do(alice, order("buy", 1, price), PING)
+        floor.do(alice, f"buy 1@{price}", PING)
     left: list[list[int]] = []
     for seq in range(first, first + 4):
         floor.commit(seq)
@@ -104,7 +104,7 @@ def test_several_held_batches_leave_at_one_commit(floor: Floor) -> None:
     alice = floor.join("alice")
     floor.close_gate()
     for price in (91, 92, 93, 94):
-        floor.do(alice, order("buy", 1, price))
+        floor.do(alice, f"buy 1@{price}")
     floor.commit(floor.seq - 1)
     assert [m["price"] for m in floor.read(alice)] == [91, 92, 93]
     floor.commit(floor.seq)
@@ -116,7 +116,7 @@ def test_closings_and_debug_output_wait_too() -> None:
     alice = floor.join("alice")
     floor.batches.clear()
     floor.close_gate()
-    floor.do(alice, order("buy", 5, 99))
+    floor.do(alice, "buy 5@99")
     floor.gateway.shut_down()
     floor.gateway.seal()
     assert floor.batches == []
@@ -141,8 +141,8 @@ def test_news_come_between_what_was_before_and_what_is_after() -> None:
     bond = replace(InstrumentSettings().listed_as("BOND"), band=2)
     floor = Floor(market=Configure(instruments=(bond,)))
     alice, bob = floor.join("alice"), floor.join("bob")
-    floor.do(alice, *(order("sell", 1, price) for price in (1, 2, 5)))
-    told = words(floor.do(bob, order("buy", 3, 9), order("buy", 1, 1), PING))
+    floor.do(alice, *(f"sell 1@{price}" for price in (1, 2, 5)))
+    told = words(floor.do(bob, "buy 3@9", "buy 1@1", PING))
     assert told == [
         *("new", "trade", "trade", "account", "status", "new", "ok")
     ]
@@ -154,8 +154,8 @@ def test_news_of_a_deadline_come_after_what_it_did() -> None:
     bond = replace(bond, band=2, auction_ms=1_000)
     floor = Floor(market=Configure(instruments=(bond,)))
     alice, bob = floor.join("alice"), floor.join("bob")
-    floor.do(alice, *(order("sell", 1, price) for price in (1, 2, 5)))
-    floor.do(bob, order("buy", 3, 9))
+    floor.do(alice, *(f"sell 1@{price}" for price in (1, 2, 5)))
+    floor.do(bob, "buy 3@9")
     floor.read(alice)
     floor.clock.ts += 2 * SECOND
     floor.gateway.pass_time()
@@ -182,7 +182,7 @@ def test_what_happened_before_a_failure_is_told_and_no_books(
     """Whether the engine failed, or the gateway while it told of it."""
     alice, bob, watcher = floor.join("alice"), floor.join("bob"), floor.join()
     floor.do(watcher, {**FOLLOW, "channels": ["book", "trades"]})
-    floor.do(alice, *(order("sell", 1, price) for price in (50, 51, 52)))
+    floor.do(alice, *(f"sell 1@{price}" for price in (50, 51, 52)))
     for session in (alice, watcher):
         floor.read(session)
     real, calls = getattr(owner, name), count(1)
@@ -193,7 +193,7 @@ def test_what_happened_before_a_failure_is_told_and_no_books(
         return real(self, it)
 
     monkeypatch.setattr(owner, name, failing)
-    frame = json.dumps([order("buy", 1, price) for price in (50, 51, 52)])
+    frame = json.dumps([message(f"buy 1@{price}") for price in (50, 51, 52)])
     with pytest.raises(RuntimeError, match="boom"):
         floor.gateway.requests.handle(bob, decode_requests(frame))
     floor.gateway.seal()
@@ -206,15 +206,15 @@ def test_what_happened_before_a_failure_is_told_and_no_books(
 # Time ---------------------------------------------------------------------
 
 
-def gtd(expire_ts: int) -> dict[str, Any]:
-    return order("sell", 5, 101, time_in_force="gtd", expire_ts=expire_ts)
+def gtd(expire_ts: int) -> str:
+    return f"sell 5@101 gtd until={expire_ts}"
 
 
 def test_a_deadline_is_fired_before_any_request(floor: Floor) -> None:
     alice, bob = floor.join("alice"), floor.join("bob")
     floor.do(alice, gtd(NOON + SECOND))
     floor.clock.ts = NOON + SECOND
-    assert words(floor.do(bob, order("buy", 5, 101))) == ["new"]
+    assert words(floor.do(bob, "buy 5@101")) == ["new"]
     (expired,) = floor.read(alice)
     assert expired["exec_type"] == expired["order_status"] == "expired"
     assert expired["reason"] == "gtd" and expired["leaves_qty"] == 0
@@ -225,7 +225,7 @@ def test_until_then_the_order_trades(floor: Floor) -> None:
     alice, bob = floor.join("alice"), floor.join("bob")
     floor.do(alice, gtd(NOON + SECOND))
     floor.clock.ts = NOON + SECOND - 1
-    floor.do(bob, order("buy", 5, 101))
+    floor.do(bob, "buy 5@101")
     assert words(floor.read(alice)) == ["trade", "account"]
     floor.clock.ts = NOON + SECOND
     floor.gateway.pass_time()
@@ -269,8 +269,8 @@ def test_more_deadlines_than_one_tick_fires(
 
 def test_cancel_after_is_put_off_and_disarmed(floor: Floor) -> None:
     alice, bob = floor.join("alice"), floor.join("bob")
-    floor.do(bob, order("buy", 1, 90))
-    floor.do(alice, order("buy", 1, 91), order("sell", 1, 109))
+    floor.do(bob, "buy 1@90")
+    floor.do(alice, "buy 1@91", "sell 1@109")
 
     def arm(timeout_ms: int) -> Any:
         request = {"type": "cancel_after", "timeout_ms": timeout_ms}
@@ -291,7 +291,7 @@ def test_cancel_after_is_put_off_and_disarmed(floor: Floor) -> None:
     assert (first["order_id"], second["order_id"]) == (2, 3)
     assert first["ts"] == second["ts"]
     # It acts once, and on this account alone.
-    floor.do(alice, order("buy", 1, 91))
+    floor.do(alice, "buy 1@91")
     floor.clock.ts += 5 * SECOND
     assert words(floor.do(alice, PING)) == ["ok"]
     assert floor.read(bob) == []
@@ -304,7 +304,7 @@ def test_time_rises_while_the_clock_stands_still_or_steps_back(
     times = []
     for step in (0, 0, SECOND, -SECOND, -10 * SECOND, 0, 20 * SECOND):
         floor.clock.ts += step
-        for event in floor.do(alice, *[order("buy", 1, 50)] * 3):
+        for event in floor.do(alice, *["buy 1@50"] * 3):
             times.append(event["ts"])
     assert all(old < new for old, new in zip(times, times[1:]))
     assert times[-3] == floor.clock.ts
@@ -314,9 +314,9 @@ def test_all_events_of_a_command_carry_its_time(floor: Floor) -> None:
     alice, bob = floor.join("alice"), floor.join("bob")
     floor.do(alice, {**FOLLOW, "channels": ["book", "trades"]})
     for price in (101, 102, 103):
-        floor.do(alice, order("sell", 1, price))
+        floor.do(alice, f"sell 1@{price}")
     floor.clock.ts += SECOND
-    taken = floor.do(bob, order("buy", 3, 103))
+    taken = floor.do(bob, "buy 3@103")
     assert {event["ts"] for event in taken} == {NOON + SECOND}
     after = [m for m in floor.read(alice) if m["ts"] >= NOON + SECOND]
     assert words(after) == ["trade"] * 3 + ["account"] + ["trade"] * 3 + [
@@ -331,8 +331,8 @@ def test_a_book_carries_the_time_of_the_last_command_it_covers() -> None:
     floor.do(watcher, {**FOLLOW, "channels": ["book"]})
     bond, etf, _ = floor.do(
         alice,
-        order("buy", 1, 90, symbol="BOND"),
-        order("buy", 1, 90, symbol="ETF"),
+        "buy 1@90 symbol=BOND",
+        "buy 1@90 symbol=ETF",
         {"type": "cancel", "order_id": 99},
     )
     books = {book["symbol"]: book["ts"] for book in floor.read(watcher)}
@@ -347,12 +347,12 @@ def test_one_update_covers_the_commands_of_a_batch(floor: Floor) -> None:
     floor.do(watcher, {**FOLLOW, "channels": ["book"]})
     floor.do(
         alice,
-        order("buy", 5, 99, client_order_id="a"),
-        order("buy", 7, 98),
-        order("buy", 1, 99),
-        {"type": "cancel", "client_order_id": "a"},
-        order("sell", 3, 101, client_order_id="b"),
-        {"type": "cancel", "client_order_id": "b"},
+        "buy 5@99 as=a",
+        "buy 7@98",
+        "buy 1@99",
+        "cancel as=a",
+        "sell 3@101 as=b",
+        "cancel as=b",
     )
     (update,) = floor.read(watcher)
     assert update["prev_seq"] == 0 and update["seq"] == 6
@@ -366,9 +366,9 @@ def test_trades_of_a_batch_come_before_the_book_that_covers_them(
     floor: Floor,
 ) -> None:
     alice, bob, watcher = floor.join("alice"), floor.join("bob"), floor.join()
-    floor.do(alice, *(order("sell", 1, 100 + n) for n in range(5)))
+    floor.do(alice, *(f"sell 1@{100 + n}" for n in range(5)))
     floor.do(watcher, {**FOLLOW, "channels": ["trades", "book"]})
-    floor.do(bob, *(order("buy", 1, 104) for _ in range(3)))
+    floor.do(bob, *("buy 1@104" for _ in range(3)))
     *trades, book = floor.read(watcher)
     assert words(trades) == ["trade"] * 3 and words([book]) == ["book"]
     assert [t["trade_id"] for t in trades] == [1, 2, 3]
@@ -381,9 +381,7 @@ def test_a_subscription_shows_the_book_as_it_was_at_its_turn(
 ) -> None:
     alice = floor.join("alice")
     follow = {**FOLLOW, "channels": ["book"], "id": 1}
-    messages = floor.do(
-        alice, order("buy", 1, 90), follow, order("buy", 1, 91)
-    )
+    messages = floor.do(alice, "buy 1@90", follow, "buy 1@91")
     assert words(messages) == ["new", "ok", "book", "new", "book"]
     snapshot, update = messages[2], messages[4]
     assert snapshot["snapshot"] and snapshot["bids"] == [[90, 1]]
@@ -415,7 +413,7 @@ def test_readers_with_other_doors_get_the_same_in_their_protocol(
         floor.gateway.requests.handle(link, ask(FOLLOW))
     floor.gateway.seal()
     floor.batches.clear()
-    floor.do(alice, order("buy", 1, 90))
+    floor.do(alice, "buy 1@90")
     sent = {
         link: frames
         for batch in floor.batches
@@ -450,18 +448,18 @@ def drained(floor: Floor, session: Link, peer: Peer) -> Any:
 def test_a_slow_reader_gets_one_update_for_all_it_missed(floor: Floor) -> None:
     alice, bob = floor.join("alice"), floor.join("bob")
     reader, peer = follower(floor, "book", "trades")
-    floor.do(alice, order("sell", 9, 101))
+    floor.do(alice, "sell 9@101")
     floor.read(reader)
     peer.buffered = SLOW_BYTES + 1
     for _ in range(3):
-        floor.do(bob, order("buy", 1, 101))
-        floor.do(bob, order("buy", 1, 90))
+        floor.do(bob, "buy 1@101")
+        floor.do(bob, "buy 1@90")
     assert floor.read(reader) == []
     (update,) = drained(floor, reader, peer)
     assert update["prev_seq"] == 1 and update["seq"] == 7
     assert update["bids"] == [[90, 3]] and update["asks"] == [[101, 6]]
     # Its trades go on with the newest.
-    floor.do(bob, order("buy", 1, 101))
+    floor.do(bob, "buy 1@101")
     trade, update = floor.read(reader)
     assert trade["trade_id"] == 4 and update["prev_seq"] == 7
 
@@ -472,9 +470,9 @@ def test_a_slow_reader_gets_its_private_events_and_replies(
     peer = Peer()
     alice, bob = floor.connect(peer), floor.join("bob")
     floor.do(alice, {"type": "login", "user": "alice"}, FOLLOW)
-    floor.do(alice, order("sell", 9, 101))
+    floor.do(alice, "sell 9@101")
     peer.buffered = SLOW_BYTES + 1
-    floor.do(bob, order("buy", 4, 101))
+    floor.do(bob, "buy 4@101")
     assert words(floor.read(alice)) == ["trade", "account"]
     assert words(floor.do(alice, PING)) == ["ok"]
 
@@ -485,13 +483,12 @@ def test_what_falls_due_within_a_turn_comes_before_what_follows(
     """Each command is at least a microsecond later than the one before."""
     alice = floor.join("alice")
     floor.clock.ts += 1_000
-    dies = order("buy", 1, 50, time_in_force="gtd")
-    dies["expire_ts"] = floor.clock.ts + 2
-    lives = order("buy", 1, 50)
-    told = floor.do(alice, dies, lives, lives, lives)
+    expire_ts = floor.clock.ts + 2
+    dies = f"buy 1@50 gtd until={expire_ts}"
+    told = floor.do(alice, dies, *["buy 1@50"] * 3)
     assert words(told) == ["new", "new", "expired", "new", "new"]
     assert told[2]["order_id"] == told[0]["order_id"]
-    assert told[2]["ts"] == dies["expire_ts"] < told[3]["ts"]
+    assert told[2]["ts"] == expire_ts < told[3]["ts"]
 
 
 def test_while_more_waits_public_data_leave_now_and_then(
@@ -503,7 +500,7 @@ def test_while_more_waits_public_data_leave_now_and_then(
     gateway, clock = floor.gateway, floor.clock
 
     def place(qty: int, **how: bool) -> list[list[int]] | None:
-        requests = decode_requests(json.dumps(order("buy", qty, 90)))
+        requests = decode_requests(json.dumps(message(f"buy {qty}@90")))
         gateway.requests.handle(alice, [requests[0]])
         gateway.seal([], **how)
         assert words(floor.read(alice)) == ["new"]
@@ -536,7 +533,7 @@ def test_for_many_readers_public_data_leave_less_often(
     gateway, clock = floor.gateway, floor.clock
 
     def place() -> list[str]:
-        floor.do(alice, order("buy", 1, 90))
+        floor.do(alice, "buy 1@90")
         return words(floor.read(reader))
 
     for session in list(gateway.links)[1:3]:
@@ -563,7 +560,7 @@ def test_public_data_leave_before_what_a_session_is_sent_after_them(
     floor.do(reader, FOLLOW)
     floor.do(alice, FOLLOW)
     gateway = floor.gateway
-    (place,) = decode_requests(json.dumps(order("buy", 1, 90)))
+    (place,) = decode_requests(json.dumps(message("buy 1@90")))
     (ping,) = decode_requests(json.dumps(PING))
     gateway.requests.handle(alice, [place])
     gateway.routing.publish()  # as a subscription does
@@ -583,10 +580,10 @@ def test_one_who_missed_too_much_gets_a_snapshot(
     few, few_peer = follower(floor, "book")
     many, many_peer = follower(floor, "book")
     many_peer.buffered = SLOW_BYTES + 1
-    floor.do(alice, order("buy", 1, 90))
+    floor.do(alice, "buy 1@90")
     few_peer.buffered = SLOW_BYTES + 1
     for price in (91, 92, 93, 94):
-        floor.do(alice, order("buy", 1, price))
+        floor.do(alice, f"buy 1@{price}")
     floor.read(few)
     (update,) = drained(floor, few, few_peer)
     assert "snapshot" not in update and update["prev_seq"] == 1
@@ -608,7 +605,7 @@ def test_heartbeats_go_on_while_a_commit_takes_long() -> None:
         return floor.read(alice)
 
     assert [m["seq"] for m in beat()] == [{"BOND": 0, "@": 0}]
-    assert floor.do(alice, order("buy", 1, 99)) == []  # waits for its commit
+    assert floor.do(alice, "buy 1@99") == []  # waits for its commit
     assert beat() == []  # it waits as well: its seq depends on the order
     for _ in range(3):
         assert [m["seq"] for m in beat()] == [{"BOND": 0, "@": 0}]
@@ -622,9 +619,9 @@ def test_a_heartbeat_tells_what_was_sent_not_what_was_missed(
 ) -> None:
     alice = floor.join("alice")
     reader, peer = follower(floor, "book")
-    floor.do(alice, order("buy", 1, 90))
+    floor.do(alice, "buy 1@90")
     peer.buffered = SLOW_BYTES + 1
-    floor.do(alice, order("buy", 1, 91))
+    floor.do(alice, "buy 1@91")
 
     def beat() -> Any:
         floor.read(reader)
@@ -647,7 +644,7 @@ def test_a_slow_reader_gets_the_ticker_it_missed(
     alice = floor.join("alice")
     reader, peer = follower(floor, *channels)
     peer.buffered = SLOW_BYTES + 1
-    floor.do(alice, order("buy", 1, 90))
+    floor.do(alice, "buy 1@90")
     floor.gateway.routing.publish_tickers()
     floor.gateway.seal()
     assert floor.read(reader) == []
@@ -662,7 +659,7 @@ def test_changes_between_two_moments_for_tickers_make_one(
     alice, watcher = floor.join("alice"), floor.join()
     floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
     for price in (80, 81, 82):
-        floor.do(alice, order("buy", 1, price))
+        floor.do(alice, f"buy 1@{price}")
     for _ in range(2):
         floor.gateway.routing.publish_tickers()
         floor.gateway.seal()
@@ -671,8 +668,8 @@ def test_changes_between_two_moments_for_tickers_make_one(
 
 def test_a_reset_changes_the_ticker_though_no_book(floor: Floor) -> None:
     alice, bob, watcher = floor.join("alice"), floor.join("bob"), floor.join()
-    floor.do(alice, order("buy", 1, 80))
-    floor.do(bob, order("sell", 1, 80))
+    floor.do(alice, "buy 1@80")
+    floor.do(bob, "sell 1@80")
     floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
     floor.gateway.routing.publish_tickers()
     reset = Admin(action="reset", reason="r")
@@ -689,10 +686,10 @@ def test_no_ticker_where_nothing_that_it_tells_has_changed(
     floor: Floor,
 ) -> None:
     alice, watcher = floor.join("alice"), floor.join()
-    floor.do(alice, order("buy", 1, 80))
+    floor.do(alice, "buy 1@80")
     floor.gateway.routing.publish_tickers()
     floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
-    floor.do(alice, order("buy", 1, 70))
+    floor.do(alice, "buy 1@70")
     floor.gateway.routing.publish_tickers()
     floor.gateway.seal()
     assert floor.read(watcher) == []
@@ -702,12 +699,12 @@ def test_a_ticker_that_changed_and_changed_back_after_a_subscription(
     floor: Floor,
 ) -> None:
     alice, watcher = floor.join("alice"), floor.join()
-    floor.do(alice, order("buy", 1, 80))
+    floor.do(alice, "buy 1@80")
     floor.gateway.routing.publish_tickers()
-    floor.do(alice, order("buy", 1, 90, client_order_id="a"))
+    floor.do(alice, "buy 1@90 as=a")
     _, at_subscribe = floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
     assert at_subscribe["bid"] == 90
-    floor.do(alice, {"type": "cancel", "client_order_id": "a"})
+    floor.do(alice, "cancel as=a")
     floor.gateway.routing.publish_tickers()
     floor.gateway.seal()
     assert [ticker["bid"] for ticker in floor.read(watcher)] == [80]
@@ -723,14 +720,14 @@ def test_one_catching_up_takes_nothing_from_one_who_falls_behind(
     other, other_peer = follower(floor, "book")
     peer.buffered = SLOW_BYTES + 1
     for price in (90, 91, 92, 93):
-        floor.do(alice, order("buy", 1, price))
+        floor.do(alice, f"buy 1@{price}")
     held = floor.read(other)[-1]["seq"]
     # In one batch: an order, the first drains, the second is too slow.
-    for request in decode_requests(json.dumps(order("buy", 1, 94))):
+    for request in decode_requests(json.dumps(message("buy 1@94"))):
         floor.gateway.requests.handle(alice, [request])
     peer.buffered, other_peer.buffered = 0, SLOW_BYTES + 1
     floor.gateway.seal()
-    floor.do(alice, order("buy", 1, 95))
+    floor.do(alice, "buy 1@95")
     first = drained(floor, other, other_peer)[0]
     assert first.get("snapshot") or first["prev_seq"] <= held
     bids = {price for price, _ in first["bids"]}
@@ -799,7 +796,7 @@ def test_a_market_is_configured_again_only_if_it_has_changed() -> None:
 
 JUMPY = InstrumentSettings(reference_price=100, band=5, auction_s=4)
 STAY = {"cancel_on_disconnect": False}
-GTD = {"time_in_force": "gtd", "expire_ts": NOON + 2 * SECOND}
+GTD = f"gtd until={NOON + 2 * SECOND}"
 
 
 def jumpy(**fields: Any) -> Configure:
@@ -837,8 +834,8 @@ def test_connections_end_before_an_auction_that_ended_meanwhile(
     down_s: int, is_new: bool
 ) -> None:
     floor = Floor(market=jumpy(), durable=True)
-    floor.do(floor.join("maker"), order("sell", 10, 110))
-    floor.do(floor.join("taker"), order("buy", 10, 110))
+    floor.do(floor.join("maker"), "sell 10@110")
+    floor.do(floor.join("taker"), "buy 10@110")
     assert floor.gateway.engine.listings["BOND"].phase == "auction"
     market = jumpy(max_qty=7) if is_new else jumpy()
     actions, told = after_a_crash(floor, down_s, market)
@@ -852,8 +849,8 @@ def test_connections_end_before_an_auction_that_ended_meanwhile(
 
 def test_orders_that_outlive_their_connection_trade_meanwhile() -> None:
     floor = Floor(market=jumpy(), durable=True)
-    floor.do(floor.join("maker", **STAY), order("sell", 10, 110))
-    floor.do(floor.join("taker", **STAY), order("buy", 10, 110))
+    floor.do(floor.join("maker", **STAY), "sell 10@110")
+    floor.do(floor.join("taker", **STAY), "buy 10@110")
     actions, told = after_a_crash(floor, 6, jumpy())
     assert actions == ["restart", "tick"]
     assert told == [("trade", "")] * 2
@@ -868,8 +865,8 @@ def test_connections_end_before_a_phase_that_was_to_end_meanwhile() -> None:
     request = {"type": "admin", "action": "phase", "reason": "r", **reopen}
     floor.do(boss, request)
     assert floor.gateway.engine.next_deadline is not None
-    floor.do(floor.join("maker"), order("sell", 10, 110))
-    floor.do(floor.join("taker"), order("buy", 10, 110))
+    floor.do(floor.join("maker"), "sell 10@110")
+    floor.do(floor.join("taker"), "buy 10@110")
     actions, told = after_a_crash(floor, 6, jumpy(phase="auction", band=0))
     assert actions == ["restart", "tick"]
     assert told == [("canceled", "disconnect")] * 2
@@ -879,8 +876,8 @@ def test_connections_end_before_what_else_was_due_meanwhile() -> None:
     floor = Floor(market=jumpy(), durable=True)
     stay, leave = floor.join("alice", **STAY), floor.join("alice")
     switch = {"type": "cancel_after", "timeout_ms": 3_000}
-    floor.do(stay, order("buy", 1, 90, **GTD), order("buy", 1, 91), switch)
-    floor.do(leave, order("buy", 1, 92, **GTD), order("buy", 1, 93))
+    floor.do(stay, f"buy 1@90 {GTD}", "buy 1@91", switch)
+    floor.do(leave, f"buy 1@92 {GTD}", "buy 1@93")
     actions, told = after_a_crash(floor, 6, jumpy())
     assert actions == ["restart", "tick"]
     assert told == [
@@ -933,7 +930,7 @@ sides = st.sampled_from(["buy", "sell"])
 Fields = dict[str, st.SearchStrategy[Any]]
 
 
-def message(
+def any_message(
     kind: str, optional: Fields = {}, **fields: st.SearchStrategy[Any]
 ) -> st.SearchStrategy[dict[str, Any]]:
     needed: Fields = {"type": st.just(kind), **fields}
@@ -944,7 +941,7 @@ def action(
     name: str, optional: Fields = {}, **fields: st.SearchStrategy[Any]
 ) -> st.SearchStrategy[dict[str, Any]]:
     said: Fields = {"action": st.just(name), "reason": st.just("why")}
-    return message("admin", optional, **said, **fields)
+    return any_message("admin", optional, **said, **fields)
 
 
 phases = st.sampled_from(["pre_open", "auction", "open", "halted", "closed"])
@@ -972,13 +969,13 @@ admins = (
     | action("reset")
     | action("message", {"symbol": symbols}, message=st.just("m"))
 )
-orders = message(
+orders = any_message(
     "place",
     symbol=symbols,
     side=sides,
     qty=st.integers(1, 12),
     price=st.integers(98, 102),
-) | message(
+) | any_message(
     "place",
     {
         "time_in_force": st.sampled_from(["gtc", "ioc", "fok"]),
@@ -1000,14 +997,14 @@ asked = (
     | orders
     | orders
     | orders
-    | message(
+    | any_message(
         "place",
         order_type=st.just("market"),
         symbol=symbols,
         side=sides,
         qty=st.integers(1, 9),
     )
-    | message(
+    | any_message(
         "place",
         time_in_force=st.just("gtd"),
         expire_ts=st.integers(NOON, NOON + 9 * SECOND),
@@ -1016,25 +1013,27 @@ asked = (
         qty=st.integers(1, 9),
         price=st.integers(94, 106),
     )
-    | message(
+    | any_message(
         "amend",
         {"price": st.integers(90, 110), "qty": st.integers(1, 12)},
         order_id=order_ids,
     )
-    | message("amend", client_order_id=names, qty=st.integers(1, 12))
-    | message("cancel", order_id=order_ids)
-    | message("cancel", client_order_id=names)
-    | message("cancel_all", {"symbol": symbols, "side": sides})
-    | message("cancel_after", timeout_ms=st.sampled_from([0, 1_000, 2_000]))
-    | message("subscribe", channels=st.just(["book", "trades", "ticker"]))
-    | message("unsubscribe", channels=st.just(["book"]))
-    | message(
+    | any_message("amend", client_order_id=names, qty=st.integers(1, 12))
+    | any_message("cancel", order_id=order_ids)
+    | any_message("cancel", client_order_id=names)
+    | any_message("cancel_all", {"symbol": symbols, "side": sides})
+    | any_message(
+        "cancel_after", timeout_ms=st.sampled_from([0, 1_000, 2_000])
+    )
+    | any_message("subscribe", channels=st.just(["book", "trades", "ticker"]))
+    | any_message("unsubscribe", channels=st.just(["book"]))
+    | any_message(
         "get",
         {"symbol": symbols, "after": order_ids, "limit": st.integers(1, 9)},
         what=st.sampled_from(get_args(Table)),
     )
-    | message("ping")
-    | message("nonsense")
+    | any_message("ping")
+    | any_message("nonsense")
     | admins
 )
 logins = st.fixed_dictionaries(

@@ -23,19 +23,12 @@ from exchange.gateway.rates import (
 from exchange.host.keyring import KeyRing
 from exchange.market.command import Configure, Connect
 from orderbook import Admin, CancelAll, Place
-from test.support import (
-    NOON,
-    SECOND,
-    Floor,
-    add_key,
-    order,
-    state_of,
-    words,
-)
+from test.script import message
+from test.support import NOON, SECOND, Floor, add_key, state_of, words
 
 MS = 1_000
 PING = {"type": "ping"}
-PLACE = order("buy", 1, 50)
+PLACE = message("buy 1@50")
 AMEND = {"type": "amend", "order_id": 77, "qty": 1}
 CANCEL = {"type": "cancel", "order_id": 77}
 CANCEL_ALL = {"type": "cancel_all"}
@@ -408,7 +401,7 @@ def test_twice_the_rate_is_never_cut_off_and_more_is(
 ) -> None:
     floor = limited(10, 5)
     alice = floor.join("alice")
-    request = order("buy", 1, 0) if request_ is PLACE else request_
+    request = message("buy 1@0") if request_ is PLACE else request_
     assert not steady(floor, alice, request, 2)
     assert floor.closings(alice) == []
     assert steady(floor, alice, request, 3)

@@ -80,7 +80,8 @@ from orderbook import (
     Status,
     encode,
 )
-from test.market.test_engine import MARKET, flow, in_full
+from test.market.test_engine import MARKET, flow
+from test.script import in_full
 from test.support import order, serving, wired
 
 ROOT = Path(__file__).parents[2]

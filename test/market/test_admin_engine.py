@@ -13,7 +13,7 @@ import pytest
 from exchange.market.accounts import HOUSE, VALUE_MAX, AccountLimits
 from exchange.market.engine import Engine
 from orderbook import MAX_INT, Admin
-from test.market.test_engine import (
+from test.script import (
     SECOND,
     act,
     apply,
@@ -24,7 +24,6 @@ from test.market.test_engine import (
     reconfigure,
     refuse,
 )
-from test.market.test_limits import judge
 
 
 def traded() -> Engine:
@@ -118,8 +117,7 @@ def test_adjusting_has_bounds_on_both_sides(side: int) -> None:
     # The house has 5 of fees, so the account may owe more than it can get.
     cash = VALUE_MAX - 1_000 + 500 if side > 0 else -(VALUE_MAX - 5)
     qty = most - 5 if side > 0 else -most
-    judge(
-        engine,
+    play(
         f"""
         op admin adjust user=ann cash={cash + side} -> insufficient_funds cash
         op admin adjust user=ann cash={cash}        -> ok
@@ -127,6 +125,7 @@ def test_adjusting_has_bounds_on_both_sides(side: int) -> None:
 -> position_limit qty
         op admin adjust user=ann symbol=BOND qty={qty} -> ok
         """,
+        engine,
     )
 
 
@@ -134,12 +133,12 @@ def test_settling_leaves_no_account_more_than_can_be_counted() -> None:
     engine = traded()
     ann = engine.accounts["ann"]
     ann.cash = MAX_INT - 5 * 200  # there is no way to so much
-    judge(
-        engine,
+    play(
         """
         op admin settle symbol=BOND price=201 -> insufficient_funds
         op admin settle symbol=BOND price=200 -> ok
         """,
+        engine,
     )
     assert ann.cash == MAX_INT
 
@@ -235,7 +234,7 @@ def test_the_kill_switch_survives_logins_and_restarts() -> None:
 def test_a_configuration_does_not_lift_it() -> None:
     engine = play("given ann connect\ngiven op admin kill user=ann")
     reconfigure(engine)
-    judge(engine, "ann buy 5@90 -> forbidden")
+    play("ann buy 5@90 -> forbidden", engine)
 
 
 def test_unkill_lets_it_trade_again() -> None:
@@ -286,7 +285,7 @@ def test_the_kill_switch_works_in_every_phase(phase: str) -> None:
         given op admin kill user=ann
         """)
     assert not engine.accounts["ann"].open_orders
-    judge(engine, "ann buy 5@90 -> forbidden")
+    play("ann buy 5@90 -> forbidden", engine)
 
 
 # Cancel -------------------------------------------------------------------
@@ -370,14 +369,14 @@ def test_lots_are_given_by_the_house_at_their_mark() -> None:
 
 def test_lots_are_given_in_every_phase_and_to_whom_is_killed() -> None:
     engine = traded()
-    judge(
-        engine,
+    play(
         """
         op admin phase closed                         -> ok
         op admin kill user=ann                        -> ok
         op admin adjust user=ann symbol=BOND qty=3    -> ok
         op admin adjust user=ann cash=3               -> ok
         """,
+        engine,
     )
     assert engine.accounts["ann"].positions == {"BOND": 8}
 
@@ -468,7 +467,7 @@ def test_what_was_settled_may_be_opened_again() -> None:
     engine = traded()
     act(engine, "op admin settle symbol=BOND price=104")
     act(engine, "op admin phase open symbol=BOND")
-    judge(engine, "ann buy 1@104 symbol=BOND -> ok")
+    play("ann buy 1@104 symbol=BOND -> ok", engine)
 
 
 def test_settling_ends_a_time_that_was_set() -> None:

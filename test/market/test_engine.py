@@ -1,28 +1,7 @@
-"""The rules of the exchange, as a trader would tell them.
+"""What the engine answers to each command, and to whom, in which order.
 
-``play`` reads a script. A line is a command; the lines indented below it are
-all that came of it, in order: who is told, and what. ``*`` is everybody::
-
-    ann sell 5@101                    ann's order, the first: order 1
-        ann 1 new 1 new 0/5           her seq 1: order 1 is new, 0 of 5 filled
-        * book BOND 1 | 101=5         the symbol's seq 1: bids | asks
-    bob buy 5@102 ioc
-        bob 1 new 2 new 0/5
-        bob 2 trade 2 filled 5/5 5@101 taker #1
-        ann 2 trade 1 filled 5/5 5@101 maker #1
-        bob 3 account -505 BOND=5 worth 0
-        ann 3 account 505 BOND=-5 worth 0
-        * trade BOND 2 #1 5@101 buy
-        * book BOND 2 | 101=0
-
-``worth`` is the equity; what was ``made`` (realized), and a ``fee``, are told
-if there are any. What comes of a command after ``given`` is not compared.
-``10s tick`` happens ten seconds after the start, ``ann/b`` is ann in her
-session b, and ``op admin phase halted`` is what op does as an administrator,
-whose reason is "why". Books are asked for their changes after each command,
-unless a test says otherwise. The tests of limits, phases and administrators
-play scripts too. The second half of the module leads the engine through
-random flows, and rebuilds all that it knows from the events alone.
+Scripts are in the words of `test.script`. The second half leads the engine
+through random flows, and rebuilds all that it knows from the events only.
 
 ``python -m test.market.test_engine SEED`` prints the events of one of those
 flows.
@@ -35,14 +14,12 @@ import json
 import os
 import pickle
 import random
-import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from textwrap import indent
 from typing import Any
 
 import pytest
@@ -75,7 +52,6 @@ from orderbook import (
     CancelAfter,
     CancelAll,
     Error,
-    Event,
     Exec,
     Instrument,
     Ok,
@@ -86,194 +62,23 @@ from orderbook import (
     encode,
 )
 from test.market.test_auction import by_trying
+from test.script import (
+    PHASES,
+    SECOND,
+    STP,
+    act,
+    apply,
+    in_full,
+    listed,
+    listing,
+    parse,
+    play,
+    refuse,
+    tell,
+)
 
 ROOT = Path(__file__).parents[2]
-SECOND = 1_000_000
 ADMIN_ACTIONS = tuple(ADMIN_ARGUMENTS)
-STP = ("cancel_oldest", "cancel_newest", "cancel_both")
-PHASES = ("pre_open", "auction", "open", "halted", "closed")
-SHORT = {"as": "client_order_id", "until": "expire_ts"}
-OWN = {"tick": TimePassed, "shutdown": Shutdown, "restart": Restart}
-FLAGS: dict[str, dict[str, Any]] = {
-    "post_only": {"post_only": True},
-    **{word: {"time_in_force": word} for word in ("gtc", "ioc", "fok", "gtd")},
-    **{stp: {"stp": stp} for stp in STP},
-    **{word: {"phase": word} for word in PHASES},
-}
-
-# The script ---------------------------------------------------------------
-
-
-def listing(symbol: str = "BOND", **more: Any) -> Instrument:
-    bounds = {"min_price": 1, "max_price": 1_000, "max_qty": 100}
-    return Instrument(
-        symbol=symbol,
-        tick_size="1",
-        **{"phase": "open", **bounds, **more},
-    )
-
-
-def listed(
-    *instruments: Instrument | str,
-    limits: AccountLimits = AccountLimits(),
-    **accounts: AccountLimits,
-) -> Engine:
-    """Return an engine that lists these and has done nothing else.
-
-    Keywords are the limits of single accounts.
-    """
-    engine = Engine()
-    apply(
-        engine,
-        Configure(
-            instruments=tuple(
-                listing(i) if isinstance(i, str) else i for i in instruments
-            ),
-            limits=limits,
-            accounts=accounts,
-        ),
-    )
-    return engine
-
-
-def reconfigure(engine: Engine, **changes: Any) -> None:
-    """Apply the last configuration again, changed."""
-    assert apply(engine, replace(engine.configured, **changes)) == []
-
-
-def in_full(engine: Engine, command: Command) -> list[Output]:
-    """Apply a command; return its outputs, and then the books' changes."""
-    outputs = engine.apply(command)
-    return outputs + [(PUBLIC, u) for u in engine.take_book_updates()]
-
-
-def apply(
-    engine: Engine,
-    action: Action,
-    account: str = "",
-    session: str = "a",
-    ts: int | None = None,
-) -> list[Output]:
-    """Apply the next command, a microsecond later if no time is given."""
-    command = Command(
-        engine.seq + 1, ts or engine.ts + 1, account, session, action
-    )
-    return in_full(engine, command)
-
-
-def play(script: str, engine: Engine | None = None) -> Engine:
-    """Play a script, compare after each command, return the engine."""
-    engine = engine or listed("BOND")
-    lines = [line for line in script.splitlines() if line.strip()]
-    margin = min(len(line) - len(line.lstrip()) for line in lines)
-    while lines:
-        line = lines.pop(0).strip()
-        expected = []
-        while lines and lines[0][margin].isspace():
-            expected.append(" ".join(lines.pop(0).split()))
-        told = [tell(*output) for output in act(engine, line)]
-        if not line.startswith("given "):
-            listing = indent("\n".join(told), "    ")
-            assert told == expected, f"{line}\n{listing}"
-        engine.check()
-    return engine
-
-
-def act(engine: Engine, line: str) -> list[Output]:
-    """Do what a line of a script says."""
-    words = line.removeprefix("given ").split()
-    ts = None
-    if re.fullmatch(r"\d+s", words[0]):
-        ts = int(words.pop(0)[:-1]) * SECOND
-    if words[0] in OWN:
-        return apply(engine, OWN[words[0]](), ts=ts)
-    account, _, session = words.pop(0).partition("/")
-    return apply(engine, parse(words), account, session or "a", ts)
-
-
-def parse(words: list[str]) -> Action:
-    """Make the action of, say, ``buy 5@99 ioc as=mine``."""
-    match words:
-        case ["connect", *how]:
-            return Connect("keep" not in how, is_admin="admin" in how)
-        case ["admin", action, *more]:
-            return Admin(action=action, reason="why", **fields(more))
-        case ["disconnect"]:
-            return Disconnect()
-        case ["cancel_after", timeout_ms]:
-            return CancelAfter(timeout_ms=int(timeout_ms))
-        case ["cancel_all", *more]:
-            return CancelAll(**fields(more))
-        case ["cancel", *more]:
-            return Cancel(**fields(more))
-        case ["amend", *more]:
-            return Amend(**fields(more))
-        case [("buy" | "sell") as side, what, *more]:
-            qty, _, price = what.partition("@")
-            if price == "market":
-                kind: dict[str, Any] = {"order_type": "market"}
-            else:
-                kind = {"price": int(price)}
-            return Place(side=side, qty=int(qty), **kind, **fields(more))
-    raise ValueError(words)
-
-
-def fields(words: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for word in words:
-        name, is_field, text = word.partition("=")
-        if is_field:
-            found[SHORT.get(name, name)] = value(text)
-        else:
-            found |= {"order_id": int(name)} if name.isdigit() else FLAGS[name]
-    return found
-
-
-def value(text: str) -> int | str:
-    if re.fullmatch(r"\d+s", text):
-        return int(text[:-1]) * SECOND
-    return int(text) if re.fullmatch(r"-?\d+", text) else text
-
-
-def tell(recipient: str, event: Event) -> str:
-    """Tell one output in short."""
-    words: list[Any]
-    match event:
-        case Exec() as e:
-            words = [e.seq, e.exec_type, e.order_id, e.order_status]
-            words.append(f"{e.cum_qty}/{e.qty}")
-            if e.last_qty is not None:
-                words.append(f"{e.last_qty}@{e.last_price}")
-                words += [e.liquidity, f"#{e.trade_id}"]
-                words += [f"fee {e.fee}"] if e.fee else []
-            if e.reason:
-                words.append(e.reason)
-        case AccountReport():
-            words = [event.seq, "account", event.cash]
-            words += [f"{s}={qty}" for s, qty in event.positions.items()]
-            words += ["worth", event.equity]
-            words += ["made", event.realized] if event.realized else []
-        case Ok():
-            words = ["ok"] if event.count is None else ["ok", event.count]
-        case Error() as e:
-            words = ["error", e.code, e.field, e.order_id, e.order_status]
-            words = [w for w in [*words, e.cum_qty] if w is not None]
-        case Trade() as e:
-            words = ["trade", e.symbol, e.seq, f"#{e.trade_id}"]
-            words += [f"{e.qty}@{e.price}", e.side]
-        case BookUpdate() as e:
-            assert not e.snapshot
-            bids = [f"{price}={qty}" for price, qty in e.bids]
-            asks = [f"{price}={qty}" for price, qty in e.asks]
-            since = "" if e.prev_seq == e.seq - 1 else f"{e.prev_seq}-"
-            words = ["book", e.symbol, f"{since}{e.seq}", *bids, "|", *asks]
-        case Status() as e:
-            words = ["status", e.symbol, e.phase, e.message]
-            words = [word for word in words if word]
-        case _:
-            raise TypeError(event)
-    return " ".join(map(str, [recipient or "*", *words]))
-
 
 # What is told, to whom, in which order ------------------------------------
 
@@ -794,27 +599,6 @@ def test_an_amended_gtd_order_still_expires() -> None:
 
 
 # Refusals -----------------------------------------------------------------
-
-
-def state_of(engine: Engine) -> dict[str, Any]:
-    """Return all that a command may change, to be compared."""
-    due = engine.next_deadline  # and those that are stale are gone
-    state = {**copy.deepcopy(vars(engine)), "next_deadline": due}
-    for name in ("seq", "ts", "outputs"):
-        del state[name]
-    return state
-
-
-def refuse(
-    engine: Engine, action: Action, account: str, ts: int | None = None
-) -> Error:
-    """Apply what must be refused, and must change nothing."""
-    seq, before = engine.seq, state_of(engine)
-    ((recipient, error),) = apply(engine, action, account, ts=ts)
-    assert recipient == account and isinstance(error, Error) and error.message
-    assert state_of(engine) == before
-    assert engine.seq == seq + 1
-    return error
 
 
 def test_a_repeat_is_known_as_one_when_its_time_is_over() -> None:

@@ -1,14 +1,4 @@
-"""What is refused and in which order, and what an account may do.
-
-``judge`` reads a line as `test_engine` does, and after the arrow what the
-exchange says of it: ``ok``, or the code and the field of the refusal::
-
-    ann buy 10@100  -> ok
-    ann buy 1@100   -> position_limit qty
-
-A line without an arrow is only done. A refusal changes nothing at all: the
-whole engine is compared.
-"""
+"""What is refused, in which order of precedence; limits, fees, the collar."""
 
 from __future__ import annotations
 
@@ -17,52 +7,18 @@ from typing import Any
 import pytest
 
 from exchange.market.accounts import CASH_MAX, HOUSE, VALUE_MAX, AccountLimits
-from exchange.market.engine import Engine
-from orderbook import Amend, Error, Exec, Instrument, Place
-from test.market.test_engine import (
+from orderbook import Amend, Exec, Place
+from test.script import (
     SECOND,
     act,
     apply,
+    limited,
     listed,
     listing,
     play,
     reconfigure,
     refuse,
-    state_of,
 )
-
-
-def judge(engine: Engine, script: str) -> Engine:
-    """Do what each line says, and compare what the exchange says of it."""
-    for line in script.strip().splitlines():
-        action, arrow, expected = map(str.strip, line.partition("->"))
-        if not arrow:
-            outputs = act(engine, action) if action else []
-            assert not any(isinstance(event, Error) for _, event in outputs)
-            continue
-        before = state_of(engine)
-        _, reply = act(engine, action)[0]
-        told = "ok"
-        if isinstance(reply, Error):
-            told = f"{reply.code} {reply.field or ''}".strip()
-            assert state_of(engine) == before, action
-        assert told == expected, f"{action} -> {told}, not {expected}"
-        engine.check()
-    return engine
-
-
-def limited(
-    instrument: Instrument | str = "BOND", *more: Instrument, **limits: Any
-) -> Engine:
-    """Return an engine in which these are the limits of ann.
-
-    She, bob and cat have logged in.
-    """
-    engine = listed(instrument, *more, ann=AccountLimits(**limits))
-    for name in ("ann", "bob", "cat"):
-        act(engine, f"{name} connect")
-    return engine
-
 
 # The order of precedence --------------------------------------------------
 
@@ -186,37 +142,43 @@ def test_of_all_that_is_wrong_with_an_amend_the_first_is_answered() -> None:
 @pytest.mark.parametrize(
     "before, line, expected",
     [
-        ("", "20s ann buy 1@99 gtd until=20s", "bad_request expire_ts"),
+        ("tick", "20s ann buy 1@99 gtd until=20s", "bad_request expire_ts"),
         ("op admin kill user=ann", "ann buy 1@99", "forbidden"),
         ("op admin kill user=ann", "ann amend 2 qty=1", "forbidden"),
-        ("", "ann buy 1@99 symbol=NONE", "unknown_symbol symbol"),
+        ("tick", "ann buy 1@99 symbol=NONE", "unknown_symbol symbol"),
         (
-            "",
+            "tick",
             "ann buy 1@99 as=mine",
             "duplicate_client_order_id client_order_id",
         ),
-        ("", "ann amend 1 qty=1", "unknown_order order_id"),
-        ("", "ann amend as=no qty=1", "unknown_order client_order_id"),
+        ("tick", "ann amend 1 qty=1", "unknown_order order_id"),
+        ("tick", "ann amend as=no qty=1", "unknown_order client_order_id"),
         ("ann cancel 2", "ann amend 2 qty=1", "order_closed"),
         ("op admin phase halted", "ann buy 1@99", "market_closed"),
         ("op admin phase halted", "ann amend 2 qty=1", "market_closed"),
-        ("", "ann sell 10@104", "invalid_qty qty"),
-        ("", "ann amend 2 qty=10", "invalid_qty qty"),
-        ("", "ann buy 1@0", "invalid_price price"),
-        ("", "ann amend 2 price=0", "invalid_price price"),
-        ("", "ann buy 1@111", "invalid_price price"),
-        ("", "ann amend 2 price=111", "invalid_price price"),
+        ("tick", "ann sell 10@104", "invalid_qty qty"),
+        ("tick", "ann amend 2 qty=10", "invalid_qty qty"),
+        ("tick", "ann buy 1@0", "invalid_price price"),
+        ("tick", "ann amend 2 price=0", "invalid_price price"),
+        ("tick", "ann buy 1@111", "invalid_price price"),
+        ("tick", "ann amend 2 price=111", "invalid_price price"),
         ("ann buy 1@50", "ann buy 1@50", "too_many_orders"),
-        ("", "ann buy 9@50", "position_limit qty"),
+        ("tick", "ann buy 9@50", "position_limit qty"),
         ("ann buy 5@10", "ann amend 2 qty=9", "position_limit qty"),
-        ("", "ann buy 7@100", "insufficient_funds"),
+        ("tick", "ann buy 7@100", "insufficient_funds"),
         ("ann buy 2@50", "ann amend 2 qty=9 price=101", "insufficient_funds"),
-        ("", "ann buy 1@104 post_only", "would_take price"),
-        ("", "ann amend 2 price=104", "would_take price"),
+        ("tick", "ann buy 1@104 post_only", "would_take price"),
+        ("tick", "ann amend 2 price=104", "would_take price"),
     ],
 )
 def test_each_refusal_alone(before: str, line: str, expected: str) -> None:
-    judge(
+    play(
+        f"""
+        bob sell 5@104                 -> ok
+        ann buy 5@80 post_only as=mine -> ok
+        given {before}
+        {line}                         -> {expected}
+        """,
         limited(
             listing(
                 max_qty=9, max_position=13, reference_price=100, collar=10
@@ -225,12 +187,6 @@ def test_each_refusal_alone(before: str, line: str, expected: str) -> None:
             min_cash=0,
             open_orders=2,
         ),
-        f"""
-        bob sell 5@104                 -> ok
-        ann buy 5@80 post_only as=mine -> ok
-        {before}
-        {line}                         -> {expected}
-        """,
     )
 
 
@@ -247,16 +203,15 @@ def test_a_repeat_is_told_as_one_whatever_else_is_wrong_by_now() -> None:
             ann error forbidden
         """)
     reconfigure(engine, instruments=(listing("BOND"), listing("ETF")))
-    judge(engine, "ann buy 5@99 as=mine -> bad_request symbol")
-    judge(engine, "ann buy 5@99 as=mine symbol=NONE -> unknown_symbol symbol")
+    play("ann buy 5@99 as=mine -> bad_request symbol", engine)
+    play("ann buy 5@99 as=mine symbol=NONE -> unknown_symbol symbol", engine)
 
 
 # Positions ----------------------------------------------------------------
 
 
 def test_the_position_and_all_open_orders_of_a_side_stay_within_it() -> None:
-    judge(
-        limited(listing(max_position=10)),
+    play(
         """
         ann buy 6@90         -> ok
         ann buy 5@91         -> position_limit qty
@@ -273,12 +228,12 @@ def test_the_position_and_all_open_orders_of_a_side_stay_within_it() -> None:
         ann buy 7@92         -> position_limit qty
         ann buy 6@92         -> ok
         """,
+        limited(listing(max_position=10)),
     )
 
 
 def test_a_fill_moves_lots_from_the_orders_to_the_position() -> None:
-    engine = judge(
-        limited(listing(max_position=10)),
+    engine = play(
         """
         ann buy 6@90         -> ok
         bob sell 4@90        -> ok
@@ -291,14 +246,14 @@ def test_a_fill_moves_lots_from_the_orders_to_the_position() -> None:
         ann buy 1@80         -> position_limit qty
         ann sell 20@200      -> ok
         """,
+        limited(listing(max_position=10)),
     )
     assert engine.accounts["ann"].positions == {"BOND": 10}
     assert engine.accounts["bob"].positions == {"BOND": -10}
 
 
 def test_what_is_refused_filled_or_expired_at_once_is_not_held() -> None:
-    engine = judge(
-        limited(listing(max_position=10), cash=1_000, min_cash=0),
+    engine = play(
         """
         bob sell 3@90            -> ok
         ann buy 10@90 fok        -> ok
@@ -307,6 +262,7 @@ def test_what_is_refused_filled_or_expired_at_once_is_not_held() -> None:
         ann buy 7@90 post_only   -> ok
         ann buy 1@1              -> position_limit qty
         """,
+        limited(listing(max_position=10), cash=1_000, min_cash=0),
     )
     ann = engine.accounts["ann"]
     assert (ann.cash, ann.reserved) == (730, 630)
@@ -315,13 +271,13 @@ def test_what_is_refused_filled_or_expired_at_once_is_not_held() -> None:
 
 @pytest.mark.parametrize("stp", ["", "cancel_newest", "cancel_both"])
 def test_what_self_trade_prevention_ends_is_not_held(stp: str) -> None:
-    engine = judge(
-        limited(listing(max_position=10)),
+    engine = play(
         f"""
         ann sell 10@100         -> ok
         ann buy 10@100 {stp}    -> ok
         ann cancel_all          -> ok
         """,
+        limited(listing(max_position=10)),
     )
     ann = engine.accounts["ann"]
     assert (ann.reserved, ann.buying, ann.selling) == (
@@ -334,20 +290,19 @@ def test_what_self_trade_prevention_ends_is_not_held(stp: str) -> None:
 @pytest.mark.parametrize("how", ["configure", "adjust"])
 def test_who_is_beyond_the_limit_may_trade_towards_it(how: str) -> None:
     lots = 30 if how == "configure" else 10
-    engine = judge(
-        limited(listing(max_position=lots)),
+    engine = play(
         f"""
-        ann buy {lots}@90
-        bob sell {lots}@90
+        given ann buy {lots}@90
+        given bob sell {lots}@90
         """,
+        limited(listing(max_position=lots)),
     )
     if how == "configure":
         reconfigure(engine, instruments=(listing(max_position=10),))
     else:
         act(engine, "op admin adjust user=ann symbol=BOND qty=20")
     assert engine.accounts["ann"].positions == {"BOND": 30}
-    judge(
-        engine,
+    play(
         """
         ann buy 1@80         -> position_limit qty
         ann buy 1@80 ioc     -> position_limit qty
@@ -356,18 +311,19 @@ def test_who_is_beyond_the_limit_may_trade_towards_it(how: str) -> None:
         ann sell 5@201       -> ok
         ann sell 1@202       -> position_limit qty
         """,
+        engine,
     )
 
 
 def test_who_is_short_beyond_the_limit_may_trade_towards_it() -> None:
-    judge(
-        limited(listing(max_position=10)),
+    play(
         """
-        op admin adjust user=ann symbol=BOND qty=-30
+        given op admin adjust user=ann symbol=BOND qty=-30
         ann sell 1@200       -> position_limit qty
         ann buy 41@80        -> position_limit qty
         ann buy 40@80        -> ok
         """,
+        limited(listing(max_position=10)),
     )
 
 
@@ -377,8 +333,7 @@ def test_who_is_short_beyond_the_limit_may_trade_towards_it() -> None:
 def test_an_account_may_have_a_limit_of_its_own(
     own: dict[str, int], most: int
 ) -> None:
-    judge(
-        limited(listing(max_position=10), max_position=own),
+    play(
         f"""
         ann buy {most + 1}@90  -> position_limit qty
         ann buy {most}@90      -> ok
@@ -387,17 +342,18 @@ def test_an_account_may_have_a_limit_of_its_own(
         bob buy 11@90          -> position_limit qty
         bob buy 10@90          -> ok
         """,
+        limited(listing(max_position=10), max_position=own),
     )
 
 
 def test_limits_are_of_one_instrument() -> None:
-    judge(
-        limited(listing("BOND", max_position=10), listing("ETF")),
+    play(
         """
         ann buy 10@90 symbol=BOND -> ok
         ann buy 99@90 symbol=ETF  -> ok
         ann buy 1@90 symbol=BOND  -> position_limit qty
         """,
+        limited(listing("BOND", max_position=10), listing("ETF")),
     )
 
 
@@ -409,14 +365,14 @@ def test_without_a_limit_positions_stay_what_can_be_counted() -> None:
         listing("ETF", max_qty=2 * most),
     )
     assert engine.listings["ETF"].position_max == VALUE_MAX // (2 * 1_000)
-    judge(
-        engine,
+    play(
         f"""
-        ann connect
+        given ann connect
         ann buy {most + 1}@0 symbol=BOND  -> position_limit qty
         ann buy {most}@0 symbol=BOND      -> ok
         ann sell {most + 1}@0 symbol=BOND -> position_limit qty
         """,
+        engine,
     )
     reconfigure(engine, instruments=(listing("XAU"),))
     third = VALUE_MAX // (3 * 4_000)
@@ -426,14 +382,13 @@ def test_without_a_limit_positions_stay_what_can_be_counted() -> None:
 
 
 def test_without_short_selling_one_sells_what_one_has() -> None:
-    judge(
-        limited(listing(max_position=10, short_selling=False)),
+    play(
         """
         ann sell 1@90        -> position_limit qty
         ann sell 1@market    -> position_limit qty
         ann buy 5@90         -> ok
         ann sell 1@95        -> position_limit qty
-        op admin adjust user=bob symbol=BOND qty=5
+        given op admin adjust user=bob symbol=BOND qty=5
         bob sell 3@90        -> ok
         bob sell 3@95        -> position_limit qty
         bob sell 2@95        -> ok
@@ -442,24 +397,24 @@ def test_without_short_selling_one_sells_what_one_has() -> None:
         ann buy 8@80         -> position_limit qty
         ann buy 5@80         -> ok
         """,
+        limited(listing(max_position=10, short_selling=False)),
     )
 
 
 def test_who_is_short_where_it_is_not_allowed_may_buy_back() -> None:
     engine = play("given ann sell 5@90\ngiven bob buy 5@90")
     reconfigure(engine, instruments=(listing(short_selling=False),))
-    judge(
-        engine,
+    play(
         """
         ann sell 1@95        -> position_limit qty
         ann buy 5@95         -> ok
         """,
+        engine,
     )
 
 
 def test_an_amend_is_judged_by_the_lots_it_adds() -> None:
-    engine = judge(
-        limited(listing(max_position=10)),
+    engine = play(
         """
         ann buy 6@90                -> ok
         ann buy 2@80                -> ok
@@ -477,15 +432,15 @@ def test_an_amend_is_judged_by_the_lots_it_adds() -> None:
         ann buy 5@80                -> position_limit qty
         ann buy 4@80                -> ok
         """,
+        limited(listing(max_position=10)),
     )
     assert engine.accounts["ann"].positions == {"BOND": 4}
 
 
 def test_beyond_the_limit_an_amend_may_not_add_but_change_and_reduce() -> None:
-    engine = judge(limited(listing(max_position=30)), "ann buy 30@90 -> ok")
+    engine = play("ann buy 30@90 -> ok", limited(listing(max_position=30)))
     reconfigure(engine, instruments=(listing(max_position=10),))
-    judge(
-        engine,
+    play(
         """
         ann amend 1 qty=31          -> position_limit qty
         ann amend 1 price=95        -> ok
@@ -493,19 +448,20 @@ def test_beyond_the_limit_an_amend_may_not_add_but_change_and_reduce() -> None:
         ann amend 1 qty=21          -> position_limit qty
         ann amend 1 qty=20 price=96 -> ok
         """,
+        engine,
     )
 
 
 def test_an_amend_to_sell_more_needs_the_lots() -> None:
-    judge(
-        limited(listing(short_selling=False)),
+    play(
         """
-        op admin adjust user=ann symbol=BOND qty=5
+        given op admin adjust user=ann symbol=BOND qty=5
         ann sell 4@90         -> ok
         ann amend 1 qty=6     -> position_limit qty
         ann amend 1 qty=5     -> ok
         ann amend 1 price=80  -> ok
         """,
+        limited(listing(short_selling=False)),
     )
 
 
@@ -513,8 +469,7 @@ def test_an_amend_to_sell_more_needs_the_lots() -> None:
 
 
 def test_so_many_orders_may_be_open_and_only_those_that_rest_count() -> None:
-    judge(
-        limited(listing("BOND"), listing("ETF"), open_orders=3),
+    play(
         """
         ann buy 1@90 symbol=BOND                 -> ok
         ann sell 1@95 symbol=ETF gtd until=99s   -> ok
@@ -529,6 +484,7 @@ def test_so_many_orders_may_be_open_and_only_those_that_rest_count() -> None:
         ann amend 1 qty=9 price=89               -> ok
         bob buy 1@90 symbol=BOND                 -> ok
         """,
+        limited(listing("BOND"), listing("ETF"), open_orders=3),
     )
 
 
@@ -537,46 +493,45 @@ def test_so_many_orders_may_be_open_and_only_those_that_rest_count() -> None:
 )
 def test_an_order_that_has_ended_makes_room(end: str) -> None:
     engine = limited(open_orders=1)
-    judge(
-        engine,
+    play(
         """
         ann buy 1@90 gtd until=9s -> ok
         ann buy 1@91              -> too_many_orders
         """,
+        engine,
     )
     act(engine, end)
-    judge(
-        engine,
+    play(
         """
         ann buy 1@91 -> ok
         ann buy 1@92 -> too_many_orders
         """,
+        engine,
     )
 
 
 def test_an_order_that_would_be_filled_at_once_needs_room_too() -> None:
-    judge(
-        limited(open_orders=1),
+    play(
         """
         ann buy 1@90     -> ok
         bob sell 1@95    -> ok
         ann buy 1@95     -> too_many_orders
         ann buy 1@95 ioc -> ok
         """,
+        limited(open_orders=1),
     )
 
 
 def test_a_new_limit_of_orders_holds_at_once_and_cancels_none() -> None:
-    engine = judge(
-        limited(open_orders=5),
+    engine = play(
         """
         ann buy 1@90     -> ok
         ann buy 1@91     -> ok
         """,
+        limited(open_orders=5),
     )
     reconfigure(engine, accounts={"ann": AccountLimits(open_orders=1)})
-    judge(
-        engine,
+    play(
         """
         ann buy 1@92        -> too_many_orders
         ann amend 1 qty=2   -> ok
@@ -585,6 +540,7 @@ def test_a_new_limit_of_orders_holds_at_once_and_cancels_none() -> None:
         ann cancel 2        -> ok
         ann buy 1@92        -> ok
         """,
+        engine,
     )
 
 
@@ -595,8 +551,7 @@ def test_a_new_limit_of_orders_holds_at_once_and_cancels_none() -> None:
     "cash, least", [(1_000, 0), (0, -1_000), (3_000, 2_000)]
 )
 def test_open_orders_to_buy_are_paid_in_advance(cash: int, least: int) -> None:
-    engine = judge(
-        limited(cash=cash, min_cash=least),
+    engine = play(
         """
         ann buy 2@300      -> ok
         ann buy 4@101      -> insufficient_funds
@@ -610,27 +565,27 @@ def test_open_orders_to_buy_are_paid_in_advance(cash: int, least: int) -> None:
         ann buy 4@101      -> insufficient_funds
         ann buy 4@100      -> ok
         """,
+        limited(cash=cash, min_cash=least),
     )
     ann = engine.accounts["ann"]
     assert (ann.cash, ann.reserved) == (cash - 600, 400)
 
 
 def test_what_a_better_price_saves_is_free_again() -> None:
-    engine = judge(
-        limited(cash=1_000, min_cash=0),
+    engine = play(
         """
         bob sell 10@90     -> ok
         ann buy 10@100     -> ok
         ann buy 1@101      -> insufficient_funds
         ann buy 1@100      -> ok
         """,
+        limited(cash=1_000, min_cash=0),
     )
     assert engine.accounts["ann"].cash == 100
 
 
 def test_what_a_sale_brings_counts_when_it_is_there() -> None:
-    judge(
-        limited(cash=100, min_cash=0),
+    play(
         """
         ann sell 5@100     -> ok
         ann buy 2@99       -> insufficient_funds
@@ -638,48 +593,48 @@ def test_what_a_sale_brings_counts_when_it_is_there() -> None:
         ann buy 6@100      -> ok
         ann buy 1@1        -> insufficient_funds
         """,
+        limited(cash=100, min_cash=0),
     )
 
 
 def test_without_a_least_cash_there_is_still_an_end() -> None:
-    judge(
-        limited(listing(max_qty=CASH_MAX)),
+    play(
         f"""
         ann buy {CASH_MAX // 1_000 + 1}@1000 -> insufficient_funds
         ann buy {CASH_MAX // 1_000}@1000     -> ok
         ann buy 1@1                          -> insufficient_funds
         """,
+        limited(listing(max_qty=CASH_MAX)),
     )
 
 
 def test_the_higher_fee_is_set_aside_and_a_rebate_is_not_counted() -> None:
-    engine = judge(
-        limited(listing(maker_fee=-1, taker_fee=2), cash=1_020, min_cash=0),
+    engine = play(
         """
         ann buy 10@101   -> insufficient_funds
         ann buy 10@100   -> ok
         bob sell 10@100  -> ok
         """,
+        limited(listing(maker_fee=-1, taker_fee=2), cash=1_020, min_cash=0),
     )
     ann = engine.accounts["ann"]
     assert (ann.cash, ann.reserved) == (1_020 - 1_000 + 10, 0)
 
 
 def test_a_sale_for_less_than_its_fee_costs() -> None:
-    judge(
-        limited(listing(maker_fee=3, taker_fee=1), cash=10, min_cash=0),
+    play(
         """
         ann sell 9@3     -> ok
         ann sell 11@2    -> insufficient_funds
         ann sell 10@2    -> ok
         ann sell 1@2     -> insufficient_funds
         """,
+        limited(listing(maker_fee=3, taker_fee=1), cash=10, min_cash=0),
     )
 
 
 def test_below_zero_the_seller_pays() -> None:
-    engine = judge(
-        limited(listing(min_price=-10), cash=20, min_cash=0),
+    engine = play(
         """
         ann buy 9@-5       -> ok
         ann sell 5@-4      -> ok
@@ -687,6 +642,7 @@ def test_below_zero_the_seller_pays() -> None:
         ann cancel 2       -> ok
         ann sell 3@-7      -> insufficient_funds
         """,
+        limited(listing(min_price=-10), cash=20, min_cash=0),
     )
     assert engine.accounts["ann"].reserved == 0
 
@@ -718,29 +674,28 @@ def test_a_market_order_counts_at_the_worst_price_it_may_get(
     engine = limited(
         listing(**{"reference_price": 100, **more}), cash=1_000, min_cash=0
     )
-    judge(
-        engine, f"ann {line} -> {'ok' if is_enough else 'insufficient_funds'}"
+    play(
+        f"ann {line} -> {'ok' if is_enough else 'insufficient_funds'}", engine
     )
     if is_enough:
         assert engine.accounts["ann"].reserved == 0, "it has expired"
 
 
 def test_a_market_order_pays_what_it_gets() -> None:
-    engine = judge(
-        limited(listing(collar=10, reference_price=100), cash=990, min_cash=0),
+    engine = play(
         """
         bob sell 2@95      -> ok
         bob sell 2@105     -> ok
         ann buy 9@market   -> ok
         """,
+        limited(listing(collar=10, reference_price=100), cash=990, min_cash=0),
     )
     ann = engine.accounts["ann"]
     assert (ann.cash, ann.reserved, ann.buying) == (590, 0, {"BOND": 0})
 
 
 def test_an_amend_is_judged_by_the_cash_it_adds() -> None:
-    engine = judge(
-        limited(cash=1_000, min_cash=0),
+    engine = play(
         """
         ann buy 5@100                -> ok
         ann buy 4@100                -> ok
@@ -754,13 +709,13 @@ def test_an_amend_is_judged_by_the_cash_it_adds() -> None:
         ann amend 2 price=110        -> ok
         ann buy 1@1                  -> insufficient_funds
         """,
+        limited(cash=1_000, min_cash=0),
     )
     assert engine.accounts["ann"].reserved == 1_000
 
 
 def test_an_amend_counts_what_is_not_yet_filled() -> None:
-    engine = judge(
-        limited(cash=1_000, min_cash=0),
+    engine = play(
         """
         ann buy 5@100                -> ok
         bob sell 3@100               -> ok
@@ -770,29 +725,29 @@ def test_an_amend_counts_what_is_not_yet_filled() -> None:
         ann buy 1@351                -> insufficient_funds
         ann buy 1@350                -> ok
         """,
+        limited(cash=1_000, min_cash=0),
     )
     assert engine.accounts["ann"].reserved == 700
 
 
 def test_an_amend_that_trades_pays_what_it_gets() -> None:
-    engine = judge(
-        limited(listing(taker_fee=1), cash=1_000, min_cash=0),
+    engine = play(
         """
         bob sell 4@150               -> ok
         ann buy 6@100                -> ok
         ann amend 2 price=166        -> insufficient_funds
         ann amend 2 price=165        -> ok
         """,
+        limited(listing(taker_fee=1), cash=1_000, min_cash=0),
     )
     ann = engine.accounts["ann"]
     assert (ann.cash, ann.reserved) == (1_000 - 4 * 151, 2 * 166)
 
 
 def test_who_has_too_little_by_now_may_amend_for_no_more() -> None:
-    engine = judge(limited(cash=500, min_cash=0), "ann buy 5@100 -> ok")
+    engine = play("ann buy 5@100 -> ok", limited(cash=500, min_cash=0))
     act(engine, "op admin adjust user=ann cash=-200")
-    judge(
-        engine,
+    play(
         """
         ann amend 1 qty=6            -> insufficient_funds
         ann amend 1 price=101        -> insufficient_funds
@@ -800,40 +755,41 @@ def test_who_has_too_little_by_now_may_amend_for_no_more() -> None:
         ann amend 1 price=100        -> ok
         ann buy 1@1                  -> insufficient_funds
         """,
+        engine,
     )
 
 
 def test_new_fees_and_limits_change_what_is_set_aside() -> None:
     """Of ann's order 3 lots were filled, for 300: 5 are left."""
-    engine = judge(
-        limited(cash=1_300, min_cash=0),
+    engine = play(
         """
         ann buy 8@100    -> ok
         bob sell 3@100   -> ok
         ann buy 5@101    -> insufficient_funds
         ann sell 5@150   -> ok
         """,
+        limited(cash=1_300, min_cash=0),
     )
     reconfigure(engine, instruments=(listing(taker_fee=3),))
     ann = engine.accounts["ann"]
     assert ann.reserved == 5 * 103
     assert (ann.buying, ann.selling) == ({"BOND": 5}, {"BOND": 5})
-    judge(
-        engine,
+    play(
         """
         ann buy 5@95     -> insufficient_funds
         ann buy 5@94     -> ok
         """,
+        engine,
     )
     richer = AccountLimits(cash=9_999, min_cash=-500)
     reconfigure(engine, limits=richer, accounts={})
     assert (ann.cash, ann.limits) == (1_000, richer)
-    judge(
-        engine,
+    play(
         """
         ann buy 5@98     -> insufficient_funds
         ann buy 5@97     -> ok
         """,
+        engine,
     )
     assert act(engine, "zoe connect") == []
     assert engine.accounts["zoe"].cash == 9_999
@@ -957,8 +913,7 @@ def test_the_leaderboard_leaves_administrators_out() -> None:
 
 def test_the_collar_is_around_the_last_price() -> None:
     """Which is 100 at first, 110 after bob's sale, then 100 again."""
-    judge(
-        limited(listing(reference_price=100, collar=10)),
+    play(
         """
         ann buy 1@111      -> invalid_price price
         ann buy 1@110      -> ok
@@ -973,6 +928,7 @@ def test_the_collar_is_around_the_last_price() -> None:
         ann buy 1@111 ioc  -> invalid_price price
         ann buy 1@110 ioc  -> ok
         """,
+        limited(listing(reference_price=100, collar=10)),
     )
 
 
@@ -1018,8 +974,7 @@ def test_an_amend_meets_the_collar_only_with_a_price() -> None:
     act(engine, "ann buy 5@108")
     narrower = listing(reference_price=100, collar=5)
     reconfigure(engine, instruments=(narrower,))
-    judge(
-        engine,
+    play(
         """
         ann amend 1 qty=6            -> ok
         ann amend 1 price=108        -> invalid_price price
@@ -1029,4 +984,5 @@ def test_an_amend_meets_the_collar_only_with_a_price() -> None:
         ann amend 2 price=94         -> invalid_price price
         ann amend 2 price=999        -> ok
         """,
+        engine,
     )

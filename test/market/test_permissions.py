@@ -21,7 +21,8 @@ from orderbook import (
     Table,
     decode_requests,
 )
-from test.support import Floor, add_key, order, state_of, words
+from test.script import message
+from test.support import Floor, add_key, state_of, words
 
 Message = dict[str, Any]
 
@@ -48,9 +49,9 @@ class World:
             session = self.floor.join(user, token=tokens[user])
             assert session.account == user
             self.sessions[user] = session
-        self.do("mallory", order("buy", 1, 80, client_order_id="old"))
-        self.do("alice", order("buy", 5, 90, client_order_id="mine"))
-        self.do("bob", order("sell", 2, 90))
+        self.do("mallory", "buy 1@80 as=old")
+        self.do("alice", "buy 5@90 as=mine")
+        self.do("bob", "sell 2@90")
         self.do("boss", admin("kill", user="mallory"))
         for role in ROLES:
             self.read(role)
@@ -106,16 +107,16 @@ ITS_OWNER_ALIVE = (
 )
 AGAIN = ("unauthorized", *["bad_request"] * 4)
 MATRIX: list[Row] = [
-    (order("buy", 1, 50), NEW),
-    (order("sell", 1, 90), NEW),
+    (message("buy 1@50"), NEW),
+    (message("sell 1@90"), NEW),
     ({"type": "place", "side": "buy", "qty": 1, "order_type": "market"}, NEW),
     # To place it again says what became of it, even to one who was killed.
     (
-        order("buy", 5, 90, client_order_id="mine"),
+        message("buy 5@90 as=mine"),
         ("unauthorized", "duplicate_client_order_id", *NEW[2:]),
     ),
     (
-        order("buy", 1, 80, client_order_id="old"),
+        message("buy 1@80 as=old"),
         (*NEW[:4], "duplicate_client_order_id"),
     ),
     ({"type": "amend", "order_id": 2, "qty": 4}, ITS_OWNER_ALIVE),
@@ -289,7 +290,7 @@ def test_a_private_event_goes_to_its_account_alone(world: World) -> None:
 
 
 def test_who_was_killed_may_come_back_after_all(world: World) -> None:
-    place = order("buy", 1, 50)
+    place = message("buy 1@50")
     assert words(world.do("mallory", place)) == ["forbidden"]
     assert words(world.do("mallory", {"type": "cancel_all"})) == ["ok"]
     world.do("boss", admin("unkill", user="mallory"))
@@ -299,10 +300,10 @@ def test_who_was_killed_may_come_back_after_all(world: World) -> None:
 
 def test_an_administrator_may_be_killed_and_still_rules(world: World) -> None:
     world.do("boss", admin("kill", user="boss"))
-    assert words(world.do("boss", order("buy", 1, 50))) == ["forbidden"]
+    assert words(world.do("boss", "buy 1@50")) == ["forbidden"]
     replies = world.do("boss", admin("unkill", user="boss"))
     assert words(replies) == ["ok", "status"]
-    assert words(world.do("boss", order("buy", 1, 50))) == ["new"]
+    assert words(world.do("boss", "buy 1@50")) == ["new"]
 
 
 # Whose right it is --------------------------------------------------------
@@ -332,7 +333,7 @@ def test_a_connection_taken_over_cannot_come_back(
     old, new = floor.join(), floor.join()
     login = {"type": "login", "user": "boss", "token": tokens["boss"]}
     session = floor.do(old, login)[0]["session"]
-    floor.do(old, order("buy", 1, 50))
+    floor.do(old, "buy 1@50")
     # In one batch, so that the old connection is not yet closed.
     for peer, request in (
         (new, {**login, "session": session}),

@@ -14,7 +14,7 @@ from exchange.market import timers
 from exchange.market.accounts import AccountLimits
 from exchange.market.engine import Engine
 from orderbook import Status
-from test.market.test_engine import (
+from test.script import (
     PHASES,
     SECOND,
     act,
@@ -24,7 +24,6 @@ from test.market.test_engine import (
     reconfigure,
     tell,
 )
-from test.market.test_limits import judge
 
 # What each phase takes ----------------------------------------------------
 
@@ -57,7 +56,7 @@ def test_what_each_phase_takes(phase: str, request_line: str) -> None:
         given op admin phase {phase}
         """)
     expected = REQUESTS[request_line].get(phase, "market_closed")
-    judge(engine, f"{request_line} -> {expected}")
+    play(f"{request_line} -> {expected}", engine)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -68,14 +67,14 @@ def test_an_instrument_begins_in_its_phase(phase: str) -> None:
     assert bond.as_told().phase == phase
     assert engine.next_deadline is None
     takes = RESTS.get(phase, "market_closed")
-    judge(
-        engine,
+    play(
         f"""
-        ann connect
-        bob connect
+        given ann connect
+        given bob connect
         ann buy 1@101    -> {takes}
         bob sell 1@100   -> {takes}
         """,
+        engine,
     )
     assert bond.trade_id == (phase == "open")
 
@@ -192,9 +191,9 @@ def test_a_phase_opens_at_its_time_and_not_before(phase: str) -> None:
         given 10s op admin phase {phase} reopen_ms=1000
         given ann connect
         """)
-    judge(engine, "ann buy 1@99 ioc -> market_closed")
+    play("ann buy 1@99 ioc -> market_closed", engine)
     play("11s tick\n    * status BOND open time is up", engine)
-    judge(engine, "ann buy 1@99 ioc -> ok")
+    play("ann buy 1@99 ioc -> ok", engine)
 
 
 @pytest.mark.parametrize(
@@ -509,7 +508,7 @@ def test_what_an_auction_saves_is_free_again() -> None:
             ann=AccountLimits(cash=500, min_cash=0),
         ),
     )
-    judge(engine, "ann buy 1@1 -> insufficient_funds")
+    play("ann buy 1@1 -> insufficient_funds", engine)
     act(engine, "op admin phase open")
     ann = engine.accounts["ann"]
     assert (ann.cash, ann.reserved) == (500 - 3 * 85, 2 * 100)
@@ -675,11 +674,10 @@ def test_a_fok_order_expires_and_stops_nothing(line: str) -> None:
 
 
 def test_the_band_follows_the_market_from_command_to_command() -> None:
-    judge(
-        banded(),
+    play(
         """
-        ann connect
-        bob connect
+        given ann connect
+        given bob connect
         ann sell 1@105     -> ok
         ann sell 1@110     -> ok
         ann sell 1@116     -> ok
@@ -689,6 +687,7 @@ def test_the_band_follows_the_market_from_command_to_command() -> None:
         bob buy 1@116 ioc  -> ok
         bob buy 1@90 ioc   -> market_closed
         """,
+        banded(),
     )
 
 

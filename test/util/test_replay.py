@@ -31,7 +31,8 @@ from exchange.market.command import (
 from exchange.market.engine import Engine
 from orderbook import Admin, Error, decode_events, decode_requests
 from test.journal.test_journal import GOLDEN, ROOT, alter, append, read, write
-from test.market.test_engine import MARKET, SECOND, flow, in_full, parse
+from test.market.test_engine import MARKET, flow
+from test.script import SECOND, in_full, parse
 from util.replay import iso, main, microseconds, replay
 
 START = 1_795_377_600_000_000  # 2026-11-22T20:00:00Z
