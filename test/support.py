@@ -25,8 +25,10 @@ from util.measure.wire import PATIENCE_S, Wire, order, wired, words
 
 # Those that tests may import from here.
 __all__ = [
+    "FOLLOW",
     "NO_KEYS",
     "PATIENCE_S",
+    "PING",
     "ROOT",
     "UNLIMITED",
     "Clock",
@@ -184,6 +186,8 @@ async def ended(process: Process) -> tuple[int, str, str]:
 
 # Without sockets ----------------------------------------------------------
 
+PING = {"type": "ping", "id": "ping"}
+FOLLOW = {"type": "subscribe", "channels": ["book", "trades", "ticker"]}
 NOON = 1_795_340_157_000_000
 SECOND = 1_000_000
 

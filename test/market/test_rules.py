@@ -26,8 +26,9 @@ from exchange.market.command import (
 from exchange.market.engine import HANDLERS, Engine
 from exchange.market.state import State
 from orderbook import Error, Exec, Place, Refused
-from test.journal.test_journal import DAYS, append, events_digest, read, write
-from test.market.test_engine import MARKET
+from test.journal.files import append, read, write
+from test.journal.golden import DAYS, events_digest
+from test.market.flows import MARKET
 from test.support import Clock
 
 NEXT = ENGINE_VERSION + 1

@@ -30,8 +30,9 @@ from exchange.market.command import (
 )
 from exchange.market.engine import Engine
 from orderbook import Admin, Error, decode_events, decode_requests
-from test.journal.test_journal import GOLDEN, ROOT, alter, append, read, write
-from test.market.test_engine import MARKET, flow
+from test.journal.files import ROOT, alter, append, read, write
+from test.journal.golden import GOLDEN
+from test.market.flows import MARKET, flow
 from test.script import SECOND, in_full, parse
 from util.replay import iso, main, microseconds, replay
 

@@ -1,0 +1,382 @@
+"""Turns under load: what is read, what waits, and who is served next."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from exchange.doors import listener
+from exchange.doors.websocket import (
+    MESSAGES_PER_TURN,
+    READ_SIZE,
+    Connection,
+    Queue,
+)
+from exchange.gateway import pacing, turns
+from exchange.gateway.gateway import Gateway
+from exchange.gateway.link import BYTES_WAITING, Link
+from exchange.gateway.pacing import Pacing
+from exchange.gateway.requests import Requests
+from exchange.gateway.turns import (
+    REQUESTS_AT_FIRST,
+    REQUESTS_PER_ROUND,
+    REQUESTS_PER_TURN,
+    TURN_COUNTS,
+    Turns,
+)
+from exchange.host.writer import Writer
+from orderbook import MAX_FRAME, Ping
+from server import Server
+from test.doors.test_transport import HANDSHAKE
+from test.gateway.crowds import PING, comes_in, framed, is_dropped
+from test.support import order, serving, until, wired, words
+
+
+def tiny(count: int) -> list[bytes]:
+    """So many messages that are no requests, of 100 elements each."""
+    return [b"[" + b"1," * (MAX_FRAME - 1) + b"1]"] * count
+
+
+async def test_of_a_flood_of_junk_only_so_much_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the kernel does not take in keeps the flood waiting."""
+    most = 0
+    receive = Link.receive
+
+    def spy(self: Link, messages: list[bytes], now: int) -> None:
+        nonlocal most
+        assert not self.is_full
+        receive(self, messages, now)
+        most = max(most, self._waiting)
+        assert self._waiting == sum(len(text) for text, _ in self._inbox)
+
+    monkeypatch.setattr(Link, "receive", spy)
+    async with serving() as server, wired(server.url) as flood:
+        frame = framed(b"x" * 50)
+        flood.connection.transport.write(frame * 10_000)
+        heard = 0
+        while heard < 10_000:
+            heard += len(await flood.frame())
+    assert BYTES_WAITING <= most < BYTES_WAITING + READ_SIZE
+
+
+class Queued:
+    """In which rounds of the loop the queue gives turns."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.rounds: list[int] = []  # of each turn
+        self._round = 0
+        self._next_round()
+        give = Queue._give
+
+        def note(queue: Queue, turn: Callable[[], None]) -> None:
+            self.rounds.append(self._round)
+            give(queue, turn)
+
+        patch.setattr(Queue, "_give", note)
+
+    def _next_round(self) -> None:
+        self._round += 1
+        asyncio.get_running_loop().call_soon(self._next_round)
+
+
+async def test_of_a_crowd_at_the_door_one_comes_in_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To be taken in, and again with a handshake."""
+    queued = Queued(monkeypatch)
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        writers: list[asyncio.StreamWriter] = []
+        for _ in range(30):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            stack.callback(writer.transport.abort)
+            writers.append(writer)
+        await until(lambda: len(server.listener.connections) == 30)
+        for writer in writers:
+            writer.write(HANDSHAKE + framed(json.dumps(PING).encode()))
+        strangers = server.gateway.limiter.counts[""]
+        await until(lambda: strangers.get(Ping) == 30)
+    assert len(queued.rounds) == len(set(queued.rounds)) == 60
+
+
+async def test_of_many_messages_of_a_read_the_rest_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For others, too, of whom one has a turn at a time."""
+    queued = Queued(monkeypatch)
+    most = 0
+    received = Server.received
+
+    def spy(self: Server, connection: Connection, news: list[bytes]) -> None:
+        nonlocal most
+        most = max(most, len(news))
+        received(self, connection, news)
+
+    monkeypatch.setattr(Server, "received", spy)
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        wires = [
+            await stack.enter_async_context(wired(server.url))
+            for _ in range(8)
+        ]
+        count = 5 * MESSAGES_PER_TURN
+        for wire in wires:
+            frame = framed(json.dumps(PING).encode())
+            wire.connection.transport.write(frame * count)
+        for wire in wires:
+            assert words(await wire.take(count)) == ["ok"] * count
+    assert most == MESSAGES_PER_TURN
+    assert len(queued.rounds) == len(set(queued.rounds)) >= 8 * (2 + 4)
+
+
+async def test_one_who_comes_waits_inside_and_the_others_outside() -> None:
+    loop = asyncio.get_running_loop()
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        queue = server.listener._queue
+        queue._is_open = False  # somebody has a turn
+        for _ in range(3):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", server.port))
+        await until(lambda: bool(queue._waiting))
+        for _ in range(20):
+            await asyncio.sleep(0)
+            assert len(queue._waiting) == 1 and not server.listener.connections
+        queue._give_next()
+        await until(lambda: len(server.listener.connections) == 3)
+
+
+async def test_public_data_reach_so_many_readers_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of them in the end, each before what it is sent later."""
+    monkeypatch.setattr(pacing, "READERS_PER_ROUND", 2)
+    paid: list[int] = []  # in each round
+    take = Pacing.take
+
+    def note(pacing: Pacing[Link]) -> list[tuple[Link, bytes]]:
+        taken = take(pacing)
+        paid.append(len(taken))
+        return taken
+
+    monkeypatch.setattr(Pacing, "take", note)
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        alice = await stack.enter_async_context(wired(server.url, "alice"))
+        readers = [
+            await stack.enter_async_context(wired(server.url))
+            for _ in range(7)
+        ]
+        for reader in readers:
+            await reader.ask(type="subscribe", channels=["book"])
+        await alice.ask(**order("buy", 1, 50))
+        for reader in readers:
+            assert (await reader.until(type="book"))["bids"] == [[50, 1]]
+        assert paid == [2, 2, 2, 1]
+        monkeypatch.setattr(Writer, "flush", lambda writer: None)
+        await alice.ask(**order("buy", 1, 51))
+        await until(lambda: len(server.gateway.pacing.owed) == 7)
+        assert words(await readers[5].ask(type="ping")) == ["book", "ok"]
+        await alice.ask(**order("buy", 1, 52))
+        await until(lambda: len(server.gateway.pacing.owed) == 7)
+        await server.stop()
+        for reader in readers:
+            books = [m for m in (await reader.rest())[0] if "bids" in m]
+            assert [b["prev_seq"] for b in books] == [1, 2, 3][-len(books) :]
+            assert books[-1]["bids"] == [[52, 0], [51, 0], [50, 0]]
+
+
+class Ticks:
+    """What the server does between two looks at its sockets."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.turns: list[list[int]] = []  # the requests of each, by tick
+        drain, handle = Server.drain, Requests.handle
+        take = Turns._take
+
+        def note_drain(server: Server) -> None:
+            self.turns.append([])
+            drain(server)
+
+        def note_turn(turns: Turns, *args: Any) -> Any:
+            self.turns[-1].append(0)
+            return take(turns, *args)
+
+        def note(gateway: Gateway, session: Link, requests: Any) -> None:
+            self.turns[-1][-1] += len(requests)
+            handle(gateway, session, requests)
+
+        patch.setattr(Server, "drain", note_drain)
+        patch.setattr(Turns, "_take", note_turn)
+        patch.setattr(Requests, "handle", note)
+
+
+async def test_one_tick_does_only_so_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many have something to do; the others come next."""
+    ticks = Ticks(monkeypatch)
+    count = 3 * REQUESTS_PER_ROUND // 10
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        wires = [
+            await stack.enter_async_context(wired(server.url))
+            for _ in range(count)
+        ]
+        for wire in wires:  # all before the loop turns
+            frame = json.dumps([PING] * 10).encode()
+            wire.connection.transport.write(framed(frame))
+        for wire in wires:
+            assert words(await wire.take(10)) == ["ok"] * 10
+    sums = [sum(turns) for turns in ticks.turns]
+    assert sum(sums) == 10 * count
+    assert REQUESTS_PER_ROUND <= max(sums) < REQUESTS_PER_ROUND + 10
+
+
+async def test_even_where_there_is_little_to_do_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A turn has a cost of its own."""
+    ticks = Ticks(monkeypatch)
+    most = REQUESTS_PER_ROUND // TURN_COUNTS
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        wires = [
+            await stack.enter_async_context(wired(server.url))
+            for _ in range(3 * most)
+        ]
+        for wire in wires:
+            wire.connection.transport.write(framed(json.dumps(PING).encode()))
+        for wire in wires:
+            assert words(await wire.take(1)) == ["ok"]
+    assert max(map(len, ticks.turns)) == most
+
+
+async def test_of_a_long_queue_a_tick_takes_one_small_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After the first, which is all that most who come need."""
+    ticks = Ticks(monkeypatch)
+    count = REQUESTS_AT_FIRST + 3 * REQUESTS_PER_TURN
+    async with serving() as server, wired(server.url) as wire:
+        frame = framed(json.dumps(PING).encode())
+        wire.connection.transport.write(frame * count)
+        assert words(await wire.take(count)) == ["ok"] * count
+    turns = [turn for tick in ticks.turns for turn in tick if turn]
+    assert turns == [REQUESTS_AT_FIRST] + 3 * [REQUESTS_PER_TURN]
+    assert all(len(tick) <= 2 for tick in ticks.turns)
+
+
+async def test_who_has_little_to_ask_comes_before_who_has_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By no more than one turn, however long the queues are."""
+    asked: list[str] = []
+    handle = Requests.handle
+
+    def note(gateway: Gateway, session: Link, requests: Any) -> None:
+        asked.extend([session.account] * len(requests))
+        handle(gateway, session, requests)
+
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        bots = [
+            await stack.enter_async_context(wired(server.url, f"bot{number}"))
+            for number in range(4)
+        ]
+        alice = await stack.enter_async_context(wired(server.url, "alice"))
+        monkeypatch.setattr(Requests, "handle", note)
+        frame = framed(json.dumps(PING).encode())
+        for bot in bots:
+            bot.connection.transport.write(frame * 2_000)
+        await until(lambda: len(asked) > 200)
+        for _ in range(20):
+            before = len(asked)
+            await alice.send(PING)
+            await until(lambda: "alice" in asked[before:])
+            # What was done before the loop could read her request.
+            turns = asked[before:].index("alice")
+            assert turns <= 2 * REQUESTS_PER_TURN
+            await alice.receive()
+        assert len(asked) < 8_000, "they were still at it"
+
+
+async def test_who_asks_much_at_once_waits_behind_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also when it comes again with nothing waiting."""
+    async with serving() as server, contextlib.AsyncExitStack() as stack:
+        greedy = await stack.enter_async_context(wired(server.url, "greedy"))
+        alice = await stack.enter_async_context(wired(server.url, "alice"))
+        by_name = {s.account: s for s in server.gateway.links}
+        many = [PING] * (REQUESTS_AT_FIRST + 1)
+        for requests, is_behind in (
+            (many, False),  # nobody knows yet
+            (many, True),
+            ([PING], True),
+            ([PING], False),  # modest again
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(server, "drain", lambda: None)
+                for wire in (greedy, alice):
+                    await wire.send(*(requests if wire is greedy else [PING]))
+                await until(lambda: by_name["alice"].waiting)
+                await until(lambda: by_name["greedy"].waiting)
+                assert (by_name["greedy"] in server.turns.backlog) == is_behind
+                assert (by_name["greedy"] in server.turns.fresh) != is_behind
+                assert by_name["alice"] in server.turns.fresh
+                await until(lambda: server._drain_due)
+            server.drain()
+            await greedy.take(len(requests))
+            await alice.receive()
+
+
+@pytest.mark.parametrize(
+    "bound, is_for_all", [("LEAVING_MAX", True), ("LEAVING_FROM_ONE", False)]
+)
+async def test_nobody_is_taken_in_while_many_left_work_behind(
+    monkeypatch: pytest.MonkeyPatch, bound: str, is_for_all: bool
+) -> None:
+    """Or one could leave more than is ever carried out."""
+    monkeypatch.setattr(listener, bound, 2)
+    async with serving() as server, wired(server.url) as wire:
+        with monkeypatch.context() as patch:
+            patch.setattr(Turns, "_take", lambda *args: (None, 1))
+            for number in range(1, 3):
+                _, writer = await asyncio.open_connection(
+                    "127.0.0.1", server.port
+                )
+                writer.write(HANDSHAKE + b"".join(map(framed, tiny(1))))
+                await until(lambda: len(server.links) == 2)
+                writer.close()
+                await until(lambda: len(server.listener.leaving) == number)
+            assert not await comes_in(server, "127.0.0.1")
+            assert await comes_in(server, "127.0.0.2") != is_for_all
+        for session in server.gateway.links:
+            server.schedule(session)
+        await until(lambda: not server.listener.leaving)
+        assert not await is_dropped(server)
+        assert words(await wire.ask(type="ping")) == ["ok"]
+
+
+async def test_who_hangs_up_counts_until_all_is_carried_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else one could come again and again, and leave work behind."""
+    monkeypatch.setattr(turns, "REQUESTS_PER_ROUND", 1)
+    async with serving(max_connections=3) as server:
+        for _ in range(50):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(HANDSHAKE + b"".join(map(framed, tiny(50))))
+            await asyncio.sleep(0)
+            writer.close()
+            await asyncio.sleep(0)
+            assert len(server.gateway.links) <= 3
+        await until(lambda: not server.gateway.links)
+        assert (
+            not server.listener.connections and not server.listener.by_address
+        )
+        async with wired(server.url) as wire:
+            assert words(await wire.ask(type="ping")) == ["ok"]
