@@ -288,6 +288,11 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes written and not yet taken by the kernel."""
         return self._transport.get_write_buffer_size()
 
+    @property
+    def incomplete(self) -> int:
+        """Bytes kept of a frame or message that is not complete."""
+        return len(self._unread) + len(self._fragments)
+
     def write(self, frames: bytes) -> None:
         """Send what ``frame`` made; nothing unless open."""
         transport = self._transport

@@ -44,7 +44,6 @@ from exchange.host.settings import (
 from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
 from exchange.market.engine import Engine
 from orderbook import MAX_FRAME, Login
-from server import Server
 from test.doors.test_transport import HANDSHAKE
 from test.gateway.crowds import PING, Message, crowd, framed, is_dropped
 from test.support import (
@@ -128,7 +127,7 @@ async def test_one_who_does_not_read_its_replies_is_not_read(
                 async with wired(server.url) as wire:
                     await wire.ask(type="ping")
             assert connection.buffered < SLOW_BYTES
-            assert session._waiting < BYTES_WAITING + READ_SIZE
+            assert session.bytes_waiting < BYTES_WAITING + READ_SIZE
             deaf.connection.transport.abort()
 
 
@@ -391,10 +390,9 @@ def test_following_everything_again_and_again_is_following_it_once() -> None:
     for _ in range(100):
         floor.do(session, request)
     feed = floor.gateway.feed
-    assert [len(follows) for follows in feed._follows.values()] == [6]
-    assert len(feed._groups) == len(feed._since) == 1
+    assert feed.size() == (6, 1, 0)
     floor.gateway.disconnect(session)
-    assert not (feed._follows or feed._groups or feed._since or feed._behind)
+    assert feed.size() == (0, 0, 0)
 
 
 class Locked:
@@ -447,9 +445,9 @@ async def test_who_is_gone_leaves_nothing_behind() -> None:
                     gateway.outbox.links,
                     gateway.outbox.closings,
                 ),
-                *(feed._follows, feed._groups, feed._since, feed._behind),
             ):
                 assert not structure
+            assert feed.size() == (0, 0, 0)
             book = gateway.engine.listings["BOND"].book
             assert not book.orders
 
@@ -466,8 +464,7 @@ async def test_half_a_message_takes_no_more_than_a_whole_one() -> None:
         writer.write(HANDSHAKE + first + rest[:-1])
         await until(lambda: server.links)
         (connection,) = server.links
-        await until(lambda: len(connection._unread) == len(rest) - 1)
-        assert len(connection._fragments) == 60_000
+        await until(lambda: connection.incomplete == 60_000 + len(rest) - 1)
         writer.transport.abort()
         await until(lambda: not server.links)
 
@@ -480,8 +477,7 @@ async def test_a_request_takes_no_more_than_16_kib() -> None:
         header = b"X: %b\r\n" % (b"x" * 1_000)
         count = (MAX_REQUEST - len(HANDSHAKE)) // len(header)
         writer.write(HANDSHAKE[:-2] + header * count)
-        (connection,) = await sockets(server)
-        await until(lambda: connection._asked > MAX_REQUEST - len(header))
+        await writer.drain()
         writer.write(header)
         async with asyncio.timeout(PATIENCE_S):
             assert b" 431 " in await reader.read()
@@ -493,12 +489,6 @@ async def test_a_request_takes_no_more_than_16_kib() -> None:
             assert b" 101 " in await reader.readline()
         writer.close()
         await until(lambda: not server.listener.connections)
-
-
-async def sockets(server: Server) -> list[Connection]:
-    """Return the sockets there are, once there is one."""
-    await until(lambda: server.listener.connections)
-    return list(server.listener.connections)
 
 
 async def test_where_there_is_no_room_for_a_socket_one_tries_again(

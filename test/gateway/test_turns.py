@@ -28,7 +28,6 @@ from exchange.gateway.turns import (
     REQUESTS_PER_ROUND,
     REQUESTS_PER_TURN,
     TURN_COUNTS,
-    Turns,
 )
 from exchange.host.writer import Writer
 from orderbook import MAX_FRAME, Ping
@@ -54,8 +53,7 @@ async def test_of_a_flood_of_junk_only_so_much_is_read(
         nonlocal most
         assert not self.is_full
         receive(self, messages, now)
-        most = max(most, self._waiting)
-        assert self._waiting == sum(len(text) for text, _ in self._inbox)
+        most = max(most, self.bytes_waiting)
 
     monkeypatch.setattr(Link, "receive", spy)
     async with serving() as server, wired(server.url) as flood:
@@ -197,22 +195,22 @@ class Ticks:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.turns: list[list[int]] = []  # the requests of each, by tick
         drain, handle = Server.drain, Requests.handle
-        take = Turns._take
+        take = Link.take
 
         def note_drain(server: Server) -> None:
             self.turns.append([])
             drain(server)
 
-        def note_turn(turns: Turns, *args: Any) -> Any:
+        def note_turn(link: Link, enough: int) -> Any:
             self.turns[-1].append(0)
-            return take(turns, *args)
+            return take(link, enough)
 
         def note(gateway: Gateway, session: Link, requests: Any) -> None:
             self.turns[-1][-1] += len(requests)
             handle(gateway, session, requests)
 
         patch.setattr(Server, "drain", note_drain)
-        patch.setattr(Turns, "_take", note_turn)
+        patch.setattr(Link, "take", note_turn)
         patch.setattr(Requests, "handle", note)
 
 
@@ -327,7 +325,6 @@ async def test_who_asks_much_at_once_waits_behind_the_others(
                 assert (by_name["greedy"] in server.turns.backlog) == is_behind
                 assert (by_name["greedy"] in server.turns.fresh) != is_behind
                 assert by_name["alice"] in server.turns.fresh
-                await until(lambda: server._drain_due)
             server.drain()
             await greedy.take(len(requests))
             await alice.receive()
@@ -343,7 +340,7 @@ async def test_nobody_is_taken_in_while_many_left_work_behind(
     monkeypatch.setattr(listener, bound, 2)
     async with serving() as server, wired(server.url) as wire:
         with monkeypatch.context() as patch:
-            patch.setattr(Turns, "_take", lambda *args: (None, 1))
+            patch.setattr(server, "drain", lambda: None)
             for number in range(1, 3):
                 _, writer = await asyncio.open_connection(
                     "127.0.0.1", server.port
@@ -354,8 +351,7 @@ async def test_nobody_is_taken_in_while_many_left_work_behind(
                 await until(lambda: len(server.listener.leaving) == number)
             assert not await comes_in(server, "127.0.0.1")
             assert await comes_in(server, "127.0.0.2") != is_for_all
-        for session in server.gateway.links:
-            server.schedule(session)
+        server.drain()
         await until(lambda: not server.listener.leaving)
         assert not await is_dropped(server)
         assert words(await wire.ask(type="ping")) == ["ok"]

@@ -50,7 +50,7 @@ class Disk:
             if not self.is_full:
                 raise sqlite3.OperationalError("disk I/O error")
             # The file may not grow: it has room for a few commits, or none.
-            file = journal._file
+            file = journal.file
             (pages,) = file.execute("PRAGMA page_count").fetchone()
             file.execute(f"PRAGMA max_page_count = {pages}")
 

@@ -97,7 +97,7 @@ def test_a_journal_is_durable_and_says_what_it_is(tmp_path: Path) -> None:
     with Journal(tmp_path / "exchange.db") as journal:
         list(journal.recover())
         pragmas = {
-            name: journal._file.execute(f"PRAGMA {name}").fetchone()[0]
+            name: journal.file.execute(f"PRAGMA {name}").fetchone()[0]
             for name in (
                 "application_id",
                 "user_version",
@@ -160,7 +160,7 @@ def test_a_reader_follows_the_writer_and_is_not_in_its_way(
         batches = read_journal(path)
         assert next(batches) == COMMANDS[:7]
         append(journal, COMMANDS[14:21])
-        busy, *_ = journal._file.execute(
+        busy, *_ = journal.file.execute(
             "PRAGMA wal_checkpoint(TRUNCATE)"
         ).fetchone()
         assert not busy, "the log can be tidied up between two batches"
@@ -330,13 +330,13 @@ def test_a_full_disk_refuses_a_batch_as_a_whole(tmp_path: Path) -> None:
     with Journal(path) as journal:
         list(journal.recover())
         append(journal, COMMANDS[:200])
-        journal._file.execute("PRAGMA max_page_count = 1")  # no page more
+        journal.file.execute("PRAGMA max_page_count = 1")  # no page more
         with pytest.raises(sqlite3.OperationalError, match="full"):
             append(journal, COMMANDS[200:])
         held = journal.last_seq
         assert 200 <= held < len(COMMANDS)
         assert read(path) == COMMANDS[:held]
-        journal._file.execute("PRAGMA max_page_count = 1000000")
+        journal.file.execute("PRAGMA max_page_count = 1000000")
         append(journal, COMMANDS[held:])
     assert recover(path) == COMMANDS
 
