@@ -42,8 +42,9 @@ from exchange.host.settings import (
     CONNECTIONS_PER_ADDRESS,
 )
 from exchange.market.accounts import ACCOUNTS_MAX, SESSIONS_REMEMBERED
+from exchange.market.command import Connect
 from exchange.market.engine import Engine
-from orderbook import MAX_FRAME, Login
+from orderbook import MAX_FRAME
 from test.doors.test_transport import HANDSHAKE
 from test.gateway.crowds import PING, Message, crowd, framed, is_dropped
 from test.support import (
@@ -324,16 +325,15 @@ def test_a_leaderboard_is_made_once_as_long_as_nothing_happens(
 
 def test_only_so_many_accounts_exist() -> None:
     floor = Floor()
-    gateway, accounts = floor.gateway, floor.gateway.engine.accounts
+    accounts = floor.gateway.engine.accounts
     while len(accounts) < ACCOUNTS_MAX:
-        session = floor.connect(Peer())
-        gateway.requests.handle(session, [Login(user=f"user{len(accounts)}")])
-        gateway.disconnect(session)
+        floor.gateway.sequencer.run(Connect(True), f"user{len(accounts)}", "s")
+    seq = floor.seq
     session = floor.connect(Peer())
     (error,) = floor.do(session, {"type": "login", "user": "one-more"})
     assert error["code"] == "forbidden"
     assert floor.closings(session) == [4001]
-    assert len(accounts) == ACCOUNTS_MAX
+    assert len(accounts) == ACCOUNTS_MAX and floor.seq == seq
     session = floor.connect(Peer())
     welcome, _ = floor.do(session, {"type": "login", "user": "user0"})
     assert welcome["type"] == "welcome"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.gateway import feed as feed_module
-from exchange.gateway.feed import Feed
+from exchange.gateway.feed import LEVELS_MERGED, UPDATES_KEPT, Feed
 from orderbook import BookUpdate, Channel, Ticker, Trade
 from test.gateway.feeds import SYMBOLS, Levels, Market, Reader, update
 
@@ -74,25 +74,28 @@ def test_one_who_was_slow_while_nothing_happened_missed_nothing() -> None:
     assert reader.news() == ["book BOND 1-2 99=6 |"], "and none of ETF"
 
 
-@pytest.mark.parametrize("limit", ["UPDATES_KEPT", "LEVELS_MERGED"])
+@pytest.mark.parametrize(
+    "updates, levels", [(UPDATES_KEPT, 1), (1, LEVELS_MERGED)]
+)
 def test_one_who_missed_too_much_gets_a_snapshot(
-    limit: str, monkeypatch: pytest.MonkeyPatch
+    updates: int, levels: int
 ) -> None:
-    monkeypatch.setattr(feed_module, limit, 3)
     market = Market()
     reader = Reader(market, "book")
-    for missed, told in [
-        (3, ["book BOND 0-3 99=3 98=2 97=1 |"]),
-        (4, ["book BOND 7 99=4 98=3 97=2 96=1 |"]),
-    ]:
+    for more, is_snapshot in ((0, False), (1, True)):
         reader.is_slow = True
-        for number in range(missed):
-            market.bid(99 - number, missed - number)
+        for number in range(updates + more * (updates > 1)):
+            for level in range(levels + more * (levels > 1)):
+                market.bid(1 + level, 1 + number)
             market.flush()
-        assert reader.news() == []
+        assert not reader.events
         reader.is_slow = False
         market.flush()
-        assert reader.news() == told
+        (told,) = reader.events
+        assert isinstance(told, BookUpdate)
+        assert told.snapshot == is_snapshot
+        assert len(told.bids) == levels + more * (levels > 1)
+        reader.events.clear()
 
 
 def test_a_slow_reader_that_subscribes_is_answered_and_goes_on() -> None:

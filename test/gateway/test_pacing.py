@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
-import exchange.gateway.feed
+from exchange.gateway.feed import UPDATES_KEPT
 from exchange.gateway.link import Link
-from exchange.gateway.pacing import FEED_READER_US, FEED_US, SLOW_BYTES
+from exchange.gateway.pacing import (
+    FEED_READER_US,
+    FEED_US,
+    MANY_READERS,
+    SLOW_BYTES,
+)
 from orderbook import Admin, decode_requests
 from test.script import message
 from test.support import FOLLOW, PING, Floor, Peer, words
@@ -109,25 +114,23 @@ def test_while_more_waits_public_data_leave_now_and_then(
     assert place(8) == [[90, 36]]
 
 
-def test_for_many_readers_public_data_leave_less_often(
-    floor: Floor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("exchange.gateway.pacing.MANY_READERS", 3)
-    alice, (reader, *_) = floor.join("alice"), [floor.join() for _ in "123"]
+def test_for_many_readers_public_data_leave_less_often(floor: Floor) -> None:
+    alice = floor.join("alice")
+    reader, *others, last = [floor.join() for _ in range(MANY_READERS)]
     gateway, clock = floor.gateway, floor.clock
 
     def place() -> list[str]:
         floor.do(alice, "buy 1@90")
         return words(floor.read(reader))
 
-    for session in list(gateway.links)[1:3]:
+    for session in (reader, *others):
         floor.do(session, FOLLOW)
     floor.read(reader)
     assert place() == place() == ["book"] and gateway.pacing.due is None
-    floor.do(list(gateway.links)[3], FOLLOW)
+    floor.do(last, FOLLOW)
     floor.read(reader)
     assert place() == []
-    assert gateway.pacing.due == clock.ts + 3 * FEED_READER_US
+    assert gateway.pacing.due == clock.ts + MANY_READERS * FEED_READER_US
     clock.ts = gateway.pacing.due - 1
     assert place() == []
     clock.ts += 1
@@ -155,25 +158,21 @@ def test_public_data_leave_before_what_a_session_is_sent_after_them(
     assert words(floor.read(alice)) == ["new", "book", "ok"]
 
 
-def test_one_who_missed_too_much_gets_a_snapshot(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(exchange.gateway.feed, "UPDATES_KEPT", 4)
-    floor = Floor()
+def test_one_who_missed_too_much_gets_a_snapshot(floor: Floor) -> None:
     alice = floor.join("alice")
     few, few_peer = follower(floor, "book")
     many, many_peer = follower(floor, "book")
     many_peer.buffered = SLOW_BYTES + 1
     floor.do(alice, "buy 1@90")
     few_peer.buffered = SLOW_BYTES + 1
-    for price in (91, 92, 93, 94):
-        floor.do(alice, f"buy 1@{price}")
+    for number in range(UPDATES_KEPT):
+        floor.do(alice, f"buy 1@{91 + number % 4}")
     floor.read(few)
     (update,) = drained(floor, few, few_peer)
     assert "snapshot" not in update and update["prev_seq"] == 1
     (snapshot,) = drained(floor, many, many_peer)
-    assert snapshot["snapshot"] and snapshot["seq"] == 5
-    assert snapshot["bids"] == [[p, 1] for p in (94, 93, 92, 91, 90)]
+    assert snapshot["snapshot"] and snapshot["seq"] == UPDATES_KEPT + 1
+    assert [price for price, _ in snapshot["bids"]] == [94, 93, 92, 91, 90]
 
 
 def test_heartbeats_go_on_while_a_commit_takes_long() -> None:
@@ -295,16 +294,14 @@ def test_a_ticker_that_changed_and_changed_back_after_a_subscription(
 
 
 def test_one_catching_up_takes_nothing_from_one_who_falls_behind(
-    monkeypatch: pytest.MonkeyPatch,
+    floor: Floor,
 ) -> None:
-    monkeypatch.setattr(exchange.gateway.feed, "UPDATES_KEPT", 2)
-    floor = Floor()
     alice = floor.join("alice")
     reader, peer = follower(floor, "book")
     other, other_peer = follower(floor, "book")
     peer.buffered = SLOW_BYTES + 1
-    for price in (90, 91, 92, 93):
-        floor.do(alice, f"buy 1@{price}")
+    for number in range(UPDATES_KEPT + 2):
+        floor.do(alice, f"buy 1@{90 + number % 4}")
     held = floor.read(other)[-1]["seq"]
     # In one batch: an order, the first drains, the second is too slow.
     for request in decode_requests(json.dumps(message("buy 1@94"))):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
+from exchange.market.timers import DEADLINES_PER_COMMAND
+from orderbook import MAX_FRAME
 from test.support import FOLLOW, NOON, PING, SECOND, Floor, words
 
 
@@ -59,15 +59,12 @@ def test_deadlines_fire_in_order_of_time_and_then_of_order_id(
     assert [event["order_id"] for event in expired] == [2, 4, 3, 1]
 
 
-def test_more_deadlines_than_one_tick_fires(
-    floor: Floor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("exchange.market.timers.DEADLINES_PER_COMMAND", 2)
-    alice = floor.join("alice")
-    for _ in range(5):
-        floor.do(alice, gtd(NOON + SECOND))
+def test_more_deadlines_than_one_tick_fires(floor: Floor) -> None:
+    alice, count = floor.join("alice"), 2 * DEADLINES_PER_COMMAND + MAX_FRAME
+    for _ in range(count // MAX_FRAME):
+        floor.do(alice, *[gtd(NOON + SECOND)] * MAX_FRAME)
     floor.clock.ts += SECOND
-    assert words(floor.do(alice, PING)) == ["expired"] * 5 + ["ok"]
+    assert words(floor.do(alice, PING)) == ["expired"] * count + ["ok"]
 
 
 def test_cancel_after_is_put_off_and_disarmed(floor: Floor) -> None:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.market import accounts
 from exchange.market.accounts import (
     ACCOUNTS_MAX,
     CASH_MAX,
     HOUSE,
+    ORDERS_REMEMBERED,
+    SESSIONS_REMEMBERED,
     VALUE_MAX,
     Account,
     AccountLimits,
@@ -440,26 +441,23 @@ def test_a_finished_order_is_known_as_closed(ids: tuple[Any, Any]) -> None:
     assert not account.open_orders
 
 
-def test_only_the_last_finished_orders_are_remembered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(accounts, "ORDERS_REMEMBERED", 2)
+def test_the_last_ten_thousand_finished_orders_are_remembered() -> None:
+    count = ORDERS_REMEMBERED + 2
+    assert ORDERS_REMEMBERED == 10_000, "as the protocol promises"
     account = Account("ann")
-    orders = {n: order(n, client_order_id=f"c{n}") for n in range(1, 6)}
-    orders[4].client_order_id = None
-    for each in orders.values():
+    orders = [order(n, client_order_id=f"c{n}") for n in range(1, count + 1)]
+    for each in orders:
         account.accept(each)
-    for number in (4, 2, 5):
-        finish(account, orders[number])
-    assert list(account.orders) == [1, 2, 3, 5], "order 4 ended first"
-    finish(account, orders[1])
-    assert list(account.orders) == [1, 3, 5]
-    assert list(account.by_client_order_id) == ["c1", "c3", "c5"]
-    assert list(account.open_orders) == [3]
-
-
-def test_ten_thousand_finished_orders_are_remembered() -> None:
-    assert accounts.ORDERS_REMEMBERED == 10_000, "as the protocol promises"
+    first, second, third, fourth, *rest = orders
+    for each in (fourth, second, first, *rest):
+        finish(account, each)
+    ids = set(range(1, count + 1))
+    assert set(account.orders) == ids - {4}, "order 4 ended first"
+    finish(account, third)
+    assert set(account.orders) == ids - {2, 4}
+    names = {f"c{n}" for n in ids - {2, 4}}
+    assert set(account.by_client_order_id) == names
+    assert not account.open_orders
 
 
 # Sessions -----------------------------------------------------------------
@@ -510,22 +508,21 @@ def test_a_session_that_ended_may_begin_again() -> None:
     assert ids(account.disconnect("a")) == [1]
 
 
-def test_the_oldest_ended_sessions_are_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(accounts, "SESSIONS_REMEMBERED", 3)
+def test_the_oldest_ended_sessions_are_forgotten() -> None:
     account = Account("ann")
-    for session in "abc":
+    full = [f"s{number}" for number in range(SESSIONS_REMEMBERED)]
+    for session in full:
         account.connect(session, True)
-    account.disconnect("c")
-    account.disconnect("b")
-    account.connect("b", True)
-    account.disconnect("b")
+    for session in ("s2", "s1"):
+        account.disconnect(session)
+    account.connect("s1", True)
+    account.disconnect("s1")
     account.connect("d", True)
-    assert list(account.sessions) == ["a", "b", "d"], "c ended; b came back"
+    kept = [session for session in full if session not in ("s1", "s2")]
+    assert list(account.sessions) == [*kept, "s1", "d"], "s2 ended first"
     account.connect("e", True)
     account.connect("f", True)
-    assert list(account.sessions) == ["a", "d", "e", "f"], "all connected"
+    assert list(account.sessions) == [*kept, "d", "e", "f"], "all connected"
 
 
 # Leaderboard --------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exchange.market import accounts
+from exchange.market.accounts import ORDERS_REMEMBERED
 from orderbook import Exec, Place
 from test.script import (
     SECOND,
@@ -269,14 +269,17 @@ def test_a_refused_place_uses_no_client_order_id_up() -> None:
         """)
 
 
-def test_the_oldest_finished_orders_are_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(accounts, "ORDERS_REMEMBERED", 2)
-    play("""
+def test_the_oldest_finished_orders_are_forgotten() -> None:
+    kept = ORDERS_REMEMBERED
+    engine = play("""
         given ann buy 1@99 as=open
         given ann buy 1@98 ioc as=a
         given ann buy 1@98 ioc as=b
+        """)
+    for _ in range(kept - 2):
+        act(engine, "ann buy 1@98 ioc")
+    play(
+        f"""
         ann buy 1@98 ioc as=a
             ann error duplicate_client_order_id client_order_id 2 expired 0
         given ann buy 1@98 ioc
@@ -287,11 +290,13 @@ def test_the_oldest_finished_orders_are_forgotten(
         ann buy 1@98 ioc as=open
             ann error duplicate_client_order_id client_order_id 1 new 0
         ann buy 1@98 ioc as=a
-            ann 8 new 5 new 0/1
-            ann 9 expired 5 expired 0/1 ioc
+            ann {2 * kept + 4} new {kept + 3} new 0/1
+            ann {2 * kept + 5} expired {kept + 3} expired 0/1 ioc
         ann cancel as=b
             ann error unknown_order client_order_id
-        """)
+        """,
+        engine,
+    )
 
 
 # Mass cancels -------------------------------------------------------------
