@@ -293,7 +293,7 @@ def test_a_writer_that_was_killed_left_what_it_had_committed(
     rng = random.Random(8)
     commands = list(flow(rng, 30_000))
     found: list[Command] = []
-    for _ in range(10):
+    for _ in range(5):
         with appending(path, commands[len(found) :]) as process:
             assert process.stdout is not None
             for _ in range(rng.randrange(1, 60)):

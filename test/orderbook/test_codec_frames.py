@@ -291,9 +291,10 @@ ANY_VALUE = ANY_JSON | st.sampled_from(
     [value for taken, wrong in VALUES.values() for value in taken + wrong]
 )
 NEARLY = st.one_of(
-    st.fixed_dictionaries(
-        {"type": st.sampled_from([*FULL, "stop"])},
-        optional={name: ANY_VALUE for name in FIELD_NAMES if name != "type"},
+    st.builds(
+        lambda name, fields: {**fields, "type": name},
+        st.sampled_from([*FULL, "stop"]),
+        st.dictionaries(st.sampled_from(FIELD_NAMES), ANY_VALUE, max_size=6),
     ),
     st.sampled_from([{"type": name, **FULL[name]} for name in FULL]),
     st.builds(
