@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from exchange.gateway.feed import UPDATES_KEPT
 from exchange.gateway.link import Link
 from exchange.gateway.pacing import (
@@ -158,23 +156,6 @@ def test_public_data_leave_before_what_a_session_is_sent_after_them(
     assert words(floor.read(alice)) == ["new", "book", "ok"]
 
 
-def test_one_who_missed_too_much_gets_a_snapshot(floor: Floor) -> None:
-    alice = floor.join("alice")
-    few, few_peer = follower(floor, "book")
-    many, many_peer = follower(floor, "book")
-    many_peer.buffered = SLOW_BYTES + 1
-    floor.do(alice, "buy 1@90")
-    few_peer.buffered = SLOW_BYTES + 1
-    for number in range(UPDATES_KEPT):
-        floor.do(alice, f"buy 1@{91 + number % 4}")
-    floor.read(few)
-    (update,) = drained(floor, few, few_peer)
-    assert "snapshot" not in update and update["prev_seq"] == 1
-    (snapshot,) = drained(floor, many, many_peer)
-    assert snapshot["snapshot"] and snapshot["seq"] == UPDATES_KEPT + 1
-    assert [price for price, _ in snapshot["bids"]] == [94, 93, 92, 91, 90]
-
-
 def test_heartbeats_go_on_while_a_commit_takes_long() -> None:
     floor = Floor(durable=True)
     floor.gateway.commit(floor.seq)
@@ -218,24 +199,6 @@ def test_a_heartbeat_tells_what_was_sent_not_what_was_missed(
     assert beat() == {"BOND": 2}
 
 
-@pytest.mark.parametrize(
-    "channels", [("ticker",), ("ticker", "book"), ("ticker", "trades")]
-)
-def test_a_slow_reader_gets_the_ticker_it_missed(
-    floor: Floor, channels: tuple[str, ...]
-) -> None:
-    alice = floor.join("alice")
-    reader, peer = follower(floor, *channels)
-    peer.buffered = SLOW_BYTES + 1
-    floor.do(alice, "buy 1@90")
-    floor.gateway.routing.publish_tickers()
-    floor.gateway.seal()
-    assert floor.read(reader) == []
-    messages = drained(floor, reader, peer)
-    (ticker,) = [m for m in messages if m["type"] == "ticker"]
-    assert ticker["bid"] == 90
-
-
 def test_changes_between_two_moments_for_tickers_make_one(
     floor: Floor,
 ) -> None:
@@ -263,34 +226,6 @@ def test_a_reset_changes_the_ticker_though_no_book(floor: Floor) -> None:
     floor.gateway.seal()
     (ticker,) = floor.read(watcher)
     assert ticker["volume"] == 0 and "last" not in ticker
-
-
-def test_no_ticker_where_nothing_that_it_tells_has_changed(
-    floor: Floor,
-) -> None:
-    alice, watcher = floor.join("alice"), floor.join()
-    floor.do(alice, "buy 1@80")
-    floor.gateway.routing.publish_tickers()
-    floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
-    floor.do(alice, "buy 1@70")
-    floor.gateway.routing.publish_tickers()
-    floor.gateway.seal()
-    assert floor.read(watcher) == []
-
-
-def test_a_ticker_that_changed_and_changed_back_after_a_subscription(
-    floor: Floor,
-) -> None:
-    alice, watcher = floor.join("alice"), floor.join()
-    floor.do(alice, "buy 1@80")
-    floor.gateway.routing.publish_tickers()
-    floor.do(alice, "buy 1@90 as=a")
-    _, at_subscribe = floor.do(watcher, {**FOLLOW, "channels": ["ticker"]})
-    assert at_subscribe["bid"] == 90
-    floor.do(alice, "cancel as=a")
-    floor.gateway.routing.publish_tickers()
-    floor.gateway.seal()
-    assert [ticker["bid"] for ticker in floor.read(watcher)] == [80]
 
 
 def test_one_catching_up_takes_nothing_from_one_who_falls_behind(

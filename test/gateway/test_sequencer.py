@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from exchange.market.timers import DEADLINES_PER_COMMAND
 from orderbook import MAX_FRAME
 from test.support import FOLLOW, NOON, PING, SECOND, Floor, words
@@ -48,53 +46,12 @@ def test_a_tick_is_a_command_of_its_own(floor: Floor) -> None:
     assert floor.seq == before + 1
 
 
-def test_deadlines_fire_in_order_of_time_and_then_of_order_id(
-    floor: Floor,
-) -> None:
-    alice = floor.join("alice")
-    for seconds in (3, 1, 2, 1):
-        floor.do(alice, gtd(NOON + seconds * SECOND))
-    floor.clock.ts += 5 * SECOND
-    expired = floor.do(alice, PING)[:-1]
-    assert [event["order_id"] for event in expired] == [2, 4, 3, 1]
-
-
 def test_more_deadlines_than_one_tick_fires(floor: Floor) -> None:
     alice, count = floor.join("alice"), 2 * DEADLINES_PER_COMMAND + MAX_FRAME
     for _ in range(count // MAX_FRAME):
         floor.do(alice, *[gtd(NOON + SECOND)] * MAX_FRAME)
     floor.clock.ts += SECOND
     assert words(floor.do(alice, PING)) == ["expired"] * count + ["ok"]
-
-
-def test_cancel_after_is_put_off_and_disarmed(floor: Floor) -> None:
-    alice, bob = floor.join("alice"), floor.join("bob")
-    floor.do(bob, "buy 1@90")
-    floor.do(alice, "buy 1@91", "sell 1@109")
-
-    def arm(timeout_ms: int) -> Any:
-        request = {"type": "cancel_after", "timeout_ms": timeout_ms}
-        return words(floor.do(alice, request))
-
-    assert arm(2_000) == ["ok"]
-    floor.clock.ts += SECOND
-    assert arm(2_000) == ["ok"]
-    floor.clock.ts += SECOND
-    assert words(floor.do(alice, PING)) == ["ok"]
-    assert arm(0) == ["ok"]
-    floor.clock.ts += 5 * SECOND
-    assert words(floor.do(alice, PING)) == ["ok"]
-    assert arm(1_000) == ["ok"]
-    floor.clock.ts += SECOND
-    first, second, _ = floor.do(alice, PING)
-    assert first["reason"] == second["reason"] == "cancel_after"
-    assert (first["order_id"], second["order_id"]) == (2, 3)
-    assert first["ts"] == second["ts"]
-    # It acts once, and on this account alone.
-    floor.do(alice, "buy 1@91")
-    floor.clock.ts += 5 * SECOND
-    assert words(floor.do(alice, PING)) == ["ok"]
-    assert floor.read(bob) == []
 
 
 def test_time_rises_while_the_clock_stands_still_or_steps_back(

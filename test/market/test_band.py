@@ -170,42 +170,6 @@ def test_the_band_is_around_the_price_before_the_command() -> None:
     assert (bond.last, bond.phase) == (105, "auction")
 
 
-def test_ones_own_orders_beyond_the_band_stop_nothing() -> None:
-    engine = play(
-        """
-        given ann sell 5@110
-        ann buy 5@110
-            ann 2 new 2 new 0/5
-            ann 3 canceled 1 canceled 0/5 stp
-            * book BOND 2 110=5 | 110=0
-        """,
-        banded(),
-    )
-    assert engine.listings["BOND"].phase == "open"
-
-
-def test_what_the_band_leaves_meets_no_order_of_its_own_account() -> None:
-    play(
-        f"""
-        given bob sell 5@106
-        given ann sell 5@107
-        ann buy 5@108
-            ann 2 new 3 new 0/5
-            ann 3 canceled 2 canceled 0/5 stp
-            {STOPPED}
-            * book BOND 3 108=5 | 107=0
-        given ann cancel_all
-        given op admin phase open
-        given ann sell 5@107
-        ann buy 5@108 cancel_newest
-            ann 6 new 5 new 0/5
-            ann 7 canceled 5 canceled 0/5 stp
-            {STOPPED}
-        """,
-        banded(),
-    )
-
-
 def test_an_amend_stops_at_the_band_too() -> None:
     engine = play(
         f"""

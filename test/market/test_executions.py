@@ -69,29 +69,6 @@ def test_fok_is_filled_whole_or_not_at_all() -> None:
         """)
 
 
-def test_fok_does_not_count_ones_own_orders() -> None:
-    play("""
-        given ann sell 5@101
-        given bob sell 5@101
-        ann buy 6@101 fok
-            ann 2 new 3 new 0/6
-            ann 3 expired 3 expired 0/6 fok
-        """)
-
-
-def test_post_only_never_takes_not_even_from_oneself() -> None:
-    play("""
-        given ann sell 5@101
-        bob buy 5@101 post_only
-            bob error would_take price
-        ann buy 5@102 post_only
-            ann error would_take price
-        bob buy 5@100 post_only
-            bob 1 new 2 new 0/5
-            * book BOND 2 100=5 |
-        """)
-
-
 def test_gtd_lives_while_the_time_is_before_its_expiry() -> None:
     play("""
         given ann buy 5@99 gtd until=10s
@@ -156,14 +133,4 @@ def test_cancel_both_does_both() -> None:
             ann 3 canceled 1 canceled 0/2 stp
             ann 4 canceled 3 canceled 0/10 stp
             * book BOND 3 | 101=2
-        """)
-
-
-def test_the_arriving_orders_mode_decides() -> None:
-    play("""
-        given ann sell 2@101 cancel_newest
-        ann buy 2@101
-            ann 2 new 2 new 0/2
-            ann 3 canceled 1 canceled 0/2 stp
-            * book BOND 2 101=2 | 101=0
         """)

@@ -22,7 +22,7 @@ from test.script import PHASES, apply, in_full
 # Random flows -------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 80), st.integers(1, 5))
 def test_events_alone_tell_everything(
     seed: int, steps: int, per_batch: int

@@ -8,7 +8,7 @@ import pytest
 
 from exchange.market.command import PUBLIC, Command, Configure
 from orderbook import BookUpdate, Refused, encode
-from test.script import SECOND, act, apply, listed, listing, parse, play, tell
+from test.script import SECOND, apply, listed, listing, parse, play, tell
 
 
 def test_a_new_configuration_keeps_books_and_changes_bounds() -> None:
@@ -38,29 +38,6 @@ def test_a_new_configuration_keeps_books_and_changes_bounds() -> None:
         """,
         engine,
     )
-
-
-@pytest.mark.parametrize(
-    "quotes, mark",
-    [
-        ("", 100),
-        ("ann buy 1@99", 100),
-        ("ann sell 1@120", 100),
-        ("ann buy 1@90, ann sell 1@120", 100),
-        ("ann buy 1@110, ann sell 1@120", 110),
-        ("ann buy 1@80, ann sell 1@90", 90),
-    ],
-)
-def test_the_mark_is_the_median_of_bid_last_and_ask(
-    quotes: str, mark: int
-) -> None:
-    engine = play("given ann sell 2@100\ngiven bob buy 2@100")
-    for quote in filter(None, quotes.split(", ")):
-        act(engine, quote)
-    assert engine.mark("BOND") == mark
-    report = engine.account_report(engine.accounts["bob"])
-    assert (report.cash, report.positions) == (-200, {"BOND": 2})
-    assert report.equity == -200 + 2 * mark
 
 
 def test_reports_between_commands_use_no_seq_up() -> None:

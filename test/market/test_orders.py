@@ -63,51 +63,6 @@ def test_a_total_at_or_below_what_is_filled_cancels(total: int) -> None:
         """)
 
 
-@pytest.mark.parametrize(
-    "change, first",
-    [
-        ("qty=4", 1),
-        ("price=99", 1),
-        ("price=99 qty=5", 1),
-        ("qty=6", 2),
-        ("price=98", 2),
-    ],
-)
-def test_priority_is_kept_unless_price_or_more_is_asked(
-    change: str, first: int
-) -> None:
-    engine = play(f"""
-        given ann buy 5@99
-        given bob buy 5@99
-        given ann amend 1 {change}
-        """)
-    _, maker = act(engine, "cat sell 1@99")[2]
-    assert isinstance(maker, Exec) and maker.order_id == first
-
-
-def test_a_post_only_order_is_not_amended_into_a_trade() -> None:
-    play("""
-        given ann sell 5@101
-        given bob buy 5@99 post_only
-        bob amend 2 price=101 qty=9
-            bob error would_take price
-        bob amend 2 price=100
-            bob 2 amended 2 new 0/5
-            * book BOND 3 100=5 99=0 |
-        """)
-
-
-def test_amend_meets_ones_own_order_under_its_first_stp() -> None:
-    play("""
-        given ann sell 5@101
-        given ann buy 5@99 cancel_newest
-        ann amend 2 price=101
-            ann 3 amended 2 new 0/5
-            ann 4 canceled 2 canceled 0/5 stp
-            * book BOND 3 99=0 |
-        """)
-
-
 def test_an_amended_gtd_order_still_expires() -> None:
     play("""
         given ann buy 5@99 gtd until=10s
