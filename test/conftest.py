@@ -46,10 +46,10 @@ KIND_OF = {
 LONG = set("""
     test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless
     test_a_long_random_flow_against_the_twin
-    test_an_element_is_judged_as_if_it_were_alone
+    test_an_element_is_judged_as_a_frame_of_its_own
     test_an_exec_is_encoded_as_pydantic_does
-    test_events_alone_tell_everything
-    test_events_alone_tell_everything_of_a_long_day
+    test_the_events_suffice_to_rebuild_the_market
+    test_the_events_of_a_long_day_suffice
     test_every_command_survives
     test_every_reader_ends_up_with_the_books
     test_no_bit_of_a_row_can_change

@@ -72,7 +72,7 @@ async def refused(url: str, user: str, **more: Any) -> Message:
         return error
 
 
-async def test_so_many_connections_of_an_account() -> None:
+async def test_the_connections_of_an_account_are_bounded() -> None:
     async with serving(max_per_account=2) as exchange:
         url = exchange.url
         async with (
@@ -100,7 +100,7 @@ async def test_so_many_connections_of_an_account() -> None:
             await alive(first, stranger)
 
 
-async def test_to_take_over_ones_own_session_is_not_one_more() -> None:
+async def test_taking_over_a_session_takes_no_slot() -> None:
     async with serving(max_per_account=2) as exchange:
         url = exchange.url
         async with wired(url) as old, wired(url, "alice") as other:
@@ -116,7 +116,7 @@ async def test_to_take_over_ones_own_session_is_not_one_more() -> None:
                 await refused(url, "alice", session=welcome["session"])
 
 
-async def test_who_is_refused_takes_no_slot() -> None:
+async def test_a_refused_login_takes_no_slot() -> None:
     async with serving(max_per_account=1) as exchange:
         async with wired(exchange.url, "alice") as alice:
             for _ in range(5):
@@ -130,7 +130,7 @@ async def test_who_is_refused_takes_no_slot() -> None:
 # Connections of an address, and in all ------------------------------------
 
 
-async def test_so_many_connections_of_an_address() -> None:
+async def test_the_connections_of_an_address_are_bounded() -> None:
     async with serving(max_per_address=2) as exchange:
         url = exchange.url
         async with wired(url, "alice") as alice, wired(url) as watcher:
@@ -147,7 +147,7 @@ async def test_so_many_connections_of_an_address() -> None:
         assert exchange.listener.by_address == {}
 
 
-async def test_so_many_connections_in_all() -> None:
+async def test_the_number_of_connections_is_bounded() -> None:
     async with serving(max_connections=2) as exchange:
         url = exchange.url
         async with wired(url, "alice") as alice, wired(url, "bob") as bob:
@@ -286,7 +286,7 @@ async def test_bytes_that_are_no_requests_are_counted(
         assert words(messages) == ["bad_request"] * (5 + 5 * STRIKES_BURST + 1)
 
 
-async def test_what_a_flood_still_says_is_not_looked_at(
+async def test_further_requests_of_a_flood_are_not_decoded(
     slow_clock: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends: list[int] = []
@@ -304,7 +304,7 @@ async def test_what_a_flood_still_says_is_not_looked_at(
     assert ends == [4002]
 
 
-async def test_others_do_not_pay_for_a_flood(slow_clock: Server) -> None:
+async def test_a_flood_does_not_slow_others(slow_clock: Server) -> None:
     url = slow_clock.url
     async with wired(url, "alice") as alice:
         for _ in range(3):

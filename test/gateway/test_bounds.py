@@ -77,7 +77,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "bind", bind_narrow)
 
 
-async def test_private_events_wait_up_to_4_mib_and_then_it_is_over(
+async def test_a_link_with_4_mib_of_unread_events_is_closed(
     narrow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that another connection of the account causes."""
@@ -110,7 +110,7 @@ async def test_private_events_wait_up_to_4_mib_and_then_it_is_over(
             assert (await deaf.rest())[1] == 4008
 
 
-async def test_one_who_does_not_read_its_replies_is_not_read(
+async def test_a_link_that_does_not_read_its_replies_is_not_read(
     narrow: None,
 ) -> None:
     """So they stay within the soft limit, and what one turn adds."""
@@ -179,7 +179,7 @@ def guarded(tmp_path: Path) -> dict[str, Any]:
     return {"keys": keys, "token": add_key(keys, "alice")}
 
 
-async def test_what_holds_for_strangers_unless_one_says_otherwise(
+async def test_the_default_limits_of_a_guarded_exchange(
     guarded: dict[str, Any],
 ) -> None:
     """Orders at once, open orders, and connections of an account."""
@@ -227,7 +227,7 @@ async def ask_all(wire: Wire, requests: list[Message]) -> list[Message]:
     return replies
 
 
-def test_only_so_many_orders_rest() -> None:
+def test_the_number_of_open_orders_is_bounded() -> None:
     """What does not rest does not count; a cancel makes room."""
     floor = Floor()
     alice = floor.join("alice")
@@ -242,7 +242,7 @@ def test_only_so_many_orders_rest() -> None:
     assert new["exec_type"] == "new"
 
 
-def test_one_frame_is_told_so_many_rows() -> None:
+def test_the_rows_returned_to_one_frame_are_bounded() -> None:
     """More than that is refused, whatever it is; other requests go on."""
     floor = Floor()
     alice = floor.join("alice")
@@ -262,7 +262,7 @@ def test_one_frame_is_told_so_many_rows() -> None:
     assert words(floor.do(alice, *more)) == ["ok"] * 4
 
 
-def test_what_takes_as_long_as_rows_counts_as_rows(
+def test_expensive_tables_count_as_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whole books, leaderboards made anew, fills looked through."""
@@ -323,7 +323,7 @@ def test_a_leaderboard_is_made_once_as_long_as_nothing_happens(
         floor.do(bob, order("buy", 1, 40))
 
 
-def test_only_so_many_accounts_exist() -> None:
+def test_the_number_of_accounts_is_bounded() -> None:
     floor = Floor()
     accounts = floor.gateway.engine.accounts
     while len(accounts) < ACCOUNTS_MAX:
@@ -357,7 +357,7 @@ def test_sessions_are_as_many_as_connections_or_the_last_ones() -> None:
 
 
 @pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
-def test_naming_a_thing_a_thousand_times_is_naming_it_once(
+def test_a_channel_named_a_thousand_times_counts_once(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """64 KiB can name 4,600 channels of 4,600 symbols: 21 million pairs."""
@@ -420,7 +420,7 @@ def test_a_failed_login_leaves_nothing_behind() -> None:
     assert gateway.engine.seq == 1
 
 
-async def test_who_is_gone_leaves_nothing_behind() -> None:
+async def test_a_closed_connection_leaves_nothing_behind() -> None:
     """In the server, the gateway and the feed."""
     async with serving() as server:
         for _ in range(3):
@@ -491,7 +491,7 @@ async def test_a_request_takes_no_more_than_16_kib() -> None:
         await until(lambda: not server.listener.connections)
 
 
-async def test_where_there_is_no_room_for_a_socket_one_tries_again(
+async def test_accepting_is_retried_when_no_file_can_be_opened(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As when all files that may be open are."""

@@ -41,7 +41,7 @@ def test_a_snapshot_comes_first_and_updates_follow_on_it() -> None:
     assert reader.news() == ["book BOND 2-3 99=7 |"]
 
 
-def test_a_book_nothing_ever_happened_to_has_a_snapshot() -> None:
+def test_an_untouched_book_has_a_snapshot() -> None:
     reader = Reader(Market())
     reader.subscribe("book")
     assert reader.news() == ["book BOND 0 |"]
@@ -61,7 +61,7 @@ def test_subscribing_again_gives_a_new_snapshot_and_nothing_twice() -> None:
     assert reader.news() == ["book BOND 1-2 98=5 |"]
 
 
-def test_channels_are_left_one_by_one() -> None:
+def test_channels_are_unsubscribed_one_by_one() -> None:
     market = Market()
     reader = Reader(market, "book", "trades")
     reader.unsubscribe("book", "ticker")
@@ -200,20 +200,20 @@ def firsts(market: Market, *readers: Reader, tickers: bool) -> set[int]:
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("tickers", [False, True])
-def test_nobody_is_always_the_first(count: int, tickers: bool) -> None:
+def test_no_reader_is_always_first(count: int, tickers: bool) -> None:
     market = Market()
     readers = [Reader(market, "book") for _ in range(count)]
     found = firsts(market, *readers, tickers=tickers)
     assert found == set(range(count))
 
 
-def test_what_else_one_follows_does_not_make_one_the_first() -> None:
+def test_other_subscriptions_do_not_change_the_order_of_readers() -> None:
     market = Market()
     readers = Reader(market, "book"), Reader(market, "book", "trades")
     assert firsts(market, *readers, tickers=False) == {0, 1}
 
 
-def test_a_flush_of_nothing_tells_nothing() -> None:
+def test_an_empty_flush_publishes_nothing() -> None:
     market = Market()
     reader = Reader(market, "book", "trades", "ticker")
     market.flush()
@@ -221,7 +221,7 @@ def test_a_flush_of_nothing_tells_nothing() -> None:
     assert reader.news() == [] and not market.framed
 
 
-def test_nothing_is_kept_for_those_who_come_later() -> None:
+def test_nothing_is_kept_for_later_readers() -> None:
     market = Market()
     market.trade(101)
     market.flush()

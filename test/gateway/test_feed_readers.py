@@ -18,7 +18,7 @@ from test.gateway.feeds import SYMBOLS, Levels, Market, Reader, update
 # Slow readers ---------------------------------------------------------------
 
 
-def test_a_slow_reader_gets_nothing_and_then_one_update_of_it_all() -> None:
+def test_a_slow_reader_gets_one_update_once_it_has_drained() -> None:
     market = Market()
     reader = Reader(market, "book", "trades")
     quick = Reader(market, "book", "trades")
@@ -42,7 +42,7 @@ def test_a_slow_reader_gets_nothing_and_then_one_update_of_it_all() -> None:
     assert len(quick.news()) == 10
 
 
-def test_one_who_has_drained_need_not_wait_for_news() -> None:
+def test_a_drained_reader_catches_up_with_the_next_flush() -> None:
     market = Market()
     reader = Reader(market, "book")
     reader.is_slow = True
@@ -55,7 +55,7 @@ def test_one_who_has_drained_need_not_wait_for_news() -> None:
     assert reader.news() == []
 
 
-def test_one_who_was_slow_while_nothing_happened_missed_nothing() -> None:
+def test_a_reader_slow_while_nothing_happened_missed_nothing() -> None:
     market = Market()
     reader = Reader(market, "book")
     reader.subscribe("book", symbol="ETF")
@@ -77,7 +77,7 @@ def test_one_who_was_slow_while_nothing_happened_missed_nothing() -> None:
 @pytest.mark.parametrize(
     "updates, levels", [(UPDATES_KEPT, 1), (1, LEVELS_MERGED)]
 )
-def test_one_who_missed_too_much_gets_a_snapshot(
+def test_a_reader_that_missed_too_much_gets_a_snapshot(
     updates: int, levels: int
 ) -> None:
     market = Market()
@@ -170,7 +170,7 @@ def test_a_ticker_comes_at_once_and_then_on_change() -> None:
     assert not market.feed.is_ticker_due
 
 
-def test_a_change_behind_the_top_is_not_told() -> None:
+def test_a_change_below_the_top_publishes_no_ticker() -> None:
     market = Market()
     reader = Reader(market, "ticker")
     market.bid(99, 5)
@@ -184,7 +184,7 @@ def test_a_change_behind_the_top_is_not_told() -> None:
     assert reader.news() == []
 
 
-def test_who_saw_a_ticker_in_passing_is_told_of_its_return() -> None:
+def test_a_ticker_that_returns_is_sent_to_a_reader_that_saw_another() -> None:
     market = Market()
     market.bid(99, 5)
     market.flush()
@@ -263,7 +263,7 @@ def test_held_is_the_last_seq_that_was_sent() -> None:
     assert held(reader) == {"ETF": 0}
 
 
-def test_held_is_about_what_a_slow_reader_follows_now() -> None:
+def test_held_covers_what_a_slow_reader_follows_now() -> None:
     market = Market()
     reader = Reader(market, "book")
     reader.is_slow = True

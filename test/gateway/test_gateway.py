@@ -31,7 +31,7 @@ def test_nothing_leaves_before_its_command_is_committed(floor: Floor) -> None:
     assert words(floor.read(watcher)) == ["book"]
 
 
-def test_what_only_reads_waits_for_what_it_has_read(floor: Floor) -> None:
+def test_a_reply_waits_for_the_commit_of_what_it_shows(floor: Floor) -> None:
     alice, bob = floor.join("alice"), floor.join("bob")
     floor.close_gate()
     floor.do(alice, "buy 5@99")
@@ -46,7 +46,7 @@ def test_what_only_reads_waits_for_what_it_has_read(floor: Floor) -> None:
     ]
 
 
-def test_held_batches_leave_in_order_and_no_further_than_committed(
+def test_held_batches_leave_in_order_up_to_the_commit(
     floor: Floor,
 ) -> None:
     alice = floor.join("alice")
@@ -88,7 +88,7 @@ def test_closings_and_debug_output_wait_too() -> None:
     assert shutdown.closings == [(alice, 1001, "shutdown")]
 
 
-def test_with_nothing_to_say_nothing_leaves(floor: Floor) -> None:
+def test_an_empty_batch_does_not_leave(floor: Floor) -> None:
     session = floor.join("alice", cancel_on_disconnect=True)
     floor.batches.clear()
     floor.gateway.seal()
@@ -97,7 +97,7 @@ def test_with_nothing_to_say_nothing_leaves(floor: Floor) -> None:
     assert floor.batches == []
 
 
-def test_news_come_between_what_was_before_and_what_is_after() -> None:
+def test_status_events_keep_their_place_among_the_replies() -> None:
     """Even within a frame, and for those who only had an order resting."""
     bond = replace(InstrumentSettings().listed_as("BOND"), band=2)
     floor = Floor(market=Configure(instruments=(bond,)))
@@ -110,7 +110,7 @@ def test_news_come_between_what_was_before_and_what_is_after() -> None:
     assert words(floor.read(alice)) == ["trade", "trade", "account", "status"]
 
 
-def test_news_of_a_deadline_come_after_what_it_did() -> None:
+def test_the_status_of_a_deadline_comes_after_its_reports() -> None:
     bond = InstrumentSettings().listed_as("BOND")
     bond = replace(bond, band=2, auction_ms=1_000)
     floor = Floor(market=Configure(instruments=(bond,)))
@@ -125,7 +125,7 @@ def test_news_of_a_deadline_come_after_what_it_did() -> None:
         assert words(floor.read(session)) == ["trade", "account", "status"]
 
 
-def test_who_is_told_nothing_is_written_nothing(floor: Floor) -> None:
+def test_a_link_without_events_is_not_written_to(floor: Floor) -> None:
     alice, other = floor.join("alice"), floor.join("alice")
     floor.batches.clear()
     floor.do(alice, {"type": "cancel", "order_id": 9}, PING)
@@ -137,7 +137,7 @@ def test_who_is_told_nothing_is_written_nothing(floor: Floor) -> None:
 @pytest.mark.parametrize(
     "owner, name", [(Engine, "apply"), (History, "record_trade")]
 )
-def test_what_happened_before_a_failure_is_told_and_no_books(
+def test_private_events_before_a_failure_are_sent_and_no_books(
     floor: Floor, owner: type, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the engine failed, or the gateway while it told of it."""

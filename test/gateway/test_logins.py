@@ -5,7 +5,7 @@ from __future__ import annotations
 from test.support import NOON, Floor
 
 
-def test_news_goes_to_everybody_once(floor: Floor) -> None:
+def test_an_announcement_goes_to_each_link_once(floor: Floor) -> None:
     first, second = floor.join("alice"), floor.join("alice")
     watcher = floor.join()
     floor.gateway.announce("lunch")

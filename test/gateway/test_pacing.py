@@ -64,7 +64,7 @@ def test_a_slow_reader_gets_its_private_events_and_replies(
     assert words(floor.do(alice, PING)) == ["ok"]
 
 
-def test_what_falls_due_within_a_turn_comes_before_what_follows(
+def test_a_deadline_within_a_turn_fires_before_the_next_request(
     floor: Floor,
 ) -> None:
     """Each command is at least a microsecond later than the one before."""
@@ -112,7 +112,7 @@ def test_while_more_waits_public_data_leave_now_and_then(
     assert place(8) == [[90, 36]]
 
 
-def test_for_many_readers_public_data_leave_less_often(floor: Floor) -> None:
+def test_public_data_leave_less_often_for_many_readers(floor: Floor) -> None:
     alice = floor.join("alice")
     reader, *others, last = [floor.join() for _ in range(MANY_READERS)]
     gateway, clock = floor.gateway, floor.clock
@@ -137,7 +137,7 @@ def test_for_many_readers_public_data_leave_less_often(floor: Floor) -> None:
     assert gateway.pacing.due is None
 
 
-def test_public_data_leave_before_what_a_session_is_sent_after_them(
+def test_public_data_keep_their_place_among_replies(
     floor: Floor,
 ) -> None:
     """And after what it was sent before, in one and the same batch."""
@@ -228,7 +228,7 @@ def test_a_reset_changes_the_ticker_though_no_book(floor: Floor) -> None:
     assert ticker["volume"] == 0 and "last" not in ticker
 
 
-def test_one_catching_up_takes_nothing_from_one_who_falls_behind(
+def test_a_reader_catching_up_does_not_affect_one_falling_behind(
     floor: Floor,
 ) -> None:
     alice = floor.join("alice")

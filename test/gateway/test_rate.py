@@ -72,7 +72,7 @@ def test_a_bucket_is_exact(rate: Rate, now: int, steps: list[int]) -> None:
 
 
 @given(rates, st.lists(waits, max_size=60))
-def test_who_waits_as_told_gets_in_and_not_a_millisecond_earlier(
+def test_retry_after_ms_suffices_and_one_less_does_not(
     rate: Rate, steps: list[int]
 ) -> None:
     now = NOON
@@ -109,7 +109,7 @@ def test_a_bucket_begins_full_and_gets_no_fuller() -> None:
         assert answers == [0, 0, 0, 100, 100]
 
 
-def test_a_wait_is_rounded_up_and_not_twice() -> None:
+def test_a_wait_is_rounded_up_once() -> None:
     for gone_us, wait_ms in ((0, 334), (333, 334), (334, 333), (1_333, 333)):
         bucket = Bucket(Rate(3, 1), NOON)  # one in 333,333 and a third us
         bucket.take(NOON)
@@ -132,7 +132,7 @@ def test_a_clock_that_steps_back_gives_nothing() -> None:
     assert bucket.take(NOON - 3_600 * SECOND + 100 * MS) == 0
 
 
-def test_a_rate_many_times_as_large() -> None:
+def test_a_much_larger_rate() -> None:
     assert Rate(10, 30).times(5) == Rate(50, 150)
     assert CANCELS_RATE == 5, "as the protocol says"
 
@@ -232,7 +232,7 @@ def test_all_connections_of_an_account_share_its_buckets() -> None:
     assert fits(floor, again, PLACE) == fits(floor, again, CANCEL) == 0
 
 
-def test_who_was_taken_over_draws_on_the_account_no_more() -> None:
+def test_a_replaced_connection_costs_the_account_no_tokens() -> None:
     floor = limited(10, 4)
     old, new = floor.join(), floor.join()
     login = {"type": "login", "user": "alice"}
@@ -265,7 +265,7 @@ def test_a_frame_that_cannot_be_read_counts_once() -> None:
 
 
 @pytest.mark.parametrize("per_s", [1, 3, 7, 10, 999, 1_000, 4_321])
-def test_the_wait_that_is_told_is_exact(per_s: int) -> None:
+def test_retry_after_ms_is_exact(per_s: int) -> None:
     for request, factor in ((PLACE, 1), (CANCEL, CANCELS_RATE), (PING, 1)):
         floor = limited(per_s, 2)
         alice = floor.join("alice")
@@ -330,7 +330,7 @@ def test_an_account_with_the_only_rate() -> None:
     assert send(floor, bob, PLACE, 100) == ["ok"] * 100
 
 
-def test_what_an_administrator_does_draws_on_nothing(tmp_path: Path) -> None:
+def test_administrator_actions_cost_no_tokens(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     token = add_key(path, "boss", is_admin=True)
     user = add_key(path, "user")
@@ -351,7 +351,7 @@ def test_what_an_administrator_does_draws_on_nothing(tmp_path: Path) -> None:
 # Which reason is told -----------------------------------------------------
 
 
-def test_what_is_wrong_anyway_is_said_first_and_draws_too() -> None:
+def test_a_request_refused_for_another_reason_costs_a_token() -> None:
     floor = limited(10, 4)
     session = floor.join()
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -369,7 +369,7 @@ def test_what_is_wrong_anyway_is_said_first_and_draws_too() -> None:
         assert fits(floor, session, PING) == 0, is_empty
 
 
-def test_too_many_is_said_before_busy_and_before_any_rule() -> None:
+def test_rate_limited_precedes_busy_and_every_rule() -> None:
     floor = limited(10, 2)
     alice = floor.join("alice")
     floor.gateway.sequencer.disk_trouble = "full"
@@ -396,7 +396,7 @@ def steady(
 
 
 @pytest.mark.parametrize("request_", [PLACE, PING, {"type": "nonsense"}])
-def test_twice_the_rate_is_never_cut_off_and_more_is(
+def test_up_to_twice_the_rate_is_never_cut_off(
     request_: dict[str, Any],
 ) -> None:
     floor = limited(10, 5)
@@ -435,7 +435,7 @@ def test_a_flood_is_cut_off_and_nothing_after_it_is_done(
     assert fits(floor, again, PLACE) == burst
 
 
-def test_the_orders_of_who_is_cut_off_die_with_the_connection() -> None:
+def test_the_orders_of_a_cut_off_link_are_canceled() -> None:
     floor = limited(10, 5)
     alice, second = floor.join("alice"), floor.join("alice")
     floor.do(alice, PLACE)
@@ -459,7 +459,7 @@ def test_strikes_are_forgiven() -> None:
 # The journal --------------------------------------------------------------
 
 
-def test_what_is_too_much_is_no_command(tmp_path: Path) -> None:
+def test_a_rate_limited_request_is_no_command(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     token = add_key(path, "boss", is_admin=True)
     floor = limited(10, 3, durable=True, keys=KeyRing(path, is_open=True))

@@ -45,7 +45,7 @@ def test_trades_of_a_batch_come_before_the_book_that_covers_them(
     assert book["prev_seq"] == 5 and book["seq"] == 8
 
 
-def test_a_subscription_shows_the_book_as_it_was_at_its_turn(
+def test_a_subscription_shows_the_book_at_its_place_in_the_frame(
     floor: Floor,
 ) -> None:
     alice = floor.join("alice")

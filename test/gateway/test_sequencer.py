@@ -22,7 +22,7 @@ def test_a_deadline_is_fired_before_any_request(floor: Floor) -> None:
     assert expired["ts"] == NOON + SECOND
 
 
-def test_until_then_the_order_trades(floor: Floor) -> None:
+def test_a_gtd_order_trades_until_its_expiry(floor: Floor) -> None:
     alice, bob = floor.join("alice"), floor.join("bob")
     floor.do(alice, gtd(NOON + SECOND))
     floor.clock.ts = NOON + SECOND - 1

@@ -42,7 +42,7 @@ def tiny(count: int) -> list[bytes]:
     return [b"[" + b"1," * (MAX_FRAME - 1) + b"1]"] * count
 
 
-async def test_of_a_flood_of_junk_only_so_much_is_read(
+async def test_a_flood_of_junk_is_read_up_to_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the kernel does not take in keeps the flood waiting."""
@@ -85,7 +85,7 @@ class Queued:
         asyncio.get_running_loop().call_soon(self._next_round)
 
 
-async def test_of_a_crowd_at_the_door_one_comes_in_at_a_time(
+async def test_waiting_connections_are_accepted_one_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """To be taken in, and again with a handshake."""
@@ -104,7 +104,7 @@ async def test_of_a_crowd_at_the_door_one_comes_in_at_a_time(
     assert len(queued.rounds) == len(set(queued.rounds)) == 60
 
 
-async def test_of_many_messages_of_a_read_the_rest_waits(
+async def test_a_read_of_many_messages_is_handled_in_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """For others, too, of whom one has a turn at a time."""
@@ -133,7 +133,9 @@ async def test_of_many_messages_of_a_read_the_rest_waits(
     assert len(queued.rounds) == len(set(queued.rounds)) >= 8 * (2 + 4)
 
 
-async def test_one_who_comes_waits_inside_and_the_others_outside() -> None:
+async def test_one_connection_waits_inside_and_the_others_outside() -> (
+    None
+):
     loop = asyncio.get_running_loop()
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         queue = server.listener._queue
@@ -150,7 +152,7 @@ async def test_one_who_comes_waits_inside_and_the_others_outside() -> None:
         await until(lambda: len(server.listener.connections) == 3)
 
 
-async def test_public_data_reach_so_many_readers_at_a_time(
+async def test_a_round_sends_public_data_to_a_bounded_number_of_readers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All of them in the end, each before what it is sent later."""
@@ -214,7 +216,7 @@ class Ticks:
         patch.setattr(Requests, "handle", note)
 
 
-async def test_one_tick_does_only_so_much(
+async def test_one_drain_handles_a_bounded_number_of_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However many have something to do; the others come next."""
@@ -235,7 +237,7 @@ async def test_one_tick_does_only_so_much(
     assert REQUESTS_PER_ROUND <= max(sums) < REQUESTS_PER_ROUND + 10
 
 
-async def test_even_where_there_is_little_to_do_for_each(
+async def test_one_drain_serves_a_bounded_number_of_links(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A turn has a cost of its own."""
@@ -253,7 +255,7 @@ async def test_even_where_there_is_little_to_do_for_each(
     assert max(map(len, ticks.turns)) == most
 
 
-async def test_of_a_long_queue_a_tick_takes_one_small_turn(
+async def test_a_drain_takes_one_small_turn_of_a_long_queue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After the first, which is all that most who come need."""
@@ -268,7 +270,7 @@ async def test_of_a_long_queue_a_tick_takes_one_small_turn(
     assert all(len(tick) <= 2 for tick in ticks.turns)
 
 
-async def test_who_has_little_to_ask_comes_before_who_has_much(
+async def test_a_link_with_little_to_ask_is_served_before_the_backlog(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By no more than one turn, however long the queues are."""
@@ -301,7 +303,7 @@ async def test_who_has_little_to_ask_comes_before_who_has_much(
         assert len(asked) < 8_000, "they were still at it"
 
 
-async def test_who_asks_much_at_once_waits_behind_the_others(
+async def test_a_link_with_a_heavy_turn_joins_the_backlog(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also when it comes again with nothing waiting."""
@@ -333,7 +335,7 @@ async def test_who_asks_much_at_once_waits_behind_the_others(
 @pytest.mark.parametrize(
     "bound, is_for_all", [("LEAVING_MAX", True), ("LEAVING_FROM_ONE", False)]
 )
-async def test_nobody_is_taken_in_while_many_left_work_behind(
+async def test_connections_wait_while_closed_links_have_work_left(
     monkeypatch: pytest.MonkeyPatch, bound: str, is_for_all: bool
 ) -> None:
     """Or one could leave more than is ever carried out."""
@@ -357,7 +359,7 @@ async def test_nobody_is_taken_in_while_many_left_work_behind(
         assert words(await wire.ask(type="ping")) == ["ok"]
 
 
-async def test_who_hangs_up_counts_until_all_is_carried_out(
+async def test_a_closed_connection_counts_until_its_requests_are_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else one could come again and again, and leave work behind."""

@@ -278,7 +278,7 @@ async def test_nothing_leaves_before_it_is_committed_then_all_in_order(
         assert answers[1]["data"][0]["trade_id"] == 1
 
 
-async def test_what_comes_after_the_shutdown_is_not_heard(
+async def test_requests_after_the_shutdown_are_ignored(
     path: Path, disk: Disk
 ) -> None:
     """Else its order would stay, although its session ended before."""
@@ -299,7 +299,7 @@ async def test_what_comes_after_the_shutdown_is_not_heard(
     assert actions == ["configure", "connect", "shutdown"]
 
 
-async def test_what_waits_for_a_commit_that_fails_is_never_told(
+async def test_events_of_a_failed_commit_are_never_sent(
     path: Path, disk: Disk, handled: list[object], writes: list[bytes]
 ) -> None:
     exchange = make_server(path)
@@ -372,7 +372,7 @@ async def test_too_far_ahead_of_the_disk_only_cancels_are_taken(
 
 
 @pytest.mark.parametrize("when", ["before", "within", "after"])
-async def test_what_came_before_a_bug_is_told_and_the_rest_is_not(
+async def test_only_what_came_before_a_bug_is_sent(
     path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Wherever it strikes: before the command, within it, or at its end."""

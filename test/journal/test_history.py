@@ -124,7 +124,7 @@ def test_trades_are_kept_by_symbol_and_paged_by_trade_id() -> None:
     assert history.trades("NONE", None, 100) == []
 
 
-def test_fills_are_an_accounts_own_and_paged_by_its_seq() -> None:
+def test_fills_are_kept_by_account_and_paged_by_its_seq() -> None:
     history = History()
     for seq, exec_type in enumerate(
         ["new", "trade", "trade", "amended", "trade", "canceled"], start=1
@@ -270,7 +270,7 @@ def test_candles_are_those_of_a_naive_aggregation(
 # Resuming -----------------------------------------------------------------
 
 
-def test_what_a_session_missed_is_known_while_it_is_in_the_ring() -> None:
+def test_the_last_events_of_an_account_can_be_resumed() -> None:
     assert RESUME_EVENTS == 2_000, "as the protocol promises"
     history, last = History(), RESUME_EVENTS + 5
     events = [

@@ -56,7 +56,7 @@ for line in sys.stdin:
 # A day and the next ---------------------------------------------------------
 
 
-def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
+def test_appended_commands_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "data" / "exchange.db"
     with Journal(path) as journal:
         assert list(journal.recover()) == [] and journal.last_seq == 0
@@ -142,7 +142,7 @@ def test_a_file_that_is_taken_away_is_missed(
         assert journal.look()[0] == ""
 
 
-def test_what_a_start_that_failed_left_is_no_journal(tmp_path: Path) -> None:
+def test_a_file_of_a_failed_start_is_no_journal(tmp_path: Path) -> None:
     path = tmp_path / "exchange.db"
     path.touch()
     path.with_name("exchange.db.new").write_bytes(b"half a head")
@@ -219,7 +219,7 @@ def bad_record(path: Path) -> None:
     ],
     ids="one-byte few-bytes text foreign format engine first record".split(),
 )
-def test_what_it_cannot_read_it_refuses_and_leaves_alone(
+def test_an_unreadable_file_is_refused_and_not_changed(
     tmp_path: Path, make: Callable[[Path], object], reason: str
 ) -> None:
     path = tmp_path / "exchange.db"
@@ -308,7 +308,7 @@ def test_a_writer_that_was_killed_left_what_it_had_committed(
     assert recover(path) == found
 
 
-def test_what_a_crash_left_is_not_tidied_up_if_it_is_refused(
+def test_a_refused_journal_keeps_what_a_crash_left(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "exchange.db"

@@ -145,7 +145,7 @@ def test_profit_goes_by_average_cost(
     assert account.unrealized(equity) == 103 * left - cost
 
 
-def test_fees_and_rebates_are_part_of_what_is_made_not_of_the_cost() -> None:
+def test_fees_and_rebates_change_realized_profit_not_the_cost() -> None:
     account = Account("ann", cash=1_000)
     account.book_fill("BOND", 5, 100, 10)
     account.book_fill("BOND", -5, 102, -5)
@@ -185,7 +185,7 @@ def test_rounding_never_adds_up(qtys: list[int], data: st.DataObject) -> None:
         assert 0 <= account.costs["BOND"] - exact <= closings
 
 
-def test_lots_that_are_given_cost_what_they_are_worth() -> None:
+def test_adjusted_lots_cost_their_mark() -> None:
     account = Account("ann", cash=50)
     account.move("BOND", 3, 100)
     assert (account.cash, account.realized) == (50, 0)
@@ -235,7 +235,7 @@ def test_a_lot_may_cost_its_price_and_the_higher_fee(
     assert unit_cost(fees, side, price) == cost
 
 
-def test_what_is_held_for_an_order_is_released() -> None:
+def test_cash_set_aside_for_an_order_is_released() -> None:
     account = Account("ann")
     bid, ask = order(1, unit_cost=99), order(2, side="sell", unit_cost=4)
     account.hold(bid, 5)
@@ -255,7 +255,7 @@ def test_what_is_held_for_an_order_is_released() -> None:
     "limit, is_open, is_refused",
     [(0, 9, False), (3, 2, False), (3, 3, True), (3, 4, True)],
 )
-def test_so_many_orders_may_be_open(
+def test_an_account_may_have_a_bounded_number_of_open_orders(
     limit: int, is_open: int, is_refused: bool
 ) -> None:
     account = Account("ann", limits=AccountLimits(open_orders=limit))
@@ -306,7 +306,7 @@ def test_a_position_counts_with_the_open_orders_of_that_side(
     "own, instruments, most",
     [(None, 0, 40), (None, 30, 30), (20, 30, 20), (20, 0, 20), (35, 30, 35)],
 )
-def test_whose_limit_of_the_position_counts(
+def test_the_account_limit_replaces_the_instruments(
     own: int | None, instruments: int, most: int
 ) -> None:
     """One's own before the instrument's; else what can be counted at all."""
@@ -319,7 +319,7 @@ def test_whose_limit_of_the_position_counts(
             account.check_position(listed, side, most + 1, 40)
 
 
-def test_ones_own_limit_of_0_is_none() -> None:
+def test_an_account_limit_of_0_means_none() -> None:
     account = Account("ann", limits=AccountLimits(max_position={"BOND": 0}))
     listed = instrument(max_position=30)
     assert account.max_position(listed) == 0
@@ -337,7 +337,7 @@ def test_ones_own_limit_of_0_is_none() -> None:
         (-5, 0, 1, True),
     ],
 )
-def test_without_short_selling_one_sells_no_more_than_one_has(
+def test_without_short_selling_an_account_sells_what_it_has(
     position: int, working: int, qty: int, is_refused: bool
 ) -> None:
     account = Account("ann", positions={"BOND": position})
@@ -367,7 +367,7 @@ def test_without_short_selling_one_sells_no_more_than_one_has(
         (0, 0, 0, 0, False),
     ],
 )
-def test_what_may_be_owed_is_not_less_than_the_least_cash(
+def test_the_least_cash_bounds_what_an_account_may_owe(
     cash: int, reserved: int, least: int | None, cost: int, is_refused: bool
 ) -> None:
     limits = AccountLimits(min_cash=least)
@@ -413,7 +413,7 @@ def test_an_open_order_is_found_by_either_of_its_ids() -> None:
         (None, "other", "client_order_id"),
     ],
 )
-def test_an_order_nobody_placed_is_unknown(
+def test_an_order_that_was_never_placed_is_unknown(
     order_id: int | None, client_order_id: str | None, field: str
 ) -> None:
     account = Account("ann")
@@ -486,7 +486,7 @@ def test_the_orders_of_a_session_die_with_its_connection_once() -> None:
     assert ids(account.disconnect("b")) == [2]
 
 
-def test_a_session_that_never_began_cannot_end() -> None:
+def test_disconnecting_an_unknown_session_does_nothing() -> None:
     assert in_sessions("a").disconnect("a") == []
 
 
@@ -566,11 +566,11 @@ def test_a_row_is_not_the_account_itself() -> None:
     assert row["positions"] == {"BOND": 1}
 
 
-def test_nobody_is_no_row() -> None:
+def test_an_unknown_account_has_no_row() -> None:
     assert leaderboard([], lambda symbol: 1, 9) == []
 
 
-def test_what_costs_nothing_is_possible_below_the_least_cash() -> None:
+def test_a_free_order_is_accepted_below_the_least_cash() -> None:
     account = Account("ann", -1_500, AccountLimits(min_cash=0))
     account.check_funds(0)
     with pytest.raises(Refused, match="could cost 1; 0 is free"):

@@ -94,7 +94,7 @@ def test_a_sale_stops_at_the_band_below() -> None:
         ("buy 5@market", "expired 2 expired 0/5 no_liquidity"),
     ],
 )
-def test_what_may_not_rest_expires_and_the_market_stops(
+def test_at_the_band_an_ioc_order_expires_and_the_market_stops(
     line: str, end: str
 ) -> None:
     engine = play(

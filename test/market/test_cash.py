@@ -36,7 +36,7 @@ def test_open_orders_to_buy_are_paid_in_advance(cash: int, least: int) -> None:
     assert (ann.cash, ann.reserved) == (cash - 600, 400)
 
 
-def test_what_a_better_price_saves_is_free_again() -> None:
+def test_a_better_price_releases_the_difference() -> None:
     engine = play(
         """
         bob sell 10@90     -> ok
@@ -49,7 +49,7 @@ def test_what_a_better_price_saves_is_free_again() -> None:
     assert engine.accounts["ann"].cash == 100
 
 
-def test_what_a_sale_brings_counts_when_it_is_there() -> None:
+def test_proceeds_count_once_the_sale_is_made() -> None:
     play(
         """
         ann sell 5@100     -> ok
@@ -62,7 +62,7 @@ def test_what_a_sale_brings_counts_when_it_is_there() -> None:
     )
 
 
-def test_without_a_least_cash_there_is_still_an_end() -> None:
+def test_without_a_least_cash_values_stay_countable() -> None:
     play(
         f"""
         ann buy {CASH_MAX // 1_000 + 1}@1000 -> insufficient_funds
@@ -209,7 +209,7 @@ def test_an_amend_that_trades_pays_what_it_gets() -> None:
     assert (ann.cash, ann.reserved) == (1_000 - 4 * 151, 2 * 166)
 
 
-def test_who_has_too_little_by_now_may_amend_for_no_more() -> None:
+def test_an_account_short_of_cash_may_amend_for_no_more() -> None:
     engine = play("ann buy 5@100 -> ok", limited(cash=500, min_cash=0))
     act(engine, "op admin adjust user=ann cash=-200")
     play(
@@ -316,7 +316,7 @@ def test_fees_are_of_the_instrument_and_the_same_for_buyer_and_seller() -> (
     assert engine.accounts[HOUSE].cash == 15
 
 
-def test_a_fee_of_nothing_leaves_the_house_alone() -> None:
+def test_a_zero_fee_does_not_change_the_house() -> None:
     engine = play("given ann sell 5@100\ngiven bob buy 5@100")
     assert HOUSE not in engine.accounts
 

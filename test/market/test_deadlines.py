@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+
+import pytest
+
+from exchange.market import accounts
 from exchange.market.command import ClockStep
 from exchange.market.timers import DEADLINES_PER_COMMAND
 from orderbook import Exec
@@ -129,7 +134,7 @@ def test_only_a_tick_lets_time_pass() -> None:
     assert engine.next_deadline == 6 * SECOND
 
 
-def test_deadlines_fire_in_their_order_and_then_that_of_order_ids() -> None:
+def test_deadlines_fire_by_time_then_by_order_id() -> None:
     engine = listed("BOND", "ETF")
     play(
         """
@@ -199,6 +204,75 @@ def test_a_gtd_order_that_never_rests_leaves_no_deadline() -> None:
         given bob buy 1@99 gtd until=10s
         """)
     assert engine.next_deadline is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["ann cancel_after 86400000"],
+        ["ann buy 1@99 gtd until=99999s as=mine", "ann cancel as=mine"],
+        ["ann buy 1@99 ioc"],
+        ["ann connect", "ann disconnect"],
+        ["op admin phase auction reopen_ms=86400000", "op admin phase open"],
+        ["ann buy 1@9", "op admin kill user=ann", "op admin unkill user=ann"],
+    ],
+)
+def test_finished_orders_and_deadlines_free_their_memory(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "ORDERS_REMEMBERED", 0)
+    engine = play("given bob buy 1@98 gtd until=99999s")
+
+    def size_after(rounds: int) -> int:
+        for _ in range(rounds):
+            for line in lines:
+                act(engine, line)
+        return len(pickle.dumps(engine))
+
+    sizes = [size_after(500) for _ in range(16)]
+    assert max(sizes[4:]) < 1.5 * max(sizes[:4])
+    assert engine.next_deadline is not None
+
+
+def test_simultaneous_deadlines_are_switches_then_orders_then_phases() -> None:
+    """Ann's bid dies before the auction that would have filled it."""
+    play(
+        """
+        given 1s bob cancel_after 9000
+        given ann buy 5@105 gtd until=10s symbol=BOND
+        given bob buy 5@104 symbol=BOND
+        given cat buy 5@103 symbol=BOND
+        given dan sell 9@100 symbol=BOND
+        given op admin phase auction symbol=ETF
+        given 5s op admin phase auction symbol=BOND reopen_ms=5000
+        10s tick
+            bob 2 canceled 2 canceled 0/5 cancel_after
+            ann 2 expired 1 expired 0/5 gtd
+            cat 2 trade 3 filled 5/5 5@103 auction #1
+            dan 2 trade 4 partially_filled 5/9 5@103 auction #1
+            cat 3 account -515 BOND=5 worth 0
+            dan 3 account 515 BOND=-5 worth 0
+            * status BOND open time is up
+            * trade BOND 5 #1 5@103 sell
+            * book BOND 5 105=0 104=0 103=0 | 100=4
+        """,
+        listed(listing("BOND", phase="auction", reference_price=104), "ETF"),
+    )
+
+
+def test_phases_end_by_time_and_then_by_symbol() -> None:
+    play(
+        """
+        given 1s op admin phase halted symbol=ETF reopen_ms=5000
+        given 2s op admin phase halted symbol=BOND reopen_ms=4000
+        given 3s op admin phase halted symbol=XAU reopen_ms=1000
+        9s tick
+            * status XAU open time is up
+            * status BOND open time is up
+            * status ETF open time is up
+        """,
+        listed("BOND", "ETF", "XAU"),
+    )
 
 
 def test_orders_that_expire_with_a_phase_may_take_several_ticks() -> None:

@@ -24,14 +24,14 @@ from test.script import PHASES, apply, in_full
 
 @settings(max_examples=400, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 80), st.integers(1, 5))
-def test_events_alone_tell_everything(
+def test_the_events_suffice_to_rebuild_the_market(
     seed: int, steps: int, per_batch: int
 ) -> None:
     follow(flow(random.Random(seed), steps), per_batch)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_events_alone_tell_everything_of_a_long_day(seed: int) -> None:
+def test_the_events_of_a_long_day_suffice(seed: int) -> None:
     commands = flow(random.Random(seed), 2_500)
     follower = follow(commands, per_batch=1 + seed * 3)
     assert min(follower.trade_ids.values()) > 20, "a busy day"

@@ -52,7 +52,7 @@ def test_a_fill_moves_lots_from_the_orders_to_the_position() -> None:
     assert engine.accounts["bob"].positions == {"BOND": -10}
 
 
-def test_what_is_refused_filled_or_expired_at_once_is_not_held() -> None:
+def test_only_resting_orders_hold_lots() -> None:
     engine = play(
         """
         bob sell 3@90            -> ok
@@ -70,7 +70,7 @@ def test_what_is_refused_filled_or_expired_at_once_is_not_held() -> None:
 
 
 @pytest.mark.parametrize("stp", ["", "cancel_newest", "cancel_both"])
-def test_what_self_trade_prevention_ends_is_not_held(stp: str) -> None:
+def test_orders_ended_by_self_trade_prevention_hold_no_lots(stp: str) -> None:
     engine = play(
         f"""
         ann sell 10@100         -> ok
@@ -88,7 +88,7 @@ def test_what_self_trade_prevention_ends_is_not_held(stp: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["configure", "adjust"])
-def test_who_is_beyond_the_limit_may_trade_towards_it(how: str) -> None:
+def test_an_account_beyond_the_limit_may_trade_towards_it(how: str) -> None:
     lots = 30 if how == "configure" else 10
     engine = play(
         f"""
@@ -115,7 +115,7 @@ def test_who_is_beyond_the_limit_may_trade_towards_it(how: str) -> None:
     )
 
 
-def test_who_is_short_beyond_the_limit_may_trade_towards_it() -> None:
+def test_a_short_account_beyond_the_limit_may_trade_towards_it() -> None:
     play(
         """
         given op admin adjust user=ann symbol=BOND qty=-30
@@ -181,7 +181,7 @@ def test_without_a_limit_positions_stay_what_can_be_counted() -> None:
     assert zero.listings["BOND"].position_max == VALUE_MAX
 
 
-def test_without_short_selling_one_sells_what_one_has() -> None:
+def test_without_short_selling_only_held_lots_are_sold() -> None:
     play(
         """
         ann sell 1@90        -> position_limit qty
@@ -201,7 +201,7 @@ def test_without_short_selling_one_sells_what_one_has() -> None:
     )
 
 
-def test_who_is_short_where_it_is_not_allowed_may_buy_back() -> None:
+def test_a_short_account_may_buy_back_without_short_selling() -> None:
     engine = play("given ann sell 5@90\ngiven bob buy 5@90")
     reconfigure(engine, instruments=(listing(short_selling=False),))
     play(
@@ -237,7 +237,9 @@ def test_an_amend_is_judged_by_the_lots_it_adds() -> None:
     assert engine.accounts["ann"].positions == {"BOND": 4}
 
 
-def test_beyond_the_limit_an_amend_may_not_add_but_change_and_reduce() -> None:
+def test_beyond_the_limit_an_amend_may_only_reduce_or_change_the_price() -> (
+    None
+):
     engine = play("ann buy 30@90 -> ok", limited(listing(max_position=30)))
     reconfigure(engine, instruments=(listing(max_position=10),))
     play(
@@ -268,7 +270,7 @@ def test_an_amend_to_sell_more_needs_the_lots() -> None:
 # Open orders --------------------------------------------------------------
 
 
-def test_so_many_orders_may_be_open_and_only_those_that_rest_count() -> None:
+def test_only_resting_orders_count_as_open() -> None:
     play(
         """
         ann buy 1@90 symbol=BOND                 -> ok

@@ -89,7 +89,7 @@ def test_a_snapshot_is_the_whole_book_under_its_last_seq() -> None:
     )
 
 
-def test_changes_of_several_commands_are_told_net_and_once() -> None:
+def test_changes_of_several_commands_are_published_net_and_once() -> None:
     engine = listed("BOND", "ETF")
     lines = """
         ann buy 5@99 symbol=BOND

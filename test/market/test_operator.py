@@ -88,7 +88,7 @@ def cash_of(engine: Engine) -> dict[str, int]:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_and_changes_nothing(
+def test_impossible_actions_are_refused_and_change_nothing(
     line: str, code: str, field: str | None
 ) -> None:
     engine = traded()
@@ -97,7 +97,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     assert (error.code, error.field) == (code, field)
 
 
-def test_an_order_that_ended_is_told_with_its_end() -> None:
+def test_a_refusal_says_how_the_order_ended() -> None:
     play("""
         given ann buy 5@99
         given bob sell 2@99
@@ -144,7 +144,7 @@ def test_settling_leaves_no_account_more_than_can_be_counted() -> None:
 # Phases and messages ------------------------------------------------------
 
 
-def test_a_message_is_told_of_instruments_or_of_the_exchange() -> None:
+def test_a_message_concerns_an_instrument_or_the_exchange() -> None:
     play(
         """
         op admin message message=hello
@@ -166,7 +166,7 @@ def test_an_administrator_needs_no_account() -> None:
 # The kill switch ----------------------------------------------------------
 
 
-def test_a_killed_account_loses_its_orders_and_places_no_more() -> None:
+def test_a_suspended_account_loses_its_orders_and_places_none() -> None:
     play("""
         given ann buy 5@90
         given bob buy 5@91
@@ -194,7 +194,7 @@ def test_a_killed_account_loses_its_orders_and_places_no_more() -> None:
         """)
 
 
-def test_a_killed_account_may_cancel_and_look_on() -> None:
+def test_a_suspended_account_may_cancel_and_read() -> None:
     engine = play("""
         given ann buy 5@90
         given op admin kill user=ann
@@ -229,13 +229,13 @@ def test_the_kill_switch_survives_logins_and_restarts() -> None:
         """)
 
 
-def test_a_configuration_does_not_lift_it() -> None:
+def test_a_new_configuration_lifts_no_suspension() -> None:
     engine = play("given ann connect\ngiven op admin kill user=ann")
     reconfigure(engine)
     play("ann buy 5@90 -> forbidden", engine)
 
 
-def test_unkill_lets_it_trade_again() -> None:
+def test_a_resumed_account_trades_again() -> None:
     play("""
         given ann buy 5@90
         given op admin kill user=ann
@@ -251,7 +251,7 @@ def test_unkill_lets_it_trade_again() -> None:
         """)
 
 
-def test_killing_twice_is_no_error() -> None:
+def test_suspending_twice_is_no_error() -> None:
     play("""
         given ann connect
         given op admin kill user=ann
@@ -261,7 +261,7 @@ def test_killing_twice_is_no_error() -> None:
         """)
 
 
-def test_an_administrator_is_killed_like_anybody() -> None:
+def test_an_administrator_can_be_suspended() -> None:
     play("""
         given op connect admin
         op admin kill user=op

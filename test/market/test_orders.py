@@ -21,7 +21,7 @@ from test.script import (
 # Amend --------------------------------------------------------------------
 
 
-def test_amend_is_answered_with_amended_and_then_its_trades() -> None:
+def test_amend_is_answered_with_amended_then_its_trades() -> None:
     play("""
         given ann sell 5@101
         given bob buy 4@99
@@ -76,7 +76,7 @@ def test_an_amended_gtd_order_still_expires() -> None:
 # Refusals -----------------------------------------------------------------
 
 
-def test_a_repeat_is_known_as_one_when_its_time_is_over() -> None:
+def test_a_repeat_of_an_expired_order_is_a_duplicate() -> None:
     engine = play("given bob sell 5@101")
     gtd = Place(
         side="buy",
@@ -108,7 +108,7 @@ def test_a_repeat_is_known_as_one_when_its_time_is_over() -> None:
         ("amend as=nobody qty=1", "unknown_order", "client_order_id"),
     ],
 )
-def test_what_is_out_of_bounds_is_refused(
+def test_a_value_out_of_bounds_is_refused(
     line: str, code: str, field: str
 ) -> None:
     engine = listed(listing("ETF", min_price=-5, max_price=50))
@@ -173,9 +173,7 @@ def test_another_accounts_order_is_unknown() -> None:
         ("10s tick", "expired 0"),
     ],
 )
-def test_too_late_is_told_with_how_the_order_ended(
-    end: str, state: str
-) -> None:
+def test_order_closed_says_how_the_order_ended(end: str, state: str) -> None:
     play(f"""
         given ann buy 5@99 gtd until=10s as=mine
         given {end}
@@ -206,7 +204,7 @@ def test_a_client_order_id_takes_effect_once() -> None:
         """)
 
 
-def test_client_order_ids_are_an_accounts_own() -> None:
+def test_accounts_may_use_the_same_client_order_id() -> None:
     play("""
         given ann buy 5@99 as=mine
         bob buy 5@98 as=mine
@@ -215,7 +213,7 @@ def test_client_order_ids_are_an_accounts_own() -> None:
         """)
 
 
-def test_a_refused_place_uses_no_client_order_id_up() -> None:
+def test_a_refused_order_takes_no_client_order_id() -> None:
     play("""
         given ann buy 500@99 as=mine
         ann buy 5@99 as=mine

@@ -188,7 +188,7 @@ def name_of(value: Any) -> str:
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("request_, expected", MATRIX, ids=name_of)
-def test_who_may_do_what(
+def test_the_matrix_of_permissions(
     world: World,
     request_: Message,
     expected: tuple[str, ...],
@@ -216,7 +216,7 @@ def test_who_may_do_what(
         assert world.read(other) == []
 
 
-def test_the_matrix_has_everything() -> None:
+def test_the_matrix_is_complete() -> None:
     requests = [request for request, _ in MATRIX]
     assert {r["type"] for r in requests} == set(REQUEST_TYPES)
     tables = {r["what"] for r in requests if r["type"] == "get"}
@@ -257,7 +257,9 @@ def test_a_connection_is_closed_once_for_its_first_reason(
 
 
 @pytest.mark.parametrize("role", ROLES[1:])
-def test_private_tables_are_ones_own(world: World, role: str) -> None:
+def test_a_private_table_shows_only_its_account(
+    world: World, role: str
+) -> None:
     def rows(what: str) -> list[Any]:
         (reply,) = world.do(role, get(what))
         data: list[Any] = reply["data"]
@@ -281,7 +283,7 @@ def test_an_administrator_is_on_no_leaderboard(world: World) -> None:
     assert users == {"alice", "bob", "mallory"}
 
 
-def test_a_private_event_goes_to_its_account_alone(world: World) -> None:
+def test_a_private_event_goes_only_to_its_account(world: World) -> None:
     world.do("boss", admin("cancel", order_id=2))
     canceled, status = world.read("alice")
     assert canceled["reason"] == "admin" and canceled["order_id"] == 2
@@ -289,7 +291,9 @@ def test_a_private_event_goes_to_its_account_alone(world: World) -> None:
         assert world.read(role) == [status]
 
 
-def test_who_was_killed_may_come_back_after_all(world: World) -> None:
+def test_a_suspended_account_may_log_in_after_being_resumed(
+    world: World,
+) -> None:
     place = message("buy 1@50")
     assert words(world.do("mallory", place)) == ["forbidden"]
     assert words(world.do("mallory", {"type": "cancel_all"})) == ["ok"]
@@ -298,7 +302,7 @@ def test_who_was_killed_may_come_back_after_all(world: World) -> None:
     assert words(world.do("mallory", place)) == ["new"]
 
 
-def test_an_administrator_may_be_killed_and_still_rules(world: World) -> None:
+def test_a_suspended_administrator_keeps_the_right(world: World) -> None:
     world.do("boss", admin("kill", user="boss"))
     assert words(world.do("boss", "buy 1@50")) == ["forbidden"]
     replies = world.do("boss", admin("unkill", user="boss"))
@@ -309,7 +313,7 @@ def test_an_administrator_may_be_killed_and_still_rules(world: World) -> None:
 # Whose right it is --------------------------------------------------------
 
 
-def test_the_right_is_the_connections_that_proved_it(
+def test_only_the_connection_that_proved_it_has_the_right(
     world: World, tokens: dict[str, str]
 ) -> None:
     floor = world.floor
@@ -350,7 +354,7 @@ def test_a_connection_taken_over_cannot_come_back(
     assert floor.gateway.requests_by_word(9)[""] == {"login": 2}
 
 
-def test_nobody_takes_over_the_session_of_another(
+def test_an_account_cannot_take_over_anothers_session(
     world: World, tokens: dict[str, str]
 ) -> None:
     floor = world.floor
@@ -375,7 +379,9 @@ def test_without_keys_nobody_is_an_administrator(
         assert state_of(floor.gateway) == before
 
 
-def test_a_name_alone_is_no_administrator(tokens: dict[str, str]) -> None:
+def test_a_name_without_a_token_is_no_administrator(
+    tokens: dict[str, str],
+) -> None:
     floor = Floor(keys=KeyRing(Path(tokens[""]), is_open=True))
     stranger = floor.join("stranger")
     assert stranger.account == "stranger"

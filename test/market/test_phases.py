@@ -135,7 +135,7 @@ def test_closing_cancels_every_order_by_its_id() -> None:
     )
 
 
-def test_a_phase_of_all_instruments_is_told_of_each() -> None:
+def test_a_phase_for_all_instruments_is_published_for_each() -> None:
     play(
         """
         given ann buy 5@91 symbol=ETF
@@ -191,7 +191,7 @@ def test_a_phase_opens_at_its_time_and_not_before(phase: str) -> None:
 @pytest.mark.parametrize(
     "change", ["halted", "closed", "open", "auction", "pre_open"]
 )
-def test_another_phase_meanwhile_stays(change: str) -> None:
+def test_a_later_phase_cancels_the_reopening(change: str) -> None:
     engine = play(f"""
         given 10s op admin phase auction reopen_ms=5000
         given op admin phase {change}
@@ -201,7 +201,7 @@ def test_another_phase_meanwhile_stays(change: str) -> None:
     assert engine.next_deadline is None
 
 
-def test_another_time_meanwhile_holds() -> None:
+def test_a_later_reopening_time_replaces_the_first() -> None:
     engine = play("""
         given 10s op admin phase auction reopen_ms=5000
         given 11s op admin phase auction reopen_ms=9000
@@ -273,7 +273,7 @@ def test_going_on_collecting_trades_nothing() -> None:
     )
 
 
-def test_to_open_what_is_open_trades_nothing() -> None:
+def test_opening_an_open_instrument_trades_nothing() -> None:
     play("""
         given ann buy 5@99
         given bob sell 5@100
@@ -283,7 +283,7 @@ def test_to_open_what_is_open_trades_nothing() -> None:
         """)
 
 
-def test_while_orders_gather_they_rest_and_are_seen() -> None:
+def test_while_collecting_orders_rest_and_are_published() -> None:
     play(
         """
         ann sell 5@100
@@ -325,7 +325,7 @@ def test_while_orders_gather_they_rest_and_are_seen() -> None:
         ("cancel_both", [(1, 5), (4, 5)], "| 100=0"),
     ],
 )
-def test_while_orders_gather_ones_own_do_not_cross(
+def test_while_collecting_own_orders_do_not_cross(
     stp: str, ended: list[tuple[int, int]], book: str
 ) -> None:
     engine = play(
@@ -347,7 +347,7 @@ def test_while_orders_gather_ones_own_do_not_cross(
     ]
 
 
-def test_while_orders_gather_an_amend_meets_ones_own_too() -> None:
+def test_while_collecting_an_amend_meets_own_orders() -> None:
     play(
         """
         given ann sell 5@100

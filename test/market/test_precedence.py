@@ -22,7 +22,7 @@ from test.script import (
 # The order of precedence --------------------------------------------------
 
 
-def test_of_all_that_is_wrong_with_a_place_the_first_is_answered() -> None:
+def test_the_first_fault_of_an_order_is_answered() -> None:
     """It has every fault at once; they are mended one after another."""
     bond = listing("BOND", max_position=50, reference_price=500, collar=100)
     engine = limited(
@@ -89,7 +89,7 @@ def test_of_all_that_is_wrong_with_a_place_the_first_is_answered() -> None:
     assert isinstance(new, Exec) and new.exec_type == "new"
 
 
-def test_of_all_that_is_wrong_with_an_amend_the_first_is_answered() -> None:
+def test_the_first_fault_of_an_amend_is_answered() -> None:
     bond = listing("BOND", max_position=50, reference_price=500, collar=100)
     engine = limited(bond, cash=10_000, min_cash=0)
     play(
@@ -189,7 +189,7 @@ def test_each_refusal_alone(before: str, line: str, expected: str) -> None:
     )
 
 
-def test_a_repeat_is_told_as_one_whatever_else_is_wrong_by_now() -> None:
+def test_a_repeat_is_a_duplicate_whatever_else_is_wrong() -> None:
     engine = play("""
         given ann buy 5@99 as=mine gtd until=5s
         given op admin phase halted

@@ -10,7 +10,7 @@ from orderbook import Cancel, Place, encode
 from test.script import SECOND, apply, listed, play
 
 
-def test_an_order_that_rests_is_told_to_its_owner_and_shown() -> None:
+def test_a_resting_order_is_reported_and_published() -> None:
     play("""
         ann buy 10@99
             ann 1 new 1 new 0/10
@@ -24,7 +24,7 @@ def test_an_order_that_rests_is_told_to_its_owner_and_shown() -> None:
         """)
 
 
-def test_at_each_match_the_taker_is_told_and_then_the_maker() -> None:
+def test_each_match_is_reported_to_the_taker_then_the_maker() -> None:
     play("""
         given ann sell 5@101
         given bob sell 5@102
@@ -47,7 +47,7 @@ def test_at_each_match_the_taker_is_told_and_then_the_maker() -> None:
         """)
 
 
-def test_what_is_left_of_an_arriving_order_rests() -> None:
+def test_the_rest_of_an_arriving_order_rests() -> None:
     play("""
         given ann buy 4@100
         bob sell 10@99
@@ -84,7 +84,7 @@ def test_an_account_that_did_not_trade_gets_no_account_report() -> None:
         """)
 
 
-def test_a_cancel_is_told_to_its_owner_and_shown() -> None:
+def test_a_cancel_is_reported_and_published() -> None:
     play("""
         given ann buy 10@99
         given bob sell 4@99
@@ -116,7 +116,7 @@ def test_the_symbols_seq_counts_only_what_can_be_seen() -> None:
         """)
 
 
-def test_symbols_count_their_seq_and_trades_and_accounts_theirs() -> None:
+def test_each_symbol_and_each_account_has_its_own_seq() -> None:
     play(
         """
         ann sell 5@101 symbol=ETF
@@ -146,7 +146,7 @@ def test_symbols_count_their_seq_and_trades_and_accounts_theirs() -> None:
     )
 
 
-def test_a_refused_order_uses_no_order_id_up() -> None:
+def test_a_refused_order_takes_no_order_id() -> None:
     play("""
         given ann sell 5@101
         bob buy 5@101 post_only

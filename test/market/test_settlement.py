@@ -14,7 +14,7 @@ from test.script import SECOND, act, listed, listing, play, reconfigure
 # Adjust -------------------------------------------------------------------
 
 
-def test_cash_is_given_by_the_house() -> None:
+def test_adjusted_cash_comes_from_the_house() -> None:
     engine = traded()
     play(
         """
@@ -32,7 +32,7 @@ def test_cash_is_given_by_the_house() -> None:
     assert cash_of(engine) == {"ann": 570, "bob": -505, HOUSE: 5 + 1_930}
 
 
-def test_lots_are_given_by_the_house_at_their_mark() -> None:
+def test_adjusted_lots_come_from_the_house_at_their_mark() -> None:
     """Ann's 5 cost 500, and 3 at the mark of 110 cost 330: 830 for 8."""
     engine = traded()
     play(
@@ -67,7 +67,7 @@ def test_lots_are_given_by_the_house_at_their_mark() -> None:
     assert (house.positions, house.cash) == ({"BOND": 7}, -4)
 
 
-def test_lots_are_given_in_every_phase_and_to_whom_is_killed() -> None:
+def test_lots_are_adjusted_in_every_phase_and_for_suspended_accounts() -> None:
     engine = traded()
     play(
         """
@@ -163,7 +163,7 @@ def test_settling_a_crossed_book_trades_nothing(phase: str) -> None:
     )
 
 
-def test_what_was_settled_may_be_opened_again() -> None:
+def test_a_settled_instrument_may_be_opened_again() -> None:
     engine = traded()
     act(engine, "op admin settle symbol=BOND price=104")
     act(engine, "op admin phase open symbol=BOND")

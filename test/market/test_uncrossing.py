@@ -40,9 +40,7 @@ def test_the_example_of_the_protocol() -> None:
     assert (bond.last, bond.volume, bond.trade_id) == (100, 16, 3)
 
 
-def test_in_an_auction_nobody_pays_a_fee_and_the_younger_order_is_told() -> (
-    None
-):
+def test_an_auction_is_free_and_names_the_younger_orders_side() -> None:
     engine = play(
         """
         given ann sell 2@100
@@ -111,7 +109,7 @@ def test_an_auction_may_be_made_below_zero() -> None:
     assert engine.accounts["ann"].reserved == 2 * 9
 
 
-def test_what_an_auction_saves_is_free_again() -> None:
+def test_an_auction_releases_the_difference() -> None:
     engine = play(
         "given ann buy 5@100\ngiven bob sell 3@80",
         listed(

@@ -43,7 +43,7 @@ def test_cancel_both_cancels_both() -> None:
 @pytest.mark.parametrize(
     "stp", ["cancel_oldest", "cancel_newest", "cancel_both"]
 )
-def test_an_own_order_that_is_not_reached_is_left_alone(stp: str) -> None:
+def test_an_own_order_that_is_not_reached_stays(stp: str) -> None:
     play_book(f"""
         bob sell 2@100      -> rests 2
         ann sell 3@100      -> rests 3
@@ -72,7 +72,7 @@ def test_a_partly_filled_own_order_keeps_its_fills() -> None:
     assert order.order_status == "canceled"
 
 
-def test_fok_does_not_count_ones_own_orders() -> None:
+def test_fok_does_not_count_own_orders() -> None:
     play_book("""
         ann sell 5@100    -> rests 5
         bob sell 5@100    -> rests 5
@@ -157,7 +157,7 @@ def test_a_band_that_is_not_reached_stops_nothing() -> None:
         ("5@105 fok", "5@100 with 1, filled", "103: 2x5"),
     ],
 )
-def test_at_the_band_an_order_ends_or_rests_as_its_time_in_force_has_it(
+def test_at_the_band_the_time_in_force_decides(
     order: str, end: str, asks: str
 ) -> None:
     play_book(f"""
@@ -168,7 +168,7 @@ def test_at_the_band_an_order_ends_or_rests_as_its_time_in_force_has_it(
         """)
 
 
-def test_ones_own_orders_outside_the_band_do_not_stop_it() -> None:
+def test_own_orders_outside_the_band_do_not_stop_an_order() -> None:
     play_book("""
         ann sell 5@103                            -> rests 5
         ann buy 5@103 band=98..102                -> 1 canceled, rests 5
@@ -182,7 +182,7 @@ def test_ones_own_orders_outside_the_band_do_not_stop_it() -> None:
         """)
 
 
-def test_behind_ones_own_order_the_band_stops_it() -> None:
+def test_an_order_behind_an_own_one_stops_at_the_band() -> None:
     play_book("""
         ann sell 5@103             -> rests 5
         bob sell 5@104             -> rests 5
@@ -199,7 +199,7 @@ def test_behind_ones_own_order_the_band_stops_it() -> None:
         ("cancel_both", "3 canceled, canceled stp", "103: 2x5 / 105: 4x5"),
     ],
 )
-def test_what_the_band_leaves_does_not_cross_ones_own_orders(
+def test_the_rest_left_at_the_band_does_not_cross_own_orders(
     stp: str, end: str, asks: str
 ) -> None:
     if stp != "gtc":
@@ -311,7 +311,7 @@ def test_self_trade_prevention_of_an_order_to_sell() -> None:
         """)
 
 
-def test_orders_that_rest_elsewhere_are_left_alone() -> None:
+def test_orders_of_other_books_stay() -> None:
     book = OrderBook(is_collecting=True)
     elsewhere = order_of("ann", "sell 5@100", 9)
     order = order_of("ann", "buy 5@105", 1)

@@ -36,7 +36,7 @@ def test_a_better_price_trades_first_however_late_it_came() -> None:
         """)
 
 
-def test_of_equal_prices_the_older_order_trades_first() -> None:
+def test_the_older_order_trades_first_at_equal_prices() -> None:
     play_book("""
         ann buy 5@99  -> rests 5
         bob buy 5@99  -> rests 5
@@ -77,7 +77,7 @@ def test_a_sweep_takes_as_many_levels_as_it_needs() -> None:
     book.check()
 
 
-def test_the_overlap_goes_to_the_one_who_arrives() -> None:
+def test_the_overlap_goes_to_the_arriving_order() -> None:
     play_book("""
         ann sell 5@100 -> rests 5
         bob buy 5@110  -> 5@100 with 1, filled
@@ -177,7 +177,7 @@ def test_gtc_and_gtd_rest(time_in_force: str) -> None:
         """)
 
 
-def test_the_owner_of_time_may_expire_an_order() -> None:
+def test_an_order_may_be_canceled_as_expired() -> None:
     book = play_book("ann buy 2@100 gtd until=9s -> rests 2")
     assert book.cancel(1, "expired").order_status == "expired"
     assert not book.orders and book.depth("buy") == ()
@@ -195,7 +195,7 @@ def test_post_only_never_takes() -> None:
         """)
 
 
-def test_post_only_does_not_cross_ones_own_orders_either() -> None:
+def test_post_only_does_not_cross_own_orders() -> None:
     play_book("""
         ann sell 5@101                        -> rests 5
         ann buy 5@101 post_only               -> would_take price
@@ -346,7 +346,7 @@ def test_a_level_may_go_from_the_middle_and_come_back() -> None:
         """)
 
 
-def test_what_does_not_rest_cannot_be_amended_or_canceled() -> None:
+def test_only_a_resting_order_can_be_amended_or_canceled() -> None:
     book = play_book("""
         ann buy 1@99  -> rests 1
         bob sell 1@99 -> 1@99 with 1, filled

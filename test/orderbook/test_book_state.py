@@ -74,7 +74,7 @@ def test_changes_name_the_levels_that_changed_and_no_other() -> None:
         """)
 
 
-def test_changes_tell_both_levels_of_an_order_that_moved() -> None:
+def test_changes_name_both_levels_of_a_moved_order() -> None:
     play_book("""
         ann sell 5@103              -> rests 5
         bob sell 5@103              -> rests 5

@@ -80,7 +80,9 @@ PING = '{"type":"ping"}'
     ],
     ids=lambda text: repr(text[:30]),
 )
-def test_what_is_no_json_gets_one_error_without_id(text: str | bytes) -> None:
+def test_a_frame_that_is_no_json_gets_one_error_without_id(
+    text: str | bytes,
+) -> None:
     (decoded,) = decode_requests(text)
     error = bad_request(decoded)
     assert (error.id, error.field) == (None, None)
@@ -153,7 +155,7 @@ def test_an_invalid_id_is_not_repeated(wrong: Any) -> None:
     assert bad_request(decode({"type": "nope", "id": wrong})).id is None
 
 
-def test_of_duplicate_keys_the_last_wins() -> None:
+def test_the_last_of_duplicate_keys_wins() -> None:
     cases: dict[str, Request] = {
         '{"type":"ping","id":1,"id":2}': Ping(id=2),
         '{"type":"ping","id":[],"id":2}': Ping(id=2),
@@ -198,7 +200,7 @@ THOUSANDS = {
 
 @pytest.mark.parametrize("fields", THOUSANDS.values(), ids=THOUSANDS)
 @pytest.mark.parametrize("shape", ["{%s}", "[{%s}]"])
-def test_of_thousands_of_problems_one_is_made_out(
+def test_one_of_thousands_of_problems_is_named(
     fields: str, shape: str
 ) -> None:
     text = shape % fields
@@ -333,7 +335,7 @@ def test_no_damaged_frame_raises_anything(data: st.DataObject) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(NEARLY, min_size=1, max_size=5))
-def test_an_element_is_judged_as_if_it_were_alone(
+def test_an_element_is_judged_as_a_frame_of_its_own(
     frame: list[JsonObject],
 ) -> None:
     assume("NaN" not in json.dumps(frame))  # which is no JSON

@@ -124,7 +124,7 @@ def test_a_missing_field_is_refused_by_name(name: str, field: str) -> None:
     assert (error.field, error.message) == (field, f"{field}: missing")
 
 
-def test_of_several_problems_the_first_is_named() -> None:
+def test_the_first_of_several_problems_is_named() -> None:
     message = {"type": "place", "side": "buy", "qty": "x", "price": "x"}
     assert bad_request(decode(message)).field == "qty"
 
