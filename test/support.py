@@ -193,14 +193,14 @@ SECOND = 1_000_000
 
 
 class Peer:
-    """A connection that has taken all of what was written, or has not."""
+    """A connection with some bytes that the peer has not read."""
 
     buffered = 0
     is_congested = True  # a real one only says so if there is much
 
 
 class Clock:
-    """A wall clock that anybody may set."""
+    """A wall clock that a test sets."""
 
     ts = NOON
 
@@ -221,7 +221,7 @@ LINES = Lines()
 
 
 class Floor:
-    """A gateway, its clock, and what has left it.
+    """A gateway, its clock, and the batches that have left it.
 
     Options are those of the gateway; without a ``market`` the symbols are
     listed with nothing special about them.
@@ -252,7 +252,7 @@ class Floor:
 
     @property
     def batches(self) -> list[Batch]:
-        """What has left."""
+        """The batches that have left."""
         self._batches += self.gateway.gate.open()
         return self._batches
 
@@ -260,14 +260,14 @@ class Floor:
         return self.gateway.connect(peer, LINES)
 
     def join(self, user: str = "", **more: Any) -> Link:
-        """Connect, and log in if a user is given; drop what comes of it."""
+        """Connect, log in if a user is given, and drop the replies."""
         session = self.connect(Peer())
         if user:
             self.do(session, {"type": "login", "user": user, **more})
         return session
 
     def do(self, session: Link, *requests: dict[str, Any] | str) -> Any:
-        """Carry out requests in one batch; return what ``session`` got.
+        """Handle requests in one batch; return the messages for ``session``.
 
         A string is a request in the words of `test.script`.
         """
@@ -282,7 +282,7 @@ class Floor:
         return self.read(session)
 
     def read(self, session: Link) -> list[dict[str, Any]]:
-        """Return what has left for a session since the last look."""
+        """Return the messages for a session since the last call."""
         messages: list[dict[str, Any]] = []
         for batch in self.batches:
             for frames, readers in batch.broadcasts:

@@ -25,7 +25,7 @@ def framed(text: bytes, fin: bool = True) -> bytes:
 
 @contextlib.asynccontextmanager
 async def crowd(server: Server, *users: str) -> AsyncIterator[list[Wire]]:
-    """So many connections, logged in as these."""
+    """Open a connection for each user, logged in."""
     async with contextlib.AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(wired(server.url, user))

@@ -1,4 +1,4 @@
-"""The public channels: who gets what, in which order, and who is late.
+"""The public channels: their readers, the order of events, slow readers.
 
 ``Market`` stands for those who own the books: it has a level for each price,
 and no orders. ``Reader`` keeps what it was told, in short::
@@ -29,7 +29,7 @@ Levels = dict[int, int]
 
 
 class Book:
-    """The levels of one symbol, and what has changed in them."""
+    """The levels of one symbol, and their changes."""
 
     def __init__(self) -> None:
         self.seq = self.published = self.trade_id = self.volume = 0
@@ -105,7 +105,7 @@ class Market:
         )
 
     def flush(self) -> None:
-        """Let what happened be known."""
+        """Publish what happened."""
         updates = []
         for symbol, book in self.books.items():
             if book.seq > book.published:
@@ -137,7 +137,7 @@ def sides(bids: Levels, asks: Levels) -> dict[str, Any]:
 
 
 class Reader:
-    """One who reads, if not always at once."""
+    """A reader of the feed, which may be slow."""
 
     def __init__(self, market: Market, *channels: Channel) -> None:
         self.peer = Peer()
@@ -174,7 +174,7 @@ class Reader:
         self.events += decode_events(text)
 
     def news(self) -> list[str]:
-        """Return what was told since the last call, in short."""
+        """Return the events since the last call, in short."""
         events, self.events = self.events, []
         return [short(event) for event in events]
 

@@ -1,4 +1,4 @@
-"""Who wants more than a share: connections, floods, and the kill switch."""
+"""Abuse: too many connections, floods, and suspending a flood."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_taking_over_a_session_takes_no_slot() -> None:
                 assert await old.rest() == ([], 4009)
                 await refused(url, "alice")
                 await alive(other, new)
-            # One that nobody has any more is.
+            # A session without a connection takes one.
             async with wired(url, "alice"):
                 await refused(url, "alice", session=welcome["session"])
 
@@ -228,7 +228,7 @@ def test_the_limit_of_open_files(
 
 @pytest.fixture
 def market(tmp_path: Path) -> Path:
-    """A market where nothing comes back to who has used up his share."""
+    """A market whose buckets hardly refill during a test."""
     path = tmp_path / "market.toml"
     path.write_text(
         "[instruments.BOND]\n[account]\norders_per_s = 1\nburst = 5\n"
@@ -329,7 +329,7 @@ KILL = {
 
 
 class Flood:
-    """One who sends orders without end, and comes back when cut off."""
+    """A client that floods with orders, and reconnects when cut off."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
@@ -417,7 +417,7 @@ async def test_the_kill_switch_under_a_flood(
                     assert message["ts"] <= killed["ts"]
             assert flood.count(code="forbidden")
             assert set(flood.close_codes) == ({4002} if is_limited else set())
-            # One who was just coming back did not see the orders end.
+            # A client that was reconnecting did not see the orders end.
             assert is_limited or flood.count(reason="admin")
         async with wired(url, "mallory", token=token) as mallory:
             (reply,) = await mallory.ask(type="get", what="orders", limit=1000)

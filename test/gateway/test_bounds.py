@@ -65,7 +65,7 @@ from test.support import (
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the kernel keep little of what is not read."""
+    """Give accepted sockets a send buffer of 8 KiB."""
     bind = listener.bind
 
     async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
@@ -113,7 +113,7 @@ async def test_a_link_with_4_mib_of_unread_events_is_closed(
 async def test_a_link_that_does_not_read_its_replies_is_not_read(
     narrow: None,
 ) -> None:
-    """So they stay within the soft limit, and what one turn adds."""
+    """Its output stays within the soft limit and one turn's replies."""
     async with serving() as server:
         async with wired(server.url, "deaf") as deaf:
             deaf.pause()
@@ -145,7 +145,7 @@ async def test_a_link_that_does_not_read_its_replies_is_not_read(
 async def test_a_connection_too_many_is_dropped_at_once(
     limits: dict[str, int], hosts: list[str]
 ) -> None:
-    """In all, and of one address; and room is made by who goes."""
+    """In all, and of one address; a closed connection makes room."""
     async with serving(**limits) as server:
         async with crowd(server, "alice", "bob", "carol") as wires:
             for host in hosts:
@@ -228,7 +228,7 @@ async def ask_all(wire: Wire, requests: list[Message]) -> list[Message]:
 
 
 def test_the_number_of_open_orders_is_bounded() -> None:
-    """What does not rest does not count; a cancel makes room."""
+    """Only resting orders count; a cancel makes room."""
     floor = Floor()
     alice = floor.join("alice")
     account = floor.gateway.engine.accounts["alice"]
@@ -265,7 +265,7 @@ def test_the_rows_returned_to_one_frame_are_bounded() -> None:
 def test_expensive_tables_count_as_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whole books, leaderboards made anew, fills looked through."""
+    """Whole books, fresh leaderboards, filtered fills."""
     monkeypatch.setattr(tables_module, "ROWS_PER_TURN", 30)
     floor = Floor()
     alice, bob = floor.join("alice"), floor.join("bob")
@@ -396,7 +396,7 @@ def test_following_everything_again_and_again_is_following_it_once() -> None:
 
 
 class Locked:
-    """Keys that fit nobody."""
+    """A key ring that refuses every login."""
 
     def lets_in(self, user: str) -> bool:
         return False

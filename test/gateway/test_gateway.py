@@ -98,7 +98,7 @@ def test_an_empty_batch_does_not_leave(floor: Floor) -> None:
 
 
 def test_status_events_keep_their_place_among_the_replies() -> None:
-    """Even within a frame, and for those who only had an order resting."""
+    """Also within a frame, and for owners of resting orders."""
     bond = replace(InstrumentSettings().listed_as("BOND"), band=2)
     floor = Floor(market=Configure(instruments=(bond,)))
     alice, bob = floor.join("alice"), floor.join("bob")
@@ -140,7 +140,7 @@ def test_a_link_without_events_is_not_written_to(floor: Floor) -> None:
 def test_private_events_before_a_failure_are_sent_and_no_books(
     floor: Floor, owner: type, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the engine failed, or the gateway while it told of it."""
+    """The engine fails, or the gateway while it routes the events."""
     alice, bob, watcher = floor.join("alice"), floor.join("bob"), floor.join()
     floor.do(watcher, {**FOLLOW, "channels": ["book", "trades"]})
     floor.do(alice, *(f"sell 1@{price}" for price in (50, 51, 52)))

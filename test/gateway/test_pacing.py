@@ -26,7 +26,7 @@ def follower(floor: Floor, *channels: str) -> tuple[Link, Peer]:
 
 
 def drained(floor: Floor, session: Link, peer: Peer) -> Any:
-    """Let a reader have read everything; return what it gets then."""
+    """Empty a reader's buffer; return what it gets then."""
     peer.buffered = 0
     floor.gateway.seal()
     return floor.read(session)
@@ -81,7 +81,7 @@ def test_a_deadline_within_a_turn_fires_before_the_next_request(
 def test_while_more_waits_public_data_leave_now_and_then(
     floor: Floor,
 ) -> None:
-    """Private events at once; and public ones when there is nothing else."""
+    """Private events leave at once, public data when nothing else waits."""
     alice, reader = floor.join("alice"), floor.join()
     floor.do(reader, FOLLOW)
     gateway, clock = floor.gateway, floor.clock
@@ -140,7 +140,7 @@ def test_public_data_leave_less_often_for_many_readers(floor: Floor) -> None:
 def test_public_data_keep_their_place_among_replies(
     floor: Floor,
 ) -> None:
-    """And after what it was sent before, in one and the same batch."""
+    """After earlier and before later messages of the same batch."""
     alice, reader = floor.join("alice"), floor.join()
     floor.do(reader, FOLLOW)
     floor.do(alice, FOLLOW)

@@ -141,14 +141,14 @@ def test_a_much_larger_rate() -> None:
 
 
 def limited(per_s: int, burst: int, **options: Any) -> Floor:
-    """Return a floor where everybody has this rate."""
+    """Return a floor where every account has this rate."""
     return Floor(quotas=Quotas(rate=Rate(per_s, burst)), **options)
 
 
 def send(
     floor: Floor, session: Link, request: dict[str, Any], count: int
 ) -> list[str]:
-    """Send a request so many times; return what became of each.
+    """Send a request ``count`` times; return a word for each reply.
 
     A word each: "ok" where the rate had nothing against it.
     """
@@ -318,7 +318,7 @@ def test_an_account_with_a_rate_of_its_own() -> None:
         else:
             assert fits(floor, session, PLACE) == burst
             assert fits(floor, session, CANCEL) == burst * CANCELS_RATE
-        # What is neither is counted before one knows who it is.
+        # Other requests are counted before the account is known.
         assert fits(floor, session, PING) == 3
 
 
@@ -422,7 +422,7 @@ def test_a_flood_is_cut_off_and_nothing_after_it_is_done(
     calm = floor.do(session, *[request_] * (left + patience))
     assert len(calm) == left + patience and not session.is_cut
     last = floor.do(session, request_, PING, PLACE, CANCEL_ALL)
-    # What broke it has its answer, and that is the last one.
+    # The request that broke the limit is the last one answered.
     assert len(last) == 1 and words(last) == words(calm[-1:])
     assert floor.closings(session) == [4002]
     before = state_of(floor.gateway)

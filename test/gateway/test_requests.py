@@ -195,7 +195,7 @@ steps = (
 
 
 class Anything:
-    """Peers who ask anything of one gateway, and what must hold for them."""
+    """Links that send anything to one gateway, and what must hold."""
 
     def __init__(self, folder: Path, tokens: dict[str, str]) -> None:
         market = folder / "market.toml"

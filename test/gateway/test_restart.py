@@ -16,7 +16,7 @@ from test.support import NOON, SECOND, Floor
 
 
 def restarted(commands: list[Command], market: Configure) -> list[Any]:
-    """Go on with a journal; return what is journaled at once."""
+    """Continue a journal; return the commands that this adds."""
     gateway = Gateway(lambda: NOON, durable=True)
     gateway.replay(commands)
     gateway.begin(market)

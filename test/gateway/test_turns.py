@@ -1,4 +1,4 @@
-"""Turns under load: what is read, what waits, and who is served next."""
+"""Turns under load: what is read, what waits, which link is next."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from test.support import order, serving, until, wired, words
 
 
 def tiny(count: int) -> list[bytes]:
-    """So many messages that are no requests, of 100 elements each."""
+    """Return ``count`` messages of 100 elements that are no requests."""
     return [b"[" + b"1," * (MAX_FRAME - 1) + b"1]"] * count
 
 
 async def test_a_flood_of_junk_is_read_up_to_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the kernel does not take in keeps the flood waiting."""
+    """The rest stays in the kernel, and the sender waits."""
     most = 0
     receive = Link.receive
 
@@ -107,7 +107,7 @@ async def test_waiting_connections_are_accepted_one_at_a_time(
 async def test_a_read_of_many_messages_is_handled_in_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """For others, too, of whom one has a turn at a time."""
+    """Between the parts one connection has a turn at a time."""
     queued = Queued(monkeypatch)
     most = 0
     received = Server.received
@@ -155,7 +155,7 @@ async def test_one_connection_waits_inside_and_the_others_outside() -> (
 async def test_a_round_sends_public_data_to_a_bounded_number_of_readers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All of them in the end, each before what it is sent later."""
+    """Every reader gets them, before anything that is sent later."""
     monkeypatch.setattr(pacing, "READERS_PER_ROUND", 2)
     paid: list[int] = []  # in each round
     take = Pacing.take
@@ -192,7 +192,7 @@ async def test_a_round_sends_public_data_to_a_bounded_number_of_readers(
 
 
 class Ticks:
-    """What the server does between two looks at its sockets."""
+    """The requests that each drain of the server handles."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.turns: list[list[int]] = []  # the requests of each, by tick
@@ -258,7 +258,7 @@ async def test_one_drain_serves_a_bounded_number_of_links(
 async def test_a_drain_takes_one_small_turn_of_a_long_queue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After the first, which is all that most who come need."""
+    """After the first turn, which suffices for most links."""
     ticks = Ticks(monkeypatch)
     count = REQUESTS_AT_FIRST + 3 * REQUESTS_PER_TURN
     async with serving() as server, wired(server.url) as wire:
@@ -296,7 +296,7 @@ async def test_a_link_with_little_to_ask_is_served_before_the_backlog(
             before = len(asked)
             await alice.send(PING)
             await until(lambda: "alice" in asked[before:])
-            # What was done before the loop could read her request.
+            # Handled before the loop could read her request.
             turns = asked[before:].index("alice")
             assert turns <= 2 * REQUESTS_PER_TURN
             await alice.receive()
@@ -362,7 +362,7 @@ async def test_connections_wait_while_closed_links_have_work_left(
 async def test_a_closed_connection_counts_until_its_requests_are_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Else one could come again and again, and leave work behind."""
+    """Otherwise reconnecting could leave unbounded work behind."""
     monkeypatch.setattr(turns, "REQUESTS_PER_ROUND", 1)
     async with serving(max_connections=3) as server:
         for _ in range(50):

@@ -20,7 +20,7 @@ STAY = {"cancel_on_disconnect": False}
 
 
 class Disk:
-    """What is between the server and the journal's file.
+    """The disk between the server and the journal's file.
 
     ``commits`` counts what was begun; ``fails_at`` is the number of the one
     that fails.
@@ -43,7 +43,7 @@ class Disk:
             self._released.set()
 
     def before(self, journal: Journal) -> None:
-        """Do what is in store for the next commit, in its thread."""
+        """Delay or fail the next commit, in its thread."""
         self.commits += 1
         assert self._released.wait(PATIENCE_S)
         if self.commits == self.fails_at:
@@ -62,5 +62,5 @@ def make_server(path: Path, **settings: Any) -> Server:
 
 
 def commands(path: Path) -> list[Command]:
-    """Return what a journal holds."""
+    """Return the commands of a journal."""
     return [command for batch in read_journal(path) for command in batch]

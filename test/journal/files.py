@@ -40,7 +40,7 @@ def read(path: Path) -> list[Command]:
 
 
 def recover(path: Path) -> list[Command]:
-    """Open a journal as a server does; return what it holds."""
+    """Open a journal as a server does; return its commands."""
     with Journal(path) as journal:
         assert journal.count() >= 0
         commands = [c for batch in journal.recover() for c in batch]
@@ -73,7 +73,7 @@ def alter(path: Path, sql: str, *values: Any) -> None:
 
 
 def forget_readers(path: Path) -> None:
-    """Remove what SQLite keeps beside a journal that is closed."""
+    """Remove the files of SQLite beside a closed journal."""
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 

@@ -96,7 +96,7 @@ def events_digest(
 
 
 def missing(commands: Iterable[Command]) -> dict[str, set[Any]]:
-    """Return what there could be, and does not come of commands."""
+    """Return the possible results that these commands do not have."""
     engine = Engine()
     found: defaultdict[str, set[Any]] = defaultdict(set)
     for command in commands:
@@ -131,7 +131,7 @@ if __name__ == "__main__":
     for day in DAYS:
         print(events_digest(read(day)))
 
-# What can come of commands, each of which must come of the golden day.
+# Possible results of commands; the golden day must have each.
 EVERYTHING: dict[str, set[Any]] = {
     # It is older than the command about the clock.
     "command": set(get_args(Action)) - {ClockStep},

@@ -1,4 +1,4 @@
-"""Commits that fail or take their time, and a bug: what is told, what not."""
+"""Slow and failing commits, and a bug: which events are sent."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 async def take(wire: Wire, count: int) -> list[Message]:
-    """Return the next so many messages, which must come."""
+    """Return the next ``count`` messages."""
     async with asyncio.timeout(PATIENCE_S):
         return await wire.take(count)
 
@@ -281,7 +281,7 @@ async def test_nothing_leaves_before_it_is_committed_then_all_in_order(
 async def test_requests_after_the_shutdown_are_ignored(
     path: Path, disk: Disk
 ) -> None:
-    """Else its order would stay, although its session ended before."""
+    """Otherwise its order would stay though its session has ended."""
     exchange = make_server(path)
     await exchange.start()
     async with wired(exchange.url, "alice") as alice:

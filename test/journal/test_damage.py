@@ -84,7 +84,7 @@ def test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless(
     good = path.read_bytes()
     rng = random.Random(2)
     is_noticed = 0
-    # The heads of the pages, which say what is in them, and the rest.
+    # The headers of the pages, and places anywhere.
     heads = [at + i for at in range(0, len(good), 4096) for i in range(32)]
     places = heads + rng.sample(range(len(good)), 1_000)
     for place in places:

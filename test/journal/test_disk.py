@@ -91,7 +91,7 @@ async def test_an_exchange_that_starts_without_space_takes_no_order(
 async def test_a_disk_that_does_not_say_its_space_stops_nobody(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What depends on a commit waits for it; all else goes on."""
+    """Only what depends on the commit waits for it."""
     answers = threading.Event()
     look = Journal.look
 
@@ -121,7 +121,7 @@ async def test_a_disk_that_does_not_say_its_space_stops_nobody(
 
 
 async def ready(exchange: Server) -> str:
-    """Return what /readyz says."""
+    """Return the body of /readyz."""
     reader, writer = await asyncio.open_connection("127.0.0.1", exchange.port)
     writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     async with asyncio.timeout(PATIENCE_S):

@@ -1,4 +1,4 @@
-"""Nothing leaves before what it depends on is committed."""
+"""The gate: a batch leaves once its commands are committed."""
 
 from __future__ import annotations
 

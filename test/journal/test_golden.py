@@ -91,7 +91,7 @@ def test_a_golden_day_comes_out_the_same_here(day: Path) -> None:
 async def test_an_exchange_goes_on_from_a_golden_day(
     day: Path, tmp_path: Path
 ) -> None:
-    """The server of today opens it, and what it adds is read back."""
+    """This program opens it, and the commands it adds are read back."""
     path = tmp_path / day.name
     path.write_bytes(day.read_bytes())
     old = read(day)

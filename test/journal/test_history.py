@@ -1,4 +1,4 @@
-"""What is remembered, for how long, and how it is paged."""
+"""History: how much is kept, pages, candles, resumed events."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def admins(draw: st.DrawFn) -> Admin:
-    """Return what an administrator may ask for."""
+    """Return a request of an administrator."""
     action = draw(st.sampled_from(get_args(AdminAction)))
     needed, allowed = ADMIN_ARGUMENTS[action]
     chosen = sorted(needed | {a for a in allowed if draw(st.booleans())})

@@ -108,7 +108,7 @@ def flow(rng: random.Random, steps: int) -> Iterator[Command]:
                 assert action.price is not None
                 named.append((account, action.client_order_id, action.price))
         elif dice < 16:
-            # Mostly one's own, often still open.
+            # Mostly an order of the account itself, often still open.
             owner, name, price = rng.choice(named[-8:])
             account = rng.choice((owner, owner, owner, account))
             action = rng.choice(

@@ -36,7 +36,7 @@ from test.market.test_auction import by_trying
 
 
 class Holding:
-    """What an account has, as far as events tell.
+    """What an account has, according to the events.
 
     ``given`` is what it did not earn: the cash of the start, and what an
     administrator gave, lots at their mark.
@@ -49,7 +49,7 @@ class Holding:
         self.costs: Counter[str] = Counter()
 
     def move(self, symbol: str, bought: int, price: int) -> None:
-        """Close what is held the other way round, and open the rest."""
+        """Close lots of the opposite sign, and open the rest."""
         held, cost = self.positions[symbol], self.costs[symbol]
         closed = min(abs(bought), abs(held)) if held * bought < 0 else 0
         share = cost * closed // abs(held) if closed else 0
@@ -60,7 +60,7 @@ class Holding:
 
 
 class Follower:
-    """One who reads every command and event, and knows nothing else.
+    """A reader of every command and event, which knows nothing else.
 
     ``read`` takes in what came of a command, and holds it against the rules;
     ``compare`` holds what was learned so far against the engine.
@@ -90,7 +90,7 @@ class Follower:
         self.free: Counter[str] = Counter()
         self.reach: Counter[tuple[str, str, str]] = Counter()
         self.open: Counter[str] = Counter()
-        # What can be seen:
+        # The public data:
         self.seen: dict[str, BookUpdate] = {}  # the book after a command
         self.changed: dict[str, int] = {}  # when the book last did
         self.book_seqs: Counter[str] = Counter()
@@ -100,7 +100,7 @@ class Follower:
         self.levels = defaultdict(dict)
 
     def read(self, command: Command, outputs: list[Output]) -> None:
-        """Take in what came of a command."""
+        """Read the events of a command."""
         assert command.ts > self.ts
         self.ts = command.ts
         self.command = command
@@ -148,7 +148,7 @@ class Follower:
         self._check_auctions(outputs)
 
     def read_books(self, updates: list[BookUpdate]) -> None:
-        """Take in what changed in the books since the last time."""
+        """Read the changes of the books since the last time."""
         for told in updates:
             symbol = told.symbol
             assert told.prev_seq == self.book_seqs[symbol] < told.seq
@@ -216,10 +216,10 @@ class Follower:
             return reference
         return sorted((book.bids[0][0], reference, book.asks[0][0]))[1]
 
-    # What a command does by itself
+    # Effects of a command besides its events
 
     def _act(self, command: Command, outputs: list[Output]) -> dict[str, None]:
-        """Take in a command; return who is to hear of money without a fill."""
+        """Read a command; return the accounts whose money it moves itself."""
         action = command.action
         if isinstance(action, Configure):
             self.configured = action
@@ -446,7 +446,7 @@ class Follower:
             assert self.auctioned[symbol] == expected
 
     def _check_limits(self, engine: Engine) -> None:
-        """Hold what each account has at stake against its limits.
+        """Compare what each account has at stake with its limits.
 
         What is beyond a limit may not grow, save by an administrator.
         """
@@ -507,7 +507,7 @@ class Follower:
 
 
 def lasting(told: Exec, amended: bool = False) -> dict[str, Any]:
-    """Return what a later report of the same order repeats."""
+    """Return the fields that a later report of the order repeats."""
     names = "order_id client_order_id symbol side order_type time_in_force"
     names += " expire_ts post_only stp"
     names += "" if amended else " price qty"

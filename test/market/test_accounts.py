@@ -1,4 +1,4 @@
-"""What an account has and may do, what it remembers, who is the richest."""
+"""Accounts: money, limits, orders, sessions, and the leaderboard."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ def test_a_position_counts_with_the_open_orders_of_that_side(
 def test_the_account_limit_replaces_the_instruments(
     own: int | None, instruments: int, most: int
 ) -> None:
-    """One's own before the instrument's; else what can be counted at all."""
+    """The account's, else the instrument's, else what can be counted."""
     limits = AccountLimits(max_position={} if own is None else {"BOND": own})
     account = Account("ann", limits=limits)
     listed = instrument(max_position=instruments)

@@ -1,4 +1,4 @@
-"""Random flows: events tell everything, and the same flow the same events."""
+"""Random flows: events suffice to rebuild the market, and are reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One listed instrument: the prices that matter, and what its phase takes."""
+"""One listed instrument: its prices, and the orders its phase accepts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def listed(**more: Any) -> Listing:
 
 
 def refused(call: Any) -> tuple[str, str | None, str] | None:
-    """Call, and tell how it was refused: code, field and words."""
+    """Call; return code, field and text of the refusal."""
     try:
         call()
     except Refused as refusal:

@@ -109,7 +109,7 @@ def test_a_refusal_says_how_the_order_ended() -> None:
 
 @pytest.mark.parametrize("side", [1, -1])
 def test_adjusting_has_bounds_on_both_sides(side: int) -> None:
-    """What an account gets, the house owes; neither may leave them."""
+    """The house owes what an account gets; both have the same bounds."""
     engine = traded()
     most = engine.listings["BOND"].position_max
     # The house has 5 of fees, so the account may owe more than it can get.

@@ -1,4 +1,4 @@
-"""Who may do what: every request, table and action, for each kind of peer.
+"""Permissions: every request, table and action, for each kind of peer.
 
 A table says what becomes of each. What is refused changes nothing, and
 nobody else hears of it.
@@ -39,7 +39,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 class World:
-    """A market with one session of each kind, and one who listens."""
+    """A market with one link of each kind, and one that follows all."""
 
     def __init__(self, tokens: dict[str, str]) -> None:
         self.ring = KeyRing(Path(tokens[""]))
@@ -85,7 +85,7 @@ def get(what: str) -> Message:
     return {"type": "get", "what": what}
 
 
-# Of each request what becomes of it, for each of ROLES.
+# The result of each request, for each of ROLES.
 Row = tuple[Message, tuple[str, ...]]
 EVERYBODY = ("ok",) * 5
 WHO_IS_IN = ("unauthorized", "ok", "ok", "ok", "ok")
@@ -110,7 +110,7 @@ MATRIX: list[Row] = [
     (message("buy 1@50"), NEW),
     (message("sell 1@90"), NEW),
     ({"type": "place", "side": "buy", "qty": 1, "order_type": "market"}, NEW),
-    # To place it again says what became of it, even to one who was killed.
+    # A repeat is a duplicate, even from a suspended account.
     (
         message("buy 5@90 as=mine"),
         ("unauthorized", "duplicate_client_order_id", *NEW[2:]),
@@ -127,7 +127,7 @@ MATRIX: list[Row] = [
     ),
     ({"type": "cancel", "order_id": 2}, ITS_OWNER),
     ({"type": "cancel", "client_order_id": "mine"}, ITS_OWNER),
-    # Ended, and remembered by its owner alone.
+    # Ended, and remembered only by its owner.
     (
         {"type": "cancel", "order_id": 1},
         ("unauthorized", *["unknown_order"] * 3, "order_closed"),
@@ -165,7 +165,7 @@ MATRIX: list[Row] = [
     (admin("settle", symbol="BOND", price=95), ADMIN_ALONE),
     (admin("reset"), ADMIN_ALONE),
     (admin("message", message="lunch"), ADMIN_ALONE),
-    # What is refused to an administrator, is to others what it always is.
+    # Refused to an administrator; others get "forbidden" as always.
     (
         admin("kill", user="eve"),
         ("unauthorized", "forbidden", "forbidden", "bad_request", "forbidden"),
@@ -320,7 +320,7 @@ def test_only_the_connection_that_proved_it_has_the_right(
     old, new = floor.join(), floor.join()
     login = {"type": "login", "user": "boss", "token": tokens["boss"]}
     session = floor.do(old, login)[0]["session"]
-    # Taken over, the old connection is nobody's any more, nor heard.
+    # The replaced connection has no account, and is not read.
     assert floor.do(new, {**login, "session": session})[0]["type"] == "welcome"
     assert floor.closings(old) == [4009]
     seq = floor.seq

@@ -22,7 +22,7 @@ from test.script import (
 RESTS = {"open": "ok", "pre_open": "ok", "auction": "ok"}
 ALWAYS = dict.fromkeys(PHASES, "ok")
 ENDED = {"closed": "order_closed"}  # by the closing
-# Of each request what the phases say of it; those left out: market_closed.
+# The answer to each request by phase; phases left out: market_closed.
 REQUESTS: dict[str, dict[str, str]] = {
     "ann buy 1@99": RESTS,
     "ann buy 1@99 gtd until=99s": RESTS,
@@ -223,7 +223,7 @@ def test_a_later_reopening_time_replaces_the_first() -> None:
 
 
 def test_time_that_passed_while_nobody_ticked_counts() -> None:
-    """An exchange that was down opens what is due with its first tick."""
+    """The first TimePassed after a pause opens all that is due."""
     play("""
         given 10s op admin phase auction reopen_ms=5000
         restart

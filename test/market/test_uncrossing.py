@@ -1,4 +1,4 @@
-"""Auctions: the trades that they make and what is told of them."""
+"""Auctions: the trades that they make and the events of them."""
 
 from __future__ import annotations
 

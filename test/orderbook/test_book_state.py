@@ -90,7 +90,7 @@ def test_changes_name_both_levels_of_a_moved_order() -> None:
 
 
 def test_changes_are_complete() -> None:
-    """Whoever applies the changes to an empty book holds the whole book."""
+    """Applied to an empty book, the changes give the whole book."""
     rng = random.Random(5)
     twins = twin.Twins()
     mirrors: tuple[dict[int, int], ...] = {}, {}

@@ -168,7 +168,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
 
 
 def values(name: str, field: str) -> tuple[list[Any], list[Any]]:
-    """Return what that field of that request takes and what it refuses."""
+    """Return the good and the wrong values of a request's field."""
     return VALUES.get(f"{name}.{field}") or VALUES[field]
 
 
@@ -183,7 +183,7 @@ def message_with(name: str, field: str, value: Any) -> JsonObject:
 
 
 def administering(field: str, value: Any) -> JsonObject:
-    """Return what an administrator may ask with one field set so."""
+    """Return an administrator's request with one field set."""
     actions = [a for a, (its, _) in ACTIONS.items() if field in its]
     action = actions[0] if actions else FULL["admin"]["action"]
     if field == "action" and value in list(ACTIONS):
