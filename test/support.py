@@ -60,7 +60,7 @@ async def serving(
 
     ``server.url`` is where it listens. Nothing may have failed inside.
     """
-    # Said here too: a fixture of a module begins before those of its tests.
+    # Also here, because fixtures of modules start before those of tests.
     nothing = {"journal": None, "keys": NO_KEYS}
     here = {"hostname": "127.0.0.1", "port": 0, "debug": False}
     server = Server(Settings(**{**nothing, **here, **settings}), clock)
@@ -75,7 +75,7 @@ async def serving(
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until something that must happen has happened."""
+    """Run the event loop until a condition holds."""
     async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0)

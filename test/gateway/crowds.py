@@ -34,7 +34,7 @@ async def crowd(server: Server, *users: str) -> AsyncIterator[list[Wire]]:
 
 
 async def comes_in(server: Server, host: str) -> bool:
-    """Whether one from an address gets an answer to its handshake."""
+    """Return whether a client at an address gets a handshake."""
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", server.port, local_addr=(host, 0)
     )
@@ -48,7 +48,7 @@ async def comes_in(server: Server, host: str) -> bool:
 
 
 async def is_dropped(server: Server, host: str = "") -> bool:
-    """Whether one more connection is refused at once."""
+    """Return whether one more connection is refused at once."""
     try:
         async with wired(server.url, host=host) as wire:
             await wire.ask(type="ping")

@@ -16,10 +16,13 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 import server as server_module
 from exchange.doors.websocket import Connection
 from exchange.gateway.rates import STRIKES_BURST
+from exchange.host.clock import Clock
 from orderbook import MAX_FRAME
 from server import FILES_RESERVED, Server, raise_file_limit
 from test.support import (
+    NOON,
     PATIENCE_S,
+    PING,
     Wire,
     add_key,
     address,
@@ -35,7 +38,6 @@ from test.support import (
 )
 
 Message = dict[str, Any]
-PING = {"type": "ping", "id": "ping"}
 DROPPED = (OSError, EOFError, WebSocketException)
 HERE, THERE = "127.0.0.1", "127.0.0.2"  # both are this machine
 
@@ -88,11 +90,11 @@ async def test_the_connections_of_an_account_are_bounded() -> None:
                 assert error["code"] == "rate_limited"
                 assert "alice has 2 connections" in error["message"]
             assert state_of(exchange) == before
-            # Of other accounts, and before a login, nothing is counted.
+            # Other accounts, and connections without a login, do not count.
             async with wired(url, "bob"), wired(url, "bob"):
                 await refused(url, "bob")
                 await alive(first, anybody, stranger)
-            # One goes, one may come.
+            # A closed connection makes room for another.
             await anybody.connection.close()
             await until(lambda: len(exchange.gateway.links) == 2)
             await stranger.login("alice")
@@ -236,19 +238,20 @@ def market(tmp_path: Path) -> Path:
     return path
 
 
+class SlowClock(Clock):
+    """A clock that advances a microsecond with each look."""
+
+    us = NOON
+
+    def now(self) -> int:
+        self.us += 1
+        return self.us
+
+
 @pytest.fixture
-async def slow_clock(
-    monkeypatch: pytest.MonkeyPatch, market: Path
-) -> AsyncIterator[Server]:
-    """An exchange whose clock stands nearly still."""
-    clock = {"us": 1_795_340_157_000_000}
-
-    def now(self: server_module.Clock) -> int:
-        clock["us"] += 1
-        return clock["us"]
-
-    monkeypatch.setattr(server_module.Clock, "now", now)
-    async with serving(market=market) as exchange:
+async def slow_clock(market: Path) -> AsyncIterator[Server]:
+    """An exchange whose clock advances a microsecond with each look."""
+    async with serving(SlowClock(), market=market) as exchange:
         yield exchange
 
 

@@ -80,7 +80,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_link_with_4_mib_of_unread_events_is_closed(
     narrow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that another connection of the account causes."""
+    """Events that another connection of the account causes."""
     most = 0
     write = Connection.write
 
@@ -100,7 +100,7 @@ async def test_a_link_with_4_mib_of_unread_events_is_closed(
             while most <= STUCK_BYTES:
                 await busy.send(*requests)
                 await busy.take(2 * MAX_FRAME)
-            # From here on nothing is put in but the end.
+            # From here on only the close frame is added.
             before = most
             await busy.send(*requests)
             await busy.take(2 * MAX_FRAME)
@@ -174,7 +174,7 @@ async def test_sockets_that_say_nothing_count_too() -> None:
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> dict[str, Any]:
-    """Settings under which strangers may come in, with a key for alice."""
+    """Settings with a key file, which has a key for alice."""
     keys = tmp_path / "keys.json"
     return {"keys": keys, "token": add_key(keys, "alice")}
 
@@ -206,7 +206,7 @@ async def test_the_default_limits_of_a_guarded_exchange(
             replies += await ask_all(wires[1], places[:100])
             assert words(replies) == ["new"] * OPEN_ORDERS
             replies = await ask_all(wires[2], places[:100])
-            # The bucket is filled at 100 a second meanwhile.
+            # The bucket refills at 100 tokens a second meanwhile.
             assert words(replies)[-1] == "rate_limited"
             assert set(words(replies)) <= {"rate_limited", "too_many_orders"}
             cancel = [{"type": "cancel", "order_id": 1}] * MAX_FRAME
@@ -243,7 +243,7 @@ def test_the_number_of_open_orders_is_bounded() -> None:
 
 
 def test_the_rows_returned_to_one_frame_are_bounded() -> None:
-    """More than that is refused, whatever it is; other requests go on."""
+    """Further tables are refused; other requests are not."""
     floor = Floor()
     alice = floor.join("alice")
     for _ in range(5):
@@ -340,7 +340,7 @@ def test_the_number_of_accounts_is_bounded() -> None:
 
 
 def test_sessions_are_as_many_as_connections_or_the_last_ones() -> None:
-    """None that is connected is forgotten, and of the others the oldest."""
+    """Connected ones are kept; the oldest of the others is forgotten."""
     floor = Floor()
     sessions = [floor.join("alice") for _ in range(SESSIONS_REMEMBERED + 20)]
     remembered = floor.gateway.engine.accounts["alice"].sessions
@@ -470,7 +470,7 @@ async def test_half_a_message_takes_no_more_than_a_whole_one() -> None:
 
 
 async def test_a_request_takes_no_more_than_16_kib() -> None:
-    """Each of its lines may be good, and it need not come to an end."""
+    """Though each header line is valid, and the request has no end."""
     async with serving() as server:
         port = server.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -494,7 +494,7 @@ async def test_a_request_takes_no_more_than_16_kib() -> None:
 async def test_accepting_is_retried_when_no_file_can_be_opened(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As when all files that may be open are."""
+    """The process has as many open files as it may."""
     monkeypatch.setattr(listener, "ACCEPT_AGAIN_S", 0.01)
     full = OSError(errno.EMFILE, "Too many open files")
     troubles = [full, BlockingIOError(), ConnectionAbortedError()]

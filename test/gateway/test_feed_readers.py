@@ -279,7 +279,7 @@ def test_held_covers_what_a_slow_reader_follows_now() -> None:
 
 
 class Follower(Reader):
-    """A reader that keeps the books, and minds every number."""
+    """A reader that keeps the books, and checks every seq."""
 
     def __init__(self, market: Market) -> None:
         super().__init__(market)

@@ -186,7 +186,7 @@ def test_the_requests_of_a_message_stay_together_whatever_they_weigh() -> None:
 
 
 def test_a_session_with_much_to_do_is_full() -> None:
-    """However it came, and until it is taken."""
+    """In one message or in many, until it is taken."""
     session = new_session()
     one = pings(1)
     count = -(-BYTES_WAITING // len(one)) - 1

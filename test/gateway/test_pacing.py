@@ -45,7 +45,7 @@ def test_a_slow_reader_gets_one_update_for_all_it_missed(floor: Floor) -> None:
     (update,) = drained(floor, reader, peer)
     assert update["prev_seq"] == 1 and update["seq"] == 7
     assert update["bids"] == [[90, 3]] and update["asks"] == [[101, 6]]
-    # Its trades go on with the newest.
+    # Its trades continue with the newest.
     floor.do(bob, "buy 1@101")
     trade, update = floor.read(reader)
     assert trade["trade_id"] == 4 and update["prev_seq"] == 7

@@ -46,7 +46,7 @@ waits = st.integers(0, 2 * SECOND) | st.integers(0, 500) | st.just(0)
 
 
 class Model:
-    """The same, in exact fractions of a request."""
+    """A bucket in exact fractions of a request."""
 
     def __init__(self, rate: Rate, now: int) -> None:
         self.rate = rate
@@ -128,7 +128,7 @@ def test_a_clock_that_steps_back_gives_nothing() -> None:
     bucket = Bucket(Rate(10, 1), NOON)
     bucket.take(NOON)
     assert bucket.take(NOON - 3_600 * SECOND) == 100
-    # It goes on from there, rather than wait for an hour.
+    # It refills from the new time; it does not wait for the old one.
     assert bucket.take(NOON - 3_600 * SECOND + 100 * MS) == 0
 
 
@@ -174,17 +174,17 @@ def test_orders_and_amends_share_a_bucket_and_cancels_have_their_own() -> None:
     assert send(floor, alice, PLACE, 3) == ["ok"] * 3
     assert send(floor, alice, AMEND, 3) == ["ok", LIMITED, LIMITED]
     assert send(floor, alice, PLACE, 1) == [LIMITED]
-    # Of cancels there may be five times as many, of whatever kind.
+    # Cancels of any kind have a bucket five times as large.
     assert send(floor, alice, CANCEL_ALL, 7) == ["ok"] * 7
     assert send(floor, alice, CANCEL_AFTER, 6) == ["ok"] * 6
     assert send(floor, alice, CANCEL, 8) == ["ok"] * 7 + [LIMITED]
     assert send(floor, alice, CANCEL_ALL, 1) == [LIMITED]
     assert send(floor, alice, CANCEL_AFTER, 1) == [LIMITED]
-    # They come back five times as fast.
+    # It refills five times as fast.
     floor.clock.ts += 100 * MS
     assert fits(floor, alice, CANCEL) == 5
     assert fits(floor, alice, PLACE) == 1
-    # And the rest is another matter; the login was of it.
+    # Other requests have a third bucket; the login cost it a token.
     assert fits(floor, alice, PING) == 4
 
 
@@ -225,7 +225,7 @@ def test_all_connections_of_an_account_share_its_buckets() -> None:
     assert fits(floor, second, CANCEL) == 1
     assert fits(floor, other, PLACE) == 4
     assert fits(floor, other, CANCEL) == 20
-    # A new connection brings no new orders with it.
+    # A new connection adds no tokens for orders.
     floor.gateway.disconnect(first)
     floor.gateway.disconnect(second)
     again = floor.join("alice")
@@ -337,12 +337,12 @@ def test_administrator_actions_cost_no_tokens(tmp_path: Path) -> None:
     floor = limited(10, 4, keys=KeyRing(path))
     boss = floor.join("boss", token=token)
     assert send(floor, boss, ADMIN, 100) == ["ok"] * 100
-    # Of the rest it has no more than others.
+    # Its other requests have the common rate.
     assert fits(floor, boss, PING) == 3
     assert fits(floor, boss, PLACE) == 4
     assert send(floor, boss, ADMIN, 100) == ["ok"] * 100
     assert not boss.is_cut
-    # And others have nothing of it.
+    # Other accounts keep the common rate.
     session = floor.join("user", token=user)
     replies = floor.do(session, *[{**ADMIN, "id": 1}] * 5)
     assert words(replies) == ["forbidden"] * 3 + [LIMITED] * 2
@@ -386,7 +386,7 @@ def test_rate_limited_precedes_busy_and_every_rule() -> None:
 def steady(
     floor: Floor, session: Link, request: dict[str, Any], per_100_ms: int
 ) -> bool:
-    """Send so much for a long time; return whether it was cut off."""
+    """Send at a rate for a long time; return whether it was cut off."""
     for _ in range(600):
         floor.clock.ts += 100 * MS
         floor.do(session, *[request] * per_100_ms)
@@ -430,7 +430,7 @@ def test_a_flood_is_cut_off_and_nothing_after_it_is_done(
     assert floor.do(session, PING, PLACE, CANCEL_ALL) == []
     assert floor.closings(session) == [4002]
     assert state_of(floor.gateway) == before
-    # The account may come back, and is as limited as it was.
+    # The account may log in again, and its buckets are as empty.
     again = floor.join("alice")
     assert fits(floor, again, PLACE) == burst
 

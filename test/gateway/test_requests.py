@@ -239,7 +239,7 @@ class Anything:
         self.peers[who] = self.floor.join()
 
     def leave(self) -> None:
-        """Let all that has happened be journaled, and leave."""
+        """Journal everything that has happened, and release it."""
         self.floor.gateway.seal()
         self.commands += self.floor.gateway.sequencer.take()
         assert self.commands[-1].seq == self.floor.seq
@@ -347,7 +347,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return path, {user: add_key(path, user, user == "boss") for user in USERS}
 
 
-# To make a failing example small would take minutes.
+# Shrinking a failing example would take minutes.
 @settings(
     max_examples=60,
     deadline=None,

@@ -54,7 +54,7 @@ def jumpy(**fields: Any) -> Configure:
 def after_a_crash(
     floor: Floor, down_s: int, market: Configure
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """Go on with the journal of a floor after some time.
+    """Continue the journal of a floor after some time.
 
     Return what is journaled, and what became of the orders: in which state,
     and why, by the account that is told.
@@ -103,7 +103,7 @@ def test_orders_that_outlive_their_connection_trade_meanwhile() -> None:
 
 
 def test_connections_end_before_a_phase_that_was_to_end_meanwhile() -> None:
-    """One that an administrator began with ``reopen_ms``."""
+    """A phase that an administrator began with ``reopen_ms``."""
     floor = Floor(market=jumpy(phase="auction", band=0), durable=True)
     boss = floor.join("boss")
     boss.is_admin = True

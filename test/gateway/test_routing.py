@@ -75,7 +75,7 @@ def ask(request: dict[str, Any]) -> Any:
 def test_readers_with_other_doors_get_the_same_in_their_protocol(
     floor: Floor,
 ) -> None:
-    """Whatever it is: replies, private events, public data."""
+    """Replies, private events and public data."""
     alice, reader = floor.join("alice"), floor.join()
     loud = floor.gateway.connect(Peer(), Loud())
     for link in (reader, loud):

@@ -66,7 +66,7 @@ async def test_a_flood_of_junk_is_read_up_to_a_bound(
 
 
 class Queued:
-    """In which rounds of the loop the queue gives turns."""
+    """The rounds of the event loop in which the queue gave turns."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.rounds: list[int] = []  # of each turn
@@ -88,7 +88,7 @@ class Queued:
 async def test_waiting_connections_are_accepted_one_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """To be taken in, and again with a handshake."""
+    """A turn to be accepted, and another for the handshake."""
     queued = Queued(monkeypatch)
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         writers: list[asyncio.StreamWriter] = []
@@ -133,9 +133,7 @@ async def test_a_read_of_many_messages_is_handled_in_parts(
     assert len(queued.rounds) == len(set(queued.rounds)) >= 8 * (2 + 4)
 
 
-async def test_one_connection_waits_inside_and_the_others_outside() -> (
-    None
-):
+async def test_one_connection_waits_inside_and_the_others_outside() -> None:
     loop = asyncio.get_running_loop()
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         queue = server.listener._queue
@@ -219,7 +217,7 @@ class Ticks:
 async def test_one_drain_handles_a_bounded_number_of_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However many have something to do; the others come next."""
+    """The other links are served by the next drain."""
     ticks = Ticks(monkeypatch)
     count = 3 * REQUESTS_PER_ROUND // 10
     async with serving() as server, contextlib.AsyncExitStack() as stack:
@@ -240,7 +238,7 @@ async def test_one_drain_handles_a_bounded_number_of_requests(
 async def test_one_drain_serves_a_bounded_number_of_links(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A turn has a cost of its own."""
+    """A turn counts as TURN_COUNTS requests at least."""
     ticks = Ticks(monkeypatch)
     most = REQUESTS_PER_ROUND // TURN_COUNTS
     async with serving() as server, contextlib.AsyncExitStack() as stack:
@@ -273,7 +271,7 @@ async def test_a_drain_takes_one_small_turn_of_a_long_queue(
 async def test_a_link_with_little_to_ask_is_served_before_the_backlog(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By no more than one turn, however long the queues are."""
+    """It waits for one turn of the backlog at most."""
     asked: list[str] = []
     handle = Requests.handle
 
@@ -306,7 +304,7 @@ async def test_a_link_with_little_to_ask_is_served_before_the_backlog(
 async def test_a_link_with_a_heavy_turn_joins_the_backlog(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also when it comes again with nothing waiting."""
+    """It stays there for its next turn, though nothing of it waits."""
     async with serving() as server, contextlib.AsyncExitStack() as stack:
         greedy = await stack.enter_async_context(wired(server.url, "greedy"))
         alice = await stack.enter_async_context(wired(server.url, "alice"))
@@ -338,7 +336,7 @@ async def test_a_link_with_a_heavy_turn_joins_the_backlog(
 async def test_connections_wait_while_closed_links_have_work_left(
     monkeypatch: pytest.MonkeyPatch, bound: str, is_for_all: bool
 ) -> None:
-    """Or one could leave more than is ever carried out."""
+    """Otherwise a client could leave more work than is ever done."""
     monkeypatch.setattr(listener, bound, 2)
     async with serving() as server, wired(server.url) as wire:
         with monkeypatch.context() as patch:

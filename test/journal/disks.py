@@ -35,7 +35,7 @@ class Disk:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Let no commit end meanwhile."""
+        """Hold every commit in this block."""
         self._released.clear()
         try:
             yield

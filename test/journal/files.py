@@ -67,7 +67,7 @@ def refused(path: Path) -> str:
 
 
 def alter(path: Path, sql: str, *values: Any) -> None:
-    """Change a journal behind its back."""
+    """Change a journal with SQL."""
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         file.execute(sql, values)
 

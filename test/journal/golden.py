@@ -58,9 +58,26 @@ GOLDEN_BYTES = 200_000  # at most
 PYTHONS = [sys.executable]
 PYTHONS += filter(None, os.environ.get("TEST_PYTHONS", "").split(os.pathsep))
 
+# Possible results of commands; the golden day must have each.
+EVERYTHING: dict[str, set[Any]] = {
+    # The first golden day is older than ClockStep.
+    "command": set(get_args(Action)) - {ClockStep},
+    "interference": set(get_args(AdminAction)),
+    "event": set("ok error exec account status trade book".split()),
+    "exec_type": set("new trade amended canceled expired".split()),
+    "reason": set(get_args(get_args(Reason)[0])) | {None},
+    "liquidity": set(get_args(get_args(Liquidity)[0])) | {None},
+    "fee": {"paid", "got", "none"},
+    "phase": set(get_args(get_args(Phase)[0])) | {None},
+    # These codes come from the gateway, not from the engine.
+    "refusal": set(get_args(get_args(Code)[0]))
+    - {"unauthorized", "rate_limited", "busy"},
+    "in time": {"an auction began", "a phase ended"},
+}
+
 
 def write_golden() -> None:
-    """Write the first busy day of this version that has everything in it."""
+    """Write the first day of this version that has every result."""
     for seed in count(2026):
         commands = list(flow(random.Random(seed), GOLDEN_COMMANDS))
         if not missing(commands):
@@ -130,20 +147,3 @@ if __name__ == "__main__":
         write_golden()
     for day in DAYS:
         print(events_digest(read(day)))
-
-# Possible results of commands; the golden day must have each.
-EVERYTHING: dict[str, set[Any]] = {
-    # It is older than the command about the clock.
-    "command": set(get_args(Action)) - {ClockStep},
-    "interference": set(get_args(AdminAction)),
-    "event": set("ok error exec account status trade book".split()),
-    "exec_type": set("new trade amended canceled expired".split()),
-    "reason": set(get_args(get_args(Reason)[0])) | {None},
-    "liquidity": set(get_args(get_args(Liquidity)[0])) | {None},
-    "fee": {"paid", "got", "none"},
-    "phase": set(get_args(get_args(Phase)[0])) | {None},
-    # Those that the gateway answers with are not of the engine.
-    "refusal": set(get_args(get_args(Code)[0]))
-    - {"unauthorized", "rate_limited", "busy"},
-    "in time": {"an auction began", "a phase ended"},
-}

@@ -46,7 +46,7 @@ from util.measure.crash import MARKET, Course, Record, make_bots
 async def test_a_failing_commit_ends_it_with_nothing_lost_or_made_up(
     path: Path, disk: Disk, is_full: bool
 ) -> None:
-    """At the first commit of a run, at the second, and so on."""
+    """The test fails each commit of a run in turn."""
     disk.is_full = is_full
     keys, market = path.with_name("keys.json"), path.with_name("market.toml")
     market.write_text(MARKET)
@@ -184,7 +184,7 @@ async def test_a_second_signal_ends_what_waits_for_a_disk_that_hangs(
 
 @pytest.fixture
 def handled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """The requests that any server has carried out."""
+    """The requests that any server has handled."""
     handled: list[object] = []
     handle = Requests.handle
 
@@ -410,7 +410,7 @@ async def test_only_what_came_before_a_bug_is_sent(
         told, _ = await alice.rest()
         news, _ = await bob.rest()
     assert [m["price"] for m in told] == [64, 65]
-    # Public data may be missing then, but is never made up.
+    # Public data may be missing then, but are never invented.
     assert not [n for n in news if 66 in dict(n.get("bids", ()))]
     prices = [
         command.action.price

@@ -181,7 +181,7 @@ async def test_a_folder_that_is_gone_does_not_end_the_exchange(
 
 
 async def test_a_journal_that_was_deleted_can_be_rescued(path: Path) -> None:
-    """As the manual says."""
+    """By the steps of docs/OPERATIONS.md."""
     async with launched(journal=str(path), debug="0") as process:
         url = address(await greeting(process))
         async with wired(url, "alice", **STAY) as alice:

@@ -288,7 +288,7 @@ def test_the_last_events_of_an_account_can_be_resumed() -> None:
         assert found == [encode(event) for event in events[last - missed :]]
     for last_seq in (4, 0):  # event 5 is no longer in the ring
         assert history.missed("ann", last_seq, seq=last) is None
-    # Of another life of this exchange:
+    # A seq of another run of this exchange:
     assert history.missed("ann", last + 1, seq=last) is None
 
 

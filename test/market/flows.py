@@ -50,7 +50,7 @@ MARKET = Configure(
     )
 )
 BOND, ETF, XAU = MARKET.instruments
-# The same, with all that can be limited.
+# The same, with every limit set.
 HALL = Configure(
     instruments=(
         replace(
@@ -72,7 +72,7 @@ HALL = Configure(
         "eve": AccountLimits(cash=500, min_cash=-900),
     },
 )
-# And stricter, so that some are beyond their limits at once.
+# Stricter, so that some accounts are beyond their limits at once.
 STRICT = replace(
     HALL,
     instruments=(

@@ -79,14 +79,14 @@ class Follower:
         self.killed: set[str] = set()
         self.phases: dict[str, str] = {}
         self.last: dict[str, int] = {}
-        # Of the command at hand, and of the instruments before it:
+        # This command, and the instruments before it:
         self.command = Command(0, 0, "", "", TimePassed())
         self.references: dict[str, int] = {}
         self.before: dict[str, str] = {}
         self.reports: dict[str, AccountReport] = {}
         self.traded: set[str] = set()
         self.auctioned: defaultdict[str, Counter[int]]
-        # At the end of the command before:
+        # After the previous command:
         self.free: Counter[str] = Counter()
         self.reach: Counter[tuple[str, str, str]] = Counter()
         self.open: Counter[str] = Counter()
@@ -171,7 +171,7 @@ class Follower:
             assert (seen.bids, seen.asks) == (bids[::-1], asks)
 
     def compare(self, engine: Engine) -> None:
-        """Hold all that is known against the engine itself."""
+        """Compare everything known with the engine."""
         engine.check()
         held = self.holdings.values()
         assert sum(holding.cash for holding in held) == self.started
@@ -434,7 +434,7 @@ class Follower:
             assert abs(told.price - self.references[symbol]) <= band
 
     def _check_auctions(self, outputs: list[Output]) -> None:
-        """Hold each price found against the book that was seen before."""
+        """Compare each auction price with the book published before."""
         if any(isinstance(e, Exec) and e.reason for _, e in outputs):
             return  # the book was another one by then
         for symbol, book in self.seen.items():
@@ -491,7 +491,7 @@ class Follower:
         self.free, self.reach, self.open = free, reach, open_orders
 
     def _look(self, book: BookUpdate) -> None:
-        """Let ``seq`` count the commands that can be seen in the book."""
+        """Check that ``seq`` counts the commands that change the book."""
         before = self.seen.get(book.symbol)
         self.seen[book.symbol] = book
         if before is not None:

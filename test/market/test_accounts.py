@@ -32,7 +32,7 @@ def order(order_id: int, **more: Any) -> Order:
 
 
 def finish(account: Account, finished: Order) -> None:
-    """Let an order end as the book would, and file it."""
+    """End an order as the book does, and tell its account."""
     finished.leaves_qty, finished.order_status = 0, "canceled"
     account.archive(finished)
 
@@ -98,8 +98,8 @@ def test_both_parties_of_a_trade_move_by_opposite_amounts(
     assert buyer.equity(lambda _: 3) == -seller.equity(lambda _: 3)
 
 
-# What was bought so far (below 0: sold), at which price; then a fill; then
-# what is left, what it cost, and what was made.
+# Lots bought so far (below 0: sold) and their price; a fill; then the
+# position, its cost, and the realized profit.
 PROFITS = {
     "open": ([], (5, 100), 5, 500, 0),
     "add": ([(5, 100)], (3, 110), 8, 830, 0),
@@ -114,7 +114,7 @@ PROFITS = {
     "close short": ([(-5, 100)], (5, 99), 0, 0, 5),
     "turn short over": ([(-5, 100)], (8, 99), 3, 297, 5),
     "open anew": ([(5, 100), (-5, 100)], (2, 7), 2, 14, 0),
-    # A third of 301 is 100.33..: the closed lot takes 100 along.
+    # A third of 301 is 100.33..: the closed lot costs 100.
     "round": ([(2, 100), (1, 101)], (-1, 100), 2, 201, 0),
     # A third of -301 is -100.33..: rounded down it is -101.
     "round short": ([(-2, 100), (-1, 101)], (1, 100), -2, -200, 1),
@@ -379,7 +379,7 @@ def test_the_least_cash_bounds_what_an_account_may_owe(
 
 
 def check(call: Any, code: str | None, name: str | None = None) -> None:
-    """Call, and see it refused with a code and a field, or not at all."""
+    """Call; check the code and the field of the refusal, None for none."""
     if code is None:
         return call()
     with pytest.raises(Refused) as refused:

@@ -210,7 +210,7 @@ def test_no_other_price_is_better(
     price = clearing_price(buyers, sellers, reference)
     found = by_trying(buyers, sellers, reference)
     assert price == (found[0].price if found else None)
-    # The lower of two that are as good would win, but there never are two.
+    # The lower of two equal prices would win, but there never are two.
     assert len(found) < 2 or found[0][:3] != found[1][:3]
 
 

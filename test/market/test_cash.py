@@ -135,7 +135,7 @@ def test_below_zero_the_seller_pays() -> None:
 def test_a_market_order_counts_at_the_worst_price_it_may_get(
     more: dict[str, Any], line: str, is_enough: bool
 ) -> None:
-    """Prices are 1 to 1,000, unless said otherwise, and the reference 100."""
+    """Prices are 1 to 1,000 and the reference is 100 by default."""
     engine = limited(
         listing(**{"reference_price": 100, **more}), cash=1_000, min_cash=0
     )
@@ -225,7 +225,7 @@ def test_an_account_short_of_cash_may_amend_for_no_more() -> None:
 
 
 def test_new_fees_and_limits_change_what_is_set_aside() -> None:
-    """Of ann's order 3 lots were filled, for 300: 5 are left."""
+    """3 lots of ann's order were filled, for 300; 5 are left."""
     engine = play(
         """
         ann buy 8@100    -> ok

@@ -80,7 +80,7 @@ def test_cancel_after_outlives_the_connection() -> None:
 
 
 def test_a_clock_that_is_set_forward_postpones_what_lasts_a_time() -> None:
-    """And not the end of an order that is to live until a time."""
+    """The expiry of an order, which is a time of day, stays."""
     engine = play("""
         given ann buy 1@99
         given bob buy 1@98 gtd until=3000s

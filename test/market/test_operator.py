@@ -75,7 +75,7 @@ def cash_of(engine: Engine) -> dict[str, int]:
             "position_limit",
             "qty",
         ),
-        # Of several the first in the table of the protocol.
+        # The first of several faults, by the table of the protocol.
         (
             f"adjust user=ann cash={MAX_INT} symbol=NONE qty={MAX_INT}",
             "unknown_symbol",
@@ -314,7 +314,7 @@ def test_any_order_may_be_canceled() -> None:
 
 @pytest.mark.parametrize("line", ["kill user=ann", "cancel 3", "reset"])
 def test_an_action_is_a_command_like_any_other(line: str) -> None:
-    """The same outputs come of it wherever it is applied."""
+    """Applied to equal engines it gives equal outputs."""
     engine = traded()
     act(engine, "ann buy 5@90 symbol=ETF")
     twin = copy.deepcopy(engine)

@@ -26,7 +26,7 @@ from test.support import Floor, add_key, state_of, words
 
 Message = dict[str, Any]
 
-# Alice has order 1 in the book, named "mine"; mallory has been killed.
+# Alice has order 1 in the book, named "mine"; mallory is suspended.
 ROLES = ("nobody", "alice", "bob", "boss", "mallory")
 
 
@@ -332,7 +332,7 @@ def test_only_the_connection_that_proved_it_has_the_right(
 def test_a_connection_taken_over_cannot_come_back(
     tokens: dict[str, str],
 ) -> None:
-    """Or it could take its session back, and both would be closed."""
+    """Otherwise it could take its session back, and both would be closed."""
     floor = Floor(keys=KeyRing(Path(tokens[""]), is_open=True))
     old, new = floor.join(), floor.join()
     login = {"type": "login", "user": "boss", "token": tokens["boss"]}

@@ -94,7 +94,7 @@ def test_a_new_configuration_changes_no_phase_but_lists_what_is_new() -> None:
 @pytest.mark.parametrize("after", PHASES)
 @pytest.mark.parametrize("before", PHASES)
 def test_from_any_phase_to_any_other(before: str, after: str) -> None:
-    """An order stays, unless one of the two is `closed`."""
+    """An order stays unless one of the two phases is `closed`."""
     engine = play(f"""
         given ann buy 5@90
         given op admin phase {before}

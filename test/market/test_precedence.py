@@ -23,7 +23,7 @@ from test.script import (
 
 
 def test_the_first_fault_of_an_order_is_answered() -> None:
-    """It has every fault at once; they are mended one after another."""
+    """The order has every fault at once; the test mends one after another."""
     bond = listing("BOND", max_position=50, reference_price=500, collar=100)
     engine = limited(
         bond, listing("ETF"), cash=10_000, min_cash=0, open_orders=2
@@ -210,7 +210,7 @@ def test_a_repeat_is_a_duplicate_whatever_else_is_wrong() -> None:
 
 
 def test_the_collar_is_around_the_last_price() -> None:
-    """Which is 100 at first, 110 after bob's sale, then 100 again."""
+    """The last price is 100, then 110 after bob's sale, then 100 again."""
     play(
         """
         ann buy 1@111      -> invalid_price price

@@ -142,7 +142,7 @@ def test_a_version_that_was_dropped_is_refused_with_both_versions(
 def test_records_of_a_newer_program_name_its_version(
     tmp_path: Path, record: str
 ) -> None:
-    """Also if they stand in one batch with the newer configuration."""
+    """Also in one batch with the newer configuration."""
     path = tmp_path / "exchange.db"
     with Journal(path) as journal:
         list(journal.recover())
@@ -163,7 +163,7 @@ def test_a_batch_that_is_no_json_is_refused(tmp_path: Path) -> None:
 def test_a_newer_exchange_puts_its_rules_in_force(
     day: Path, tmp_path: Path
 ) -> None:
-    """The next release goes on from an old journal, and adds its version."""
+    """The next release continues an old journal, and adds its version."""
     path = tmp_path / day.name
     path.write_bytes(day.read_bytes())
     added = started(path)

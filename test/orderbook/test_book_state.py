@@ -159,7 +159,7 @@ def test_books_are_equal_whether_or_not_their_changes_were_taken() -> None:
 
 
 def test_ten_thousand_orders_at_one_level() -> None:
-    """Nothing recurses from order to order."""
+    """No call recurses from order to order."""
     book, count = OrderBook(), 10_000
     for order_id in range(count):
         book.place(order_of("ann", "sell 2@100", order_id))

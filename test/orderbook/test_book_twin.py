@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orderbook import Order, OrderBook
 from util.measure import twin
 
-# Few accounts, few prices and small orders, so that everything collides.
+# Few accounts, few prices and small orders, so that orders often match.
 PRICES = st.integers(-2, 2)
 ORDER_IDS = st.integers(1, 12)
 

@@ -212,7 +212,7 @@ def test_one_of_thousands_of_problems_is_named(
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # To list them all takes 70 to 500 times as much as the text.
+    # A list of all of them is 70 to 500 times as large as the text.
     assert peak < 30 * len(text)
 
 

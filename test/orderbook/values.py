@@ -21,7 +21,7 @@ from orderbook import (
 JsonObject = dict[str, Any]
 
 # A request of each type with every field that can stand beside the others,
-# and what else is needed to try a field that cannot: see `message_with`.
+# and the fields that a field needs beside it: see `message_with`.
 FULL: dict[str, JsonObject] = {
     "login": {
         "user": "alice",
@@ -65,8 +65,8 @@ FULL: dict[str, JsonObject] = {
         "qty": -3,
     },
 }
-# Of each action of an administrator: a request with all it may have, and
-# what of that it needs.
+# Each action of an administrator: a request with every argument that it
+# may have, and those that it needs.
 ACTIONS: dict[str, tuple[JsonObject, list[str]]] = {
     "phase": (
         {"symbol": "BOND", "phase": "halted", "reopen_ms": 5_000},
@@ -104,8 +104,7 @@ NO_BOOL = [0, 1, "true", "false", "yes", None, [], {}, 1.0]
 NO_TEXT = [*NO_STRING, "", "x" * 201, "é" * 201, "a\nb", "\x1b[2K", "\x85"]
 NO_NAME = [*NO_STRING, "", "a b", "a/b", "é", "a\n", "\0", "@a", "٠", "a,b"]
 
-# By field, or by request and field: values that are taken and values that
-# are refused.
+# Good and wrong values, by field or by request and field.
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "type": ([], [*NO_WORD, "stop", "Ping", "ok", "exec", "ping ", "admin "]),
     "id": (
