@@ -1,4 +1,4 @@
-"""What each kind of order and self-trade prevention do, event by event."""
+"""What time in force and self-trade prevention do, event by event."""
 
 from __future__ import annotations
 
@@ -20,52 +20,6 @@ def test_ioc_trades_what_it_can_and_the_rest_expires() -> None:
             ann 4 account 505 BOND=-5 worth 0
             * trade BOND 3 #1 5@101 buy
             * book BOND 3 | 101=0
-        """)
-
-
-def test_market_takes_any_price_and_the_rest_expires() -> None:
-    play("""
-        bob buy 8@market
-            bob 1 new 1 new 0/8
-            bob 2 expired 1 expired 0/8 no_liquidity
-        given ann sell 5@101
-        given ann sell 1@1000
-        bob buy 8@market
-            bob 3 new 4 new 0/8
-            bob 4 trade 4 partially_filled 5/8 5@101 taker #1
-            ann 3 trade 2 filled 5/5 5@101 maker #1
-            bob 5 trade 4 partially_filled 6/8 1@1000 taker #2
-            ann 4 trade 3 filled 1/1 1@1000 maker #2
-            bob 6 expired 4 expired 6/8 no_liquidity
-            bob 7 account -1505 BOND=6 worth 4495
-            ann 5 account 1505 BOND=-6 worth -4495
-            * trade BOND 3 #1 5@101 buy
-            * trade BOND 3 #2 1@1000 buy
-            * book BOND 3 | 101=0 1000=0
-        """)
-
-
-def test_fok_is_filled_whole_or_not_at_all() -> None:
-    play("""
-        given ann sell 5@101
-        given ann sell 5@102
-        bob buy 8@101 fok
-            bob 1 new 3 new 0/8
-            bob 2 expired 3 expired 0/8 fok
-        bob buy 11@market fok
-            bob 3 new 4 new 0/11
-            bob 4 expired 4 expired 0/11 fok
-        bob buy 8@102 fok
-            bob 5 new 5 new 0/8
-            bob 6 trade 5 partially_filled 5/8 5@101 taker #1
-            ann 3 trade 1 filled 5/5 5@101 maker #1
-            bob 7 trade 5 filled 8/8 3@102 taker #2
-            ann 4 trade 2 partially_filled 3/5 3@102 maker #2
-            bob 8 account -811 BOND=8 worth 5
-            ann 5 account 811 BOND=-8 worth -5
-            * trade BOND 3 #1 5@101 buy
-            * trade BOND 3 #2 3@102 buy
-            * book BOND 3 | 101=0 102=2
         """)
 
 
@@ -102,25 +56,6 @@ def test_cancel_oldest_gives_way_at_its_place_in_the_sweep() -> None:
             * trade BOND 4 #1 1@100 buy
             * trade BOND 4 #2 3@101 buy
             * book BOND 4 101=6 | 100=0 101=0
-        """)
-
-
-def test_cancel_newest_stops_and_earlier_fills_stand() -> None:
-    play("""
-        given bob sell 1@100
-        given ann sell 2@101
-        ann buy 10@101 cancel_newest
-            ann 2 new 3 new 0/10
-            ann 3 trade 3 partially_filled 1/10 1@100 taker #1
-            bob 2 trade 1 filled 1/1 1@100 maker #1
-            ann 4 canceled 3 canceled 1/10 stp
-            ann 5 account -100 BOND=1 worth 0
-            bob 3 account 100 BOND=-1 worth 0
-            * trade BOND 3 #1 1@100 buy
-            * book BOND 3 | 100=0
-        ann buy 10@101 cancel_newest
-            ann 6 new 4 new 0/10
-            ann 7 canceled 4 canceled 0/10 stp
         """)
 
 

@@ -36,20 +36,6 @@ def test_amend_is_answered_with_amended_then_its_trades() -> None:
         """)
 
 
-def test_amend_keeps_the_fills_and_qty_is_the_new_total() -> None:
-    play("""
-        given ann buy 10@99
-        given bob sell 4@99
-        ann amend 1 qty=6
-            ann 4 amended 1 partially_filled 4/6
-            * book BOND 3 99=2 |
-        given cat sell 1@98
-        ann amend 1 price=98
-            ann 7 amended 1 partially_filled 5/6
-            * book BOND 5 99=0 98=1 |
-        """)
-
-
 @pytest.mark.parametrize("total", [1, 3, 4])
 def test_a_total_at_or_below_what_is_filled_cancels(total: int) -> None:
     play(f"""

@@ -64,16 +64,6 @@ def test_an_auction_is_free_and_names_the_younger_orders_side() -> None:
     assert list(engine.accounts) == ["ann", "bob"], "and not the house"
 
 
-def test_the_price_is_as_near_to_the_reference_as_it_may_be() -> None:
-    """Any price from 90 to 110 would do, and no order is at 97."""
-    engine = play(
-        "given ann sell 5@90\ngiven bob buy 5@110",
-        listed(listing(phase="auction", reference_price=97)),
-    )
-    act(engine, "op admin phase open")
-    assert engine.listings["BOND"].last == 97
-
-
 def test_the_last_price_is_the_reference_of_the_next_auction() -> None:
     engine = play(
         """
