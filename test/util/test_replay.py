@@ -60,7 +60,7 @@ OWN: dict[str, Action] = {
 
 
 def commands(script: str) -> list[Command]:
-    """Read a script of `test_engine`: a command each second."""
+    """Read commands in the words of `test.script`, one a second."""
     found = [Command(1, START, "", "", MARKET)]
     for line in script.split("\n"):
         words = line.split()
