@@ -11,27 +11,34 @@ from test.support import NO_KEYS
 # nothing but this process; sockets in it; programs that they start.
 KINDS = {
     "pure": """
-        test_accounts test_admin_engine test_architecture test_auction
-        test_client_simulated
-        test_chart test_codec test_engine test_feed test_gate test_gateway
-        test_history test_limits test_listing test_names test_orderbook
-        test_permissions test_phases test_rate test_rules test_session
-        test_settings
+        test_account_limits test_accounts test_architecture test_auction
+        test_band test_book_matching test_book_orders test_book_state
+        test_book_twin test_bucket test_cash test_chart test_client_simulated
+        test_codec_events test_codec_frames test_codec_requests
+        test_damage test_deadlines test_executions test_feed
+        test_feed_readers test_flows test_gate test_gateway test_history
+        test_limits test_link test_listing test_logins test_market_data
+        test_memory test_names test_operator test_orders test_pacing
+        test_permissions test_phases test_precedence test_rate test_records
+        test_reports test_requests test_restart test_routing test_rules
+        test_sequencer test_sessions test_settings test_settlement
+        test_uncrossing
     """,
     "socket": """
-        test_access test_bounds test_channels test_client_view
-        test_conformance test_frame test_life test_malformed test_metrics
+        test_access test_bounds test_channels test_client_view test_conformance
+        test_connections test_frame test_life test_malformed test_metrics
         test_replies test_resuming test_schema test_slow_readers test_soak
-        test_tables test_tcp test_timing test_upgrade test_web test_websocket
+        test_tables test_tcp test_timing test_turns test_upgrade test_web
+        test_websocket
     """,
     "process": """
         test_abuse test_backup test_bench test_bots test_cli test_client
-        test_client_life
-        test_clock test_committer test_crash test_disk test_docs test_files
-        test_fuzz test_hostile test_image test_journal test_keys test_keys_live
-        test_logs test_package test_page test_printing test_process
-        test_proxies test_replay test_stress test_tls test_tutorial
-        test_util_accounts test_util_admin test_watch test_windows
+        test_client_life test_clock test_commits test_committer test_crash
+        test_disk test_docs test_files test_fuzz test_golden test_hostile
+        test_image test_keys test_keys_live test_logs test_package test_page
+        test_printing test_process test_proxies test_replay test_sqlite
+        test_stress test_tls test_tutorial test_util_accounts test_util_admin
+        test_watch test_windows
     """,
 }
 KIND_OF = {
@@ -40,12 +47,15 @@ KIND_OF = {
 # Random flows that would be pure, but take seconds each. One of them runs
 # once more in a process of its own.
 LONG = set("""
+    test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless
     test_a_long_random_flow_against_the_twin
-    test_an_element_is_judged_as_if_it_were_alone
+    test_an_element_is_judged_as_a_frame_of_its_own
     test_an_exec_is_encoded_as_pydantic_does
-    test_events_alone_tell_everything
-    test_events_alone_tell_everything_of_a_long_day
+    test_the_events_suffice_to_rebuild_the_market
+    test_the_events_of_a_long_day_suffice
+    test_every_command_survives
     test_every_reader_ends_up_with_the_books
+    test_no_bit_of_a_row_can_change
     test_no_damaged_frame_raises_anything
     test_no_json_raises_anything
     test_the_book_does_what_its_twin_does

@@ -19,13 +19,16 @@ from exchange.host.settings import Settings
 from exchange.market.command import Configure
 from orderbook import decode_requests
 from server import Server
+from test.script import message
 from util.measure.process import NO_KEYS, ROOT, add_key, environment
 from util.measure.wire import PATIENCE_S, Wire, order, wired, words
 
 # Those that tests may import from here.
 __all__ = [
+    "FOLLOW",
     "NO_KEYS",
     "PATIENCE_S",
+    "PING",
     "ROOT",
     "UNLIMITED",
     "Clock",
@@ -57,7 +60,7 @@ async def serving(
 
     ``server.url`` is where it listens. Nothing may have failed inside.
     """
-    # Said here too: a fixture of a module begins before those of its tests.
+    # Also here, because fixtures of modules start before those of tests.
     nothing = {"journal": None, "keys": NO_KEYS}
     here = {"hostname": "127.0.0.1", "port": 0, "debug": False}
     server = Server(Settings(**{**nothing, **here, **settings}), clock)
@@ -72,7 +75,7 @@ async def serving(
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop turn until something that must happen has happened."""
+    """Run the event loop until a condition holds."""
     async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0)
@@ -183,19 +186,21 @@ async def ended(process: Process) -> tuple[int, str, str]:
 
 # Without sockets ----------------------------------------------------------
 
+PING = {"type": "ping", "id": "ping"}
+FOLLOW = {"type": "subscribe", "channels": ["book", "trades", "ticker"]}
 NOON = 1_795_340_157_000_000
 SECOND = 1_000_000
 
 
 class Peer:
-    """A connection that has taken all of what was written, or has not."""
+    """A connection with some bytes that the peer has not read."""
 
     buffered = 0
     is_congested = True  # a real one only says so if there is much
 
 
 class Clock:
-    """A wall clock that anybody may set."""
+    """A wall clock that a test sets."""
 
     ts = NOON
 
@@ -216,7 +221,7 @@ LINES = Lines()
 
 
 class Floor:
-    """A gateway, its clock, and what has left it.
+    """A gateway, its clock, and the batches that have left it.
 
     Options are those of the gateway; without a ``market`` the symbols are
     listed with nothing special about them.
@@ -247,7 +252,7 @@ class Floor:
 
     @property
     def batches(self) -> list[Batch]:
-        """What has left."""
+        """The batches that have left."""
         self._batches += self.gateway.gate.open()
         return self._batches
 
@@ -255,22 +260,29 @@ class Floor:
         return self.gateway.connect(peer, LINES)
 
     def join(self, user: str = "", **more: Any) -> Link:
-        """Connect, and log in if a user is given; drop what comes of it."""
+        """Connect, log in if a user is given, and drop the replies."""
         session = self.connect(Peer())
         if user:
             self.do(session, {"type": "login", "user": user, **more})
         return session
 
-    def do(self, session: Link, *requests: dict[str, Any]) -> Any:
-        """Carry out requests in one batch; return what ``session`` got."""
+    def do(self, session: Link, *requests: dict[str, Any] | str) -> Any:
+        """Handle requests in one batch; return the messages for ``session``.
+
+        A string is a request in the words of `test.script`.
+        """
         self.gateway.pass_time()
-        decoded = decode_requests(json.dumps(requests))
+        decoded = decode_requests(
+            json.dumps(
+                [message(r) if isinstance(r, str) else r for r in requests]
+            )
+        )
         self.gateway.requests.handle(session, decoded)
         self.gateway.seal()
         return self.read(session)
 
     def read(self, session: Link) -> list[dict[str, Any]]:
-        """Return what has left for a session since the last look."""
+        """Return the messages for a session since the last call."""
         messages: list[dict[str, Any]] = []
         for batch in self.batches:
             for frames, readers in batch.broadcasts:

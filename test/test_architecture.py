@@ -1,4 +1,4 @@
-"""Who may import whom, and what the core must not touch.
+"""Which module may import which, and what the core must not touch.
 
 Packages stand in a line, in the order in which data pass. Each imports only
 itself and what stands left of it. A new module has to find its place there.
@@ -27,7 +27,7 @@ LINE = (
     ("exchange.host",),
     ("server",),
 )
-# What touches no clock, no socket, no disk and no chance.
+# Modules without clock, socket, disk and chance.
 PURE = (
     "orderbook",
     "exchange.market",

@@ -18,8 +18,8 @@ from exchange.files import text_of
 from exchange.host.keyfile import KeysError, changing, read_keys
 from exchange.host.market_file import SettingsError, load_market
 from exchange.journal.sqlite import Journal
-from test.journal.test_journal import append
-from test.market.test_engine import flow
+from test.journal.files import append
+from test.market.flows import flow
 from test.support import PATIENCE_S, ROOT, add_key
 from util.cli import read_tokens
 

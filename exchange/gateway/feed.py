@@ -164,6 +164,11 @@ class Feed(Generic[R]):
         """How many follow anything."""
         return len(self._follows)
 
+    def size(self) -> tuple[int, ...]:
+        """Return the numbers of subscriptions, groups, and late readers."""
+        subscriptions = sum(map(len, self._follows.values()))
+        return subscriptions, len(self._groups), len(self._behind)
+
     @property
     def is_ticker_due(self) -> bool:
         """Whether a ticker may have changed since `flush_tickers`."""

@@ -151,6 +151,11 @@ class Link:
         return len(self._inbox)
 
     @property
+    def bytes_waiting(self) -> int:
+        """How many bytes of messages wait to be taken."""
+        return self._waiting
+
+    @property
     def is_full(self) -> bool:
         """Whether too much waits for more to be read."""
         return self._waiting >= BYTES_WAITING or self.held > SLOW_BYTES

@@ -69,7 +69,7 @@ class Journal:
         self._rules = rules
         self.last_seq = 0  # the last one committed
         # Files that must stay, with their identity, once it is writable.
-        self._files: dict[Path, tuple[int, int]] = {}
+        self.files: dict[Path, tuple[int, int]] = {}
         self._digest = _NO_DIGEST
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path.with_name(f"{path.name}.lock"))
@@ -80,7 +80,7 @@ class Journal:
                 _create(path)
             # SQLite checkpoints a writable file when it closes it, so it is
             # opened to write only after all batches are verified.
-            self._file = _open_to_read(path)
+            self.file = _open_to_read(path)
         except BaseException:
             os.close(self._lock)
             raise
@@ -98,21 +98,21 @@ class Journal:
 
     def count(self) -> int:
         """Return the number of commands; nothing is verified."""
-        return _count(self.path, self._file)
+        return _count(self.path, self.file)
 
     def recover(self) -> Iterator[list[Command]]:
         """Yield every batch, verified; after the last one, allow `append`.
 
         Raises JournalError at the first one that is not as it was written.
         """
-        for commands, digest in _read(self.path, self._file, self._rules):
+        for commands, digest in _read(self.path, self.file, self._rules):
             yield commands
             self.last_seq = commands[-1].seq
             self._digest = digest
-        self._file.close()
-        self._file = _open_to_write(self.path)
-        _count(self.path, self._file)  # which makes the -wal file
-        self._files = {path: _identity(path) for path in self._paths()}
+        self.file.close()
+        self.file = _open_to_write(self.path)
+        _count(self.path, self.file)  # which makes the -wal file
+        self.files = {path: _identity(path) for path in self._paths()}
 
     def append(self, first_seq: int, records: Sequence[str]) -> int:
         """Commit one batch; return its last sequence number.
@@ -124,7 +124,7 @@ class Journal:
         last_seq = self.last_seq + len(records)
         blob = f"[{','.join(records)}]".encode()
         digest = _chain(self._digest, first_seq, last_seq, blob)
-        self._file.execute(
+        self.file.execute(
             "INSERT INTO batches VALUES (?, ?, ?, ?)",
             (first_seq, last_seq, digest, blob),
         )
@@ -139,7 +139,7 @@ class Journal:
         when this process ends.
         """
         try:
-            for path, identity in self._files.items():
+            for path, identity in self.files.items():
                 if _identity(path) != identity:
                     return f"the journal's file {path.name} was replaced", 0
             return "", shutil.disk_usage(self.path.parent).free
@@ -158,7 +158,7 @@ class Journal:
 
     def close(self) -> None:
         """Release the file and the lock."""
-        self._file.close()
+        self.file.close()
         os.close(self._lock)
 
 

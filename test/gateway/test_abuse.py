@@ -1,4 +1,4 @@
-"""Who wants more than a share: connections, floods, and the kill switch."""
+"""Abuse: too many connections, floods, and suspending a flood."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 import server as server_module
 from exchange.doors.websocket import Connection
 from exchange.gateway.rates import STRIKES_BURST
+from exchange.host.clock import Clock
 from exchange.host.process import FILES_RESERVED, raise_file_limit
 from orderbook import MAX_FRAME
 from server import Server
 from test.support import (
+    NOON,
     PATIENCE_S,
+    PING,
     Wire,
     add_key,
     address,
@@ -36,7 +39,6 @@ from test.support import (
 )
 
 Message = dict[str, Any]
-PING = {"type": "ping", "id": "ping"}
 DROPPED = (OSError, EOFError, WebSocketException)
 HERE, THERE = "127.0.0.1", "127.0.0.2"  # both are this machine
 
@@ -73,7 +75,7 @@ async def refused(url: str, user: str, **more: Any) -> Message:
         return error
 
 
-async def test_so_many_connections_of_an_account() -> None:
+async def test_the_connections_of_an_account_are_bounded() -> None:
     async with serving(max_per_account=2) as exchange:
         url = exchange.url
         async with (
@@ -89,11 +91,11 @@ async def test_so_many_connections_of_an_account() -> None:
                 assert error["code"] == "rate_limited"
                 assert "alice has 2 connections" in error["message"]
             assert state_of(exchange) == before
-            # Of other accounts, and before a login, nothing is counted.
+            # Other accounts, and connections without a login, do not count.
             async with wired(url, "bob"), wired(url, "bob"):
                 await refused(url, "bob")
                 await alive(first, anybody, stranger)
-            # One goes, one may come.
+            # A closed connection makes room for another.
             await anybody.connection.close()
             await until(lambda: len(exchange.gateway.links) == 2)
             await stranger.login("alice")
@@ -101,7 +103,7 @@ async def test_so_many_connections_of_an_account() -> None:
             await alive(first, stranger)
 
 
-async def test_to_take_over_ones_own_session_is_not_one_more() -> None:
+async def test_taking_over_a_session_takes_no_slot() -> None:
     async with serving(max_per_account=2) as exchange:
         url = exchange.url
         async with wired(url) as old, wired(url, "alice") as other:
@@ -112,12 +114,12 @@ async def test_to_take_over_ones_own_session_is_not_one_more() -> None:
                 assert await old.rest() == ([], 4009)
                 await refused(url, "alice")
                 await alive(other, new)
-            # One that nobody has any more is.
+            # A session without a connection takes one.
             async with wired(url, "alice"):
                 await refused(url, "alice", session=welcome["session"])
 
 
-async def test_who_is_refused_takes_no_slot() -> None:
+async def test_a_refused_login_takes_no_slot() -> None:
     async with serving(max_per_account=1) as exchange:
         async with wired(exchange.url, "alice") as alice:
             for _ in range(5):
@@ -131,7 +133,7 @@ async def test_who_is_refused_takes_no_slot() -> None:
 # Connections of an address, and in all ------------------------------------
 
 
-async def test_so_many_connections_of_an_address() -> None:
+async def test_the_connections_of_an_address_are_bounded() -> None:
     async with serving(max_per_address=2) as exchange:
         url = exchange.url
         async with wired(url, "alice") as alice, wired(url) as watcher:
@@ -148,7 +150,7 @@ async def test_so_many_connections_of_an_address() -> None:
         assert exchange.listener.by_address == {}
 
 
-async def test_so_many_connections_in_all() -> None:
+async def test_the_number_of_connections_is_bounded() -> None:
     async with serving(max_connections=2) as exchange:
         url = exchange.url
         async with wired(url, "alice") as alice, wired(url, "bob") as bob:
@@ -229,7 +231,7 @@ def test_the_limit_of_open_files(
 
 @pytest.fixture
 def market(tmp_path: Path) -> Path:
-    """A market where nothing comes back to who has used up his share."""
+    """A market whose buckets hardly refill during a test."""
     path = tmp_path / "market.toml"
     path.write_text(
         "[instruments.BOND]\n[account]\norders_per_s = 1\nburst = 5\n"
@@ -237,19 +239,20 @@ def market(tmp_path: Path) -> Path:
     return path
 
 
+class SlowClock(Clock):
+    """A clock that advances a microsecond with each look."""
+
+    us = NOON
+
+    def now(self) -> int:
+        self.us += 1
+        return self.us
+
+
 @pytest.fixture
-async def slow_clock(
-    monkeypatch: pytest.MonkeyPatch, market: Path
-) -> AsyncIterator[Server]:
-    """An exchange whose clock stands nearly still."""
-    clock = {"us": 1_795_340_157_000_000}
-
-    def now(self: server_module.Clock) -> int:
-        clock["us"] += 1
-        return clock["us"]
-
-    monkeypatch.setattr(server_module.Clock, "now", now)
-    async with serving(market=market) as exchange:
+async def slow_clock(market: Path) -> AsyncIterator[Server]:
+    """An exchange whose clock advances a microsecond with each look."""
+    async with serving(SlowClock(), market=market) as exchange:
         yield exchange
 
 
@@ -287,7 +290,7 @@ async def test_bytes_that_are_no_requests_are_counted(
         assert words(messages) == ["bad_request"] * (5 + 5 * STRIKES_BURST + 1)
 
 
-async def test_what_a_flood_still_says_is_not_looked_at(
+async def test_further_requests_of_a_flood_are_not_decoded(
     slow_clock: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends: list[int] = []
@@ -305,7 +308,7 @@ async def test_what_a_flood_still_says_is_not_looked_at(
     assert ends == [4002]
 
 
-async def test_others_do_not_pay_for_a_flood(slow_clock: Server) -> None:
+async def test_a_flood_does_not_slow_others(slow_clock: Server) -> None:
     url = slow_clock.url
     async with wired(url, "alice") as alice:
         for _ in range(3):
@@ -330,7 +333,7 @@ KILL = {
 
 
 class Flood:
-    """One who sends orders without end, and comes back when cut off."""
+    """A client that floods with orders, and reconnects when cut off."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
@@ -418,7 +421,7 @@ async def test_the_kill_switch_under_a_flood(
                     assert message["ts"] <= killed["ts"]
             assert flood.count(code="forbidden")
             assert set(flood.close_codes) == ({4002} if is_limited else set())
-            # One who was just coming back did not see the orders end.
+            # A client that was reconnecting did not see the orders end.
             assert is_limited or flood.count(reason="admin")
         async with wired(url, "mallory", token=token) as mallory:
             (reply,) = await mallory.ask(type="get", what="orders", limit=1000)

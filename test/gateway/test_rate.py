@@ -1,41 +1,24 @@
-"""How many requests are taken, with a clock that is turned by hand."""
+"""Rates of requests: the buckets of accounts and links, refusals, floods."""
 
 from __future__ import annotations
 
-import copy
-from fractions import Fraction
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from exchange.gateway.link import Link
-from exchange.gateway.rates import (
-    CANCELS_RATE,
-    STRIKES_BURST,
-    Bucket,
-    Quotas,
-    Rate,
-)
+from exchange.gateway.rates import CANCELS_RATE, STRIKES_BURST, Quotas, Rate
 from exchange.host.keyring import KeyRing
 from exchange.market.command import Configure, Connect
 from orderbook import Admin, CancelAll, Place
-from test.support import (
-    NOON,
-    SECOND,
-    Floor,
-    add_key,
-    order,
-    state_of,
-    words,
-)
+from test.script import message
+from test.support import SECOND, Floor, add_key, state_of, words
 
 MS = 1_000
 PING = {"type": "ping"}
-PLACE = order("buy", 1, 50)
+PLACE = message("buy 1@50")
 AMEND = {"type": "amend", "order_id": 77, "qty": 1}
 CANCEL = {"type": "cancel", "order_id": 77}
 CANCEL_ALL = {"type": "cancel_all"}
@@ -44,118 +27,18 @@ ADMIN = {"type": "admin", "action": "message", "reason": "r", "message": "m"}
 LIMITED = "rate_limited"
 
 
-# The bucket ---------------------------------------------------------------
-
-rates = st.builds(Rate, st.integers(1, 5_000), st.integers(1, 50)) | st.builds(
-    Rate, st.integers(1, 20), st.integers(1, 3)
-)
-waits = st.integers(0, 2 * SECOND) | st.integers(0, 500) | st.just(0)
-
-
-class Model:
-    """The same, in exact fractions of a request."""
-
-    def __init__(self, rate: Rate, now: int) -> None:
-        self.rate = rate
-        self.level = Fraction(rate.burst)
-        self.ts = now
-
-    def take(self, now: int) -> int:
-        gained = Fraction((now - self.ts) * self.rate.per_s, SECOND)
-        self.level = min(Fraction(self.rate.burst), self.level + gained)
-        self.ts = now
-        if self.level >= 1:
-            self.level -= 1
-            return 0
-        return ceil((1 - self.level) / self.rate.per_s * 1_000)
-
-
-@given(rates, st.integers(0, NOON), st.lists(waits, max_size=60))
-def test_a_bucket_is_exact(rate: Rate, now: int, steps: list[int]) -> None:
-    bucket, model = Bucket(rate, now), Model(rate, now)
-    for step in steps:
-        now += step
-        assert bucket.take(now) == model.take(now)
-
-
-@given(rates, st.lists(waits, max_size=60))
-def test_who_waits_as_told_gets_in_and_not_a_millisecond_earlier(
-    rate: Rate, steps: list[int]
-) -> None:
-    now = NOON
-    bucket = Bucket(rate, now)
-    for step in [*steps, *[0] * (rate.burst + 1)]:
-        now += step
-        if wait_ms := bucket.take(now):
-            early = copy.copy(bucket)
-            assert early.take(now + (wait_ms - 1) * MS)
-            now += wait_ms * MS
-            assert bucket.take(now) == 0
-
-
-@given(rates, st.lists(waits, min_size=1, max_size=60))
-def test_never_more_than_the_burst_and_the_rate(
-    rate: Rate, steps: list[int]
-) -> None:
-    now = NOON
-    bucket, taken = Bucket(rate, now), []
-    for step in steps:
-        now += step
-        if not bucket.take(now):
-            taken.append(now)
-    for i, start in enumerate(taken):
-        for j, end in enumerate(taken[i:], start=1):
-            seconds = Fraction(end - start, SECOND)
-            assert j <= rate.burst + rate.per_s * seconds
-
-
-def test_a_bucket_begins_full_and_gets_no_fuller() -> None:
-    for pause in (0, 1_000 * SECOND):
-        bucket = Bucket(Rate(10, 3), NOON)
-        answers = [bucket.take(NOON + pause) for _ in range(5)]
-        assert answers == [0, 0, 0, 100, 100]
-
-
-def test_a_wait_is_rounded_up_and_not_twice() -> None:
-    for gone_us, wait_ms in ((0, 334), (333, 334), (334, 333), (1_333, 333)):
-        bucket = Bucket(Rate(3, 1), NOON)  # one in 333,333 and a third us
-        bucket.take(NOON)
-        assert bucket.take(NOON + gone_us) == wait_ms
-
-
-def test_a_refusal_draws_nothing() -> None:
-    bucket = Bucket(Rate(10, 1), NOON)
-    assert bucket.take(NOON) == 0
-    for ms in range(100):
-        assert bucket.take(NOON + ms * MS) == 100 - ms
-    assert bucket.take(NOON + 100 * MS) == 0
-
-
-def test_a_clock_that_steps_back_gives_nothing() -> None:
-    bucket = Bucket(Rate(10, 1), NOON)
-    bucket.take(NOON)
-    assert bucket.take(NOON - 3_600 * SECOND) == 100
-    # It goes on from there, rather than wait for an hour.
-    assert bucket.take(NOON - 3_600 * SECOND + 100 * MS) == 0
-
-
-def test_a_rate_many_times_as_large() -> None:
-    assert Rate(10, 30).times(5) == Rate(50, 150)
-    assert CANCELS_RATE == 5, "as the protocol says"
-
-
-# Requests of an account ---------------------------------------------------
+# Requests of an account -----------------------------------------------------
 
 
 def limited(per_s: int, burst: int, **options: Any) -> Floor:
-    """Return a floor where everybody has this rate."""
+    """Return a floor where every account has this rate."""
     return Floor(quotas=Quotas(rate=Rate(per_s, burst)), **options)
 
 
 def send(
     floor: Floor, session: Link, request: dict[str, Any], count: int
 ) -> list[str]:
-    """Send a request so many times; return what became of each.
+    """Send a request ``count`` times; return a word for each reply.
 
     A word each: "ok" where the rate had nothing against it.
     """
@@ -181,17 +64,17 @@ def test_orders_and_amends_share_a_bucket_and_cancels_have_their_own() -> None:
     assert send(floor, alice, PLACE, 3) == ["ok"] * 3
     assert send(floor, alice, AMEND, 3) == ["ok", LIMITED, LIMITED]
     assert send(floor, alice, PLACE, 1) == [LIMITED]
-    # Of cancels there may be five times as many, of whatever kind.
+    # Cancels of any kind have a bucket five times as large.
     assert send(floor, alice, CANCEL_ALL, 7) == ["ok"] * 7
     assert send(floor, alice, CANCEL_AFTER, 6) == ["ok"] * 6
     assert send(floor, alice, CANCEL, 8) == ["ok"] * 7 + [LIMITED]
     assert send(floor, alice, CANCEL_ALL, 1) == [LIMITED]
     assert send(floor, alice, CANCEL_AFTER, 1) == [LIMITED]
-    # They come back five times as fast.
+    # It refills five times as fast.
     floor.clock.ts += 100 * MS
     assert fits(floor, alice, CANCEL) == 5
     assert fits(floor, alice, PLACE) == 1
-    # And the rest is another matter; the login was of it.
+    # Other requests have a third bucket; the login cost it a token.
     assert fits(floor, alice, PING) == 4
 
 
@@ -232,14 +115,14 @@ def test_all_connections_of_an_account_share_its_buckets() -> None:
     assert fits(floor, second, CANCEL) == 1
     assert fits(floor, other, PLACE) == 4
     assert fits(floor, other, CANCEL) == 20
-    # A new connection brings no new orders with it.
+    # A new connection adds no tokens for orders.
     floor.gateway.disconnect(first)
     floor.gateway.disconnect(second)
     again = floor.join("alice")
     assert fits(floor, again, PLACE) == fits(floor, again, CANCEL) == 0
 
 
-def test_who_was_taken_over_draws_on_the_account_no_more() -> None:
+def test_a_replaced_connection_costs_the_account_no_tokens() -> None:
     floor = limited(10, 4)
     old, new = floor.join(), floor.join()
     login = {"type": "login", "user": "alice"}
@@ -272,7 +155,7 @@ def test_a_frame_that_cannot_be_read_counts_once() -> None:
 
 
 @pytest.mark.parametrize("per_s", [1, 3, 7, 10, 999, 1_000, 4_321])
-def test_the_wait_that_is_told_is_exact(per_s: int) -> None:
+def test_retry_after_ms_is_exact(per_s: int) -> None:
     for request, factor in ((PLACE, 1), (CANCEL, CANCELS_RATE), (PING, 1)):
         floor = limited(per_s, 2)
         alice = floor.join("alice")
@@ -325,7 +208,7 @@ def test_an_account_with_a_rate_of_its_own() -> None:
         else:
             assert fits(floor, session, PLACE) == burst
             assert fits(floor, session, CANCEL) == burst * CANCELS_RATE
-        # What is neither is counted before one knows who it is.
+        # Other requests are counted before the account is known.
         assert fits(floor, session, PING) == 3
 
 
@@ -337,28 +220,28 @@ def test_an_account_with_the_only_rate() -> None:
     assert send(floor, bob, PLACE, 100) == ["ok"] * 100
 
 
-def test_what_an_administrator_does_draws_on_nothing(tmp_path: Path) -> None:
+def test_administrator_actions_cost_no_tokens(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     token = add_key(path, "boss", is_admin=True)
     user = add_key(path, "user")
     floor = limited(10, 4, keys=KeyRing(path))
     boss = floor.join("boss", token=token)
     assert send(floor, boss, ADMIN, 100) == ["ok"] * 100
-    # Of the rest it has no more than others.
+    # Its other requests have the common rate.
     assert fits(floor, boss, PING) == 3
     assert fits(floor, boss, PLACE) == 4
     assert send(floor, boss, ADMIN, 100) == ["ok"] * 100
     assert not boss.is_cut
-    # And others have nothing of it.
+    # Other accounts keep the common rate.
     session = floor.join("user", token=user)
     replies = floor.do(session, *[{**ADMIN, "id": 1}] * 5)
     assert words(replies) == ["forbidden"] * 3 + [LIMITED] * 2
 
 
-# Which reason is told -----------------------------------------------------
+# Which reason is told -------------------------------------------------------
 
 
-def test_what_is_wrong_anyway_is_said_first_and_draws_too() -> None:
+def test_a_request_refused_for_another_reason_costs_a_token() -> None:
     floor = limited(10, 4)
     session = floor.join()
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -376,7 +259,7 @@ def test_what_is_wrong_anyway_is_said_first_and_draws_too() -> None:
         assert fits(floor, session, PING) == 0, is_empty
 
 
-def test_too_many_is_said_before_busy_and_before_any_rule() -> None:
+def test_rate_limited_precedes_busy_and_every_rule() -> None:
     floor = limited(10, 2)
     alice = floor.join("alice")
     floor.gateway.sequencer.disk_trouble = "full"
@@ -387,13 +270,13 @@ def test_too_many_is_said_before_busy_and_before_any_rule() -> None:
     assert got[2]["retry_after_ms"] == 100
 
 
-# Who never stops ----------------------------------------------------------
+# Who never stops ------------------------------------------------------------
 
 
 def steady(
     floor: Floor, session: Link, request: dict[str, Any], per_100_ms: int
 ) -> bool:
-    """Send so much for a long time; return whether it was cut off."""
+    """Send at a rate for a long time; return whether it was cut off."""
     for _ in range(600):
         floor.clock.ts += 100 * MS
         floor.do(session, *[request] * per_100_ms)
@@ -403,12 +286,12 @@ def steady(
 
 
 @pytest.mark.parametrize("request_", [PLACE, PING, {"type": "nonsense"}])
-def test_twice_the_rate_is_never_cut_off_and_more_is(
+def test_up_to_twice_the_rate_is_never_cut_off(
     request_: dict[str, Any],
 ) -> None:
     floor = limited(10, 5)
     alice = floor.join("alice")
-    request = order("buy", 1, 0) if request_ is PLACE else request_
+    request = message("buy 1@0") if request_ is PLACE else request_
     assert not steady(floor, alice, request, 2)
     assert floor.closings(alice) == []
     assert steady(floor, alice, request, 3)
@@ -429,7 +312,7 @@ def test_a_flood_is_cut_off_and_nothing_after_it_is_done(
     calm = floor.do(session, *[request_] * (left + patience))
     assert len(calm) == left + patience and not session.is_cut
     last = floor.do(session, request_, PING, PLACE, CANCEL_ALL)
-    # What broke it has its answer, and that is the last one.
+    # The request that broke the limit is the last one answered.
     assert len(last) == 1 and words(last) == words(calm[-1:])
     assert floor.closings(session) == [4002]
     before = state_of(floor.gateway)
@@ -437,12 +320,12 @@ def test_a_flood_is_cut_off_and_nothing_after_it_is_done(
     assert floor.do(session, PING, PLACE, CANCEL_ALL) == []
     assert floor.closings(session) == [4002]
     assert state_of(floor.gateway) == before
-    # The account may come back, and is as limited as it was.
+    # The account may log in again, and its buckets are as empty.
     again = floor.join("alice")
     assert fits(floor, again, PLACE) == burst
 
 
-def test_the_orders_of_who_is_cut_off_die_with_the_connection() -> None:
+def test_the_orders_of_a_cut_off_link_are_canceled() -> None:
     floor = limited(10, 5)
     alice, second = floor.join("alice"), floor.join("alice")
     floor.do(alice, PLACE)
@@ -463,10 +346,10 @@ def test_strikes_are_forgiven() -> None:
         assert not alice.is_cut
 
 
-# The journal --------------------------------------------------------------
+# The journal ----------------------------------------------------------------
 
 
-def test_what_is_too_much_is_no_command(tmp_path: Path) -> None:
+def test_a_rate_limited_request_is_no_command(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     token = add_key(path, "boss", is_admin=True)
     floor = limited(10, 3, durable=True, keys=KeyRing(path, is_open=True))

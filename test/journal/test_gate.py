@@ -1,4 +1,4 @@
-"""Nothing leaves before what it depends on is committed."""
+"""The gate: a batch leaves once its commands are committed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from exchange.journal.gate import Gate
 from orderbook import MAX_INT
 
 
-def test_what_is_held_waits_for_its_commit() -> None:
+def test_a_held_batch_waits_for_its_commit() -> None:
     gate: Gate[str] = Gate(committed=0)
     gate.hold(1, "one")
     gate.hold(2, "two")
@@ -24,7 +24,7 @@ def test_what_is_held_waits_for_its_commit() -> None:
     assert len(gate) == 0
 
 
-def test_what_depends_on_nothing_new_leaves_at_once() -> None:
+def test_a_batch_of_committed_commands_leaves_at_once() -> None:
     gate: Gate[str] = Gate(committed=5)
     gate.hold(4, "old")
     gate.hold(5, "last")
@@ -46,7 +46,7 @@ def test_a_gate_may_stand_open() -> None:
     assert list(gate.open()) == ["anything"]
 
 
-def test_what_leaves_may_cause_more() -> None:
+def test_a_leaving_batch_may_cause_another() -> None:
     gone: list[int] = []
     gate: Gate[int] = Gate(committed=0)
     gate.hold(1, 1)

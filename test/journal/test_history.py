@@ -1,4 +1,4 @@
-"""What is remembered, for how long, and how it is paged."""
+"""History: how much is kept, pages, candles, resumed events."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchange.journal import history as history_module
-from exchange.journal.history import INTERVALS, Candle, History, page
+from exchange.journal.history import (
+    CANDLES_KEPT,
+    FILLS_KEPT,
+    INTERVALS,
+    JOINED,
+    RESUME_EVENTS,
+    TRADES_KEPT,
+    Candle,
+    History,
+    page,
+)
 from orderbook import AccountReport, Exec, Interval, Trade, encode
 
 SECOND = 1_000_000
@@ -115,7 +124,7 @@ def test_trades_are_kept_by_symbol_and_paged_by_trade_id() -> None:
     assert history.trades("NONE", None, 100) == []
 
 
-def test_fills_are_an_accounts_own_and_paged_by_its_seq() -> None:
+def test_fills_are_kept_by_account_and_paged_by_its_seq() -> None:
     history = History()
     for seq, exec_type in enumerate(
         ["new", "trade", "trade", "amended", "trade", "canceled"], start=1
@@ -156,25 +165,19 @@ def test_fills_may_be_those_of_one_symbol() -> None:
     assert seqs("NONE", None, 100) == []
 
 
-def test_only_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_module, "TRADES_KEPT", 3)
-    monkeypatch.setattr(history_module, "FILLS_KEPT", 2)
-    monkeypatch.setattr(history_module, "CANDLES_KEPT", 2)
+def test_only_the_newest_are_kept() -> None:
+    assert TRADES_KEPT == 100_000, "as the protocol promises"
     history = History()
-    for number in range(1, 6):
+    for number in range(1, TRADES_KEPT + 3):
         history.record_trade(trade(number, ts=number * DAY))
-        history.account("ann").add(report(number))
-    assert [t.trade_id for t in history.trades("BOND", None, 9)] == [3, 4, 5]
-    assert [t.trade_id for t in history.trades("BOND", 1, 9)] == [3, 4, 5]
-    assert fill_seqs(history, "ann", None, None, 9) == [4, 5]
+    for seq in range(1, FILLS_KEPT + 3):
+        history.account("ann").add(report(seq))
+    oldest = history.trades("BOND", 0, 2)
+    assert [t.trade_id for t in oldest] == [3, 4]
+    assert fill_seqs(history, "ann", None, 0, 2) == [3, 4]
     for interval in INTERVALS:
-        rows = history.candles("BOND", interval, None, 9)
-        assert [row[0] for row in rows] == [4 * DAY, 5 * DAY]
-
-
-def test_as_much_is_kept_as_the_protocol_promises() -> None:
-    assert history_module.TRADES_KEPT == 100_000
-    assert history_module.RESUME_EVENTS == 2_000
+        row, *_ = history.candles("BOND", interval, 0, 1)
+        assert row[0] == (TRADES_KEPT + 3 - CANDLES_KEPT) * DAY
 
 
 # Candles ------------------------------------------------------------------
@@ -267,25 +270,12 @@ def test_candles_are_those_of_a_naive_aggregation(
 # Resuming -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "last_seq, missed",
-    [
-        (8, []),
-        (7, [8]),
-        (5, [6, 7, 8]),
-        (4, None),  # event 5 is no longer in the ring
-        (0, None),
-        (9, None),  # of another life of this exchange
-    ],
-)
-def test_what_a_session_missed_is_known_while_it_is_in_the_ring(
-    monkeypatch: pytest.MonkeyPatch, last_seq: int, missed: list[int] | None
-) -> None:
-    monkeypatch.setattr(history_module, "RESUME_EVENTS", 3)
-    history = History()
+def test_the_last_events_of_an_account_can_be_resumed() -> None:
+    assert RESUME_EVENTS == 2_000, "as the protocol promises"
+    history, last = History(), RESUME_EVENTS + 5
     events = [
         account_report(seq) if seq % 2 else report(seq, "new")
-        for seq in range(1, 9)
+        for seq in range(1, last + 1)
     ]
     for event in events:  # with and without their text
         if event.seq % 3:
@@ -293,11 +283,13 @@ def test_what_a_session_missed_is_known_while_it_is_in_the_ring(
         else:
             history.account("ann").add(event)
     history.account("bob").add(report(1))
-    found = history.missed("ann", last_seq, seq=8)
-    if missed is None:
-        assert found is None
-    else:
-        assert found == [encode(events[seq - 1]) for seq in missed]
+    for missed in (0, 1, 3, RESUME_EVENTS):
+        found = history.missed("ann", last - missed, seq=last)
+        assert found == [encode(event) for event in events[last - missed :]]
+    for last_seq in (4, 0):  # event 5 is no longer in the ring
+        assert history.missed("ann", last_seq, seq=last) is None
+    # A seq of another run of this exchange:
+    assert history.missed("ann", last + 1, seq=last) is None
 
 
 def test_a_ring_that_is_not_yet_full_knows_everything() -> None:
@@ -310,16 +302,12 @@ def test_a_ring_that_is_not_yet_full_knows_everything() -> None:
     assert history.missed("ann", 1, seq=1) == []
 
 
-def test_joined_or_not_the_last_events_are_known_and_no_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(history_module, "RESUME_EVENTS", 20)
-    monkeypatch.setattr(history_module, "JOINED", 4)
+def test_joined_or_not_the_last_events_are_known_and_no_more() -> None:
     dice = random.Random(5)
     history = History()
     ann = history.account("ann")
     told: list[str] = []
-    while len(told) < 500:
+    while len(told) < 2 * RESUME_EVENTS:
         seq = len(told) + 1
         if dice.random() < 0.5:  # one event, encoded or not
             event = report(seq, "new")
@@ -332,8 +320,9 @@ def test_joined_or_not_the_last_events_are_known_and_no_more(
             ]
             ann.add_texts(texts)
             told += texts
-        for missed in range(1, 25):
+        for missed in (1, JOINED, RESUME_EVENTS, RESUME_EVENTS + 1):
             found = history.missed("ann", len(told) - missed, len(told))
-            is_kept = missed <= min(20, len(told))
+            is_kept = missed <= min(RESUME_EVENTS, len(told))
             assert found == (told[-missed:] if is_kept else None)
-        assert ann.kept <= 20 + 4 + 9
+        # And the rest of the oldest joined text, and those not yet joined.
+        assert ann.kept <= RESUME_EVENTS + 2 * JOINED + 9

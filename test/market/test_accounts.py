@@ -1,4 +1,4 @@
-"""What an account has and may do, what it remembers, who is the richest."""
+"""Accounts: money, orders, sessions, and the leaderboard."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.market import accounts
 from exchange.market.accounts import (
-    ACCOUNTS_MAX,
-    CASH_MAX,
     HOUSE,
-    VALUE_MAX,
+    ORDERS_REMEMBERED,
+    SESSIONS_REMEMBERED,
     Account,
     AccountLimits,
     leaderboard,
-    unit_cost,
 )
-from orderbook import MAX_INT, Instrument, Order, Refused
+from orderbook import Order, Refused
 
 
 def order(order_id: int, **more: Any) -> Order:
@@ -31,12 +28,12 @@ def order(order_id: int, **more: Any) -> Order:
 
 
 def finish(account: Account, finished: Order) -> None:
-    """Let an order end as the book would, and file it."""
+    """End an order as the book does, and tell its account."""
     finished.leaves_qty, finished.order_status = 0, "canceled"
     account.archive(finished)
 
 
-# Money --------------------------------------------------------------------
+# Money ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -97,8 +94,8 @@ def test_both_parties_of_a_trade_move_by_opposite_amounts(
     assert buyer.equity(lambda _: 3) == -seller.equity(lambda _: 3)
 
 
-# What was bought so far (below 0: sold), at which price; then a fill; then
-# what is left, what it cost, and what was made.
+# Lots bought so far (below 0: sold) and their price; a fill; then the
+# position, its cost, and the realized profit.
 PROFITS = {
     "open": ([], (5, 100), 5, 500, 0),
     "add": ([(5, 100)], (3, 110), 8, 830, 0),
@@ -113,7 +110,7 @@ PROFITS = {
     "close short": ([(-5, 100)], (5, 99), 0, 0, 5),
     "turn short over": ([(-5, 100)], (8, 99), 3, 297, 5),
     "open anew": ([(5, 100), (-5, 100)], (2, 7), 2, 14, 0),
-    # A third of 301 is 100.33..: the closed lot takes 100 along.
+    # A third of 301 is 100.33..: the closed lot costs 100.
     "round": ([(2, 100), (1, 101)], (-1, 100), 2, 201, 0),
     # A third of -301 is -100.33..: rounded down it is -101.
     "round short": ([(-2, 100), (-1, 101)], (1, 100), -2, -200, 1),
@@ -144,7 +141,7 @@ def test_profit_goes_by_average_cost(
     assert account.unrealized(equity) == 103 * left - cost
 
 
-def test_fees_and_rebates_are_part_of_what_is_made_not_of_the_cost() -> None:
+def test_fees_and_rebates_change_realized_profit_not_the_cost() -> None:
     account = Account("ann", cash=1_000)
     account.book_fill("BOND", 5, 100, 10)
     account.book_fill("BOND", -5, 102, -5)
@@ -184,7 +181,7 @@ def test_rounding_never_adds_up(qtys: list[int], data: st.DataObject) -> None:
         assert 0 <= account.costs["BOND"] - exact <= closings
 
 
-def test_lots_that_are_given_cost_what_they_are_worth() -> None:
+def test_adjusted_lots_cost_their_mark() -> None:
     account = Account("ann", cash=50)
     account.move("BOND", 3, 100)
     assert (account.cash, account.realized) == (50, 0)
@@ -197,201 +194,7 @@ def test_equity_is_cash_and_each_position_at_its_mark() -> None:
     assert account.equity({"BOND": 100, "ETF": 7}.__getitem__) == 236
 
 
-# Limits -------------------------------------------------------------------
-
-
-def instrument(**more: Any) -> Instrument:
-    bounds = {"min_price": 1, "max_price": 1_000, "max_qty": 100}
-    return Instrument(
-        symbol="BOND", tick_size="1", phase="open", **{**bounds, **more}
-    )
-
-
-@pytest.mark.parametrize(
-    "side, price, maker_fee, taker_fee, cost",
-    [
-        ("buy", 100, 0, 0, 100),
-        ("buy", 100, 1, 2, 102),
-        ("buy", 100, 3, 2, 103),
-        ("buy", 100, 3, 0, 103),
-        ("buy", 100, 0, 2, 102),
-        ("buy", 100, -1, 2, 102),
-        ("buy", -5, 0, 0, 0),
-        ("buy", -5, 0, 7, 2),
-        ("buy", 0, 0, 0, 0),
-        ("sell", 100, 0, 0, 0),
-        ("sell", 100, 1, 2, 0),
-        ("sell", 1, 1, 2, 1),
-        ("sell", -5, 0, 0, 5),
-        ("sell", -5, 1, 2, 7),
-        ("sell", 0, 0, 0, 0),
-    ],
-)
-def test_a_lot_may_cost_its_price_and_the_higher_fee(
-    side: Any, price: int, maker_fee: int, taker_fee: int, cost: int
-) -> None:
-    fees = instrument(maker_fee=maker_fee, taker_fee=taker_fee)
-    assert unit_cost(fees, side, price) == cost
-
-
-def test_what_is_held_for_an_order_is_released() -> None:
-    account = Account("ann")
-    bid, ask = order(1, unit_cost=99), order(2, side="sell", unit_cost=4)
-    account.hold(bid, 5)
-    account.hold(order(3, symbol="ETF", unit_cost=7), 2)
-    account.hold(ask, 6)
-    assert account.buying == {"BOND": 5, "ETF": 2}
-    assert account.selling == {"BOND": 6}
-    assert account.reserved == 5 * 99 + 2 * 7 + 6 * 4
-    account.release(bid, 3)
-    account.release(ask, 6)
-    assert account.buying == {"BOND": 2, "ETF": 2}
-    assert account.selling == {"BOND": 0}
-    assert account.reserved == 2 * 99 + 2 * 7
-
-
-@pytest.mark.parametrize(
-    "limit, is_open, is_refused",
-    [(0, 9, False), (3, 2, False), (3, 3, True), (3, 4, True)],
-)
-def test_so_many_orders_may_be_open(
-    limit: int, is_open: int, is_refused: bool
-) -> None:
-    account = Account("ann", limits=AccountLimits(open_orders=limit))
-    for order_id in range(is_open):
-        account.accept(order(order_id))
-    check(account.check_count, "too_many_orders" if is_refused else None)
-
-
-@pytest.mark.parametrize(
-    "side, position, working, qty, is_refused",
-    [
-        ("buy", 0, 0, 10, False),
-        ("buy", 0, 0, 11, True),
-        ("buy", 4, 3, 3, False),
-        ("buy", 4, 3, 4, True),
-        ("buy", -10, 0, 20, False),
-        ("buy", -10, 15, 6, True),
-        ("buy", -50, 0, 60, False),
-        ("buy", 50, 0, 1, True),
-        ("sell", 0, 0, 10, False),
-        ("sell", 0, 0, 11, True),
-        ("sell", -4, 3, 3, False),
-        ("sell", -4, 3, 4, True),
-        ("sell", 10, 15, 5, False),
-        ("sell", 10, 15, 6, True),
-        ("sell", 50, 0, 60, False),
-        ("sell", -50, 0, 1, True),
-    ],
-)
-def test_a_position_counts_with_the_open_orders_of_that_side(
-    side: Any, position: int, working: int, qty: int, is_refused: bool
-) -> None:
-    account = Account("ann", positions={"BOND": position, "ETF": 999})
-    account.hold(order(1, side=side), working)
-    other = "sell" if side == "buy" else "buy"
-    account.hold(order(2, side=other), 999)
-    account.hold(order(3, side=side, symbol="ETF"), 999)
-    check(
-        lambda: account.check_position(
-            instrument(max_position=10), side, qty, 10_000
-        ),
-        "position_limit" if is_refused else None,
-        "qty",
-    )
-
-
-@pytest.mark.parametrize(
-    "own, instruments, most",
-    [(None, 0, 40), (None, 30, 30), (20, 30, 20), (20, 0, 20), (35, 30, 35)],
-)
-def test_whose_limit_of_the_position_counts(
-    own: int | None, instruments: int, most: int
-) -> None:
-    """One's own before the instrument's; else what can be counted at all."""
-    limits = AccountLimits(max_position={} if own is None else {"BOND": own})
-    account = Account("ann", limits=limits)
-    listed = instrument(max_position=instruments)
-    for side in ("buy", "sell"):
-        account.check_position(listed, side, most, 40)
-        with pytest.raises(Refused):
-            account.check_position(listed, side, most + 1, 40)
-
-
-def test_ones_own_limit_of_0_is_none() -> None:
-    account = Account("ann", limits=AccountLimits(max_position={"BOND": 0}))
-    listed = instrument(max_position=30)
-    assert account.max_position(listed) == 0
-    account.check_position(listed, "buy", 40, 40)
-
-
-@pytest.mark.parametrize(
-    "position, working, qty, is_refused",
-    [
-        (5, 0, 5, False),
-        (5, 0, 6, True),
-        (5, 3, 2, False),
-        (5, 3, 3, True),
-        (0, 0, 1, True),
-        (-5, 0, 1, True),
-    ],
-)
-def test_without_short_selling_one_sells_no_more_than_one_has(
-    position: int, working: int, qty: int, is_refused: bool
-) -> None:
-    account = Account("ann", positions={"BOND": position})
-    account.hold(order(1, side="sell"), working)
-    listed = instrument(short_selling=False)
-    check(
-        lambda: account.check_position(listed, "sell", qty, 40),
-        "position_limit" if is_refused else None,
-        "qty",
-    )
-    account.check_position(listed, "buy", 10, 40)
-
-
-@pytest.mark.parametrize(
-    "cash, reserved, least, cost, is_refused",
-    [
-        (100, 0, 0, 100, False),
-        (100, 0, 0, 101, True),
-        (100, 40, 0, 60, False),
-        (100, 40, 0, 61, True),
-        (100, 40, 20, 40, False),
-        (100, 40, 20, 41, True),
-        (100, 40, -20, 80, False),
-        (100, 40, -20, 81, True),
-        (0, 0, None, CASH_MAX, False),
-        (0, 0, None, CASH_MAX + 1, True),
-        (0, 0, 0, 0, False),
-    ],
-)
-def test_what_may_be_owed_is_not_less_than_the_least_cash(
-    cash: int, reserved: int, least: int | None, cost: int, is_refused: bool
-) -> None:
-    limits = AccountLimits(min_cash=least)
-    account = Account("ann", cash=cash, limits=limits, reserved=reserved)
-    check(
-        lambda: account.check_funds(cost),
-        "insufficient_funds" if is_refused else None,
-    )
-
-
-def check(call: Any, code: str | None, name: str | None = None) -> None:
-    """Call, and see it refused with a code and a field, or not at all."""
-    if code is None:
-        return call()
-    with pytest.raises(Refused) as refused:
-        call()
-    assert (refused.value.code, refused.value.field) == (code, name)
-
-
-def test_no_number_can_leave_what_json_keeps() -> None:
-    most_cash = ACCOUNTS_MAX * 2 * CASH_MAX
-    assert most_cash + VALUE_MAX <= MAX_INT
-
-
-# Orders -------------------------------------------------------------------
+# Orders ---------------------------------------------------------------------
 
 
 def test_an_open_order_is_found_by_either_of_its_ids() -> None:
@@ -412,7 +215,7 @@ def test_an_open_order_is_found_by_either_of_its_ids() -> None:
         (None, "other", "client_order_id"),
     ],
 )
-def test_an_order_nobody_placed_is_unknown(
+def test_an_order_that_was_never_placed_is_unknown(
     order_id: int | None, client_order_id: str | None, field: str
 ) -> None:
     account = Account("ann")
@@ -440,29 +243,26 @@ def test_a_finished_order_is_known_as_closed(ids: tuple[Any, Any]) -> None:
     assert not account.open_orders
 
 
-def test_only_the_last_finished_orders_are_remembered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(accounts, "ORDERS_REMEMBERED", 2)
+def test_the_last_ten_thousand_finished_orders_are_remembered() -> None:
+    count = ORDERS_REMEMBERED + 2
+    assert ORDERS_REMEMBERED == 10_000, "as the protocol promises"
     account = Account("ann")
-    orders = {n: order(n, client_order_id=f"c{n}") for n in range(1, 6)}
-    orders[4].client_order_id = None
-    for each in orders.values():
+    orders = [order(n, client_order_id=f"c{n}") for n in range(1, count + 1)]
+    for each in orders:
         account.accept(each)
-    for number in (4, 2, 5):
-        finish(account, orders[number])
-    assert list(account.orders) == [1, 2, 3, 5], "order 4 ended first"
-    finish(account, orders[1])
-    assert list(account.orders) == [1, 3, 5]
-    assert list(account.by_client_order_id) == ["c1", "c3", "c5"]
-    assert list(account.open_orders) == [3]
+    first, second, third, fourth, *rest = orders
+    for each in (fourth, second, first, *rest):
+        finish(account, each)
+    ids = set(range(1, count + 1))
+    assert set(account.orders) == ids - {4}, "order 4 ended first"
+    finish(account, third)
+    assert set(account.orders) == ids - {2, 4}
+    names = {f"c{n}" for n in ids - {2, 4}}
+    assert set(account.by_client_order_id) == names
+    assert not account.open_orders
 
 
-def test_ten_thousand_finished_orders_are_remembered() -> None:
-    assert accounts.ORDERS_REMEMBERED == 10_000, "as the protocol promises"
-
-
-# Sessions -----------------------------------------------------------------
+# Sessions -------------------------------------------------------------------
 
 
 def ids(orders: list[Order]) -> list[int]:
@@ -488,7 +288,7 @@ def test_the_orders_of_a_session_die_with_its_connection_once() -> None:
     assert ids(account.disconnect("b")) == [2]
 
 
-def test_a_session_that_never_began_cannot_end() -> None:
+def test_disconnecting_an_unknown_session_does_nothing() -> None:
     assert in_sessions("a").disconnect("a") == []
 
 
@@ -510,25 +310,24 @@ def test_a_session_that_ended_may_begin_again() -> None:
     assert ids(account.disconnect("a")) == [1]
 
 
-def test_the_oldest_ended_sessions_are_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(accounts, "SESSIONS_REMEMBERED", 3)
+def test_the_oldest_ended_sessions_are_forgotten() -> None:
     account = Account("ann")
-    for session in "abc":
+    full = [f"s{number}" for number in range(SESSIONS_REMEMBERED)]
+    for session in full:
         account.connect(session, True)
-    account.disconnect("c")
-    account.disconnect("b")
-    account.connect("b", True)
-    account.disconnect("b")
+    for session in ("s2", "s1"):
+        account.disconnect(session)
+    account.connect("s1", True)
+    account.disconnect("s1")
     account.connect("d", True)
-    assert list(account.sessions) == ["a", "b", "d"], "c ended; b came back"
+    kept = [session for session in full if session not in ("s1", "s2")]
+    assert list(account.sessions) == [*kept, "s1", "d"], "s2 ended first"
     account.connect("e", True)
     account.connect("f", True)
-    assert list(account.sessions) == ["a", "d", "e", "f"], "all connected"
+    assert list(account.sessions) == [*kept, "d", "e", "f"], "all connected"
 
 
-# Leaderboard --------------------------------------------------------------
+# Leaderboard ----------------------------------------------------------------
 
 
 def test_the_richest_come_first_and_equals_share_a_rank() -> None:
@@ -569,11 +368,11 @@ def test_a_row_is_not_the_account_itself() -> None:
     assert row["positions"] == {"BOND": 1}
 
 
-def test_nobody_is_no_row() -> None:
+def test_an_unknown_account_has_no_row() -> None:
     assert leaderboard([], lambda symbol: 1, 9) == []
 
 
-def test_what_costs_nothing_is_possible_below_the_least_cash() -> None:
+def test_a_free_order_is_accepted_below_the_least_cash() -> None:
     account = Account("ann", -1_500, AccountLimits(min_cash=0))
     account.check_funds(0)
     with pytest.raises(Refused, match="could cost 1; 0 is free"):

@@ -80,7 +80,7 @@ def test_the_most_lots_trade_however_far_from_the_reference(
 
 
 @pytest.mark.parametrize("reference", [0, 100, 103, 999])
-def test_of_as_many_lots_the_least_imbalance(reference: int) -> None:
+def test_the_least_imbalance_among_equal_volumes(reference: int) -> None:
     """
     ===== === ==== ===== ====
     price buy sell trade rest
@@ -110,7 +110,7 @@ def test_the_imbalance_may_be_of_buyers_or_of_sellers(
 @pytest.mark.parametrize(
     "reference, price", [(0, 100), (100, 100), (101, 101), (999, 101)]
 )
-def test_as_many_to_buy_left_as_to_sell_is_the_same_imbalance(
+def test_equal_imbalances_of_both_sides_count_the_same(
     reference: int, price: int
 ) -> None:
     """
@@ -129,7 +129,7 @@ def test_as_many_to_buy_left_as_to_sell_is_the_same_imbalance(
     "reference, price",
     [(-9, 100), (100, 100), (101, 101), (102, 102), (105, 105), (999, 105)],
 )
-def test_of_as_little_imbalance_the_nearest_to_the_reference(
+def test_the_nearest_to_the_reference_among_equal_imbalances(
     reference: int, price: int
 ) -> None:
     """From 100 to 105 all 10 lots trade: between the two orders as well."""
@@ -173,7 +173,7 @@ def test_prices_may_be_negative(reference: int, price: int) -> None:
     assert clearing_price(buyers, sellers, reference) == price
 
 
-def test_what_cannot_trade_has_no_say() -> None:
+def test_orders_that_cannot_trade_do_not_count() -> None:
     """At 99 all trades without a rest; far bids and asks change nothing."""
     for far_bids, far_asks in [("", ""), ("999@98 999@1", "999@101 9@500")]:
         buyers = bids(f"5@100 {far_bids}")
@@ -210,13 +210,13 @@ def test_no_other_price_is_better(
     price = clearing_price(buyers, sellers, reference)
     found = by_trying(buyers, sellers, reference)
     assert price == (found[0].price if found else None)
-    # The lower of two that are as good would win, but there never are two.
+    # The lower of two equal prices would win, but there never are two.
     assert len(found) < 2 or found[0][:3] != found[1][:3]
 
 
 @settings(max_examples=150, deadline=None)
 @given(LEVELS, LEVELS, st.integers(-60, 60))
-def test_what_is_left_does_not_cross(
+def test_the_orders_left_after_an_auction_do_not_cross(
     to_buy: dict[int, int], to_sell: dict[int, int], reference: int
 ) -> None:
     book = OrderBook(is_collecting=True)

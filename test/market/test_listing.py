@@ -1,4 +1,4 @@
-"""One listed instrument: the prices that matter, and what its phase takes."""
+"""One listed instrument: its prices, and the orders its phase accepts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def listed(**more: Any) -> Listing:
 
 
 def refused(call: Any) -> tuple[str, str | None, str] | None:
-    """Call, and tell how it was refused: code, field and words."""
+    """Call; return code, field and text of the refusal."""
     try:
         call()
     except Refused as refusal:
@@ -153,7 +153,7 @@ def test_the_collar_guards_one_side_and_the_passive_one_is_free(
     assert refused(lambda: bond.check_bounds(side, price, 1)) is None
 
 
-def test_the_bounds_are_told_before_the_collar() -> None:
+def test_bounds_take_precedence_over_the_collar() -> None:
     told = refused(lambda: listed(collar=5).check_bounds("buy", 201, 1))
     assert told and told[2] == "price 201 is not within -10 and 200"
 
@@ -195,7 +195,9 @@ def test_what_each_phase_takes(phase: Any, taken: set[str]) -> None:
 # As it is told ------------------------------------------------------------
 
 
-def test_it_is_told_with_its_phase_and_ones_own_limit() -> None:
+def test_an_instrument_is_shown_with_its_phase_and_the_accounts_limit() -> (
+    None
+):
     bond = listed(max_position=30, maker_fee=-1, taker_fee=2)
     bond.phase = "halted"
     told = bond.as_told()

@@ -1,4 +1,4 @@
-"""Who may do what: every request, table and action, for each kind of peer.
+"""Permissions: every request, table and action, for each kind of peer.
 
 A table says what becomes of each. What is refused changes nothing, and
 nobody else hears of it.
@@ -21,11 +21,12 @@ from orderbook import (
     Table,
     decode_requests,
 )
-from test.support import Floor, add_key, order, state_of, words
+from test.script import message
+from test.support import Floor, add_key, state_of, words
 
 Message = dict[str, Any]
 
-# Alice has order 1 in the book, named "mine"; mallory has been killed.
+# Alice has order 1 in the book, named "mine"; mallory is suspended.
 ROLES = ("nobody", "alice", "bob", "boss", "mallory")
 
 
@@ -38,7 +39,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 class World:
-    """A market with one session of each kind, and one who listens."""
+    """A market with one link of each kind, and one that follows all."""
 
     def __init__(self, tokens: dict[str, str]) -> None:
         self.ring = KeyRing(Path(tokens[""]))
@@ -48,9 +49,9 @@ class World:
             session = self.floor.join(user, token=tokens[user])
             assert session.account == user
             self.sessions[user] = session
-        self.do("mallory", order("buy", 1, 80, client_order_id="old"))
-        self.do("alice", order("buy", 5, 90, client_order_id="mine"))
-        self.do("bob", order("sell", 2, 90))
+        self.do("mallory", "buy 1@80 as=old")
+        self.do("alice", "buy 5@90 as=mine")
+        self.do("bob", "sell 2@90")
         self.do("boss", admin("kill", user="mallory"))
         for role in ROLES:
             self.read(role)
@@ -84,7 +85,7 @@ def get(what: str) -> Message:
     return {"type": "get", "what": what}
 
 
-# Of each request what becomes of it, for each of ROLES.
+# The result of each request, for each of ROLES.
 Row = tuple[Message, tuple[str, ...]]
 EVERYBODY = ("ok",) * 5
 WHO_IS_IN = ("unauthorized", "ok", "ok", "ok", "ok")
@@ -106,16 +107,16 @@ ITS_OWNER_ALIVE = (
 )
 AGAIN = ("unauthorized", *["bad_request"] * 4)
 MATRIX: list[Row] = [
-    (order("buy", 1, 50), NEW),
-    (order("sell", 1, 90), NEW),
+    (message("buy 1@50"), NEW),
+    (message("sell 1@90"), NEW),
     ({"type": "place", "side": "buy", "qty": 1, "order_type": "market"}, NEW),
-    # To place it again says what became of it, even to one who was killed.
+    # A repeat is a duplicate, even from a suspended account.
     (
-        order("buy", 5, 90, client_order_id="mine"),
+        message("buy 5@90 as=mine"),
         ("unauthorized", "duplicate_client_order_id", *NEW[2:]),
     ),
     (
-        order("buy", 1, 80, client_order_id="old"),
+        message("buy 1@80 as=old"),
         (*NEW[:4], "duplicate_client_order_id"),
     ),
     ({"type": "amend", "order_id": 2, "qty": 4}, ITS_OWNER_ALIVE),
@@ -126,7 +127,7 @@ MATRIX: list[Row] = [
     ),
     ({"type": "cancel", "order_id": 2}, ITS_OWNER),
     ({"type": "cancel", "client_order_id": "mine"}, ITS_OWNER),
-    # Ended, and remembered by its owner alone.
+    # Ended, and remembered only by its owner.
     (
         {"type": "cancel", "order_id": 1},
         ("unauthorized", *["unknown_order"] * 3, "order_closed"),
@@ -164,7 +165,7 @@ MATRIX: list[Row] = [
     (admin("settle", symbol="BOND", price=95), ADMIN_ALONE),
     (admin("reset"), ADMIN_ALONE),
     (admin("message", message="lunch"), ADMIN_ALONE),
-    # What is refused to an administrator, is to others what it always is.
+    # Refused to an administrator; others get "forbidden" as always.
     (
         admin("kill", user="eve"),
         ("unauthorized", "forbidden", "forbidden", "bad_request", "forbidden"),
@@ -187,7 +188,7 @@ def name_of(value: Any) -> str:
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("request_, expected", MATRIX, ids=name_of)
-def test_who_may_do_what(
+def test_the_matrix_of_permissions(
     world: World,
     request_: Message,
     expected: tuple[str, ...],
@@ -215,7 +216,7 @@ def test_who_may_do_what(
         assert world.read(other) == []
 
 
-def test_the_matrix_has_everything() -> None:
+def test_the_matrix_is_complete() -> None:
     requests = [request for request, _ in MATRIX]
     assert {r["type"] for r in requests} == set(REQUEST_TYPES)
     tables = {r["what"] for r in requests if r["type"] == "get"}
@@ -256,7 +257,9 @@ def test_a_connection_is_closed_once_for_its_first_reason(
 
 
 @pytest.mark.parametrize("role", ROLES[1:])
-def test_private_tables_are_ones_own(world: World, role: str) -> None:
+def test_a_private_table_shows_only_its_account(
+    world: World, role: str
+) -> None:
     def rows(what: str) -> list[Any]:
         (reply,) = world.do(role, get(what))
         data: list[Any] = reply["data"]
@@ -280,7 +283,7 @@ def test_an_administrator_is_on_no_leaderboard(world: World) -> None:
     assert users == {"alice", "bob", "mallory"}
 
 
-def test_a_private_event_goes_to_its_account_alone(world: World) -> None:
+def test_a_private_event_goes_only_to_its_account(world: World) -> None:
     world.do("boss", admin("cancel", order_id=2))
     canceled, status = world.read("alice")
     assert canceled["reason"] == "admin" and canceled["order_id"] == 2
@@ -288,8 +291,10 @@ def test_a_private_event_goes_to_its_account_alone(world: World) -> None:
         assert world.read(role) == [status]
 
 
-def test_who_was_killed_may_come_back_after_all(world: World) -> None:
-    place = order("buy", 1, 50)
+def test_a_suspended_account_may_log_in_after_being_resumed(
+    world: World,
+) -> None:
+    place = message("buy 1@50")
     assert words(world.do("mallory", place)) == ["forbidden"]
     assert words(world.do("mallory", {"type": "cancel_all"})) == ["ok"]
     world.do("boss", admin("unkill", user="mallory"))
@@ -297,25 +302,25 @@ def test_who_was_killed_may_come_back_after_all(world: World) -> None:
     assert words(world.do("mallory", place)) == ["new"]
 
 
-def test_an_administrator_may_be_killed_and_still_rules(world: World) -> None:
+def test_a_suspended_administrator_keeps_the_right(world: World) -> None:
     world.do("boss", admin("kill", user="boss"))
-    assert words(world.do("boss", order("buy", 1, 50))) == ["forbidden"]
+    assert words(world.do("boss", "buy 1@50")) == ["forbidden"]
     replies = world.do("boss", admin("unkill", user="boss"))
     assert words(replies) == ["ok", "status"]
-    assert words(world.do("boss", order("buy", 1, 50))) == ["new"]
+    assert words(world.do("boss", "buy 1@50")) == ["new"]
 
 
 # Whose right it is --------------------------------------------------------
 
 
-def test_the_right_is_the_connections_that_proved_it(
+def test_only_the_connection_that_proved_it_has_the_right(
     world: World, tokens: dict[str, str]
 ) -> None:
     floor = world.floor
     old, new = floor.join(), floor.join()
     login = {"type": "login", "user": "boss", "token": tokens["boss"]}
     session = floor.do(old, login)[0]["session"]
-    # Taken over, the old connection is nobody's any more, nor heard.
+    # The replaced connection has no account, and is not read.
     assert floor.do(new, {**login, "session": session})[0]["type"] == "welcome"
     assert floor.closings(old) == [4009]
     seq = floor.seq
@@ -327,12 +332,12 @@ def test_the_right_is_the_connections_that_proved_it(
 def test_a_connection_taken_over_cannot_come_back(
     tokens: dict[str, str],
 ) -> None:
-    """Or it could take its session back, and both would be closed."""
+    """Otherwise it could take its session back, and both would be closed."""
     floor = Floor(keys=KeyRing(Path(tokens[""]), is_open=True))
     old, new = floor.join(), floor.join()
     login = {"type": "login", "user": "boss", "token": tokens["boss"]}
     session = floor.do(old, login)[0]["session"]
-    floor.do(old, order("buy", 1, 50))
+    floor.do(old, "buy 1@50")
     # In one batch, so that the old connection is not yet closed.
     for peer, request in (
         (new, {**login, "session": session}),
@@ -349,7 +354,7 @@ def test_a_connection_taken_over_cannot_come_back(
     assert floor.gateway.requests_by_word(9)[""] == {"login": 2}
 
 
-def test_nobody_takes_over_the_session_of_another(
+def test_an_account_cannot_take_over_anothers_session(
     world: World, tokens: dict[str, str]
 ) -> None:
     floor = world.floor
@@ -374,7 +379,9 @@ def test_without_keys_nobody_is_an_administrator(
         assert state_of(floor.gateway) == before
 
 
-def test_a_name_alone_is_no_administrator(tokens: dict[str, str]) -> None:
+def test_a_name_without_a_token_is_no_administrator(
+    tokens: dict[str, str],
+) -> None:
     floor = Floor(keys=KeyRing(Path(tokens[""]), is_open=True))
     stranger = floor.join("stranger")
     assert stranger.account == "stranger"

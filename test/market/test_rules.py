@@ -29,8 +29,9 @@ from exchange.market.engine import HANDLERS, Engine
 from exchange.market.reports import in_full
 from exchange.market.state import State
 from orderbook import Error, Exec, Place, Refused, Request
-from test.journal.test_journal import DAYS, append, events_digest, read, write
-from test.market.test_engine import MARKET
+from test.journal.files import append, read, write
+from test.journal.golden import DAYS, events_digest
+from test.market.flows import MARKET
 from test.support import Clock
 
 NEXT = ENGINE_VERSION + 1
@@ -144,7 +145,7 @@ def test_a_version_that_was_dropped_is_refused_with_both_versions(
 def test_records_of_a_newer_program_name_its_version(
     tmp_path: Path, record: str
 ) -> None:
-    """Also if they stand in one batch with the newer configuration."""
+    """Also in one batch with the newer configuration."""
     path = tmp_path / "exchange.db"
     with Journal(path) as journal:
         list(journal.recover())
@@ -165,7 +166,7 @@ def test_a_batch_that_is_no_json_is_refused(tmp_path: Path) -> None:
 def test_a_newer_exchange_puts_its_rules_in_force(
     day: Path, tmp_path: Path
 ) -> None:
-    """The next release goes on from an old journal, and adds its version."""
+    """The next release continues an old journal, and adds its version."""
     path = tmp_path / day.name
     path.write_bytes(day.read_bytes())
     added = started(path)

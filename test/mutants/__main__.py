@@ -29,7 +29,7 @@ CAUGHT, PASSED = 1, 0  # exit statuses of pytest
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A text of a file, what it becomes, and the tests that must fail."""
+    """A text of a file, its replacement, and the tests that must fail."""
 
     name: str
     file: str
@@ -68,7 +68,7 @@ def run(folder: Path, tests: list[str]) -> tuple[int, str]:
 
 
 def judge(mutant: Mutant, folder: Path) -> str:
-    """Make a mutant, and return what became of it: "caught" is well."""
+    """Make a mutant and run its tests; return the verdict."""
     if fault := mutant.fault(folder):
         return f"ANCHOR GONE: {fault}"
     path = folder / mutant.file

@@ -16,8 +16,8 @@ import pytest
 from exchange.journal.records import encode_record
 from exchange.journal.sqlite import Journal
 from exchange.market.command import Command, TimePassed
-from test.journal.test_journal import ROOT, alter, append, read, recover, write
-from test.market.test_engine import flow
+from test.journal.files import ROOT, alter, append, read, recover, write
+from test.market.flows import flow
 from util.backup import main
 
 COMMANDS = list(flow(random.Random(6), 300))

@@ -30,8 +30,10 @@ from exchange.market.command import (
 )
 from exchange.market.engine import Engine
 from orderbook import Admin, Error, decode_events, decode_requests
-from test.journal.test_journal import GOLDEN, ROOT, alter, append, read, write
-from test.market.test_engine import MARKET, SECOND, flow, in_full, parse
+from test.journal.files import ROOT, alter, append, read, write
+from test.journal.golden import GOLDEN
+from test.market.flows import MARKET, flow
+from test.script import SECOND, in_full, parse
 from util.replay import iso, main, microseconds, replay
 
 START = 1_795_377_600_000_000  # 2026-11-22T20:00:00Z
@@ -58,7 +60,7 @@ OWN: dict[str, Action] = {
 
 
 def commands(script: str) -> list[Command]:
-    """Read a script of `test_engine`: a command each second."""
+    """Read commands in the words of `test.script`, one a second."""
     found = [Command(1, START, "", "", MARKET)]
     for line in script.split("\n"):
         words = line.split()

@@ -70,7 +70,7 @@ def test_frames_stay_under_a_mebibyte(letter: str, length: int) -> None:
     assert all(len(frame.encode()) < 1 << 20 for frame in frames)
 
 
-def test_a_message_too_long_for_a_frame_goes_alone() -> None:
+def test_a_message_too_long_for_a_frame_has_its_own() -> None:
     long = "9" * (FRAME_CHARS + 1)
     assert list(pack([long])) == [long]
     assert list(pack(["1", "2", long, "3", long, long, "4", "5"])) == [
@@ -147,7 +147,7 @@ LONG: list[Request] = [
 ]
 
 
-def test_what_takes_long_counts_as_many_requests() -> None:
+def test_a_long_request_counts_as_many() -> None:
     assert [weigh(request) for request in LONG] == [
         1 + MAX_ROWS // ROWS_PER_REQUEST,
         1 + DEFAULT_ROWS // ROWS_PER_REQUEST,
@@ -186,7 +186,7 @@ def test_the_requests_of_a_message_stay_together_whatever_they_weigh() -> None:
 
 
 def test_a_session_with_much_to_do_is_full() -> None:
-    """However it came, and until it is taken."""
+    """In one message or in many, until it is taken."""
     session = new_session()
     one = pings(1)
     count = -(-BYTES_WAITING // len(one)) - 1
@@ -223,7 +223,7 @@ def test_messages_and_ready_frames_leave_in_their_order() -> None:
     assert session.seal() == b""
 
 
-def test_who_is_not_strained_is_not_slow() -> None:
+def test_a_link_that_is_not_congested_is_not_slow() -> None:
     peer = Peer()
     session = Link(peer, LINES, {})
     peer.is_congested = False
@@ -238,7 +238,7 @@ def test_who_is_not_strained_is_not_slow() -> None:
     assert not is_slow(session) and not session.is_strained
 
 
-def test_ready_frames_alone_are_not_copied() -> None:
+def test_ready_frames_are_not_copied() -> None:
     session = new_session()
     frames = b"<many frames>"
     session.push(frames)
@@ -246,7 +246,7 @@ def test_ready_frames_alone_are_not_copied() -> None:
     assert session.held == len(frames)
 
 
-def test_what_is_sent_while_sealing_leaves_with_the_next_batch() -> None:
+def test_messages_sent_while_sealing_leave_with_the_next_batch() -> None:
     session = new_session()
     session.send("1")
     assert session.seal() == b"<1>"
@@ -275,7 +275,7 @@ def test_a_session_says_that_it_has_something_to_send() -> None:
         (STUCK_BYTES + 1, True, True),
     ],
 )
-def test_who_reads_too_slowly_is_slow_and_then_stuck(
+def test_a_link_that_reads_slowly_is_slow_then_stuck(
     buffered: int, slow: bool, stuck: bool
 ) -> None:
     peer = Peer()
@@ -285,7 +285,7 @@ def test_who_reads_too_slowly_is_slow_and_then_stuck(
     assert STUCK_BYTES == 4 << 20, "as the protocol says"
 
 
-def test_a_new_session_is_nobody() -> None:
+def test_a_new_link_has_no_account() -> None:
     session = new_session()
     assert (session.account, session.session_id) == ("", "")
     assert not session.is_gone and not session.is_full

@@ -1,0 +1,106 @@
+"""Golden days: the same journal gives the same events everywhere."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from exchange.journal.records import decode_records, encode_record
+from exchange.market.command import (
+    RULES,
+    Configure,
+    Connect,
+    Restart,
+    Shutdown,
+)
+from orderbook import Place
+from test.journal.files import ROOT, read, recover
+from test.journal.golden import (
+    DAYS,
+    GOLDEN,
+    GOLDEN_BYTES,
+    PYTHONS,
+    digest_of,
+    events_digest,
+    missing,
+)
+from test.support import order, serving, wired
+
+
+def test_the_golden_day_has_everything_in_it() -> None:
+    assert GOLDEN.stat().st_size < GOLDEN_BYTES
+    assert not missing(read(GOLDEN))
+
+
+def test_every_version_of_the_rules_has_a_golden_day() -> None:
+    names = {file.name for file in GOLDEN.parent.iterdir()}
+    assert names == {
+        f"rules-{version}.{suffix}"
+        for version in RULES
+        for suffix in ("journal", "sha256")
+    }
+
+
+@pytest.mark.parametrize("day", DAYS, ids=lambda day: day.stem)
+def test_a_golden_day_is_of_its_version(day: Path) -> None:
+    first, *_ = read(day)
+    assert isinstance(first.action, Configure)
+    assert day.stem == f"rules-{first.action.engine_version}"
+
+
+@pytest.mark.parametrize("day", DAYS, ids=lambda day: day.stem)
+def test_a_golden_day_is_decoded_without_loss(day: Path) -> None:
+    """Commands encode to the bytes that the program of the time wrote."""
+    with closing(sqlite3.connect(f"file:{day}?mode=ro", uri=True)) as file:
+        rows = file.execute("SELECT first_seq, records FROM batches")
+        for first_seq, records in rows.fetchall():
+            commands = decode_records(first_seq, records)
+            text = ",".join(map(encode_record, commands))
+            assert f"[{text}]".encode() == records
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_golden_days_come_out_the_same_everywhere(
+    python: str, hash_seed: str
+) -> None:
+    elsewhere = subprocess.run(
+        [python, "-m", "test.journal.golden", "events"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        stdout=PIPE,
+        text=True,
+        check=True,
+    )
+    digests = [digest_of(day).read_text() for day in DAYS]
+    assert elsewhere.stdout == "".join(digests)
+
+
+@pytest.mark.parametrize("day", DAYS, ids=lambda day: day.stem)
+def test_a_golden_day_comes_out_the_same_here(day: Path) -> None:
+    assert f"{events_digest(read(day))}\n" == digest_of(day).read_text()
+
+
+@pytest.mark.parametrize("day", DAYS, ids=lambda day: day.stem)
+async def test_an_exchange_goes_on_from_a_golden_day(
+    day: Path, tmp_path: Path
+) -> None:
+    """This program opens it, and the commands it adds are read back."""
+    path = tmp_path / day.name
+    path.write_bytes(day.read_bytes())
+    old = read(day)
+    async with serving(journal=path) as server:
+        async with wired(server.url, "ann") as ann:
+            await ann.ask(**order("buy", 1, 1))
+    commands = recover(path)
+    assert commands[: len(old)] == old
+    added = [type(command.action) for command in commands[len(old) :]]
+    assert added[0] is Restart and added[-1] is Shutdown
+    assert {Configure, Connect, Place} < set(added)
+    assert events_digest(commands)

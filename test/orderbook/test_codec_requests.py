@@ -1,0 +1,383 @@
+"""Requests: every field, its good and wrong values, and combinations."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, get_args
+
+import pytest
+
+from orderbook import (
+    ADMIN_ARGUMENTS,
+    ADMIN_FIELDS,
+    DEFAULT_ROWS,
+    EVENT_TYPES,
+    MAX_FRAME,
+    MAX_INT,
+    MAX_ROWS,
+    REQUEST_TYPES,
+    Admin,
+    AdminAction,
+    Cancel,
+    Error,
+    Get,
+    Login,
+    Place,
+    decode_requests,
+    encode,
+)
+from test.orderbook.values import (
+    ACTIONS,
+    FULL,
+    REQUIRED,
+    TAKEN,
+    WRONG,
+    JsonObject,
+    bad_request,
+    decode,
+    message_with,
+)
+
+# Strict in ----------------------------------------------------------------
+
+
+def test_the_requests_and_events() -> None:
+    assert list(REQUEST_TYPES) == list(FULL)
+    assert list(EVENT_TYPES) == [
+        "welcome",
+        "ok",
+        "error",
+        "exec",
+        "account",
+        "book",
+        "trade",
+        "ticker",
+        "status",
+        "heartbeat",
+    ]
+
+
+@pytest.mark.parametrize("name, message", FULL.items())
+def test_the_full_request_has_every_field(
+    name: str, message: JsonObject
+) -> None:
+    decoded = decode({"type": name, "id": 7, **message})
+    assert type(decoded) is REQUEST_TYPES[name]
+    for field, value in message.items():
+        taken = getattr(decoded, field)
+        assert (list(taken) if type(taken) is tuple else taken) == value
+    fields = {field.name for field in dataclasses.fields(decoded)}
+    left_out = fields - {"type", "id"} - message.keys()
+    elsewhere: set[str] = set()
+    if name in ("amend", "cancel"):
+        elsewhere = {"client_order_id"}
+    elif name == "admin":
+        elsewhere = {field for its, _ in ACTIONS.values() for field in its}
+        elsewhere -= message.keys()
+    assert left_out == elsewhere
+
+
+@pytest.mark.parametrize("name, field, value", TAKEN, ids=repr)
+def test_a_good_value_is_taken_and_comes_back(
+    name: str, field: str, value: Any
+) -> None:
+    message = message_with(name, field, value)
+    decoded = decode(message)
+    assert not isinstance(decoded, Error), decoded
+    assert json.loads(encode(decoded)).get(field, value) == value
+    assert decode_requests(encode(decoded)) == [decoded]
+
+
+@pytest.mark.parametrize("name, field, value", WRONG, ids=repr)
+def test_a_wrong_value_is_refused_by_name(
+    name: str, field: str, value: Any
+) -> None:
+    error = bad_request(decode(message_with(name, field, value)))
+    assert error.field == field
+    assert error.message.startswith(f"{field}: ")
+    assert error.id == (None if field == "id" else 7)
+
+
+@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize(
+    "field", ["x", "Price", "trigger_price", "display_qty", "@", "", "é"]
+)
+def test_an_unknown_field_is_refused_by_name(name: str, field: str) -> None:
+    error = bad_request(decode(message_with(name, field, 5)))
+    assert (error.field, error.id) == (field, 7)
+    assert error.message == f"{field}: unknown field"
+
+
+def test_a_long_unknown_field_is_not_echoed_whole() -> None:
+    error = bad_request(decode(message_with("ping", "x" * 10_000, 5)))
+    assert error.field == "x" * 40 and len(error.message) < 100
+
+
+@pytest.mark.parametrize(
+    "name, field", [(n, f) for n, fields in REQUIRED.items() for f in fields]
+)
+def test_a_missing_field_is_refused_by_name(name: str, field: str) -> None:
+    message = message_with(name, field, None)
+    del message[field]
+    error = bad_request(decode(message))
+    assert (error.field, error.message) == (field, f"{field}: missing")
+
+
+def test_the_first_of_several_problems_is_named() -> None:
+    message = {"type": "place", "side": "buy", "qty": "x", "price": "x"}
+    assert bad_request(decode(message)).field == "qty"
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_every_other_field_may_be_absent(name: str) -> None:
+    required = [*REQUIRED.get(name, [])]
+    required += {
+        "place": ["price"],
+        "amend": ["order_id", "qty"],
+        "cancel": ["order_id"],
+        "admin": ["user", "cash"],
+    }.get(name, [])
+    message = {field: FULL[name][field] for field in required}
+    decoded = decode({"type": name, **message})
+    assert type(decoded) is REQUEST_TYPES[name]
+    assert decode_requests(encode(decoded)) == [decoded]
+    assert json.loads(encode(decoded)).keys() == {"type", *required}
+
+
+def test_the_defaults_are_those_of_the_protocol() -> None:
+    assert decode({"type": "login", "user": "a"}) == Login(
+        user="a",
+        token=None,
+        cancel_on_disconnect=True,
+        session=None,
+        last_seq=None,
+    )
+    placed = decode({"type": "place", "side": "buy", "qty": 1, "price": 5})
+    assert placed == Place(
+        symbol=None,
+        side="buy",
+        qty=1,
+        price=5,
+        order_type="limit",
+        time_in_force=None,
+        expire_ts=None,
+        post_only=False,
+        stp="cancel_oldest",
+        client_order_id=None,
+    )
+    assert decode({"type": "admin", "action": "reset", "reason": "x"}) == (
+        Admin(action="reset", reason="x", **dict.fromkeys(ADMIN_FIELDS))
+    )
+    assert decode({"type": "get", "what": "book"}) == Get(
+        what="book", symbol=None, after=None, limit=500, interval="1m"
+    )
+    assert (MAX_FRAME, DEFAULT_ROWS, MAX_ROWS) == (100, 500, 1_000)
+    assert MAX_INT == 2**53 - 1
+
+
+# Combinations -------------------------------------------------------------
+
+
+LIMIT: JsonObject = {"side": "buy", "qty": 1, "price": 5}
+MARKET: JsonObject = {"side": "buy", "qty": 1, "order_type": "market"}
+GTD: JsonObject = {"time_in_force": "gtd", "expire_ts": 9}
+
+
+@pytest.mark.parametrize(
+    "message, field",
+    [
+        ({"side": "buy", "qty": 1}, "price"),
+        ({"side": "buy", "qty": 1, "order_type": "limit"}, "price"),
+        ({**MARKET, "price": 5}, "price"),
+        ({**MARKET, "price": 5, "time_in_force": "ioc"}, "price"),
+        ({**MARKET, "post_only": True}, "post_only"),
+        ({**MARKET, "time_in_force": "gtc"}, "time_in_force"),
+        ({**MARKET, **GTD}, "time_in_force"),
+        ({**MARKET, "expire_ts": 9}, "expire_ts"),
+        ({**MARKET, "expire_ts": 9, "time_in_force": "fok"}, "expire_ts"),
+        ({**LIMIT, "post_only": True, "time_in_force": "ioc"}, "post_only"),
+        ({**LIMIT, "post_only": True, "time_in_force": "fok"}, "post_only"),
+        ({**LIMIT, "expire_ts": 9}, "expire_ts"),
+        ({**LIMIT, "expire_ts": 9, "time_in_force": "gtc"}, "expire_ts"),
+        ({**LIMIT, "expire_ts": 9, "time_in_force": "ioc"}, "expire_ts"),
+        ({**LIMIT, "time_in_force": "gtd"}, "expire_ts"),
+        ({**LIMIT, "order_type": "stop"}, "order_type"),
+        ({**LIMIT, "order_type": "stop_limit"}, "order_type"),
+        ({**LIMIT, "trigger_price": 5}, "trigger_price"),
+        ({**LIMIT, "display_qty": 1}, "display_qty"),
+    ],
+    ids=str,
+)
+def test_an_order_that_makes_no_sense_is_refused(
+    message: JsonObject, field: str
+) -> None:
+    error = bad_request(decode({"type": "place", "id": "a", **message}))
+    assert (error.field, error.id) == (field, "a")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        LIMIT,
+        {**LIMIT, "post_only": True},
+        {**LIMIT, "post_only": True, "time_in_force": "gtc"},
+        {**LIMIT, "post_only": True, **GTD},
+        {**LIMIT, **GTD},
+        {**LIMIT, "time_in_force": "gtc"},
+        {**LIMIT, "time_in_force": "ioc"},
+        {**LIMIT, "time_in_force": "fok"},
+        MARKET,
+        {**MARKET, "time_in_force": "ioc"},
+        {**MARKET, "time_in_force": "fok"},
+        {**MARKET, "post_only": False},
+    ],
+    ids=str,
+)
+def test_an_order_that_makes_sense_is_taken(message: JsonObject) -> None:
+    decoded = decode({"type": "place", **message})
+    assert isinstance(decoded, Place)
+    assert decode_requests(encode(decoded)) == [decoded]
+
+
+@pytest.mark.parametrize(
+    "message, field",
+    [
+        ({"type": "cancel"}, "order_id"),
+        (
+            {"type": "cancel", "order_id": 1, "client_order_id": "a"},
+            "order_id",
+        ),
+        ({"type": "amend", "qty": 1}, "order_id"),
+        (
+            {
+                "type": "amend",
+                "order_id": 1,
+                "client_order_id": "a",
+                "qty": 1,
+            },
+            "order_id",
+        ),
+        ({"type": "amend", "order_id": 1}, "price"),
+        ({"type": "amend", "client_order_id": "a"}, "price"),
+    ],
+    ids=str,
+)
+def test_an_amend_or_cancel_names_one_order_and_a_change(
+    message: JsonObject, field: str
+) -> None:
+    error = bad_request(decode({"id": 3, **message}))
+    assert (error.field, error.id) == (field, 3)
+
+
+def test_the_table_of_actions_is_whole() -> None:
+    assert list(ACTIONS) == list(get_args(AdminAction))
+    assert {
+        action: (set(needed), set(its) - set(needed))
+        for action, (its, needed) in ACTIONS.items()
+    } == ADMIN_ARGUMENTS
+    fields = {field.name for field in dataclasses.fields(Admin)}
+    assert set(ADMIN_FIELDS) == fields - {"type", "id", "action", "reason"}
+    assert set(ADMIN_FIELDS) == {
+        field for its, _ in ACTIONS.values() for field in its
+    }
+
+
+# A value of each argument, of an action that has it.
+ARGUMENTS = {f: v for its, _ in ACTIONS.values() for f, v in its.items()}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_action_takes_all_it_may_have_and_what_it_needs(
+    action: str,
+) -> None:
+    whole, needed = ACTIONS[action]
+    least = {field: whole[field] for field in needed}
+    if action == "adjust":
+        least["cash"] = whole["cash"]
+    for its in (whole, least):
+        message = {"type": "admin", "action": action, "reason": "why", **its}
+        decoded = decode(message)
+        assert isinstance(decoded, Admin)
+        assert json.loads(encode(decoded)) == message
+        assert decode_requests(encode(decoded)) == [decoded]
+
+
+@pytest.mark.parametrize(
+    "action, field",
+    [
+        (action, field)
+        for action, (its, needed) in ACTIONS.items()
+        for field in ("reason", *ARGUMENTS)
+        if field not in its or field in needed
+    ],
+)
+def test_an_argument_that_is_missing_or_too_much_is_refused_by_name(
+    action: str, field: str
+) -> None:
+    message = {"type": "admin", "id": 7, "action": action, "reason": "why"}
+    message |= ACTIONS[action][0]
+    if field in message:
+        del message[field]
+    else:
+        message[field] = ARGUMENTS[field]
+    error = bad_request(decode(message))
+    assert (error.field, error.id) == (field, 7)
+    assert error.message.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    "field, arguments",
+    [
+        ("cash", {"action": "adjust", "user": "a"}),
+        ("qty", {"action": "adjust", "user": "a", "symbol": "BOND"}),
+        ("qty", {"action": "adjust", "user": "a", "qty": 1}),
+        ("qty", {"action": "adjust", "user": "a", "qty": 1, "cash": 1}),
+        (
+            "qty",
+            {"action": "adjust", "user": "a", "symbol": "BOND", "cash": 1},
+        ),
+        (
+            "reopen_ms",
+            {"action": "phase", "phase": "open", "reopen_ms": 1_000},
+        ),
+        (
+            "reopen_ms",
+            {"action": "phase", "phase": "closed", "reopen_ms": 1_000},
+        ),
+    ],
+)
+def test_an_action_that_makes_no_sense_is_refused(
+    field: str, arguments: JsonObject
+) -> None:
+    message = {"type": "admin", "id": 7, "reason": "why", **arguments}
+    error = bad_request(decode(message))
+    assert (error.field, error.id) == (field, 7)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"action": "adjust", "user": "a", "cash": 0},
+        {"action": "adjust", "user": "a", "symbol": "BOND", "qty": 0},
+        {"action": "phase", "phase": "pre_open", "reopen_ms": 1_000},
+        {"action": "phase", "phase": "auction", "reopen_ms": 1_000},
+        {"action": "phase", "phase": "halted", "reopen_ms": 1_000},
+        {"action": "settle", "symbol": "BOND", "price": 0},
+        {"action": "cancel", "order_id": 0},
+    ],
+)
+def test_an_action_that_makes_sense_is_taken(arguments: JsonObject) -> None:
+    message = {"type": "admin", "reason": "why", **arguments}
+    decoded = decode(message)
+    assert isinstance(decoded, Admin)
+    assert json.loads(encode(decoded)) == message
+
+
+def test_a_combination_is_refused_in_python_too() -> None:
+    with pytest.raises(ValueError, match="a limit order needs a price"):
+        Place(side="buy", qty=1)
+    with pytest.raises(ValueError, match="exactly one of"):
+        Cancel()
+    with pytest.raises(ValueError, match="kill needs it"):
+        Admin(action="kill", reason="x")

@@ -1,0 +1,216 @@
+"""Requests with every field, and good and wrong values of each field.
+
+A field that is in no table fails the walk, so a new one cannot be forgotten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from orderbook import (
+    MAX_INT,
+    MAX_ROWS,
+    REQUEST_TYPES,
+    Error,
+    Request,
+    decode_requests,
+)
+
+JsonObject = dict[str, Any]
+
+# A request of each type with every field that can stand beside the others,
+# and the fields that a field needs beside it: see `message_with`.
+FULL: dict[str, JsonObject] = {
+    "login": {
+        "user": "alice",
+        "token": "s3cret",
+        "cancel_on_disconnect": False,
+        "session": "b7f2",
+        "last_seq": 1288,
+    },
+    "place": {
+        "symbol": "BOND",
+        "side": "buy",
+        "qty": 10,
+        "price": 99,
+        "order_type": "limit",
+        "time_in_force": "gtd",
+        "expire_ts": 1795340157532308,
+        "post_only": True,
+        "stp": "cancel_both",
+        "client_order_id": "mm-17",
+    },
+    "amend": {"order_id": 5512, "price": 98, "qty": 12},
+    "cancel": {"order_id": 5512},
+    "cancel_all": {"symbol": "BOND", "side": "sell"},
+    "cancel_after": {"timeout_ms": 30_000},
+    "subscribe": {"channels": ["book", "trades"], "symbols": ["BOND", "ETF"]},
+    "unsubscribe": {"channels": ["ticker"], "symbols": ["BOND"]},
+    "get": {
+        "what": "candles",
+        "symbol": "BOND",
+        "after": 900,
+        "limit": 50,
+        "interval": "1h",
+    },
+    "ping": {},
+    "admin": {
+        "action": "adjust",
+        "reason": "prize of round 1",
+        "user": "alice",
+        "cash": -500,
+        "symbol": "BOND",
+        "qty": -3,
+    },
+}
+# Each action of an administrator: a request with every argument that it
+# may have, and those that it needs.
+ACTIONS: dict[str, tuple[JsonObject, list[str]]] = {
+    "phase": (
+        {"symbol": "BOND", "phase": "halted", "reopen_ms": 5_000},
+        ["phase"],
+    ),
+    "kill": ({"user": "mallory"}, ["user"]),
+    "unkill": ({"user": "mallory"}, ["user"]),
+    "cancel": ({"order_id": 5512}, ["order_id"]),
+    "adjust": (
+        {"user": "alice", "cash": -500, "symbol": "BOND", "qty": -3},
+        ["user"],
+    ),
+    "settle": ({"symbol": "BOND", "price": 104}, ["symbol", "price"]),
+    "reset": ({}, []),
+    "message": ({"message": "hello", "symbol": "BOND"}, ["message"]),
+}
+REQUIRED = {
+    "login": ["user"],
+    "place": ["side", "qty"],
+    "cancel_after": ["timeout_ms"],
+    "subscribe": ["channels"],
+    "unsubscribe": ["channels"],
+    "get": ["what"],
+    "admin": ["action", "reason"],
+}
+
+NO_INTEGER = ["5", 1.0, 1.5, True, False, None, [], [5], {}, "", "1_000"]
+NO_STRING = [5, 1.0, True, None, [], ["BOND"], {}]
+NO_WORD = [*NO_STRING, "", "x", "Buy", "BUY", " buy", "buy ", "buy\n", "bu\0y"]
+NO_LIST = ["book", 5, True, None, {}, [], [None], [5], [["book"]], ["BOND", 1]]
+TOO_BIG = [MAX_INT + 1, 2**63, 2**64, 10**30, -(2**63) - 1, -(10**30)]
+NO_PRICE = [*NO_INTEGER, *TOO_BIG, -MAX_INT - 1]
+NO_COUNT = [*NO_INTEGER, *TOO_BIG, -1]
+NO_BOOL = [0, 1, "true", "false", "yes", None, [], {}, 1.0]
+NO_TEXT = [*NO_STRING, "", "x" * 201, "é" * 201, "a\nb", "\x1b[2K", "\x85"]
+NO_NAME = [*NO_STRING, "", "a b", "a/b", "é", "a\n", "\0", "@a", "٠", "a,b"]
+
+# Good and wrong values, by field or by request and field.
+VALUES: dict[str, tuple[list[Any], list[Any]]] = {
+    "type": ([], [*NO_WORD, "stop", "Ping", "ok", "exec", "ping ", "admin "]),
+    "id": (
+        [0, -1, MAX_INT, -MAX_INT, "", "a", "x" * 36, "é" * 36, '"\\,}{'],
+        [1.0, True, None, [], {}, *TOO_BIG, -MAX_INT - 1, "x" * 37],
+    ),
+    "user": (["a", "A.b_c-9", "x" * 32], [*NO_NAME, "a:b", "x" * 33]),
+    "token": (["", "x" * 128, "é"], [*NO_STRING, "x" * 129]),
+    "cancel_on_disconnect": ([True, False], NO_BOOL),
+    "session": (["b7f2", "x" * 36], [*NO_STRING, "x" * 37]),
+    "last_seq": ([0, 1, MAX_INT], NO_COUNT),
+    "symbol": (
+        ["A", "BRK.B", "X_1-2", "X" * 16],
+        [*NO_NAME, "bond", "A:B", "X" * 17],
+    ),
+    "side": (["buy", "sell"], NO_WORD),
+    "qty": ([1, MAX_INT], [*NO_COUNT, 0]),
+    "price": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
+    "order_type": (["limit"], [*NO_WORD, "stop", "stop_limit"]),
+    "time_in_force": (["gtd"], [*NO_WORD, "day", "GTC"]),
+    "expire_ts": ([0, MAX_INT], NO_COUNT),
+    "post_only": ([True, False], NO_BOOL),
+    "stp": (["cancel_oldest", "cancel_newest", "cancel_both"], NO_WORD),
+    "client_order_id": (
+        ["a", "mm-17", "A.b_c:9", "x" * 36],
+        [*NO_NAME, "x" * 37],
+    ),
+    "order_id": ([0, 1, MAX_INT], NO_COUNT),
+    "timeout_ms": (
+        [0, 1_000, 86_400_000],
+        [*NO_COUNT, 1, 999, 86_400_001],
+    ),
+    "channels": (
+        [["book"], ["trades", "ticker"], ["book", "book"]],
+        [*NO_LIST, ["Book"], ["book", "x"]],
+    ),
+    "symbols": ([["BOND"], ["A", "B"]], [*NO_LIST, ["bond"], ["X" * 17]]),
+    "what": (
+        ["instruments", "book", "trades", "candles", "leaderboard"]
+        + ["account", "fills", "orders"],
+        NO_WORD,
+    ),
+    "after": ([0, MAX_INT], NO_COUNT),
+    "limit": ([1, MAX_ROWS], [*NO_COUNT, 0, MAX_ROWS + 1]),
+    "interval": (["1s", "1m", "5m", "1h", "1d"], [*NO_WORD, "2m", "1M"]),
+    "action": (list(ACTIONS), [*NO_WORD, "stop", "Kill", "halt"]),
+    "reason": (["x", "é" * 200, "back at 15:00", '"\\,}{'], NO_TEXT),
+    "message": (["x", "é" * 200, "back at 15:00", '"\\,}{'], NO_TEXT),
+    "phase": (
+        ["pre_open", "auction", "open", "halted", "closed"],
+        [*NO_WORD, "Open", "all", "auction "],
+    ),
+    "reopen_ms": (
+        [1_000, 86_400_000],
+        [*NO_COUNT, 0, 1, 999, 86_400_001],
+    ),
+    "cash": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
+    "admin.qty": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
+}
+
+
+def values(name: str, field: str) -> tuple[list[Any], list[Any]]:
+    """Return the good and the wrong values of a request's field."""
+    return VALUES.get(f"{name}.{field}") or VALUES[field]
+
+
+def message_with(name: str, field: str, value: Any) -> JsonObject:
+    """Return the full request of that type with one field set so."""
+    if name == "admin":
+        return administering(field, value)
+    message = {"type": name, "id": 7, **FULL[name], field: value}
+    if field == "client_order_id" and name in ("amend", "cancel"):
+        del message["order_id"]
+    return message
+
+
+def administering(field: str, value: Any) -> JsonObject:
+    """Return an administrator's request with one field set."""
+    actions = [a for a, (its, _) in ACTIONS.items() if field in its]
+    action = actions[0] if actions else FULL["admin"]["action"]
+    if field == "action" and value in list(ACTIONS):
+        action = value
+    its = dict(ACTIONS[action][0])
+    if field == "phase":
+        del its["reopen_ms"]
+    head = {"type": "admin", "id": 7, "action": action, "reason": "why"}
+    return {**head, **its, field: value}
+
+
+FIELDS = [
+    (name, field.name)
+    for name, cls in REQUEST_TYPES.items()
+    for field in dataclasses.fields(cls)
+]
+TAKEN = [(n, f, value) for n, f in FIELDS for value in values(n, f)[0]]
+WRONG = [(n, f, value) for n, f in FIELDS for value in values(n, f)[1]]
+
+
+def decode(message: Any) -> Request | Error:
+    """Decode a frame of one request."""
+    (decoded,) = decode_requests(json.dumps(message))
+    return decoded
+
+
+def bad_request(decoded: Request | Error) -> Error:
+    """Verify that this is the answer to a bad request, and return it."""
+    assert isinstance(decoded, Error), f"taken: {decoded}"
+    assert decoded.code == "bad_request" and decoded.message
+    return decoded
