@@ -538,7 +538,7 @@ def test_every_module_is_listed() -> None:
         for path in ROOT.glob(pattern)
         if path.name != "__init__.py"
     }
-    assert modules <= set(names(ARCHITECTURE, "module"))
+    assert modules == set(names(ARCHITECTURE, "module"))
 
 
 def test_every_package_is_listed() -> None:

@@ -37,7 +37,9 @@ from test.support import (
     wired,
     words,
 )
-from util.measure.crash import MARKET, Course, Record, make_bots
+from util.measure.crash import CASH, set_up
+from util.measure.crash_bot import Course
+from util.measure.crash_record import Record
 
 # Commits that fail ----------------------------------------------------------
 
@@ -48,20 +50,18 @@ async def test_a_failing_commit_ends_it_with_nothing_lost_or_made_up(
 ) -> None:
     """The test fails each commit of a run in turn."""
     disk.is_full = is_full
-    keys, market = path.with_name("keys.json"), path.with_name("market.toml")
-    market.write_text(MARKET)
-    bots = make_bots(6, random.Random(5), keys)
+    settings, bots = set_up(path.parent, 6, random.Random(5))
     runs = [8, *range(2, 16)] if is_full else [1, 8, *range(1, 16)]
     for fails_at in [*runs, 0]:
         disk.commits, disk.fails_at = 0, fails_at
-        exchange = make_server(path, market=market, keys=keys)
+        exchange = make_server(path, **settings)
         if fails_at == 1:
             with pytest.raises(JournalError, match="disk I/O error"):
                 await exchange.start()
             continue
         await exchange.start()
         if bots[0].lives:
-            Record(path, bots).check()
+            Record(path, bots, CASH).check()
         # The last one is ended as soon as all are back.
         ended = asyncio.Event()
         course = Course(bots, math.inf if fails_at else None, ended.set)

@@ -110,8 +110,9 @@ def test_a_checkout_is_measured_beside_another(
     words += ["--rounds", "1", "--seconds", str(MOMENT_S)]
     assert main(words) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 4
-    for line, unit in zip(printed[2:], IS_RATE):
+    assert len(printed) == 6
+    assert printed[0].startswith("Python 3.")
+    for line, unit in zip(printed[4:], IS_RATE):
         assert line.startswith(f"| orders, 1 x 32: {unit} |")
         assert f"({ROOT})" in line
 

@@ -38,8 +38,9 @@ from exchange.host.process import (
     GC_THRESHOLDS,
     raise_file_limit,
 )
+from exchange.journal.sqlite import count_commands
 from util.cli import above_0, new_parser, whole
-from util.measure.drive import MANY, WARM_UP, Figures, Load, drive, fan_out
+from util.measure.drive import MANY, Figures, Load, drive, fan_out
 from util.measure.load import Pace, fine_loop
 from util.measure.process import ROOT, Launched, cpu_s, launched
 
@@ -145,10 +146,8 @@ def recorded(folder: str, side: Contender) -> tuple[Path, int]:
     path = Path(folder, "recorded.db")
     load = Load(10, 8, per_frame=50)
     with served(side, path) as server:
-        found = asyncio.run(drive(server, load, Pace(400, 50), RECORDED_S))
-    # The warm-up has about the same rate.
-    seconds = RECORDED_S * (1 + WARM_UP)
-    return path, round(found["orders/s"] * seconds)
+        asyncio.run(drive(server, load, Pace(400, 50), RECORDED_S))
+    return path, count_commands(path)
 
 
 def recovery(
