@@ -30,9 +30,9 @@ from .cli import (
 
 # Actions that cannot be undone.
 FINAL = ("settle", "reset")
-# Names of actions on the wire, which are accepted here, too.
-OLD_NAMES = {"kill": "suspend", "unkill": "resume"}
-WIRE_NAMES = {new: old for old, new in OLD_NAMES.items()}
+# Actions that have another name on the wire, which is accepted here, too.
+WIRE_NAMES = {"suspend": "kill", "resume": "unkill"}
+NAMES = {wire: name for name, wire in WIRE_NAMES.items()}
 
 USER = {"account": {"type": utf8, "metavar": "USER"}}
 NUMBER = {"type": int, "metavar": "N"}
@@ -50,7 +50,7 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
             },
         },
     ),
-    "suspend": ("cancel all orders of an account, refuse new ones", USER),
+    "suspend": ("cancel all orders of an account and refuse new ones", USER),
     "resume": ("let a suspended account trade again", USER),
     "cancel": (
         "cancel an order of any account",
@@ -60,16 +60,20 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         "add cash or lots to an account; a negative number subtracts",
         {
             **USER,
-            "--cash": {**NUMBER, "help": "in ticks x lots"},
-            "--symbol": {"type": utf8, "help": "the instrument of --qty"},
-            "--qty": {**NUMBER, "help": "in lots"},
+            "--cash": {**NUMBER, "help": "cash to add, in ticks x lots"},
+            "--symbol": {"type": utf8, "help": "instrument of --qty"},
+            "--qty": {**NUMBER, "help": "lots to add to the position"},
         },
     ),
     "settle": (
         "turn all positions in an instrument into cash, and close it",
         {
             "symbol": {"type": utf8, "metavar": "SYMBOL"},
-            "price": {"type": int, "metavar": "PRICE", "help": "in ticks"},
+            "price": {
+                "type": int,
+                "metavar": "PRICE",
+                "help": "price in ticks",
+            },
         },
     ),
     "reset": (
@@ -82,7 +86,7 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
             "message": {"type": utf8, "metavar": "TEXT"},
             "--symbol": {
                 "type": utf8,
-                "help": "the instrument of the message",
+                "help": "instrument of the message",
             },
         },
     ),
@@ -94,7 +98,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(
         "admin",
         "Administer an exchange.",
-        "ACTION --help lists the arguments of an action. exit status: 0 done,"
+        "ACTION --help lists the arguments of an action. Exit status: 0 done,"
         " 1 refused, 2 not sent or result unknown",
     )
     actions = parser.add_subparsers(
@@ -105,7 +109,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             name,
             help=words,
             description=words,
-            aliases=[old for old, new in OLD_NAMES.items() if new == name],
+            aliases=[WIRE_NAMES[name]] if name in WIRE_NAMES else [],
         )
         add = action.add_argument
         for argument, meaning in own.items():
@@ -116,7 +120,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             metavar="TEXT",
             required=name != "message",
             default="message",
-            help="is journaled, and sent to all clients",
+            help="the reason; it is journaled, and sent to all clients",
         )
         add_login(
             action,
@@ -129,7 +133,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.user:
         parser.error("--user or EXCHANGE_USER must name the administrator")
-    options.action = OLD_NAMES.get(options.action, options.action)
+    options.action = NAMES.get(options.action, options.action)
     return options
 
 
@@ -146,7 +150,7 @@ def arguments_of(options: argparse.Namespace) -> AdminArguments:
 
 
 def is_meant(options: argparse.Namespace) -> bool:
-    """Ask for a confirmation of what cannot be undone."""
+    """Return whether to go on; ask first about what cannot be undone."""
     if options.action not in FINAL or options.yes:
         return True
     words, _ = ACTIONS[options.action]

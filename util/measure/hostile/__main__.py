@@ -210,8 +210,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(
         "measure.hostile",
         "Attack an exchange, and measure what that does to other clients.",
-        "exit status: 0, 1 a good client was disconnected, one of its orders"
-        " was lost or got no reply, or the exchange ended or complained",
+        "exit status: 0 done, 1 a good client was disconnected, one of its"
+        " orders was lost or got no reply, or the exchange ended or complained",
     )
     parser.add_argument(
         "--attack",
