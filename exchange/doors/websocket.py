@@ -289,7 +289,8 @@ class Connection(tcp.Connection):
         elif start < size:  # only the close frame of the client matters
             protocol.receive_data(data[start:])
             protocol.events_received()
-        self._flush()
+        if fed or not is_open:  # otherwise the library saw nothing
+            self._flush()
         return messages
 
     def _cut(self, data: bytes, start: int, body: int, end: int) -> int:

@@ -83,7 +83,7 @@ class Gateway:
         """Apply again what a journal holds; nothing leaves."""
         self._replica.apply(commands)
         self.sequencer.seq = self.engine.seq
-        self.routing.publish()
+        self.routing.publish(self._now())
 
     def begin(self, market: Configure) -> None:
         """Open the market, or go on with the one that was replayed.
@@ -97,12 +97,12 @@ class Gateway:
             self.sequencer.pass_time(self._now())
         if self.engine.configured != market:
             self.sequencer.run(market)
-        self.routing.publish()
+        self.routing.publish(self._now())
 
     def shut_down(self) -> None:
         """End every session in order, and say so."""
         self.sequencer.run(Shutdown())
-        self.routing.publish()
+        self.routing.publish(self._now())
         self.announce("the exchange is shutting down")
         for link in self.links:
             self.outbox.close(link, 1001, "shutdown")
@@ -174,10 +174,10 @@ class Gateway:
         once, or there are many readers, public data may wait until
         ``pacing.due``.
         """
-        if self.routing.has_news and self.pacing.may_leave(
-            self._now(), self.feed.readers, is_more
-        ):
-            self.routing.publish()
+        if self.routing.has_news:
+            now = self._now()
+            if self.pacing.may_leave(now, self.feed.readers, is_more):
+                self.routing.publish(now)
         batch = self.outbox.seal(turns, self.routing.report())
         if batch is not None:
             self.gate.hold(self.sequencer.seq, batch)

@@ -175,8 +175,9 @@ class Requests:
     def _subscribe(self, link: Link, request: Subscribe) -> None:
         self._tables.check()
         symbols = self._symbols(request.symbols)
-        self._routing.publish()  # what came before is not for this reader
-        link.reply(request, Ok(ts=self._now()))
+        now = self._now()
+        self._routing.publish(now)  # what came before is not for this reader
+        link.reply(request, Ok(ts=now))
         channels = dict.fromkeys(request.channels)
         self._routing.feed.subscribe(
             link,
