@@ -388,6 +388,8 @@ class Ping(_Strict):
 
 AdminAction: TypeAlias = Literal[
     "phase",
+    "suspend",
+    "resume",
     "kill",
     "unkill",
     "cancel",
@@ -396,9 +398,12 @@ AdminAction: TypeAlias = Literal[
     "reset",
     "message",
 ]
-# Of each action its arguments: those it needs, and those it may have.
+# The arguments of each action: those it needs, and those it may have.
+# "kill" and "unkill" are older names of "suspend" and "resume".
 ADMIN_ARGUMENTS: dict[AdminAction, tuple[set[str], set[str]]] = {
     "phase": ({"phase"}, {"symbol", "reopen_ms"}),
+    "suspend": ({"user"}, set()),
+    "resume": ({"user"}, set()),
     "kill": ({"user"}, set()),
     "unkill": ({"user"}, set()),
     "cancel": ({"order_id"}, set()),

@@ -41,14 +41,14 @@ def _suspend(state: State, name: str, admin: Admin) -> None:
     reply_ok(state, name)
     account.is_suspended = True
     cancel_each(state, account.open_orders.values(), "admin")
-    report_status(state, f"kill {account.name}: {admin.reason}")
+    report_status(state, f"suspend {account.name}: {admin.reason}")
 
 
 def _resume(state: State, name: str, admin: Admin) -> None:
     account = _known(state, admin.user)
     reply_ok(state, name)
     account.is_suspended = False
-    report_status(state, f"unkill {account.name}: {admin.reason}")
+    report_status(state, f"resume {account.name}: {admin.reason}")
 
 
 def _cancel(state: State, name: str, admin: Admin) -> None:
@@ -161,6 +161,8 @@ def _publish(state: State, name: str, admin: Admin) -> None:
 
 ACTIONS: dict[AdminAction, Callable[[State, str, Admin], None]] = {
     "phase": _set_phase,
+    "suspend": _suspend,
+    "resume": _resume,
     "kill": _suspend,
     "unkill": _resume,
     "cancel": _cancel,

@@ -237,10 +237,10 @@ GOVERNED = """
     op admin phase symbol=BOND open
     ann buy 1@98 symbol=BOND
     op admin phase halted reopen_ms=2000
-    op admin kill user=ann
+    op admin suspend user=ann
     ann buy 1@98 symbol=BOND
     tick
-    op admin unkill user=ann
+    op admin resume user=ann
     bob buy 1@98 symbol=BOND
     op admin cancel 4
     op admin adjust user=ann cash=-5
@@ -286,19 +286,19 @@ def test_admin_actions_are_printed_with_user_and_reason(
         8 op ok
         8 * status BOND halted: why
         8 * status ETF halted: why
-        9 op > admin kill ann because: why
+        9 op > admin suspend ann because: why
         9 op ok
         9 ann order 1 canceled (admin); 2 of 3 filled
         9 ann order 3 canceled (admin); 0 of 1 filled
-        9 * status: kill ann: why
+        9 * status: suspend ann: why
         10 ann > buy 1 BOND at 98
         10 ann refused: forbidden: an administrator suspended this account
         11 * > tick
         11 * status BOND open: time is up
         11 * status ETF open: time is up
-        12 op > admin unkill ann because: why
+        12 op > admin resume ann because: why
         12 op ok
-        12 * status: unkill ann: why
+        12 * status: resume ann: why
         13 bob > buy 1 BOND at 98
         13 bob order 4 new: buy 1 BOND at 98; 0 of 1 filled
         14 op > admin cancel order 4 because: why
