@@ -2271,8 +2271,8 @@ class Exchange(ExchangeView):
         """Act as an administrator, as "suspend" or "resume" an account.
 
         Everybody gets the action and its ``reason``. The older names "kill"
-        and "unkill" of these two are accepted as well. Raises Refused: Forbidden
-        without an administrator's key. Never sent twice: raises
+        and "unkill" of these two are accepted as well. Raises Refused:
+        Forbidden without an administrator's key. Never sent twice: raises
         OutcomeUnknown if the connection is lost before the reply.
         """
         await self._ask(

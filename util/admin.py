@@ -12,10 +12,10 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from client import AdminArguments, Exchange, ExchangeError
-from orderbook import ADMIN_FIELDS, AdminAction, Phase, Refused
+from orderbook import ADMIN_FIELDS, PHASES, AdminAction, Refused
 
 from .cli import (
     CONNECT_TIMEOUT_S,
@@ -41,7 +41,7 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         "set the phase of an instrument, or of all",
         {
             "symbol": {"type": utf8, "metavar": "SYMBOL|all"},
-            "phase": {"choices": get_args(get_args(Phase)[0])},
+            "phase": {"choices": tuple(PHASES)},
             "--reopen": {
                 "type": int,
                 "metavar": "SECONDS",

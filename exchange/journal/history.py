@@ -14,7 +14,15 @@ from itertools import islice
 from typing import Any, TypeAlias, TypeVar, get_args
 
 from exchange.market.command import Output
-from orderbook import AccountReport, Exec, Interval, Rested, Trade, encode
+from orderbook import (
+    INTERVALS,
+    AccountReport,
+    Exec,
+    Interval,
+    Rested,
+    Trade,
+    encode,
+)
 
 TRADES_KEPT = 100_000  # of each symbol, as the protocol promises
 CANDLES_KEPT = 10_000  # of each symbol and interval: 2.7 hours of seconds
@@ -22,13 +30,9 @@ FILLS_KEPT = 10_000  # of each account
 RESUME_EVENTS = 2_000  # of each account: the most that can be resumed
 JOINED = 50  # recent events that are joined into one text
 
-INTERVALS: dict[Interval, int] = {  # in microseconds
-    "1s": 1_000_000,
-    "1m": 60_000_000,
-    "5m": 300_000_000,
-    "1h": 3_600_000_000,
-    "1d": 86_400_000_000,
-}
+# Trades are added to candles of the first interval, whose length divides that
+# of the longer ones.
+SHORTEST, *LONGER = INTERVALS
 PrivateEvent: TypeAlias = Exec | AccountReport | Rested
 PRIVATE_EVENTS = get_args(PrivateEvent)
 Candle = list[int]  # start_ts, open, high, low, close, volume
@@ -74,27 +78,26 @@ class Candles:
 
     def add(self, ts: int, price: int, qty: int) -> None:
         """Add one trade."""
-        seconds = self._kept["1s"]
-        start = ts - ts % INTERVALS["1s"]
+        seconds = self._kept[SHORTEST]
+        start = ts - ts % INTERVALS[SHORTEST]
         if seconds:
             last = seconds[-1]
             if last[0] == start:
                 _merge(last, price, price, price, qty)
                 return
-            for interval, length in INTERVALS.items():
-                if interval != "1s":
-                    _fold(self._kept[interval], last, length)
+            for interval in LONGER:
+                _fold(self._kept[interval], last, INTERVALS[interval])
         seconds.append([start, price, price, price, price, qty])
 
     def rows(self, interval: Interval) -> Sequence[Candle]:
         """Return the candles of an interval, the last one unfinished."""
         kept = self._kept[interval]
-        if interval == "1s" or not self._kept["1s"]:
+        if interval == SHORTEST or not self._kept[SHORTEST]:
             return kept
         rows = deque(kept, maxlen=CANDLES_KEPT)
         if rows:
             rows[-1] = list(rows[-1])
-        _fold(rows, self._kept["1s"][-1], INTERVALS[interval])
+        _fold(rows, self._kept[SHORTEST][-1], INTERVALS[interval])
         return rows
 
 

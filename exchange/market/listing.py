@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from orderbook import (
+    PHASES,
     Band,
     Instrument,
     OrderBook,
@@ -102,7 +103,7 @@ class Listing:
         """Refuse ("market_closed") what this phase does not accept."""
         if self.phase == "open":
             return
-        if self.phase in ("pre_open", "auction"):
+        if PHASES[self.phase] == "resting":
             if order_type == "limit" and tif in ("gtc", "gtd"):
                 return
             words = "accepts only limit orders that rest (gtc, gtd)"

@@ -33,6 +33,7 @@ from exchange.market.command import (
 )
 from exchange.market.engine import Engine
 from orderbook import (
+    PHASES,
     Admin,
     AdminAction,
     Amend,
@@ -41,7 +42,6 @@ from orderbook import (
     Exec,
     Liquidity,
     Ok,
-    Phase,
     Place,
     Reason,
     Status,
@@ -68,7 +68,7 @@ EVERYTHING: dict[str, set[Any]] = {
     "reason": set(get_args(get_args(Reason)[0])) | {None},
     "liquidity": set(get_args(get_args(Liquidity)[0])) | {None},
     "fee": {"paid", "got", "none"},
-    "phase": set(get_args(get_args(Phase)[0])) | {None},
+    "phase": {*PHASES, None},
     # These codes come from the gateway, not from the engine.
     "refusal": set(get_args(get_args(Code)[0]))
     - {"unauthorized", "rate_limited", "busy"},

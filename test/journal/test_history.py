@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from exchange.journal.history import (
     CANDLES_KEPT,
     FILLS_KEPT,
-    INTERVALS,
     JOINED,
     RESUME_EVENTS,
     TRADES_KEPT,
@@ -23,7 +22,14 @@ from exchange.journal.history import (
     History,
     page,
 )
-from orderbook import AccountReport, Exec, Interval, Trade, encode
+from orderbook import (
+    INTERVALS,
+    AccountReport,
+    Exec,
+    Interval,
+    Trade,
+    encode,
+)
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
