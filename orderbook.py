@@ -1640,9 +1640,7 @@ class OrderBook:
                 for order in resting:
                     seen += 1
                     assert order is self.orders.get(order.order_id), "indexed"
-                    assert (
-                        order.symbol == self.symbol
-                    ), "of this instrument"
+                    assert order.symbol == self.symbol, "of this instrument"
                     assert order.side == side, "on its side"
                     assert order.price is not None, "has a price"
                     assert order.price * half.sign == key, "at its price"

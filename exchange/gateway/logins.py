@@ -107,7 +107,9 @@ class Logins:
                 durable=self._sequencer.is_durable,
                 limits=self._limits_of(account),
                 instruments=tuple(
-                    listing.as_told(account.max_position(listing.instrument))
+                    listing.current_instrument(
+                        account.max_position(listing.instrument)
+                    )
                     for listing in self._engine.listings.values()
                 ),
             ),

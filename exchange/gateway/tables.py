@@ -90,7 +90,7 @@ class Tables:
                 listings = list(engine.listings.values())[:limit]
                 return (
                     _INSTRUMENT.dump_json(
-                        listing.as_told(), exclude_defaults=True
+                        listing.current_instrument(), exclude_defaults=True
                     ).decode()
                     for listing in listings
                 )

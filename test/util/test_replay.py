@@ -143,7 +143,7 @@ def test_a_day_is_printed_in_lines(
         7 bob > buy 1 NONE at 99
         7 bob refused: unknown_symbol: NONE is not listed
         8 cat > cancel order 1
-        8 cat refused: unknown_order: no order with this order_id is known
+        8 cat refused: unknown_order: the account has no such order_id
         9 bob > cancel all after 1000 ms
         9 bob ok
         10 * > tick
@@ -292,7 +292,7 @@ def test_admin_actions_are_printed_with_user_and_reason(
         9 ann order 3 canceled (admin); 0 of 1 filled
         9 * status: suspend ann: why
         10 ann > buy 1 BOND at 98
-        10 ann refused: forbidden: an administrator suspended this account
+        10 ann refused: forbidden: the account is suspended and may only cancel
         11 * > tick
         11 * status BOND open: time is up
         11 * status ETF open: time is up
@@ -331,7 +331,7 @@ def test_admin_actions_are_printed_with_user_and_reason(
         20 * status BOND pre_open: reset: why
         20 * status ETF open: reset: why
         21 op > admin cancel order 77 because: why
-        21 op refused: unknown_order: no such order is known""")
+        21 op refused: unknown_order: no order has this order_id""")
 
 
 def seqs_of(text: str, mark: str = "") -> list[int]:
