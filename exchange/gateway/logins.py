@@ -92,7 +92,7 @@ class Logins:
         self._routing.online.setdefault(user, {})[link] = None
         missed = None
         if is_known and request.last_seq is not None:
-            missed = self._routing.history.missed(
+            missed = self._routing.history.events_since(
                 user, request.last_seq, account.seq
             )
         link.reply(

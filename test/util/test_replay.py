@@ -636,7 +636,7 @@ def test_a_file_that_is_not_a_journal_is_refused(
     text.write_text("buy low, sell high\n")
     for path, reason in (
         (tmp_path / "none.db", "there is no such journal"),
-        (tmp_path, "is no file"),
+        (tmp_path, "not a file"),
         (text, "file is not a database"),
     ):
         assert failed(capsys, path) == f"{path}: {reason}"
