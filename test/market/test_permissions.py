@@ -369,7 +369,7 @@ def test_a_connection_taken_over_cannot_come_back(
     assert floor.read(old) == []
     assert (floor.closings(old), floor.closings(new)) == ([4009], [])
     assert len(floor.gateway.engine.accounts["boss"].open_orders) == 1
-    assert floor.gateway.requests_by_word(9)[""] == {"login": 2}
+    assert floor.gateway.requests_by_type(9)[""] == {"login": 2}
 
 
 def test_an_account_cannot_take_over_anothers_session(
