@@ -12,10 +12,10 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from client import AdminArguments, Exchange, ExchangeError
-from orderbook import ADMIN_FIELDS, AdminAction, Phase, Refused
+from orderbook import ADMIN_FIELDS, PHASES, AdminAction, Refused
 
 from .cli import (
     CONNECT_TIMEOUT_S,
@@ -30,9 +30,8 @@ from .cli import (
 
 # Actions that cannot be undone.
 FINAL = ("settle", "reset")
-# Names of actions on the wire, which are accepted here, too.
+# Older names of actions, which the command line still accepts.
 OLD_NAMES = {"kill": "suspend", "unkill": "resume"}
-WIRE_NAMES = {new: old for old, new in OLD_NAMES.items()}
 
 USER = {"account": {"type": utf8, "metavar": "USER"}}
 NUMBER = {"type": int, "metavar": "N"}
@@ -42,7 +41,7 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         "set the phase of an instrument, or of all",
         {
             "symbol": {"type": utf8, "metavar": "SYMBOL|all"},
-            "phase": {"choices": get_args(get_args(Phase)[0])},
+            "phase": {"choices": tuple(PHASES)},
             "--reopen": {
                 "type": int,
                 "metavar": "SECONDS",
@@ -170,9 +169,10 @@ async def send(options: argparse.Namespace) -> None:
         cancel_on_disconnect=False,
         connect_timeout=CONNECT_TIMEOUT_S,
     ) as exchange:
-        action = WIRE_NAMES.get(options.action, options.action)
         await exchange.admin(
-            cast(AdminAction, action), options.reason, **arguments_of(options)
+            cast(AdminAction, options.action),
+            options.reason,
+            **arguments_of(options),
         )
 
 
