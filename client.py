@@ -2272,10 +2272,11 @@ class Exchange(ExchangeView):
         reason: str,
         **arguments: Unpack[AdminArguments],
     ) -> None:
-        """Act as an administrator; every connection hears of it.
+        """Act as an administrator, as "suspend" or "resume" an account.
 
-        ``reason`` is published with the action. Raises Refused: Forbidden
-        without an administrator's key. Never sent twice: raises
+        Everybody gets the action and its ``reason``. The older names "kill"
+        and "unkill" of these two are accepted as well. Raises Refused:
+        Forbidden without an administrator's key. Never sent twice: raises
         OutcomeUnknown if the connection is lost before the reply.
         """
         await self._ask(

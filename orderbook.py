@@ -1,4 +1,4 @@
-"""The words both sides of the exchange share, and the book they are about.
+"""The messages that clients and exchange share, and the order book.
 
 Three things live here, in this order:
 
@@ -47,10 +47,10 @@ from pydantic_core import core_schema, from_json, to_json
 
 PROTOCOL_VERSION = 1
 MAX_INT = 2**53 - 1  # the largest integer every JSON reader keeps exactly
-MAX_FRAME = 100  # requests in one array: one loop tick's share
-MAX_FIELD_ECHOED = 40  # of an unknown field's name, in the error about it
-DEFAULT_ROWS = 500  # rows of one answer to `get` ...
-MAX_ROWS = 1_000  # ... and the most that can be asked for
+MAX_FRAME = 100  # requests in one array; others wait for all of them
+MAX_FIELD_ECHOED = 40  # characters of an unknown field's name in its error
+DEFAULT_ROWS = 500  # rows that `get` returns if it has no limit
+MAX_ROWS = 1_000  # the greatest limit of `get`
 
 # Values -------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 
 class _NotNull:
-    """Refuse ``null`` where a field may be absent: absent is the only None."""
+    """Refuse ``null``: an optional field has a value or is absent."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -70,9 +70,9 @@ class _NotNull:
 
 
 class _Open:
-    """Let a word be any string on the wire, a closed set for mypy.
+    """Accept any string for words that are a closed set for mypy.
 
-    A client must outlive words that a newer server adds.
+    A client must accept words that a newer exchange adds.
     """
 
     def __get_pydantic_core_schema__(
@@ -94,8 +94,8 @@ Symbol: TypeAlias = Annotated[str, Field(pattern=r"^[A-Z0-9_.-]{1,16}$")]
 ClientOrderId: TypeAlias = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,36}$")
 ]
-# What people write for people to read: a line, without control characters.
-Words: TypeAlias = Annotated[
+# A line of text for people, without control characters.
+Line: TypeAlias = Annotated[
     str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
 PriceLevel: TypeAlias = tuple[int, int]  # price, total quantity
@@ -107,6 +107,13 @@ TimeInForce: TypeAlias = Literal["gtc", "ioc", "fok", "gtd"]
 Stp: TypeAlias = Literal["cancel_oldest", "cancel_newest", "cancel_both"]
 Channel: TypeAlias = Literal["book", "trades", "ticker"]
 Interval: TypeAlias = Literal["1s", "1m", "5m", "1h", "1d"]
+INTERVALS: dict[Interval, int] = {  # of candles; in microseconds
+    "1s": 1_000_000,
+    "1m": 60_000_000,
+    "5m": 300_000_000,
+    "1h": 3_600_000_000,
+    "1d": 86_400_000_000,
+}
 Table: TypeAlias = Literal[
     "instruments",
     "book",
@@ -142,8 +149,20 @@ Reason: TypeAlias = Annotated[
     _Open(),
 ]
 Liquidity: TypeAlias = Annotated[Literal["maker", "taker", "auction"], _Open()]
-_Phase: TypeAlias = Literal["pre_open", "auction", "open", "halted", "closed"]
-Phase: TypeAlias = Annotated[_Phase, _Open()]
+PhaseName: TypeAlias = Literal[
+    "pre_open", "auction", "open", "halted", "closed"
+]
+Phase: TypeAlias = Annotated[PhaseName, _Open()]
+# The orders that each phase accepts, new or amended. Only "open" matches them
+# on arrival; "resting" are limit orders that stay in the book, gtc or gtd.
+# Cancels are accepted in every phase.
+PHASES: dict[PhaseName, Literal["all", "resting", "none"]] = {
+    "pre_open": "resting",
+    "auction": "resting",
+    "open": "all",
+    "halted": "none",
+    "closed": "none",
+}
 Code: TypeAlias = Annotated[
     Literal[  # in order of precedence: the first that applies is answered
         "bad_request",
@@ -168,11 +187,12 @@ Code: TypeAlias = Annotated[
 
 
 class Refused(Exception):
-    """The rules say no: nothing has changed, and ``code`` says why.
+    """The rules refuse a request. It changed nothing; ``code`` says why.
 
-    ``field`` names the field to mend, where one does; ``retry_after_ms`` says
-    when to try again, where that helps; ``order_id``, ``order_status`` and
-    ``cum_qty`` tell the state of the order concerned.
+    ``field`` names the field to correct, if there is one, and
+    ``retry_after_ms`` the time to wait, if a later request may succeed.
+    ``order_id``, ``order_status`` and ``cum_qty`` are the state of the order
+    concerned.
     """
 
     code: Code
@@ -198,7 +218,7 @@ class Refused(Exception):
         self.cum_qty = cum_qty
 
     def as_error(self) -> Error:
-        """Return the event that tells of it."""
+        """Return the event that reports the refusal."""
         return Error(
             code=self.code,
             message=self.message,
@@ -211,7 +231,7 @@ class Refused(Exception):
 
 
 class FieldError(ValueError):
-    """A message whose fields do not go together; ``field`` names one."""
+    """Fields of a message contradict each other; ``field`` is one of them."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -222,14 +242,14 @@ class FieldError(ValueError):
 
 
 class _Strict:
-    """What every request has in common: strict in, nothing unknown."""
+    """The base of every request: strict types, no unknown fields."""
 
     __slots__ = ()
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
 
-# One thing wrong is enough: to list what is wrong with each of the thousands
-# that a message has room for takes a fifth of a second.
+# At least one. Validation stops at the first invalid one: a list of all
+# errors in a message of the greatest size takes 0.2 s.
 _SEVERAL = Field(min_length=1, fail_fast=True)
 
 
@@ -252,7 +272,7 @@ class Login(_Strict):
 class Place(_Strict):
     """Place an order (FIX NewOrderSingle). Answered with ``Exec`` "new".
 
-    Raises FieldError for a combination of fields that makes no sense.
+    Raises FieldError for fields that contradict each other.
     """
 
     type: Literal["place"] = "place"
@@ -274,15 +294,19 @@ class Place(_Strict):
             if self.price is None:
                 raise FieldError("price", "a limit order needs a price")
         elif self.price is not None:
-            raise FieldError("price", "a market order takes no price")
+            raise FieldError("price", "a market order must not have a price")
         elif self.post_only:
             raise FieldError("post_only", "a market order cannot be post-only")
         elif tif == "gtc" or tif == "gtd":
-            raise FieldError("time_in_force", "a market order is ioc or fok")
+            raise FieldError(
+                "time_in_force", "of a market order must be ioc or fok"
+            )
         if self.post_only and (tif == "ioc" or tif == "fok"):
-            raise FieldError("post_only", f"does not go with {tif}")
+            raise FieldError("post_only", f"not allowed with {tif}")
         if (tif == "gtd") != (self.expire_ts is not None):
-            raise FieldError("expire_ts", "goes with gtd, and gtd needs it")
+            raise FieldError(
+                "expire_ts", "required with gtd, not allowed otherwise"
+            )
 
 
 def _one_order(order_id: int | None, client_order_id: str | None) -> None:
@@ -342,7 +366,7 @@ class CancelAfter(_Strict):
 
     def __post_init__(self) -> None:
         if 0 < self.timeout_ms < 1_000:
-            raise FieldError("timeout_ms", "must be 0 or at least 1000")
+            raise FieldError("timeout_ms", "must be 0, or 1000 to 86400000")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -388,6 +412,8 @@ class Ping(_Strict):
 
 AdminAction: TypeAlias = Literal[
     "phase",
+    "suspend",
+    "resume",
     "kill",
     "unkill",
     "cancel",
@@ -396,9 +422,12 @@ AdminAction: TypeAlias = Literal[
     "reset",
     "message",
 ]
-# Of each action its arguments: those it needs, and those it may have.
+# The arguments of each action: those it needs, and those it may have.
+# "kill" and "unkill" are older names of "suspend" and "resume".
 ADMIN_ARGUMENTS: dict[AdminAction, tuple[set[str], set[str]]] = {
     "phase": ({"phase"}, {"symbol", "reopen_ms"}),
+    "suspend": ({"user"}, set()),
+    "resume": ({"user"}, set()),
     "kill": ({"user"}, set()),
     "unkill": ({"user"}, set()),
     "cancel": ({"order_id"}, set()),
@@ -411,41 +440,45 @@ ADMIN_ARGUMENTS: dict[AdminAction, tuple[set[str], set[str]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admin(_Strict):
-    """Interfere as an administrator, and say why.
+    """Act as an administrator; ``reason`` is shown to everybody.
 
-    Raises FieldError where an argument is missing or does not go with the
+    Raises FieldError if an argument is missing or does not belong to the
     action.
     """
 
     type: Literal["admin"] = "admin"
     id: Maybe[Id] = None
     action: AdminAction
-    reason: Words
+    reason: Line
     symbol: Maybe[Symbol] = None
-    phase: Maybe[_Phase] = None
+    phase: Maybe[PhaseName] = None
     reopen_ms: Maybe[Annotated[int, Field(ge=1_000, le=86_400_000)]] = None
     user: Maybe[User] = None
     order_id: Maybe[Seq] = None
     cash: Maybe[Integer] = None  # to add
     qty: Maybe[Integer] = None  # to add to a position
     price: Maybe[Price] = None
-    message: Maybe[Words] = None
+    message: Maybe[Line] = None
 
     def __post_init__(self) -> None:
         needed, allowed = ADMIN_ARGUMENTS[self.action]
         for name in ADMIN_FIELDS:
             is_given = getattr(self, name) is not None
             if name in needed and not is_given:
-                raise FieldError(name, f"{self.action} needs it")
+                raise FieldError(name, f"required by the action {self.action}")
             if is_given and name not in needed | allowed:
-                raise FieldError(name, f"does not go with {self.action}")
+                raise FieldError(
+                    name, f"not allowed with the action {self.action}"
+                )
         if self.action == "adjust":
             if (self.symbol is None) != (self.qty is None):
-                raise FieldError("qty", "goes with a symbol, and it needs it")
+                raise FieldError("qty", "give symbol and qty together")
             if self.cash is None and self.qty is None:
                 raise FieldError("cash", "give cash, or symbol and qty")
         if self.reopen_ms is not None and self.phase in ("open", "closed"):
-            raise FieldError("reopen_ms", f"does not go with {self.phase}")
+            raise FieldError(
+                "reopen_ms", f"not allowed with the phase {self.phase}"
+            )
 
 
 ADMIN_FIELDS = (
@@ -485,10 +518,10 @@ if TYPE_CHECKING:
     def _positional_event(cls: type[T]) -> type[T]: ...
 
 else:
-    # Frozen for the type checker only: a frozen dataclass of this size takes
-    # four times as long to make, and these are made for every order.
+    # Frozen for the type checker only: to make a frozen dataclass of this size
+    # takes four times as long, and each order makes some.
     _event = dataclass(slots=True, kw_only=True)
-    # For the one with too many fields: by name they cost 0.7 us more.
+    # For classes that are made by position: by name `Exec` takes 0.7 us more.
     _positional_event = dataclass(slots=True)
 
 
@@ -496,7 +529,7 @@ else:
 class Instrument:
     """One listed instrument: its tick in money, its bounds in ticks.
 
-    ``max_position``, ``collar`` and ``band`` are 0 where there is none.
+    ``max_position``, ``collar`` and ``band`` 0: unlimited.
     """
 
     symbol: Symbol
@@ -510,14 +543,14 @@ class Instrument:
     maker_fee: int = 0  # ticks per lot; below 0: a rebate
     taker_fee: int = 0
     reference_price: int = 0  # before the first trade
-    collar: int = 0  # ticks from the reference: of an order's limit
-    band: int = 0  # ticks from the reference: of a trade's price
-    auction_ms: int = 30_000  # how long a price outside the band stops it
+    collar: int = 0  # most ticks of an order's price beyond the reference
+    band: int = 0  # most ticks between a trade's price and the reference
+    auction_ms: int = 30_000  # length of the auction when the band is left
 
 
 @_event
 class Welcome:
-    """The reply to a login; what was missed follows it."""
+    """The reply to a login; missed events or the account's state follow."""
 
     type: Literal["welcome"] = "welcome"
     id: Id | None = None
@@ -534,7 +567,7 @@ class Welcome:
 
 @_event
 class Ok:
-    """Success without a richer reply."""
+    """The reply to a request that succeeded and has no other reply."""
 
     type: Literal["ok"] = "ok"
     id: Id | None = None
@@ -545,7 +578,7 @@ class Ok:
 
 @_event
 class Error:
-    """A request that changed nothing, and why."""
+    """The reply to a request that was refused and changed nothing."""
 
     type: Literal["error"] = "error"
     id: Id | None = None
@@ -699,19 +732,19 @@ _REQUESTS: TypeAdapter[list[Request]] = TypeAdapter(
 )
 _EVENT: TypeAdapter[Event] = TypeAdapter(_AnyEvent)
 _EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[_AnyEvent])
-# Without the adapter's own wrapper, which costs a tenth of a decoding.
+# Called directly: the adapter's wrapper takes a tenth of the decoding time.
 _validate_request = _REQUEST.validator.validate_json
 _validate_requests = _REQUESTS.validator.validate_json
 _ID: TypeAdapter[Id] = TypeAdapter(Id, config=ConfigDict(strict=True))
 
 
 def decode_requests(text: str | bytes) -> list[Request | Error]:
-    """Decode one frame of a client: valid requests, or why they are not.
+    """Decode one frame of a client: its requests, or why they are invalid.
 
     Each element of an array is checked separately: an ``Error`` with the code
     ``bad_request`` takes the place of a bad one, with its ``id`` where that
-    is valid. A frame that is no JSON, or an array that is empty,
-    nested or longer than MAX_FRAME, gives a single ``Error``. Never raises.
+    is valid. A frame that is not JSON, or an array that is empty, nested or
+    longer than MAX_FRAME, gives a single ``Error``. Never raises.
     """
     try:
         if text[:1] not in (b"[", "["):
@@ -720,29 +753,29 @@ def decode_requests(text: str | bytes) -> list[Request | Error]:
         return requests
     except ValidationError:
         pass
-    return _judge_each(text)
+    return _decode_each(text)
 
 
-def _judge_each(text: str | bytes) -> list[Request | Error]:
-    """Check each element of a bad frame separately."""
+def _decode_each(text: str | bytes) -> list[Request | Error]:
+    """Decode each element of an invalid frame separately."""
     try:
         frame = from_json(text, allow_inf_nan=False)
     except (TypeError, ValueError) as error:
         return [_bad_request(f"the frame is not JSON: {error}")]
     if not isinstance(frame, list):
-        return [_judge(frame)]
+        return [_decode_one(frame)]
     if not frame:
         return [_bad_request("the frame is an empty array")]
     if len(frame) > MAX_FRAME:
         return [_bad_request(f"more than {MAX_FRAME} requests in a frame")]
     if any(isinstance(element, list) for element in frame):
-        return [_bad_request("the frame is a nested array")]
-    return [_judge(element) for element in frame]
+        return [_bad_request("the frame is an array with an array in it")]
+    return [_decode_one(element) for element in frame]
 
 
-def _judge(element: Any) -> Request | Error:
+def _decode_one(element: Any) -> Request | Error:
     try:
-        return _REQUEST.validate_json(to_json(_without_surplus(element)))
+        return _REQUEST.validate_json(to_json(_shortened(element)))
     except ValidationError as error:
         request_id = None
         if isinstance(element, dict) and "id" in element:
@@ -753,10 +786,11 @@ def _judge(element: Any) -> Request | Error:
         return _bad_request(*_first_problem(error), request_id)
 
 
-def _without_surplus(element: Any) -> Any:
-    """Drop all unknown fields of a request but the first: one is enough.
+def _shortened(element: Any) -> Any:
+    """Drop all unknown fields of a request except the first.
 
-    To list them takes ten times as long as to read them.
+    Pydantic would list every one, which takes ten times as long as reading
+    them.
     """
     word = element.get("type") if isinstance(element, dict) else None
     if not isinstance(word, str) or word not in REQUEST_TYPES:
@@ -776,9 +810,9 @@ def _bad_request(
 
 
 def _first_problem(error: ValidationError) -> tuple[str, str | None]:
-    """Return message and field of the first thing wrong.
+    """Return message and field of the first error.
 
-    The input is kept out of the message: it may hold a token.
+    The message does not show the input, which may hold a token.
     """
     problem = error.errors(include_url=False, include_input=False)[0]
     cause = problem.get("ctx", {}).get("error")
@@ -801,9 +835,9 @@ def _first_problem(error: ValidationError) -> tuple[str, str | None]:
 def decode_events(text: str | bytes) -> list[Event]:
     """Decode one frame of the server.
 
-    Lenient as the protocol asks: unknown fields are dropped, messages of an
-    unknown type are left out. Raises ValueError (pydantic's ValidationError
-    is one) for a frame that is no JSON or a known type without its fields.
+    As the protocol asks, unknown fields and messages of an unknown type are
+    ignored. Raises ValueError (pydantic's ValidationError is one) for a frame
+    that is not JSON, or a message of a known type with a field missing.
     """
     try:
         if text[:1] not in (b"[", "["):
@@ -838,11 +872,12 @@ def _as_object(values: dict[str, int]) -> str:
     return "{" + ",".join([f'"{k}":{v}' for k, v in values.items()]) + "}"
 
 
-def _written(name: str, hint: Any, source: str) -> str | None:
-    """Return how an f-string shows a field; None: it cannot.
+def _placeholder(name: str, hint: Any, source: str) -> str | None:
+    """Return the part of an f-string that encodes a field.
 
-    ``source`` is the expression that gives the field. It is neither None nor,
-    where the field is a boolean, False.
+    ``source`` is an expression for the field's value, which is not None and,
+    if it is a boolean, not False. Returns None for a type that no f-string
+    can encode.
     """
     if source.startswith('"'):
         return source
@@ -865,12 +900,12 @@ def _written(name: str, hint: Any, source: str) -> str | None:
 def _source(
     word: str, cls: type[Any], sources: Mapping[str, str] | None = None
 ) -> str | None:
-    """Write the function that encodes the events of a class.
+    """Return the source code of the function that encodes a class' events.
 
-    ``type`` comes first, then the fields in their order, save those at their
-    default. ``sources`` are the expressions that give the fields of an event
-    ``m``, None: its attributes; a field without one stays at its default.
-    None for a class with a field that `_written` cannot show.
+    ``type`` comes first, then the fields in their order, except those at
+    their default. ``sources`` are expressions for the fields of an event
+    ``m``; None: its attributes. A field that is not in ``sources`` is left
+    out. Returns None if `_placeholder` cannot encode one of the fields.
     """
     hints = get_type_hints(cls)
     lines = ["def encode_it(m):", f"""    text = f'{{{{"type":"{word}"'"""]
@@ -878,16 +913,16 @@ def _source(
         source = f"m.{f.name}" if sources is None else sources.get(f.name)
         if f.name == "type" or source is None:
             continue
-        shown = _written(f.name, hints[f.name], source)
-        if shown is None:
+        value = _placeholder(f.name, hints[f.name], source)
+        if value is None:
             return None
-        part = f',"{f.name}":{shown}'
+        part = f',"{f.name}":{value}'
         if f.default is MISSING and lines[-1].startswith("    text"):
-            lines[-1] = f"{lines[-1][:-1]}{part}'"  # one text goes on
+            lines[-1] = f"{lines[-1][:-1]}{part}'"  # the same text goes on
         elif f.default is MISSING:
             lines.append(f"    text += f'{part}'")
         else:
-            test = source  # where the default is 0 or False
+            test = source  # for a default of 0 or False
             if f.default is None:
                 test += " is not None"
             elif f.default:
@@ -904,9 +939,9 @@ def _compiled(source: str) -> Callable[[Any], str]:
 
 
 def _encoder(word: str, cls: type[Any]) -> Callable[[Any], str]:
-    """Return what encodes the messages of one class.
+    """Return the function that encodes the messages of one class.
 
-    That of an event is made from its fields, as ``dataclasses`` makes
+    For events it is generated from the fields, as ``dataclasses`` generates
     ``__init__``: an execution report takes half the time that pydantic needs.
     Pydantic encodes the others, with a serializer for each class, which is
     2.5 times as fast as one for the union.
@@ -937,7 +972,7 @@ def encode(message: Request | Event | Rested) -> str:
 
 def with_id(text: str, request_id: Id | None) -> str:
     """Put the ``id`` of a request into the text of its reply."""
-    if request_id.__class__ is int:  # as most are, and they need no encoder
+    if request_id.__class__ is int:  # most are, and need no encoder
         return f'{text[:-1]},"id":{request_id}}}'
     if request_id is None:
         return text
@@ -958,8 +993,8 @@ class Order:
 
     ``qty == cum_qty + leaves_qty + what was canceled`` always holds, and
     ``cum_cost`` is the sum of price times quantity of its fills, in ticks
-    times lots. Only the ``OrderBook`` changes an order, save for
-    ``unit_cost``: the cash that the owner's account sets aside for each lot.
+    times lots. Only the ``OrderBook`` changes an order, except ``unit_cost``,
+    the cash that the account sets aside for each lot.
     """
 
     order_id: int
@@ -979,7 +1014,7 @@ class Order:
     order_status: OrderStatus = "new"
     cum_qty: int = 0
     cum_cost: int = 0
-    leaves_qty: int = 0  # all of it, once a book has the order
+    leaves_qty: int = 0  # becomes qty when a book gets the order
 
     @property
     def is_open(self) -> bool:
@@ -988,7 +1023,7 @@ class Order:
 
     @property
     def may_rest(self) -> bool:
-        """Whether what is not filled at once stays in the book."""
+        """Whether lots that are not filled at once stay in the book."""
         return self.time_in_force == "gtc" or self.time_in_force == "gtd"
 
     def _fill(self, price: int, qty: int) -> None:
@@ -1004,11 +1039,11 @@ class Order:
 
 @dataclass(slots=True)
 class Rested:
-    """The report of a new order that rests as it arrived: an `Exec` in short.
+    """The execution report of a new order that rests with nothing filled.
 
-    Most orders rest so, and an ``Exec`` takes four times as long to make.
-    ``qty`` and ``price`` are those of the arrival, because an order can be
-    amended; its other fields in the report never change.
+    Most orders do, and an ``Exec`` takes four times as long to make. ``qty``
+    and ``price`` are copies, because an amend changes those of the order; the
+    other fields that are reported never change.
     """
 
     seq: int
@@ -1018,7 +1053,7 @@ class Rested:
     order: Order
 
     def as_exec(self) -> Exec:
-        """Return the report in full."""
+        """Return the report as an ``Exec``."""
         order = self.order
         return Exec(
             seq=self.seq,
@@ -1077,11 +1112,11 @@ class Cross(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """What became of an order on its arrival.
+    """The result of an order's arrival.
 
-    ``reason`` says why what was left of it ended; None: nothing was left,
-    or it rests in the book. ``is_stopped``: the next match was due at a
-    price outside the band, and did not happen.
+    ``reason`` says why the order ended with lots unfilled; None: it is
+    filled, or rests in the book. ``is_stopped``: it did not trade further,
+    because the next price is outside the band.
     """
 
     matches: Sequence[Match]
@@ -1090,19 +1125,20 @@ class Sweep(NamedTuple):
 
 
 NO_MATCHES: tuple[Match, ...] = ()
-RESTED = Sweep(NO_MATCHES, None)  # as most do, so it is made once
+RESTED = Sweep(NO_MATCHES, None)  # the most frequent; made once
 NO_ORDERS: Mapping[int, Order] = {}
-VOID_PLACES = 16  # of a level, besides one for each order
+VOID_PLACES = 16  # void places of a level, besides one for each order
 
 
 @dataclass(slots=True)
 class _Level:
     """The orders resting at one price, oldest first.
 
-    An order that leaves is not searched for in the queue: its place there is
-    only noted as void, as often as it has left. Of an order that came back
-    the first places are the void ones. They are thrown away as they come to
-    the head, or all at once when they are the most.
+    To find an order in the queue takes long, so one that leaves keeps its
+    place, and ``void`` counts the places of each order that are void. If the
+    order has come back, its last place is the valid one. A void place is
+    removed when it reaches the head, or with all others when they are more
+    than the orders.
     """
 
     qty: int = 0
@@ -1209,27 +1245,25 @@ class OrderBook:
     """The limit order book of one instrument, with price-time priority.
 
     A better price trades first, and of equal prices the older order. A
-    trade is made at the price of the resting order: the overlap of a
-    crossed bid and ask goes to the one who arrives. The account named in
-    an order never trades with itself; the arriving order's ``stp`` says
-    which of the two gives way.
+    trade is made at the price of the resting order, so the arriving order
+    gets the better price. An account never trades with itself; the arriving
+    order's ``stp`` says which of its two orders is canceled.
 
     While ``is_collecting``, orders rest as they arrive, nothing matches, and
-    the book may be crossed, though not by two orders of one account: there
-    ``stp`` acts on arrival. ``uncross`` then trades at one price.
+    the book may be crossed, but not by two orders of one account: ``stp``
+    cancels one of them on arrival. ``uncross`` then trades at one price.
 
     Costs, with n levels on a side: best price O(1), placing at or canceling
     from a level that stays O(1), a level that comes or goes O(log n) and a
-    move of at most n pointers, a match O(1) for each order met. None grows
-    with the number of orders resting, in the long run: like that of a dict,
-    the memory of a queue is put in order from time to time.
+    move of at most n pointers, a match O(1) for each order met. On average
+    over many calls, none grows with the number of resting orders.
 
     ``copy.deepcopy(book)`` is an independent, equal book.
     """
 
     symbol: str = "BOND"
     orders: dict[int, Order] = field(default_factory=dict)  # resting, by id
-    # Raised by every call that changes the quantity at any price.
+    # Grows with every call that changes the quantity at any price.
     version: int = field(default=0, compare=False)
     is_collecting: bool = False
     _bids: _BookSide = field(default_factory=lambda: _BookSide(1))
@@ -1246,7 +1280,7 @@ class OrderBook:
 
         ``limit`` is the worst price for an order that has none, ``band`` the
         lowest and the highest price a match may have, and ``own`` are the
-        account's other orders by id, here or elsewhere. Raises Refused
+        account's other orders by id, of this book and others. Raises Refused
         ("would_take") for a post-only order that would trade, with nothing
         changed.
         """
@@ -1274,10 +1308,10 @@ class OrderBook:
         """Change a resting order's price or total quantity.
 
         The order keeps its priority if the price is unchanged and the total
-        not raised; else it arrives as a new order. A total at or below what
-        is filled cancels the rest (``reason`` "user"). Raises Refused
-        ("would_take") for a post-only order whose new price would trade, with
-        nothing changed; KeyError where no such order rests.
+        not raised; otherwise it arrives like a new order. A total at or below
+        the filled quantity cancels the rest (``reason`` "user"). Raises
+        Refused ("would_take") for a post-only order whose new price would
+        trade, with nothing changed; KeyError if no such order rests.
         """
         order = self.orders[order_id]
         side = self._side(order.side)
@@ -1311,7 +1345,7 @@ class OrderBook:
     ) -> Order:
         """Take a resting order off the book, as "canceled" or "expired".
 
-        Raises KeyError where no such order rests.
+        Raises KeyError if no such order rests.
         """
         order = self.orders.pop(order_id)
         self._side(order.side).remove(order)
@@ -1320,10 +1354,11 @@ class OrderBook:
         return order
 
     def uncross(self, price: int) -> Iterator[Cross]:
-        """Trade bids at or above a price with asks at or below it, there.
+        """Let bids at or above a price trade with asks at or below it.
 
-        By price, then time, until one of the two has run out. Each step has
-        been made when it is yielded; the last one must be asked for.
+        All trades are made at that price, by price, then time, until no such
+        bid or no such ask is left. A trade is made when it is asked for, so
+        the caller must iterate to the end.
         """
         bids, asks = self._bids, self._asks
         while bids.keys and asks.keys:
@@ -1373,8 +1408,8 @@ class OrderBook:
     ) -> tuple[tuple[PriceLevel, ...], tuple[PriceLevel, ...]]:
         """Return the bid and ask levels changed since the last call.
 
-        Each as price and the total quantity there now, best first; 0 where
-        the level is gone.
+        Each as price and the total quantity there now, best first; quantity
+        0: the level is gone.
         """
         return self._bids.take_changes(), self._asks.take_changes()
 
@@ -1435,7 +1470,7 @@ class OrderBook:
         band: Band | None,
         own: Mapping[int, Order],
     ) -> Sweep:
-        """Match an order that is in no level, then rest or end the rest."""
+        """Match an order that is in no level, then rest or end it."""
         if self.is_collecting:
             assert order.may_rest
             return self._rest(NO_MATCHES, order, own)
@@ -1473,7 +1508,7 @@ class OrderBook:
     ) -> Sweep:
         """Rest an order in a book that may be crossed.
 
-        Orders of its account that it crosses give way, or it does.
+        If it crosses orders of its account, its ``stp`` cancels them or it.
         """
         assert order.price is not None
         sign = self._opposite(order.side).sign
@@ -1514,21 +1549,21 @@ class OrderBook:
         limit: int | None,
         band: Band | None,
     ) -> tuple[Sequence[Match], Literal["stp", "band"] | None]:
-        """Trade while prices cross; return the steps, and what stopped it."""
+        """Trade while prices cross; return the matches and why it stopped."""
         keys = side.keys
         worst = None if limit is None else limit * side.sign
         matches: list[Match] = []
-        left = wanted = taker.leaves_qty
+        leaves_qty = wanted = taker.leaves_qty
         cost = 0
         stop: Literal["stp", "band"] | None = None
-        while left and keys and stop is None:
+        while leaves_qty and keys and stop is None:
             key = keys[-1]
             if worst is not None and key < worst:
                 break
             level = side.levels[key]
             price = key * side.sign
             outside = band is not None and not band[0] <= price <= band[1]
-            while level.count and left and stop is None:
+            while level.count and leaves_qty and stop is None:
                 maker = level.head()
                 qty = maker.leaves_qty
                 if maker.account == taker.account:
@@ -1543,9 +1578,9 @@ class OrderBook:
                     stop = "band"
                     break
                 else:
-                    if qty > left:
-                        qty = left
-                    left -= qty
+                    if qty > leaves_qty:
+                        qty = leaves_qty
+                    leaves_qty -= qty
                     cost += price * qty
                     level.qty -= qty
                     maker._fill(price, qty)
@@ -1556,11 +1591,11 @@ class OrderBook:
                     level.queue.popleft()
                     level.count -= 1
             side.tidy(key, level)
-        if left < wanted:
-            taker.leaves_qty = left
-            taker.cum_qty += wanted - left
+        if leaves_qty < wanted:
+            taker.leaves_qty = leaves_qty
+            taker.cum_qty += wanted - leaves_qty
             taker.cum_cost += cost
-            taker.order_status = "partially_filled" if left else "filled"
+            taker.order_status = "partially_filled" if leaves_qty else "filled"
         return matches, stop
 
     def _can_fill(
@@ -1568,9 +1603,10 @@ class OrderBook:
     ) -> bool:
         """Whether a fill-or-kill order would be filled whole.
 
-        One's own orders do not count, and where meeting one would stop the
-        order (``stp`` other than "cancel_oldest") nothing behind it does.
-        Looks at no more orders than lots wanted plus own orders met.
+        Orders of its own account do not count. If ``stp`` is not
+        "cancel_oldest", the first of them stops the order, and orders behind
+        it do not count either. Looks at no more orders than there are lots
+        wanted and own orders met.
         """
         wanted = taker.leaves_qty
         side = self._opposite(taker.side)

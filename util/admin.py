@@ -12,10 +12,10 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from client import AdminArguments, Exchange, ExchangeError
-from orderbook import ADMIN_FIELDS, AdminAction, Phase, Refused
+from orderbook import ADMIN_FIELDS, PHASES, AdminAction, Refused
 
 from .cli import (
     CONNECT_TIMEOUT_S,
@@ -30,9 +30,8 @@ from .cli import (
 
 # Actions that cannot be undone.
 FINAL = ("settle", "reset")
-# Actions that have another name on the wire, which is accepted here, too.
-WIRE_NAMES = {"suspend": "kill", "resume": "unkill"}
-NAMES = {wire: name for name, wire in WIRE_NAMES.items()}
+# Older names of actions, which the command line still accepts.
+OLD_NAMES = {"kill": "suspend", "unkill": "resume"}
 
 USER = {"account": {"type": utf8, "metavar": "USER"}}
 NUMBER = {"type": int, "metavar": "N"}
@@ -42,7 +41,7 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         "set the phase of an instrument, or of all",
         {
             "symbol": {"type": utf8, "metavar": "SYMBOL|all"},
-            "phase": {"choices": get_args(get_args(Phase)[0])},
+            "phase": {"choices": tuple(PHASES)},
             "--reopen": {
                 "type": int,
                 "metavar": "SECONDS",
@@ -109,7 +108,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             name,
             help=words,
             description=words,
-            aliases=[WIRE_NAMES[name]] if name in WIRE_NAMES else [],
+            aliases=[old for old, new in OLD_NAMES.items() if new == name],
         )
         add = action.add_argument
         for argument, meaning in own.items():
@@ -133,7 +132,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.user:
         parser.error("--user or EXCHANGE_USER must name the administrator")
-    options.action = NAMES.get(options.action, options.action)
+    options.action = OLD_NAMES.get(options.action, options.action)
     return options
 
 
@@ -174,9 +173,10 @@ async def send(options: argparse.Namespace) -> None:
         cancel_on_disconnect=False,
         connect_timeout=CONNECT_TIMEOUT_S,
     ) as exchange:
-        action = WIRE_NAMES.get(options.action, options.action)
         await exchange.admin(
-            cast(AdminAction, action), options.reason, **arguments_of(options)
+            cast(AdminAction, options.action),
+            options.reason,
+            **arguments_of(options),
         )
 
 

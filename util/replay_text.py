@@ -125,7 +125,7 @@ def describe_admin(admin: Admin) -> str:
             if admin.reopen_ms is not None:
                 text += f" for {admin.reopen_ms} ms"
             return text
-        case "kill" | "unkill":
+        case "suspend" | "resume" | "kill" | "unkill":
             return f"{admin.action} {admin.user}"
         case "cancel":
             return f"cancel order {admin.order_id}"

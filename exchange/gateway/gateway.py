@@ -1,9 +1,9 @@
 """Between links and engine: requests in, messages out.
 
-A ``Gateway`` is the exchange without sockets, threads and timers. It is
-driven from outside and starts nothing by itself: `requests` carries out what
-a link asks, `seal` puts what came of it into the gate, and the owner takes
-from the gate what may leave.
+A ``Gateway`` is the exchange without sockets, threads and timers. Its owner
+drives it: `requests` carries out the requests of a link, `seal` puts the
+messages that result into the gate, and the owner takes from the gate the
+batches that are committed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from exchange.gateway.link import Door, Link, Peer
 from exchange.gateway.logins import Keys, Logins
 from exchange.gateway.outbox import Batch
 from exchange.gateway.rates import Limiter, Quotas
-from exchange.gateway.requests import WORDS, Requests
+from exchange.gateway.requests import TYPE_NAMES, Requests
 from exchange.gateway.routing import Routing
 from exchange.gateway.sequencer import Sequencer
 from exchange.gateway.tables import Tables
@@ -36,8 +36,8 @@ from orderbook import Heartbeat, Status, encode
 class Gateway:
     """The parts of the exchange that know no sockets, put together.
 
-    ``now`` returns microseconds since the epoch. ``keys`` say who may log in,
-    None: anybody, by name. ``engine`` is a new one unless it is given.
+    ``now`` returns microseconds since the epoch. ``keys`` say who may log in;
+    None: everybody, without a token. ``engine`` None: a new one.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Gateway:
         engine: Engine | None = None,
     ) -> None:
         self._now = now
-        self._beat_seq = 0  # the sequencer's, at the last heartbeat
+        self._heartbeat_seq = 0  # sequencer.seq at the last heartbeat
         self.engine = engine or Engine()
         self.routing = Routing(self.engine, now, debug)
         self.history = self.routing.history
@@ -80,7 +80,7 @@ class Gateway:
     # Life
 
     def replay(self, commands: Iterable[Command]) -> None:
-        """Apply again what a journal holds; nothing leaves."""
+        """Apply the commands of a journal again; nothing is sent."""
         self._replica.apply(commands)
         self.sequencer.seq = self.engine.seq
         self.routing.publish(self._now())
@@ -88,9 +88,9 @@ class Gateway:
     def begin(self, market: Configure) -> None:
         """Open the market, or go on with the one that was replayed.
 
-        The connections ended with the old process, so their orders are
-        canceled before anything happens that was due meanwhile; that happens
-        in the market as it was, before the new one is configured.
+        All connections ended with the old process, so first the orders that
+        end with them are canceled. Then the deadlines of the time between
+        fire under the old configuration, and last the new one applies.
         """
         if self.engine.seq:
             self.sequencer.run(Restart())
@@ -100,7 +100,7 @@ class Gateway:
         self.routing.publish(self._now())
 
     def shut_down(self) -> None:
-        """End every session in order, and say so."""
+        """End every session, announce it, and close every link."""
         self.sequencer.run(Shutdown())
         self.routing.publish(self._now())
         self.announce("the exchange is shutting down")
@@ -118,7 +118,7 @@ class Gateway:
         return link
 
     def disconnect(self, link: Link) -> None:
-        """Let a connection go that has ended, and what dies with it."""
+        """Remove the link of a connection that has ended; end its session."""
         del self.links[link]
         self.outbox.drop(link)
         self.feed.drop(link)
@@ -135,17 +135,17 @@ class Gateway:
         self.sequencer.run(ClockStep(forward_us=forward_us))
 
     def heartbeat(self) -> None:
-        """Tell every link the last seq that it should have got.
+        """Send every link the last ``seq`` of each sequence that it got.
 
-        While the last heartbeat still waits for a commit, one with the seqs
-        of those that have left passes the gate: a disk that is slow must not
-        look like a connection that is dead.
+        While the last heartbeat waits for its commit, the one before is sent
+        again, past the gate: a slow disk must not look like a dead
+        connection.
         """
         ts = self._now()
-        if self._beat_seq > self.sequencer.committed:
-            self._pass_heartbeats(ts)
+        if self._heartbeat_seq > self.sequencer.committed:
+            self._repeat_heartbeats(ts)
             return
-        self._beat_seq = self.sequencer.seq
+        self._heartbeat_seq = self.sequencer.seq
         for link in self.links:
             seq = self.feed.held(link)
             if link.account:
@@ -153,7 +153,7 @@ class Gateway:
             link.left_beat, link.last_beat = link.last_beat, seq
             link.send(encode(Heartbeat(ts=ts, seq=seq)))
 
-    def _pass_heartbeats(self, ts: int) -> None:
+    def _repeat_heartbeats(self, ts: int) -> None:
         frames: list[tuple[Link, bytes]] = []
         for link in self.links:
             text = encode(Heartbeat(ts=ts, seq=link.left_beat))
@@ -168,11 +168,11 @@ class Gateway:
     # What leaves
 
     def seal(self, turns: Sequence[Turn] = (), is_more: bool = False) -> None:
-        """Hold all that was queued since the last time, as one batch.
+        """Put all that was queued since the last call into the gate.
 
-        ``turns`` were carried out since. Where there ``is_more`` to come at
-        once, or there are many readers, public data may wait until
-        ``pacing.due``.
+        It is one batch, and ``turns`` are those that it results from. While
+        requests wait (``is_more``), or if readers are many, public data may
+        stay until ``pacing.due``.
         """
         if self.routing.has_news:
             now = self._now()
@@ -183,16 +183,16 @@ class Gateway:
             self.gate.hold(self.sequencer.seq, batch)
 
     def commit(self, seq: int) -> None:
-        """Let leave what depends on no command after ``seq``."""
+        """Note that the commands up to ``seq`` are committed."""
         self.sequencer.committed = seq
         self.gate.commit(seq)
 
     # Figures
 
-    def requests_by_word(self, most: int) -> dict[str, dict[str, int]]:
-        """Return the requests counted, by account and type.
+    def requests_by_type(self, most: int) -> dict[str, dict[str, int]]:
+        """Return the numbers of requests by account and type.
 
-        Only of the ``most`` accounts that asked most.
+        Only of the ``most`` accounts that sent most.
         """
         busiest = nlargest(
             most,
@@ -200,6 +200,8 @@ class Gateway:
             key=lambda item: sum(item[1].values()),
         )
         return {
-            account: {WORDS[kind]: count for kind, count in counts.items()}
+            account: {
+                TYPE_NAMES[kind]: count for kind, count in counts.items()
+            }
             for account, counts in busiest
         }

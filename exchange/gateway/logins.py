@@ -1,4 +1,4 @@
-"""Logins: who may connect a link, and what it is told then."""
+"""Logins: who may log in, and what the link of the session gets first."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from orderbook import (
 
 
 class Key(Protocol):
-    """What somebody has logged in with."""
+    """The key of an account, as found by its token."""
 
     @property
     def is_admin(self) -> bool:
-        """Whether it is an administrator's."""
+        """Whether it is the key of an administrator."""
 
 
 class Keys(Protocol):
-    """Who may log in."""
+    """The keys of all accounts."""
 
     def lets_in(self, user: str) -> bool:
-        """Whether a name alone is enough for this user."""
+        """Whether this user may log in without a token."""
 
     def check(self, user: str, token: str | None) -> Key | None:
-        """Return the key of a user whose token this is."""
+        """Return the key of a user with this token; None: it is wrong."""
 
     def is_valid(self, key: Any) -> bool:
-        """Whether who logged in with a key may stay."""
+        """Whether a connection that logged in with this key may stay."""
 
 
 class Logins:
-    """Connects sessions to links. ``keys`` None: a name is enough."""
+    """Connects sessions to links. ``keys`` None: nobody needs a token."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Logins:
         self._routing.online.setdefault(user, {})[link] = None
         missed = None
         if is_known and request.last_seq is not None:
-            missed = self._routing.history.missed(
+            missed = self._routing.history.events_since(
                 user, request.last_seq, account.seq
             )
         link.reply(
@@ -107,7 +107,9 @@ class Logins:
                 durable=self._sequencer.is_durable,
                 limits=self._limits_of(account),
                 instruments=tuple(
-                    listing.as_told(account.max_position(listing.instrument))
+                    listing.current_instrument(
+                        account.max_position(listing.instrument)
+                    )
                     for listing in self._engine.listings.values()
                 ),
             ),
@@ -129,7 +131,7 @@ class Logins:
             self._sequencer.run(Disconnect(), account, session_id)
 
     def check_keys(self) -> None:
-        """Close the connections of those whose key is no longer valid."""
+        """Close the connections whose key is no longer valid."""
         keys = self._keys
         if keys is None:
             return
@@ -155,7 +157,11 @@ class Logins:
                 link.key, link.is_admin = key, key.is_admin
             accounts = self._engine.accounts
             if user not in accounts and len(accounts) >= ACCOUNTS_MAX:
-                raise Refused("forbidden", f"{ACCOUNTS_MAX:,} accounts exist")
+                raise Refused(
+                    "forbidden",
+                    f"{ACCOUNTS_MAX:,} accounts exist, the most that the"
+                    " exchange can have",
+                )
         except Refused:
             self._routing.outbox.cut(link, 4001, "login failed")
             raise
@@ -168,11 +174,12 @@ class Logins:
         if most and len(others) >= most:
             self._routing.outbox.cut(link, FLOODING, "too many connections")
             raise Refused(
-                "rate_limited", f"{user} has {most} connections already"
+                "rate_limited",
+                f"{user} has {most} connections already; the limit is {most}",
             )
 
     def _limits_of(self, account: Account) -> dict[str, int]:
-        """Return what a welcome tells of an account's limits."""
+        """Return the limits that a welcome shows."""
         rate = self._limiter.rate_of(account.name)
         limits = {
             "max_frame": MAX_FRAME,

@@ -11,17 +11,17 @@ from exchange.market.command import REQUESTS
 # Cancels may come this many times as often as orders, so that a bot that is
 # throttled can always get flat.
 CANCELS_RATE = 5
-# Bursts that may be refused as too many before a connection is cut. They are
-# forgiven at the allowed rate, so a client that sends less than twice as much
-# as that never is.
+# Refusals, in bursts, after which a connection is cut off. They are forgiven
+# at the allowed rate, so a client that sends less than twice that rate stays.
 STRIKES_BURST = 10
 
-_REQUEST = 1_000_000  # credits; so a rate per second is one per microsecond
+# Credits of a token. A rate per second is one in credits per microsecond.
+_TOKEN = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Requests per second in the long run, and at once; 0: unlimited."""
+    """Requests per second on average, and at once; 0: unlimited."""
 
     per_s: int = 0
     burst: int = 0
@@ -33,10 +33,10 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quotas:
-    """What connections may do, 0 meaning unlimited.
+    """The limits of accounts and connections; 0: unlimited.
 
-    ``rate`` is that of each account that ``rates`` does not name, and of
-    each connection for what is neither order nor cancel.
+    ``rate`` limits each account that ``rates`` does not name, and the
+    requests of each connection that are neither orders nor cancels.
     """
 
     rate: Rate = Rate()
@@ -45,33 +45,33 @@ class Quotas:
 
 
 class Bucket:
-    """What is left of a rate. It begins full. Time is given, in integers."""
+    """A token bucket, full at first. It counts in integers."""
 
     __slots__ = ("rate", "_per_s", "_most", "_credits", "_ts")
 
     def __init__(self, rate: Rate, now: int) -> None:
         self.rate = rate
         self._per_s = rate.per_s
-        self._most = self._credits = rate.burst * _REQUEST
+        self._most = self._credits = rate.burst * _TOKEN
         self._ts = now
 
     def take(self, now: int) -> int:
-        """Draw one request; return 0, or the milliseconds until there is one.
+        """Take a token; return 0, or the milliseconds until there is one.
 
-        ``now`` in microseconds. Nothing is drawn where there is none.
+        ``now`` is in microseconds. If there is no token, nothing is taken.
         """
         gained = max(0, now - self._ts) * self._per_s
         self._credits = min(self._most, self._credits + gained)
         self._ts = now
-        if self._credits >= _REQUEST:
-            self._credits -= _REQUEST
+        if self._credits >= _TOKEN:
+            self._credits -= _TOKEN
             return 0
-        missing_us = -(-(_REQUEST - self._credits) // self._per_s)
+        missing_us = -(-(_TOKEN - self._credits) // self._per_s)
         return -(-missing_us // 1_000)
 
 
 class Limiter:
-    """The buckets of accounts and links, and how much each account asks.
+    """The buckets of accounts and links, and the requests counted.
 
     ``now`` returns microseconds since the epoch.
     """
@@ -94,14 +94,17 @@ class Limiter:
         return Bucket(rate, self._now()) if rate.per_s else None
 
     def of_account(self, user: str) -> dict[type, Bucket | None]:
-        """Return what an account's requests draw on, by their type."""
+        """Return the buckets of an account's requests, by their type.
+
+        None: unlimited. A type that is missing uses the link's bucket.
+        """
         buckets = self.buckets.get(user)
         if buckets is None:
             buckets = self.buckets[user] = {}
             rate = self.rate_of(user)
             if not (rate.per_s or self.quotas.rate.per_s):
                 return buckets
-            orders = cancels = None  # or they drew on the connection's
+            orders = cancels = None  # not missing: see above
             if rate.per_s:
                 orders = Bucket(rate, self._now())
                 cancels = Bucket(rate.times(CANCELS_RATE), self._now())
@@ -114,18 +117,18 @@ class Limiter:
     def draw(
         self, bucket: Bucket, strikes: dict[Bucket, Bucket]
     ) -> tuple[int, bool]:
-        """Draw one request; return when to come again, and if it is a flood.
+        """Take a token; return the wait, and whether the client floods.
 
-        0, or the milliseconds until there is room. ``strikes`` count how many
-        refusals are still forgiven.
+        The wait is in milliseconds, 0 if there was a token. ``strikes`` has
+        for each bucket another one, of the refusals that are forgiven.
         """
         now = self._now()
         retry_after_ms = bucket.take(now)
         if not retry_after_ms:
             return 0, False
-        patience = strikes.get(bucket)
-        if patience is None:
+        forgiven_bucket = strikes.get(bucket)
+        if forgiven_bucket is None:
             rate = bucket.rate
             forgiven = Rate(rate.per_s, rate.burst * STRIKES_BURST)
-            patience = strikes[bucket] = Bucket(forgiven, now)
-        return retry_after_ms, bool(patience.take(now))
+            forgiven_bucket = strikes[bucket] = Bucket(forgiven, now)
+        return retry_after_ms, bool(forgiven_bucket.take(now))

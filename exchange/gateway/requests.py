@@ -39,11 +39,11 @@ from orderbook import (
 
 BUSY_RETRY_MS = 1_000
 
-WORDS: dict[type, str] = {
+TYPE_NAMES: dict[type, str] = {  # on the wire
     Error: "bad_request",
-    **{kind: word for word, kind in REQUEST_TYPES.items()},
+    **{kind: name for name, kind in REQUEST_TYPES.items()},
 }
-# Requests that become commands; they need a login, whatever they ask for.
+# Requests that become commands; each needs a login.
 COMMANDS: tuple[type[CommandRequest], ...] = tuple(
     kind for kind, row in REQUESTS.items() if row.is_command
 )
@@ -72,10 +72,10 @@ class Requests:
         self._now = now
 
     def handle(self, link: Link, requests: Iterable[Request | Error]) -> None:
-        """Carry out requests of a link and queue what came of them.
+        """Carry out requests of a link, and queue the messages that result.
 
-        The replies to successive commands are made after the last of them,
-        because it is faster to do the same many times.
+        The replies to successive commands are encoded after the last of them:
+        it is faster to repeat one kind of work.
         """
         now, engine = self._now(), self._engine
         sequencer, routing = self._sequencer, self._routing
@@ -101,7 +101,7 @@ class Requests:
                         outputs = sequencer.apply(
                             link.account, link.session_id, request, now
                         )
-                        routing.pending.append((request, outputs))
+                        routing.unanswered.append((request, outputs))
                     else:
                         routing.send_replies()
                         self._answer(link, request)
@@ -109,29 +109,32 @@ class Requests:
                     routing.send_replies()
                     routing.refusals[refusal.code] += 1
                     link.reply(request, refusal.as_error())
-        finally:  # should the last one fail, those before it did happen
+        finally:  # also after a failure: the commands before it are applied
             routing.send_replies()
 
     # Within
 
     def _check(self, link: Link, request: CommandRequest) -> None:
-        """Raise Refused if a request may not become a command."""
+        """Refuse a request that must not become a command."""
         if not link.account:
             raise Refused("unauthorized", "log in first")
         if isinstance(request, (Place, Amend)) and self._sequencer.trouble:
             raise Refused(
                 "busy",
-                f"{self._sequencer.trouble}; cancels are taken",
+                f"new orders are refused, because {self._sequencer.trouble};"
+                " cancels are accepted",
                 retry_after_ms=BUSY_RETRY_MS,
             )
         if isinstance(request, Admin) and not link.is_admin:
-            raise Refused("forbidden", "only an administrator may do that")
+            raise Refused(
+                "forbidden", "only an administrator may send this request"
+            )
 
     def _charge(self, link: Link, request: Request | Error) -> None:
-        """Draw on the request's bucket, and refuse it if that is empty.
+        """Take a token for a request; refuse it if there is none.
 
         A request refused for a higher-precedence reason still costs a token.
-        A link that floods for long is cut off.
+        A link that sends too many for long is cut off.
         """
         bucket = link.buckets.get(request.__class__, link.bucket)
         if bucket is None or (link.is_admin and type(request) is Admin):
@@ -139,15 +142,15 @@ class Requests:
         retry_after_ms, is_flood = self._limiter.draw(bucket, link.strikes)
         if is_flood:
             self._routing.outbox.cut(link, FLOODING, "far too many requests")
-        if retry_after_ms and not _is_refused_anyway(link, request):
+        if retry_after_ms and not _has_earlier_refusal(link, request):
             raise Refused(
                 "rate_limited",
-                f"too many requests; there is room in {retry_after_ms} ms",
+                f"too many requests; try again in {retry_after_ms} ms",
                 retry_after_ms=retry_after_ms,
             )
 
     def _answer(self, link: Link, request: Request | Error) -> None:
-        """Answer what is no command, or a login; raises Refused."""
+        """Answer a request that is not a command; raises Refused."""
         match request:
             case Error():
                 self._routing.refusals[request.code] += 1
@@ -176,7 +179,7 @@ class Requests:
         self._tables.check()
         symbols = self._symbols(request.symbols)
         now = self._now()
-        self._routing.publish(now)  # what came before is not for this reader
+        self._routing.publish(now)  # the reader's snapshot has it
         link.reply(request, Ok(ts=now))
         channels = dict.fromkeys(request.channels)
         self._routing.feed.subscribe(
@@ -189,7 +192,7 @@ class Requests:
                 self._tables.book(symbol)
 
     def _symbols(self, symbols: Iterable[str] | None) -> list[str]:
-        """Return the symbols asked for, each once; all where none is."""
+        """Return the symbols that are named, each once; None: all."""
         if symbols is None:
             return list(self._engine.listings)
         chosen = list(dict.fromkeys(symbols))
@@ -198,8 +201,8 @@ class Requests:
         return chosen
 
 
-def _is_refused_anyway(link: Link, request: Request | Error) -> bool:
-    """Whether a reason applies that goes before that of too many requests."""
+def _has_earlier_refusal(link: Link, request: Request | Error) -> bool:
+    """Whether a reason that precedes "rate_limited" refuses a request."""
     if isinstance(request, Login):
         return bool(link.account)
     if link.account:

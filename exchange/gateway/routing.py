@@ -1,9 +1,9 @@
-"""Events to whom they concern.
+"""Events from the engine to links, feed and history.
 
-Private events go to every link of their account, and into the history of
-what a session may have to be sent again. Trades and changes of books go to
-the feed. The replies to successive commands of a link are made after the last
-of them, because it is faster to do the same many times.
+Private events go to every link of their account, and into the history from
+which sessions resume. Trades and changes of books go to the feed. The replies
+to successive commands of a link are encoded after the last of them: it is
+faster to repeat one kind of work.
 """
 
 from __future__ import annotations
@@ -60,68 +60,68 @@ class Routing:
         self.links: dict[Link, None] = {}
         self.online: dict[str, dict[Link, None]] = {}  # by account
         self.refusals: Counter[str] = Counter()  # errors sent, by code
-        self.is_broken = False  # one failed: the books cannot be trusted
-        # The link whose turn it is, and its commands without a reply yet.
+        self.is_broken = False  # a command failed: books may be wrong
+        # The link whose turn it is, and its commands that have no reply yet.
         self.asking: Link
-        self.pending: list[tuple[Request, list[Output]]] = []
+        self.unanswered: list[tuple[Request, list[Output]]] = []
         self._engine = engine
         self._now = now
         self._placed = _Placed() if debug else None
 
     def send_replies(self) -> None:
-        """Send replies to the pending commands, and the events they caused."""
-        if not self.pending:
+        """Send replies to the unanswered commands, and their events."""
+        if not self.unanswered:
             return
-        pending, self.pending = self.pending, []
+        unanswered, self.unanswered = self.unanswered, []
         account = self.asking.account
         replies: list[str] = []
-        # The events of each account; of the one that asks without ids, and
-        # without errors.
+        # The encoded events of each account. Those of the link's own account
+        # have no ``id``; its replies have.
         posts: dict[str, list[str]] = {account: []}
         reports = posts[account]
         try:
-            for request, outputs in pending:
+            for request, outputs in unanswered:
                 reply: Any = outputs[0][1]
                 text = encode(reply)
                 replies.append(with_id(text, request.id))
                 if reply.__class__ is Rested:
                     reports.append(text)
                     if self._placed is not None:
-                        self._note(account, reply.as_exec())
+                        self._note_placed(account, reply.as_exec())
                 elif reply.__class__ is Exec:
                     reports.append(text)
                     if self._placed is not None and reply.exec_type == "new":
-                        self._note(account, reply)
+                        self._note_placed(account, reply)
                 elif reply.__class__ is Error:
                     self.refusals[reply.code] += 1
                 if len(outputs) > 1:
-                    told = len(reports)
-                    news = self._collect(outputs[1:], posts)
-                    replies += reports[told:]
-                    if news:
+                    first = len(reports)
+                    statuses = self._collect(outputs[1:], posts)
+                    replies += reports[first:]
+                    if statuses:
                         self._post(posts, replies)
-                        self.broadcast(news)
-        finally:  # should it fail, what was made before did happen
+                        self.broadcast(statuses)
+        finally:  # also after a failure: the events before it happened
             self._post(posts, replies)
 
     def route(self, outputs: Iterable[Output]) -> None:
-        """Send events to whom they concern, where nobody has a reply."""
+        """Send the events of a command that no link waits for."""
         posts: dict[str, list[str]] = {}
-        news = self._collect(outputs, posts)
+        statuses = self._collect(outputs, posts)
         self._post(posts)
-        self.broadcast(news)
+        self.broadcast(statuses)
 
-    def broadcast(self, news: Iterable[Status]) -> None:
+    def broadcast(self, statuses: Iterable[Status]) -> None:
         """Send statuses to every link."""
-        for status in news:
+        for status in statuses:
             text = encode(status)
             for link in self.links:
                 link.send(text)
             if status.symbol is not None:
-                self.feed.mark([status.symbol])  # a reset clears it
+                self.feed.mark([status.symbol])  # a reset clears its ticker
 
     def publish(self, now: int) -> None:
-        """Send trades and changes of books to those who follow them."""
+        """Send trades and changes of books to their subscribers."""
         self.pacing.note_left(now)
         if self.is_broken:
             return
@@ -139,7 +139,7 @@ class Routing:
         return bool(self._engine.changed_books) or self.feed.has_slow_readers
 
     def publish_tickers(self) -> None:
-        """Send tickers that changed; at the greatest rate they may have."""
+        """Send tickers that changed. Call it as often as they may be sent."""
         for texts, readers in self.feed.flush_tickers():
             self.outbox.broadcast(texts, readers)
 
@@ -162,11 +162,11 @@ class Routing:
     ) -> list[Status]:
         """Add private events to the posts of accounts; return statuses.
 
-        Statuses leave after all private events of the command. Trades are
-        recorded; replies that are no report are left out.
+        Statuses are sent after all private events of the command. Trades are
+        recorded, and an ``Ok`` or ``Error`` is ignored.
         """
         history = self.history
-        news: list[Status] = []
+        statuses: list[Status] = []
         try:
             for recipient, event in outputs:
                 if isinstance(event, PRIVATE_EVENTS):
@@ -184,18 +184,18 @@ class Routing:
                     history.record_trade(event)
                     self.feed.record(event)
                 elif event.__class__ is Status:
-                    news.append(event)
+                    statuses.append(event)
         except Exception:
             self.is_broken = True
             raise
-        return news
+        return statuses
 
     def _post(
         self, posts: dict[str, list[str]], replies: list[str] | None = None
     ) -> None:
-        """Send each account its events, keep them for later, clear them.
+        """Send each account its events, record them, and clear the lists.
 
-        The link that asks gets ``replies`` instead.
+        The link whose turn it is gets ``replies`` instead.
         """
         asking = None
         if replies:
@@ -217,7 +217,7 @@ class Routing:
     def _ticker(self, symbol: str) -> Ticker:
         return self._engine.ticker(self._engine.listing(symbol), self._now())
 
-    def _note(self, account: str, placed: Exec) -> None:
+    def _note_placed(self, account: str, placed: Exec) -> None:
         assert self._placed is not None
         price = "market" if placed.price is None else f"@ {placed.price}"
         self._placed.lines.append(

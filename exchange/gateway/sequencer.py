@@ -20,8 +20,8 @@ from exchange.market.command import (
 from exchange.market.engine import Engine
 from orderbook import MAX_INT
 
-# Commands that may be ahead of the disk: a second's worth and more. Beyond
-# them new orders are refused, so that cancels get through.
+# Commands applied and not yet committed; more than a second's worth. Beyond
+# that new orders are refused, so that the disk keeps up with cancels.
 COMMANDS_UNCOMMITTED = 20_000
 
 
@@ -42,19 +42,21 @@ class Sequencer:
         self.seq = 0  # of the last command applied without a failure
         self.committed = 0 if is_durable else MAX_INT
         self.is_durable = is_durable
-        self.disk_trouble = ""  # of the journal: no new orders meanwhile
+        self.disk_trouble = (
+            ""  # why new orders are refused, if the disk is bad
+        )
         self._engine = engine
         self._routing = routing
         self._now = now
-        self._applied: list[Command] = []  # and not yet taken
+        self._applied: list[Command] = []  # since the last `take`
 
     def apply(
         self, account: str, session_id: str, action: Action, now: int
     ) -> list[Output]:
         """Stamp an action as the next command and apply it.
 
-        What is due comes before it, except before a restart, which happened
-        earlier.
+        Deadlines that are due fire before it, except before a restart, which
+        happened earlier.
         """
         engine = self._engine
         ts = now if now > engine.ts else engine.ts + 1
@@ -79,7 +81,7 @@ class Sequencer:
     def run(
         self, action: Action, account: str = "", session_id: str = ""
     ) -> None:
-        """Apply an action that nobody waits for the reply to."""
+        """Apply an action that no link waits for, and route its events."""
         outputs = self.apply(account, session_id, action, self._now())
         self._routing.route(outputs)
 
@@ -91,34 +93,34 @@ class Sequencer:
             due = engine.next_deadline
             if due is None or due > ts:
                 return ts
-            self._routing.send_replies()  # to what was before
+            self._routing.send_replies()  # to the commands before
             self._routing.route(self.apply("", "", TimePassed(), ts))
 
     def take(self) -> list[Command]:
         """Return the commands applied since the last call, to commit them.
 
-        None without a journal.
+        The list is empty without a journal.
         """
         commands, self._applied = self._applied, []
         return commands
 
-    # How far the disk is behind
+    # Commands not yet committed
 
     @property
     def busy_from(self) -> int:
-        """Return the seq from which on new orders are refused."""
+        """Return the seq from which new orders are refused."""
         if self.disk_trouble:
             return 0
         return self.committed + COMMANDS_UNCOMMITTED
 
     @property
     def trouble(self) -> str:
-        """Say why new orders are refused, if they are: it is the disk."""
+        """Return why new orders are refused; "" if they are accepted."""
         if self._engine.seq < self.busy_from:
             return ""
         return self.disk_trouble or "the journal's disk is too slow"
 
     @property
     def uncommitted(self) -> int:
-        """Return how many commands are ahead of the disk."""
+        """Return how many commands are applied and not committed."""
         return max(0, self._engine.seq - self.committed)

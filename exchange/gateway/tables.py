@@ -14,12 +14,12 @@ from exchange.journal.history import History, page
 from exchange.market.engine import Engine
 from orderbook import Get, Instrument, Refused, Table, encode
 
-# Rows of tables in one turn after which one more table is refused. It is some
-# milliseconds' worth, for which all others wait. A frame gets 10,000, and the
-# few that come before it in its turn.
+# Rows in one turn after which another table is refused. They take some
+# milliseconds, while all others wait. 10,000 are for a frame, and the rest for
+# the requests before it in its turn.
 ROWS_PER_TURN = 10_200
-# Orders or fills looked through that take as long as a row, and characters
-# of a book.
+# Orders or fills searched, and characters of a book, that take as long as a
+# row.
 ORDERS_PER_ROW = 32
 BOOK_CHARS_PER_ROW = 40
 
@@ -38,11 +38,11 @@ class Tables:
     def __init__(
         self, engine: Engine, history: History, feed: Feed[Link]
     ) -> None:
-        self.rows_used = 0  # in the turn at hand
+        self.rows_used = 0  # in this turn
         self._engine = engine
         self._history = history
         self._feed = feed
-        # As it was at a seq of the engine: it takes a look at all accounts.
+        # With the engine's seq at which it was made, from all accounts.
         self._leaderboard: tuple[int, list[dict[str, Any]]] = (-1, [])
 
     def public(self, request: Get) -> list[str]:
@@ -62,16 +62,16 @@ class Tables:
         return rows
 
     def check(self) -> None:
-        """Refuse more rows, if the turn had many already."""
+        """Refuse ("busy") another table if this turn had too many rows."""
         if self.rows_used >= ROWS_PER_TURN:
             raise Refused(
                 "busy",
-                "the tables of one frame have too many rows; ask in another",
+                "the tables of a frame have too many rows; use another frame",
                 retry_after_ms=1,
             )
 
     def book(self, symbol: str | None) -> str:
-        """Return a whole book, and count it as the rows that it is worth."""
+        """Return a whole book, encoded; it counts as rows by its length."""
         listing = self._engine.listing(symbol)
         text = self._feed.snapshot(listing.instrument.symbol, listing.seq)
         self.rows_used += len(text) // BOOK_CHARS_PER_ROW
@@ -90,7 +90,7 @@ class Tables:
                 listings = list(engine.listings.values())[:limit]
                 return (
                     _INSTRUMENT.dump_json(
-                        listing.as_told(), exclude_defaults=True
+                        listing.current_instrument(), exclude_defaults=True
                     ).decode()
                     for listing in listings
                 )
@@ -107,7 +107,7 @@ class Tables:
                         symbol, request.interval, after, limit
                     )
                 )
-        assert name, "only public tables go to nobody"
+        assert name, "the other tables belong to an account"
         account = engine.accounts[name]
         if request.symbol is not None:
             engine.listing(request.symbol)

@@ -121,7 +121,7 @@ class Answers:
                 outboxes[link.account] += link.held + link.peer.buffered
         return Figures(
             timing=self._timing,
-            requests=gateway.requests_by_word(ACCOUNTS_NAMED),
+            requests=gateway.requests_by_type(ACCOUNTS_NAMED),
             refusals=gateway.routing.refusals,
             http_refusals=listener.refusals,
             commands=engine.seq,

@@ -19,10 +19,10 @@ from exchange.journal.records import encode_record
 from exchange.journal.sqlite import Journal
 from exchange.market.command import Command
 
-# The loop commits while the usual commit takes no longer than this. With each
-# commit the usual time moves by an eighth of the way to the time taken. So
-# after one of 3 ms or more the thread makes the next ones: a disk that has
-# become slow holds the loop once. At a start the thread makes the first 60.
+# The loop commits while the usual commit takes no longer than this. The usual
+# time moves by an eighth of the difference with each commit. So after one
+# commit of 3 ms or more the thread makes the next ones: a disk that has become
+# slow holds the loop once. After a start the thread makes the first 60 or so.
 QUICK_US = 300
 START_US = 1_000_000
 # Commands that the loop commits at once; with more, encoding and hashing are

@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -25,7 +25,16 @@ from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.market.command import Configure
-from orderbook import MAX_INT, Instrument, Integer, Price, Qty, Symbol, User
+from orderbook import (
+    MAX_INT,
+    Instrument,
+    Integer,
+    PhaseName,
+    Price,
+    Qty,
+    Symbol,
+    User,
+)
 
 # Limits of an account if strangers may connect, unless the market file has
 # others. High enough for a fast bot, low enough to stop a runaway one.
@@ -72,7 +81,7 @@ class InstrumentSettings(BaseModel):
     collar: Lots = 0  # in ticks; 0: none
     band: Lots = 0  # in ticks; 0: none
     auction_s: Annotated[int, Field(ge=1, le=86_400)] = 30
-    phase: Literal["pre_open", "auction", "open", "halted", "closed"] = "open"
+    phase: PhaseName = "open"
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:

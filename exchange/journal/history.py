@@ -1,8 +1,8 @@
 """Past events in bounded memory, for the tables of `get`.
 
-It is given every event of the engine, in order. It keeps the public trades
-and candles of each symbol, and the fills and last private events of each
-account. A session is resumed from the latter. No clock, no socket.
+It gets every event of the engine, in order. It keeps the public trades and
+candles of each symbol, and the fills and last private events of each account,
+from which a session resumes. No clock, no socket.
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ from itertools import islice
 from typing import Any, TypeAlias, TypeVar, get_args
 
 from exchange.market.command import Output
-from orderbook import AccountReport, Exec, Interval, Rested, Trade, encode
+from orderbook import (
+    INTERVALS,
+    AccountReport,
+    Exec,
+    Interval,
+    Rested,
+    Trade,
+    encode,
+)
 
 TRADES_KEPT = 100_000  # of each symbol, as the protocol promises
 CANDLES_KEPT = 10_000  # of each symbol and interval: 2.7 hours of seconds
 FILLS_KEPT = 10_000  # of each account
 RESUME_EVENTS = 2_000  # of each account: the most that can be resumed
-JOINED = 50  # recent events that are joined into one text
+JOINED = 50  # recent events of an account before they become one text
 
-INTERVALS: dict[Interval, int] = {  # in microseconds
-    "1s": 1_000_000,
-    "1m": 60_000_000,
-    "5m": 300_000_000,
-    "1h": 3_600_000_000,
-    "1d": 86_400_000_000,
-}
+# Trades are added to candles of the first interval, whose length divides that
+# of the longer ones.
+SHORTEST, *LONGER = INTERVALS
 PrivateEvent: TypeAlias = Exec | AccountReport | Rested
 PRIVATE_EVENTS = get_args(PrivateEvent)
 Candle = list[int]  # start_ts, open, high, low, close, volume
@@ -74,27 +78,26 @@ class Candles:
 
     def add(self, ts: int, price: int, qty: int) -> None:
         """Add one trade."""
-        seconds = self._kept["1s"]
-        start = ts - ts % INTERVALS["1s"]
+        seconds = self._kept[SHORTEST]
+        start = ts - ts % INTERVALS[SHORTEST]
         if seconds:
             last = seconds[-1]
             if last[0] == start:
                 _merge(last, price, price, price, qty)
                 return
-            for interval, length in INTERVALS.items():
-                if interval != "1s":
-                    _fold(self._kept[interval], last, length)
+            for interval in LONGER:
+                _fold(self._kept[interval], last, INTERVALS[interval])
         seconds.append([start, price, price, price, price, qty])
 
     def rows(self, interval: Interval) -> Sequence[Candle]:
         """Return the candles of an interval, the last one unfinished."""
         kept = self._kept[interval]
-        if interval == "1s" or not self._kept["1s"]:
+        if interval == SHORTEST or not self._kept[SHORTEST]:
             return kept
         rows = deque(kept, maxlen=CANDLES_KEPT)
         if rows:
             rows[-1] = list(rows[-1])
-        _fold(rows, self._kept["1s"][-1], INTERVALS[interval])
+        _fold(rows, self._kept[SHORTEST][-1], INTERVALS[interval])
         return rows
 
 
@@ -119,9 +122,9 @@ def _merge(candle: Candle, high: int, low: int, close: int, qty: int) -> None:
 class AccountHistory:
     """The fills of one account, and its last events.
 
-    Texts of events are joined, JOINED or more in one: the small strings are
-    freed soon, and their memory is reused while it is in the CPU's cache.
-    Events given without a text are encoded only when they are requested.
+    Events are joined into texts of JOINED or more: the small strings are freed
+    soon, and their memory is reused while it is in the CPU's cache. Events
+    added without a text are encoded only when they are requested.
     """
 
     __slots__ = ("fills", "seq", "_recent", "_is_text", "_past", "_count")
@@ -133,9 +136,10 @@ class AccountHistory:
         )
         self.seq = 0  # of the last event; those before it have no gaps
         self._recent: list[Any] = []  # of PrivateEvent or str
-        self._is_text = True  # all of them are
+        self._is_text = True  # all recent events are encoded
+        # Older events in blocks: how many, and their texts in lines or a list.
         self._past: deque[tuple[int, str | list[Any]]] = deque()
-        self._count = 0  # of events in the past
+        self._count = 0  # events in all blocks
 
     def add(self, event: PrivateEvent) -> None:
         """Add the next event."""
@@ -160,7 +164,7 @@ class AccountHistory:
 
     @property
     def kept(self) -> int:
-        """The number of last events that are kept."""
+        """The number of events that `last` can return."""
         return self._count + len(self._recent)
 
     def last(self, count: int) -> list[str] | None:
@@ -246,17 +250,17 @@ class History:
         found = page(rows, lambda fill: fill[0], after, limit)
         return [as_text(fill) for _, _, fill in found]
 
-    def missed(
+    def events_since(
         self, account: str, last_seq: int, seq: int
     ) -> list[str] | None:
         """Return an account's events after ``last_seq``, up to ``seq``.
 
-        Encoded. None: some are no longer kept, or have not happened.
+        They are encoded. None: some are no longer kept, or have not happened.
         """
         if last_seq == seq:
             return []
         history = self._accounts[account]
-        missed = seq - last_seq
-        if history.seq != seq or not 0 < missed <= RESUME_EVENTS:
+        count = seq - last_seq
+        if history.seq != seq or not 0 < count <= RESUME_EVENTS:
             return None
-        return history.last(missed)
+        return history.last(count)

@@ -46,8 +46,8 @@ def decode_records(first_seq: int, records: bytes) -> list[Command]:
 def rules_in(records: bytes) -> list[int]:
     """Return the versions of the rules that a batch puts in force.
 
-    Also where this program cannot decode the batch, because a newer one has
-    written it.
+    It also reads a batch that a newer program wrote and that this program
+    cannot decode.
     """
     if b'"configure"' not in records:
         return []
@@ -60,7 +60,7 @@ def rules_in(records: bytes) -> list[int]:
 
 
 def _action(record: Any) -> dict[str, Any]:
-    """Return the action of a record that may be of any form."""
+    """Return the action of a record; {} if the record is of another form."""
     match record:
         case [_, _, _, {"type": str(), "engine_version": int()}, *_]:
             action: dict[str, Any] = record[3]

@@ -1,7 +1,7 @@
-"""A market and its history that follow the commands of a journal.
+"""The market and its history, rebuilt from the commands of a journal.
 
-Nothing is sent: that is for who decided the commands. A process that starts
-recovers so.
+A process that starts recovers with it. It sends no events: the process that
+applied the commands first has sent them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Replica:
         self._history = history
 
     def apply(self, commands: Iterable[Command]) -> None:
-        """Apply commands, which follow the engine's last one."""
+        """Apply commands; the first one follows the engine's last one."""
         apply, record = self._engine.apply, self._history.record
         for command in commands:
             record(apply(command))

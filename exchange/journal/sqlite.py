@@ -68,7 +68,7 @@ class Journal:
         self.path = path
         self._rules = rules
         self.last_seq = 0  # the last one committed
-        # Files that must stay, with their identity, once it is writable.
+        # Files that must not be replaced, with their identity; see `recover`.
         self.files: dict[Path, tuple[int, int]] = {}
         self._digest = _NO_DIGEST
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,14 +111,15 @@ class Journal:
             self._digest = digest
         self.file.close()
         self.file = _open_to_write(self.path)
-        _count(self.path, self.file)  # which makes the -wal file
+        _count(self.path, self.file)  # makes the -wal file
         self.files = {path: _identity(path) for path in self._paths()}
 
     def append(self, first_seq: int, records: Sequence[str]) -> int:
         """Commit one batch; return its last sequence number.
 
-        Blocks until it is on disk. After any sqlite3.Error the process must
-        end: only reading the journal again tells whether it is.
+        Blocks until the batch is on disk. After any sqlite3.Error the process
+        must end: whether the batch is on disk is known only when the journal
+        is read again.
         """
         assert first_seq == self.last_seq + 1 and records
         last_seq = self.last_seq + len(records)
@@ -132,10 +133,10 @@ class Journal:
         return last_seq
 
     def look(self) -> tuple[str, int]:
-        """Return what is wrong with the files ("" if nothing) and the space.
+        """Return what is wrong with the files, and the bytes free on the disk.
 
-        The space is the bytes free on the disk, 0 if something is wrong. A
-        file that was deleted or replaced can still be written to, but is lost
+        "" if nothing is wrong; 0 bytes if something is. A file that was
+        deleted or replaced can still be written to, but its content is lost
         when this process ends.
         """
         try:
@@ -150,7 +151,7 @@ class Journal:
             return f"the journal's disk: {error.strerror}", 0
 
     def _paths(self) -> list[Path]:
-        """Return the files that must stay: data, write-ahead log, lock."""
+        """Return the files to watch: data, write-ahead log, lock."""
         names = (
             f"{self.path.name}{suffix}" for suffix in ("", "-wal", ".lock")
         )
@@ -171,7 +172,7 @@ def readable(path: Path) -> Iterator[Path]:
     JournalError inside names the given path. Raises OSError if there is no
     space for a copy.
     """
-    if not (_is_sealed(path) and _has_wal(path)):
+    if not (_is_read_only(path) and _has_wal(path)):
         yield path
         return
     with TemporaryDirectory(prefix="exchange-") as folder:
@@ -222,7 +223,7 @@ def _lock(path: Path) -> int:
 
 
 def _create(path: Path) -> None:
-    """Make an empty journal: under its name it is complete or absent."""
+    """Make an empty journal. It gets its name when it is complete."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with closing(sqlite3.connect(new, isolation_level=None)) as file:
@@ -237,22 +238,22 @@ def _create(path: Path) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Return what differs if another file has replaced this one."""
+    """Return device and inode: they differ if the file was replaced."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    if _is_sealed(path) and not _has_wal(path):
+    if _is_read_only(path) and not _has_wal(path):
         uri += "&immutable=1"  # nobody writes it; SQLite makes no files
     return sqlite3.connect(uri, uri=True, isolation_level=None)
 
 
-def _is_sealed(path: Path) -> bool:
-    """Return whether SQLite cannot make the files that it needs beside it.
+def _is_read_only(path: Path) -> bool:
+    """Return whether SQLite cannot make the -wal and -shm files that it needs.
 
-    If so nobody is writing the journal: a writer has both of them open.
+    Then nobody is writing the journal: a writer has both of them open.
     """
     wanted = (_beside(path, "-wal"), _beside(path, "-shm"))
     return not all(file.exists() for file in wanted) and not os.access(
@@ -306,9 +307,9 @@ def _count(path: Path, file: sqlite3.Connection) -> int:
 def _identify(path: Path) -> None:
     """Raise JournalError unless a file is a journal of this format."""
     if not path.is_file():
-        raise JournalError(f"{path}: is no file")
+        raise JournalError(f"{path}: not a file")
     if not os.access(path, os.R_OK):
-        raise JournalError(f"{path}: may not be read by this user")
+        raise JournalError(f"{path}: this user may not read it")
     try:
         with closing(_open_to_read(path)) as file:
             (application_id,) = _fetch(path, file, "PRAGMA application_id")
@@ -316,7 +317,7 @@ def _identify(path: Path) -> None:
     except sqlite3.DatabaseError as error:  # it cannot be opened
         raise JournalError(f"{path}: {error}") from None
     if application_id != APPLICATION_ID:
-        raise JournalError(f"{path}: a database, but no journal")
+        raise JournalError(f"{path}: a database, but not a journal")
     if version != FORMAT_VERSION:
         raise JournalError(
             f"{path}: of format {version}; this program reads format"
@@ -328,7 +329,7 @@ def _read(
     path: Path, file: sqlite3.Connection, rules: range
 ) -> Iterator[tuple[list[Command], bytes]]:
     """Yield each batch and its digest, in order, once it is verified."""
-    # The digests cannot show that the last rows are missing; this finds a
+    # Digests cannot show that the last rows are missing. This check finds a
     # damaged page that hides them.
     (found,) = _fetch(path, file, "PRAGMA quick_check(1)")
     if found != "ok":
@@ -356,11 +357,11 @@ def _read(
         except ValueError:
             raise JournalError(
                 f"{path}: after command {seq}: a record that this program"
-                " does not know"
+                " cannot read"
             ) from None
         if not seq and not isinstance(commands[0].action, Configure):
             raise JournalError(
-                f"{path}: the first command is no configuration"
+                f"{path}: the first command is not a configuration"
             )
         seq = last_seq
         yield commands, digest

@@ -32,7 +32,7 @@ VALUE_MAX = 4_000_000_000_000_000
 # Finished orders that an account keeps. A client_order_id that is sent again
 # is recognized for 100 seconds at 100 orders a second.
 ORDERS_REMEMBERED = 10_000
-# Sessions that an account can resume. More than it may have connections.
+# Sessions that an account can resume; more than the connections it may have.
 SESSIONS_REMEMBERED = 100
 
 
@@ -113,10 +113,10 @@ class Account:
         self.move(symbol, bought, price)
 
     def move(self, symbol: str, bought: int, price: int) -> None:
-        """Book lots bought (negative: sold) at a price; cash stays.
+        """Book lots bought (negative: sold) at a price, without the cash.
 
-        Cost is averaged: lots that are closed take their share of it,
-        rounded down to a tick times lot.
+        Closed lots take their share of the position's cost, rounded down to
+        a tick times lot.
         """
         positions, costs = self.positions, self.costs
         position = positions.get(symbol, 0)
@@ -163,13 +163,13 @@ class Account:
         self.reserved -= qty * order.unit_cost
 
     def check_count(self) -> None:
-        """Refuse ("too_many_orders") another order that rests."""
+        """Refuse ("too_many_orders") one more open order."""
         most = self.limits.open_orders
         if most and len(self.open_orders) >= most:
             raise Refused(
                 "too_many_orders",
-                f"{len(self.open_orders)} orders are open; the limit is"
-                f" {most}",
+                f"the account has {len(self.open_orders)} open orders; the"
+                f" limit is {most}",
             )
 
     def max_position(self, instrument: Instrument) -> int:
@@ -206,16 +206,16 @@ class Account:
             )
 
     def check_funds(self, cost: int) -> None:
-        """Refuse ("insufficient_funds") what may cost ``cost`` more."""
+        """Refuse ("insufficient_funds") a request that may cost ``cost``."""
         least = self.limits.min_cash
         if least is None:
             least = -CASH_MAX
         free = self.cash - self.reserved - least
-        if cost > free and cost:  # what costs nothing is always accepted
+        if cost > free and cost:  # an order without cost is always accepted
             free = max(0, free)
             raise Refused(
                 "insufficient_funds",
-                f"it could cost {cost}; {free} is free",
+                f"the order could cost {cost}; the account has {free} free",
             )
 
     # Orders
@@ -235,7 +235,7 @@ class Account:
         if order is None:
             raise Refused(
                 "unknown_order",
-                f"no order with this {name} is known",
+                f"the account has no such {name}",
                 field=name,
             )
         if not order.is_open:
@@ -280,7 +280,7 @@ class Account:
                     break
 
     def disconnect(self, session: str) -> list[Order]:
-        """End a session's connection; return the orders that end with it."""
+        """End a session's connection; return the orders to cancel."""
         state = self.sessions.get(session)
         if state is None or not state.connected:
             return []
@@ -312,10 +312,10 @@ def leaderboard(
     )
     rows: list[dict[str, Any]] = []
     for place, (equity, account) in enumerate(standings[:most], start=1):
-        level = rows and rows[-1]["equity"] == equity
+        is_tied = rows and rows[-1]["equity"] == equity
         rows.append(
             {
-                "rank": rows[-1]["rank"] if level else place,
+                "rank": rows[-1]["rank"] if is_tied else place,
                 "user": account.name,
                 "equity": equity,
                 "cash": account.cash,

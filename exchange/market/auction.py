@@ -1,8 +1,8 @@
 """The price of a call auction. Pure arithmetic.
 
-The rule, as on most venues: the price at which most lots trade; of equals,
-the one with the least imbalance between buyers and sellers; then the one
-nearest to the reference price; then the lower one.
+The rule, as on most venues: the price at which most lots trade; among equal
+ones that with the least imbalance between buyers and sellers; then that
+nearest to the reference price; then the lowest.
 """
 
 from __future__ import annotations

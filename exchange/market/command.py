@@ -42,8 +42,8 @@ Output: TypeAlias = tuple[str, Event | Rested]
 
 # Requests -----------------------------------------------------------------
 
-# What limits how often a request may come: the bucket of the account's
-# orders, that of its cancels, or that of the connection.
+# The token bucket that limits a request: that of the account's orders, of its
+# cancels, or of the connection.
 BucketName: TypeAlias = Literal["orders", "cancels", "connection"]
 # Weight of a login or a subscription: they send the state of the market, or
 # a whole book. Both together are no more than a connection's first turn.

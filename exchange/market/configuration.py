@@ -29,14 +29,14 @@ def configure(state: State, command: Command, action: Configure) -> None:
     for listing in state.listings.values():
         low = listing.instrument.min_price
         high = listing.instrument.max_price
-        worth = len(state.listings) * max(abs(low), abs(high), 1)
-        listing.position_max = VALUE_MAX // worth
+        value = len(state.listings) * max(abs(low), abs(high), 1)
+        listing.position_max = VALUE_MAX // value
     for account in state.accounts.values():
         account.limits = state.limits(account.name)
-        _hold_again(state, account)
+        _recompute_reserved(state, account)
 
 
-def _hold_again(state: State, account: Account) -> None:
+def _recompute_reserved(state: State, account: Account) -> None:
     """Set aside what the open orders need under the new fees."""
     account.buying.clear()
     account.selling.clear()

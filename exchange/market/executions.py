@@ -1,4 +1,4 @@
-"""What can happen to an order once it is accepted: fills and its end.
+"""What can happen to an order after it was accepted: fills and its end.
 
 Each function here does three things together: it changes the account, keeps
 the state's lists of orders, and reports.
@@ -45,7 +45,7 @@ def book_sweep(
 ) -> None:
     """Book the matches of an order that arrived, and its end if it ended.
 
-    ``filled`` is what was filled of the order before the sweep.
+    ``filled`` are its cum_qty and cum_cost before the sweep.
     """
     listing = state.listings[order.symbol]
     state.touched[order.symbol] = listing
@@ -60,10 +60,10 @@ def book_sweep(
         cum_qty += qty
         cum_cost += price * qty
         trade = report_trade(state, listing, price, qty, order.side)
-        taken: Fill = (trade, "taker", qty * instrument.taker_fee)
-        _book_fill(state, order, taken, (cum_qty, cum_cost))
-        made: Fill = (trade, "maker", qty * instrument.maker_fee)
-        _book_fill(state, maker, made)
+        taker_fill: Fill = (trade, "taker", qty * instrument.taker_fee)
+        _book_fill(state, order, taker_fill, (cum_qty, cum_cost))
+        maker_fill: Fill = (trade, "maker", qty * instrument.maker_fee)
+        _book_fill(state, maker, maker_fill)
         if not maker.leaves_qty:
             _finish(state, maker)
     if sweep.reason is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from orderbook import (
+    PHASES,
     Band,
     Instrument,
     OrderBook,
@@ -75,7 +76,9 @@ class Listing:
             return reference
         return sorted((bid, reference, ask))[1]
 
-    def as_told(self, max_position: int | None = None) -> Instrument:
+    def current_instrument(
+        self, max_position: int | None = None
+    ) -> Instrument:
         """Return the instrument in its current phase.
 
         ``max_position`` replaces the configured one, if given.
@@ -99,10 +102,10 @@ class Listing:
         return worst
 
     def check_phase(self, order_type: OrderType, tif: TimeInForce) -> None:
-        """Refuse ("market_closed") what this phase does not accept."""
+        """Refuse ("market_closed") an order that the phase does not accept."""
         if self.phase == "open":
             return
-        if self.phase in ("pre_open", "auction"):
+        if PHASES[self.phase] == "resting":
             if order_type == "limit" and tif in ("gtc", "gtd"):
                 return
             words = "accepts only limit orders that rest (gtc, gtd)"
@@ -117,7 +120,7 @@ class Listing:
     def check_bounds(
         self, side: Side, price: int | None, qty: int | None
     ) -> None:
-        """Refuse ("invalid_qty", "invalid_price") what is out of bounds."""
+        """Refuse ("invalid_qty", "invalid_price") values out of bounds."""
         instrument = self.instrument
         if qty is not None and qty > instrument.max_qty:
             raise Refused(
@@ -130,16 +133,16 @@ class Listing:
         if not instrument.min_price <= price <= instrument.max_price:
             raise Refused(
                 "invalid_price",
-                f"price {price} is not within {instrument.min_price}"
-                f" and {instrument.max_price}",
+                f"price {price} is not within {instrument.min_price} to"
+                f" {instrument.max_price}",
                 field="price",
             )
         if instrument.collar:
-            away = price - self.reference
-            if (away if side == "buy" else -away) > instrument.collar:
+            beyond = price - self.reference
+            if (beyond if side == "buy" else -beyond) > instrument.collar:
                 raise Refused(
                     "invalid_price",
                     f"{side} at {price} is more than {instrument.collar}"
-                    f" beyond the reference price of {self.reference}",
+                    f" ticks beyond the reference price of {self.reference}",
                     field="price",
                 )

@@ -41,18 +41,18 @@ def _suspend(state: State, name: str, admin: Admin) -> None:
     reply_ok(state, name)
     account.is_suspended = True
     cancel_each(state, account.open_orders.values(), "admin")
-    report_status(state, f"kill {account.name}: {admin.reason}")
+    report_status(state, f"suspend {account.name}: {admin.reason}")
 
 
 def _resume(state: State, name: str, admin: Admin) -> None:
     account = _known(state, admin.user)
     reply_ok(state, name)
     account.is_suspended = False
-    report_status(state, f"unkill {account.name}: {admin.reason}")
+    report_status(state, f"resume {account.name}: {admin.reason}")
 
 
 def _cancel(state: State, name: str, admin: Admin) -> None:
-    order = _find(state, admin.order_id)
+    order = _find_order(state, admin.order_id)
     reply_ok(state, name)
     cancel_order(state, order, "admin")
     report_status(state, f"cancel order {order.order_id}: {admin.reason}")
@@ -88,14 +88,18 @@ def _check_position(listing: Listing, account: Account, qty: int) -> None:
     symbol, most = listing.instrument.symbol, listing.position_max
     if abs(account.positions.get(symbol, 0) + qty) > most:
         raise Refused(
-            "position_limit", f"no position beyond {most} lots", field="qty"
+            "position_limit",
+            f"the position of {account.name} would exceed {most} lots",
+            field="qty",
         )
 
 
 def _check_cash(account: Account, cash: int) -> None:
     if abs(account.cash + cash) > VALUE_MAX:
         raise Refused(
-            "insufficient_funds", f"no cash beyond {VALUE_MAX}", field="cash"
+            "insufficient_funds",
+            f"the cash of {account.name} would exceed {VALUE_MAX}",
+            field="cash",
         )
 
 
@@ -119,7 +123,8 @@ def _settle(state: State, name: str, admin: Admin) -> None:
     for account in holders:
         if abs(account.cash + account.positions[symbol] * price) > MAX_INT:
             raise Refused(
-                "insufficient_funds", f"more than {account.name} can have"
+                "insufficient_funds",
+                f"the cash of {account.name} would exceed {MAX_INT}",
             )
     reply_ok(state, name)
     cancel_each(state, listing.book.orders.values(), "admin")
@@ -161,6 +166,8 @@ def _publish(state: State, name: str, admin: Admin) -> None:
 
 ACTIONS: dict[AdminAction, Callable[[State, str, Admin], None]] = {
     "phase": _set_phase,
+    "suspend": _suspend,
+    "resume": _resume,
     "kill": _suspend,
     "unkill": _resume,
     "cancel": _cancel,
@@ -174,19 +181,27 @@ ACTIONS: dict[AdminAction, Callable[[State, str, Admin], None]] = {
 
 
 def _known(state: State, user: str | None) -> Account:
-    """Return the account of a user; unlike elsewhere it must exist."""
+    """Return the account of a user; raises Refused if it does not exist."""
     account = state.accounts.get(user or "")
     if account is None:
-        raise Refused("bad_request", f"user: {user} is unknown", field="user")
+        raise Refused(
+            "bad_request",
+            f"user: no account has the name {user}",
+            field="user",
+        )
     return account
 
 
-def _find(state: State, order_id: int | None) -> Order:
+def _find_order(state: State, order_id: int | None) -> Order:
     """Return an open order of any account; raises Refused."""
     for account in state.accounts.values():
         if order_id in account.orders:
             return account.find(order_id, None)
-    raise Refused("unknown_order", "no such order is known", field="order_id")
+    raise Refused(
+        "unknown_order",
+        "no order has this order_id",
+        field="order_id",
+    )
 
 
 def _report_unless_house(state: State, account: Account) -> None:

@@ -39,7 +39,7 @@ NOTHING_FILLED = (0, 0)
 
 
 def place(state: State, command: Command, request: Place) -> None:
-    """Accept a new order, match it and rest what is left."""
+    """Accept a new order, match it and rest it if it may."""
     name = command.account
     account = state.accounts.get(name) or state.account(name)
     if (
@@ -76,7 +76,7 @@ def place(state: State, command: Command, request: Place) -> None:
     order.session = command.session
     order.unit_cost = cost
     band = listing.band if instrument.band else None
-    # May refuse "would_take": the last check, after which all is accepted.
+    # May refuse "would_take". This is the last check.
     sweep = listing.book.place(order, limit, band, account.open_orders)
     state.order_id = order.order_id
     account.accept(order)
@@ -91,7 +91,7 @@ def place(state: State, command: Command, request: Place) -> None:
 
 
 def _check_sender(state: State, account: Account, request: Place) -> None:
-    """Refuse a repeated order, a late one, and a suspended account's.
+    """Refuse a repeated order, an expired one, or a suspended account.
 
     A repeated client_order_id is answered as a duplicate even if it has
     expired or the account is suspended: the first copy was accepted.
@@ -101,7 +101,7 @@ def _check_sender(state: State, account: Account, request: Place) -> None:
         state.listing(request.symbol)
         raise Refused(
             "duplicate_client_order_id",
-            f"{request.client_order_id} is order {known.order_id}",
+            f"{request.client_order_id} was used for order {known.order_id}",
             field="client_order_id",
             order_id=known.order_id,
             order_status=known.order_status,
@@ -110,7 +110,7 @@ def _check_sender(state: State, account: Account, request: Place) -> None:
     if request.expire_ts is not None and request.expire_ts <= state.ts:
         raise Refused(
             "bad_request",
-            "expire_ts: is not in the future",
+            f"expire_ts: must be later than {state.ts}, which is now",
             field="expire_ts",
         )
     if account.is_suspended:
@@ -120,7 +120,10 @@ def _check_sender(state: State, account: Account, request: Place) -> None:
 
 
 def _refuse_suspended() -> None:
-    raise Refused("forbidden", "an administrator suspended this account")
+    raise Refused(
+        "forbidden",
+        "the account is suspended and may only cancel",
+    )
 
 
 def _book_arrival(
@@ -132,7 +135,7 @@ def _book_arrival(
 ) -> None:
     """Report an order that arrives, then what its sweep of the book did.
 
-    ``filled`` is what was filled of the order before.
+    ``filled`` are its cum_qty and cum_cost before the sweep.
     """
     state.outputs.append(order_report(state, order, exec_type, filled))
     book_sweep(state, order, sweep, filled)
@@ -153,15 +156,15 @@ def amend(state: State, command: Command, request: Amend) -> None:
     qty = order.qty if request.qty is None else request.qty
     assert price is not None
     cost = unit_cost(listing.instrument, order.side, price)
-    held, leaves_qty = order.leaves_qty, qty - order.cum_qty
-    if leaves_qty > held:
+    old_leaves_qty, leaves_qty = order.leaves_qty, qty - order.cum_qty
+    if leaves_qty > old_leaves_qty:
         account.check_position(
             listing.instrument,
             order.side,
-            leaves_qty - held,
+            leaves_qty - old_leaves_qty,
             listing.position_max,
         )
-    more = leaves_qty * cost - held * order.unit_cost
+    more = leaves_qty * cost - old_leaves_qty * order.unit_cost
     if more > 0:
         account.check_funds(more)
     filled = order.cum_qty, order.cum_cost
@@ -176,7 +179,7 @@ def amend(state: State, command: Command, request: Amend) -> None:
         state.touched[order.symbol] = listing
         end_order(state, order, "user")
         return
-    account.release(order, held)
+    account.release(order, old_leaves_qty)
     order.unit_cost = cost
     account.hold(order, leaves_qty)
     _book_arrival(state, order, "amended", sweep, filled)

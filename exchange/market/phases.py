@@ -19,7 +19,7 @@ def enter_phase(
 ) -> None:
     """Begin a phase of an instrument and publish it.
 
-    "open" first executes the auction if another phase was before; "closed"
+    "open" first executes the auction if the phase was another; "closed"
     cancels all orders. With ``reopen_ms`` the phase ends after that time,
     and the instrument opens.
     """
@@ -42,7 +42,7 @@ def stop_at_band(state: State, listing: Listing) -> None:
         state,
         listing,
         "auction",
-        f"the next trade would be more than {instrument.band} from the"
+        f"the next trade would be more than {instrument.band} ticks from the"
         " reference price",
         instrument.auction_ms,
     )

@@ -1,4 +1,4 @@
-"""The only place where events are made, except for replies that refuse.
+"""The only place where events are made, except for refusals.
 
 Private events and replies go to ``state.outputs`` at once. Account reports,
 statuses and public trades of a command are collected in the state and follow
@@ -38,7 +38,7 @@ Filled: TypeAlias = tuple[int, int]  # cum_qty and cum_cost of an order
 # One order's part in a trade: the trade, its liquidity and its fee.
 Fill: TypeAlias = tuple[Trade, Liquidity, int]
 
-# Of one command -----------------------------------------------------------
+# Events of one command ----------------------------------------------------
 
 
 def reply_ok(state: State, account: str, count: int | None = None) -> None:
@@ -57,9 +57,9 @@ def order_report(
     """Return the output that tells an account what happened to its order.
 
     It has the account's next ``seq``; a "status" repeats the last one.
-    ``filled`` None: the order as it is now. Otherwise as it was when so much
-    was filled: the book executes all matches of an order before the first
-    one is reported.
+    ``filled`` None: the order as it is now. Otherwise as it was with this
+    cum_qty and cum_cost: the book executes all matches of an order before the
+    first one is reported.
     """
     account = state.accounts[order.account]
     if exec_type != "status":
@@ -111,7 +111,7 @@ def order_report(
 
 
 def report_rested(state: State, account: Account, order: Order) -> None:
-    """Report a new order that rests as it arrived, as most orders do."""
+    """Report a new order that rests with nothing filled, as most do."""
     account.seq += 1
     report = Rested(account.seq, state.ts, order.qty, order.price, order)
     state.outputs.append((account.name, report))

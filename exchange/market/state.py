@@ -45,7 +45,7 @@ class State:
         self.accounts: dict[str, Account] = {}
         self.order_id = 0  # of the last order accepted
         self.open_gtd: dict[int, Order] = {}
-        # A heap. An entry stays when its subject has gone: see `_is_due`.
+        # A heap. An entry may be outdated: see `_is_valid`.
         self.deadlines: list[Deadline] = []
         self.deadlines_max = DEADLINES_MIN
         self.earliest = MAX_INT  # lower bound of all deadlines, cheap to read
@@ -104,7 +104,7 @@ class State:
     @property
     def next_deadline(self) -> int | None:
         """When the next `TimePassed` is due, in microseconds; None: never."""
-        while self.deadlines and not self._is_due(self.deadlines[0]):
+        while self.deadlines and not self._is_valid(self.deadlines[0]):
             heapq.heappop(self.deadlines)
         due = self.deadlines[0][0] if self.deadlines else None
         self.earliest = MAX_INT if due is None else due
@@ -115,11 +115,11 @@ class State:
         heapq.heappush(self.deadlines, entry)
         self.earliest = min(self.earliest, entry[0])
         if len(self.deadlines) > self.deadlines_max:
-            self.deadlines = [e for e in self.deadlines if self._is_due(e)]
+            self.deadlines = [e for e in self.deadlines if self._is_valid(e)]
             heapq.heapify(self.deadlines)
             self.deadlines_max = max(DEADLINES_MIN, 2 * len(self.deadlines))
 
-    def _is_due(self, entry: Deadline) -> bool:
+    def _is_valid(self, entry: Deadline) -> bool:
         """Return whether an entry has not been outdated since it was added."""
         ts, order_id, name = entry
         if order_id == PHASE_ENDS:
@@ -149,9 +149,11 @@ class State:
                 lots[order.side][order.symbol] += order.leaves_qty
                 reserved += order.leaves_qty * order.unit_cost
             assert account.reserved == reserved
-            for side, held in (
+            for side, qty_by_symbol in (
                 ("buy", account.buying),
                 ("sell", account.selling),
             ):
-                assert {s: n for s, n in held.items() if n} == lots[side]
+                assert {s: n for s, n in qty_by_symbol.items() if n} == lots[
+                    side
+                ]
         assert not resting, "orders in a book and of no account"

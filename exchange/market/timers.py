@@ -45,7 +45,7 @@ def cancel_after(state: State, command: Command, request: CancelAfter) -> None:
 
 
 def step_clock(state: State, command: Command, action: ClockStep) -> None:
-    """Postpone what lasts for a time by what the clock is set forward."""
+    """Postpone the deadlines that are durations by the clock's step."""
     for account in state.accounts.values():
         if account.cancel_after_ts is not None:
             account.cancel_after_ts += action.forward_us

@@ -979,7 +979,7 @@ async def test_profit_and_fees(tmp_path: Path) -> None:
 
 # Actions of an administrator, whose effects the client must see.
 INTERVENTIONS: dict[str, list[tuple[str, dict[str, Any]]]] = {
-    "kill": [("kill", {"user": "alice"})],
+    "suspend": [("suspend", {"user": "alice"})],
     "cancel": [("cancel", {"order_id": 2})],
     "adjust": [("adjust", {"user": "alice", "cash": -7})],
     "give": [("adjust", {"user": "alice", "symbol": "BOND", "qty": -9})],
@@ -1031,10 +1031,10 @@ async def test_every_action_of_an_administrator_is_seen(
         if kept != 1:  # a new session reports no reason
             closed = "admin" if name not in ("close",) else "closed"
             assert {o.reason for o in ended} <= {closed}
-        if name == "kill":
+        if name == "suspend":
             with pytest.raises(Forbidden):
                 await d.bond.buy(1, 99)
-            await boss.admin("unkill", "mended", user="alice")
+            await boss.admin("resume", "mended", user="alice")
             await d.bond.buy(1, 99)
         elif name == "reset":
             assert (d.ex.cash, d.ex.realized, d.ex.positions) == (5_000, 0, {})
@@ -1287,12 +1287,12 @@ async def test_an_administrator_may_use_the_blocking_side(
         ):
             news = ex.statuses()
             order = ex.market("BOND").buy(1, 90)
-            boss.admin("kill", "runs wild", user="alice")
-            assert next(news).message == "kill alice: runs wild"
+            boss.admin("suspend", "runs wild", user="alice")
+            assert next(news).message == "suspend alice: runs wild"
             assert order.done().reason == "admin" and ex.orders == []
             assert (ex.realized, ex.unrealized) == (0, 0)
             with pytest.raises(Forbidden):
-                ex.admin("unkill", "please", user="alice")
+                ex.admin("resume", "please", user="alice")
 
     async with serving(keys=keys) as server:
         await asyncio.to_thread(script, server.url)

@@ -431,7 +431,7 @@ async def test_an_invalid_order_is_refused_before_it_is_sent(
         ("phase", "phase", "x", {}),
         ("phase", "phase", "x", {"phase": "noon"}),
         ("user", "reset", "x", {"user": "alice"}),
-        ("whom", "kill", "x", {"whom": "alice"}),
+        ("whom", "suspend", "x", {"whom": "alice"}),
         ("qty", "adjust", "x", {"user": "alice", "symbol": "BOND"}),
     ],
 )

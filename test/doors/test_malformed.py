@@ -263,7 +263,7 @@ async def test_every_field_with_every_wrong_value(
         ("action", {"type": "admin", "reason": "x", "action": "halt"}),
         ("reason", {"type": "admin", "action": "reset"}),
         ("reason", {"type": "admin", "action": "reset", "reason": ""}),
-        ("user", {"type": "admin", "action": "kill", "reason": "x"}),
+        ("user", {"type": "admin", "action": "suspend", "reason": "x"}),
         (
             "user",
             {
@@ -595,7 +595,7 @@ def some_request(dice: random.Random) -> Message:
         {"type": "login", "user": "eve"},
         {"type": "ping"},
         {"type": "admin", "action": "reset", "reason": "x"},
-        {"type": "admin", "action": "kill", "reason": "x", "user": "alice"},
+        {"type": "admin", "action": "suspend", "reason": "x", "user": "alice"},
     ]
     return dice.choice(requests)
 

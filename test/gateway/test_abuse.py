@@ -321,12 +321,12 @@ async def test_a_flood_does_not_slow_others(slow_clock: Server) -> None:
         assert reply["data"][0]["bids"] == [[90, 1]]
 
 
-# The kill switch ----------------------------------------------------------
+# Suspension ----------------------------------------------------------
 
 FREE = "[instruments.BOND]\n[account]\norders_per_s = 0\nopen_orders = 0\n"
-KILL = {
+SUSPEND = {
     "type": "admin",
-    "action": "kill",
+    "action": "suspend",
     "user": "mallory",
     "reason": "runs away",
 }
@@ -370,7 +370,7 @@ class Flood:
 
 
 @pytest.mark.parametrize("is_limited", [False, True])
-async def test_the_kill_switch_under_a_flood(
+async def test_a_suspension_under_a_flood(
     tmp_path: Path, is_limited: bool
 ) -> None:
     keys, market = tmp_path / "keys.json", tmp_path / "market.toml"
@@ -398,8 +398,8 @@ async def test_the_kill_switch_under_a_flood(
                 if is_limited:  # they have been cut off, and are back
                     while not all(f.close_codes for f in floods):
                         await asyncio.sleep(0.001)
-                await boss.send({**KILL, "id": "kill"})
-                killed = await boss.until(id="kill")
+                await boss.send({**SUSPEND, "id": "suspend"})
+                suspended = await boss.until(id="suspend")
                 before = [len(f.replies) for f in floods]
                 told = await boss.until(type="status")
                 # The flood goes on all the time.
@@ -408,8 +408,8 @@ async def test_the_kill_switch_under_a_flood(
                     for f, n in zip(floods, before)
                 ):
                     await asyncio.sleep(0.001)
-            assert killed["type"] == "ok"
-            assert told["message"] == "kill mallory: runs away"
+            assert suspended["type"] == "ok"
+            assert told["message"] == "suspend mallory: runs away"
             (reply,) = await boss.ask(type="get", what="book")
             (book,) = reply["data"]
             assert book["bids"] == book["asks"] == []
@@ -418,7 +418,7 @@ async def test_the_kill_switch_under_a_flood(
         for flood in floods:
             for message in flood.replies:
                 if message["type"] == "exec":
-                    assert message["ts"] <= killed["ts"]
+                    assert message["ts"] <= suspended["ts"]
             assert flood.count(code="forbidden")
             assert set(flood.close_codes) == ({4002} if is_limited else set())
             # A client that was reconnecting did not see the orders end.
@@ -438,6 +438,6 @@ async def test_the_kill_switch_under_a_flood(
         ):
             place = order("buy", 1, 50)
             assert words(await mallory.ask(**place)) == ["forbidden"]
-            await boss.ask(**{**KILL, "action": "unkill"})
+            await boss.ask(**{**SUSPEND, "action": "resume"})
             await mallory.until(type="status")
             assert words(await mallory.ask(**place)) == ["new"]

@@ -169,7 +169,7 @@ def test_retry_after_ms_is_exact(per_s: int) -> None:
             "type": "error",
             "id": "r",
             "code": LIMITED,
-            "message": f"too many requests; there is room in {wait_ms} ms",
+            "message": f"too many requests; try again in {wait_ms} ms",
             "retry_after_ms": wait_ms,
         }
         floor.clock.ts += (wait_ms - 1) * MS

@@ -83,8 +83,9 @@ admins = (
         {"symbol": symbols, "reopen_ms": st.integers(1_000, 2_000)},
         phase=phases,
     )
+    | action("suspend", user=users)
+    | action("resume", user=users)
     | action("kill", user=users)
-    | action("unkill", user=users)
     | action("unkill", user=users)
     | action("phase", phase=st.just("open"))
     | action("cancel", order_id=order_ids)

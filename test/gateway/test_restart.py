@@ -67,7 +67,9 @@ def after_a_crash(
     actions = [c.action.type for c in gateway.sequencer.take()]
     told = []
     for name, account in gateway.engine.accounts.items():
-        for text in gateway.history.missed(name, seq[name], account.seq) or ():
+        for text in (
+            gateway.history.events_since(name, seq[name], account.seq) or ()
+        ):
             event = json.loads(text)
             if event["type"] == "exec":
                 told.append((event["exec_type"], event.get("reason", "")))

@@ -720,7 +720,7 @@ async def test_tokens_reach_no_log_and_no_file(path: Path) -> None:
             await wire.ask(type="login", user="alice", **alice)
             await wire.ask(**order("buy", 1, 90))
             await boss.ask(
-                type="admin", action="kill", user="alice", reason="r"
+                type="admin", action="suspend", user="alice", reason="r"
             )
             edit(path, lambda a: a.update(boss=rotate(a["boss"], rotated)))
             assert (await boss.rest())[1] == 4001

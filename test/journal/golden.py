@@ -33,6 +33,7 @@ from exchange.market.command import (
 )
 from exchange.market.engine import Engine
 from orderbook import (
+    PHASES,
     Admin,
     AdminAction,
     Amend,
@@ -41,7 +42,6 @@ from orderbook import (
     Exec,
     Liquidity,
     Ok,
-    Phase,
     Place,
     Reason,
     Status,
@@ -60,15 +60,15 @@ PYTHONS += filter(None, os.environ.get("TEST_PYTHONS", "").split(os.pathsep))
 
 # Possible results of commands; the golden day must have each.
 EVERYTHING: dict[str, set[Any]] = {
-    # The first golden day is older than ClockStep.
+    # The first golden day is older than ClockStep, "suspend" and "resume".
     "command": set(get_args(Action)) - {ClockStep},
-    "interference": set(get_args(AdminAction)),
+    "interference": set(get_args(AdminAction)) - {"suspend", "resume"},
     "event": set("ok error exec account status trade book".split()),
     "exec_type": set("new trade amended canceled expired".split()),
     "reason": set(get_args(get_args(Reason)[0])) | {None},
     "liquidity": set(get_args(get_args(Liquidity)[0])) | {None},
     "fee": {"paid", "got", "none"},
-    "phase": set(get_args(get_args(Phase)[0])) | {None},
+    "phase": {*PHASES, None},
     # These codes come from the gateway, not from the engine.
     "refusal": set(get_args(get_args(Code)[0]))
     - {"unauthorized", "rate_limited", "busy"},

@@ -152,7 +152,9 @@ async def test_without_its_file_no_order_is_taken_but_cancels_are(
         assert await ready(exchange) == f"503 busy: {gone}"
         (error,) = await alice.ask(**new)
         assert error["code"] == "busy"
-        assert error["message"] == f"{gone}; cancels are taken"
+        assert error["message"] == (
+            f"new orders are refused, because {gone}; cancels are accepted"
+        )
         cancels = await alice.ask(type="cancel", order_id=1)
         assert words(cancels) == ["canceled"]
         (record,) = caplog.records

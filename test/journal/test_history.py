@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from exchange.journal.history import (
     CANDLES_KEPT,
     FILLS_KEPT,
-    INTERVALS,
     JOINED,
     RESUME_EVENTS,
     TRADES_KEPT,
@@ -23,7 +22,14 @@ from exchange.journal.history import (
     History,
     page,
 )
-from orderbook import AccountReport, Exec, Interval, Trade, encode
+from orderbook import (
+    INTERVALS,
+    AccountReport,
+    Exec,
+    Interval,
+    Trade,
+    encode,
+)
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -284,22 +290,22 @@ def test_the_last_events_of_an_account_can_be_resumed() -> None:
             history.account("ann").add(event)
     history.account("bob").add(report(1))
     for missed in (0, 1, 3, RESUME_EVENTS):
-        found = history.missed("ann", last - missed, seq=last)
+        found = history.events_since("ann", last - missed, seq=last)
         assert found == [encode(event) for event in events[last - missed :]]
     for last_seq in (4, 0):  # event 5 is no longer in the ring
-        assert history.missed("ann", last_seq, seq=last) is None
+        assert history.events_since("ann", last_seq, seq=last) is None
     # A seq of another run of this exchange:
-    assert history.missed("ann", last + 1, seq=last) is None
+    assert history.events_since("ann", last + 1, seq=last) is None
 
 
 def test_a_ring_that_is_not_yet_full_knows_everything() -> None:
     history = History()
-    assert history.missed("ann", 0, seq=0) == []
-    assert history.missed("ann", 0, seq=1) is None
-    assert history.missed("ann", 1, seq=0) is None
+    assert history.events_since("ann", 0, seq=0) == []
+    assert history.events_since("ann", 0, seq=1) is None
+    assert history.events_since("ann", 1, seq=0) is None
     history.account("ann").add(report(1))
-    assert history.missed("ann", 0, seq=1) == [encode(report(1))]
-    assert history.missed("ann", 1, seq=1) == []
+    assert history.events_since("ann", 0, seq=1) == [encode(report(1))]
+    assert history.events_since("ann", 1, seq=1) == []
 
 
 def test_joined_or_not_the_last_events_are_known_and_no_more() -> None:
@@ -321,7 +327,7 @@ def test_joined_or_not_the_last_events_are_known_and_no_more() -> None:
             ann.add_texts(texts)
             told += texts
         for missed in (1, JOINED, RESUME_EVENTS, RESUME_EVENTS + 1):
-            found = history.missed("ann", len(told) - missed, len(told))
+            found = history.events_since("ann", len(told) - missed, len(told))
             is_kept = missed <= min(RESUME_EVENTS, len(told))
             assert found == (told[-missed:] if is_kept else None)
         # And the rest of the oldest joined text, and those not yet joined.

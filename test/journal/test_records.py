@@ -24,6 +24,7 @@ from exchange.market.command import (
 from orderbook import (
     ADMIN_ARGUMENTS,
     MAX_INT,
+    PHASES,
     Admin,
     AdminAction,
     Amend,
@@ -31,7 +32,6 @@ from orderbook import (
     CancelAfter,
     CancelAll,
     Instrument,
-    Phase,
     Place,
 )
 from test.journal.files import COMMANDS
@@ -51,7 +51,7 @@ SYMBOL = name("[A-Z0-9_.-]{1,16}")
 CLIENT_ORDER_ID = name("[A-Za-z0-9_.:-]{1,36}")
 QTY = st.integers(1, MAX_INT)
 USER = name("[A-Za-z0-9_.-]{1,32}")
-PHASE = st.sampled_from(get_args(get_args(Phase)[0]))
+PHASE = st.sampled_from([*PHASES])
 LINE = st.characters(exclude_categories=("Cc", "Cs"))
 WORDS = st.text(LINE, min_size=1, max_size=200)
 ID = {"id": maybe(INTEGER | st.text(max_size=36))}

@@ -195,12 +195,12 @@ def bad_record(path: Path) -> None:
 @pytest.mark.parametrize(
     "make, reason",
     [
-        (lambda p: p.write_text("a"), "a database, but no journal"),
+        (lambda p: p.write_text("a"), "a database, but not a journal"),
         (lambda p: p.write_text("a" * 9), "file is not a database"),
         (lambda p: p.write_text("a" * 9_999), "file is not a database"),
         (
             lambda p: alter(p, "CREATE TABLE batches (first_seq)"),
-            "a database, but no journal",
+            "a database, but not a journal",
         ),
         (newer_format, "of format 2; this program reads format 1"),
         (
@@ -210,11 +210,11 @@ def bad_record(path: Path) -> None:
         ),
         (
             lambda p: write(p, [Command(1, 1, "", "", TimePassed())]),
-            "the first command is no configuration",
+            "the first command is not a configuration",
         ),
         (
             bad_record,
-            "after command 7: a record that this program does not know",
+            "after command 7: a record that this program cannot read",
         ),
     ],
     ids="one-byte few-bytes text foreign format engine first record".split(),

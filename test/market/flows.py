@@ -176,7 +176,7 @@ def random_admin(rng: random.Random, placed: int) -> Admin:
     user = rng.choice((*USERS, "nobody" if placed % 9 == 0 else "ann"))
     symbol: str | None = rng.choice((*SYMBOLS, "NONE"))
     given: dict[str, Any]
-    often = ("phase",) * 9 + ("adjust",) * 6 + ("unkill",) * 9
+    often = ("phase",) * 9 + ("adjust",) * 6 + ("resume",) * 9
     match rng.choice(often + tuple(ADMIN_ARGUMENTS)):
         case "phase" as action:
             symbol = rng.choice((None, *SYMBOLS, "NONE"))
@@ -186,7 +186,7 @@ def random_admin(rng: random.Random, placed: int) -> Admin:
                 given["reopen_ms"] = rng.choice((None, 1_000, 2_000, 5_000))
             elif rng.random() < 0.1:
                 given["phase"] = "closed"
-        case ("kill" | "unkill") as action:
+        case ("suspend" | "resume" | "kill" | "unkill") as action:
             given = {"user": user}
         case "cancel" as action:
             given = {"order_id": max(0, placed // 2 - rng.randrange(20))}

@@ -240,9 +240,9 @@ class Follower:
         moved: dict[str, None] = {}
         symbol, user, qty = admin.symbol or "", admin.user or "", admin.qty
         match admin.action:
-            case "kill":
+            case "suspend" | "kill":
                 self.killed.add(user)
-            case "unkill":
+            case "resume" | "unkill":
                 self.killed.discard(user)
             case "adjust":
                 holding, house = self.holdings[user], self.holdings[HOUSE]

@@ -375,5 +375,5 @@ def test_an_unknown_account_has_no_row() -> None:
 def test_a_free_order_is_accepted_below_the_least_cash() -> None:
     account = Account("ann", -1_500, AccountLimits(min_cash=0))
     account.check_funds(0)
-    with pytest.raises(Refused, match="could cost 1; 0 is free"):
+    with pytest.raises(Refused, match="could cost 1; the account has 0 free"):
         account.check_funds(1)

@@ -18,7 +18,7 @@ def banded(**more: Any) -> Engine:
 
 
 STOPPED = (
-    "* status BOND auction the next trade would be more than 5 from the"
+    "* status BOND auction the next trade would be more than 5 ticks from the"
     " reference price"
 )
 

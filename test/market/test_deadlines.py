@@ -214,7 +214,11 @@ def test_a_gtd_order_that_never_rests_leaves_no_deadline() -> None:
         ["ann buy 1@99 ioc"],
         ["ann connect", "ann disconnect"],
         ["op admin phase auction reopen_ms=86400000", "op admin phase open"],
-        ["ann buy 1@9", "op admin kill user=ann", "op admin unkill user=ann"],
+        [
+            "ann buy 1@9",
+            "op admin suspend user=ann",
+            "op admin resume user=ann",
+        ],
     ],
 )
 def test_finished_orders_and_deadlines_free_their_memory(

@@ -146,8 +146,8 @@ def test_the_collar_guards_one_side_and_the_passive_one_is_free(
     if told:
         assert told[:2] == ("invalid_price", "price")
         assert told[2] == (
-            f"{side} at {price} is more than 5 beyond the reference price"
-            " of 100"
+            f"{side} at {price} is more than 5 ticks beyond the reference"
+            " price of 100"
         )
     bond.last = price
     assert refused(lambda: bond.check_bounds(side, price, 1)) is None
@@ -155,7 +155,7 @@ def test_the_collar_guards_one_side_and_the_passive_one_is_free(
 
 def test_bounds_take_precedence_over_the_collar() -> None:
     told = refused(lambda: listed(collar=5).check_bounds("buy", 201, 1))
-    assert told and told[2] == "price 201 is not within -10 and 200"
+    assert told and told[2] == "price 201 is not within -10 to 200"
 
 
 def test_an_order_without_a_price_has_no_collar() -> None:
@@ -192,7 +192,7 @@ def test_what_each_phase_takes(phase: Any, taken: set[str]) -> None:
     assert found == taken
 
 
-# As it is told ------------------------------------------------------------
+# As published ------------------------------------------------------------
 
 
 def test_an_instrument_is_shown_with_its_phase_and_the_accounts_limit() -> (
@@ -200,8 +200,8 @@ def test_an_instrument_is_shown_with_its_phase_and_the_accounts_limit() -> (
 ):
     bond = listed(max_position=30, maker_fee=-1, taker_fee=2)
     bond.phase = "halted"
-    told = bond.as_told()
+    told = bond.current_instrument()
     assert told == replace(bond.instrument, phase="halted")
     assert (bond.instrument.phase, told.max_position) == ("open", 30)
-    assert bond.as_told(20) == replace(told, max_position=20)
-    assert bond.as_told(0) == replace(told, max_position=0)
+    assert bond.current_instrument(20) == replace(told, max_position=20)
+    assert bond.current_instrument(0) == replace(told, max_position=0)

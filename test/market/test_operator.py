@@ -1,4 +1,4 @@
-"""What an administrator does: messages, the kill switch, cancels.
+"""What an administrator does: messages, suspensions, cancels.
 
 The administrator is op.
 """
@@ -49,6 +49,8 @@ def cash_of(engine: Engine) -> dict[str, int]:
 @pytest.mark.parametrize(
     "line, code, field",
     [
+        ("suspend user=nobody", "bad_request", "user"),
+        ("resume user=nobody", "bad_request", "user"),
         ("kill user=nobody", "bad_request", "user"),
         ("unkill user=nobody", "bad_request", "user"),
         ("adjust user=nobody cash=5", "bad_request", "user"),
@@ -163,7 +165,7 @@ def test_an_administrator_needs_no_account() -> None:
     assert not engine.accounts
 
 
-# The kill switch ----------------------------------------------------------
+# Suspended accounts ----------------------------------------------------------
 
 
 def test_a_suspended_account_loses_its_orders_and_places_none() -> None:
@@ -173,12 +175,12 @@ def test_a_suspended_account_loses_its_orders_and_places_none() -> None:
         given ann sell 5@110
         given ann/b buy 5@92
         given ann amend 1 price=95
-        op admin kill user=ann
+        op admin suspend user=ann
             op ok
             ann 5 canceled 1 canceled 0/5 admin
             ann 6 canceled 3 canceled 0/5 admin
             ann 7 canceled 4 canceled 0/5 admin
-            * status kill ann: why
+            * status suspend ann: why
             * book BOND 6 95=0 92=0 | 110=0
         ann buy 5@90
             ann error forbidden
@@ -197,7 +199,7 @@ def test_a_suspended_account_loses_its_orders_and_places_none() -> None:
 def test_a_suspended_account_may_cancel_and_read() -> None:
     engine = play("""
         given ann buy 5@90
-        given op admin kill user=ann
+        given op admin suspend user=ann
         ann cancel 1
             ann error order_closed 1 canceled 0
         ann cancel_all
@@ -208,10 +210,10 @@ def test_a_suspended_account_may_cancel_and_read() -> None:
     assert engine.accounts["ann"].is_suspended
 
 
-def test_the_kill_switch_survives_logins_and_restarts() -> None:
+def test_a_suspension_survives_logins_and_restarts() -> None:
     play("""
         given ann connect
-        given op admin kill user=ann
+        given op admin suspend user=ann
         given ann disconnect
         given ann connect
         ann buy 5@90
@@ -230,7 +232,7 @@ def test_the_kill_switch_survives_logins_and_restarts() -> None:
 
 
 def test_a_new_configuration_lifts_no_suspension() -> None:
-    engine = play("given ann connect\ngiven op admin kill user=ann")
+    engine = play("given ann connect\ngiven op admin suspend user=ann")
     reconfigure(engine)
     play("ann buy 5@90 -> forbidden", engine)
 
@@ -238,49 +240,71 @@ def test_a_new_configuration_lifts_no_suspension() -> None:
 def test_a_resumed_account_trades_again() -> None:
     play("""
         given ann buy 5@90
-        given op admin kill user=ann
-        op admin unkill user=ann
+        given op admin suspend user=ann
+        op admin resume user=ann
             op ok
-            * status unkill ann: why
+            * status resume ann: why
         ann buy 5@91
             ann 3 new 2 new 0/5
             * book BOND 3 91=5 |
-        op admin unkill user=ann
+        op admin resume user=ann
             op ok
-            * status unkill ann: why
+            * status resume ann: why
+        """)
+
+
+@pytest.mark.parametrize(
+    "suspend, resume", [("suspend", "resume"), ("kill", "unkill")]
+)
+def test_both_pairs_of_names_do_the_same(suspend: str, resume: str) -> None:
+    play(f"""
+        given ann buy 5@90
+        op admin {suspend} user=ann
+            op ok
+            ann 2 canceled 1 canceled 0/5 admin
+            * status suspend ann: why
+            * book BOND 2 90=0 |
+        ann buy 5@91
+            ann error forbidden
+        op admin {resume} user=ann
+            op ok
+            * status resume ann: why
+        ann buy 5@91
+            ann 3 new 2 new 0/5
+            * book BOND 3 91=5 |
         """)
 
 
 def test_suspending_twice_is_no_error() -> None:
     play("""
         given ann connect
-        given op admin kill user=ann
-        op admin kill user=ann
+        given op admin suspend user=ann
+        op admin suspend user=ann
             op ok
-            * status kill ann: why
+            * status suspend ann: why
         """)
 
 
 def test_an_administrator_can_be_suspended() -> None:
     play("""
         given op connect admin
-        op admin kill user=op
+        op admin suspend user=op
             op ok
-            * status kill op: why
+            * status suspend op: why
         op buy 5@90
             op error forbidden
-        op admin unkill user=op
+        op admin resume user=op
             op ok
-            * status unkill op: why
+            * status resume op: why
         """)
 
 
 @pytest.mark.parametrize("phase", ["pre_open", "halted", "closed"])
-def test_the_kill_switch_works_in_every_phase(phase: str) -> None:
+def test_a_suspension_works_in_every_phase(phase: str) -> None:
     engine = play(f"""
         given ann buy 5@90
         given op admin phase {phase}
-        given op admin kill user=ann
+        given op admin suspend user=ann
         """)
     assert not engine.accounts["ann"].open_orders
     play("ann buy 5@90 -> forbidden", engine)
@@ -312,7 +336,7 @@ def test_any_order_may_be_canceled() -> None:
 # As commands --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line", ["kill user=ann", "cancel 3", "reset"])
+@pytest.mark.parametrize("line", ["suspend user=ann", "cancel 3", "reset"])
 def test_an_action_is_a_command_like_any_other(line: str) -> None:
     """Applied to equal engines it gives equal outputs."""
     engine = traded()

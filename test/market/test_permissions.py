@@ -52,7 +52,7 @@ class World:
         self.do("mallory", "buy 1@80 as=old")
         self.do("alice", "buy 5@90 as=mine")
         self.do("bob", "sell 2@90")
-        self.do("boss", admin("kill", user="mallory"))
+        self.do("boss", admin("suspend", user="mallory"))
         for role in ROLES:
             self.read(role)
 
@@ -156,8 +156,10 @@ MATRIX: list[Row] = [
         ADMIN_ALONE,
     ),
     (admin("phase", phase="closed"), ADMIN_ALONE),
+    (admin("suspend", user="alice"), ADMIN_ALONE),
+    (admin("suspend", user="mallory"), ADMIN_ALONE),
+    (admin("resume", user="mallory"), ADMIN_ALONE),
     (admin("kill", user="alice"), ADMIN_ALONE),
-    (admin("kill", user="mallory"), ADMIN_ALONE),
     (admin("unkill", user="mallory"), ADMIN_ALONE),
     (admin("cancel", order_id=2), ADMIN_ALONE),
     (admin("adjust", user="alice", cash=500), ADMIN_ALONE),
@@ -167,14 +169,14 @@ MATRIX: list[Row] = [
     (admin("message", message="lunch"), ADMIN_ALONE),
     # Refused to an administrator; others get "forbidden" as always.
     (
-        admin("kill", user="eve"),
+        admin("suspend", user="eve"),
         ("unauthorized", "forbidden", "forbidden", "bad_request", "forbidden"),
     ),
     (
         admin("cancel", order_id=77),
         (*ADMIN_ALONE[:3], "unknown_order", "forbidden"),
     ),
-    (admin("kill"), ("bad_request",) * 5),
+    (admin("suspend"), ("bad_request",) * 5),
 ]
 DONE = {"ok", "new", "amended", "canceled"}
 
@@ -297,15 +299,31 @@ def test_a_suspended_account_may_log_in_after_being_resumed(
     place = message("buy 1@50")
     assert words(world.do("mallory", place)) == ["forbidden"]
     assert words(world.do("mallory", {"type": "cancel_all"})) == ["ok"]
-    world.do("boss", admin("unkill", user="mallory"))
+    world.do("boss", admin("resume", user="mallory"))
     world.read("mallory")
     assert words(world.do("mallory", place)) == ["new"]
 
 
+@pytest.mark.parametrize(
+    "suspend, resume", [("suspend", "resume"), ("kill", "unkill")]
+)
+def test_both_pairs_of_names_have_the_same_effect(
+    world: World, suspend: str, resume: str
+) -> None:
+    ok, status = world.do("boss", admin(suspend, user="alice"))
+    assert (ok["type"], status["message"]) == ("ok", "suspend alice: because")
+    assert words(world.read("alice")) == ["canceled", "status"]
+    assert words(world.do("alice", "buy 1@50")) == ["forbidden"]
+    ok, status = world.do("boss", admin(resume, user="alice"))
+    assert (ok["type"], status["message"]) == ("ok", "resume alice: because")
+    world.read("alice")
+    assert words(world.do("alice", "buy 1@50")) == ["new"]
+
+
 def test_a_suspended_administrator_keeps_the_right(world: World) -> None:
-    world.do("boss", admin("kill", user="boss"))
+    world.do("boss", admin("suspend", user="boss"))
     assert words(world.do("boss", "buy 1@50")) == ["forbidden"]
-    replies = world.do("boss", admin("unkill", user="boss"))
+    replies = world.do("boss", admin("resume", user="boss"))
     assert words(replies) == ["ok", "status"]
     assert words(world.do("boss", "buy 1@50")) == ["new"]
 
@@ -351,7 +369,7 @@ def test_a_connection_taken_over_cannot_come_back(
     assert floor.read(old) == []
     assert (floor.closings(old), floor.closings(new)) == ([4009], [])
     assert len(floor.gateway.engine.accounts["boss"].open_orders) == 1
-    assert floor.gateway.requests_by_word(9)[""] == {"login": 2}
+    assert floor.gateway.requests_by_type(9)[""] == {"login": 2}
 
 
 def test_an_account_cannot_take_over_anothers_session(

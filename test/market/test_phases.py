@@ -56,7 +56,7 @@ def test_an_instrument_begins_in_its_phase(phase: str) -> None:
     engine = listed(listing(phase=phase))
     bond = engine.listings["BOND"]
     assert (bond.phase, bond.instrument.phase) == (phase, phase)
-    assert bond.as_told().phase == phase
+    assert bond.current_instrument().phase == phase
     assert engine.next_deadline is None
     takes = RESTS.get(phase, "market_closed")
     play(
@@ -82,7 +82,7 @@ def test_a_new_configuration_changes_no_phase_but_lists_what_is_new() -> None:
         ),
     )
     assert engine.listings["BOND"].phase == "halted"
-    assert engine.listings["BOND"].as_told().phase == "halted"
+    assert engine.listings["BOND"].current_instrument().phase == "halted"
     assert engine.listings["ETF"].phase == "auction"
     assert engine.listings["ETF"].book.is_collecting
     assert engine.next_deadline == due is not None

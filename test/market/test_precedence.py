@@ -33,7 +33,7 @@ def test_the_first_fault_of_an_order_is_answered() -> None:
         given bob sell 5@500 symbol=BOND
         given ann buy 3@490 symbol=BOND as=mine
         given op admin phase halted symbol=BOND
-        given op admin kill user=ann
+        given op admin suspend user=ann
         """,
         engine,
     )
@@ -80,7 +80,7 @@ def test_the_first_fault_of_an_order_is_answered() -> None:
         beyond_collar = wrong["price"] == 1_000 and code == "invalid_price"
         assert ("reference" in error.message) == beyond_collar
         if code == "forbidden":
-            play("given op admin unkill user=ann", engine)
+            play("given op admin resume user=ann", engine)
         if isinstance(mended, str):
             play(mended, engine)
         else:
@@ -97,7 +97,7 @@ def test_the_first_fault_of_an_amend_is_answered() -> None:
         given ann buy 5@500
         given bob sell 5@500
         given bob sell 5@500
-        given op admin kill user=ann
+        given op admin suspend user=ann
         """,
         engine,
     )
@@ -107,7 +107,7 @@ def test_the_first_fault_of_an_amend_is_answered() -> None:
             "forbidden",
             None,
             """
-            given op admin unkill user=ann
+            given op admin resume user=ann
             given ann buy 5@499 post_only
             given op admin phase halted
             """,
@@ -142,8 +142,8 @@ def test_the_first_fault_of_an_amend_is_answered() -> None:
     "before, line, expected",
     [
         ("tick", "20s ann buy 1@99 gtd until=20s", "bad_request expire_ts"),
-        ("op admin kill user=ann", "ann buy 1@99", "forbidden"),
-        ("op admin kill user=ann", "ann amend 2 qty=1", "forbidden"),
+        ("op admin suspend user=ann", "ann buy 1@99", "forbidden"),
+        ("op admin suspend user=ann", "ann amend 2 qty=1", "forbidden"),
         ("tick", "ann buy 1@99 symbol=NONE", "unknown_symbol symbol"),
         (
             "tick",
@@ -193,7 +193,7 @@ def test_a_repeat_is_a_duplicate_whatever_else_is_wrong() -> None:
     engine = play("""
         given ann buy 5@99 as=mine gtd until=5s
         given op admin phase halted
-        given op admin kill user=ann
+        given op admin suspend user=ann
         9s ann buy 500@5000 as=mine gtd until=5s
             ann error duplicate_client_order_id client_order_id 1 canceled 0
         ann buy 5@99 as=other gtd until=5s

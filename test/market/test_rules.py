@@ -159,7 +159,7 @@ def test_a_batch_that_is_no_json_is_refused(tmp_path: Path) -> None:
     with Journal(path) as journal:
         list(journal.recover())
         journal.append(1, ['{"configure"'])
-    assert "a record that this program does not know" in refusal(path)
+    assert "a record that this program cannot read" in refusal(path)
 
 
 @pytest.mark.parametrize("day", DAYS, ids=lambda day: day.stem)

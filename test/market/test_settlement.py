@@ -72,7 +72,7 @@ def test_lots_are_adjusted_in_every_phase_and_for_suspended_accounts() -> None:
     play(
         """
         op admin phase closed                         -> ok
-        op admin kill user=ann                        -> ok
+        op admin suspend user=ann                        -> ok
         op admin adjust user=ann symbol=BOND qty=3    -> ok
         op admin adjust user=ann cash=3               -> ok
         """,
@@ -198,7 +198,7 @@ def test_a_reset_begins_a_new_round() -> None:
         given 1s ann cancel_after 90000
         given op admin adjust user=ann symbol=BOND qty=2 cash=7
         given zoe connect
-        given op admin kill user=zoe
+        given op admin suspend user=zoe
         given op admin phase halted symbol=BOND reopen_ms=5000
         given op admin phase open symbol=ETF
         op admin reset

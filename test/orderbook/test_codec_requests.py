@@ -13,16 +13,20 @@ from orderbook import (
     ADMIN_FIELDS,
     DEFAULT_ROWS,
     EVENT_TYPES,
+    INTERVALS,
     MAX_FRAME,
     MAX_INT,
     MAX_ROWS,
+    PHASES,
     REQUEST_TYPES,
     Admin,
     AdminAction,
     Cancel,
     Error,
     Get,
+    Interval,
     Login,
+    PhaseName,
     Place,
     decode_requests,
     encode,
@@ -270,6 +274,14 @@ def test_an_amend_or_cancel_names_one_order_and_a_change(
     assert (error.field, error.id) == (field, 3)
 
 
+def test_every_phase_and_every_interval_is_described() -> None:
+    assert tuple(PHASES) == get_args(PhaseName)
+    assert tuple(INTERVALS) == get_args(Interval)
+    lengths = [*INTERVALS.values()]
+    assert lengths == sorted(lengths)
+    assert not any(length % lengths[0] for length in lengths)
+
+
 def test_the_table_of_actions_is_whole() -> None:
     assert list(ACTIONS) == list(get_args(AdminAction))
     assert {
@@ -379,5 +391,5 @@ def test_a_combination_is_refused_in_python_too() -> None:
         Place(side="buy", qty=1)
     with pytest.raises(ValueError, match="exactly one of"):
         Cancel()
-    with pytest.raises(ValueError, match="kill needs it"):
-        Admin(action="kill", reason="x")
+    with pytest.raises(ValueError, match="required by the action suspend"):
+        Admin(action="suspend", reason="x")

@@ -72,6 +72,8 @@ ACTIONS: dict[str, tuple[JsonObject, list[str]]] = {
         {"symbol": "BOND", "phase": "halted", "reopen_ms": 5_000},
         ["phase"],
     ),
+    "suspend": ({"user": "mallory"}, ["user"]),
+    "resume": ({"user": "mallory"}, ["user"]),
     "kill": ({"user": "mallory"}, ["user"]),
     "unkill": ({"user": "mallory"}, ["user"]),
     "cancel": ({"order_id": 5512}, ["order_id"]),

@@ -143,7 +143,7 @@ def test_a_day_is_printed_in_lines(
         7 bob > buy 1 NONE at 99
         7 bob refused: unknown_symbol: NONE is not listed
         8 cat > cancel order 1
-        8 cat refused: unknown_order: no order with this order_id is known
+        8 cat refused: unknown_order: the account has no such order_id
         9 bob > cancel all after 1000 ms
         9 bob ok
         10 * > tick
@@ -237,10 +237,10 @@ GOVERNED = """
     op admin phase symbol=BOND open
     ann buy 1@98 symbol=BOND
     op admin phase halted reopen_ms=2000
-    op admin kill user=ann
+    op admin suspend user=ann
     ann buy 1@98 symbol=BOND
     tick
-    op admin unkill user=ann
+    op admin resume user=ann
     bob buy 1@98 symbol=BOND
     op admin cancel 4
     op admin adjust user=ann cash=-5
@@ -286,19 +286,19 @@ def test_admin_actions_are_printed_with_user_and_reason(
         8 op ok
         8 * status BOND halted: why
         8 * status ETF halted: why
-        9 op > admin kill ann because: why
+        9 op > admin suspend ann because: why
         9 op ok
         9 ann order 1 canceled (admin); 2 of 3 filled
         9 ann order 3 canceled (admin); 0 of 1 filled
-        9 * status: kill ann: why
+        9 * status: suspend ann: why
         10 ann > buy 1 BOND at 98
-        10 ann refused: forbidden: an administrator suspended this account
+        10 ann refused: forbidden: the account is suspended and may only cancel
         11 * > tick
         11 * status BOND open: time is up
         11 * status ETF open: time is up
-        12 op > admin unkill ann because: why
+        12 op > admin resume ann because: why
         12 op ok
-        12 * status: unkill ann: why
+        12 * status: resume ann: why
         13 bob > buy 1 BOND at 98
         13 bob order 4 new: buy 1 BOND at 98; 0 of 1 filled
         14 op > admin cancel order 4 because: why
@@ -331,7 +331,7 @@ def test_admin_actions_are_printed_with_user_and_reason(
         20 * status BOND pre_open: reset: why
         20 * status ETF open: reset: why
         21 op > admin cancel order 77 because: why
-        21 op refused: unknown_order: no such order is known""")
+        21 op refused: unknown_order: no order has this order_id""")
 
 
 def seqs_of(text: str, mark: str = "") -> list[int]:
@@ -636,7 +636,7 @@ def test_a_file_that_is_not_a_journal_is_refused(
     text.write_text("buy low, sell high\n")
     for path, reason in (
         (tmp_path / "none.db", "there is no such journal"),
-        (tmp_path, "is no file"),
+        (tmp_path, "not a file"),
         (text, "file is not a database"),
     ):
         assert failed(capsys, path) == f"{path}: {reason}"

@@ -11,6 +11,7 @@ import pytest
 from exchange.gateway import feed
 from exchange.journal import history
 from exchange.market import accounts, state
+from orderbook import INTERVALS
 from server import Server
 from test.support import PATIENCE_S, serving
 from util.measure import crowd as crowds
@@ -62,8 +63,8 @@ async def test_bounded_histories_fill_up_and_stay_full(
 ) -> None:
     for (module, name), value in SMALL.items():
         monkeypatch.setattr(module, name, value)
-    for number, interval in enumerate(history.INTERVALS, start=1):
-        monkeypatch.setitem(history.INTERVALS, interval, 1_000 * number)
+    for number, interval in enumerate(INTERVALS, start=1):
+        monkeypatch.setitem(INTERVALS, interval, 1_000 * number)
     settings, tokens = set_up(tmp_path)
     async with serving(**settings) as server:
         crowd = Crowd(server.url, tokens, SEED, pause_s=0)

@@ -166,7 +166,7 @@ class Crowd:
         admin = {"type": "admin", "reason": "soak"}
         undo = [
             {**admin, "action": "phase", "phase": "open"},
-            *({**admin, "action": "unkill", "user": user} for user in users),
+            *({**admin, "action": "resume", "user": user} for user in users),
         ]
         async with self._connect(ADMINISTRATOR) as wire:
             while True:

@@ -21,9 +21,9 @@ PHASES = ("auction", "pre_open", "halted", "closed")
 # What an administrator does, and how often compared with the others.
 ACTIONS = {
     "phase": 40,
-    "unkill": 25,
+    "resume": 25,
     "adjust": 15,
-    "kill": 8,
+    "suspend": 8,
     "cancel": 8,
     "message": 2,
     "reset": 1,
@@ -112,7 +112,7 @@ class Requests:
                     request |= {**symbol, "phase": phase}
                     if phase != "closed":
                         request["reopen_ms"] = 1_000
-            case "kill" | "unkill" | "adjust":
+            case "suspend" | "resume" | "adjust":
                 request["user"] = chance.choice(users)
                 if action == "adjust":
                     cash, qty = chance.randint(-500, 500), chance.randint(

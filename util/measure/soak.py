@@ -35,7 +35,7 @@ from exchange.host.process import GC_THRESHOLDS
 from exchange.host.settings import load_settings
 from exchange.journal import history
 from exchange.market import accounts
-from orderbook import MAX_FRAME
+from orderbook import INTERVALS, MAX_FRAME
 from server import Server
 from util.cli import above_0, amount_and_seed, new_parser
 from util.measure.crowd import (
@@ -105,7 +105,7 @@ def _history(
         for series in candles._kept.values()
     ]
     per_owner = history.RESUME_EVENTS + 2 * history.JOINED + MAX_FRAME
-    per_symbol = len(history.INTERVALS) * history.CANDLES_KEPT
+    per_symbol = len(INTERVALS) * history.CANDLES_KEPT
     trades = past._trades.values()
     return {
         "fills": (sum(map(len, fills)), owners * history.FILLS_KEPT),
