@@ -1182,20 +1182,13 @@ class _BookSide:
         default_factory=dict, compare=False
     )
 
-    def add(self, order: Order) -> None:
-        assert order.price is not None
-        key = order.price * self.sign
-        level = self.levels.get(key)
-        if level is None:
-            level = self.levels[key] = _Level()
-            if not self.keys or key > self.keys[-1]:
-                self.keys.append(key)
-            else:
-                insort(self.keys, key)
-        level.queue.append(order)
-        level.count += 1
-        level.qty += order.leaves_qty
-        self.changed[key] = None
+    def new_level(self, key: int) -> _Level:
+        level = self.levels[key] = _Level()
+        if not self.keys or key > self.keys[-1]:
+            self.keys.append(key)
+        else:
+            insort(self.keys, key)
+        return level
 
     def remove(self, order: Order) -> None:
         assert order.price is not None
@@ -1538,8 +1531,14 @@ class OrderBook:
         return Sweep(matches, None, is_stopped)
 
     def _insert(self, order: Order) -> None:
+        assert order.price is not None
         side = self._bids if order.side == "buy" else self._asks
-        side.add(order)
+        key = order.price * side.sign
+        level = side.levels.get(key) or side.new_level(key)
+        level.queue.append(order)
+        level.count += 1
+        level.qty += order.leaves_qty
+        side.changed[key] = None
         self.version += 1
         self.orders[order.order_id] = order
 

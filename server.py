@@ -214,15 +214,19 @@ class Server:
 
     def _committed(self, commit: asyncio.Future[Commit]) -> None:
         """Write what a commit made durable; stop if the commit failed."""
-        assert self._recovery is not None
         try:
-            done = commit.result()
-            self.gateway.commit(done.seq)
+            self._note(commit.result())
             for batch in self.gateway.gate.open():
                 self.writer.write(batch)
-            heed_disk(self.gateway, self._recovery.journal, done.seen)
         except Exception as error:
             self._fail(error)
+
+    def _note(self, commit: Commit) -> None:
+        """Let leave what is durable now, and heed what the disk looks like."""
+        self.gateway.commit(commit.seq)
+        if commit.seen is not None:
+            assert self._recovery is not None
+            heed_disk(self.gateway, self._recovery.journal, commit.seen)
 
     async def _finish_commits(self) -> None:
         if self._committer is not None:
@@ -294,9 +298,14 @@ class Server:
                 work()
             finally:  # results of requests before a failure are written
                 done, turns.done = turns.done, []
-                gateway.seal(done, bool(turns.fresh or turns.backlog))
+                is_more = bool(turns.fresh or turns.backlog)
+                gateway.seal(done, is_more)
                 if self._committer is not None:
-                    self._committer.commit(gateway.sequencer.take())
+                    commit = self._committer.commit(
+                        gateway.sequencer.take(), is_idle=not is_more
+                    )
+                    if commit is not None:
+                        self._note(commit)
                 for batch in gateway.gate.open():
                     self.writer.write(batch)
             self.timers.set()

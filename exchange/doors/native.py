@@ -22,18 +22,17 @@ class Native:
 
     def encode(self, texts: list[str]) -> bytes:
         """Return messages as websocket frames, ready to be written."""
+        text = texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
+        if len(text) <= FRAME_CHARS:  # as nearly always
+            return frame(text.encode())
         return b"".join([frame(text.encode()) for text in pack(texts)])
 
 
 def pack(texts: list[str]) -> Iterator[str]:
-    """Join messages into as few JSON texts as FRAME_CHARS allows.
+    """Join one or more messages into as few texts as FRAME_CHARS allows.
 
     A single message stays an object, several become an array.
     """
-    if sum(map(len, texts)) + len(texts) <= FRAME_CHARS:  # as nearly always
-        if texts:
-            yield _join(texts)
-        return
     first, size = 0, 0
     for index, text in enumerate(texts):
         size += len(text) + 1

@@ -68,6 +68,7 @@ _FIN = 0x80  # first bit of a message's last frame
 FINAL_TEXT = _FIN | Opcode.TEXT  # first byte of a message in one frame
 MASKED = 0x80  # least second byte of a client's frame
 OPCODES = frozenset(Opcode)
+_HEADER_126 = struct.Struct("!BBH")  # of a frame of 126 to 65,535 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,11 @@ def frame(payload: bytes) -> bytes:
 
     A payload of more than ``MAX_FRAME`` bytes becomes several frames.
     """
-    if len(payload) <= MAX_FRAME:
-        return _header(_FIN | TEXT, len(payload)) + payload
+    size = len(payload)
+    if 126 <= size < 65_536:  # as nearly always; `_header` written out
+        return _HEADER_126.pack(FINAL_TEXT, 126, size) + payload
+    if size <= MAX_FRAME:
+        return _header(FINAL_TEXT, size) + payload
     parts: list[bytes] = []
     opcode: int = TEXT
     for start in range(0, len(payload), FRAGMENT):
@@ -100,7 +104,7 @@ def _header(first: int, length: int) -> bytes:
     if length < 126:
         return struct.pack("!BB", first, length)
     if length < 65_536:
-        return struct.pack("!BBH", first, 126, length)
+        return _HEADER_126.pack(first, 126, length)
     return struct.pack("!BBQ", first, 127, length)
 
 
@@ -289,7 +293,8 @@ class Connection(tcp.Connection):
         elif start < size:  # only the close frame of the client matters
             protocol.receive_data(data[start:])
             protocol.events_received()
-        self._flush()
+        if fed or not is_open:  # otherwise the library saw nothing
+            self._flush()
         return messages
 
     def _cut(self, data: bytes, start: int, body: int, end: int) -> int:

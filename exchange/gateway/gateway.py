@@ -83,7 +83,7 @@ class Gateway:
         """Apply the commands of a journal again; nothing is sent."""
         self._replica.apply(commands)
         self.sequencer.seq = self.engine.seq
-        self.routing.publish()
+        self.routing.publish(self._now())
 
     def begin(self, market: Configure) -> None:
         """Open the market, or go on with the one that was replayed.
@@ -97,12 +97,12 @@ class Gateway:
             self.sequencer.pass_time(self._now())
         if self.engine.configured != market:
             self.sequencer.run(market)
-        self.routing.publish()
+        self.routing.publish(self._now())
 
     def shut_down(self) -> None:
         """End every session, announce it, and close every link."""
         self.sequencer.run(Shutdown())
-        self.routing.publish()
+        self.routing.publish(self._now())
         self.announce("the exchange is shutting down")
         for link in self.links:
             self.outbox.close(link, 1001, "shutdown")
@@ -174,10 +174,10 @@ class Gateway:
         requests wait (``is_more``), or if readers are many, public data may
         stay until ``pacing.due``.
         """
-        if self.routing.has_news and self.pacing.may_leave(
-            self._now(), self.feed.readers, is_more
-        ):
-            self.routing.publish()
+        if self.routing.has_news:
+            now = self._now()
+            if self.pacing.may_leave(now, self.feed.readers, is_more):
+                self.routing.publish(now)
         batch = self.outbox.seal(turns, self.routing.report())
         if batch is not None:
             self.gate.hold(self.sequencer.seq, batch)

@@ -182,9 +182,13 @@ class Link:
 
         It counts as held until ``held`` is lowered by its length.
         """
-        self._seal_texts()
-        frames = b"".join(self._sealed)
-        self._sealed.clear()
+        if self._texts and not self._sealed:  # as nearly always
+            frames = self.door.encode(self._texts)
+            self._texts.clear()
+        else:
+            self._seal_texts()
+            frames = b"".join(self._sealed)
+            self._sealed.clear()
         self.held += len(frames)
         if self.held > SLOW_BYTES:
             self.is_strained = True

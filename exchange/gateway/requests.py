@@ -178,8 +178,9 @@ class Requests:
     def _subscribe(self, link: Link, request: Subscribe) -> None:
         self._tables.check()
         symbols = self._symbols(request.symbols)
-        self._routing.publish()  # what happened before is in its snapshot
-        link.reply(request, Ok(ts=self._now()))
+        now = self._now()
+        self._routing.publish(now)  # what happened before is in its snapshot
+        link.reply(request, Ok(ts=now))
         channels = dict.fromkeys(request.channels)
         self._routing.feed.subscribe(
             link,

@@ -120,14 +120,16 @@ class Routing:
             if status.symbol is not None:
                 self.feed.mark([status.symbol])  # a reset clears its ticker
 
-    def publish(self) -> None:
+    def publish(self, now: int) -> None:
         """Send trades and changes of books to their subscribers."""
-        self.pacing.note_left(self._now())
+        self.pacing.note_left(now)
         if self.is_broken:
             return
         engine, feed = self._engine, self.feed
         feed.mark(engine.changed_books)
         updates = engine.take_book_updates(feed.followed)
+        if not (updates or feed.has_slow_readers):
+            return
         for texts, readers in feed.flush(updates):
             self.outbox.broadcast(texts, readers)
 

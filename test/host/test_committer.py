@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from exchange.host.committer import Commit, Committer
+from exchange.host.committer import (
+    BATCH_IN_LOOP,
+    LOOK_US,
+    Commit,
+    Committer,
+)
 from exchange.host.market_file import InstrumentSettings
 from exchange.host.metrics import Timing
 from exchange.journal.sqlite import Journal, read_journal
@@ -50,7 +56,8 @@ class Ended:
         error = commit.exception()
         if error is None:
             self.seqs.append(commit.result().seq)
-            assert commit.result().seen[0] == ""
+            seen = commit.result().seen
+            assert seen is None or seen[0] == ""
         else:
             self.errors.append(error)
 
@@ -59,6 +66,35 @@ def committer(journal: Journal, ended: Ended, **more: Any) -> Committer:
     return Committer(
         journal, timing=Timing(), elapsed=lambda: 0, ended=ended, **more
     )
+
+
+class TimedJournal(Journal):
+    """A journal whose commits take as long as the test says."""
+
+    now_us = 0
+    takes_us = 0
+
+    def append(self, first_seq: int, records: Sequence[str]) -> int:
+        self.now_us += self.takes_us
+        return super().append(first_seq, records)
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> TimedJournal:
+    journal = TimedJournal(tmp_path / "exchange.db")
+    assert list(journal.recover()) == []
+    return journal
+
+
+async def quickened(journal: TimedJournal, ended: Ended) -> Committer:
+    """Return a committer that has seen many commits of no time at all."""
+    commits = Committer(
+        journal, timing=Timing(), elapsed=lambda: journal.now_us, ended=ended
+    )
+    for seq in range(1, 100):
+        commits.commit(commands(seq, seq))
+        await commits.finish()
+    return commits
 
 
 def commands(first: int, last: int) -> list[Command]:
@@ -122,4 +158,82 @@ async def test_after_a_failure_nothing_is_written(
     await commits.finish()
     assert [str(error) for error in ended.errors] == ["no disk"]
     assert ended.seqs == [] and on_disk(journal) == []
+    commits.close()
+
+
+async def test_the_loop_commits_while_the_disk_is_quick(
+    timed: TimedJournal,
+) -> None:
+    ended = Ended()
+    commits = await quickened(timed, ended)
+    done = commits.commit(commands(100, 101), is_idle=True)
+    assert done is not None and done.seq == 101
+    assert on_disk(timed)[-1] == 101 and ended.seqs[-1] == 99
+    commits.close()
+
+
+async def test_a_new_committer_does_not_trust_its_disk(
+    timed: TimedJournal,
+) -> None:
+    commits = committer(timed, Ended())
+    assert commits.commit(commands(1, 1), is_idle=True) is None
+    await commits.finish()
+    commits.close()
+
+
+async def test_a_disk_that_becomes_slow_holds_the_loop_once(
+    timed: TimedJournal,
+) -> None:
+    commits = await quickened(timed, Ended())
+    timed.takes_us = 3_000
+    in_loop = []
+    for seq in range(100, 200):
+        in_loop.append(commits.commit(commands(seq, seq), is_idle=True))
+        await commits.finish()
+    assert [done is not None for done in in_loop] == [True] + 99 * [False]
+    timed.takes_us = 100
+    for seq in range(200, 300):
+        last = commits.commit(commands(seq, seq), is_idle=True)
+        await commits.finish()
+    assert last is not None, "the disk is quick again"
+    commits.close()
+
+
+@pytest.mark.parametrize(
+    ("last", "is_idle"), [(100, False), (100 + BATCH_IN_LOOP, True)]
+)
+async def test_a_thread_commits_while_requests_wait_and_large_batches(
+    timed: TimedJournal, last: int, is_idle: bool
+) -> None:
+    ended = Ended()
+    commits = await quickened(timed, ended)
+    assert commits.commit(commands(100, last), is_idle) is None
+    await commits.finish()
+    assert ended.seqs[-1] == last == on_disk(timed)[-1]
+    commits.close()
+
+
+async def test_a_failure_in_the_loop_is_raised_and_the_last(
+    timed: TimedJournal,
+) -> None:
+    commits = await quickened(timed, Ended())
+    timed.file.execute("DROP TABLE batches")
+    with pytest.raises(sqlite3.OperationalError):
+        commits.commit(commands(100, 100), is_idle=True)
+    assert commits.commit(commands(101, 101), is_idle=True) is None
+    await commits.finish()
+    commits.close()
+
+
+async def test_the_disk_is_looked_at_from_time_to_time(
+    timed: TimedJournal,
+) -> None:
+    commits = await quickened(timed, Ended())
+    timed.takes_us = LOOK_US // 50
+    looks = 0
+    for seq in range(100, 200):
+        done = commits.commit(commands(seq, seq), is_idle=True)
+        assert done is not None
+        looks += done.seen is not None
+    assert looks == 2
     commits.close()

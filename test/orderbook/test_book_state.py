@@ -201,7 +201,7 @@ def test_a_queue_keeps_few_void_places_however_orders_leave(way: str) -> None:
 
 def corrupt(book: OrderBook, how: str) -> None:
     """Break a book with bids 99: 1x5 2x5 (1 with a fill) / 98: 3x5."""
-    bids, asks, orders = book._bids, book._asks, book.orders
+    bids, orders = book._bids, book.orders
     best = bids.levels[99]
     match how:
         case "a level in no order":
@@ -254,12 +254,12 @@ def corrupt(book: OrderBook, how: str) -> None:
             best.queue.extendleft([orders[1]] * 99)
             best.void[1] = 99
         case "a crossed book":
-            asks.add(order := order_of("eve", "sell 5@99", 9))
-            orders[9] = order
+            book.is_collecting = True
+            book.place(order_of("eve", "sell 5@99", 9))
+            book.is_collecting = False
         case "an account that crosses itself":
             book.is_collecting = True
-            asks.add(order := order_of("ann", "sell 5@99", 9))
-            orders[9] = order
+            book.place(order_of("ann", "sell 5@99", 9))
 
 
 CORRUPTIONS = {
