@@ -176,7 +176,7 @@ class Gateway:
         """
         if self.routing.has_news:
             now = self._now()
-            if self.pacing.may_leave(now, self.feed.readers, is_more):
+            if self.pacing.may_publish(now, self.feed.readers, is_more):
                 self.routing.publish(now)
         batch = self.outbox.seal(turns, self.routing.report())
         if batch is not None:

@@ -55,7 +55,7 @@ class Door(Protocol):
         """Return messages as bytes, ready to be written."""
 
 
-class Peer(pacing.Peer, Protocol):
+class Peer(pacing.SendBuffer, Protocol):
     """What a link's owner needs of its connection."""
 
     is_held: bool  # it is not read, because too much waits
