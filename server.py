@@ -251,7 +251,7 @@ class Server:
         """Check from now on whether a reader is slow."""
         link = self.links.get(connection)
         if link is not None:
-            link.is_strained = True
+            link.may_be_slow = True
 
     def drained(self, connection: Connection) -> None:
         """Send a slow reader what it missed, with the next batch."""

@@ -288,7 +288,7 @@ class Feed(Generic[R]):
                 continue
             readers = rotated(members, self._turn)
             for reader in readers:
-                if not reader.is_strained:
+                if not reader.may_be_slow:
                     continue
                 if is_slow(reader) and reader not in behind:
                     behind[reader] = self._latest(reader)

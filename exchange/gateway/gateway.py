@@ -150,15 +150,16 @@ class Gateway:
             seq = self.feed.held(link)
             if link.account:
                 seq["@"] = self.engine.accounts[link.account].seq
-            link.left_beat, link.last_beat = link.last_beat, seq
+            link.committed_heartbeat = link.last_heartbeat
+            link.last_heartbeat = seq
             link.send(encode(Heartbeat(ts=ts, seq=seq)))
 
     def _repeat_heartbeats(self, ts: int) -> None:
         frames: list[tuple[Link, bytes]] = []
         for link in self.links:
-            text = encode(Heartbeat(ts=ts, seq=link.left_beat))
+            text = encode(Heartbeat(ts=ts, seq=link.committed_heartbeat))
             frames.append((link, link.door.encode([text])))
-            link.held += len(frames[-1][1])
+            link.sealed_bytes += len(frames[-1][1])
         self.gate.pass_by(Batch([], frames, [], [], turns=(), report=""))
 
     def announce(self, message: str) -> None:

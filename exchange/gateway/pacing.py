@@ -44,8 +44,8 @@ class SendBuffer(Protocol):
 class Reader(Protocol):
     """A subscriber of public data."""
 
-    held: int  # bytes sealed that have not yet left
-    is_strained: bool  # it may be slow; if not, it is not
+    sealed_bytes: int  # of messages that are not yet written
+    may_be_slow: bool  # False: `is_slow` need not be called
 
     @property
     def peer(self) -> SendBuffer:
@@ -55,9 +55,9 @@ class Reader(Protocol):
 def is_slow(reader: Reader) -> bool:
     """Whether a reader has too much unread for public data."""
     if reader.peer.is_congested:
-        return reader.peer.buffered + reader.held > SLOW_BYTES
-    reader.is_strained = reader.held > SLOW_BYTES
-    return reader.is_strained
+        return reader.peer.buffered + reader.sealed_bytes > SLOW_BYTES
+    reader.may_be_slow = reader.sealed_bytes > SLOW_BYTES
+    return reader.may_be_slow
 
 
 def is_stuck(reader: Reader) -> bool:

@@ -46,7 +46,7 @@ class Turns:
         """Let a link have its turn."""
         if link in self._held_up:
             return
-        if link.was_greedy:
+        if link.had_long_turn:
             self.backlog.setdefault(link)
         elif link not in self.backlog:
             self.fresh[link] = None
@@ -89,7 +89,7 @@ class Turns:
                 return None, taken[1]
         requests, weight, arrival = taken
         self.done.append((len(requests), arrival))
-        link.was_greedy = weight > REQUESTS_AT_FIRST
+        link.had_long_turn = weight > REQUESTS_AT_FIRST
         if link.waiting:
             self.backlog[link] = None
         return requests, weight

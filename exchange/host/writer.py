@@ -38,7 +38,7 @@ class Writer:
                 continue
             if pacing.pending:
                 self.flush_to(link)
-            link.held -= len(frames)
+            link.sealed_bytes -= len(frames)
             link.peer.write(frames)
             if is_stuck(link):
                 link.peer.close(4008, "slow reader")
