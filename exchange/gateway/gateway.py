@@ -147,7 +147,7 @@ class Gateway:
             return
         self._heartbeat_seq = self.sequencer.seq
         for link in self.links:
-            seq = self.feed.held(link)
+            seq = self.feed.last_seqs(link)
             if link.account:
                 seq["@"] = self.engine.accounts[link.account].seq
             link.committed_heartbeat = link.last_heartbeat
