@@ -13,9 +13,9 @@ since the epoch (UTC).
 The objects follow the exchange by themselves. Each report and each change
 of a book has a number, so the client ignores a duplicate and notices a gap.
 A gap, a silence and a missing reply have one cure: the client connects
-again, resumes its session, and then repeats each request without a reply
-that cannot take effect twice. It sends no request twice on one connection,
-so a slow exchange gets each request once. While the client is not connected,
+again, resumes its session, and repeats the requests that got no reply, if a
+repetition has no second effect. On one connection it sends each request
+once, even if the exchange is slow. While the client is not connected,
 ``Exchange.trouble`` and a line in the log ``exchange.client`` say why.
 
 Errors are raised, never returned:
@@ -294,7 +294,8 @@ def _refusal(error: Error) -> Refused:
     )
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # as of undecoded bytes
+# Python puts these into a text for bytes that it cannot decode.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _make(type_: str, **fields: Any) -> Request:
@@ -509,7 +510,7 @@ def _frame(what: Table, rows: list[Any]) -> Any:
 
 _Private: TypeAlias = Place | Amend | Cancel | CancelAll | CancelAfter | Admin
 _Reply: TypeAlias = Callable[[Event], None]  # takes the reply to a request
-# Yields requests for rows of tables, each time for the rows of the last one.
+# A generator that yields a request for rows and is then sent these rows.
 _Steps: TypeAlias = Generator[Get, list[Any], None]
 
 
@@ -582,10 +583,12 @@ class _Calls:
         self.outbox: deque[Sequence[_Call] | _Own] = deque()
         self.pending: dict[_Call, None] = {}
         self._ids = count(1)
-        # By id, in the order of the requests, in which replies come.
+        # By request id, oldest first: replies come in the order of requests.
         self._replies: dict[int, _Reply] = {}
-        self._oldest_id: int | None = None  # in _replies, at a heartbeat
-        self._put_off: list[_Own] = []  # refused: too many at the time
+        self._oldest_id: int | None = (
+            None  # of _replies, at the last heartbeat
+        )
+        self._put_off: list[_Own] = []  # refused; sent again at a heartbeat
 
     @property
     def not_connected(self) -> str:
@@ -635,7 +638,7 @@ class _Calls:
 
     def placing(self, client_order_id: str | None) -> _Call | None:
         """Return the call that places an order and is not answered."""
-        for call in self.pending:  # replies come in order: one of the first
+        for call in self.pending:  # near the front: replies come in order
             request = call.request
             if isinstance(request, Place) and (
                 request.client_order_id == client_order_id is not None
@@ -746,7 +749,7 @@ class _Calls:
         self._oldest_id = None
 
     def resume(self) -> None:
-        """Answer or send what was left unanswered, now that it is online."""
+        """Answer or send the unanswered calls; the client is online now."""
         for call in list(self.pending):
             is_place = isinstance(call.request, Place)
             if call.times_sent and is_place and call.order is not None:
@@ -834,7 +837,7 @@ class _Holding:
 class _Resync:
     """A login that did not resume: the state that the exchange reports.
 
-    ``later`` holds what comes after the state, until the state is complete.
+    ``later`` holds the reports that come while the client fetches the rest.
     """
 
     welcome: Welcome
@@ -848,7 +851,7 @@ class _Account:
     """The account as the exchange has reported it.
 
     ``is_in_step``: the login has reported everything up to ``welcome.seq``.
-    ``holdings`` has the symbols whose cost has been asked for.
+    ``holdings`` has the symbols whose cost is known.
     """
 
     def __init__(self, login: Login | None, calls: _Calls) -> None:
@@ -864,8 +867,8 @@ class _Account:
         self._report = AccountReport(
             seq=0, ts=0, cash=0, positions={}, equity=0
         )
-        # The newest event held, None before the first login is complete;
-        # _target is the seq that completes a resumed login.
+        # seq of the newest report applied, None before the first login is
+        # complete; _target is the seq that completes a resumed login.
         self._seq: int | None = None
         self._ts = 0
         self._target: int | None = None
@@ -1000,7 +1003,7 @@ class _Account:
         self._adopt(resync, fills, ended)
 
     def _missing(self, resync: _Resync, fills: list[Exec]) -> list[int]:
-        """Return the orders that are open only here."""
+        """Return the ids of orders that are open here but not reported."""
         newest = {o.report.order_id: o.report for o in self._open.values()}
         newest |= {fill.order_id: fill for fill in fills}
         for report in resync.orders:
@@ -1131,7 +1134,7 @@ def _forgotten(report: Exec) -> Exec:
 
 
 class _Quotes:
-    """The orders of ``Market.quote`` in one symbol: one a side at most."""
+    """The orders of ``Market.quote`` in one symbol: at most one per side."""
 
     def __init__(self, symbol: str, account: _Account, calls: _Calls) -> None:
         self._symbol = symbol
@@ -1161,10 +1164,10 @@ class _Quotes:
         qty: int,
         max_qty: int,
     ) -> dict[Side, list[_Call]]:
-        """Return the calls that make a quote, side by side, in order.
+        """Return the calls that make a quote, by side, in sending order.
 
-        Where both sides move, the side that moves away comes first, so that
-        the two orders never trade with each other.
+        If the new bid reaches the old ask, the ask moves first, so that the
+        two orders never trade with each other.
         """
         calls: dict[Side, list[_Call]] = {}
         for side in sides:
@@ -1235,7 +1238,7 @@ class _Markets:
         self.followed: dict[str, _MarketState] = {}
         self.statuses: WeakSet[_Topic[Status]] = WeakSet()
         self._calls = calls
-        # Of symbols held and not followed; None: no ticker has come yet.
+        # Of symbols with a position that are not followed; None: not yet.
         self.tickers: dict[str, Ticker | None] = {}
 
     def relist(self, instruments: Iterable[Instrument]) -> None:
@@ -1370,7 +1373,7 @@ class _Markets:
             market.catching_up = None
             return
         after, last = 0, market.last_trade
-        if last is not None:  # see it again, or the history is a new one
+        if last is not None:  # if it differs now, the history is a new one
             after = last.trade_id - 1
             rows = yield Get(
                 what="trades", symbol=symbol, after=after, limit=1
@@ -1407,7 +1410,7 @@ class _Core:
     def equity(self) -> int:
         """Cash and positions at their current marks.
 
-        As last reported by the exchange while a mark is not known.
+        While a mark is not known, the equity in the newest report.
         """
         report = self.account.report
         equity = report.cash
@@ -1535,7 +1538,7 @@ class _Socket(ClientConnection):
 
 
 async def open_connection(url: str) -> Connection:
-    """Open a websocket, through a proxy of the environment if there is one.
+    """Open a websocket, through the proxy that the environment may name.
 
     Raises OSError or InvalidHandshake of websockets.
     """
@@ -1546,8 +1549,8 @@ async def open_connection(url: str) -> Connection:
         max_size=MAX_FRAME_BYTES,
         open_timeout=None,
         close_timeout=CLOSE_TIMEOUT,
-        # A ping without an answer would close the connection, and so cancel
-        # orders. Heartbeats show a loss, and a new connection comes first.
+        # An unanswered ping would close the connection, which cancels orders.
+        # After a missing heartbeat a new connection opens before that.
         ping_interval=None,
         create_connection=_Socket,
     )
@@ -1564,10 +1567,10 @@ def _is_loopback(url: str) -> bool:
 class _Link:
     """The connection of an Exchange, replaced whenever it is lost.
 
-    It does not refer to the Exchange, so that one which nothing uses any
-    more is collected; then `drop` closes the connection. ``failure`` says
-    why no request can be made, None while one can; ``is_closed``: the user
-    has closed it.
+    It does not refer to the Exchange, so Python collects an Exchange that
+    nothing uses, and then `drop` closes the connection. ``failure`` says why
+    no request can be made, None while one can; ``is_closed``: the user has
+    closed it.
     """
 
     def __init__(
@@ -1665,7 +1668,7 @@ class _Link:
                 f"not connected to {self._url}: "
             )
             self._calls.fail(failure, reason)
-            self._look()
+            self._test_waiters()
 
     async def _run(self) -> None:
         """Keep one connection after another until there is a failure."""
@@ -1673,8 +1676,8 @@ class _Link:
             while self.failure is None:
                 extra = 0.0
                 try:
-                    await self._attend()
-                except Exception as error:  # whatever it is, it is lost
+                    await self._serve_connection()
+                except Exception as error:  # any error ends the connection
                     self._lost(self._explain(error))
                     match _meaning(error):
                         case RateLimited():
@@ -1721,7 +1724,7 @@ class _Link:
         self._core.submit(calls)
         self.wake()
         if not self._calls.is_online:
-            self._arm(calls)
+            self._start_timers(calls)
         try:
             if futures:
                 await asyncio.wait(futures.values())
@@ -1736,7 +1739,7 @@ class _Link:
     def quoting(self, symbol: str) -> asyncio.Lock:
         return self._locks.setdefault(symbol, asyncio.Lock())
 
-    async def know(self, quotes: _Quotes) -> None:
+    async def until_known(self, quotes: _Quotes) -> None:
         """Wait until it is known which quotes stand.
 
         It is not known while there is no connection, nor while a quote that
@@ -1746,22 +1749,22 @@ class _Link:
             await self.come_online(self._request_timeout)
         await self.until(lambda: quotes.are_known)
 
-    async def until(self, is_so: Callable[[], object]) -> None:
+    async def until(self, condition: Callable[[], object]) -> None:
         """Wait until a condition holds; it is tested after each frame."""
-        while not is_so():
+        while not condition():
             if self.failure is not None:
                 raise self.failure
             future = asyncio.get_running_loop().create_future()
-            self._waiters[future] = is_so
+            self._waiters[future] = condition
             try:
                 await future
             finally:
                 self._waiters.pop(future, None)
 
-    async def advance(self, is_so: Callable[[], object]) -> None:
+    async def advance(self, condition: Callable[[], object]) -> None:
         """Wait like `until`; end the iterator if the user has closed it."""
         try:
-            await self.until(is_so)
+            await self.until(condition)
         except ConnectionLost:
             if self.is_closed:
                 raise StopAsyncIteration from None
@@ -1770,12 +1773,13 @@ class _Link:
     def wake(self) -> None:
         self._to_send.set()
 
-    def _look(self) -> None:
-        for future, is_so in list(self._waiters.items()):
-            if not future.done() and (self.failure or is_so()):
+    def _test_waiters(self) -> None:
+        """End the waits whose condition holds; all after a failure."""
+        for future, condition in list(self._waiters.items()):
+            if not future.done() and (self.failure or condition()):
                 future.set_result(None)
 
-    def _arm(self, calls: Iterable[_Call]) -> None:
+    def _start_timers(self, calls: Iterable[_Call]) -> None:
         """Bound the time that calls wait for a connection."""
         loop = asyncio.get_running_loop()
         for call in calls:
@@ -1785,7 +1789,7 @@ class _Link:
 
     # One connection
 
-    async def _attend(self) -> None:
+    async def _serve_connection(self) -> None:
         """Open a connection and serve it until it ends.
 
         A connection given up by this side stays open until the next one has
@@ -1827,7 +1831,7 @@ class _Link:
             raise
         if self._calls.outbox:
             self.wake()
-        self._look()
+        self._test_waiters()
 
     async def _write(self, socket: Connection) -> None:
         with contextlib.suppress(Exception):  # the reader notices, too
@@ -1858,8 +1862,8 @@ class _Link:
         if was_online:
             self._lost_at = asyncio.get_running_loop().time()
             logger.warning("%s: not connected: %s", self._name, reason)
-            self._arm(unanswered)
-        self._look()
+            self._start_timers(unanswered)
+        self._test_waiters()
 
     def _explain(self, error: Exception) -> str:
         """Say in one line why there is no connection."""
@@ -2064,7 +2068,7 @@ class MarketView:
 
 
 class ExchangeView:
-    """The account; what is private raises Unauthorized without a user."""
+    """The account; private properties raise Unauthorized without a user."""
 
     url: str
 
@@ -2136,21 +2140,21 @@ class Exchange(ExchangeView):
     $EXCHANGE_SERVER_HOSTNAME and $EXCHANGE_SERVER_PORT, else
     ws://localhost:8765; ``user`` and ``token`` are by default $EXCHANGE_USER
     and $EXCHANGE_TOKEN. Without a user there is public data only; "" means
-    no user although $EXCHANGE_USER is set. When the connection ends and no
+    no user even if $EXCHANGE_USER is set. When the connection ends and no
     other replaces it, the exchange cancels the orders placed here, unless
     ``cancel_on_disconnect`` is False. A revoked key ends this client:
     pending and later requests raise Unauthorized.
 
     Timeouts are in seconds. A request waits for its answer as long as the
-    connection lives, so put ``asyncio.timeout`` around one that must not;
-    while the connection is lost, ``request_timeout`` bounds the wait. The
-    connection counts as lost after ``silence_timeout`` without a heartbeat.
+    connection lives; put it into ``asyncio.timeout`` to wait less. While the
+    connection is lost, ``request_timeout`` bounds the wait. The connection
+    counts as lost after ``silence_timeout`` without a heartbeat.
     ``connect`` opens each connection to ``url``: see ``Connection``.
 
     The methods ``connect`` and ``close`` may be called in any order and any
-    number of times. An Exchange to which nothing refers any more closes
-    itself. In a notebook, outputs and the last traceback may refer to it, so
-    close it before you use its name for another.
+    number of times. An Exchange that nothing refers to closes itself. In a
+    notebook, outputs and the last traceback may refer to it, so close it
+    before you use its name for another.
     """
 
     def __init__(
@@ -2455,7 +2459,7 @@ class Market(MarketView):
         async with link.quoting(self.symbol):
             sides: Sequence[Side] = ("buy", "sell")
             while sides:
-                await link.know(quotes)
+                await link.until_known(quotes)
                 most = self.instrument.max_qty
                 calls = quotes.changes(prices, sides, qty, most)
                 answers = await link.ask_all(
@@ -2584,8 +2588,8 @@ def _default_url() -> str:
 class _Thread:
     """The thread whose event loop runs the asyncio side.
 
-    It begins with `start`, and ends when the link does; then it may begin
-    again.
+    `start` begins it, and it ends when the link does; `start` may then begin
+    another.
     """
 
     def __init__(self, link: _Link) -> None:

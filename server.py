@@ -61,7 +61,7 @@ class Server:
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         """Set up an exchange; raise SettingsError if the market is wrong."""
-        self.port = settings.port  # after `start`, the one listened on
+        self.port = settings.port  # 0 becomes the real one in `start`
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._settings = settings
@@ -114,7 +114,7 @@ class Server:
 
     @property
     def greeting(self) -> str:
-        """Return the line that tells of a start."""
+        """Return the line that is printed at the start."""
         symbols = ", ".join(self.gateway.engine.listings)
         kept = self._recovery or IN_MEMORY
         return (
@@ -165,7 +165,7 @@ class Server:
         await self.listener.close()
         self.looks.stop()
         turns = self.turns
-        turns.holds_logins = False
+        turns.holds_logins = False  # nobody looks at the keys any more
         for link in turns.held_up:
             self._release(link)
         while (turns.fresh or turns.backlog) and not self.failure.done():
@@ -174,7 +174,7 @@ class Server:
         self._is_stopping = self.answers.is_stopping = True
         self.step(self.gateway.shut_down)
         await self._finish_commits()
-        for connection, link in self.links.items():  # open after a failure
+        for connection, link in self.links.items():  # only after a failure
             self.writer.flush_to(link)
             connection.close(1011, "the exchange failed")
         self.timers.stop()
@@ -222,7 +222,7 @@ class Server:
             self._fail(error)
 
     def _note(self, commit: Commit) -> None:
-        """Let leave what is durable now, and heed what the disk looks like."""
+        """Let the gate open up to a commit; act on a full or lost disk."""
         self.gateway.commit(commit.seq)
         if commit.seen is not None:
             assert self._recovery is not None

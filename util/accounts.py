@@ -4,8 +4,8 @@
 ``name<TAB>token`` for each account on standard output, everything else on
 standard error. A running exchange reads a changed key file by itself.
 
-Exit status: 0, 1 refused (nothing has changed), 2 the command line is wrong
-or a file cannot be used.
+Exit status: 0 done, 1 refused (nothing has changed), 2 the command line is
+wrong or a file cannot be used.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def new_options() -> argparse.ArgumentParser:
     parser = new_parser(
         "accounts",
         "Manage the accounts that may log in, and their keys.",
-        "exit status: 0, 1 refused, 2 usage or a file problem",
+        "exit status: 0 done, 1 refused, 2 wrong usage or a file problem",
     )
     parser.add_argument(
         "--keys",
@@ -81,10 +81,12 @@ def new_options() -> argparse.ArgumentParser:
         "--count",
         type=int,
         metavar="N",
-        help="add N accounts: --prefix and a number from 1 to N",
+        help="add N accounts, named --prefix and a number from 1 to N",
     )
     adding.add_argument(
-        "--prefix", type=utf8, help="first part of the names of --count"
+        "--prefix",
+        type=utf8,
+        help="first part of the names that --count makes",
     )
     adding.add_argument(
         "--admin", action="store_true", help="make them administrators"
@@ -181,10 +183,10 @@ def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
 
 
 def _check_no_other(keys: Path) -> None:
-    """Raise KeysError if a new key file would be a second one by mistake.
+    """Raise KeysError if the exchange on this machine reads another file.
 
-    A local exchange that asks for keys reads another file, which was named
-    in another shell or another folder.
+    It asks for keys although ``keys`` does not exist: its file was named in
+    another shell, or is in another folder.
     """
     if keys.exists():
         return

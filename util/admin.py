@@ -49,7 +49,7 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
             },
         },
     ),
-    "suspend": ("cancel all orders of an account, refuse new ones", USER),
+    "suspend": ("cancel all orders of an account and refuse new ones", USER),
     "resume": ("let a suspended account trade again", USER),
     "cancel": (
         "cancel an order of any account",
@@ -59,16 +59,20 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         "add cash or lots to an account; a negative number subtracts",
         {
             **USER,
-            "--cash": {**NUMBER, "help": "in ticks x lots"},
-            "--symbol": {"type": utf8, "help": "the instrument of --qty"},
-            "--qty": {**NUMBER, "help": "in lots"},
+            "--cash": {**NUMBER, "help": "cash to add, in ticks x lots"},
+            "--symbol": {"type": utf8, "help": "instrument of --qty"},
+            "--qty": {**NUMBER, "help": "lots to add to the position"},
         },
     ),
     "settle": (
         "turn all positions in an instrument into cash, and close it",
         {
             "symbol": {"type": utf8, "metavar": "SYMBOL"},
-            "price": {"type": int, "metavar": "PRICE", "help": "in ticks"},
+            "price": {
+                "type": int,
+                "metavar": "PRICE",
+                "help": "price in ticks",
+            },
         },
     ),
     "reset": (
@@ -81,7 +85,7 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
             "message": {"type": utf8, "metavar": "TEXT"},
             "--symbol": {
                 "type": utf8,
-                "help": "the instrument of the message",
+                "help": "instrument of the message",
             },
         },
     ),
@@ -93,7 +97,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(
         "admin",
         "Administer an exchange.",
-        "ACTION --help lists the arguments of an action. exit status: 0 done,"
+        "ACTION --help lists the arguments of an action. Exit status: 0 done,"
         " 1 refused, 2 not sent or result unknown",
     )
     actions = parser.add_subparsers(
@@ -115,7 +119,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             metavar="TEXT",
             required=name != "message",
             default="message",
-            help="is journaled, and sent to all clients",
+            help="the reason; it is journaled, and sent to all clients",
         )
         add_login(
             action,
@@ -145,7 +149,7 @@ def arguments_of(options: argparse.Namespace) -> AdminArguments:
 
 
 def is_meant(options: argparse.Namespace) -> bool:
-    """Ask for a confirmation of what cannot be undone."""
+    """Return whether to go on; ask first about what cannot be undone."""
     if options.action not in FINAL or options.yes:
         return True
     words, _ = ACTIONS[options.action]

@@ -3,7 +3,7 @@
 The copy is the state of the journal at one moment, in one file. It is
 verified as a journal is at start-up, and gets its name only then.
 
-Exit status: 0, 1 no good copy was made, 2 the command line is wrong.
+Exit status: 0 done, 1 no good copy was made, 2 the command line is wrong.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def verify(path: Path) -> tuple[int, int]:
         desc="verifying",
         unit=" commands",
         delay=PROGRESS_AFTER_S,
-        disable=None,  # unless it is a terminal
+        disable=None,  # shown on a terminal only
     ) as progress:
         for batch in read_journal(path):
             batches += 1
@@ -92,10 +92,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(
         "backup",
         "Copy a journal, also while an exchange writes it.",
-        "exit status: 0, 1 no good copy was made, 2 usage",
+        "exit status: 0 done, 1 no good copy was made, 2 wrong usage",
     )
-    parser.add_argument("journal", type=Path, help="file to copy")
-    parser.add_argument("target", type=Path, help="a new file")
+    parser.add_argument("journal", type=Path, help="journal to copy")
+    parser.add_argument(
+        "target", type=Path, help="file to write; must not exist"
+    )
     return parser.parse_args(arguments)
 
 

@@ -87,7 +87,7 @@ def amount_and_seed(
     """Read the command line of a random run: an amount and a seed.
 
     ``amount`` names the first argument, ``about`` describes it, and ``read``
-    converts it; it is a whole number without that.
+    converts it; without ``read`` it is a whole number, 1 or more.
     """
     add = parser.add_argument
     add("amount", type=read or whole, metavar=amount, help=about)
@@ -96,7 +96,7 @@ def amount_and_seed(
         type=int,
         nargs="?",
         metavar="SEED",
-        help="of all random choices (default: drawn, and printed)",
+        help="seed of all random choices (default: a new one, printed)",
     )
     options = parser.parse_args(arguments)
     if options.seed is None:
@@ -133,12 +133,11 @@ def above_0(text: str) -> float:
 
 
 def utf8(argument: str) -> str:
-    """Read a text from the command line: the `type=` of such an argument.
+    """Read a text from the command line: the `type=` of its argument.
 
-    It is UTF-8 even if the locale is ASCII, in which case Python has left
+    The text is UTF-8 even if the locale is ASCII; then Python has put
     surrogates for the bytes that it could not decode. Raises
-    ArgumentTypeError. Paths are left as they are: the system needs their
-    bytes.
+    ArgumentTypeError. Do not use it for a path: the system needs its bytes.
     """
     try:
         argument.encode()
@@ -157,8 +156,8 @@ def add_url(parser: argparse.ArgumentParser) -> None:
         "--url",
         type=utf8,
         default=os.environ.get("EXCHANGE_URL") or None,
-        help="of the exchange, as in ws://host:port (default: $EXCHANGE_URL,"
-        " or the local exchange)",
+        help="address of the exchange, as in ws://host:port (default:"
+        " $EXCHANGE_URL, or the exchange on this machine)",
     )
 
 
@@ -237,7 +236,7 @@ def failed(tool: str, why: object, status: int = UNUSABLE) -> int:
 
 
 def drop_output() -> None:
-    """Drop what could not be printed, or Python fails at exit once more."""
+    """Drop what could not be printed; else Python fails again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 ESCAPE_SEQUENCE = re.compile(r"\x1b[\[O][0-9;]*.")  # such as an arrow key
 POLL_S = 0.05  # between two polls of the keyboard, on Windows
-NO_CHARACTER = ("\x00", "\xe0")  # of an arrow key on Windows; a code follows
+# On Windows such a character and a code stand for an arrow key.
+NO_CHARACTER = ("\x00", "\xe0")
 
 
 @contextlib.contextmanager

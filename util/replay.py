@@ -5,8 +5,8 @@ applying the commands to a new engine. The journal is only read, and an
 exchange may write it at the same time: the output ends with the last command
 that was committed when the replay began.
 
-Exit status: 0, 1 the journal is damaged or cannot be read, 2 the command line
-is wrong.
+Exit status: 0 done, 1 the journal is damaged or cannot be read, 2 the command
+line is wrong.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def replay(path: Path, *, is_quiet: bool = False) -> Iterator[Step]:
         desc=path.name,
         unit=" commands",
         delay=PROGRESS_AFTER_S,
-        disable=is_quiet or None,  # None: unless it is a terminal
+        disable=is_quiet or None,  # None: shown on a terminal only
     ) as progress:
         for commands in read_journal(path):
             for command in commands:
@@ -182,7 +182,7 @@ def select(
 
 
 def _is_of(step: Step, account: str) -> bool:
-    """Return whether a command is of an account or concerns it."""
+    """Return whether an account sent a command or is concerned by it."""
     command = step.command
     if isinstance(command.action, Admin) and (
         command.action.user == account
@@ -306,34 +306,49 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "replay",
         "Print every command and event of a journal.",
         "A time is ISO 8601, as in 2026-11-22T20:16 (UTC), or microseconds"
-        " since 1970. Exit status: 0, 1 the journal is damaged or cannot be"
-        " read, 2 usage.",
+        " since 1970. Exit status: 0 done, 1 the journal is damaged or cannot"
+        " be read, 2 wrong usage.",
     )
     add = parser.add_argument
     formats = ("text", "jsonl", "csv")
-    add("journal", type=Path, help="file to read")
-    add("--format", choices=formats, default="text", help="of the lines")
-    add("--output", type=Path, metavar="FILE", help="(default: print)")
-    add("--account", type=utf8, help="only its commands and private events")
-    add("--symbol", type=utf8, help="only its orders, trades and book")
+    add("journal", type=Path, help="journal to read")
+    add(
+        "--format", choices=formats, default="text", help="format of the lines"
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="file to write (default: print)",
+    )
+    add(
+        "--account",
+        type=utf8,
+        help="only the commands and private events of an account",
+    )
+    add(
+        "--symbol",
+        type=utf8,
+        help="only the orders, trades and book of an instrument",
+    )
     add(
         "--from",
         dest="start",
         type=microseconds,
         metavar="TIME",
-        help="only commands from then on",
+        help="only commands at this time or later",
     )
     add(
         "--to",
         dest="end",
         type=microseconds,
         metavar="TIME",
-        help="only commands before",
+        help="only commands before this time",
     )
     add(
         "--verify",
         action="store_true",
-        help="only check the digests, and apply all commands",
+        help="print no command; check the digests and apply all commands",
     )
     options = parser.parse_args(arguments)
     others = vars(options).items() - {

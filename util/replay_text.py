@@ -130,10 +130,10 @@ def describe_admin(admin: Admin) -> str:
         case "cancel":
             return f"cancel order {admin.order_id}"
         case "adjust":
-            gifts = [] if admin.cash is None else [f"{admin.cash:+} cash"]
+            changes = [] if admin.cash is None else [f"{admin.cash:+} cash"]
             if admin.qty is not None:
-                gifts.append(f"{admin.qty:+} {admin.symbol}")
-            return f"adjust {admin.user} by {', '.join(gifts)}"
+                changes.append(f"{admin.qty:+} {admin.symbol}")
+            return f"adjust {admin.user} by {', '.join(changes)}"
         case "settle":
             return f"settle {admin.symbol} {_price(admin.price)}"
         case "reset":

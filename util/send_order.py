@@ -39,33 +39,53 @@ def new_options() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--side", choices=get_args(Side), default="buy", help="buy or sell")
-    add("--qty", type=int, default=1, help="in lots")
+    add("--qty", type=int, default=1, help="quantity in lots")
     add(
         "--price",
         type=int,
-        help=f"in ticks, of a limit order (default: {DEFAULT_PRICE})",
+        help=f"limit in ticks (default: {DEFAULT_PRICE}, or none for a market"
+        " order)",
     )
-    add("--symbol", type=utf8, help="(default: the first one listed)")
     add(
-        "--type", choices=get_args(OrderType), default="limit", help="of order"
+        "--symbol",
+        type=utf8,
+        help="instrument (default: the first one listed)",
+    )
+    add(
+        "--type",
+        choices=get_args(OrderType),
+        default="limit",
+        help="type of order",
     )
     add(
         "--tif",
         choices=get_args(TimeInForce),
-        help="time in force (default: gtc; of a market order ioc)",
+        help="time in force (default: gtc, or ioc for a market order)",
     )
-    add("--expire-ts", type=int, help="end of a gtd order, in us since 1970")
-    add("--post-only", action="store_true", help="never take liquidity")
+    add(
+        "--expire-ts",
+        type=int,
+        help="when a gtd order expires, in microseconds since 1970 (UTC)",
+    )
+    add(
+        "--post-only",
+        action="store_true",
+        help="refuse the order if it would trade at once",
+    )
     add(
         "--stp",
         choices=get_args(Stp),
         help="self-trade prevention (default: cancel_oldest)",
     )
-    add("--client-order-id", type=utf8, help="(default: drawn)")
+    add(
+        "--client-order-id",
+        type=utf8,
+        help="your own name for the order (default: a random one)",
+    )
     add_login(
         parser,
         os.environ.get("EXCHANGE_USER") or DEFAULT_USER,
-        f"account that sends (default: $EXCHANGE_USER, or {DEFAULT_USER})",
+        f"account that places it (default: $EXCHANGE_USER, or {DEFAULT_USER})",
     )
     add(
         "--cancel-on-disconnect",

@@ -9,8 +9,8 @@ state once as plain text. It reads public data only and needs no login; with
 Names and messages come from other people: unprintable characters are shown
 escaped, and markup has no effect.
 
-Exit status: 0, 1 the exchange cannot be reached or refuses the login, 2 the
-command line is wrong.
+Exit status: 0 done, 1 the exchange cannot be reached or refuses the login, 2
+the command line is wrong.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class Watcher:
             self._news.append(status)
 
     async def drop_old_news(self) -> None:
-        """Drop the news of before a lost connection once it is back."""
+        """After a lost connection is back, drop the news of before."""
         while True:
             await self._until_connected(False)
             old = [*self._news]
@@ -363,10 +363,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--once",
         action="store_true",
-        help="print the state once as plain text; the default if standard"
+        help="print the state once as plain text; always so if standard"
         " output is not a terminal",
     )
-    add_login(parser, "", "account to show, too (default: none)")
+    add_login(
+        parser,
+        "",
+        "account whose position and cash to show, too (default: none)",
+    )
     return parser.parse_args(arguments)
 
 

@@ -1,8 +1,8 @@
 """Plain HTTP on the exchange's port: the live page, /healthz.
 
 The files of the page are read once, at the start. A path is looked up in a
-table and never touches the disk. The headers forbid the page to load anything
-from another origin, and to turn text into markup.
+table and never touches the disk. With these headers browsers keep the page
+from loading anything of another origin, and from turning text into markup.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def split(request: Request) -> tuple[str, Query]:
 
 
 class Pages:
-    """Answer GET and HEAD requests; an instance is a ``respond`` hook.
+    """Answer GET and HEAD requests; call it with a request.
 
     ``folder`` holds the files of the page; its ``index.html`` is "/". A file
     name with a suffix that is not in CONTENT_TYPES raises KeyError.
@@ -88,7 +88,7 @@ class Pages:
                 name = file.relative_to(folder).as_posix()
                 page = _page(file)
                 self.add(
-                    "/" if name == INDEX else f"/{name}", partial(_same, page)
+                    "/" if name == INDEX else f"/{name}", partial(_fixed, page)
                 )
         self.add("/healthz", lambda query: reply("ok\n"))
 
@@ -122,5 +122,6 @@ def _page(file: Path) -> Response:
     return response
 
 
-def _same(response: Response, query: Query) -> Response:
+def _fixed(response: Response, query: Query) -> Response:
+    """Return the same response to every query."""
     return response

@@ -45,7 +45,7 @@ ACCEPT_ROUNDS = 3
 # Time-out for looking up this machine's full name, so that the exchange starts
 # although the name server is down.
 OWN_NAME_S = 2.0
-ACCEPT_AGAIN_S = 1.0  # after the system could not open one more socket
+ACCEPT_AGAIN_S = 1.0  # until the next accept after one that failed
 # Ended connections whose last requests are not carried out yet: in all, and
 # from one address. At these numbers no connection is accepted, so that a
 # client cannot connect, leave work, and connect again without end.
@@ -90,8 +90,10 @@ class Listener:
         # counts until its last requests are carried out.
         self.connections: set[Connection] = set()
         self.by_address: Counter[str] = Counter()  # open connections
-        self.arrivals: OrderedDict[str, int] = OrderedDict()  # of all times
-        self.leaving: set[Connection] = set()  # closed, requests not done
+        # Connections opened since the start.
+        self.arrivals: OrderedDict[str, int] = OrderedDict()
+        # Closed, with requests that are not carried out yet.
+        self.leaving: set[Connection] = set()
         self.per_address = per_address
         self._loop = asyncio.get_running_loop()
         self._receiver = receiver
@@ -200,7 +202,7 @@ class Listener:
     # Called by connections
 
     def opened(self, connection: Connection) -> bool:
-        """Return whether this socket is served."""
+        """Return whether there is room for this socket."""
         address = connection.remote
         if not connection.is_proxied:
             self._count_arrival(address)
@@ -216,7 +218,11 @@ class Listener:
         return True
 
     def forwarded(self, connection: Connection, client: str) -> bool:
-        """Count a proxy's connection as one of the address behind it."""
+        """Count a proxy's connection for the client's address.
+
+        Return whether that address may have one more; if not, the connection
+        still counts for the proxy.
+        """
         self._count_arrival(client)
         self._forget_one_from(connection.remote)
         is_welcome = self._has_room_for(client)
@@ -234,7 +240,7 @@ class Listener:
             logger.warning("refused %s: %s", address, line)
 
     def closed(self, connection: Connection) -> None:
-        """Make room for another socket, unless requests are left."""
+        """Make room for another socket, or let `release` do so."""
         if connection in self.connections and connection not in self.leaving:
             self.connections.remove(connection)
             self._forget_one_from(connection.remote)

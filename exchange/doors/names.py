@@ -144,8 +144,8 @@ class Names:
         """Return why a request is refused; None: it is not.
 
         ``hosts`` and ``origins`` are the values of the two headers. Programs
-        send no ``Origin``. The caller refuses two of them: no browser sends
-        that.
+        send no ``Origin``. Two of them pass here, and are refused by the
+        websockets library.
         """
         host = read_host(hosts[0]) if len(hosts) == 1 else None
         if self._checks_host and not self._is_ours(host):

@@ -139,18 +139,20 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self._is_put_off = False  # the turn came while reading was paused
         self._is_connected = False  # ``connected`` was called
         self._is_open = False  # is connected, and has not begun to close
-        self._is_finished = False  # nothing more is sent: an EOF was
+        self._is_finished = (
+            False  # an EOF was sent or came: nothing more is sent
+        )
         self._is_ending = False  # the client has close_timeout to hang up
         self._is_lost = False  # asyncio has closed the socket
         # One timer is enough: a connection is opening, then open, then
         # closing.
         self._timer: asyncio.TimerHandle | None = None
-        self.is_held = False  # the receiver paused reading ...
-        self._was_held = False  # ... or had, since the door last reset this
+        self.is_held = False  # the receiver has paused reading
+        self._was_held = False  # was held since the door last reset this
         self.is_congested = False  # the transport paused writing
         self._is_eof_due = False  # send an EOF as soon as nothing is unsent
         self._written = 0  # bytes given to the transport
-        self._taken = 0  # of these, taken by the kernel at the last look
+        self._taken = 0  # bytes that the kernel had taken at the last look
 
     @property
     def is_open(self) -> bool:
@@ -233,7 +235,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self._loop = asyncio.get_running_loop()
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(self._limits.high_water)
-        # A peer that is already gone has no name.
+        # A peer that is already gone has no address.
         peer = self._transport.get_extra_info("peername")
         self.remote = peer[0] if peer else ""
         self.is_proxied = self._proxies.include(self.remote)
@@ -268,7 +270,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
     def _wait_turn(self) -> None:
         self._is_queueing = True
         self._queue.join(self.take_turn)
-        self._update_reading()  # until the turn no EOF is read either
+        self._update_reading()  # pauses it, so that no EOF is read either
 
     @guarded
     def take_turn(self) -> None:
@@ -344,7 +346,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         return held or full
 
     def _update_reading(self) -> None:
-        """Read, unless that is forbidden or a turn is waited for."""
+        """Read, unless that is forbidden or this waits for a turn."""
         is_shut = self._is_shut
         if self._is_put_off and not is_shut:
             self._is_put_off = False
@@ -369,8 +371,8 @@ class Connection(asyncio.BufferedProtocol, ABC):
     def _half_close(self) -> None:
         """Send an EOF after the last byte, and go on reading.
 
-        Closing instead would answer bytes of the client that are under way
-        with a reset, which overtakes our last bytes.
+        After a close the kernel would answer bytes that the client still
+        sends with a reset, and the client would lose our last bytes.
         """
         self._is_open = False
         self._is_finished = True
@@ -396,14 +398,14 @@ class Connection(asyncio.BufferedProtocol, ABC):
 
     @guarded
     def _end_overdue(self) -> None:
-        """Abort, unless a long answer without a connection is under way."""
+        """Abort, unless a client still takes a long HTTP answer."""
         if self._progressed() and not self._is_connected:
             self._arm(self._limits.close_timeout, self._end_overdue)
         else:
             self.abort()
 
     def _arm(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """Set the timer, instead of what it was set to."""
+        """Set the timer; an earlier setting is canceled."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(delay_s, callback)

@@ -130,12 +130,12 @@ class Upgrade:
         return self._names.refusal(request.headers.get_all("Host"), origins)
 
 
-def finished(request: Request, response: Response) -> Response:
-    """Return a response as it is sent; an accepted websocket unchanged.
+def as_sent(request: Request, response: Response) -> Response:
+    """Return a copy of a response, completed for sending.
 
     ``Content-Length`` and ``Connection: close`` are added; the body of an
-    answer to HEAD is dropped. The result is a copy: `respond` may return the
-    same response again.
+    answer to HEAD is dropped. An accepted websocket is returned unchanged. It
+    is a copy because `respond` may return the same response again.
     """
     if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
         return response

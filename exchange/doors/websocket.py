@@ -3,9 +3,9 @@
 A `Connection` drives the Sans-I/O protocol of the websockets library: the
 HTTP request that opens it, reassembling and checking messages, and pings.
 
-It never parses a message: it knows no JSON, no orders, no sessions. Of HTTP
-it knows one request and its answer. A request with a body cannot be parsed,
-so its connection is closed without an answer.
+It never parses a message: it knows no JSON, no orders, no sessions. It
+answers one HTTP request. A request with a body cannot be parsed, so its
+connection is closed without an answer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from exchange.doors.upgrade import (
     Admission,
     Answer,
     Upgrade,
-    finished,
+    as_sent,
     not_found,
 )
 
@@ -66,7 +66,7 @@ _QUIET.setLevel(logging.WARNING)
 
 _FIN = 0x80  # first bit of a message's last frame
 FINAL_TEXT = _FIN | Opcode.TEXT  # first byte of a message in one frame
-MASKED = 0x80  # least second byte of a client's frame
+MASKED = 0x80  # first bit of the second byte; set in a client's frames
 OPCODES = frozenset(Opcode)
 _HEADER_126 = struct.Struct("!BBH")  # of a frame of 126 to 65,535 bytes
 
@@ -153,7 +153,7 @@ class Connection(tcp.Connection):
         self._protocol = ServerProtocol(
             max_size=limits.max_message, logger=_QUIET
         )
-        self._asked = 0  # bytes of the request so far
+        self._asked = 0  # bytes of the HTTP request so far
         self._is_answering = False  # a future will bring the HTTP answer
         self._fragments = bytearray()  # of an incomplete message
         self._pings = 0
@@ -191,8 +191,8 @@ class Connection(tcp.Connection):
     def _handshake(self, data: bytes) -> bytes:
         """Answer the first request; return what follows its handshake.
 
-        The library must see the answer before it sees the next byte, so it is
-        fed line by line. What follows any other answer is ignored.
+        The library must send its answer before it gets the next byte, so it is
+        fed line by line. Bytes after any answer but a handshake are ignored.
         """
         protocol = self._protocol
         if self._is_answering:
@@ -209,7 +209,7 @@ class Connection(tcp.Connection):
                     self._is_answering = True
                     answer.add_done_callback(partial(self._late, request))
                     return b""
-                protocol.send_response(finished(request, answer))
+                protocol.send_response(as_sent(request, answer))
             self._flush()
             if protocol.state is OPEN:
                 self._arm(self._limits.ping_interval, self._ping)
@@ -228,7 +228,7 @@ class Connection(tcp.Connection):
     ) -> None:
         """Send an answer that was a future."""
         if not self._is_lost and not self._is_finished:
-            response = finished(request, answer.result())
+            response = as_sent(request, answer.result())
             self._protocol.send_response(response)
             self._flush()
 
@@ -254,7 +254,7 @@ class Connection(tcp.Connection):
         start = 0  # of the next frame
         fed = 0  # frames given to the library
         is_open = self.is_open
-        plain = self._plain()
+        bypass_max = self._bypass_max()
         while is_open and size - start >= 2:
             if fed == FRAMES_PER_TURN or len(messages) == MESSAGES_PER_TURN:
                 self._is_queueing = True
@@ -271,7 +271,7 @@ class Connection(tcp.Connection):
             if (
                 first == FINAL_TEXT
                 and second >= MASKED
-                and length <= plain
+                and length <= bypass_max
                 and end <= size
             ):
                 text = apply_mask(data[body:end], data[body - 4 : body])
@@ -285,7 +285,7 @@ class Connection(tcp.Connection):
             if not end:
                 break
             is_open = self._feed(data[start:end], messages)
-            plain = self._plain()
+            bypass_max = self._bypass_max()
             start = end
             fed += 1
         if is_open:
@@ -298,10 +298,10 @@ class Connection(tcp.Connection):
         return messages
 
     def _cut(self, data: bytes, start: int, body: int, end: int) -> int:
-        """Return where the library's next bytes end; 0: they are incomplete.
+        """Return where the bytes for the library end; 0: more must come.
 
-        They are one frame, or all bytes from one that it will refuse by its
-        head.
+        The bytes are one frame, or all that are left if the library will
+        refuse the frame by its header.
         """
         size = len(data)
         room = self._limits.max_message - (self._protocol.current_size or 0)
@@ -313,9 +313,9 @@ class Connection(tcp.Connection):
             return size
         return end if end <= size else 0
 
-    def _plain(self) -> int:
-        """Return the longest message that may come in one frame now."""
-        if self._protocol.current_size is not None:  # within a fragmented one
+    def _bypass_max(self) -> int:
+        """Return the longest frame that may bypass the library; -1: none."""
+        if self._protocol.current_size is not None:  # a message is incomplete
             return -1
         return self._limits.max_message
 

@@ -179,7 +179,7 @@ class Requests:
         self._tables.check()
         symbols = self._symbols(request.symbols)
         now = self._now()
-        self._routing.publish(now)  # what happened before is in its snapshot
+        self._routing.publish(now)  # the reader's snapshot has it
         link.reply(request, Ok(ts=now))
         channels = dict.fromkeys(request.channels)
         self._routing.feed.subscribe(

@@ -16,7 +16,7 @@ logger = logging.getLogger("exchange")
 def is_guarded(
     settings: Settings, addresses: Iterable[str], keys: KeyRing
 ) -> bool:
-    """Return whether strangers may connect, so that everything has a limit.
+    """Return whether limits apply: strangers may connect, or there are keys.
 
     ``addresses`` are those listened on. Raises SettingsError if strangers
     could log in by any name and no setting asks for that.
@@ -24,7 +24,7 @@ def is_guarded(
     is_local = all(is_loopback(address) for address in addresses)
     # A proxy connects for others, even from this machine.
     is_private = is_local and not settings.proxies
-    if settings.open and keys.problem:  # names with keys are unknown
+    if settings.open and keys.problem:  # which names need a key is unknown
         raise SettingsError(keys.problem)
     if not (is_private or keys.is_needed or settings.open):
         where = "the exchange through EXCHANGE_SERVER_PROXIES"

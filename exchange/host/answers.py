@@ -57,7 +57,7 @@ class Answers:
             self._pages.add(f"/v1/{what}.csv", partial(self._table, what))
 
     def respond(self, request: Request) -> Reply:
-        """Answer a request; /v1/access needs its headers, no other path."""
+        """Answer a request; only /v1/access needs its headers."""
         path, query = split(request)
         return (
             self._access(request, query)
@@ -66,7 +66,7 @@ class Answers:
         )
 
     def _access(self, request: Request, query: Query) -> Response:
-        """Tell a page whether it may connect: its browser does not say why."""
+        """Tell a page why it may not connect: its browser does not."""
         names = self.listener.names
         assert names is not None  # the listener is open
         hosts = request.headers.get_all("Host")
@@ -79,7 +79,7 @@ class Answers:
         return reply(f"{refusal.reason}\n", status=HTTPStatus.FORBIDDEN)
 
     def _readyz(self, query: Query) -> Response:
-        """Answer whether requests are carried out and committed."""
+        """Say whether new orders are accepted."""
         if self.is_stopping:
             return reply("stopping\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
         if trouble := self._gateway.sequencer.trouble:
@@ -136,7 +136,7 @@ class Answers:
             },
             accounts=len(engine.accounts),
             connections=listener.busiest(),
-            came=listener.arrivals,
+            arrivals=listener.arrivals,
             outboxes=dict(outboxes.most_common(ACCOUNTS_NAMED)),
             connection_errors=listener.errors,
         )

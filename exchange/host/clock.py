@@ -16,8 +16,8 @@ from functools import partial
 # The wall clock and the elapsed time are read one after the other. If that
 # takes longer than this, the machine was busy and the difference is ignored.
 READ_NS = 10_000_000
-# A smaller difference is no jump: NTP steps the clock by 128 ms and more. It
-# slews it for less, and the elapsed time follows that by itself.
+# A smaller difference is no jump: NTP steps the wall clock by 128 ms or more.
+# For less it changes the clock's rate, which also changes the elapsed time's.
 JUMP_US = 100_000
 
 

@@ -19,10 +19,10 @@ from exchange.journal.records import encode_record
 from exchange.journal.sqlite import Journal
 from exchange.market.command import Command
 
-# The loop commits while commits usually take no longer than this. The usual
-# time moves by an eighth of the difference with each commit: one commit of
-# 3 ms or more sends those after it to the thread, so a disk that has become
-# slow holds the loop once. From the start it is some 60 commits.
+# The loop commits while the usual commit takes no longer than this. The usual
+# time moves by an eighth of the difference with each commit. So after one
+# commit of 3 ms or more the thread makes the next ones: a disk that has become
+# slow holds the loop once. After a start the thread makes the first 60 or so.
 QUICK_US = 300
 START_US = 1_000_000
 # Commands that the loop commits at once; with more, encoding and hashing are

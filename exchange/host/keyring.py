@@ -19,7 +19,7 @@ ACCESS_BY_NAME = "ok: a name is enough to log in"
 # Two changes within one tick of the kernel's clock, at most 10 ms, may leave
 # the same times on a file. A file that was read within this time after its
 # last change is read again at the next look.
-SETTLED_NS = 100_000_000
+RECHECK_NS = 100_000_000
 
 # Compared if an account has no valid key, so that it takes the same time.
 _NO_DIGEST = "0" * 64
@@ -135,8 +135,8 @@ class KeyRing:
         if seen == self._seen:
             return found
         # Status before content: a change in between is found at the next look.
-        is_settled = status.st_ctime_ns < time.time_ns() - SETTLED_NS
-        self._seen = seen if is_settled else None
+        is_certain = status.st_ctime_ns < time.time_ns() - RECHECK_NS
+        self._seen = seen if is_certain else None
         return self._read()
 
     def _read(self) -> _Found:

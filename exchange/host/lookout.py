@@ -15,7 +15,8 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-# After this time nothing waits for a look any more. A look takes some 0.1 ms.
+# A look that takes longer is late, and nothing waits for it any more. A usual
+# look takes some 0.1 ms.
 LATE_S = 1.0
 
 T = TypeVar("T")
@@ -45,12 +46,12 @@ class Lookout(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._is_looking = False
         self._is_wanted = False  # look again after the look under way
-        # Called after the look under way, and after the next one.
+        # To be called after the look under way, and after the next one.
         self._waiting: list[Callable[[], None]] = []
         self._next: list[Callable[[], None]] = []
         self._due: asyncio.TimerHandle | None = None
         # True: look; False: end the thread.
-        self._orders: SimpleQueue[bool] = SimpleQueue()
+        self._to_thread: SimpleQueue[bool] = SimpleQueue()
         # A daemon, so that a look that hangs does not keep the process alive.
         self._thread = threading.Thread(
             target=self._run, name=f"look at {what}", daemon=True
@@ -81,13 +82,13 @@ class Lookout(Generic[T]):
         self._waiting.clear()
         self._next.clear()
         self._is_looking = True  # so no look begins any more
-        self._orders.put(False)
+        self._to_thread.put(False)
 
     def _begin(self) -> None:
         self._is_looking, self._is_wanted = True, False
         self._waiting, self._next = self._next, []
         self._set_timer(self._loop.call_later(LATE_S, self._overdue))
-        self._orders.put(True)
+        self._to_thread.put(True)
 
     def _ended(self, look: Future[T]) -> None:
         if not self._due:  # stopped
@@ -124,7 +125,7 @@ class Lookout(Generic[T]):
         self._due = due
 
     def _run(self) -> None:
-        while self._orders.get():
+        while self._to_thread.get():
             look: Future[T] = Future()
             try:
                 look.set_result(self._look())

@@ -41,9 +41,9 @@ from orderbook import (
 ORDERS_PER_S = 100
 BURST = 200
 OPEN_ORDERS = 200
-# If no strangers may connect. One command may end all orders of an account
-# and delays everybody: some 10 ms for 1,000 orders.
-OPEN_ORDERS_HERE = 1_000
+# The same if no strangers may connect. One command may cancel all orders of an
+# account: 1,000 take some 10 ms, in which everybody waits.
+OPEN_ORDERS_PRIVATE = 1_000
 
 
 class SettingsError(Exception):
@@ -120,7 +120,7 @@ class AccountSettings(BaseModel):
 
     cash: Cash = 0  # at the start, in ticks x lots
     min_cash: Cash | None = None  # None: no lower limit
-    open_orders: Lots = OPEN_ORDERS_HERE  # 0: unlimited, like the next two
+    open_orders: Lots = OPEN_ORDERS_PRIVATE  # 0: unlimited, like the next two
     orders_per_s: Lots = 0
     burst: Lots = 0
     max_position: dict[Symbol, Qty] = {}  # overrides the instrument's

@@ -79,7 +79,7 @@ class Figures:
     resting: dict[str, int]
     accounts: int
     connections: dict[str, int]  # by address, and so is the next
-    came: dict[str, int]
+    arrivals: dict[str, int]
     outboxes: dict[str, int]  # bytes, by account
     connection_errors: int
 
@@ -125,7 +125,7 @@ def _counters(now: Figures) -> Iterator[Metric]:
             "header",
             now.http_refusals,
         ),
-        ("connections_opened", "sockets accepted", "address", now.came),
+        ("connections_opened", "sockets accepted", "address", now.arrivals),
     ):
         family = CounterMetricFamily(f"exchange_{name}", text, labels=[label])
         for key, value in values.items():

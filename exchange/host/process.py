@@ -1,4 +1,4 @@
-"""What the system lets this process use, and what it asks of it."""
+"""The process: its open files, its terminal and its signals."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Signals:
         self._reloads: asyncio.Queue[bool] = asyncio.Queue()  # False: the end
         for signum in _ENDING:
             self._loop.add_signal_handler(signum, self._end)
-        # Under nohup a terminal that is closed ends nothing.
+        # Under nohup the process outlives its terminal.
         is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._had_terminal = not is_ignored and has_terminal()
         self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)

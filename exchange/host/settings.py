@@ -6,6 +6,7 @@ the variable.
 
 from __future__ import annotations
 
+import argparse
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    CliSettingsSource,
     NoDecode,
     SettingsConfigDict,
 )
@@ -37,6 +39,14 @@ from exchange.host.market_file import (
 from orderbook import Symbol
 
 ENV_PREFIX = "EXCHANGE_SERVER_"
+# What --help calls a value, by its type.
+METAVARS = {
+    "int": "N",
+    "str": "TEXT",
+    "bool": "0|1",
+    "Path": "FILE",
+    "tuple[str,...]": "A,B",
+}
 DEFAULT_SYMBOLS = ("BOND",)
 CONNECTIONS_PER_ACCOUNT = 20  # a few bots and pages
 CONNECTIONS_PER_ADDRESS = 1_000  # a class sits behind one address
@@ -61,43 +71,45 @@ class Settings(BaseSettings):
     )
 
     hostname: str = Field(
-        "localhost", description="name or address to listen on"
+        "localhost", description="host name or address to listen on"
     )
     port: int = Field(
-        8765, ge=0, le=65_535, description="port to listen on; 0: any"
+        8765, ge=0, le=65_535, description="port to listen on; 0: any free one"
     )
     symbols: Annotated[tuple[Symbol, ...], NoDecode] = Field(
         DEFAULT_SYMBOLS,
         min_length=1,
-        description="instruments to list, such as BOND,ETF",
+        description="symbols of the instruments to list, such as BOND,ETF",
     )
     market: Path | None = Field(
-        None, description="TOML file that lists the instruments instead"
+        None,
+        description="TOML file of instruments and limits; replaces --symbols",
     )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="origins of web pages that may connect, such as"
-        " https://example.org,https://example.com: the public address of a"
-        " proxy. Always accepted are the server's own page by localhost, by an"
-        " address or by a name of this machine, and programs, which send no"
-        " origin",
+        description="origins of other web pages that may connect, such as"
+        " https://example.org,https://example.com; behind a proxy, its public"
+        " address. The server's own page by localhost, by an IP address or by"
+        " a name of this machine needs no origin here, nor does a program",
     )
     proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="addresses or networks of proxies whose X-Forwarded-For"
-        " is believed, such as 127.0.0.1,10.0.0.0/8",
+        description="IP addresses or networks of proxies whose header"
+        " X-Forwarded-For is believed, such as 127.0.0.1,10.0.0.0/8",
     )
     journal: Path | None = Field(
         Path("data/exchange.db"),
-        description="file that keeps the market across restarts; off: none",
+        description="file that keeps the market across restarts; off: keep it"
+        " in memory only",
     )
     keys: Path = Field(
         DEFAULT_PATH,
-        description="file of the accounts' keys, made by util.accounts."
-        " Without it a name is enough, but only on this machine",
+        description="key file, made by util.accounts. Without it a name is"
+        " enough to log in, and only this machine can connect",
     )
     open: bool = Field(
-        False, description="let users log in by name, from any machine"
+        False,
+        description="1: users without a key log in by name, from any machine",
     )
     tls_cert: Path | None = Field(
         None, description="file of the certificate chain, for wss and https"
@@ -106,24 +118,28 @@ class Settings(BaseSettings):
         None, description="file of the certificate's private key"
     )
     max_connections: int = Field(
-        CONNECTIONS, ge=1, description="connections in all"
+        CONNECTIONS, ge=1, description="most connections in total"
     )
     max_per_address: int | None = Field(
         None,
         ge=0,
-        description="connections from one address; 0: unlimited; default:"
-        f" {CONNECTIONS_PER_ADDRESS}, without keys 0",
+        description="most connections from one address; 0: unlimited"
+        f" (default: {CONNECTIONS_PER_ADDRESS} if others can connect or there"
+        " are keys, else 0)",
     )
     max_per_account: int | None = Field(
         None,
         ge=0,
-        description="connections of one account; 0: unlimited; default:"
-        f" {CONNECTIONS_PER_ACCOUNT}, without keys 0",
+        description="most connections of one account; 0: unlimited"
+        f" (default: {CONNECTIONS_PER_ACCOUNT} if others can connect or there"
+        " are keys, else 0)",
     )
     log: Literal["text", "json"] = Field(
-        "text", description="format of the log on standard error: text, json"
+        "text", description="format of the log on standard error"
     )
-    debug: bool = Field(True, description="print each new order and the book")
+    debug: bool = Field(
+        True, description="1: print each new order and its book"
+    )
 
     @field_validator("symbols", "origins", "proxies", mode="before")
     @classmethod
@@ -210,9 +226,38 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
     Raises SettingsError; SystemExit for --help and unknown options.
     """
     try:
-        return CliApp.run(Settings, cli_args=list(arguments))
+        return CliApp.run(
+            Settings,
+            cli_args=list(arguments),
+            cli_settings_source=CliSettingsSource[Settings](
+                Settings, add_argument_method=_add_argument
+            ),
+        )
     except ValidationError as error:
         raise SettingsError(explain(error, ENV_PREFIX)) from None
+
+
+def _add_argument(
+    parser: argparse.ArgumentParser, *flags: str, **options: Any
+) -> argparse.Action:
+    """Add an option; its help shows values as people write them."""
+    field = Settings.model_fields.get(options.get("dest", ""))
+    if field is not None:
+        metavar = options["metavar"]
+        options["metavar"] = METAVARS.get(metavar, metavar)
+        text = field.description or ""
+        if "(default" not in text:
+            text += f" (default: {_as_text(field.default)})"
+        options["help"] = text
+    return parser.add_argument(*flags, **options)
+
+
+def _as_text(default: Any) -> str:
+    if isinstance(default, tuple):
+        default = ",".join(default)
+    elif isinstance(default, bool):
+        default = int(default)
+    return "none" if default in (None, "") else str(default)
 
 
 def _no_pass_phrase() -> str:

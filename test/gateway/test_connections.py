@@ -13,7 +13,7 @@ from exchange.gateway.rates import CANCELS_RATE
 from exchange.host.market_file import (
     BURST,
     OPEN_ORDERS,
-    OPEN_ORDERS_HERE,
+    OPEN_ORDERS_PRIVATE,
     ORDERS_PER_S,
 )
 from exchange.host.settings import (
@@ -75,7 +75,7 @@ async def test_the_default_limits_of_a_guarded_exchange(
     """Orders at once, open orders, and connections of an account."""
     token = guarded.pop("token")
     assert (ORDERS_PER_S, BURST, OPEN_ORDERS) == (100, 200, 200)
-    assert OPEN_ORDERS_HERE == 1_000
+    assert OPEN_ORDERS_PRIVATE == 1_000
     assert (CONNECTIONS_PER_ACCOUNT, CONNECTIONS_PER_ADDRESS) == (20, 1_000)
     async with serving(**guarded) as server:
         async with contextlib.AsyncExitStack() as stack:

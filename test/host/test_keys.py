@@ -646,7 +646,7 @@ def test_an_unchanged_file_is_not_read_again(
 def test_a_file_changed_just_now_is_read_again(
     path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange.host.keyring, "SETTLED_NS", 10**18)  # years
+    monkeypatch.setattr(exchange.host.keyring, "RECHECK_NS", 10**18)  # years
     add(path, "alice")
     reads.clear()
     ring = KeyRing(path)

@@ -207,7 +207,7 @@ async def test_old_addresses_are_not_counted_any_more(
             )
             connection.remote = address
             assert server.listener.opened(connection) == is_served
-        assert dict(server.answers.figures().came) == {"a": 2, "c": 1}
+        assert dict(server.answers.figures().arrivals) == {"a": 2, "c": 1}
         server.listener.closed(next(iter(server.listener.connections)))
 
 

@@ -254,6 +254,23 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert "EXCHANGE_SERVER_PORT" in text
 
 
+def test_help_shows_values_as_people_write_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        load_settings(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for shown in (
+        "--symbols A,B symbols of the instruments to list, such as BOND,ETF"
+        " (default: BOND)",
+        "--tls-key FILE file of the certificate's private key (default: none)",
+        "--debug 0|1 1: print each new order and its book (default: 1)",
+        "0: unlimited (default: 20 if others can connect or there are keys,"
+        " else 0)",
+    ):
+        assert shown in text
+
+
 def test_a_symbol_named_twice_is_listed_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -217,7 +217,7 @@ async def test_limits_of_an_address_count_behind_a_proxy() -> None:
         await until(lambda: "127.0.0.1" not in exchange.listener.by_address)
         figures = exchange.answers.figures()
         assert figures.connections == {"10.0.0.1": 2, "10.0.0.2": 2}
-        assert figures.came == {"10.0.0.1": 3, "10.0.0.2": 3}
+        assert figures.arrivals == {"10.0.0.1": 3, "10.0.0.2": 3}
         await ann[0].close()
         await until(lambda: exchange.listener.by_address["10.0.0.1"] == 1)
         ann.append(await through(port, "10.0.0.1"))

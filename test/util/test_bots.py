@@ -550,7 +550,7 @@ async def test_a_signal_ends_the_house_in_order() -> None:
             status, output, errors = await ended(process)
         assert (status, errors) == (0, "")
         first, *lines, last = output.splitlines()
-        began = r"5 house bots trade, as with --seed \d+; Ctrl-C stops them"
+        began = r"5 house bots trade with --seed \d+; Ctrl-C stops them"
         assert re.fullmatch(began, first)
         assert re.fullmatch(r"BOND: worth \d+", last)
         lots = r"(?:BOND (-?\d+)|none)"

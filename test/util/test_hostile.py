@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from exchange.host.market_file import OPEN_ORDERS_HERE
+from exchange.host.market_file import OPEN_ORDERS_PRIVATE
 from server import Server
 from test.support import PATIENCE_S, serving, until, wired, words
 from util.measure.histogram import Histogram
@@ -54,7 +54,7 @@ SIGNS: dict[str, Callable[[Server], bool]] = {
     "flood": lambda server: commands(server) > 2_000,
     "logins": lambda server: commands(server) > 200,
     "cancels": lambda server: commands(server) > 2_000,
-    "filler": lambda server: resting(server) == OPEN_ORDERS_HERE,
+    "filler": lambda server: resting(server) == OPEN_ORDERS_PRIVATE,
     "deaf": lambda server: stuffed(server) >= 3,
     "trickler": lambda server: halves(server) >= 2 <= stuffed(server),
     "junk": lambda server: commands(server) > 50,

@@ -3,6 +3,6 @@
 ``python -m util.bots`` runs them. Each kind is one short module, written to
 be copied: ``maker`` quotes, ``noise`` trades for no reason, ``informed``
 knows what the instrument is worth. A bot is a coroutine that trades one
-instrument until it is canceled, and lets whatever goes wrong fly; how it
-goes on then stands in ``__main__``.
+instrument until it is canceled. It catches no error; ``house`` decides after
+each whether the bot tries again.
 """

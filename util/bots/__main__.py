@@ -31,7 +31,7 @@ from ..cli import (
 from .house import BadPlan, Plan, run_house
 from .value import DEFAULT_MEAN
 
-SEED_BITS = 128  # too many to find the seed from the prices seen
+SEED_BITS = 128  # so that nobody finds the seed from the prices
 
 
 def new_options() -> argparse.ArgumentParser:
@@ -40,45 +40,59 @@ def new_options() -> argparse.ArgumentParser:
         "bots",
         "Run house bots, so that there is a market to trade in.",
         "exit status: 0 stopped by Ctrl-C or SIGTERM, 1 no exchange or no"
-        " login, 2 usage",
+        " login, 2 wrong usage",
     )
     add = parser.add_argument
-    add("--symbols", type=utf8, help="as in BOND,ETF (default: all listed)")
+    add(
+        "--symbols",
+        type=utf8,
+        help="instruments to trade, as in BOND,ETF (default: all listed)",
+    )
     add("--makers", type=count, default=1, metavar="N", help="market makers")
     add("--noise", type=count, default=3, metavar="N", help="noise traders")
-    add("--informed", type=count, default=1, metavar="N", help="informed ones")
+    add(
+        "--informed",
+        type=count,
+        default=1,
+        metavar="N",
+        help="informed traders",
+    )
     add(
         "--value",
         type=_value,
         action="append",
         metavar="[SYMBOL=]TICKS",
-        help="the mean of the fair value of an instrument, or, without"
-        " SYMBOL, of all others; may be repeated (default: the reference"
-        f" price, or {DEFAULT_MEAN}; the middle of the price bounds if that"
+        help="mean of the fair value of one instrument, or, without SYMBOL,"
+        " of all others; may be repeated (default: the reference price, or"
+        f" {DEFAULT_MEAN} without one; the middle of the price bounds if that"
         " is outside them)",
     )
-    add("--seed", type=int, help="of all random choices (default: drawn)")
+    add(
+        "--seed",
+        type=int,
+        help="seed of all random choices (default: a new one, printed)",
+    )
     add(
         "--speed",
         type=above_0,
         default=1.0,
         metavar="HZ",
-        help="how often per second each bot acts on each instrument",
+        help="times per second that each bot acts on each instrument",
     )
     add_url(parser)
     add(
         "--tokens",
         type=Path,
         metavar="FILE",
-        help="keys of the bots; a line each: name, tab, token",
+        help="file of the bots' keys, a line for each: name, tab, token",
     )
     add(
         "--user-prefix",
         type=utf8,
         default="house-",
         metavar="PREFIX",
-        help="of the names of the bots; a second run on the same exchange"
-        " needs another one",
+        help="first part of the bots' names; a second run on the same"
+        " exchange needs another one",
     )
     return parser
 

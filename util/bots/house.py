@@ -33,8 +33,8 @@ from .value import FairValue, fair_values, mean_of
 
 PAUSE_S = 1.0  # after a refusal or a loss; the client itself reconnects
 LEAVE_S = 3.0  # for each of the last requests; a person waits for the prompt
-NO_TRADING = ("pre_open", "halted", "closed")  # phases
-FINAL = (Unauthorized, UnknownSymbol)  # no use to try again
+NO_TRADING = ("pre_open", "halted", "closed")  # phases without trades
+FINAL = (Unauthorized, UnknownSymbol)  # a retry cannot succeed
 
 Kind: TypeAlias = Literal["maker", "noise", "informed"]
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -132,12 +132,12 @@ async def run_house(plan: Plan) -> None:
         ]
         works, values = await _assign(plan, bots)
         print_result(
-            f"{len(bots)} house bots trade, as with --seed {plan.seed};"
+            f"{len(bots)} house bots trade with --seed {plan.seed};"
             " Ctrl-C stops them"
         )
         tasks = [asyncio.create_task(work()) for work in works]
         try:
-            await asyncio.gather(*tasks)  # ends by an exception only
+            await asyncio.gather(*tasks)  # ends only by an exception
         finally:
             for task in tasks:
                 task.cancel()
@@ -241,4 +241,4 @@ async def _count_equity(bot: Bot) -> None:
         with contextlib.suppress(Refused, ExchangeError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 [account] = await bot.exchange.get("account")
-                bot.equity = account.equity  # at the marks of now
+                bot.equity = account.equity  # at the current marks

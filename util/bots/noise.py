@@ -35,7 +35,7 @@ async def trade_at_random(
             continue
         qty = min(chance.randint(1, QTY), limits.max_qty)
         is_buying = chance.random() < 0.5
-        if abs(position) + qty > MOST:  # enough: back towards nothing
+        if abs(position) + qty > MOST:  # at the limit: towards 0
             is_buying = position < 0
         place = market.buy if is_buying else market.sell
         if chance.random() < PATIENT:

@@ -289,14 +289,24 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         " with another checkout.",
     )
     add = parser.add_argument
-    add("--against", type=Path, metavar="FOLDER", help="another checkout")
-    add("--only", default="", metavar="TEXT", help="cases with TEXT in it")
+    add(
+        "--against",
+        type=Path,
+        metavar="FOLDER",
+        help="another checkout to compare with",
+    )
+    add(
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="only cases with TEXT in their name",
+    )
     add("--rounds", type=whole, default=ROUNDS, help="rounds of each case")
     add(
         "--seconds",
         type=above_0,
         default=SECONDS,
-        help="measured in each round",
+        help="seconds to measure in each round",
     )
     return parser.parse_args(arguments)
 

@@ -9,8 +9,8 @@ Without ``--rate`` a client sends as soon as its window has room, and a slow
 reply delays its next request. With ``--rate`` each request is due at a fixed
 time, from which its latency counts.
 
-Exit status: 0, 1 the protocol was violated or requests were lost, 2 it could
-not run.
+Exit status: 0 done, 1 the protocol was violated or requests were lost, 2 it
+could not run.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ def new_options() -> argparse.ArgumentParser:
     parser = new_parser(
         "measure.stress",
         "Measure how many orders an exchange handles.",
-        "exit status: 0, 1 the protocol was violated or requests were lost,"
-        " 2 it could not run",
+        "exit status: 0 done, 1 the protocol was violated or requests were"
+        " lost, 2 it could not run",
     )
     add = parser.add_argument
     add_url(parser)
@@ -161,7 +161,7 @@ def new_options() -> argparse.ArgumentParser:
         "--tokens",
         type=Path,
         metavar="FILE",
-        help="accounts with keys; a line each: name, tab, token"
+        help="file of accounts and keys, a line for each: name, tab, token"
         f" (default: {USER_PREFIX}0 and so on, without keys)",
     )
     add("--start", action="store_true", help="start an exchange for the run")
@@ -170,7 +170,7 @@ def new_options() -> argparse.ArgumentParser:
         "--processes",
         type=whole,
         default=CORES,
-        help="number of processes of the clients",
+        help="number of processes that run the clients",
     )
     add(
         "--window",
@@ -185,11 +185,18 @@ def new_options() -> argparse.ArgumentParser:
         help="requests per second of all clients together"
         " (default: as fast as the windows allow)",
     )
-    add("--seconds", type=above_0, default=SECONDS, help="that are measured")
+    add("--seconds", type=above_0, default=SECONDS, help="seconds to measure")
     add(
-        "--warmup", type=seconds, default=WARMUP_S, help="seconds before these"
+        "--warmup",
+        type=seconds,
+        default=WARMUP_S,
+        help="seconds of load before the measurement",
     )
-    add("--seed", type=int, help="of all random choices (default: drawn)")
+    add(
+        "--seed",
+        type=int,
+        help="seed of all random choices (default: a new one)",
+    )
     add("--json", action="store_true", help="print one JSON object")
     return parser
 

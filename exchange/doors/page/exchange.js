@@ -8,9 +8,9 @@
 
 import { Account, Book, Candles, TRADES_KEPT, Trades } from "./market.js";
 
-const BACKOFF_MIN_MS = 250; // longest pause before the first reconnect ...
-const BACKOFF_MAX_MS = 10_000; // ... doubled at each failure up to this
-const ABUSE_MS = 60_000; // longer pause after close code 4002
+const BACKOFF_MIN_MS = 250; // longest pause before the first reconnect
+const BACKOFF_MAX_MS = 10_000; // each failure doubles the pause up to this
+const ABUSE_MS = 60_000; // added to the pause after close code 4002
 const SILENCE_MS = 16_000; // three heartbeats of 5 s, and some delay
 const RETRY_MS = 2_000; // after a refusal without retry_after_ms
 const MESSAGES_KEPT = 50;
@@ -51,8 +51,8 @@ export class Exchange {
   #replies = new Map(); // id -> called with the reply
   #id = 0;
   #failures = 0; // since the last heartbeat
-  #hasOpened = false; // the present connection has been open
-  #isBack = true; // no "Connection lost" awaits its "Connected again"
+  #hasOpened = false; // this connection has been open
+  #isBack = true; // false between "Connection lost" and "Connected again"
   #retry = null; // timer of the next try
   #awaitsBook = false; // subscribed, and no snapshot has arrived yet
   #isAnswer = false; // the next snapshot answers our subscribe

@@ -210,20 +210,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(
         "measure.hostile",
         "Attack an exchange, and measure what that does to other clients.",
-        "exit status: 0, 1 a good client was disconnected, one of its orders"
-        " was lost or got no reply, or the exchange ended or complained",
+        "exit status: 0 done, 1 a good client was disconnected, one of its"
+        " orders was lost or got no reply, or the exchange ended or"
+        " complained",
     )
     parser.add_argument(
         "--attack",
         action="append",
         choices=ATTACKS,
-        help="may be repeated (default: all of them)",
+        help="attack to run; may be repeated (default: all of them)",
     )
     parser.add_argument(
         "--seconds",
         type=above_0,
         default=SECONDS,
-        help="of calm, and of each attack",
+        help="seconds of calm, and as many of each attack",
     )
     return parser.parse_args(arguments)
 
