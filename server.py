@@ -165,8 +165,8 @@ class Server:
         await self.listener.close()
         self.looks.stop()
         turns = self.turns
-        turns.holds_logins = False  # nobody looks at the keys any more
-        for link in turns.held_up:
+        turns.delays_logins = False  # nobody looks at the keys any more
+        for link in turns.delayed:
             self._release(link)
         while (turns.fresh or turns.backlog) and not self.failure.done():
             self.drain()
