@@ -318,7 +318,7 @@ class Server:
             handle(link, requests)
             if link.is_gone and not link.waiting:
                 self._end(link)
-            elif link.peer.is_held and not link.is_full:
+            elif link.peer.is_paused and not link.is_full:
                 link.peer.resume_reading()
         if self.turns.logins:
             logins, self.turns.logins = self.turns.logins, []

@@ -58,7 +58,7 @@ class Door(Protocol):
 class Peer(pacing.SendBuffer, Protocol):
     """The connection of a link, for the link's owner."""
 
-    is_held: bool  # it is not read, because too much waits
+    is_paused: bool  # it is not read, because too much waits
 
     def write(self, frames: bytes) -> None:
         """Send bytes that a door made, unless it is closing."""
@@ -70,7 +70,7 @@ class Peer(pacing.SendBuffer, Protocol):
         """Close, and do not parse what the client still sends."""
 
     def resume_reading(self) -> None:
-        """Read again after ``is_held``."""
+        """Read again after ``is_paused``."""
 
 
 class Link:

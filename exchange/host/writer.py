@@ -42,7 +42,7 @@ class Writer:
             link.peer.write(frames)
             if is_stuck(link):
                 link.peer.close(4008, "slow reader")
-            if link.peer.is_held and not link.is_full:
+            if link.peer.is_paused and not link.is_full:
                 link.peer.resume_reading()
         if pacing.pending and self._flush_due is None:
             self.flush()
