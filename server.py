@@ -165,8 +165,8 @@ class Server:
         await self.listener.close()
         self.looks.stop()
         turns = self.turns
-        turns.holds_logins = False  # nobody looks at the keys any more
-        for link in turns.held_up:
+        turns.delays_logins = False  # nobody looks at the keys any more
+        for link in turns.delayed:
             self._release(link)
         while (turns.fresh or turns.backlog) and not self.failure.done():
             self.drain()
@@ -251,7 +251,7 @@ class Server:
         """Check from now on whether a reader is slow."""
         link = self.links.get(connection)
         if link is not None:
-            link.is_strained = True
+            link.may_be_slow = True
 
     def drained(self, connection: Connection) -> None:
         """Send a slow reader what it missed, with the next batch."""
@@ -318,7 +318,7 @@ class Server:
             handle(link, requests)
             if link.is_gone and not link.waiting:
                 self._end(link)
-            elif link.peer.is_held and not link.is_full:
+            elif link.peer.is_paused and not link.is_full:
                 link.peer.resume_reading()
         if self.turns.logins:
             logins, self.turns.logins = self.turns.logins, []

@@ -109,12 +109,12 @@ class Connection(asyncio.BufferedProtocol, ABC):
     # Beyond 30 attributes CPython gives each object a dict of its own, which
     # makes a write to each of 1,000 readers take twice as long.
     __slots__ = (
-        *("remote", "is_proxied", "is_held", "is_congested"),
+        *("remote", "is_proxied", "is_paused", "is_congested"),
         *("_receiver", "_admission", "_proxies", "_limits", "_queue"),
         *("_loop", "_transport", "_view", "_unread", "_timer"),
         *("_is_queueing", "_is_put_off", "_is_connected", "_is_open"),
         *("_is_finished", "_is_ending", "_is_lost", "_is_eof_due"),
-        *("_was_held", "_written", "_taken", "__weakref__"),
+        *("_was_paused", "_written", "_taken", "__weakref__"),
     )
 
     def __init__(
@@ -147,8 +147,8 @@ class Connection(asyncio.BufferedProtocol, ABC):
         # One timer is enough: a connection is opening, then open, then
         # closing.
         self._timer: asyncio.TimerHandle | None = None
-        self.is_held = False  # the receiver has paused reading
-        self._was_held = False  # was held since the door last reset this
+        self.is_paused = False  # the receiver has paused reading
+        self._was_paused = False  # was paused since the door last reset this
         self.is_congested = False  # the transport paused writing
         self._is_eof_due = False  # send an EOF as soon as nothing is unsent
         self._written = 0  # bytes given to the transport
@@ -185,12 +185,12 @@ class Connection(asyncio.BufferedProtocol, ABC):
 
     def pause_reading(self) -> None:
         """Receive nothing more, beyond the messages already read."""
-        self.is_held = self._was_held = True
+        self.is_paused = self._was_paused = True
         self._update_reading()
 
     def resume_reading(self) -> None:
         """Undo ``pause_reading``."""
-        self.is_held = False
+        self.is_paused = False
         self._update_reading()
 
     # What a door defines -----------------------------------------------------
@@ -341,9 +341,9 @@ class Connection(asyncio.BufferedProtocol, ABC):
         # A closing connection is read even if the receiver paused it: the
         # client must get rid of its bytes to reach our last ones. After an EOF
         # nothing is answered, so a full write buffer cannot grow.
-        held = self.is_held and not self._is_ending
+        paused = self.is_paused and not self._is_ending
         full = self.is_congested and not self._is_finished
-        return held or full
+        return paused or full
 
     def _update_reading(self) -> None:
         """Read, unless that is forbidden or this waits for a turn."""

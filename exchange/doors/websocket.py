@@ -404,8 +404,8 @@ class Connection(tcp.Connection):
     def _pong_overdue(self) -> None:
         """Close, unless the pong may be among bytes that were not read."""
         progressed = self._progressed()
-        excused = self._was_held or (self.is_congested and progressed)
-        self._was_held = self.is_held
+        excused = self._was_paused or (self.is_congested and progressed)
+        self._was_paused = self.is_paused
         if excused:
             self._arm(self._limits.ping_timeout, self._pong_overdue)
         elif self.is_open:

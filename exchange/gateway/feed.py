@@ -1,17 +1,17 @@
 """Public market data: events in, the same messages for many readers out.
 
-The feed gathers the trades of a batch of commands. `flush` returns what each
-reader subscribed to: for each symbol the trades, then the ``BookUpdate`` with
-the net change. A message is encoded once, readers with the same door and the
-same subscriptions form a group that shares its bytes, and no reader is always
-the first to get them.
+The feed collects the trades of a batch of commands. `flush` returns the
+messages for each reader: for each symbol the trades, then the ``BookUpdate``
+with the net change. A message is encoded once. Readers with the same door and
+the same subscriptions form a group that shares its bytes, and each reader is
+the first to get them in turn.
 
-A slow reader gets nothing until it has drained. Then one update covers what
-it missed of each book, or a snapshot where too much has happened since, and
-trades resume at the newest.
+A slow reader gets nothing until it has drained. Then one update covers the
+changes of each book since, or a snapshot if they are too many, and trades
+resume at the newest.
 
-The feed keeps no book: it asks for snapshots, at moments when everything that
-happened has been flushed.
+The feed keeps no book: it asks for snapshots when everything that happened
+has been flushed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from exchange.gateway import pacing
-from exchange.gateway.pacing import is_slow
+from exchange.gateway.pacing import Reader, is_slow
 from orderbook import BookUpdate, Channel, Ticker, Trade, encode
 
-# Updates of a book kept to cover what slow readers missed, and the levels of
-# them that are merged for one. If it missed more, a snapshot is cheaper, which
-# is made once for all.
+# Updates of a book that are kept for slow readers, and levels of them that are
+# merged for one reader. Beyond either, a snapshot is cheaper: it is made once
+# for all readers.
 UPDATES_KEPT = 1_000
 LEVELS_MERGED = 2_000
 
@@ -35,8 +34,8 @@ T = TypeVar("T")
 Subscription: TypeAlias = tuple[str, Channel]  # symbol, channel
 
 
-class Reader(pacing.Reader, Hashable, Protocol):
-    """Whom the feed writes to; hashable by identity."""
+class Subscriber(Reader, Hashable, Protocol):
+    """A reader that subscribes; hashable by identity."""
 
     @property
     def door(self) -> object:
@@ -46,26 +45,27 @@ class Reader(pacing.Reader, Hashable, Protocol):
         """Queue one message."""
 
 
-R = TypeVar("R", bound=Reader)
+R = TypeVar("R", bound=Subscriber)
 # Messages, and the readers with one door that get them.
 Delivery: TypeAlias = tuple[list[str], list[R]]
-Group: TypeAlias = tuple[object, frozenset[Subscription]]  # door, follows
+# A door, and the subscriptions of the readers with that door.
+Group: TypeAlias = tuple[object, frozenset[Subscription]]
 NOTHING: frozenset[Subscription] = frozenset()
 
 
 @dataclass(slots=True)
-class _Stream:
-    """The public events of one symbol."""
+class _SymbolState:
+    """The state of one symbol's channels."""
 
     seq: int = 0  # of the last update flushed
     trade_seq: int = 0  # of the last trade flushed
     trades: list[Trade] = field(default_factory=list)  # not yet flushed
-    past: deque[BookUpdate] = field(
+    updates: deque[BookUpdate] = field(  # the last ones flushed
         default_factory=lambda: deque(maxlen=UPDATES_KEPT)
     )
-    snapshot: tuple[int, str] = (-1, "")  # seq, text: made once for many
+    snapshot: tuple[int, str] = (-1, "")  # the last one made: seq, text
     ticker: Ticker | None = None  # the last one published
-    is_ticker_due: bool = False  # even if it changes back to the last one
+    is_ticker_due: bool = False  # even if its values equal the last one's
 
 
 def merge(updates: list[BookUpdate]) -> BookUpdate:
@@ -88,10 +88,10 @@ def merge(updates: list[BookUpdate]) -> BookUpdate:
 
 
 class Feed(Generic[R]):
-    """The public channels of all symbols, and who follows them.
+    """The public channels of all symbols, and their readers.
 
-    ``snapshot`` returns the whole book of a symbol, ``ticker`` its ticker
-    now.
+    ``snapshot`` returns the whole book of a symbol, ``ticker`` its current
+    ticker.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class Feed(Generic[R]):
     ) -> None:
         self._snapshot = snapshot
         self._ticker = ticker
-        self._streams: dict[str, _Stream] = {}
-        self._marked: dict[str, None] = {}  # symbols with a ticker due
+        self._states: dict[str, _SymbolState] = {}
+        self._marked: dict[str, None] = {}  # symbols whose ticker may differ
         self._follows: dict[R, frozenset[Subscription]] = {}
         # The seq of each symbol when a reader subscribed to its trades.
         self._since: dict[R, dict[str, int]] = {}
@@ -110,64 +110,65 @@ class Feed(Generic[R]):
         # Symbols whose book or trades are followed; only they need updates.
         self.followed: Counter[str] = Counter()
         self._readers_of: Counter[Subscription] = Counter()
-        # Slow readers, with the seq they hold of each symbol.
-        self._behind: dict[R, dict[str, int]] = {}
-        self._turn = 0
+        # Slow readers, with the last seq that they got of each symbol.
+        self._slow_readers: dict[R, dict[str, int]] = {}
+        self._turn = 0  # counts flushes, to rotate readers
 
     def record(self, trade: Trade) -> None:
-        """Take in one trade; it leaves with the update that covers it."""
+        """Add one trade; it is flushed with the update that covers it."""
         if (trade.symbol, "trades") in self._readers_of:
-            self._stream(trade.symbol).trades.append(trade)
+            self._state(trade.symbol).trades.append(trade)
 
     def flush(self, updates: Iterable[BookUpdate]) -> list[Delivery[R]]:
-        """Return for every reader the trades recorded, and these updates.
+        """Return the trades recorded and these updates, with their readers.
 
-        One for each book that is `followed` and has changed since the last
-        flush. Then those who were slow, and are no more, get what they missed.
+        ``updates`` has one for each book that is `followed` and has changed
+        since the last flush. Readers that are no longer slow get the changes
+        since they became slow.
         """
         texts: dict[Subscription, list[str]] = {}
         deliveries: list[Delivery[R]] = []
-        fresh: list[tuple[_Stream, BookUpdate]] = []
+        changed: list[tuple[_SymbolState, BookUpdate]] = []
         for update in updates:
             symbol = update.symbol
-            stream = self._stream(symbol)
-            fresh.append((stream, update))
-            if stream.trades:
-                texts[symbol, "trades"] = [encode(t) for t in stream.trades]
+            state = self._state(symbol)
+            changed.append((state, update))
+            if state.trades:
+                texts[symbol, "trades"] = [encode(t) for t in state.trades]
             if (symbol, "book") in self._readers_of:
                 texts[symbol, "book"] = [encode(update)]
         if texts:
             self._turn += 1
             deliveries = self._deliver(texts)
-        for stream, update in fresh:
-            stream.seq = update.seq
-            if stream.trades:
-                stream.trade_seq = stream.trades[-1].seq
-                stream.trades.clear()
-            stream.past.append(update)
-        for reader in list(self._behind):
+        for state, update in changed:
+            state.seq = update.seq
+            if state.trades:
+                state.trade_seq = state.trades[-1].seq
+                state.trades.clear()
+            state.updates.append(update)
+        for reader in list(self._slow_readers):
             if not is_slow(reader):
                 self._catch_up(reader)
         return deliveries
 
     def mark(self, symbols: Iterable[str]) -> None:
-        """Let the next `flush_tickers` look at these tickers."""
+        """Let the next `flush_tickers` compare these tickers."""
         self._marked.update(dict.fromkeys(symbols))
 
     @property
     def has_slow_readers(self) -> bool:
-        """Whether a reader may be waiting for what it missed."""
-        return bool(self._behind)
+        """Whether there are readers that were slow at the last flush."""
+        return bool(self._slow_readers)
 
     @property
     def readers(self) -> int:
-        """How many follow anything."""
+        """The number of readers."""
         return len(self._follows)
 
     def size(self) -> tuple[int, ...]:
-        """Return the numbers of subscriptions, groups, and late readers."""
+        """Return the numbers of subscriptions, groups and slow readers."""
         subscriptions = sum(map(len, self._follows.values()))
-        return subscriptions, len(self._groups), len(self._behind)
+        return subscriptions, len(self._groups), len(self._slow_readers)
 
     @property
     def is_ticker_due(self) -> bool:
@@ -175,21 +176,21 @@ class Feed(Generic[R]):
         return bool(self._marked)
 
     def flush_tickers(self) -> list[Delivery[R]]:
-        """Return the tickers that changed.
+        """Return the tickers that changed, with their readers.
 
-        To be called at the greatest rate a ticker may have.
+        Call it as often as a ticker may be sent.
         """
         texts: dict[Subscription, list[str]] = {}
         for symbol in self._marked:
-            stream = self._stream(symbol)
-            ticker, last = self._ticker(symbol), stream.ticker
+            state = self._state(symbol)
+            ticker, last = self._ticker(symbol), state.ticker
             if (
                 last is None
-                or stream.is_ticker_due
+                or state.is_ticker_due
                 or _values(ticker) != _values(last)
             ):
-                stream.ticker = ticker
-                stream.is_ticker_due = False
+                state.ticker = ticker
+                state.is_ticker_due = False
                 texts[symbol, "ticker"] = [encode(ticker)]
         self._marked.clear()
         return self._deliver(texts)
@@ -200,13 +201,13 @@ class Feed(Generic[R]):
         channels: Iterable[Channel],
         symbols: Mapping[str, int],
     ) -> None:
-        """Let a reader follow channels, and send it their present state.
+        """Let a reader follow channels, and send it their current state.
 
-        ``symbols`` has the seq of each book. Everything that has happened
-        must have been flushed.
+        ``symbols`` has the seq of each book. Everything that happened must
+        have been flushed.
         """
         for symbol, seq in symbols.items():
-            self._stream(symbol).seq = seq
+            self._state(symbol).seq = seq
         wanted = [(s, c) for s in symbols for c in channels]
         self._follow(reader, self._follows.get(reader, NOTHING).union(wanted))
         for symbol, channel in dict.fromkeys(wanted):
@@ -216,7 +217,7 @@ class Feed(Generic[R]):
                 self._send_ticker(reader, symbol)
             else:
                 since = self._since.setdefault(reader, {})
-                since[symbol] = self._stream(symbol).seq
+                since[symbol] = self._state(symbol).seq
 
     def unsubscribe(
         self,
@@ -224,7 +225,7 @@ class Feed(Generic[R]):
         channels: Iterable[Channel],
         symbols: Iterable[str],
     ) -> None:
-        """Let a reader follow channels no more."""
+        """Let a reader no longer follow channels."""
         unwanted = [(s, c) for s in symbols for c in channels]
         self._follow(
             reader, self._follows.get(reader, NOTHING).difference(unwanted)
@@ -234,48 +235,48 @@ class Feed(Generic[R]):
         """Forget a reader that is gone."""
         self._follow(reader, NOTHING)
 
-    def held(self, reader: R) -> dict[str, int]:
+    def last_seqs(self, reader: R) -> dict[str, int]:
         """Return the last ``seq`` sent to a reader, by symbol."""
-        behind = self._behind.get(reader, {})
+        sent = self._slow_readers.get(reader, {})
         return {
-            symbol: behind.get(symbol, seq)
-            for symbol, seq in self._latest(reader).items()
+            symbol: sent.get(symbol, seq)
+            for symbol, seq in self._current_seqs(reader).items()
         }
 
     def snapshot(self, symbol: str, seq: int) -> str:
-        """Return the whole book, which is at ``seq``: made once for many."""
-        stream = self._stream(symbol)
-        if stream.snapshot[0] != seq:
+        """Return the whole book at ``seq``, encoded once for all readers."""
+        state = self._state(symbol)
+        if state.snapshot[0] != seq:
             snapshot = self._snapshot(symbol)
-            stream.snapshot = (snapshot.seq, encode(snapshot))
-        return stream.snapshot[1]
+            state.snapshot = (snapshot.seq, encode(snapshot))
+        return state.snapshot[1]
 
     # Within
 
-    def _stream(self, symbol: str) -> _Stream:
-        stream = self._streams.get(symbol)
-        if stream is None:
-            stream = self._streams[symbol] = _Stream()
-        return stream
+    def _state(self, symbol: str) -> _SymbolState:
+        state = self._states.get(symbol)
+        if state is None:
+            state = self._states[symbol] = _SymbolState()
+        return state
 
-    def _latest(self, reader: R) -> dict[str, int]:
-        latest: dict[str, int] = {}
+    def _current_seqs(self, reader: R) -> dict[str, int]:
+        seqs: dict[str, int] = {}
         for symbol, channel in sorted(self._follows.get(reader, ())):
-            stream = self._stream(symbol)
+            state = self._state(symbol)
             if channel == "book":
-                latest[symbol] = stream.seq
+                seqs[symbol] = state.seq
             elif channel == "trades":
-                if stream.trade_seq > self._since[reader][symbol]:
-                    latest.setdefault(symbol, stream.trade_seq)
-        return latest
+                if state.trade_seq > self._since[reader][symbol]:
+                    seqs.setdefault(symbol, state.trade_seq)
+        return seqs
 
     def _deliver(
         self, texts: dict[Subscription, list[str]]
     ) -> list[Delivery[R]]:
-        """Return texts with their readers; note who is slow, with its seq."""
-        behind = self._behind
+        """Return texts with their readers; note readers that are slow now."""
+        slow = self._slow_readers
         deliveries: list[Delivery[R]] = []
-        # Of a symbol the trades, then the book that covers them.
+        # For each symbol the trades, then the book that covers them.
         in_order = sorted(texts.items(), reverse=True)
         for (_, follows), members in rotated(self._groups.items(), self._turn):
             messages = [
@@ -288,50 +289,50 @@ class Feed(Generic[R]):
                 continue
             readers = rotated(members, self._turn)
             for reader in readers:
-                if not reader.is_strained:
+                if not reader.may_be_slow:
                     continue
-                if is_slow(reader) and reader not in behind:
-                    behind[reader] = self._latest(reader)
-            if behind:
-                readers = [r for r in readers if r not in behind]
+                if is_slow(reader) and reader not in slow:
+                    slow[reader] = self._current_seqs(reader)
+            if slow:
+                readers = [r for r in readers if r not in slow]
             deliveries.append((messages, readers))
         return deliveries
 
     def _catch_up(self, reader: R) -> None:
-        """Send a reader that was slow what it missed."""
-        behind = self._behind.pop(reader)
+        """Send a reader that was slow the changes since."""
+        sent = self._slow_readers.pop(reader)
         for symbol, channel in sorted(self._follows[reader]):
-            stream = self._stream(symbol)
+            state = self._state(symbol)
             if channel == "ticker":
                 self._send_ticker(reader, symbol)
-            if channel != "book" or stream.seq == behind[symbol]:
+            if channel != "book" or state.seq == sent[symbol]:
                 continue
-            missed = [u for u in stream.past if u.seq > behind[symbol]]
-            levels = sum(len(u.bids) + len(u.asks) for u in missed)
-            is_known = missed[0].prev_seq == behind[symbol]
+            updates = [u for u in state.updates if u.seq > sent[symbol]]
+            levels = sum(len(u.bids) + len(u.asks) for u in updates)
+            is_known = updates[0].prev_seq == sent[symbol]
             if is_known and levels <= LEVELS_MERGED:
-                reader.send(encode(merge(missed)))
+                reader.send(encode(merge(updates)))
             else:
                 self._send_snapshot(reader, symbol)
 
     def _send_ticker(self, reader: R, symbol: str) -> None:
-        """Send the ticker as it is; if it is news, others get it in time."""
-        stream = self._stream(symbol)
+        """Send the current ticker; if it changed, others get it later."""
+        state = self._state(symbol)
         ticker = self._ticker(symbol)
-        if stream.ticker is None:
-            stream.ticker = ticker
-        elif _values(ticker) != _values(stream.ticker):
-            stream.is_ticker_due = True
+        if state.ticker is None:
+            state.ticker = ticker
+        elif _values(ticker) != _values(state.ticker):
+            state.is_ticker_due = True
         reader.send(encode(ticker))
 
     def _send_snapshot(self, reader: R, symbol: str) -> None:
-        stream = self._stream(symbol)
-        reader.send(self.snapshot(symbol, stream.seq))
-        if reader in self._behind:
-            self._behind[reader][symbol] = stream.snapshot[0]
+        state = self._state(symbol)
+        reader.send(self.snapshot(symbol, state.seq))
+        if reader in self._slow_readers:
+            self._slow_readers[reader][symbol] = state.snapshot[0]
 
     def _follow(self, reader: R, follows: frozenset[Subscription]) -> None:
-        """Move a reader to the group of those who follow the same."""
+        """Move a reader to the group with these subscriptions."""
         before = self._follows.pop(reader, NOTHING)
         if before:
             group = (reader.door, before)
@@ -345,17 +346,17 @@ class Feed(Generic[R]):
             group = (reader.door, follows)
             self._groups.setdefault(group, {})[reader] = None
         else:
-            self._behind.pop(reader, None)
+            self._slow_readers.pop(reader, None)
             self._since.pop(reader, None)
 
     def _count(self, changed: Iterable[Subscription], by: int) -> None:
-        """Count readers that have come or gone."""
+        """Count readers that began (1) or stopped (-1) to follow."""
         for symbol, channel in changed:
             self._readers_of[symbol, channel] += by
             if not self._readers_of[symbol, channel]:
                 del self._readers_of[symbol, channel]
                 if channel == "trades":
-                    self._stream(symbol).trades.clear()
+                    self._state(symbol).trades.clear()
             if channel != "ticker":
                 self.followed[symbol] += by
                 if not self.followed[symbol]:
@@ -363,7 +364,7 @@ class Feed(Generic[R]):
 
 
 def rotated(items: Iterable[T], turn: int) -> list[T]:
-    """Return items so that in the long run none comes before another."""
+    """Return items in a rotation, which differs from turn to turn."""
     row = [*items]
     first = turn % len(row) if row else 0
     return row[first:] + row[:first]

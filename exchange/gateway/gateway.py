@@ -147,18 +147,19 @@ class Gateway:
             return
         self._heartbeat_seq = self.sequencer.seq
         for link in self.links:
-            seq = self.feed.held(link)
+            seq = self.feed.last_seqs(link)
             if link.account:
                 seq["@"] = self.engine.accounts[link.account].seq
-            link.left_beat, link.last_beat = link.last_beat, seq
+            link.committed_heartbeat = link.last_heartbeat
+            link.last_heartbeat = seq
             link.send(encode(Heartbeat(ts=ts, seq=seq)))
 
     def _repeat_heartbeats(self, ts: int) -> None:
         frames: list[tuple[Link, bytes]] = []
         for link in self.links:
-            text = encode(Heartbeat(ts=ts, seq=link.left_beat))
+            text = encode(Heartbeat(ts=ts, seq=link.committed_heartbeat))
             frames.append((link, link.door.encode([text])))
-            link.held += len(frames[-1][1])
+            link.sealed_bytes += len(frames[-1][1])
         self.gate.pass_by(Batch([], frames, [], [], turns=(), report=""))
 
     def announce(self, message: str) -> None:
@@ -176,7 +177,7 @@ class Gateway:
         """
         if self.routing.has_news:
             now = self._now()
-            if self.pacing.may_leave(now, self.feed.readers, is_more):
+            if self.pacing.may_publish(now, self.feed.readers, is_more):
                 self.routing.publish(now)
         batch = self.outbox.seal(turns, self.routing.report())
         if batch is not None:

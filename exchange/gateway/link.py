@@ -1,6 +1,6 @@
-"""One connection without its socket: who it is, what waits, what leaves.
+"""One connection without its socket: its session, its inbox, its outbox.
 
-A link holds requests until its turn, and outgoing messages until a batch is
+A link keeps requests until its turn, and outgoing messages until a batch is
 sealed. It knows neither sockets nor the engine. Its door turns bytes into
 requests and messages into bytes.
 """
@@ -17,24 +17,24 @@ from exchange.gateway.rates import Bucket
 from exchange.market.command import REQUESTS
 from orderbook import Error, Event, Get, Login, Request, encode, with_id
 
-# Bytes of messages that may wait, as they came; with more the connection is
-# not read. No less than one read brings, or the usual client would feel it.
+# Bytes of messages in the inbox from which the connection is not read. No less
+# than one read brings, so that a usual client is not slowed down.
 BYTES_WAITING = 16 * 1024
 
-# Rows of a table that take as long as a request, one that places an order.
+# Rows of a table that take as long as a request that places an order.
 ROWS_PER_REQUEST = 12
-# Bytes of a message that take as long, at worst: if most of it is wrong.
+# Bytes of a message that take as long, if most of it is invalid.
 BYTES_PER_REQUEST = 1024
 _SHORT_TABLES = ("account", "instruments")
 # Requests that may weigh more than one.
 _LONG = (Get, *(kind for kind, row in REQUESTS.items() if row.weight > 1))
 
-# Requests, what they weigh, and when the first of them came, 0 if none has.
+# Requests, their weight, and when the first of them came, 0 if there is none.
 Taken: TypeAlias = tuple[list[Request | Error], int, int]
 
 
 def weigh(request: Request | Error) -> int:
-    """Return how many requests one counts as, by what it may cost."""
+    """Return as how many requests one counts, by its greatest cost."""
     if isinstance(request, Get):
         rows = 0 if request.what in _SHORT_TABLES else request.limit
         return 1 + rows // ROWS_PER_REQUEST
@@ -42,43 +42,43 @@ def weigh(request: Request | Error) -> int:
 
 
 class Door(Protocol):
-    """What a protocol makes of bytes and messages.
+    """The encoding of a protocol.
 
-    A message that leaves is given as the text of the native protocol, which
-    is encoded once for all who get it.
+    A message to send is given as the text of the native protocol, which is
+    encoded once for all its readers.
     """
 
     def decode(self, message: bytes) -> list[Request | Error]:
-        """Return the requests of one message; raises nothing."""
+        """Return the requests of one message; never raises."""
 
     def encode(self, texts: list[str]) -> bytes:
         """Return messages as bytes, ready to be written."""
 
 
-class Peer(pacing.Peer, Protocol):
-    """What a link's owner needs of its connection."""
+class Peer(pacing.SendBuffer, Protocol):
+    """The connection of a link, for the link's owner."""
 
-    is_held: bool  # it is not read, because too much waits
+    is_paused: bool  # it is not read, because too much waits
 
     def write(self, frames: bytes) -> None:
-        """Send bytes that a door made; nothing once it is closing."""
+        """Send bytes that a door made, unless it is closing."""
 
     def close(self, code: int, reason: str = "") -> None:
         """Start the closing handshake."""
 
     def fail(self, code: int, reason: str = "") -> None:
-        """Close, without waiting for what the peer has to say."""
+        """Close, and do not parse what the client still sends."""
 
     def resume_reading(self) -> None:
-        """Read again after ``is_held``."""
+        """Read again after ``is_paused``."""
 
 
 class Link:
     """The state of one connection.
 
-    ``account`` and ``session_id`` name the session that it serves. They are
-    "" before the login, and after another connection has taken the session
-    over. A link with anything to send puts itself into ``outgoing``.
+    ``account`` and ``session_id`` name its session. They are "" before the
+    login, and after another connection has taken the session over. A link
+    with anything to send adds itself to ``outgoing``.
     """
 
     def __init__(
@@ -88,44 +88,43 @@ class Link:
         self.door = door
         self.account = ""
         self.session_id = ""
-        self.key: object = None  # what it logged in with
+        self.key: object = None  # the key that it logged in with
         self.is_admin = False
-        # The buckets that its requests draw on, by type; the others draw on
-        # `bucket`. None: they are not limited.
+        # The buckets of its requests, by type; those of other types use
+        # `bucket`. None: unlimited.
         self.buckets: dict[type, Bucket | None] = {}
         self.bucket: Bucket | None = None
-        # For each of them, how many refusals are forgiven.
+        # For each of these buckets, the one of the refusals forgiven.
         self.strikes: dict[Bucket, Bucket] = {}
         self.counts: dict[type, int] = defaultdict(int)  # requests, by type
-        self.is_cut = False  # it is being closed: nothing more is done
+        self.is_cut = False  # it is cut off: its requests are ignored
         self.is_gone = False  # the connection has ended
-        self.was_greedy = False  # its last turn was a long one
-        self.has_login = False  # among the requests last taken
-        self.held = 0  # bytes sealed that have not yet left
-        # The ``seq`` of the last heartbeat, and of the last that has left.
-        self.last_beat: dict[str, int] = {}
-        self.left_beat: dict[str, int] = {}
-        self.is_strained = True  # it may be slow; if not, it is not
+        self.had_long_turn = False  # it goes to the backlog
+        self.has_login = False  # the requests last taken have a login
+        self.sealed_bytes = 0  # of messages that are not yet written
+        # The ``seq`` of the last heartbeat, and of the last one committed.
+        self.last_heartbeat: dict[str, int] = {}
+        self.committed_heartbeat: dict[str, int] = {}
+        self.may_be_slow = True  # False: it is not
         self._outgoing = outgoing
-        self._inbox: deque[tuple[bytes, int]] = deque()  # and when they came
+        self._inbox: deque[tuple[bytes, int]] = deque()  # with arrival times
         self._waiting = 0  # bytes in the inbox
-        # The outbox: what is framed already, and what comes after it.
+        # The outbox: bytes that are encoded, and texts that follow them.
         self._sealed: list[bytes] = []
         self._texts: list[str] = []
 
     # In
 
     def receive(self, messages: list[bytes], now: int) -> None:
-        """Let messages of the peer wait, which have come ``now``."""
+        """Put messages that came ``now`` into the inbox."""
         self._inbox.extend(zip(messages, repeat(now)))
         self._waiting += sum(map(len, messages))
 
     def take(self, enough: int) -> Taken:
-        """Decode the messages that came first; return their requests.
+        """Decode messages from the inbox, until they weigh ``enough``.
 
-        And what they weigh, and when the first of them came, 0 if none has.
-        The requests of a message stay together: it ends with the message
-        that makes them enough.
+        The requests of a message stay together, so the last message may
+        exceed it.
         """
         inbox, decode = self._inbox, self.door.decode
         arrival = inbox[0][1] if inbox else 0
@@ -147,18 +146,18 @@ class Link:
 
     @property
     def waiting(self) -> int:
-        """How many messages wait."""
+        """The number of messages in the inbox."""
         return len(self._inbox)
 
     @property
     def bytes_waiting(self) -> int:
-        """How many bytes of messages wait to be taken."""
+        """The number of bytes in the inbox."""
         return self._waiting
 
     @property
     def is_full(self) -> bool:
-        """Whether too much waits for more to be read."""
-        return self._waiting >= BYTES_WAITING or self.held > SLOW_BYTES
+        """Whether so much waits that the connection is not read."""
+        return self._waiting >= BYTES_WAITING or self.sealed_bytes > SLOW_BYTES
 
     # Out
 
@@ -172,7 +171,7 @@ class Link:
         self.send(with_id(encode(event), request.id))
 
     def push(self, frames: bytes) -> None:
-        """Queue messages that the door has encoded already."""
+        """Queue messages that the door has encoded."""
         self._seal_texts()
         self._sealed.append(frames)
         self._outgoing[self] = None
@@ -180,7 +179,7 @@ class Link:
     def seal(self) -> bytes:
         """Empty the outbox and return what was in it, encoded.
 
-        It counts as held until ``held`` is lowered by its length.
+        The owner subtracts its length from ``sealed_bytes`` when it writes it.
         """
         if self._texts and not self._sealed:  # as nearly always
             frames = self.door.encode(self._texts)
@@ -189,9 +188,9 @@ class Link:
             self._seal_texts()
             frames = b"".join(self._sealed)
             self._sealed.clear()
-        self.held += len(frames)
-        if self.held > SLOW_BYTES:
-            self.is_strained = True
+        self.sealed_bytes += len(frames)
+        if self.sealed_bytes > SLOW_BYTES:
+            self.may_be_slow = True
         return frames
 
     def _seal_texts(self) -> None:

@@ -1,4 +1,4 @@
-"""What is to leave: gathered until it is sealed into one batch."""
+"""Messages to send, collected until they are sealed into one batch."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Closing: TypeAlias = tuple[Link, int, str]  # close code, reason
 
 @dataclass(slots=True)
 class Batch:
-    """What leaves together, in this order; last, what to print."""
+    """What is sent together, in this order; ``report`` is printed last."""
 
     broadcasts: list[tuple[bytes, list[Link]]]
     frames: list[tuple[Link, bytes]]
     closings: list[Closing]
-    answers: list[Callable[[], None]]  # to what was asked over HTTP
+    answers: list[Callable[[], None]]  # send the answers to HTTP requests
     turns: Sequence[Turn]
     report: str
 
 
 class Outbox:
-    """What is to leave, and to whom."""
+    """The messages, closings and answers of the next batch."""
 
     def __init__(self) -> None:
         self.links: dict[Link, None] = {}  # those with anything to send
@@ -37,25 +37,25 @@ class Outbox:
     def broadcast(self, texts: list[str], readers: list[Link]) -> None:
         """Send public messages, encoded once, to links with one door.
 
-        They leave before what links are sent from now on, and after what
-        some of them have been sent.
+        Each link gets them after what it has been sent in this batch, and
+        before what it is sent from now on.
         """
         if not readers:
             return
         frames = readers[0].door.encode(texts)
-        late = self.links.keys() & readers
-        if late:
-            for link in late:
+        queued = self.links.keys() & readers
+        if queued:
+            for link in queued:
                 link.push(frames)
-            readers = [link for link in readers if link not in late]
+            readers = [link for link in readers if link not in queued]
         self.broadcasts.append((frames, readers))
 
     def close(self, link: Link, code: int, reason: str) -> None:
-        """Close a connection, after what it has been sent."""
+        """Close a connection after all that was sent to it."""
         self.closings.append((link, code, reason))
 
     def cut(self, link: Link, code: int, reason: str) -> None:
-        """Close a connection, and do nothing more for it."""
+        """Close a connection, and ignore its further requests."""
         if not link.is_cut:
             link.is_cut = True
             self.close(link, code, reason)
@@ -65,7 +65,7 @@ class Outbox:
         self.links.pop(link, None)
 
     def seal(self, turns: Sequence[Turn], report: str) -> Batch | None:
-        """Return all that is to leave in one batch; None if nothing is."""
+        """Return the next batch; None if nothing is to be sent."""
         if not (
             self.links or self.broadcasts or self.closings or self.answers
         ):

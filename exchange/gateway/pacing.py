@@ -1,8 +1,8 @@
-"""Slow readers, and when public data leave: the whole policy.
+"""Slow readers, and when public data are sent: the whole policy.
 
-Public data leave less often while requests wait, and where readers are many.
-They are written to a bounded number of readers between two looks at the
-sockets; a `Pacing` knows which readers still wait. A reader with too much
+Public data are sent less often while requests wait, and if readers are many.
+They are written to a bounded number of readers between two polls of the
+sockets; a `Pacing` has what is pending for the others. A reader with too much
 unread gets no public data until it has drained, and with far too much it is
 cut off.
 """
@@ -13,51 +13,51 @@ from collections.abc import Hashable, Iterable
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-# Bytes waiting to be read by the peer above which it gets no public data ...
+# Unread bytes above which a reader gets no public data.
 SLOW_BYTES = 256 * 1024
-# ... and above which it is cut off.
+# Unread bytes above which a reader is cut off.
 STUCK_BYTES = 4 << 20
-# While requests wait, public data leave no more often than this: each reader
-# costs the same however much has changed.
+# The least time between two sends of public data while requests wait. A send
+# costs the same for each reader, however much has changed.
 FEED_US = 5_000
-# From MANY_READERS on, public data leave no more often than once in this time
-# for each reader. That leaves more than half of the time to requests.
+# With MANY_READERS or more, the least time between two sends is this for each
+# reader, so that requests get more than half of the time.
 FEED_READER_US = 5
 MANY_READERS = 100
-# Readers that get public data between two looks at the sockets: the kernel
+# Readers that get public data between two polls of the sockets: the kernel
 # takes some 5 us for each write.
 READERS_PER_ROUND = 64
 
 
-class Peer(Protocol):
-    """What tells whether the other side of a connection reads."""
+class SendBuffer(Protocol):
+    """The bytes of a connection that its peer has not read."""
 
-    # Whether the socket has not taken all that was written for a while;
-    # only then are there many bytes buffered.
+    # Whether the socket has not taken all bytes for a while. Only then are
+    # many bytes buffered.
     is_congested: bool
 
     @property
     def buffered(self) -> int:
-        """Bytes written that the socket has not yet taken."""
+        """Bytes written that the socket has not taken yet."""
 
 
 class Reader(Protocol):
-    """Whom messages are written to."""
+    """A subscriber of public data."""
 
-    held: int  # bytes sealed that have not yet left
-    is_strained: bool  # it may be slow; if not, it is not
+    sealed_bytes: int  # of messages that are not yet written
+    may_be_slow: bool  # False: `is_slow` need not be called
 
     @property
-    def peer(self) -> Peer:
-        """The other side of its connection."""
+    def peer(self) -> SendBuffer:
+        """Its connection."""
 
 
 def is_slow(reader: Reader) -> bool:
     """Whether a reader has too much unread for public data."""
     if reader.peer.is_congested:
-        return reader.peer.buffered + reader.held > SLOW_BYTES
-    reader.is_strained = reader.held > SLOW_BYTES
-    return reader.is_strained
+        return reader.peer.buffered + reader.sealed_bytes > SLOW_BYTES
+    reader.may_be_slow = reader.sealed_bytes > SLOW_BYTES
+    return reader.may_be_slow
 
 
 def is_stuck(reader: Reader) -> bool:
@@ -69,53 +69,53 @@ R = TypeVar("R", bound=Hashable)
 
 
 class Pacing(Generic[R]):
-    """When public data leave, and which readers are still to get some."""
+    """When public data are sent, and what is pending for each reader."""
 
     def __init__(self) -> None:
-        # When public data leave next, because they wait; None: none wait.
+        # When public data that wait are sent; None: none wait.
         self.due: int | None = None
-        self.is_busy = False  # some readers are still to get the last ones
-        self.owed: dict[R, bytes] = {}
-        self._left_ts = 0  # when public data last left
+        self.is_busy = False  # the last data are pending for some readers
+        self.pending: dict[R, bytes] = {}
+        self._published_ts = 0  # when public data were last sent
 
-    def may_leave(self, now: int, readers: int, is_more: bool) -> bool:
-        """Say whether public data may leave now; set ``due`` if not.
+    def may_publish(self, now: int, readers: int, is_more: bool) -> bool:
+        """Return whether public data may be sent now; set ``due`` if not.
 
-        ``is_more``: requests wait. ``readers`` follow public data.
+        ``is_more``: requests wait. ``readers`` is the number of subscribers.
         """
-        rest = FEED_US if is_more else 0
+        pause_us = FEED_US if is_more else 0
         if readers >= MANY_READERS:
-            rest = max(rest, readers * FEED_READER_US)
-        due = self._left_ts + rest
+            pause_us = max(pause_us, readers * FEED_READER_US)
+        due = self._published_ts + pause_us
         if self.is_busy:
             due = max(due, now + FEED_US)
         self.due = due if now < due else None
         return self.due is None
 
-    def note_left(self, now: int) -> None:
-        """Note that all public data that waited leave now."""
-        self._left_ts = now
+    def note_published(self, now: int) -> None:
+        """Note that all public data that waited are sent now."""
+        self._published_ts = now
         self.due = None
 
-    def owe(self, frames: bytes, readers: Iterable[R]) -> None:
-        """Let readers get public data, in turn, after what they have to."""
-        owed = self.owed
-        if owed:
+    def enqueue(self, frames: bytes, readers: Iterable[R]) -> None:
+        """Add public data for readers, after what is pending for them."""
+        pending = self.pending
+        if pending:
             for reader in readers:
-                owed[reader] = owed.get(reader, b"") + frames
+                pending[reader] = pending.get(reader, b"") + frames
         else:
-            owed.update(dict.fromkeys(readers, frames))
+            pending.update(dict.fromkeys(readers, frames))
 
     def take(self) -> list[tuple[R, bytes]]:
-        """Return what the next readers are to get now."""
-        owed = self.owed
+        """Remove and return what is pending for the next readers."""
+        pending = self.pending
         taken = [
-            (reader, owed.pop(reader))
-            for reader in [*islice(owed, READERS_PER_ROUND)]
+            (reader, pending.pop(reader))
+            for reader in [*islice(pending, READERS_PER_ROUND)]
         ]
-        self.is_busy = bool(owed)
+        self.is_busy = bool(pending)
         return taken
 
     def take_for(self, reader: R) -> bytes:
-        """Return what a reader is to get before anything else."""
-        return self.owed.pop(reader, b"")
+        """Remove and return what is pending for one reader."""
+        return self.pending.pop(reader, b"")

@@ -122,7 +122,7 @@ class Routing:
 
     def publish(self, now: int) -> None:
         """Send trades and changes of books to their subscribers."""
-        self.pacing.note_left(now)
+        self.pacing.note_published(now)
         if self.is_broken:
             return
         engine, feed = self._engine, self.feed

@@ -118,7 +118,9 @@ class Answers:
         outboxes: Counter[str] = Counter()
         for link in gateway.links:
             if not link.is_gone:
-                outboxes[link.account] += link.held + link.peer.buffered
+                outboxes[link.account] += (
+                    link.sealed_bytes + link.peer.buffered
+                )
         return Figures(
             timing=self._timing,
             requests=gateway.requests_by_type(ACCOUNTS_NAMED),

@@ -32,19 +32,19 @@ class Writer:
         """Write one batch."""
         pacing = self._pacing
         for frames, readers in batch.broadcasts:
-            pacing.owe(frames, readers)
+            pacing.enqueue(frames, readers)
         for link, frames in batch.frames:
             if link.is_gone:
                 continue
-            if pacing.owed:
+            if pacing.pending:
                 self.flush_to(link)
-            link.held -= len(frames)
+            link.sealed_bytes -= len(frames)
             link.peer.write(frames)
             if is_stuck(link):
                 link.peer.close(4008, "slow reader")
-            if link.peer.is_held and not link.is_full:
+            if link.peer.is_paused and not link.is_full:
                 link.peer.resume_reading()
-        if pacing.owed and self._flush_due is None:
+        if pacing.pending and self._flush_due is None:
             self.flush()
         now = self._clock.elapsed()
         for requests, arrival in batch.turns:
@@ -71,7 +71,7 @@ class Writer:
         for link, frames in pacing.take():
             if not link.is_gone:
                 link.peer.write(frames)
-        if pacing.owed:
+        if pacing.pending:
             self._flush_due = self._loop.call_later(0, self.flush)
 
     def flush_to(self, link: Link) -> None:

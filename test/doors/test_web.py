@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from exchange.doors.http import CONTENT_TYPES, HEADERS, PAGE, Pages, reply
+from orderbook import INTERVALS
 from server import Server
 from test.support import PATIENCE_S, serving, wired
 
@@ -57,6 +59,16 @@ def asked(pages: Pages, target: str, **headers: str) -> str:
 def has_headers(answer: Answer) -> bool:
     expected = {name.lower(): value for name, value in HEADERS.items()}
     return expected.items() <= answer.headers.items()
+
+
+def test_the_page_has_the_intervals_of_the_protocol() -> None:
+    script = (PAGE / "market.js").read_text()
+    [body] = re.findall(r"const INTERVALS = \{(.*?)\}", script, re.S)
+    lengths = re.findall(r'"(\w+)": ([\d_]+),', body)
+    assert {name: int(length) for name, length in lengths} == INTERVALS
+    index = (PAGE / "index.html").read_text()
+    chosen = re.findall(r'name="mode" value="(\d\w+)"', index)
+    assert chosen == [*INTERVALS]
 
 
 @pytest.mark.parametrize("name", FILES)

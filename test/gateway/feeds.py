@@ -143,8 +143,8 @@ class Reader:
 
     def __init__(self, market: Market, *channels: Channel) -> None:
         self.peer = Peer()
-        self.held = 0
-        self.is_strained = True
+        self.sealed_bytes = 0
+        self.may_be_slow = True
         self.door = None
         self.lots: list[list[str]] = []  # each that was pushed
         self.events: list[Event] = []
@@ -156,11 +156,11 @@ class Reader:
 
     @property
     def is_slow(self) -> bool:
-        return self.held > 0
+        return self.sealed_bytes > 0
 
     @is_slow.setter
     def is_slow(self, is_slow: bool) -> None:
-        self.held = SLOW_BYTES + 1 if is_slow else 0
+        self.sealed_bytes = SLOW_BYTES + 1 if is_slow else 0
 
     def subscribe(self, *channels: Channel, symbol: str = "BOND") -> None:
         seq = self.market.books[symbol].seq

@@ -83,7 +83,7 @@ def test_a_reader_that_is_gone_gets_nothing() -> None:
     market.bid(99, 5)
     market.flush()
     assert reader.news() == [] and stays.news()
-    assert market.feed.held(reader) == {}
+    assert market.feed.last_seqs(reader) == {}
 
 
 def test_a_reader_that_is_gone_is_not_kept() -> None:

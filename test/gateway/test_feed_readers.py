@@ -235,32 +235,32 @@ def test_held_is_the_last_seq_that_was_sent() -> None:
     market = Market()
     market.trade(101)
     market.flush()
-    held = market.feed.held
+    last_seqs = market.feed.last_seqs
     reader = Reader(market)
-    assert held(reader) == {}
+    assert last_seqs(reader) == {}
     reader.subscribe("book", "trades")
     reader.subscribe("book", symbol="ETF")
     trades = Reader(market, "trades")
-    assert held(reader) == {"BOND": 1, "ETF": 0}
-    assert held(trades) == {}, "nothing yet"
+    assert last_seqs(reader) == {"BOND": 1, "ETF": 0}
+    assert last_seqs(trades) == {}, "nothing yet"
     market.trade(101)
-    assert held(reader) == {"BOND": 1, "ETF": 0}
+    assert last_seqs(reader) == {"BOND": 1, "ETF": 0}
     market.flush()
-    assert held(reader) == {"BOND": 2, "ETF": 0}
-    assert held(trades) == {"BOND": 2}
+    assert last_seqs(reader) == {"BOND": 2, "ETF": 0}
+    assert last_seqs(trades) == {"BOND": 2}
     reader.is_slow = trades.is_slow = True
     market.trade(101)
     market.flush()
     market.bid(98, 5)
     market.flush()
-    assert held(reader) == {"BOND": 2, "ETF": 0}
-    assert held(trades) == {"BOND": 2}
+    assert last_seqs(reader) == {"BOND": 2, "ETF": 0}
+    assert last_seqs(trades) == {"BOND": 2}
     reader.is_slow = trades.is_slow = False
     market.flush()
-    assert held(reader) == {"BOND": 4, "ETF": 0}
-    assert held(trades) == {"BOND": 3}
+    assert last_seqs(reader) == {"BOND": 4, "ETF": 0}
+    assert last_seqs(trades) == {"BOND": 3}
     reader.unsubscribe("book", "trades")
-    assert held(reader) == {"ETF": 0}
+    assert last_seqs(reader) == {"ETF": 0}
 
 
 def test_held_covers_what_a_slow_reader_follows_now() -> None:
@@ -270,9 +270,9 @@ def test_held_covers_what_a_slow_reader_follows_now() -> None:
     market.bid(99, 5)
     market.flush()
     reader.subscribe("book", symbol="ETF")
-    assert market.feed.held(reader) == {"BOND": 0, "ETF": 0}
+    assert market.feed.last_seqs(reader) == {"BOND": 0, "ETF": 0}
     reader.unsubscribe("book")
-    assert market.feed.held(reader) == {"ETF": 0}
+    assert market.feed.last_seqs(reader) == {"ETF": 0}
 
 
 # Random flows ---------------------------------------------------------------
@@ -302,8 +302,8 @@ class Follower(Reader):
     def _read_book(self, event: BookUpdate) -> None:
         if event.snapshot:
             self.books[event.symbol] = (event.seq, {}, {})
-        held, *levels = self.books[event.symbol]
-        assert event.snapshot or event.prev_seq == held < event.seq
+        last_seq, *levels = self.books[event.symbol]
+        assert event.snapshot or event.prev_seq == last_seq < event.seq
         for side, changes in zip(levels, (event.bids, event.asks)):
             side.update(changes)
             for price in [price for price in side if not side[price]]:
@@ -312,10 +312,10 @@ class Follower(Reader):
 
 
 def compare(market: Market, reader: Follower) -> None:
-    held = market.feed.held(reader)
+    last_seqs = market.feed.last_seqs(reader)
     for symbol, (seq, bids, asks) in reader.books.items():
         book = market.books[symbol]
-        assert held[symbol] == seq
+        assert last_seqs[symbol] == seq
         if not reader.is_slow:
             assert seq == book.published
             assert (bids, asks) == (book.bids, book.asks)

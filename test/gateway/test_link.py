@@ -218,7 +218,7 @@ def test_messages_and_ready_frames_leave_in_their_order() -> None:
     session.send("5")
     sealed = session.seal()
     assert sealed == b"<[1,2]><frame 1><frame 2><3><[4,5]>"
-    assert session.held == len(sealed)
+    assert session.sealed_bytes == len(sealed)
     assert session.seal() == b""
 
 
@@ -226,15 +226,15 @@ def test_a_link_that_is_not_congested_is_not_slow() -> None:
     peer = Peer()
     session = Link(peer, LINES, {})
     peer.is_congested = False
-    assert not is_slow(session) and not session.is_strained
+    assert not is_slow(session) and not session.may_be_slow
     session.send("x" * (SLOW_BYTES - 1))
     session.seal()
-    assert not session.is_strained
+    assert not session.may_be_slow
     session.send("x")
     session.seal()
-    assert session.is_strained and is_slow(session) and session.is_strained
-    session.held = 0
-    assert not is_slow(session) and not session.is_strained
+    assert session.may_be_slow and is_slow(session) and session.may_be_slow
+    session.sealed_bytes = 0
+    assert not is_slow(session) and not session.may_be_slow
 
 
 def test_ready_frames_are_not_copied() -> None:
@@ -242,7 +242,7 @@ def test_ready_frames_are_not_copied() -> None:
     frames = b"<many frames>"
     session.push(frames)
     assert session.seal() is frames
-    assert session.held == len(frames)
+    assert session.sealed_bytes == len(frames)
 
 
 def test_messages_sent_while_sealing_leave_with_the_next_batch() -> None:

@@ -175,10 +175,10 @@ async def test_a_round_sends_public_data_to_a_bounded_number_of_readers(
         assert paid == [2, 2, 2, 1]
         monkeypatch.setattr(Writer, "flush", lambda writer: None)
         await alice.ask(**order("buy", 1, 51))
-        await until(lambda: len(server.gateway.pacing.owed) == 7)
+        await until(lambda: len(server.gateway.pacing.pending) == 7)
         assert words(await readers[5].ask(type="ping")) == ["book", "ok"]
         await alice.ask(**order("buy", 1, 52))
-        await until(lambda: len(server.gateway.pacing.owed) == 7)
+        await until(lambda: len(server.gateway.pacing.pending) == 7)
         await server.stop()
         for reader in readers:
             books = [m for m in (await reader.rest())[0] if "bids" in m]

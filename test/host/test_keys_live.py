@@ -540,7 +540,7 @@ async def test_only_logins_wait_for_a_look(
         login = {"type": "login", "user": "bob", "token": bobs, "id": 1}
         await bob.send({**PING, "id": 0}, login, order("sell", 1, 110, id=2))
         await bob.send({**PING, "id": 3})
-        await until(lambda: server.turns.held_up)
+        await until(lambda: server.turns.delayed)
         assert words(await alice.ask(**order("buy", 1, 90))) == ["new"]
         assert not bob.inbox
         disk.go_on()
@@ -627,7 +627,7 @@ async def test_a_link_that_ends_while_its_login_waits_is_forgotten(
             await alice.send(
                 {"type": "login", "user": "alice", "token": token}
             )
-            await until(lambda: server.turns.held_up)
+            await until(lambda: server.turns.delayed)
         disk.go_on()
         await until(lambda: not server.listener.connections)
         assert not server.gateway.links

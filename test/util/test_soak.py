@@ -44,7 +44,7 @@ def fullness(server: Server) -> list[tuple[int, int]]:
     pasts = [past._accounts[bot] for bot in bots]
     symbols = list(gateway.engine.listings)
     seconds = [past._candles[symbol]._kept["1s"] for symbol in symbols]
-    streams = [public._stream(symbol) for symbol in symbols]
+    states = [public._state(symbol) for symbol in symbols]
     return [
         (min(finished), accounts.ORDERS_REMEMBERED),
         (min(len(one.fills) for one in pasts), history.FILLS_KEPT),
@@ -54,7 +54,7 @@ def fullness(server: Server) -> list[tuple[int, int]]:
         ),
         (min(map(len, past._trades.values()), default=0), history.TRADES_KEPT),
         (min(map(len, seconds)), history.CANDLES_KEPT),
-        (min(len(stream.past) for stream in streams), feed.UPDATES_KEPT),
+        (min(len(state.updates) for state in states), feed.UPDATES_KEPT),
     ]
 
 

@@ -66,7 +66,7 @@ def census(server: Server) -> dict[str, tuple[int, int]]:
     engine, public = gateway.engine, gateway.feed
     owners = engine.accounts.values()
     count, symbols = len(owners), len(engine.listings)
-    streams = public._streams.values()
+    states = public._states.values()
     connections = len(server.listener.connections)
     return {
         **_history(gateway.history, count, symbols),
@@ -79,7 +79,7 @@ def census(server: Server) -> dict[str, tuple[int, int]]:
             count * OPEN_ORDERS,
         ),
         "updates of books": (
-            sum(len(stream.past) for stream in streams),
+            sum(len(state.updates) for state in states),
             symbols * feed.UPDATES_KEPT,
         ),
         "sessions": (
