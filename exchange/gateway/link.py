@@ -27,7 +27,7 @@ ROWS_PER_REQUEST = 12
 BYTES_PER_REQUEST = 1024
 _SHORT_TABLES = ("account", "instruments")
 # Requests that may weigh more than one.
-_LONG = (Get, *(kind for kind, row in REQUESTS.items() if row.weight > 1))
+_LONG = {Get} | {kind for kind, row in REQUESTS.items() if row.weight > 1}
 
 # Requests, their weight, and when the first of them came, 0 if there is none.
 Taken: TypeAlias = tuple[list[Request | Error], int, int]
