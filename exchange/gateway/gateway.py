@@ -166,7 +166,7 @@ class Gateway:
         """Send a status to every link."""
         self.routing.broadcast([Status(ts=self._now(), message=message)])
 
-    # What leaves
+    # Results
 
     def seal(self, turns: Sequence[Turn] = (), is_more: bool = False) -> None:
         """Put all that was queued since the last call into the gate.

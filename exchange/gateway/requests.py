@@ -80,7 +80,7 @@ class Requests:
         now, engine = self._now(), self._engine
         sequencer, routing = self._sequencer, self._routing
         busy_from = sequencer.busy_from
-        routing.asking = link
+        routing.requester = link
         self._tables.rows_used = 0
         try:
             for request in requests:

@@ -61,8 +61,9 @@ class Routing:
         self.online: dict[str, dict[Link, None]] = {}  # by account
         self.refusals: Counter[str] = Counter()  # errors sent, by code
         self.is_broken = False  # a command failed: books may be wrong
-        # The link whose turn it is, and its commands that have no reply yet.
-        self.asking: Link
+        # The link whose requests are carried out, and its commands without a
+        # reply.
+        self.requester: Link
         self.unanswered: list[tuple[Request, list[Output]]] = []
         self._engine = engine
         self._now = now
@@ -73,12 +74,12 @@ class Routing:
         if not self.unanswered:
             return
         unanswered, self.unanswered = self.unanswered, []
-        account = self.asking.account
+        account = self.requester.account
         replies: list[str] = []
-        # The encoded events of each account. Those of the link's own account
-        # have no ``id``; its replies have.
-        posts: dict[str, list[str]] = {account: []}
-        reports = posts[account]
+        # Encoded events by account. Those of the link's own account have no
+        # ``id``; its replies have.
+        by_account: dict[str, list[str]] = {account: []}
+        reports = by_account[account]
         try:
             for request, outputs in unanswered:
                 reply: Any = outputs[0][1]
@@ -96,19 +97,19 @@ class Routing:
                     self.refusals[reply.code] += 1
                 if len(outputs) > 1:
                     first = len(reports)
-                    statuses = self._collect(outputs[1:], posts)
+                    statuses = self._collect(outputs[1:], by_account)
                     replies += reports[first:]
                     if statuses:
-                        self._post(posts, replies)
+                        self._send_private(by_account, replies)
                         self.broadcast(statuses)
         finally:  # also after a failure: the events before it happened
-            self._post(posts, replies)
+            self._send_private(by_account, replies)
 
     def route(self, outputs: Iterable[Output]) -> None:
         """Send the events of a command that no link waits for."""
-        posts: dict[str, list[str]] = {}
-        statuses = self._collect(outputs, posts)
-        self._post(posts)
+        by_account: dict[str, list[str]] = {}
+        statuses = self._collect(outputs, by_account)
+        self._send_private(by_account)
         self.broadcast(statuses)
 
     def broadcast(self, statuses: Iterable[Status]) -> None:
@@ -158,9 +159,9 @@ class Routing:
     # Within
 
     def _collect(
-        self, outputs: Iterable[Output], posts: dict[str, list[str]]
+        self, outputs: Iterable[Output], by_account: dict[str, list[str]]
     ) -> list[Status]:
-        """Add private events to the posts of accounts; return statuses.
+        """Add private events to the lists of accounts; return statuses.
 
         Statuses are sent after all private events of the command. Trades are
         recorded, and an ``Ok`` or ``Error`` is ignored.
@@ -170,12 +171,12 @@ class Routing:
         try:
             for recipient, event in outputs:
                 if isinstance(event, PRIVATE_EVENTS):
-                    texts = posts.get(recipient)
+                    texts = by_account.get(recipient)
                     if texts is None:
                         if recipient not in self.online:
                             history.account(recipient).add(event)
                             continue
-                        texts = posts[recipient] = []
+                        texts = by_account[recipient] = []
                     text = encode(event)
                     texts.append(text)
                     if event.__class__ is Exec and event.exec_type == "trade":
@@ -190,24 +191,26 @@ class Routing:
             raise
         return statuses
 
-    def _post(
-        self, posts: dict[str, list[str]], replies: list[str] | None = None
+    def _send_private(
+        self,
+        by_account: dict[str, list[str]],
+        replies: list[str] | None = None,
     ) -> None:
         """Send each account its events, record them, and clear the lists.
 
-        The link whose turn it is gets ``replies`` instead.
+        The link whose requests are carried out gets ``replies`` instead.
         """
-        asking = None
+        requester = None
         if replies:
-            asking = self.asking
-            asking.send(*replies)
+            requester = self.requester
+            requester.send(*replies)
             replies.clear()
-        for account, texts in posts.items():
+        for account, texts in by_account.items():
             if not texts:
                 continue
             self.history.account(account).add_texts(texts)
             for link in self.online[account]:
-                if link is not asking:
+                if link is not requester:
                     link.send(*texts)
             texts.clear()
 

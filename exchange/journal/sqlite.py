@@ -60,7 +60,7 @@ class Journal:
     """The journal of the one process that writes it.
 
     Raises JournalError, and does not change the file, if another process
-    writes it, it is no journal, or this program cannot read it. ``rules``
+    writes it, it is not a journal, or this program cannot read it. ``rules``
     are the versions of the rules that its commands may need.
     """
 

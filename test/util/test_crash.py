@@ -456,7 +456,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
         "damaged",
     ),
     (sql("DROP TABLE batches"), "batches"),
-    (sql("PRAGMA application_id = 1"), "no journal"),
+    (sql("PRAGMA application_id = 1"), "not a journal"),
     (sql("PRAGMA user_version = 2"), "format 2"),
     (lambda path: path.write_bytes(b"no database " * 100), "not a database"),
 ]
