@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -280,7 +279,7 @@ def test_the_meter_measures_a_process() -> None:
 
 
 async def test_the_warm_up_is_not_measured() -> None:
-    worker = Worker(plan(), 0, multiprocessing.Pipe()[1])
+    worker = Worker(plan(), 0)
     worker._total.sent = 5
     worker._count()
     assert worker._report.seconds == 0
@@ -524,8 +523,7 @@ async def test_ctrl_c_ends_it_in_order() -> None:
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         async with asyncio.timeout(PATIENCE_S):
-            seen = await process.stdout.readuntil(b"orders/s, p99")
-        assert b"of 600 s" in seen
+            await process.stdout.readuntil(b"1 of 600 s")
         process.stdin.write(b"\x03")
         async with asyncio.timeout(PATIENCE_S):
             rest = (await process.stdout.read()).decode()
@@ -552,7 +550,7 @@ sys.exit(util.measure.stress.main(sys.argv[1:]))
         process.terminate()
         assert await ended(process) == (
             *(2, ""),
-            "stress: interrupted before the start\n",
+            "stress: interrupted\n",
         )
     with pytest.raises(ConnectionRefusedError):
         await connect(url)
@@ -588,7 +586,7 @@ async def test_the_death_of_a_process_is_reported() -> None:
     mortal = (
         "import os, sys, util.measure.stress as stress;"
         "import util.measure.workers as workers;"
-        "workers.Worker.run = lambda self: os._exit(3);"
+        "workers.Worker.run = lambda *_: os._exit(3);"
         "sys.exit(stress.main(sys.argv[1:]))"
     )
     async with serving() as server:
