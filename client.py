@@ -700,8 +700,6 @@ class _Calls:
             own.reply(event)
         elif event.code in ("rate_limited", "busy"):
             self._put_off.append(own)
-        elif event.code == "bad_request":
-            own.reply(event)  # an older exchange does not know the request
         else:
             raise ConnectionLost(event.message)
 
@@ -1090,8 +1088,7 @@ class _Account:
             self._calls.ask(Get(what="positions"), reply)
 
     def _learn_holdings(self, symbols: Iterable[str], reply: Event) -> None:
-        if not isinstance(reply, Ok):
-            return  # an older exchange has no such table
+        assert isinstance(reply, Ok)
         rows = {row["symbol"]: row for row in reply.data or ()}
         for symbol in symbols:
             row = rows.get(symbol, {"position": 0, "cost": 0})

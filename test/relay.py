@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 from collections.abc import AsyncIterator, Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -142,3 +143,10 @@ async def relaying(upstream: str) -> AsyncIterator[Relay]:
         port = next(iter(server.sockets)).getsockname()[1]
         relay.url = f"ws://127.0.0.1:{port}"
         yield relay
+
+
+async def tell(relay: Relay, **status: Any) -> None:
+    """Send a status to every client, as the exchange would."""
+    for peer in relay.peers:
+        if isinstance(peer, ServerConnection):
+            await peer.send(json.dumps({"type": "status", "ts": 1, **status}))

@@ -37,6 +37,7 @@ __all__ = [
     "Wire",
     "add_key",
     "address",
+    "alive",
     "answer",
     "ended",
     "greeting",
@@ -79,6 +80,12 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0)
+
+
+async def alive(*wires: Wire) -> None:
+    """Check that each connection is served."""
+    for wire in wires:
+        assert words(await wire.ask(type="ping")) == ["ok"]
 
 
 async def answer(port: int, *headers: str, to: str = "127.0.0.1") -> int:

@@ -49,7 +49,6 @@ QUIET = (
     "--no-first-run",
 )
 WIDE = {"width": 1366, "height": 768}
-PHONE = {"width": 360, "height": 740}
 BURST = 2_000  # orders
 LEVELS = 12  # of each side that the page shows
 MARKUP = "<img src=x onerror=\"document.title='hacked'\">"

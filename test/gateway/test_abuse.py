@@ -27,6 +27,7 @@ from test.support import (
     Wire,
     add_key,
     address,
+    alive,
     ended,
     greeting,
     launched,
@@ -41,11 +42,6 @@ from test.support import (
 Message = dict[str, Any]
 DROPPED = (OSError, EOFError, WebSocketException)
 HERE, THERE = "127.0.0.1", "127.0.0.2"  # both are this machine
-
-
-async def alive(*wires: Wire) -> None:
-    for wire in wires:
-        assert words(await wire.ask(type="ping")) == ["ok"]
 
 
 async def is_dropped(url: str, host: str = HERE) -> bool:

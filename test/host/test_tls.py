@@ -41,6 +41,7 @@ from test.support import (
     ROOT,
     Wire,
     add_key,
+    alive,
     ended,
     greeting,
     launched,
@@ -297,11 +298,6 @@ async def test_bytes_that_are_not_tls_end_only_their_connection(
         await until(lambda: len(exchange.listener.connections) == 1)
         await alive(alice)
     assert quiet.records == []
-
-
-async def alive(*wires: Wire) -> None:
-    for wire in wires:
-        assert words(await wire.ask(type="ping")) == ["ok"]
 
 
 async def test_a_plain_client_at_a_tls_port(

@@ -183,13 +183,3 @@ def test_a_file_that_is_not_a_journal_is_refused(
     nowhere = tmp_path / "no folder" / "copy.db"
     assert "No such file" in failed(capsys, path, nowhere)
     assert not target.exists()
-
-
-@pytest.mark.parametrize("arguments", [[], ["a.db"], ["a", "b", "c"]])
-def test_a_wrong_command_line_is_refused(
-    capsys: pytest.CaptureFixture[str], arguments: list[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert "usage:" in capsys.readouterr().err

@@ -18,12 +18,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from websockets.asyncio.server import ServerConnection
 
 from client import Exchange, Market, MarketClosed, MarketView, Unauthorized
 from exchange.host.market_file import InstrumentSettings
 from orderbook import Side
-from test.relay import Direction, Fate, Relay, relaying
+from test.relay import Direction, Fate, Relay, relaying, tell
 from test.support import (
     PATIENCE_S,
     ROOT,
@@ -395,13 +394,6 @@ def mend(relay: Relay) -> None:
     relay.fault = lambda way, n, frame: (
         "pass" if way == "up" else spoiled(way, n, frame)
     )
-
-
-async def tell(relay: Relay, **status: Any) -> None:
-    """Send a status to every client, as the exchange would."""
-    for peer in relay.peers:
-        if isinstance(peer, ServerConnection):
-            await peer.send(json.dumps({"type": "status", "ts": 1, **status}))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import pytest
 
 from test.support import PATIENCE_S, ROOT, Wire, add_key, serving, wired
-from util import accounts, admin, replay, send_order, watch
+from util import accounts, admin, backup, replay, send_order, watch
 from util.bots import __main__ as bots
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -124,6 +124,54 @@ def test_an_argument_that_is_not_utf8_is_refused(
     assert "error: argument " in told and told.endswith(": not UTF-8")
     if words[-2].startswith("--"):
         assert f"argument {words[-2]}: " in told
+
+
+@pytest.mark.parametrize(
+    "main, arguments",
+    [
+        (admin.main, ""),
+        (admin.main, "--help-me"),
+        (admin.main, "open BOND --reason x"),
+        (admin.main, "phase BOND --reason x"),
+        (admin.main, "phase BOND running --reason x"),
+        (admin.main, "phase BOND open"),
+        (admin.main, "phase BOND open --reopen soon --reason x"),
+        (admin.main, "suspend --reason x"),
+        (admin.main, "suspend alice"),
+        (admin.main, "suspend alice --reason"),
+        (admin.main, "suspend alice --reason x --yes"),
+        (admin.main, "suspend alice --reason x --user"),
+        (admin.main, "resume alice bob --reason x"),
+        (admin.main, "cancel it --reason x"),
+        (admin.main, "adjust alice --cash 1.5 --reason x"),
+        (admin.main, "settle BOND --reason x"),
+        (admin.main, "settle BOND 104 --yes"),
+        (admin.main, "reset"),
+        (admin.main, "message"),
+        (backup.main, ""),
+        (backup.main, "a.db"),
+        (backup.main, "a b c"),
+        (replay.main, ""),
+        (replay.main, "a.db b.db"),
+        (replay.main, "a.db --format xml"),
+        (replay.main, "a.db --from noon"),
+        (replay.main, "a.db --to 2026-13-01"),
+        (replay.main, "a.db --verify --account ann"),
+        (replay.main, "a.db --verify --format csv"),
+        (replay.main, "a.db --verify --to 0"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    main: Main,
+    arguments: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EXCHANGE_USER", "boss")
+    with pytest.raises(SystemExit) as left:
+        main(arguments.split())
+    assert left.value.code == 2
+    assert "usage:" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["url", "user", "token"])

@@ -659,28 +659,6 @@ def test_the_journal_itself_is_not_written_over(
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["a.db", "b.db"],
-        ["a.db", "--format", "xml"],
-        ["a.db", "--from", "noon"],
-        ["a.db", "--to", "2026-13-01"],
-        ["a.db", "--verify", "--account", "ann"],
-        ["a.db", "--verify", "--format", "csv"],
-        ["a.db", "--verify", "--to", "0"],
-    ],
-)
-def test_a_wrong_command_line_is_refused(
-    capsys: pytest.CaptureFixture[str], arguments: list[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert "usage:" in capsys.readouterr().err
-
-
 # As a process -------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -280,7 +279,7 @@ def test_the_meter_measures_a_process() -> None:
 
 
 async def test_the_warm_up_is_not_measured() -> None:
-    worker = Worker(plan(), 0, multiprocessing.Pipe()[1])
+    worker = Worker(plan(), 0)
     worker._total.sent = 5
     worker._count()
     assert worker._report.seconds == 0
@@ -353,6 +352,20 @@ def test_trades_the_other_way_with_a_large_position() -> None:
     assert sides(99) == sides(-99) == {"buy", "sell"}
     assert sides(100) == {"sell"}
     assert sides(-100) == {"buy"}
+
+
+@contextlib.asynccontextmanager
+async def loading(
+    url: str, one: Trader, pace: Pace = Pace(1, 1), late_s: float = 0.0
+) -> AsyncIterator[None]:
+    """Load an exchange; the first request was due ``late_s`` ago."""
+    link = Link(url, one, pace, fail)
+    await link.open()
+    now = asyncio.get_running_loop().time()
+    link.begin(now - late_s, math.inf, 0.0)
+    yield
+    await link.finish()
+    await link.close()
 
 
 # A real exchange ----------------------------------------------------------
@@ -434,19 +447,14 @@ async def test_rate_is_kept() -> None:
 
 
 async def test_latency_counts_from_when_a_request_was_due() -> None:
+    one = trader()
+    pace = Pace(1, 1, interval_s=0.1)  # ten were due since
     async with serving() as server:
-        tally, latency = Tally(), Histogram()
-        one = Trader(Account("ann"), FLOW, "1", tally, latency)
-        link = Link(server.url, one, Pace(1, 1, interval_s=0.1), fail)
-        await link.open()
-        now = asyncio.get_running_loop().time()
-        link.begin(now - 1.0, math.inf, 0.0)  # ten were due since
-        await until(lambda: latency.total >= 11)
-        await link.finish()
-        await link.close()
-    assert tally.sent == tally.answered
-    assert latency.max_us >= 1_000_000
-    assert latency.percentile(50) >= 300_000
+        async with loading(server.url, one, pace, late_s=1.0):
+            await until(lambda: one.latency.total >= 11)
+    assert one.tally.sent == one.tally.answered
+    assert one.latency.max_us >= 1_000_000
+    assert one.latency.percentile(50) >= 300_000
 
 
 async def test_overdue_requests_are_counted() -> None:
@@ -462,14 +470,10 @@ async def test_overdue_requests_are_counted() -> None:
 
 
 async def test_open_orders_are_bounded() -> None:
+    one = trader(mix={"place": 1})
     async with serving() as server:
-        one = trader(mix={"place": 1})
-        link = Link(server.url, one, Pace(50, 1), fail)
-        await link.open()
-        link.begin(0.0, math.inf, 0.0)
-        await until(lambda: one.tally.answered > 500)
-        await link.finish()
-        await link.close()
+        async with loading(server.url, one, Pace(50, 1)):
+            await until(lambda: one.tally.answered > 500)
     accepted = one.tally.accepted
     assert accepted["new"] - accepted["canceled"] <= OPEN_ORDERS + 50
     assert not one.tally.refused
@@ -524,8 +528,7 @@ async def test_ctrl_c_ends_it_in_order() -> None:
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         async with asyncio.timeout(PATIENCE_S):
-            seen = await process.stdout.readuntil(b"orders/s, p99")
-        assert b"of 600 s" in seen
+            await process.stdout.readuntil(b"1 of 600 s")
         process.stdin.write(b"\x03")
         async with asyncio.timeout(PATIENCE_S):
             rest = (await process.stdout.read()).decode()
@@ -552,7 +555,7 @@ sys.exit(util.measure.stress.main(sys.argv[1:]))
         process.terminate()
         assert await ended(process) == (
             *(2, ""),
-            "stress: interrupted before the start\n",
+            "stress: interrupted\n",
         )
     with pytest.raises(ConnectionRefusedError):
         await connect(url)
@@ -588,7 +591,7 @@ async def test_the_death_of_a_process_is_reported() -> None:
     mortal = (
         "import os, sys, util.measure.stress as stress;"
         "import util.measure.workers as workers;"
-        "workers.Worker.run = lambda self: os._exit(3);"
+        "workers.Worker.run = lambda *_: os._exit(3);"
         "sys.exit(stress.main(sys.argv[1:]))"
     )
     async with serving() as server:
@@ -771,16 +774,7 @@ async def lying(lie: str, **more: Any) -> AsyncIterator[tuple[Liar, str]]:
     ],
 )
 async def test_lie_is_caught(lie: str, words: str) -> None:
-    failed: asyncio.Future[Trouble] = asyncio.Future()
-    async with lying(lie) as (_, url):
-        link = Link(
-            url, trader(mix={"place": 1}), Pace(2, 1), failed.set_result
-        )
-        await link.open()
-        link.begin(0.0, math.inf, 0.0)
-        async with asyncio.timeout(PATIENCE_S):
-            trouble = await failed
-            await link.close()
+    trouble = await caught(lie, mix={"place": 1})
     assert isinstance(trouble, Violation)
     assert trouble.status == 1
     assert str(trouble).startswith("ann: ")
@@ -790,16 +784,24 @@ async def test_lie_is_caught(lie: str, words: str) -> None:
 @pytest.mark.parametrize("asked", ["amend", "cancel"])
 async def test_the_order_is_the_one_that_was_named(asked: str) -> None:
     """Also of an order that rests."""
-    failed: asyncio.Future[Trouble] = asyncio.Future()
     mix = {"place": 1, asked: 1}
-    async with lying("names another order") as (liar, url):
-        liar.only = asked
-        link = Link(url, trader(mix=mix), Pace(1, 1), failed.set_result)
+    trouble = await caught("names another order", asked, mix=mix)
+    assert f"({asked}) got the reply {asked}ed" in str(trouble)
+
+
+async def caught(lie: str, only: str = "", **flow: Any) -> Trouble:
+    """Return what ends a trader that is lied to."""
+    failed: asyncio.Future[Trouble] = asyncio.Future()
+    pace = Pace(1, 1) if only else Pace(2, 1)
+    async with lying(lie) as (liar, url):
+        liar.only = only
+        link = Link(url, trader(**flow), pace, failed.set_result)
         await link.open()
         link.begin(0.0, math.inf, 0.0)
         async with asyncio.timeout(PATIENCE_S):
             trouble = await failed
-    assert f"({asked}) got the reply {asked}ed" in str(trouble)
+            await link.close()
+    return trouble
 
 
 async def lied_to(
@@ -847,41 +849,25 @@ async def test_lost_requests_are_reported() -> None:
     assert (told["sent"], told["answered"], told["lost"]) == (20, 19, 1)
 
 
-@pytest.mark.parametrize("code", ["rate_limited", "busy"])
-async def test_waits_for_retry_after(code: str) -> None:
+@pytest.mark.parametrize(
+    "code, pause_ms",
+    [("rate_limited", RETRY_MS), ("busy", RETRY_MS), ("position_limit", 0)],
+)
+async def test_goes_on_after_a_refusal(code: str, pause_ms: int) -> None:
+    """After ``retry_after_ms`` if that would help."""
     one = trader()
     async with lying(code) as (liar, url):
-        link = Link(url, one, Pace(1, 1), fail)
-        await link.open()
-        link.begin(0.0, math.inf, 0.0)
-        await until(lambda: len(liar.arrivals) > 25)
-        await link.finish()
-        await link.close()
-    assert liar.arrivals[20] - liar.arrivals[19] >= RETRY_MS / 1_000
+        async with loading(url, one):
+            await until(lambda: len(liar.arrivals) > 25)
+    assert liar.arrivals[20] - liar.arrivals[19] >= pause_ms / 1_000
     assert one.tally.refused == {code: 1}
 
 
 async def test_keeps_to_the_limit_of_open_orders() -> None:
     async with lying("nothing", open_orders=3) as (liar, url):
-        link = Link(url, trader(mix={"place": 1}), Pace(1, 1), fail)
-        await link.open()
-        link.begin(0.0, math.inf, 0.0)
-        await until(lambda: len(liar.kinds) > 6)
-        await link.finish()
-        await link.close()
+        async with loading(url, trader(mix={"place": 1})):
+            await until(lambda: len(liar.kinds) > 6)
     assert liar.kinds[:6] == [*["place"] * 3, "cancel", "place", "cancel"]
-
-
-async def test_goes_on_after_other_refusals() -> None:
-    one = trader()
-    async with lying("position_limit") as (liar, url):
-        link = Link(url, one, Pace(1, 1), fail)
-        await link.open()
-        link.begin(0.0, math.inf, 0.0)
-        await until(lambda: len(liar.arrivals) > 25)
-        await link.finish()
-        await link.close()
-    assert one.tally.refused == {"position_limit": 1}
 
 
 # What it cannot do --------------------------------------------------------

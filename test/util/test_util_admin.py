@@ -354,42 +354,6 @@ async def test_a_missing_reply_is_reported(hall: Hall) -> None:
         assert len(sent) == 1, "never twice"
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "",
-        "--help-me",
-        "open BOND --reason x",
-        "phase BOND --reason x",
-        "phase BOND running --reason x",
-        "phase BOND open",
-        "phase BOND open --reopen soon --reason x",
-        "suspend --reason x",
-        "suspend alice",
-        "suspend alice --reason",
-        "suspend alice --reason x --yes",
-        "suspend alice --reason x --user",
-        "resume alice bob --reason x",
-        "cancel it --reason x",
-        "adjust alice --cash 1.5 --reason x",
-        "settle BOND --reason x",
-        "settle BOND 104 --yes",
-        "reset",
-        "message",
-    ],
-)
-def test_a_wrong_command_line_is_refused(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: str,
-) -> None:
-    monkeypatch.setenv("EXCHANGE_USER", "boss")
-    with pytest.raises(SystemExit) as ended:
-        main(arguments.split())
-    assert ended.value.code == 2
-    assert "usage:" in capsys.readouterr().err
-
-
 def test_the_user_must_be_given(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

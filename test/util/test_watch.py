@@ -21,11 +21,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from websockets.asyncio.server import ServerConnection
 
 from client import Book, Exchange
 from orderbook import Status, Trade
-from test.relay import Direction, Fate, Relay, relaying
+from test.relay import Direction, Fate, relaying, tell
 from test.support import PATIENCE_S, ROOT, ended, serving, until
 from util import watch
 from util.watch import View, Watcher, plain, show, visible
@@ -381,13 +380,6 @@ async def test_a_status_cannot_write_to_the_screen() -> None:
         screen.press("q")
         assert await left(process) == 0
         assert b"\x1b]" not in screen.written and b"\x07" not in screen.written
-
-
-async def tell(relay: Relay, **status: Any) -> None:
-    """Send a status to every client, as the exchange would."""
-    for peer in relay.peers:
-        if isinstance(peer, ServerConnection):
-            await peer.send(json.dumps({"type": "status", "ts": 1, **status}))
 
 
 async def test_a_user_that_is_thrown_out_leaves() -> None:

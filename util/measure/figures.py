@@ -49,14 +49,6 @@ class Meter:
         self.rss = resident(self._pid)
 
 
-def merged(reports: list[Report]) -> Histogram:
-    """Return the latencies of all processes."""
-    latency = Histogram()
-    for report in reports:
-        latency.add(report.latency)
-    return latency
-
-
 def figures(plan: Plan, reports: list[Report], meter: Meter) -> dict[str, Any]:
     """Return all figures by their names in JSON.
 
@@ -103,7 +95,9 @@ def _rates(measured: list[Report]) -> dict[str, Any]:
             getattr(r.measured, name) / r.seconds for r in measured
         )
 
-    latency = merged(measured)
+    latency = Histogram()
+    for report in measured:
+        latency.add(report.latency)
     shown = {f"p{p:g}": latency.percentile(p) for p in PERCENTILES}
     shown["max"] = latency.max_us
     return {

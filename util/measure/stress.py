@@ -24,8 +24,10 @@ import random
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
@@ -41,10 +43,10 @@ from util.cli import (
     seconds,
     whole,
 )
-from util.measure.figures import Meter, as_text, figures, merged
+from util.measure.figures import Meter, as_text, figures
 from util.measure.process import PREFIX, Trouble, launched
 from util.measure.trader import Account, Violation, look
-from util.measure.workers import Plan, Report, trouble_of, workers
+from util.measure.workers import Crew, Plan, Report, trouble_of
 
 CLIENTS = 10
 FRAMES_IN_FLIGHT = 8  # of each client
@@ -54,94 +56,52 @@ WARMUP_S = 2.0  # for the book to fill and the caches to warm
 MIX = {"place": 45, "cancel": 35, "amend": 10, "cross": 10}
 USER_PREFIX = "stress-"
 CORES = max((os.cpu_count() or 1) - 1, 1)
-START_S = 0.2  # for every process to read the time at which to start
 
 
-# The parent ---------------------------------------------------------------
+def conduct(plan: Plan, meter: Meter) -> list[Report]:
+    """Run from start to end, or to Ctrl-C; return the counts of each process.
 
-
-class Run:
-    """One run in the parent: starts, watches and ends the processes."""
-
-    def __init__(
-        self, plan: Plan, pipes: list[Connection], meter: Meter
-    ) -> None:
-        self.reports = [Report() for _ in pipes]
-        self._plan = plan
-        self._pipes = pipes
-        self._meter = meter
-        self._heard: asyncio.Queue[tuple[int, Report]] = asyncio.Queue()
-        self._timers: list[asyncio.TimerHandle] = []
-
-    @property
-    def trouble(self) -> Trouble | None:
-        """What ended the run early, if anything did."""
-        return trouble_of(self.reports)
-
-    async def conduct(self) -> None:
-        """Run from start to end; raises Trouble if it cannot start."""
-        loop = asyncio.get_running_loop()
-        for number, pipe in enumerate(self._pipes):
-            loop.add_reader(pipe.fileno(), self._hear, number, pipe)
-        for _ in self._pipes:
-            await self._next()
-            if self.trouble is not None:
-                raise self.trouble
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signum, self._stop)
-        start = loop.time() + START_S
-        for pipe in self._pipes:
-            pipe.send(start)
-        measured_from = start + self._plan.warmup
-        self._timers = [
-            loop.call_at(measured_from, self._meter.begin),
-            loop.call_at(measured_from + self._plan.seconds, self._meter.end),
-        ]
-        with tqdm(
-            total=round(self._plan.warmup + self._plan.seconds),
-            bar_format="{desc}: {n} of {total} s{postfix}",
-            desc="stress",
-            disable=None,  # unless it is a terminal
-            leave=False,
-        ) as bar:
-            while not all(report.is_last for report in self.reports):
-                await self._next()
-                if self.trouble is not None:
-                    self._stop()
-                bar.n = round(loop.time() - start)
-                bar.set_postfix_str(self._how_it_goes())
-
-    def _how_it_goes(self) -> str:
-        measured = [report for report in self.reports if report.seconds]
-        if not measured:
-            return "warming up"
-        rate = sum(r.measured.orders / r.seconds for r in measured)
-        p99_ms = merged(measured).percentile(99) / 1_000
-        return f"{rate:,.0f} orders/s, p99 {p99_ms:.2f} ms"
-
-    async def _next(self) -> None:
-        number, report = await self._heard.get()
-        self.reports[number] = report
-
-    def _hear(self, number: int, pipe: Connection) -> None:
+    Raises Trouble if it cannot start.
+    """
+    with Crew(plan) as crew:
+        is_begun = crew.begin()
         try:
-            report = pipe.recv()
-        except EOFError:
-            report = self.reports[number]
-            report.trouble = Trouble("a process that generates load died")
-            report.is_last = True
-        if report.is_last:
-            asyncio.get_running_loop().remove_reader(pipe.fileno())
-        self._heard.put_nowait((number, report))
+            if is_begun:
+                _watch(plan, meter, crew)
+        except KeyboardInterrupt:
+            crew.stop()
+        meter.end()
+        try:
+            reports = [future.result() for future in crew.reports]
+        except BrokenProcessPool:
+            raise Trouble("a process that generates load died") from None
+    trouble = trouble_of(reports)
+    if not is_begun and trouble is not None:
+        raise trouble
+    return reports
 
-    def _stop(self) -> None:
-        """End the run early, if it has not ended."""
-        for timer in self._timers:
-            timer.cancel()
-        self._meter.end()
-        for pipe in self._pipes:
-            with contextlib.suppress(OSError):  # it has ended
-                pipe.send(None)
+
+def _watch(plan: Plan, meter: Meter, crew: Crew) -> None:
+    """Show how much time has passed, until all is measured."""
+    start = time.monotonic()
+    measured_from = start + plan.warmup
+    end = measured_from + plan.seconds
+    with tqdm(
+        total=round(end - start),
+        bar_format="{desc}: {n} of {total} s",
+        desc="stress",
+        disable=None,  # unless it is a terminal
+        leave=False,
+    ) as bar:
+        for until in (measured_from, end):
+            while (left := until - time.monotonic()) > 0:
+                done, _ = wait(crew.reports, min(left, 1), FIRST_COMPLETED)
+                if done:
+                    return
+                bar.n = round(time.monotonic() - start)
+                bar.refresh()
+            if until == measured_from:
+                meter.begin()
 
 
 # The command --------------------------------------------------------------
@@ -238,11 +198,11 @@ def exchange(
     options: argparse.Namespace,
 ) -> Iterator[tuple[str | None, int | None]]:
     """Yield URL and process id of the exchange; None if unknown."""
+    # Like Ctrl-C, so that nothing stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not options.start:
         yield options.url, None
         return
-    # Like Ctrl-C, so that it does not stay behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = os.environ.get(f"{PREFIX}MARKET")
     market = {} if given is None else {"market": given}
     with tempfile.TemporaryDirectory(prefix="stress-") as folder:
@@ -273,14 +233,13 @@ def stress(options: argparse.Namespace) -> None:
             seed=random.randrange(2**32) if seed is None else seed,
         )
         meter = Meter(pid)
-        with workers(plan) as pipes:
-            run = Run(plan, pipes, meter)
-            asyncio.run(run.conduct())
-    found = figures(plan, run.reports, meter)
+        reports = conduct(plan, meter)
+    found = figures(plan, reports, meter)
     if found["seconds"]:
         print(json.dumps(found) if options.json else as_text(found))
-    if run.trouble is not None:
-        raise run.trouble
+    trouble = trouble_of(reports)
+    if trouble is not None:
+        raise trouble
     if found["lost"]:
         raise Violation(f"requests without a reply: {found['lost']}")
     if not found["seconds"]:
@@ -298,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ExchangeError, Refused, OSError, ValueError) as error:
         return failed("stress", error)
     except KeyboardInterrupt:
-        return failed("stress", "interrupted before the start")
+        return failed("stress", "interrupted")
 
 
 if __name__ == "__main__":

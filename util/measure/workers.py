@@ -8,11 +8,12 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
-from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier, Event
+from typing import Self
 
 from exchange.host.process import (
     FILES_RESERVED,
@@ -27,7 +28,7 @@ from util.measure.trader import Account, Flow, Tally, Trader
 
 LOGIN_S = 10.0  # for one batch of clients to log in
 LOGINS_AT_ONCE = 100  # clients of a batch
-BEAT_S = 1.0  # between two reports to the parent
+BEAT_S = 0.1  # between two looks at whether the run was stopped
 DRAIN_S = 10.0  # for the last replies; later ones count as lost
 CLOSE_S = 5.0  # for the exchange to close the connections
 
@@ -58,7 +59,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Report:
-    """The counts of one process so far.
+    """The counts of one process.
 
     ``total`` is from the start on. ``measured``, ``latency``, CPU time
     (``cpu_s``) and time waiting for a core (``wait_s``) are of the
@@ -74,7 +75,6 @@ class Report:
     overdue: int = 0  # requests that were due and not sent
     lost: int = 0  # requests without a reply
     trouble: Trouble | None = None
-    is_last: bool = False
 
 
 def trouble_of(reports: list[Report]) -> Trouble | None:
@@ -86,22 +86,15 @@ def trouble_of(reports: list[Report]) -> Trouble | None:
 
 
 class Worker:
-    """The clients of one process, with a pipe to the parent.
+    """The clients of one process."""
 
-    It sends a ``Report`` when all are logged in, at each beat, and at the
-    end. It receives the time to start; any later message stops it.
-    """
-
-    def __init__(self, plan: Plan, number: int, pipe: Connection) -> None:
+    def __init__(self, plan: Plan, number: int) -> None:
         self._plan = plan
-        self._pipe = pipe
         self._loop = asyncio.get_running_loop()
-        self._start: asyncio.Future[float] = self._loop.create_future()
-        self._stopped = asyncio.Event()
         self._total = Tally()
         self._before: Tally | None = None  # when measuring began
         self._began = (0.0, 0.0, 0.0)  # the time, CPU and waiting time then
-        self._report = Report()
+        self._report = Report(total=self._total)
         self._links: dict[int, Link] = {}  # by the number of the client
         for client in range(number, len(plan.accounts), plan.processes):
             trader = Trader(
@@ -115,33 +108,22 @@ class Worker:
                 plan.url, trader, plan.pace, self._failed
             )
 
-    async def run(self) -> None:
-        """Run from start to end."""
-        self._loop.add_reader(self._pipe.fileno(), self._on_message)
+    async def run(self, ready: Barrier, stop: Event) -> Report:
+        """Log in, wait until all processes are ready, and run to the end."""
         try:
             await self._log_in()
-            self._pipe.send(self._report)
-            await self._generate(await self._start)
+            await asyncio.to_thread(ready.wait)
+            await self._generate(stop)
         except Trouble as trouble:
             self._failed(trouble)
-        self._report.is_last = True
-        self._pipe.send(self._report)
-
-    def _on_message(self) -> None:
-        """Start or stop; exit if the parent has ended."""
-        try:
-            start = self._pipe.recv()
-        except EOFError:
-            os._exit(2)
-        if self._start.done():
-            self._stopped.set()
-        else:
-            self._start.set_result(start)
+            ready.abort()
+        except threading.BrokenBarrierError:
+            pass  # another process could not start
+        return self._report
 
     def _failed(self, trouble: Trouble) -> None:
         if self._report.trouble is None:
             self._report.trouble = trouble
-        self._stopped.set()
 
     async def _log_in(self) -> None:
         """Connect all clients in batches; raises Trouble."""
@@ -164,23 +146,22 @@ class Worker:
                 if error is not None:
                     raise error
 
-    async def _generate(self, start: float) -> None:
+    async def _generate(self, stop: Event) -> None:
         """Run all clients, then wait for the last replies."""
         plan = self._plan
+        start = self._loop.time()
         measured_from = start + plan.warmup
         end = measured_from + plan.seconds
         apart = (plan.pace.interval_s or 0.0) / len(plan.accounts)
         for client, link in self._links.items():
             link.begin(start + client * apart, end, measured_from)
         measuring = self._loop.call_at(measured_from, self._measure)
-        while not self._stopped.is_set() and self._loop.time() < end:
-            beat_s = min(BEAT_S, end - self._loop.time())
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), beat_s)
-            self._count()
-            self._pipe.send(self._report)
+        while not stop.is_set() and self._loop.time() < end:
+            await asyncio.sleep(min(BEAT_S, end - self._loop.time()))
+            if self._report.trouble is not None:
+                stop.set()
         measuring.cancel()
-        self._before = None
+        self._count()
         await self._finish()
 
     def _measure(self) -> None:
@@ -189,7 +170,6 @@ class Worker:
 
     def _count(self) -> None:
         report = self._report
-        report.total = self._total
         if self._before is not None:
             report.measured = self._total - self._before
             report.seconds, report.cpu_s, report.wait_s = (
@@ -214,50 +194,73 @@ class Worker:
             link.abort()
 
 
-def work(
-    plan: Plan, number: int, pairs: list[tuple[Connection, Connection]]
-) -> None:
-    """Run one process; ``pairs`` are the pipes of all."""
-    pipe = pairs[number][1]
-    for end in chain.from_iterable(pairs):
-        if end is not pipe:
-            end.close()  # or the end of another process would go unnoticed
+_shared: list[tuple[Barrier, Event]] = []  # one, in each process
+
+
+def _prepare(ready: Barrier, stop: Event) -> None:
+    """Set a new process up; Ctrl-C is for its parent, which stops it."""
+    _shared.append((ready, stop))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     raise_file_limit(CONNECTIONS + FILES_RESERVED)
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
 
-    async def run() -> None:
-        await Worker(plan, number, pipe).run()
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(2)
+
+
+def work(plan: Plan, number: int) -> Report:
+    """Generate the load of one process; return its counts."""
+
+    async def run() -> Report:
+        return await Worker(plan, number).run(*_shared[0])
 
     with asyncio.Runner(loop_factory=fine_loop if plan.rate else None) as loop:
-        loop.run(run())
+        return loop.run(run())
 
 
-@contextlib.contextmanager
-def workers(plan: Plan) -> Iterator[list[Connection]]:
-    """Run the processes that generate load; yield the pipe to each.
+class Crew:
+    """The processes that generate load; leaving it stops them."""
 
-    They are forked with SIGINT and SIGTERM blocked: only the parent receives
-    Ctrl-C, and stops them.
-    """
-    context = multiprocessing.get_context("fork")
-    pairs = [context.Pipe() for _ in range(plan.processes)]
-    ours = [our for our, _ in pairs]
-    processes = [
-        context.Process(target=work, args=(plan, number, pairs), daemon=True)
-        for number in range(plan.processes)
-    ]
-    signals = (signal.SIGINT, signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    for process in processes:
-        process.start()
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        for _, their in pairs:
-            their.close()
-        yield ours
-    finally:
-        for process, our in zip(processes, ours):
-            our.close()
-            process.kill()  # it has sent its last report
-            process.join()
+    def __init__(self, plan: Plan) -> None:
+        context = multiprocessing.get_context("fork")
+        self._ready = context.Barrier(plan.processes + 1)
+        self._stop = context.Event()
+        self._pool = ProcessPoolExecutor(
+            plan.processes, context, _prepare, (self._ready, self._stop)
+        )
+        self.reports = [
+            self._pool.submit(work, plan, number)
+            for number in range(plan.processes)
+        ]
+        for report in self.reports:
+            report.add_done_callback(self._ended)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._pool.shutdown()
+
+    def begin(self) -> bool:
+        """Wait until all are logged in; return whether all could start."""
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self._ready.wait()
+            return True
+        return False
+
+    def stop(self) -> None:
+        """End the run early, if it has not ended."""
+        self._stop.set()
+        self._ready.abort()
+
+    def _ended(self, report: Future[Report]) -> None:
+        if report.exception() is not None:  # the process died
+            self._ready.abort()
