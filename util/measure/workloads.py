@@ -111,7 +111,7 @@ def draw(orders: int = ORDERS) -> Draws:
 def weight(distance: int) -> float:
     """Return how likely an order is at a distance; most at 0 and around 8."""
     z = distance - 8
-    return 1 / (distance + 1) ** 2.23 + 5 * math.exp(-0.5 * z * z)
+    return 1 / math.pow(distance + 1, 2.23) + 5 * math.exp(-0.5 * z * z)
 
 
 def prices(scenario: Scenario, draws: Draws) -> array[int]:
