@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from util.measure import conformance, rulebook
-from util.measure.conformance import faults_of, main, play
+from util.measure.conformance import faults_of, main, play, run_workloads
 from util.measure.rulebook import RULEBOOK, Case, cases
 from util.measure.twin import Twins
 from util.measure.workloads import draw, generator
@@ -122,6 +122,17 @@ def test_a_difference_is_named() -> None:
         f"{name} has (((100, 10),), ()) left, not ((), ((100, 10),))"
         for name in ("book", "engine")
     ]
+
+
+def test_the_tool_fails_if_a_workload_differs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As the published ones do from those of this test."""
+    assert run_workloads(["static"], DRAWS) == 1
+    _, line = capsys.readouterr().out.splitlines()
+    _, sha256 = REPORTS["static"]
+    assert line.startswith("static ")
+    assert line.endswith(f"book DIFFERS: {sha256}; engine DIFFERS: {sha256}")
 
 
 def test_the_tool_prints_a_line_for_each_case(

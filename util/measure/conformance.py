@@ -25,6 +25,7 @@ from util.measure.players import BookPlayer, EnginePlayer, Player
 from util.measure.rulebook import Case, cases, depth
 from util.measure.workloads import (
     MESSAGES,
+    ORDERS,
     SCENARIOS,
     Draws,
     draw,
@@ -69,23 +70,27 @@ class Result:
     rate: float  # messages per second of CPU in book or engine
 
 
-def play(
-    name: str, draws: Draws, progress: Callable[[int], object] = int
-) -> dict[str, Result]:
+def play(name: str, draws: Draws) -> dict[str, Result]:
     """Play a workload on the book and on the engine; return both results.
 
-    ``progress`` is told how many more messages were played. Raises
-    AssertionError if an invariant does not hold at the end.
+    Raises AssertionError if an invariant does not hold at the end.
     """
     players = {player: make() for player, make in PLAYERS.items()}
     digests = {player: Digest() for player in PLAYERS}
     count = 0
     stream = messages(SCENARIOS[name], draws)
-    while some := list(islice(stream, AT_ONCE)):
-        for player in PLAYERS:
-            digests[player].add(players[player].play(some))
-        count += len(some)
-        progress(len(some))
+    with tqdm(
+        total=MESSAGES * len(draws.arrival) // ORDERS,
+        desc=name,
+        unit=" messages",
+        leave=False,
+        disable=None,  # shown on a terminal only
+    ) as progress:
+        while some := list(islice(stream, AT_ONCE)):
+            for player in PLAYERS:
+                digests[player].add(players[player].play(some))
+            count += len(some)
+            progress.update(len(some))
     for made in players.values():
         made.check()
     return {
@@ -128,21 +133,13 @@ def run_edge_cases() -> int:
     return bad
 
 
-def run_workloads(names: list[str]) -> int:
+def run_workloads(names: list[str], draws: Draws) -> int:
     """Print a line for each workload; return how many differ."""
     head = ("workload", "messages", "reports", "left", "book/s", "engine/s")
     print(ROW.format(*head, "SHA-256 of the reports"), flush=True)
-    draws = draw()
     bad = 0
     for name in names:
-        with tqdm(
-            total=MESSAGES,
-            desc=name,
-            unit=" messages",
-            leave=False,
-            disable=None,  # shown on a terminal only
-        ) as progress:
-            results = play(name, draws, progress.update)
+        results = play(name, draws)
         faults = [
             f"{player} DIFFERS: {result.sha256}"
             for player, result in results.items()
@@ -176,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     if only in (None, EDGE_CASES):
         bad += run_edge_cases()
     if only != EDGE_CASES:
-        bad += run_workloads([only] if only else list(SCENARIOS))
+        bad += run_workloads([only] if only else list(SCENARIOS), draw())
     print(f"{bad} of them differ" if bad else "all equal")
     return int(bad > 0)
 

@@ -9,9 +9,15 @@ from pathlib import Path
 
 from orderbook import OrderBook, PriceLevel, Side
 from util.measure.canonical import accepted, ended, modified, refused, traded
-from util.measure.workloads import Message
+from util.measure.workloads import Kind, Message
 
 RULEBOOK = Path(__file__).with_name("rulebook.txt")
+KINDS: dict[str, Kind] = {
+    "buy": "new",
+    "sell": "new",
+    "modify": "modify",
+    "cancel": "cancel",
+}
 # Added to an order id that is used again, where an id may be used only once.
 AGAIN = 1_000_000
 
@@ -109,18 +115,13 @@ def _steps(line: str, sides: dict[int, Side]) -> Iterator[Step]:
     qty, _, price = rest[0].partition("@") if rest else ("0", "", "0")
     parts = answer.split(", ") if answer else []
     trades = [trade for part in parts for trade in _trades(part)]
+    kind = KINDS[verb]
     for order_id in _numbers(ids):
-        if verb == "buy" or verb == "sell":
+        if kind == "new":
             sides[order_id] = "buy" if verb == "buy" else "sell"
-        message = Message(
-            "cancel" if verb == "cancel" else "modify",
-            sides.get(order_id, "buy"),
-            order_id,
-            int(price),
-            int(qty),
-        )
-        if verb == "buy" or verb == "sell":
-            message = message._replace(kind="new", is_ioc="ioc" in rest)
+        side = sides.get(order_id, "buy")
+        is_ioc = "ioc" in rest
+        message = Message(kind, side, order_id, int(price), int(qty), is_ioc)
         is_dropped, is_refused = "rest dropped" in parts, "refused" in parts
         yield Step(message, trades, is_dropped, is_refused)
 

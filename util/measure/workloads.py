@@ -19,9 +19,11 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from orderbook import Side
+
+Kind: TypeAlias = Literal["new", "modify", "cancel"]
 
 ORDERS = 1_000_000  # new orders of a published workload
 MESSAGES = 1_996_097  # new orders, modifies and cancels of these
@@ -56,7 +58,7 @@ SCENARIOS = {
 class Message(NamedTuple):
     """One message. A modify's ``qty`` is what is open after it."""
 
-    kind: Literal["new", "modify", "cancel"]
+    kind: Kind
     side: Side
     order_id: int
     price: int  # ticks
