@@ -6,11 +6,11 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test pure mutants lint types format bench stress crash twin chart demo \
+.PHONY: help install lock run test pure mutants lint types format bench stress crash twin conformance chart demo \
 	hostile fuzz soak clean
 
 help: ## List these commands
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(STAMP) ## Make .venv; PYTHON=python3.13 chooses the interpreter
 
@@ -61,6 +61,9 @@ crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 
 twin: $(STAMP) ## Compare the book with a naive one for 2.5 million steps
 	$(PY) -m util.measure.twin 2500000 $(or $(SEED),1)
+
+conformance: $(STAMP) ## Compare how orders are matched with published results
+	$(PY) -m util.measure.conformance
 
 chart: $(STAMP) ## Check the Helm chart; gets its tools at the first run
 	PYTHON="$(PYTHON)" .ci/chart

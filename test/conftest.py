@@ -15,6 +15,7 @@ KINDS = {
         test_band test_book_matching test_book_orders test_book_state
         test_book_twin test_bucket test_cash test_chart test_client_simulated
         test_codec_events test_codec_frames test_codec_requests
+        test_conformance_published
         test_damage test_deadlines test_executions test_feed
         test_feed_readers test_flows test_gate test_gateway test_history
         test_limits test_link test_listing test_logins test_market_data
