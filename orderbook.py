@@ -1075,21 +1075,40 @@ class Rested:
         )
 
 
-_RESTED = {
-    **{name: f"m.{name}" for name in ("seq", "ts", "qty", "price")},
-    **{
-        name: f"m.order.{name}"
-        for name in (
-            *("order_id", "symbol", "side", "client_order_id"),
-            *("time_in_force", "expire_ts", "post_only", "stp"),
-        )
-    },
-    **{"exec_type": '"new"', "order_status": '"new"', "cum_qty": "0"},
-    "leaves_qty": "m.qty",
-}
-_source_of_rested = _source("exec", Exec, _RESTED)
-assert _source_of_rested is not None
-_ENCODERS[Rested] = _compiled(_source_of_rested)
+def _exec_encoder(sources: Mapping[str, str]) -> Callable[[Any], str]:
+    """Return what encodes as an `Exec` something that is none."""
+    source = _source("exec", Exec, sources)
+    assert source is not None
+    return _compiled(source)
+
+
+# Fields that an order never changes, apart from its type.
+_FIXED = (
+    *("order_id", "symbol", "side", "client_order_id", "time_in_force"),
+    *("expire_ts", "post_only", "stp"),
+)
+_ENCODERS[Rested] = _exec_encoder(
+    {name: f"m.order.{name}" for name in _FIXED}
+    | {name: f"m.{name}" for name in ("seq", "ts", "qty", "price")}
+    | {"exec_type": '"new"', "order_status": '"new"', "cum_qty": "0"}
+    | {"leaves_qty": "m.qty"}
+)
+_CHANGING = (
+    *("order_status", "qty", "cum_qty", "leaves_qty", "cum_cost"),
+    *("price", "order_type"),
+)
+_encode_status = _exec_encoder(
+    {name: f"m[2].{name}" for name in (*_FIXED, *_CHANGING)}
+    | {"seq": "m[0]", "ts": "m[1]", "exec_type": '"status"'}
+)
+
+
+def encode_order(order: Order, seq: int, ts: int) -> str:
+    """Encode an order as it is: an `Exec` with the ``exec_type`` "status".
+
+    It takes half the time of making an ``Exec`` and encoding that.
+    """
+    return _encode_status((seq, ts, order))
 
 
 class Match(NamedTuple):

@@ -116,8 +116,8 @@ class Logins:
         )
         if missed is None:
             open_orders = account.open_orders.values()
-            for report in self._engine.order_reports(open_orders):
-                link.send(encode(report))
+            for text in self._engine.order_reports(open_orders):
+                link.send(text)
             link.send(encode(self._engine.account_report(account)))
         else:
             for text in missed:

@@ -132,7 +132,7 @@ class Tables:
                 ]
                 self.rows_used += len(account.orders) // ORDERS_PER_ROW
                 chosen = page(orders, lambda o: o.order_id, after, limit)
-                return map(encode, engine.order_reports(chosen))
+                return engine.order_reports(chosen)
             case _:
                 assert_never(request.what)
 

@@ -32,6 +32,7 @@ from orderbook import (
     Status,
     Ticker,
     Trade,
+    encode_order,
 )
 
 Filled: TypeAlias = tuple[int, int]  # cum_qty and cum_cost of an order
@@ -56,14 +57,13 @@ def order_report(
 ) -> tuple[str, Exec]:
     """Return the output that tells an account what happened to its order.
 
-    It has the account's next ``seq``; a "status" repeats the last one.
+    It has the account's next ``seq``.
     ``filled`` None: the order as it is now. Otherwise as it was with this
     cum_qty and cum_cost: the book executes all matches of an order before the
     first one is reported.
     """
     account = state.accounts[order.account]
-    if exec_type != "status":
-        account.seq += 1
+    account.seq += 1
     order_status: OrderStatus
     if filled is None:
         cum_qty, cum_cost = order.cum_qty, order.cum_cost
@@ -285,10 +285,11 @@ def positions(
     return rows
 
 
-def order_reports(state: State, orders: Iterable[Order]) -> Iterator[Exec]:
-    """Yield orders as they are, under their account's current ``seq``."""
+def order_reports(state: State, orders: Iterable[Order]) -> Iterator[str]:
+    """Yield orders as they are, encoded, with their account's ``seq``."""
     for order in orders:
-        yield order_report(state, order, "status")[1]
+        seq = state.accounts[order.account].seq
+        yield encode_order(order, seq, state.ts)
 
 
 def standings(state: State) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ from orderbook import (
     Place,
     Status,
     Trade,
+    decode_events,
 )
 from test.market.test_auction import by_trying
 
@@ -195,9 +196,11 @@ class Follower:
             if name != HOUSE:
                 self._compare_profit(name, engine.account_report(account))
             orders = list(account.open_orders.values())
-            for order, report in zip(
+            for order, text in zip(
                 orders, engine.order_reports(orders), strict=True
             ):
+                (report,) = decode_events(text)
+                assert isinstance(report, Exec)
                 assert self.owners[order.order_id] == name
                 open_orders[order.order_id] = report
         for name, told in self.reports.items():

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from exchange.market.command import PUBLIC, Command, Configure
-from orderbook import BookUpdate, Refused, encode
+from orderbook import BookUpdate, Exec, Refused, decode_events, encode
 from test.script import SECOND, apply, listed, listing, parse, play, tell
 
 
@@ -49,7 +49,8 @@ def test_reports_between_commands_use_no_seq_up() -> None:
     ann = engine.accounts["ann"]
     reports = [
         tell("ann", report)
-        for report in engine.order_reports(ann.orders.values())
+        for text in engine.order_reports(ann.orders.values())
+        for report in decode_events(text)
     ]
     reports.append(tell("ann", engine.account_report(ann)))
     assert reports == [
@@ -57,7 +58,12 @@ def test_reports_between_commands_use_no_seq_up() -> None:
         "ann 5 status 3 expired 0/1",
         "ann 5 account -198 BOND=2 worth 0",
     ]
-    partly, expired = engine.order_reports(ann.orders.values())
+    partly, expired = (
+        report
+        for text in engine.order_reports(ann.orders.values())
+        for report in decode_events(text)
+    )
+    assert isinstance(partly, Exec) and isinstance(expired, Exec)
     assert (partly.leaves_qty, partly.cum_cost) == (3, 198)
     assert expired.leaves_qty == 0
     play(

@@ -39,6 +39,7 @@ from orderbook import (
     Welcome,
     decode_events,
     encode,
+    encode_order,
     with_id,
 )
 from test.orderbook.values import VALUES
@@ -390,6 +391,31 @@ def test_the_short_report_of_a_resting_order_is_encoded_as_the_full_one(
     assert (whole.order_id, whole.side, whole.seq) == (7, "sell", 3)
     for name, value in more.items():
         assert getattr(whole, name) == value
+
+
+def test_an_order_is_encoded_as_its_status_report() -> None:
+    order = Order(7, "ann", "buy", 5, "BOND", price=101, post_only=True)
+    order.cum_qty, order.leaves_qty, order.cum_cost = 2, 3, 202
+    order.order_status = "partially_filled"
+    assert encode_order(order, 3, 4) == encode(
+        Exec(
+            seq=3,
+            ts=4,
+            exec_type="status",
+            order_id=7,
+            symbol="BOND",
+            side="buy",
+            order_status="partially_filled",
+            qty=5,
+            cum_qty=2,
+            leaves_qty=3,
+            cum_cost=202,
+            price=101,
+            post_only=True,
+        )
+    )
+    market = Order(8, "ann", "sell", 1, order_type="market")
+    assert '"order_type":"market"' in encode_order(market, 3, 4)
 
 
 @given(
