@@ -51,6 +51,8 @@ LONG = set("""
     test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless
     test_a_long_random_flow_against_the_twin
     test_an_element_is_judged_as_a_frame_of_its_own
+    test_book_and_engine_report_what_is_published
+    test_the_tool_fails_if_a_workload_differs
     test_an_exec_is_encoded_as_pydantic_does
     test_the_events_suffice_to_rebuild_the_market
     test_the_events_of_a_long_day_suffice

@@ -191,6 +191,13 @@ async def is_trusted(exchange_url: str, files: Files) -> bool:
     return True
 
 
+def put(source: Path, target: Path) -> None:
+    """Replace a file at once: a look must not find half of it."""
+    half = target.with_name(f"{target.name}.new")
+    shutil.copy(source, half)
+    half.replace(target)
+
+
 async def test_replaced_files_are_used_for_new_connections(
     renewed: tuple[Files, Files],
     quiet: pytest.LogCaptureFixture,
@@ -204,15 +211,18 @@ async def test_replaced_files_are_used_for_new_connections(
         serving(**live.settings) as exchange,
         wired(exchange.url, "alice", tls=authority) as alice,
     ):
-        shutil.copy(new.cert, live.cert)  # without its key yet
+        put(new.cert, live.cert)  # without its key yet
         await until(lambda: "KEY_VALUES_MISMATCH" in quiet.text)
         async with wired(exchange.url, tls=authority) as bob:
             await alive(bob)
         live.key.unlink()
         await until(lambda: "No such file" in quiet.text)
-        encrypt(new.key, live.key)  # OpenSSL would prompt on the terminal
+        # OpenSSL would prompt on the terminal.
+        encrypted = live.key.with_name("encrypted.pem")
+        encrypt(new.key, encrypted)
+        put(encrypted, live.key)
         await until(lambda: "key is encrypted" in quiet.text)
-        shutil.copy(new.key, live.key)
+        put(new.key, live.key)
         await until(lambda: "is good and in use" in quiet.text)
         assert await is_trusted(exchange.url, new)
         with pytest.raises(ssl.SSLCertVerificationError):
