@@ -30,10 +30,10 @@ demo: $(STAMP) ## Start the exchange and house bots that trade
 test: $(STAMP) ## Run all tests; gets Chromium, nginx and Caddy if missing
 	@.ci/browser >/dev/null
 	@.ci/proxies >/dev/null
-	$(PY) -m pytest -n auto --dist worksteal test
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal test
 
 pure: $(STAMP) ## Run the tests without sockets and processes; about 15 s
-	$(PY) -m pytest -q -n auto --dist worksteal -m pure test
+	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m pure test
 
 mutants: $(STAMP) ## Break each guarantee and run its tests, which must fail
 	$(PY) -m test.mutants

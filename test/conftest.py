@@ -68,12 +68,6 @@ LONG = set("""
     """.split())
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Return the number of processes: tests often wait, so one more."""
-    return min(4, (os.cpu_count() or 1) + 1)
-
-
 def pytest_ignore_collect(
     collection_path: Path, config: pytest.Config
 ) -> bool | None:

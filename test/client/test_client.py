@@ -411,7 +411,12 @@ async def test_a_bot_survives_kill_9_of_the_exchange(
         process = await stack.enter_async_context(launched(journal=journal))
         url = address(await greeting(process))
         ex = await stack.enter_async_context(
-            Exchange(url, "alice", cancel_on_disconnect=cancel_on_disconnect)
+            Exchange(
+                url,
+                "alice",
+                cancel_on_disconnect=cancel_on_disconnect,
+                request_timeout=PATIENCE_S,  # a start may take long
+            )
         )
         other = await stack.enter_async_context(Exchange(url, "bob"))
         bond, theirs = await ex.market("BOND"), await other.market("BOND")
