@@ -1037,6 +1037,13 @@ class Order:
         self.order_status = order_status
 
 
+# Fields that an order never changes, apart from its type.
+_FIXED = (
+    *("order_id", "symbol", "side", "client_order_id", "time_in_force"),
+    *("expire_ts", "post_only", "stp"),
+)
+
+
 @dataclass(slots=True)
 class Rested:
     """The execution report of a new order that rests with nothing filled.
@@ -1054,39 +1061,27 @@ class Rested:
 
     def as_exec(self) -> Exec:
         """Return the report as an ``Exec``."""
-        order = self.order
+        fixed = {name: getattr(self.order, name) for name in _FIXED}
         return Exec(
             seq=self.seq,
             ts=self.ts,
             exec_type="new",
-            order_id=order.order_id,
-            symbol=order.symbol,
-            side=order.side,
             order_status="new",
             qty=self.qty,
             cum_qty=0,
             leaves_qty=self.qty,
             price=self.price,
-            client_order_id=order.client_order_id,
-            time_in_force=order.time_in_force,
-            expire_ts=order.expire_ts,
-            post_only=order.post_only,
-            stp=order.stp,
+            **fixed,
         )
 
 
 def _exec_encoder(sources: Mapping[str, str]) -> Callable[[Any], str]:
-    """Return what encodes as an `Exec` something that is none."""
+    """Return an encoder that writes another object as an `Exec`."""
     source = _source("exec", Exec, sources)
     assert source is not None
     return _compiled(source)
 
 
-# Fields that an order never changes, apart from its type.
-_FIXED = (
-    *("order_id", "symbol", "side", "client_order_id", "time_in_force"),
-    *("expire_ts", "post_only", "stp"),
-)
 _ENCODERS[Rested] = _exec_encoder(
     {name: f"m.order.{name}" for name in _FIXED}
     | {name: f"m.{name}" for name in ("seq", "ts", "qty", "price")}
