@@ -22,7 +22,7 @@ class Native:
 
     def encode(self, texts: list[str]) -> bytes:
         """Return messages as websocket frames, ready to be written."""
-        text = texts[0] if len(texts) == 1 else f"[{','.join(texts)}]"
+        text = _join(texts)
         if len(text) <= FRAME_CHARS:  # as nearly always
             return frame(text.encode())
         return b"".join([frame(text.encode()) for text in pack(texts)])

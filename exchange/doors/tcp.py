@@ -248,17 +248,15 @@ class Connection(asyncio.BufferedProtocol, ABC):
         """Lend the buffer that the next read fills."""
         return self._view
 
+    @guarded
     def buffer_updated(self, nbytes: int) -> None:
         """Take one read: parse all, reply in one write, report once."""
         data = bytes(self._view[:nbytes])
-        try:  # `guarded` written out: this runs for each read
-            if self._is_connected:
-                self._take(data)
-            elif not self._is_finished:
-                self._unread = data
-                self._wait_turn()
-        except Exception as error:
-            self._crashed(error)
+        if self._is_connected:
+            self._take(data)
+        elif not self._is_finished:
+            self._unread = data
+            self._wait_turn()
 
     def _take(self, data: bytes) -> None:
         messages = self._messages(data)

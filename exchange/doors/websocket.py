@@ -68,7 +68,6 @@ _FIN = 0x80  # first bit of a message's last frame
 FINAL_TEXT = _FIN | Opcode.TEXT  # first byte of a message in one frame
 MASKED = 0x80  # first bit of the second byte; set in a client's frames
 OPCODES = frozenset(Opcode)
-_HEADER_126 = struct.Struct("!BBH")  # of a frame of 126 to 65,535 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +83,8 @@ def frame(payload: bytes) -> bytes:
 
     A payload of more than ``MAX_FRAME`` bytes becomes several frames.
     """
-    size = len(payload)
-    if 126 <= size < 65_536:  # as nearly always; `_header` written out
-        return _HEADER_126.pack(FINAL_TEXT, 126, size) + payload
-    if size <= MAX_FRAME:
-        return _header(FINAL_TEXT, size) + payload
+    if len(payload) <= MAX_FRAME:
+        return _header(FINAL_TEXT, len(payload)) + payload
     parts: list[bytes] = []
     opcode: int = TEXT
     for start in range(0, len(payload), FRAGMENT):
@@ -104,7 +100,7 @@ def _header(first: int, length: int) -> bytes:
     if length < 126:
         return struct.pack("!BB", first, length)
     if length < 65_536:
-        return _HEADER_126.pack(first, 126, length)
+        return struct.pack("!BBH", first, 126, length)
     return struct.pack("!BBQ", first, 127, length)
 
 

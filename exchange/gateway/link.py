@@ -94,7 +94,7 @@ class Link:
         # `bucket`. None: unlimited.
         self.buckets: dict[type, Bucket | None] = {}
         self.bucket: Bucket | None = None
-        # For each of these buckets, the one of the refusals forgiven.
+        # By bucket, a second bucket: the refusals that are still forgiven.
         self.strikes: dict[Bucket, Bucket] = {}
         self.counts: dict[type, int] = defaultdict(int)  # requests, by type
         self.is_cut = False  # it is cut off: its requests are ignored
@@ -156,7 +156,7 @@ class Link:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that the connection is not read."""
+        """Whether too much waits; if so, the connection is not read."""
         return self._waiting >= BYTES_WAITING or self.sealed_bytes > SLOW_BYTES
 
     # Out
@@ -181,13 +181,9 @@ class Link:
 
         The owner subtracts its length from ``sealed_bytes`` when it writes it.
         """
-        if self._texts and not self._sealed:  # as nearly always
-            frames = self.door.encode(self._texts)
-            self._texts.clear()
-        else:
-            self._seal_texts()
-            frames = b"".join(self._sealed)
-            self._sealed.clear()
+        self._seal_texts()
+        frames = b"".join(self._sealed)
+        self._sealed.clear()
         self.sealed_bytes += len(frames)
         if self.sealed_bytes > SLOW_BYTES:
             self.may_be_slow = True

@@ -129,8 +129,6 @@ class Routing:
         engine, feed = self._engine, self.feed
         feed.mark(engine.changed_books)
         updates = engine.take_book_updates(feed.followed)
-        if not (updates or feed.has_slow_readers):
-            return
         for texts, readers in feed.flush(updates):
             self.outbox.broadcast(texts, readers)
 

@@ -158,9 +158,7 @@ class Account:
 
     def release(self, order: Order, qty: int) -> None:
         """Release what was set aside for ``qty`` lots of an order."""
-        lots = self.buying if order.side == "buy" else self.selling
-        lots[order.symbol] -= qty
-        self.reserved -= qty * order.unit_cost
+        self.hold(order, -qty)
 
     def check_count(self) -> None:
         """Refuse ("too_many_orders") one more open order."""
