@@ -685,8 +685,8 @@ class _Calls:
     def check(self) -> None:
         """Look for a missing reply, at a heartbeat.
 
-        Replies come in the order of requests. If the reply to a `ping`
-        comes before that of an older request, the older one is lost.
+        Replies come in the order of requests. So if a `ping` has a reply and
+        an older request has none, the older request's reply is lost.
         """
         oldest_id = next(iter(self._replies), None)
         if oldest_id is not None and oldest_id == self._oldest_id:

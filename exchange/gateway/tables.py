@@ -18,8 +18,8 @@ from orderbook import Get, Instrument, Refused, Table, encode
 # milliseconds, while all others wait. 10,000 are for a frame, and the rest for
 # the requests before it in its turn.
 ROWS_PER_TURN = 10_200
-# Orders or fills searched, and characters of a book, that take as long as a
-# row.
+# A row takes as long as the search of 32 orders or fills, or as 40 characters
+# of a book.
 ORDERS_PER_ROW = 32
 BOOK_CHARS_PER_ROW = 40
 

@@ -232,7 +232,7 @@ def snapshot(state: State, listing: Listing) -> BookUpdate:
 
 
 def ticker(state: State, listing: Listing, ts: int) -> Ticker:
-    """Return the top of a book, the last price and the volume."""
+    """Return the best bid, the best ask, the last price and the volume."""
     bid = listing.book.best("buy") or (None, None)
     ask = listing.book.best("sell") or (None, None)
     return Ticker(

@@ -325,8 +325,8 @@ def test_profit_is_made_by_closing_at_the_average_cost() -> None:
     """10 lots for 1,000 and 5 for 550: 15 for 1,550, or 103.33.. each.
 
     4 of them take 413 along and bring 440: 27 are made. The 11 left cost
-    1,137; 20 sold at 110 close them, for 1,210, and are short with 9. To
-    bob, who is short, a cost of -413.33.. is -414 when rounded down.
+    1,137; 20 sold at 110 close them, for 1,210, and are short with 9.
+    The cost of bob's short position is rounded down too: -413.33.. is -414.
     """
     engine = play(
         """

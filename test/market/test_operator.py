@@ -132,7 +132,7 @@ def test_adjusting_has_bounds_on_both_sides(side: int) -> None:
 def test_settling_leaves_no_account_more_than_can_be_counted() -> None:
     engine = traded()
     ann = engine.accounts["ann"]
-    ann.cash = MAX_INT - 5 * 200  # there is no way to so much
+    ann.cash = MAX_INT - 5 * 200  # more than trading can reach
     play(
         """
         op admin settle symbol=BOND price=201 -> insufficient_funds
