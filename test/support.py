@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 from exchange.gateway.gateway import Gateway
@@ -43,6 +45,7 @@ __all__ = [
     "greeting",
     "launched",
     "order",
+    "running",
     "serving",
     "state_of",
     "until",
@@ -88,9 +91,14 @@ async def alive(*wires: Wire) -> None:
         assert words(await wire.ask(type="ping")) == ["ok"]
 
 
-async def answer(port: int, *headers: str, to: str = "127.0.0.1") -> int:
+async def answer(
+    port: int,
+    *headers: str,
+    to: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+) -> int:
     """Ask for a websocket with these headers; return the HTTP status."""
-    reader, writer = await asyncio.open_connection(to, port)
+    reader, writer = await asyncio.open_connection(to, port, ssl=tls)
     lines = [
         "GET / HTTP/1.1",
         "Connection: Upgrade",
@@ -103,7 +111,7 @@ async def answer(port: int, *headers: str, to: str = "127.0.0.1") -> int:
     async with asyncio.timeout(PATIENCE_S):
         status = int((await reader.readline()).split()[1])
     writer.close()
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
         await writer.wait_closed()
     return status
 
@@ -144,6 +152,26 @@ def state_of(server: Server | Gateway) -> Any:
 
 
 @contextlib.asynccontextmanager
+async def running(
+    *arguments: str, env: dict[str, str], cwd: Path = ROOT, **streams: Any
+) -> AsyncIterator[Process]:
+    """Run Python as a process of its own; kill it if it is left at the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        cwd=cwd,
+        env=env,
+        **{"stdout": PIPE, "stderr": PIPE, **streams},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@contextlib.asynccontextmanager
 async def launched(
     *arguments: str, code: str = "", output: int = PIPE, **settings: str
 ) -> AsyncIterator[Process]:
@@ -152,22 +180,14 @@ async def launched(
     Settings are variables: ``debug="0"`` is EXCHANGE_SERVER_DEBUG=0. What
     is left of it at the end is killed.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
+    async with running(
         *("-W", "default::ResourceWarning"),
         *(("-c", code) if code else ("server.py",)),
         *arguments,
-        cwd=ROOT,
         env=environment(**settings),
         stdout=output,
-        stderr=PIPE,
-    )
-    try:
+    ) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def greeting(process: Process) -> str:

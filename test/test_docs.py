@@ -37,7 +37,15 @@ from orderbook import (
     decode_requests,
     encode,
 )
-from test.support import PATIENCE_S, Wire, order, serving, wired
+from test.support import (
+    PATIENCE_S,
+    Wire,
+    ended,
+    order,
+    running,
+    serving,
+    wired,
+)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -327,25 +335,14 @@ async def test_limits_and_leaderboard() -> None:
 
 async def run(
     *arguments: str, url: str, cwd: Path = ROOT
-) -> tuple[int | None, str, str]:
+) -> tuple[int, str, str]:
     """Run Python to its end; return status, output and errors."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-W", "error"),
-        *arguments,
-        cwd=cwd,
+    async with running(
+        *("-W", "error", *arguments),
         env={**os.environ, "EXCHANGE_URL": url},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            output, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode, output.decode(), errors.decode()
+        cwd=cwd,
+    ) as process:
+        return await ended(process)
 
 
 async def sell_to_every_bid(wire: Wire) -> None:

@@ -11,8 +11,7 @@ import os
 import pty
 import signal
 import stat
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ import pytest
 from client import Exchange
 from exchange.files import lock
 from exchange.host.keyfile import read_keys
-from test.support import PATIENCE_S, ROOT, ended, serving
+from test.support import PATIENCE_S, ROOT, ended, running, serving
 
 WINDOWS = str(ROOT / "test" / "windows")
 
@@ -40,19 +39,12 @@ async def started(
         "PYTHONIOENCODING": "cp1252",
         "TERM": "xterm-256color",
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
+    async with running(
         *words,
-        cwd=ROOT,
         env={**os.environ, **variables},
-        **{"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, **streams},
-    )
-    try:
+        **{"stdin": DEVNULL, **streams},
+    ) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def run(*words: str, url: str = "") -> tuple[int, str, str]:

@@ -30,8 +30,8 @@ from client import (
     open_connection,
 )
 from exchange.host import timers
-from exchange.journal.sqlite import Journal
 from test.client.test_client import NOBODY, desk, disable
+from test.journal.disks import slowed
 from test.relay import Fate, relaying
 from test.support import (
     PATIENCE_S,
@@ -472,26 +472,17 @@ async def test_a_slow_disk_breaks_no_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk takes longer than a silence may last."""
-    is_free = threading.Event()
-    is_free.set()
-    append = Journal.append
-
-    def slow(journal: Journal, seq: int, records: list[str]) -> int:
-        assert is_free.wait(PATIENCE_S)
-        return append(journal, seq, records)
-
-    monkeypatch.setattr(Journal, "append", slow)
+    disk = slowed(monkeypatch)
     settings = {"journal": tmp_path / "exchange.db"}
     async with desk(settings, silence_timeout=1.5) as d:
         await d.bond.buy(1, 90)
-        is_free.clear()
-        placing = asyncio.create_task(d.bond.buy(1, 91))
-        canceling = asyncio.create_task(d.bond.cancel_all())
-        # A ping follows each heartbeat: these take 2 s.
-        async with asyncio.timeout(PATIENCE_S):
-            await d.relay.until(lambda: d.sent("ping") >= 40)
-        assert d.ex.is_connected and not placing.done()
-        is_free.set()
+        with disk.held():
+            placing = asyncio.create_task(d.bond.buy(1, 91))
+            canceling = asyncio.create_task(d.bond.cancel_all())
+            # A ping follows each heartbeat: these take 2 s.
+            async with asyncio.timeout(PATIENCE_S):
+                await d.relay.until(lambda: d.sent("ping") >= 40)
+            assert d.ex.is_connected and not placing.done()
         assert (await placing).price == 91 and await canceling == 2
         assert d.relay.connections == 1 and d.sent("place") == 2
 

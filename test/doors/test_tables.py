@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
-import threading
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
 
-from exchange.journal.sqlite import Journal
 from orderbook import MAX_INT
 from server import Server
 from test.host.test_metrics import fetch
+from test.journal.disks import slowed
 from test.support import order, serving, until, wired
 
 CSV = "text/csv; charset=utf-8"
@@ -88,27 +87,20 @@ async def test_an_invalid_query_is_refused_by_name(
 async def test_a_table_waits_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_commit = threading.Event()
-    append = Journal.append
-
-    def slow(self: Journal, *arguments: Any) -> int:
-        may_commit.wait()
-        return append(self, *arguments)
-
+    disk = slowed(monkeypatch)
     async with (
         serving(journal=tmp_path / "j.db") as server,
         wired(server.url, "ann") as ann,
         wired(server.url, "bob") as bob,
     ):
         await ann.ask(**order("sell", 2, 100))
-        monkeypatch.setattr(Journal, "append", slow)
-        await bob.send(order("buy", 2, 100))
-        engine = server.gateway.engine
-        await until(lambda: engine.listings["BOND"].trade_id)
-        asking = asyncio.create_task(fetch(server, "/v1/trades.csv"))
-        ready, *_ = await fetch(server, "/readyz")  # sent later, and answered
-        assert ready == 200 and not asking.done()
-        may_commit.set()
+        with disk.held():
+            await bob.send(order("buy", 2, 100))
+            engine = server.gateway.engine
+            await until(lambda: engine.listings["BOND"].trade_id)
+            asking = asyncio.create_task(fetch(server, "/v1/trades.csv"))
+            ready, *_ = await fetch(server, "/readyz")  # sent after the table
+            assert ready == 200 and not asking.done()
         status, _, body = await asking
         assert status == 200 and len(body.splitlines()) == 2
 
@@ -116,28 +108,22 @@ async def test_a_table_waits_for_the_disk(
 async def test_a_client_that_hangs_up_before_the_answer_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_commit = threading.Event()
-    append = Journal.append
-
-    def slow(self: Journal, *arguments: Any) -> int:
-        may_commit.wait()
-        return append(self, *arguments)
-
+    disk = slowed(monkeypatch)
+    table = b"GET /v1/trades.csv HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with (
         serving(journal=tmp_path / "j.db") as server,
         wired(server.url, "ann") as ann,
     ):
-        monkeypatch.setattr(Journal, "append", slow)
-        await ann.send(order("sell", 2, 100))
-        await until(lambda: server.gateway.engine.order_id)
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", server.port
-        )
-        writer.write(b"GET /v1/trades.csv HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n\x81\x00")
-        await until(lambda: len(server.gateway.gate))
-        await until(lambda: len(server.listener.connections) == 2)
-        writer.transport.abort()
-        await until(lambda: len(server.listener.connections) == 1)
-        may_commit.set()
+        with disk.held():
+            await ann.send(order("sell", 2, 100))
+            await until(lambda: server.gateway.engine.order_id)
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", server.port
+            )
+            writer.write(table)
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n\x81\x00")
+            await until(lambda: len(server.gateway.gate))
+            await until(lambda: len(server.listener.connections) == 2)
+            writer.transport.abort()
+            await until(lambda: len(server.listener.connections) == 1)
         assert (await ann.until(exec_type="new"))["order_id"] == 1

@@ -19,6 +19,7 @@ from exchange.gateway.pacing import SLOW_BYTES, STUCK_BYTES
 from orderbook import MAX_FRAME
 from test.doors.connection.desk import HANDSHAKE
 from test.gateway.crowds import PING, crowd, framed
+from test.narrow import narrow_listener
 from test.support import PATIENCE_S, order, serving, until, wired, words
 
 # What waits to be read ------------------------------------------------------
@@ -27,15 +28,7 @@ from test.support import PATIENCE_S, order, serving, until, wired, words
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give accepted sockets a send buffer of 8 KiB."""
-    bind = listener.bind
-
-    async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
-        sockets = await bind(hostname, port)
-        for sock in sockets:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8_192)
-        return sockets
-
-    monkeypatch.setattr(listener, "bind", bind_narrow)
+    narrow_listener(monkeypatch)
 
 
 async def test_a_link_with_4_mib_of_unread_events_is_closed(

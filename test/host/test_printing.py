@@ -133,6 +133,16 @@ async def stopped(process: Process) -> int:
         return await process.wait()
 
 
+async def read_on(fd: int, url: str) -> Reader:
+    """Read until an order shows that is placed after text was dropped."""
+    reader = Reader(fd)
+    reader.start()
+    await asyncio.to_thread(reader.wait_for, "were dropped: not read in time")
+    await place_one(url, "bob")
+    await asyncio.to_thread(reader.wait_for, "bob buy 1 BOND @ 10")
+    return reader
+
+
 def in_order(text: str, *parts: str) -> bool:
     places = [text.index(part) for part in parts]
     return places == sorted(places)
@@ -147,13 +157,7 @@ async def test_a_pipe_that_is_not_read_does_not_block(
         url = address(await first_line(reading))
         await place_too_many(url)
         # Held text comes first, then the notice, then new text.
-        reader = Reader(reading)
-        reader.start()
-        await asyncio.to_thread(
-            reader.wait_for, "were dropped: not read in time"
-        )
-        await place_one(url, "bob")
-        await asyncio.to_thread(reader.wait_for, "bob buy 1 BOND @ 10")
+        reader = await read_on(reading, url)
         assert reader.text.count("dropped") == 1
         assert in_order(
             reader.text, "is order 1\n", "is order 900\n", "dropped", "bob buy"
@@ -185,13 +189,7 @@ async def test_ctrl_s_in_the_terminal_does_not_block(
         os.write(person, CTRL_S)
         await place_too_many(url)
         os.write(person, CTRL_Q)
-        reader = Reader(person)
-        reader.start()
-        await asyncio.to_thread(
-            reader.wait_for, "were dropped: not read in time"
-        )
-        await place_one(url, "bob")
-        await asyncio.to_thread(reader.wait_for, "bob buy 1 BOND @ 10")
+        await read_on(person, url)
         assert await stopped(process) == 0
 
 

@@ -11,8 +11,6 @@ import shutil
 import signal
 import socket
 import ssl
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,6 @@ from cryptography.hazmat.primitives.serialization import (
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from client import Exchange
-from exchange.doors import listener
 from exchange.gateway import turns
 from exchange.gateway.pacing import SLOW_BYTES
 from exchange.host import looks
@@ -36,16 +33,18 @@ from exchange.host.market_file import SettingsError
 from exchange.host.settings import Settings
 from orderbook import MAX_FRAME
 from server import Server
+from test.narrow import narrow_listener, narrow_socket
 from test.support import (
     PATIENCE_S,
-    ROOT,
     Wire,
     add_key,
     alive,
+    answer,
     ended,
     greeting,
     launched,
     order,
+    running,
     serving,
     until,
     wired,
@@ -142,20 +141,16 @@ async def test_the_client_library_and_a_bot_in_a_process(
             bond = await ex.market("BOND")
             placed = await bond.buy(10, 99)
             assert bond.book.bid == 99 and placed.is_open
-        bot = await asyncio.create_subprocess_exec(
-            sys.executable,
+        variables = {
+            "EXCHANGE_URL": url,
+            "EXCHANGE_USER": "alice",
+            "EXCHANGE_TOKEN": token,
+        }
+        async with running(
             *("-m", "util.send_order", "--side", "buy", "--price", "98"),
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "EXCHANGE_URL": url,
-                "EXCHANGE_USER": "alice",
-                "EXCHANGE_TOKEN": token,
-            },
-            stdout=PIPE,
-            stderr=PIPE,
-        )
-        status, output, _ = await ended(bot)
+            env={**os.environ, **variables},
+        ) as bot:
+            status, output, _ = await ended(bot)
         assert status == 0 and "98" in output
 
 
@@ -402,30 +397,16 @@ async def test_origins_are_https_over_tls(
     exchange: Server, files: Files, origin: str, is_accepted: bool
 ) -> None:
     header = origin.format(port=exchange.port)
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", exchange.port, ssl=files.trusting()
-    )
-    lines = [
-        "GET / HTTP/1.1",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    status = await answer(
+        exchange.port,
         f"Host: localhost:{exchange.port}",
         f"Origin: {header}",
-    ]
-    writer.write("\r\n".join([*lines, "", ""]).encode())
-    async with asyncio.timeout(PATIENCE_S):
-        status = (await reader.readline()).split()[1]
-    assert status == (b"101" if is_accepted else b"403")
-    writer.close()
-    with contextlib.suppress(ConnectionError, ssl.SSLError):
-        await writer.wait_closed()
+        tls=files.trusting(),
+    )
+    assert status == (101 if is_accepted else 403)
 
 
 # The end of a connection, and slow readers --------------------------------
-
-SMALL_BUFFER = 8_192
 
 
 @pytest.fixture
@@ -433,23 +414,11 @@ async def narrow(
     monkeypatch: pytest.MonkeyPatch, files: Files
 ) -> AsyncIterator[Callable[..., Any]]:
     """Connect through small socket buffers, which are soon full."""
-    bind = listener.bind
-
-    async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
-        sockets = await bind(hostname, port)
-        for sock in sockets:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
-        return sockets
-
-    monkeypatch.setattr(listener, "bind", bind_narrow)
+    narrow_listener(monkeypatch)
     async with contextlib.AsyncExitStack() as stack:
 
         async def dial(server: Server, user: str) -> Wire:
-            sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-            sock.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(sock, ("127.0.0.1", server.port))
+            sock = await narrow_socket(server.port)
             wire = await stack.enter_async_context(
                 wired(server.url, user, tls=files.trusting(), sock=sock)
             )

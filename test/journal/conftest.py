@@ -7,20 +7,12 @@ from pathlib import Path
 import pytest
 
 import server as server_module
-from exchange.journal.sqlite import Journal
-from test.journal.disks import Disk
+from test.journal.disks import Disk, slowed
 
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    disk = Disk()
-    append = Journal.append
-
-    def slow(journal: Journal, first_seq: int, records: list[str]) -> int:
-        disk.before(journal)
-        return append(journal, first_seq, records)
-
-    monkeypatch.setattr(Journal, "append", slow)
+    disk = slowed(monkeypatch)
     monkeypatch.setattr(server_module, "SHUTDOWN_S", 0.01)
     return disk
 

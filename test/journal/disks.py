@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from exchange.host.settings import Settings
 from exchange.journal.sqlite import Journal, read_journal
 from exchange.market.command import Command
@@ -53,6 +55,19 @@ class Disk:
             file = journal.file
             (pages,) = file.execute("PRAGMA page_count").fetchone()
             file.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def slowed(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Put a disk between all servers and their journals; return it."""
+    disk = Disk()
+    append = Journal.append
+
+    def slow(journal: Journal, first_seq: int, records: list[str]) -> int:
+        disk.before(journal)
+        return append(journal, first_seq, records)
+
+    monkeypatch.setattr(Journal, "append", slow)
+    return disk
 
 
 def make_server(path: Path, **settings: Any) -> Server:

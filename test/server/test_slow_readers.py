@@ -10,20 +10,17 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
 
-from exchange.doors import listener
 from exchange.gateway.pacing import SLOW_BYTES, STUCK_BYTES
 from exchange.market.command import Command, Output
 from exchange.market.engine import Engine
 from orderbook import MAX_FRAME
 from server import Server
+from test.narrow import narrow_listener, narrow_socket
 from test.server.asking import follow, get, place, rows
 from test.support import Wire, order, serving, wired, words
 
 # Readers that are slow ----------------------------------------------------
-
-SMALL_BUFFER = 8_192
 
 
 @pytest.fixture
@@ -31,38 +28,16 @@ async def narrow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Callable[..., Any]]:
     """Connect through small socket buffers, which are soon full."""
-    bind = listener.bind
-
-    async def bind_narrow(hostname: str, port: int) -> list[socket.socket]:
-        sockets = await bind(hostname, port)
-        for sock in sockets:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
-        return sockets
-
-    monkeypatch.setattr(listener, "bind", bind_narrow)
+    narrow_listener(monkeypatch)
     wires: list[Wire] = []
     async with contextlib.AsyncExitStack() as stack:
 
         async def dial(server: Server, user: str = "", **more: Any) -> Wire:
-            sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-            sock.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(sock, ("127.0.0.1", server.port))
-            wire = Wire(
-                await stack.enter_async_context(
-                    connect(
-                        server.url,
-                        sock=sock,
-                        compression=None,
-                        proxy=None,
-                        max_queue=None,
-                    )
-                )
+            sock = await narrow_socket(server.port)
+            wire = await stack.enter_async_context(
+                wired(server.url, user, sock=sock, **more)
             )
             wires.append(wire)
-            if user:
-                await wire.login(user, **more)
             return wire
 
         yield dial

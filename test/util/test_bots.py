@@ -7,8 +7,7 @@ import json
 import os
 import re
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -25,12 +24,12 @@ from orderbook import Side
 from test.relay import Direction, Fate, Relay, relaying, tell
 from test.support import (
     PATIENCE_S,
-    ROOT,
     add_key,
     address,
     ended,
     greeting,
     launched,
+    running,
     serving,
     until,
 )
@@ -514,20 +513,11 @@ async def test_a_bot_that_is_thrown_out_ends_the_house() -> None:
 @asynccontextmanager
 async def tool(url: str, *arguments: str) -> AsyncIterator[Process]:
     """Run ``python -m util.bots``; kill it at the end."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
+    async with running(
         *("-W", "error", "-m", "util.bots", *arguments),
-        cwd=ROOT,
         env={**os.environ, "EXCHANGE_URL": url},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    try:
+    ) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def test_a_signal_ends_the_house_in_order() -> None:

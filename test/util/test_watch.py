@@ -11,9 +11,8 @@ import pty
 import re
 import signal
 import struct
-import sys
 import termios
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from rich.console import Console
 from client import Book, Exchange
 from orderbook import Status, Trade
 from test.relay import Direction, Fate, relaying, tell
-from test.support import PATIENCE_S, ROOT, ended, serving, until
+from test.support import PATIENCE_S, ended, running, serving, until
 from util import watch
 from util.watch import View, Watcher, plain, show, visible
 
@@ -59,19 +58,12 @@ async def watching(
         "TERM": "xterm-256color",
         "PYTHONIOENCODING": options.pop("encoding", "utf-8"),
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
+    async with running(
         *("-W", "error", "-m", "util.watch", *arguments),
-        cwd=ROOT,
         env=variables,
-        **{"stdin": DEVNULL, "stdout": PIPE, "stderr": PIPE, **options},
-    )
-    try:
+        **{"stdin": DEVNULL, **options},
+    ) as process:
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 class Terminal:
