@@ -98,7 +98,9 @@ def test_a_journal_is_read_again(
 ) -> None:
     monkeypatch.setattr("util.measure.bench.RECORDED_S", MOMENT_S)
     found = recovery(str(tmp_path), HERE, HERE, MOMENT_S)
-    assert found["us of CPU per command"] > 0
+    # A difference of two starts: so short a journal may cost less than
+    # the starts differ by, so its sign says nothing.
+    assert set(found) == {"us of CPU per command"}
     path, commands = recorded(str(tmp_path), HERE)
     assert path.exists() and commands > 0
 
