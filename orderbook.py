@@ -98,13 +98,23 @@ ClientOrderId: TypeAlias = Annotated[
 Line: TypeAlias = Annotated[
     str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
+# Text of several lines for people; of the control characters only line feeds.
+Lines: TypeAlias = Annotated[
+    str,
+    Field(max_length=2_000, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f]+$"),
+]
+# A name that an administrator gives to a tender or to a request.
+Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,36}$")]
 PriceLevel: TypeAlias = tuple[int, int]  # price, total quantity
 Band: TypeAlias = tuple[int, int]  # the lowest and the highest price
 
 Side: TypeAlias = Literal["buy", "sell"]
-OrderType: TypeAlias = Literal["limit", "market"]
-TimeInForce: TypeAlias = Literal["gtc", "ioc", "fok", "gtd"]
-Stp: TypeAlias = Literal["cancel_oldest", "cancel_newest", "cancel_both"]
+OrderType: TypeAlias = Literal["limit", "market", "stop", "stop_limit"]
+TimeInForce: TypeAlias = Literal["gtc", "ioc", "fok", "gtd", "auction"]
+Stp: TypeAlias = Literal[
+    "cancel_oldest", "cancel_newest", "cancel_both", "none"
+]
+Kind: TypeAlias = Literal["spot", "future", "call", "put", "binary"]
 Channel: TypeAlias = Literal["book", "trades", "ticker"]
 Interval: TypeAlias = Literal["1s", "1m", "5m", "1h", "1d"]
 INTERVALS: dict[Interval, int] = {  # of candles; in microseconds
@@ -124,13 +134,25 @@ Table: TypeAlias = Literal[
     "positions",
     "fills",
     "orders",
+    "news",
+    "statuses",
 ]
 OrderStatus: TypeAlias = Annotated[
-    Literal["new", "partially_filled", "filled", "canceled", "expired"],
+    Literal[
+        "waiting", "new", "partially_filled", "filled", "canceled", "expired"
+    ],
     _Open(),
 ]
 ExecType: TypeAlias = Annotated[
-    Literal["new", "trade", "amended", "canceled", "expired", "status"],
+    Literal[
+        "new",
+        "triggered",
+        "trade",
+        "amended",
+        "canceled",
+        "expired",
+        "status",
+    ],
     _Open(),
 ]
 Reason: TypeAlias = Annotated[
@@ -145,6 +167,12 @@ Reason: TypeAlias = Annotated[
         "gtd",
         "no_liquidity",
         "closed",
+        "funds",
+        # Codes of refusals: why a stop ended when it was triggered.
+        "invalid_price",
+        "position_limit",
+        "insufficient_funds",
+        "would_take",
     ],
     _Open(),
 ]
@@ -171,7 +199,11 @@ Code: TypeAlias = Annotated[
         "busy",
         "forbidden",
         "unknown_symbol",
+        "no_conversion",
         "duplicate_client_order_id",
+        "duplicate_client_request_id",
+        "unknown_tender",
+        "duplicate_tender",
         "unknown_order",
         "order_closed",
         "market_closed",
@@ -287,25 +319,63 @@ class Place(_Strict):
     post_only: bool = False
     stp: Stp = "cancel_oldest"
     client_order_id: Maybe[ClientOrderId] = None
+    trigger_price: Maybe[Price] = None  # of the last trade
+    display_qty: Maybe[Qty] = None  # the part that the book shows
 
     def __post_init__(self) -> None:
         tif = self.time_in_force
-        if self.order_type == "limit":
-            if self.price is None:
-                raise FieldError("price", "a limit order needs a price")
-        elif self.price is not None:
-            raise FieldError("price", "a market order must not have a price")
-        elif self.post_only:
-            raise FieldError("post_only", "a market order cannot be post-only")
-        elif tif == "gtc" or tif == "gtd":
+        if self.order_type != "limit":
+            self._check_type()
+        elif self.price is None:
+            raise FieldError("price", "a limit order needs a price")
+        elif self.trigger_price is not None:
             raise FieldError(
-                "time_in_force", "of a market order must be ioc or fok"
+                "trigger_price", "only a stop or stop_limit order has one"
+            )
+        elif tif == "auction":
+            raise FieldError(
+                "time_in_force", "of a limit order must not be auction"
             )
         if self.post_only and (tif == "ioc" or tif == "fok"):
             raise FieldError("post_only", f"not allowed with {tif}")
         if (tif == "gtd") != (self.expire_ts is not None):
             raise FieldError(
                 "expire_ts", "required with gtd, not allowed otherwise"
+            )
+        if self.display_qty is not None and not (
+            self.price is not None and tif in (None, "gtc", "gtd")
+        ):
+            raise FieldError(
+                "display_qty", "only a limit order that may rest has one"
+            )
+
+    def _check_type(self) -> None:
+        """Check the fields of an order that is not a plain limit order."""
+        kind, tif = self.order_type, self.time_in_force
+        if kind == "stop_limit":
+            if self.price is None:
+                raise FieldError("price", "a stop_limit order needs a price")
+            allowed: tuple[str, ...] = ("gtc", "gtd", "ioc", "fok")
+        elif self.price is not None:
+            raise FieldError("price", f"a {kind} order must not have a price")
+        elif self.post_only:
+            raise FieldError(
+                "post_only", f"a {kind} order cannot be post-only"
+            )
+        else:
+            allowed = ("ioc", "fok", "auction")
+        if kind == "stop":
+            allowed = ("gtc", "gtd")
+        if tif is not None and tif not in allowed:
+            raise FieldError(
+                "time_in_force",
+                f"of a {kind} order must be {', '.join(allowed[:-1])}"
+                f" or {allowed[-1]}",
+            )
+        if (kind == "market") != (self.trigger_price is None):
+            raise FieldError(
+                "trigger_price",
+                "required for stop and stop_limit, not allowed otherwise",
             )
 
 
@@ -318,7 +388,7 @@ def _one_order(order_id: int | None, client_order_id: str | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amend(_Strict):
-    """Change price or total quantity of an open order, keeping its id."""
+    """Change fields of an open order, which keeps its id."""
 
     type: Literal["amend"] = "amend"
     id: Maybe[Id] = None
@@ -326,11 +396,20 @@ class Amend(_Strict):
     client_order_id: Maybe[ClientOrderId] = None
     price: Maybe[Price] = None
     qty: Maybe[Qty] = None  # the new total, fills included
+    expire_ts: Maybe[Ts] = None
+    trigger_price: Maybe[Price] = None
+    display_qty: Maybe[Qty] = None
 
     def __post_init__(self) -> None:
         _one_order(self.order_id, self.client_order_id)
-        if self.price is None and self.qty is None:
-            raise FieldError("price", "give a new price, a new qty or both")
+        if (
+            self.price is None
+            and self.qty is None
+            and self.expire_ts is None
+            and self.trigger_price is None
+            and self.display_qty is None
+        ):
+            raise FieldError("price", "give at least one new value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,6 +446,27 @@ class CancelAfter(_Strict):
     def __post_init__(self) -> None:
         if 0 < self.timeout_ms < 1_000:
             raise FieldError("timeout_ms", "must be 0, or 1000 to 86400000")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convert(_Strict):
+    """Turn a basket into lots of an instrument (buy), or back (sell)."""
+
+    type: Literal["convert"] = "convert"
+    id: Maybe[Id] = None
+    symbol: Symbol
+    side: Side
+    qty: Qty  # lots of the instrument
+    client_order_id: Maybe[ClientOrderId] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptTender(_Strict):
+    """Accept the offer of a ``Tender`` event, once, while it is valid."""
+
+    type: Literal["tender"] = "tender"
+    id: Maybe[Id] = None
+    tender_id: Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -421,20 +521,35 @@ AdminAction: TypeAlias = Literal[
     "settle",
     "reset",
     "message",
+    "news",
+    "dividend",
+    "tender",
+    "close_out",
+    "bust",
+    "reference",
 ]
 # The arguments of each action: those it needs, and those it may have.
 # "kill" and "unkill" are older names of "suspend" and "resume".
 ADMIN_ARGUMENTS: dict[AdminAction, tuple[set[str], set[str]]] = {
-    "phase": ({"phase"}, {"symbol", "reopen_ms"}),
+    "phase": ({"phase"}, {"symbol", "reopen_ms", "close_ms"}),
     "suspend": ({"user"}, set()),
     "resume": ({"user"}, set()),
     "kill": ({"user"}, set()),
     "unkill": ({"user"}, set()),
     "cancel": ({"order_id"}, set()),
     "adjust": ({"user"}, {"cash", "symbol", "qty"}),
-    "settle": ({"symbol", "price"}, set()),
+    "settle": (set(), {"symbol", "price", "prices"}),
     "reset": (set(), set()),
     "message": ({"message"}, {"symbol"}),
+    "news": ({"headline"}, {"symbol", "body", "value"}),
+    "dividend": ({"symbol", "amount"}, set()),
+    "tender": (
+        {"tender_id", "symbol", "side", "qty", "price", "valid_ms"},
+        {"user"},
+    ),
+    "close_out": ({"user", "prices"}, set()),
+    "bust": ({"symbol", "trade_id"}, set()),
+    "reference": ({"symbol", "price"}, set()),
 }
 
 
@@ -443,11 +558,12 @@ class Admin(_Strict):
     """Act as an administrator; ``reason`` is shown to everybody.
 
     Raises FieldError if an argument is missing or does not belong to the
-    action.
+    action. A ``client_request_id`` takes effect once.
     """
 
     type: Literal["admin"] = "admin"
     id: Maybe[Id] = None
+    client_request_id: Maybe[ClientOrderId] = None
     action: AdminAction
     reason: Line
     symbol: Maybe[Symbol] = None
@@ -456,9 +572,19 @@ class Admin(_Strict):
     user: Maybe[User] = None
     order_id: Maybe[Seq] = None
     cash: Maybe[Integer] = None  # to add
-    qty: Maybe[Integer] = None  # to add to a position
+    qty: Maybe[Integer] = None  # to add to a position; of a tender: lots
     price: Maybe[Price] = None
     message: Maybe[Line] = None
+    close_ms: Maybe[Annotated[int, Field(ge=1_000, le=86_400_000)]] = None
+    prices: Maybe[Annotated[dict[Symbol, Price], Field(min_length=1)]] = None
+    headline: Maybe[Line] = None
+    body: Maybe[Lines] = None
+    value: Maybe[Integer] = None
+    amount: Maybe[Integer] = None  # cash for each lot
+    tender_id: Maybe[Name] = None
+    side: Maybe[Side] = None  # what an account that accepts does
+    valid_ms: Maybe[Annotated[int, Field(ge=1_000, le=86_400_000)]] = None
+    trade_id: Maybe[Seq] = None
 
     def __post_init__(self) -> None:
         needed, allowed = ADMIN_ARGUMENTS[self.action]
@@ -479,6 +605,17 @@ class Admin(_Strict):
             raise FieldError(
                 "reopen_ms", f"not allowed with the phase {self.phase}"
             )
+        if self.close_ms is not None and self.phase != "open":
+            raise FieldError(
+                "close_ms", f"not allowed with the phase {self.phase}"
+            )
+        if self.action == "settle":
+            if (self.symbol is None) == (self.prices is None):
+                raise FieldError("prices", "give either symbol or prices")
+            if self.prices is not None and self.price is not None:
+                raise FieldError("price", "not allowed with prices")
+        if self.action == "tender" and self.qty is not None and self.qty < 1:
+            raise FieldError("qty", "of a tender must be 1 or more")
 
 
 ADMIN_FIELDS = (
@@ -491,6 +628,16 @@ ADMIN_FIELDS = (
     "qty",
     "price",
     "message",
+    "close_ms",
+    "prices",
+    "headline",
+    "body",
+    "value",
+    "amount",
+    "tender_id",
+    "side",
+    "valid_ms",
+    "trade_id",
 )
 
 Request: TypeAlias = (
@@ -500,6 +647,8 @@ Request: TypeAlias = (
     | Cancel
     | CancelAll
     | CancelAfter
+    | Convert
+    | AcceptTender
     | Subscribe
     | Unsubscribe
     | Get
@@ -526,10 +675,20 @@ else:
 
 
 @_event
+class Conversion:
+    """What an instrument converts into, and from."""
+
+    lot: int  # a conversion is of a multiple of it
+    fee: int  # cash, once for each conversion
+    basket: dict[str, int]  # lots of each symbol for one lot
+
+
+@_event
 class Instrument:
     """One listed instrument: its tick in money, its bounds in ticks.
 
-    ``max_position``, ``collar`` and ``band`` 0: unlimited.
+    ``max_position``, ``collar`` and ``band`` 0: unlimited. The last fields,
+    from ``reason`` on, tell the state of the instrument, not its settings.
     """
 
     symbol: Symbol
@@ -546,6 +705,27 @@ class Instrument:
     collar: int = 0  # most ticks of an order's price beyond the reference
     band: int = 0  # most ticks between a trade's price and the reference
     auction_ms: int = 30_000  # length of the auction when the band is left
+    kind: Annotated[Kind, _Open()] = "spot"
+    underlying: str | None = None  # of a future, call or put
+    strike: int | None = None  # of a call or put, in ticks of the underlying
+    # When it settles: "round", with its underlying, or after so many seconds
+    # from the moment when it first opens in a round.
+    expires: Literal["round"] | int | None = None
+    pays: int | None = None  # of a binary that comes true, in ticks
+    question: str | None = None  # of a binary
+    group: str | None = None  # binaries of which exactly one pays
+    convert: Conversion | None = None
+    tick_value: int = 1  # of one tick of one lot, in units of money
+    multiplier: int = 1  # lots of the underlying in one contract
+    lot_size: str = "1"  # what one lot is called outside, a decimal number
+    maker_fee_bp: int = 0  # basis points of the notional, besides maker_fee
+    taker_fee_bp: int = 0
+    self_trades: bool = False  # whether ``stp`` may be "none"
+    reason: str | None = None  # of the last change of phase
+    reopen_ts: int | None = None  # when the phase ends by itself
+    close_ts: int | None = None  # when the instrument closes by itself
+    expire_ts: int | None = None  # when the instrument settles by itself
+    settlement_price: int | None = None  # once it is settled
 
 
 @_event
@@ -563,6 +743,10 @@ class Welcome:
     durable: bool
     limits: dict[str, int]  # 0 means unlimited
     instruments: tuple[Instrument, ...]
+    rules: int = 2  # version of the rules in force
+    unit: str | None = None  # of cash, a decimal number; None: ticks x lots
+    currency: str | None = None
+    round: int = 1  # counts resets
 
 
 @_event
@@ -622,6 +806,9 @@ class Exec:
     liquidity: Liquidity | None = None
     fee: int | None = None
     reason: Reason | None = None
+    trigger_price: int | None = None
+    display_qty: int | None = None
+    round: int = 1
     type: Literal["exec"] = "exec"  # last, as this is made by position
     id: Id | None = None
 
@@ -666,6 +853,7 @@ class Trade:
     price: int
     qty: int
     side: Side
+    round: int = 1
 
 
 @_event
@@ -692,6 +880,58 @@ class Status:
     symbol: str | None = None
     phase: Phase | None = None
     message: str | None = None
+    round: int = 1
+
+
+@_event
+class News:
+    """What an administrator tells about the world, or about an instrument."""
+
+    type: Literal["news"] = "news"
+    ts: int
+    news_id: int  # 1, 2, 3, ...
+    headline: str
+    symbol: str | None = None
+    body: str | None = None
+    value: int | None = None
+
+
+@_event
+class Tender:
+    """An offer of the exchange, which an account may accept once."""
+
+    type: Literal["tender"] = "tender"
+    ts: int
+    tender_id: str
+    symbol: str
+    side: Side  # what an account that accepts does
+    qty: int
+    price: int
+    expire_ts: int
+
+
+@_event
+class Settlement:
+    """A position of the account became cash at its final price."""
+
+    type: Literal["settlement"] = "settlement"
+    seq: int  # the account's
+    ts: int
+    symbol: str
+    position: int
+    price: int
+    realized: int  # profit of this position
+
+
+@_event
+class Bust:
+    """A trade was undone by an administrator."""
+
+    type: Literal["bust"] = "bust"
+    symbol: str
+    seq: int  # the symbol's
+    ts: int
+    trade_id: int
 
 
 @_event
@@ -713,6 +953,10 @@ Event: TypeAlias = (
     | Trade
     | Ticker
     | Status
+    | News
+    | Tender
+    | Settlement
+    | Bust
     | Heartbeat
 )
 
@@ -864,7 +1108,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
 
 # Fields of events that may hold any text. All others hold words and names of
 # the protocol, whose characters need no escaping in JSON.
-_FREE_TEXT = ("message", "field")
+_FREE_TEXT = ("message", "field", "headline", "body")
 
 
 def _as_object(values: dict[str, int]) -> str:
@@ -1015,6 +1259,8 @@ class Order:
     cum_qty: int = 0
     cum_cost: int = 0
     leaves_qty: int = 0  # becomes qty when a book gets the order
+    trigger_price: int | None = None
+    display_qty: int | None = None
 
     @property
     def is_open(self) -> bool:

@@ -12,11 +12,13 @@ from typing import Literal, TypeAlias
 
 from exchange.market.accounts import AccountLimits
 from orderbook import (
+    AcceptTender,
     Admin,
     Amend,
     Cancel,
     CancelAfter,
     CancelAll,
+    Convert,
     Error,
     Event,
     Get,
@@ -31,7 +33,7 @@ from orderbook import (
 
 # The version of the rules. A change of any output is a new version, except
 # for the texts written for people: `message` of refusals and statuses.
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 # The versions that this program can apply: the current one, and each older
 # one for at least a year after its successor was released.
 RULES = range(2, ENGINE_VERSION + 1)
@@ -70,6 +72,8 @@ REQUESTS: dict[type, Treatment] = {
     Cancel: Treatment(is_command=True, bucket="cancels"),
     CancelAll: Treatment(is_command=True, bucket="cancels"),
     CancelAfter: Treatment(is_command=True, bucket="cancels"),
+    Convert: Treatment(is_command=True, bucket="orders"),
+    AcceptTender: Treatment(is_command=True, bucket="orders"),
     Admin: Treatment(is_command=True),
     Login: Treatment(weight=LONG_WEIGHT),
     Subscribe: Treatment(weight=LONG_WEIGHT),
@@ -80,6 +84,14 @@ REQUESTS: dict[type, Treatment] = {
 }
 
 # The exchange's own actions -----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """The unit of cash as a decimal number of a currency: "0.01", "USD"."""
+
+    unit: str
+    currency: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +107,7 @@ class Configure:
     instruments: tuple[Instrument, ...]
     limits: AccountLimits = AccountLimits()
     accounts: dict[str, AccountLimits] = field(default_factory=dict)
+    money: Money | None = None
     engine_version: int = ENGINE_VERSION
 
 
@@ -157,7 +170,14 @@ OwnAction: TypeAlias = (
     | TimePassed
 )
 CommandRequest: TypeAlias = (
-    Place | Amend | Cancel | CancelAll | CancelAfter | Admin
+    Place
+    | Amend
+    | Cancel
+    | CancelAll
+    | CancelAfter
+    | Convert
+    | AcceptTender
+    | Admin
 )
 Action: TypeAlias = CommandRequest | OwnAction
 

@@ -106,6 +106,8 @@ def order_report(
         liquidity,
         fee,
         reason,
+        order.trigger_price,
+        order.display_qty,
     )
     return account.name, report
 

@@ -25,8 +25,8 @@ from exchange.market.command import (
 )
 from exchange.market.engine import Engine
 from orderbook import (
-    ADMIN_ARGUMENTS,
     Admin,
+    AdminAction,
     Amend,
     Cancel,
     CancelAfter,
@@ -83,6 +83,10 @@ STRICT = replace(
     limits=AccountLimits(cash=2_000, min_cash=1_500, open_orders=6),
 )
 USERS = ("ann", "bob", "cat", "dan", "eve")
+ACTIONS: tuple[AdminAction, ...] = (
+    *("phase", "suspend", "resume", "kill", "unkill"),
+    *("cancel", "adjust", "settle", "reset", "message"),
+)
 SYMBOLS = ("BOND", "ETF", "XAU")
 
 
@@ -177,7 +181,7 @@ def random_admin(rng: random.Random, placed: int) -> Admin:
     symbol: str | None = rng.choice((*SYMBOLS, "NONE"))
     given: dict[str, Any]
     often = ("phase",) * 9 + ("adjust",) * 6 + ("resume",) * 9
-    match rng.choice(often + tuple(ADMIN_ARGUMENTS)):
+    match rng.choice(often + ACTIONS):
         case "phase" as action:
             symbol = rng.choice((None, *SYMBOLS, "NONE"))
             given = {"symbol": symbol, "phase": "open"}

@@ -41,8 +41,23 @@ FULL: dict[str, JsonObject] = {
         "post_only": True,
         "stp": "cancel_both",
         "client_order_id": "mm-17",
+        "display_qty": 5,
     },
-    "amend": {"order_id": 5512, "price": 98, "qty": 12},
+    "amend": {
+        "order_id": 5512,
+        "price": 98,
+        "qty": 12,
+        "expire_ts": 1795340157532308,
+        "trigger_price": 97,
+        "display_qty": 5,
+    },
+    "convert": {
+        "symbol": "ETF",
+        "side": "buy",
+        "qty": 20,
+        "client_order_id": "mm-18",
+    },
+    "tender": {"tender_id": "t-1"},
     "cancel": {"order_id": 5512},
     "cancel_all": {"symbol": "BOND", "side": "sell"},
     "cancel_after": {"timeout_ms": 30_000},
@@ -72,6 +87,34 @@ ACTIONS: dict[str, tuple[JsonObject, list[str]]] = {
         {"symbol": "BOND", "phase": "halted", "reopen_ms": 5_000},
         ["phase"],
     ),
+    "news": (
+        {
+            "headline": "hello",
+            "symbol": "BOND",
+            "body": "two\nlines",
+            "value": -5,
+        },
+        ["headline"],
+    ),
+    "dividend": ({"symbol": "BOND", "amount": 5}, ["symbol", "amount"]),
+    "tender": (
+        {
+            "tender_id": "t-1",
+            "symbol": "BOND",
+            "side": "buy",
+            "qty": 50,
+            "price": 99,
+            "valid_ms": 15_000,
+            "user": "alice",
+        },
+        ["tender_id", "symbol", "side", "qty", "price", "valid_ms"],
+    ),
+    "close_out": (
+        {"user": "alice", "prices": {"BOND": 99}},
+        ["user", "prices"],
+    ),
+    "bust": ({"symbol": "BOND", "trade_id": 7}, ["symbol", "trade_id"]),
+    "reference": ({"symbol": "BOND", "price": 99}, ["symbol", "price"]),
     "suspend": ({"user": "mallory"}, ["user"]),
     "resume": ({"user": "mallory"}, ["user"]),
     "kill": ({"user": "mallory"}, ["user"]),
@@ -81,7 +124,7 @@ ACTIONS: dict[str, tuple[JsonObject, list[str]]] = {
         {"user": "alice", "cash": -500, "symbol": "BOND", "qty": -3},
         ["user"],
     ),
-    "settle": ({"symbol": "BOND", "price": 104}, ["symbol", "price"]),
+    "settle": ({"symbol": "BOND", "price": 104}, []),
     "reset": ({}, []),
     "message": ({"message": "hello", "symbol": "BOND"}, ["message"]),
 }
@@ -92,6 +135,8 @@ REQUIRED = {
     "subscribe": ["channels"],
     "unsubscribe": ["channels"],
     "get": ["what"],
+    "convert": ["symbol", "side", "qty"],
+    "tender": ["tender_id"],
     "admin": ["action", "reason"],
 }
 
@@ -104,6 +149,7 @@ NO_PRICE = [*NO_INTEGER, *TOO_BIG, -MAX_INT - 1]
 NO_COUNT = [*NO_INTEGER, *TOO_BIG, -1]
 NO_BOOL = [0, 1, "true", "false", "yes", None, [], {}, 1.0]
 NO_TEXT = [*NO_STRING, "", "x" * 201, "é" * 201, "a\nb", "\x1b[2K", "\x85"]
+NO_LINES = [*NO_STRING, "", "x" * 2_001, "a\tb", "\x1b[2K", "\x85"]
 NO_NAME = [*NO_STRING, "", "a b", "a/b", "é", "a\n", "\0", "@a", "٠", "a,b"]
 
 # Good and wrong values, by field or by request and field.
@@ -125,7 +171,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "side": (["buy", "sell"], NO_WORD),
     "qty": ([1, MAX_INT], [*NO_COUNT, 0]),
     "price": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
-    "order_type": (["limit"], [*NO_WORD, "stop", "stop_limit"]),
+    "order_type": (["limit"], [*NO_WORD, "trailing", "stop-limit"]),
     "time_in_force": (["gtd"], [*NO_WORD, "day", "GTC"]),
     "expire_ts": ([0, MAX_INT], NO_COUNT),
     "post_only": ([True, False], NO_BOOL),
@@ -146,7 +192,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "symbols": ([["BOND"], ["A", "B"]], [*NO_LIST, ["bond"], ["X" * 17]]),
     "what": (
         ["instruments", "book", "trades", "candles", "leaderboard"]
-        + ["account", "fills", "orders"],
+        + ["account", "positions", "fills", "orders", "news", "statuses"],
         NO_WORD,
     ),
     "after": ([0, MAX_INT], NO_COUNT),
@@ -164,6 +210,31 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
         [*NO_COUNT, 0, 1, 999, 86_400_001],
     ),
     "cash": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
+    "amount": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
+    "value": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
+    "trigger_price": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
+    "place.trigger_price": ([], NO_PRICE),
+    "display_qty": ([1, MAX_INT], [*NO_COUNT, 0]),
+    "tender_id": (["a", "t-1", "A.b_c:9", "x" * 36], [*NO_NAME, "x" * 37]),
+    "client_request_id": (
+        ["a", "r-1", "A.b_c:9", "x" * 36],
+        [*NO_NAME, "x" * 37],
+    ),
+    "trade_id": ([0, 1, MAX_INT], NO_COUNT),
+    "headline": (["x", "é" * 200, '"\\,}{'], NO_TEXT),
+    "body": (["x", "é" * 2_000, "a\n\nb"], NO_LINES),
+    "close_ms": (
+        [1_000, 86_400_000],
+        [*NO_COUNT, 0, 1, 999, 86_400_001],
+    ),
+    "valid_ms": (
+        [1_000, 86_400_000],
+        [*NO_COUNT, 0, 1, 999, 86_400_001],
+    ),
+    "prices": (
+        [{"BOND": 0}, {"A": -5, "B": MAX_INT}],
+        [*NO_STRING, {}, {"bond": 1}, {"A": "5"}, {"A": 1.0}, {"A": None}],
+    ),
     "admin.qty": ([0, -1, MAX_INT, -MAX_INT], NO_PRICE),
 }
 
@@ -192,6 +263,10 @@ def administering(field: str, value: Any) -> JsonObject:
     its = dict(ACTIONS[action][0])
     if field == "phase":
         del its["reopen_ms"]
+    if field == "close_ms":
+        its = {"phase": "open"}
+    if field == "prices":
+        action, its = "settle", {}
     head = {"type": "admin", "id": 7, "action": action, "reason": "why"}
     return {**head, **its, field: value}
 
