@@ -29,8 +29,8 @@ def configure(state: State, command: Command, action: Configure) -> None:
     for listing in state.listings.values():
         low = listing.instrument.min_price
         high = listing.instrument.max_price
-        value = len(state.listings) * max(abs(low), abs(high), 1)
-        listing.position_max = VALUE_MAX // value
+        value = listing.value_of(max(abs(low), abs(high), 1))
+        listing.position_max = VALUE_MAX // (len(state.listings) * value)
     for account in state.accounts.values():
         account.limits = state.limits(account.name)
         _recompute_reserved(state, account)

@@ -88,7 +88,8 @@ def _book_fill(
     trade, _, fee = fill
     account = state.accounts[order.account]
     bought = trade.qty if order.side == "buy" else -trade.qty
-    account.book_fill(order.symbol, bought, trade.price, fee)
+    value = state.listings[order.symbol].value_of(trade.price)
+    account.book_fill(order.symbol, bought, value, fee)
     account.release(order, trade.qty)
     if fee:
         state.account(HOUSE).cash += fee

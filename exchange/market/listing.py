@@ -76,6 +76,10 @@ class Listing:
             return reference
         return sorted((bid, reference, ask))[1]
 
+    def value_of(self, price: int) -> int:
+        """Return what one lot is worth at a price, in units."""
+        return price * self.instrument.tick_value
+
     def current_instrument(
         self, max_position: int | None = None
     ) -> Instrument:

@@ -72,9 +72,10 @@ def _adjust(state: State, name: str, admin: Admin) -> None:
     _check_cash(account, cash)
     _check_cash(house, -cash)
     if listing is not None and qty:
-        symbol, mark = listing.instrument.symbol, listing.mark()
-        account.move(symbol, qty, mark)
-        house.move(symbol, -qty, mark)
+        symbol = listing.instrument.symbol
+        value = state.value(symbol)
+        account.move(symbol, qty, value)
+        house.move(symbol, -qty, value)
     account.cash += cash
     house.cash -= cash
     reply_ok(state, name)
@@ -120,8 +121,9 @@ def _settle(state: State, name: str, admin: Admin) -> None:
         for account in state.accounts.values()
         if account.positions.get(symbol)
     ]
+    value = listing.value_of(price)
     for account in holders:
-        if abs(account.cash + account.positions[symbol] * price) > MAX_INT:
+        if abs(account.cash + account.positions[symbol] * value) > MAX_INT:
             raise Refused(
                 "insufficient_funds",
                 f"the cash of {account.name} would exceed {MAX_INT}",
@@ -129,7 +131,7 @@ def _settle(state: State, name: str, admin: Admin) -> None:
     reply_ok(state, name)
     cancel_each(state, listing.book.orders.values(), "admin")
     for account in holders:
-        account.settle(symbol, price)
+        account.settle(symbol, value)
         _report_unless_house(state, account)
     message = f"settled at {price}: {admin.reason}"
     enter_phase(state, listing, "closed", message)

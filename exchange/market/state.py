@@ -99,6 +99,11 @@ class State:
         """Return the price at which positions in a symbol are valued."""
         return self.listings[symbol].mark()
 
+    def value(self, symbol: str) -> int:
+        """Return what one lot of a symbol is worth at its mark, in units."""
+        listing = self.listings[symbol]
+        return listing.mark() * listing.instrument.tick_value
+
     # Deadlines
 
     @property
