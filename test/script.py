@@ -225,7 +225,7 @@ def state_of(engine: Engine) -> dict[str, Any]:
     """Return all that a command may change, to be compared."""
     due = engine.next_deadline  # drops the deadlines that are stale
     state = {**copy.deepcopy(vars(engine)), "next_deadline": due}
-    for name in ("seq", "ts", "outputs"):
+    for name in ("seq", "ts", "previous_ts", "outputs"):
         del state[name]
     return state
 
