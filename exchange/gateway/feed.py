@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from exchange.gateway.pacing import Reader, is_slow
-from orderbook import BookUpdate, Channel, Ticker, Trade, encode
+from orderbook import BookUpdate, Bust, Channel, Ticker, Trade, encode
 
 # Updates of a book that are kept for slow readers, and levels of them that are
 # merged for one reader. Beyond either, a snapshot is cheaper: it is made once
@@ -59,7 +59,7 @@ class _SymbolState:
 
     seq: int = 0  # of the last update flushed
     trade_seq: int = 0  # of the last trade flushed
-    trades: list[Trade] = field(default_factory=list)  # not yet flushed
+    trades: list[Trade | Bust] = field(default_factory=list)  # not yet flushed
     updates: deque[BookUpdate] = field(  # the last ones flushed
         default_factory=lambda: deque(maxlen=UPDATES_KEPT)
     )
@@ -114,8 +114,11 @@ class Feed(Generic[R]):
         self._slow_readers: dict[R, dict[str, int]] = {}
         self._turn = 0  # counts flushes, to rotate readers
 
-    def record(self, trade: Trade) -> None:
-        """Add one trade; it is flushed with the update that covers it."""
+    def record(self, trade: Trade | Bust) -> None:
+        """Add one trade, or that one was undone.
+
+        It is flushed with the update that covers it.
+        """
         if (trade.symbol, "trades") in self._readers_of:
             self._state(trade.symbol).trades.append(trade)
 

@@ -33,6 +33,7 @@ from orderbook import (
     Rested,
     Side,
     Status,
+    Tender,
     Ticker,
     Trade,
     encode_order,
@@ -178,6 +179,22 @@ def report_news(state: State, admin: Admin) -> None:
         value=admin.value,
     )
     state.outputs.append((PUBLIC, news))
+
+
+def new_tender(state: State, admin: Admin, symbol: str) -> Tender:
+    """Return the event that tells a tender."""
+    assert admin.tender_id is not None and admin.side is not None
+    assert admin.qty is not None and admin.price is not None
+    assert admin.valid_ms is not None
+    return Tender(
+        ts=state.ts,
+        tender_id=admin.tender_id,
+        symbol=symbol,
+        side=admin.side,
+        qty=admin.qty,
+        price=admin.price,
+        expire_ts=state.ts + admin.valid_ms * 1_000,
+    )
 
 
 def report_status(

@@ -14,7 +14,7 @@ from exchange.market.accounts import HOUSE, Account
 from exchange.market.command import Command
 from exchange.market.listing import Listing
 from exchange.market.offer import Offer
-from exchange.market.reports import reply_ok, report_status
+from exchange.market.reports import new_tender, reply_ok, report_status
 from exchange.market.state import TENDER_ENDS, State
 from exchange.market.transfers import (
     check_cash,
@@ -35,28 +35,15 @@ def offer_tender(state: State, name: str, admin: Admin) -> None:
     if admin.user is not None:
         known(state, admin.user)
     listing = state.listing(admin.symbol)
-    tender_id, side, qty = admin.tender_id, admin.side, admin.qty
-    price, valid_ms = admin.price, admin.valid_ms
-    assert tender_id is not None and side is not None and qty is not None
-    assert price is not None and valid_ms is not None
-    _check_room(state, tender_id)
-    _check_bounds(listing, price, qty)
-    ends_ts = state.ts + valid_ms * 1_000
-    tender = Tender(
-        ts=state.ts,
-        tender_id=tender_id,
-        symbol=listing.instrument.symbol,
-        side=side,
-        qty=qty,
-        price=price,
-        expire_ts=ends_ts,
-    )
-    offer = Offer(tender, admin.user, ends_ts)
-    state.tenders[tender_id] = offer
-    state.add_deadline((ends_ts, TENDER_ENDS, tender_id))
+    tender = new_tender(state, admin, listing.instrument.symbol)
+    _check_room(state, tender.tender_id)
+    _check_bounds(listing, tender)
+    offer = Offer(tender, admin.user, tender.expire_ts)
+    state.tenders[tender.tender_id] = offer
+    state.add_deadline((tender.expire_ts, TENDER_ENDS, tender.tender_id))
     reply_ok(state, name)
     _report(state, offer)
-    message = f"tender {tender_id}: {admin.reason}"
+    message = f"tender {tender.tender_id}: {admin.reason}"
     report_status(state, message, tender.symbol)
 
 
@@ -152,15 +139,16 @@ def _check_room(state: State, tender_id: str) -> None:
             )
 
 
-def _check_bounds(listing: Listing, price: int, qty: int) -> None:
+def _check_bounds(listing: Listing, tender: Tender) -> None:
     """Refuse a quantity or a price that the instrument cannot have."""
-    if qty > listing.position_max:
+    most = listing.position_max
+    if tender.qty > most:
         raise Refused(
             "invalid_qty",
-            f"qty {qty} is above the maximum of {listing.position_max}",
+            f"qty {tender.qty} is above the maximum of {most}",
             field="qty",
         )
-    listing.check_price(price)
+    listing.check_price(tender.price)
 
 
 def _check_offer(
