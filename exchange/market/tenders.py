@@ -19,6 +19,7 @@ from exchange.market.state import TENDER_ENDS, State
 from exchange.market.transfers import (
     check_cash,
     check_position,
+    house_of,
     known,
     report_account,
 )
@@ -49,7 +50,7 @@ def offer_tender(state: State, name: str, admin: Admin) -> None:
 
 def accept(state: State, command: Command, request: AcceptTender) -> None:
     """Give the lots of a tender to an account, and take their price."""
-    account, house = state.account(command.account), state.account(HOUSE)
+    account, house = state.account(command.account), house_of(state)
     offer = state.tenders.get(request.tender_id)
     _check_offer(account, offer, request.tender_id)
     assert offer is not None
@@ -69,6 +70,7 @@ def accept(state: State, command: Command, request: AcceptTender) -> None:
     account.check_funds(_cost(tender.side, value) * tender.qty)
     check_cash(account, -bought * value)
     check_cash(house, bought * value)
+    house = state.account(HOUSE)
     offer.accepted[account.name] = None
     account.book_fill(tender.symbol, bought, value, 0)
     house.book_fill(tender.symbol, -bought, value, 0)

@@ -16,7 +16,7 @@ from orderbook import Admin, Refused
 
 def adjust(state: State, name: str, admin: Admin) -> None:
     """Move cash or lots between an account and the exchange's own."""
-    account, house = known(state, admin.user), state.account(HOUSE)
+    account, house = known(state, admin.user), house_of(state)
     cash, qty = admin.cash or 0, admin.qty or 0
     given = [f"{cash:+} cash"] if cash else []
     listing = None
@@ -27,6 +27,7 @@ def adjust(state: State, name: str, admin: Admin) -> None:
         given.append(f"{qty:+} {admin.symbol}")
     check_cash(account, cash, "cash")
     check_cash(house, -cash, "cash")
+    house = state.account(HOUSE)
     if listing is not None and qty:
         symbol, value = listing.instrument.symbol, listing.mark()
         account.move(symbol, qty, value)
@@ -54,6 +55,14 @@ def known(state: State, user: str | None) -> Account:
             field="user",
         )
     return account
+
+
+def house_of(state: State) -> Account:
+    """Return the exchange's own account to be looked at.
+
+    It is opened by the first command that changes it, not by a refused one.
+    """
+    return state.accounts.get(HOUSE) or Account(HOUSE)
 
 
 def check_position(
