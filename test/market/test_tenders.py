@@ -143,11 +143,17 @@ def test_a_tender_is_accepted_within_the_limits(
         ("ann buy 5@50", OFFER, "ok"),
         ("ann sell 6@150", OFFER, "ok"),
         ("ann sell 6@150", SELL, "position_limit qty"),
-        ("ann buy 6@90", OFFER.replace("qty=5", "qty=4"), "insufficient_funds"),
+        (
+            "ann buy 6@90",
+            OFFER.replace("qty=5", "qty=4"),
+            "insufficient_funds",
+        ),
         ("ann buy 6@89", OFFER.replace("qty=5", "qty=4"), "ok"),
     ],
 )
-def test_open_orders_count_as_filled(line: str, tender: str, code: str) -> None:
+def test_open_orders_count_as_filled(
+    line: str, tender: str, code: str
+) -> None:
     limits = {"cash": 931, "min_cash": 0, "max_position": {"BOND": 10}}
     engine = limited(listing(), **limits)
     play(
@@ -270,7 +276,9 @@ def test_no_account_gets_more_than_can_be_counted() -> None:
     engine = limited(cash=0)
     bond = engine.listings["BOND"]
     most = bond.position_max
-    line = OFFER.replace("qty=5", f"qty={most}").replace("side=buy", "side=sell")
+    line = OFFER.replace("qty=5", f"qty={most}").replace(
+        "side=buy", "side=sell"
+    )
     play(
         f"""
         given {line} valid_ms=5000
