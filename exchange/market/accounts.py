@@ -1,10 +1,10 @@
 """What an account has: cash, positions, limits, orders and sessions.
 
 Cash is counted in units of the market's money, positions in lots. The value
-of a lot is its price times the instrument's ``tick_value``: units for each
-tick. Without a ``[money]`` section the tick value is 1, and a unit is a tick
-times a lot. Cash and positions may be negative, within the account's limits. An account is data with its arithmetic and its
-checks; it makes no events.
+of a lot is its price times the instrument's ``tick_value``, the units for each
+tick. Without ``[money]`` in the market file that is 1, and a unit is a tick
+times a lot. Cash and positions may be negative, within the account's limits.
+An account is data with its arithmetic and its checks; it makes no events.
 
 No number may exceed what every JSON reader keeps exactly, 2**53 - 1.
 CASH_MAX, VALUE_MAX and ACCOUNTS_MAX ensure it: cash only moves between
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from exchange.market.fees import hold as hold_fees
 from orderbook import Instrument, Order, Refused, Side
 
 # The exchange's own account: it receives fees, pays rebates, and is the
@@ -57,7 +58,8 @@ class AccountLimits:
 def unit_cost(instrument: Instrument, side: Side, price: int) -> int:
     """Return the most that one lot of an order can cost, in units.
 
-    At least 0: proceeds are not counted in advance.
+    At least 0: proceeds are not counted in advance. Fees in basis points are
+    counted for the whole order: `fees.margin`.
     """
     cost = price * instrument.tick_value
     if side != "buy":
@@ -169,6 +171,8 @@ class Account:
         lots = self.buying if order.side == "buy" else self.selling
         lots[order.symbol] = lots.get(order.symbol, 0) + qty
         self.reserved += qty * order.unit_cost
+        if order.fees is not None:
+            self.reserved += hold_fees(order.fees, qty)
 
     def release(self, order: Order, qty: int) -> None:
         """Release what was set aside for ``qty`` lots of an order."""
@@ -217,14 +221,20 @@ class Account:
                 field="qty",
             )
 
-    def check_funds(self, cost: int) -> None:
-        """Refuse ("insufficient_funds") a request that may cost ``cost``."""
+    def free_cash(self) -> int:
+        """Return the cash above ``min_cash`` that is not set aside."""
         least = self.limits.min_cash
         if least is None:
             least = -CASH_MAX
-        free = self.cash - self.reserved - least
-        if cost > free and cost:  # an order without cost is always accepted
-            free = max(0, free)
+        return self.cash - self.reserved - least
+
+    def check_funds(self, cost: int) -> None:
+        """Refuse ("insufficient_funds") a request that may cost ``cost``.
+
+        A request without cost is always accepted.
+        """
+        if cost and cost > self.free_cash():
+            free = max(0, self.free_cash())
             raise Refused(
                 "insufficient_funds",
                 f"the order could cost {cost}; the account has {free} free",

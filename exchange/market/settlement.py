@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exchange.market import solvency
 from exchange.market.executions import cancel_each
 from exchange.market.phases import enter_phase
 from exchange.market.reports import reply_ok
@@ -41,3 +42,5 @@ def settle(state: State, name: str, admin: Admin) -> None:
         report_account(state, account)
     message = f"settled at {price}: {admin.reason}"
     enter_phase(state, listing, "closed", message)
+    for account in holders:
+        solvency.enforce(state, account)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from exchange.market.accounts import HOUSE, Account, AccountLimits
 from exchange.market.command import RULES, Configure, Output
+from exchange.market.fees import margin
 from exchange.market.listing import Listing
 from exchange.market.offer import Offer
 from orderbook import MAX_INT, Order, Refused, Status
@@ -167,6 +168,9 @@ class State:
                 assert order.account == account.name
                 lots[order.side][order.symbol] += order.leaves_qty
                 reserved += order.leaves_qty * order.unit_cost
+                if (fees := order.fees) is not None:
+                    assert fees.held_qty == order.leaves_qty
+                    reserved += margin(fees.lot, order.leaves_qty, fees.paid)
             assert account.reserved == reserved
             for side, qty_by_symbol in (
                 ("buy", account.buying),
