@@ -51,6 +51,7 @@ def book_sweep(
     listing = state.listings[order.symbol]
     state.touched[order.symbol] = listing
     instrument = listing.instrument
+    has_rates = instrument.maker_fee_bp or instrument.taker_fee_bp
     cum_qty, cum_cost = filled
     for maker, qty in sweep.matches:
         if not qty:
@@ -63,7 +64,7 @@ def book_sweep(
         trade = report_trade(state, listing, price, qty, order.side)
         taker_fee = qty * instrument.taker_fee
         maker_fee = qty * instrument.maker_fee
-        if order.fees is not None:
+        if has_rates:
             notional = qty * listing.value_of(price)
             taker_fee += charge(order, notional, instrument.taker_fee_bp)
             maker_fee += charge(maker, notional, instrument.maker_fee_bp)
