@@ -19,7 +19,8 @@ KINDS = {
         test_deadlines test_executions test_feed test_feed_readers test_fees
         test_flows
         test_gate test_gateway test_history test_limits test_link test_listing
-        test_logins test_market_data test_memory test_money_flows test_names
+        test_logins test_market_data test_memory test_money_file
+        test_money_flows test_names
         test_news
         test_notices test_operator test_orders test_pacing test_permissions
         test_phases test_precedence test_rate test_records test_reports
