@@ -9,9 +9,9 @@ attributes belong to the command that is being applied.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Container
-from typing import TypeAlias
+from collections import Counter, deque
+from collections.abc import Container, Sequence
+from typing import Protocol, TypeAlias
 
 from exchange.market.accounts import HOUSE, Account, AccountLimits
 from exchange.market.command import RULES, Configure, Output
@@ -27,6 +27,29 @@ PHASE_ENDS = MAX_INT
 #   (ts, 0, account)           cancel_after cancels the account's orders
 #   (ts, PHASE_ENDS, symbol)   a phase with reopen_ms ends
 Deadline: TypeAlias = tuple[int, int, str]
+# Operations of a slice of long work, which the version of the rules fixes: an
+# order that is canceled or filled, an account that is paid. A slice takes 5
+# to 10 ms, the messages that it causes included.
+OPERATIONS_PER_SLICE = 500
+EVERYTHING = "*"  # in `Item.symbols`: every symbol and account is busy
+
+
+class Item(Protocol):
+    """A piece of long work; see `exchange.market.work`.
+
+    While it is in the queue, its symbols and accounts are busy.
+    """
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """The symbols whose requests wait for it."""
+
+    @property
+    def accounts(self) -> Sequence[str]:
+        """The accounts whose requests wait for it."""
+
+    def step(self, state: State) -> bool:
+        """Do what fits into the slice; return whether all is done."""
 
 
 class State:
@@ -49,6 +72,12 @@ class State:
         self.deadlines: list[Deadline] = []
         self.deadlines_max = DEADLINES_MIN
         self.earliest = MAX_INT  # lower bound of all deadlines, cheap to read
+        # Long work, continued from the left; see `exchange.market.work`.
+        self.work: deque[Item] = deque()
+        self.work_ended = 0  # items that were queued and are finished
+        self.slice_ops = OPERATIONS_PER_SLICE
+        self.busy_symbols: dict[str, int] = {}  # items that need each
+        self.busy_accounts: dict[str, int] = {}
         # Books with changes that `Engine.take_book_updates` has not returned.
         self.changed_books: dict[str, Listing] = {}
         # Of the command that is being applied:
@@ -56,6 +85,10 @@ class State:
         self.changed_accounts: dict[str, Account] = {}
         self.touched: dict[str, Listing] = {}  # whose book may have changed
         self.statuses: list[Status] = []
+        # Operations left to the command `slice_seq`, and where in the queue
+        # new work belongs; None: at its end.
+        self.slice_seq = self.slice_room = 0
+        self.work_place: int | None = None
 
     # Accounts and listings
 
