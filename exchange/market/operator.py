@@ -7,14 +7,16 @@ publishes a status with the administrator's reason.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from exchange.market import work
 from exchange.market.accounts import HOUSE, VALUE_MAX, Account
 from exchange.market.command import Command
-from exchange.market.executions import cancel_each, cancel_order
+from exchange.market.executions import cancel_order
 from exchange.market.listing import Listing
 from exchange.market.phases import enter_phase
 from exchange.market.reports import reply_ok, report_status
-from exchange.market.state import State
+from exchange.market.state import EVERYTHING, State
 from orderbook import MAX_INT, Admin, AdminAction, Order, Refused
 
 
@@ -40,7 +42,7 @@ def _suspend(state: State, name: str, admin: Admin) -> None:
     account = _known(state, admin.user)
     reply_ok(state, name)
     account.is_suspended = True
-    cancel_each(state, account.open_orders.values(), "admin")
+    work.cancel_all(state, account.open_orders.values(), "admin")
     report_status(state, f"suspend {account.name}: {admin.reason}")
 
 
@@ -127,34 +129,83 @@ def _settle(state: State, name: str, admin: Admin) -> None:
                 f"the cash of {account.name} would exceed {MAX_INT}",
             )
     reply_ok(state, name)
-    cancel_each(state, listing.book.orders.values(), "admin")
-    for account in holders:
-        account.settle(symbol, price)
-        _report_unless_house(state, account)
+    names = [account.name for account in holders]
     message = f"settled at {price}: {admin.reason}"
-    enter_phase(state, listing, "closed", message)
+    work.cancel_all(
+        state,
+        listing.book.orders.values(),
+        "admin",
+        partial(
+            _pay_all, symbol=symbol, price=price, names=names, message=message
+        ),
+        symbols=[symbol],
+        accounts=names,
+    )
+
+
+def _pay_all(
+    state: State, symbol: str, price: int, names: list[str], message: str
+) -> None:
+    """Pay the holders of an instrument, then close it."""
+    work.each(
+        state,
+        names,
+        partial(_pay, symbol=symbol, price=price),
+        partial(_close, symbol=symbol, message=message),
+        symbols=[symbol],
+        accounts=names,
+    )
+
+
+def _pay(state: State, name: str, symbol: str, price: int) -> None:
+    account = state.accounts[name]
+    account.settle(symbol, price)
+    _report_unless_house(state, account)
+
+
+def _close(state: State, symbol: str, message: str) -> None:
+    enter_phase(state, state.listings[symbol], "closed", message)
 
 
 def _reset(state: State, name: str, admin: Admin) -> None:
     """Start again: no orders, no positions, cash as configured."""
     reply_ok(state, name)
-    orders = (
+    # A book has its orders almost by id, and so they are sorted fast.
+    orders = [
         order
-        for account in state.accounts.values()
-        for order in account.open_orders.values()
+        for listing in state.listings.values()
+        for order in listing.book.orders.values()
+    ]
+    then = partial(_restart_accounts, reason=admin.reason)
+    work.cancel_all(state, orders, "admin", then, symbols=[EVERYTHING])
+
+
+def _restart_accounts(state: State, reason: str) -> None:
+    """Give every account the cash that it began with, and no position."""
+    work.each(
+        state,
+        list(state.accounts.values()),
+        _restart_account,
+        partial(_restart_listings, reason=reason),
+        symbols=[EVERYTHING],
     )
-    cancel_each(state, orders, "admin")
-    for account in state.accounts.values():
-        account.cash = account.limits.cash
-        account.realized = 0
-        account.positions.clear()
-        account.costs.clear()
-        _report_unless_house(state, account)
+
+
+def _restart_account(state: State, account: Account) -> None:
+    account.cash = account.limits.cash
+    account.realized = 0
+    account.positions.clear()
+    account.costs.clear()
+    _report_unless_house(state, account)
+
+
+def _restart_listings(state: State, reason: str) -> None:
+    """Begin the first phase of every instrument."""
     for listing in state.listings.values():
         listing.last = None
         listing.volume = 0
         phase = listing.instrument.phase
-        enter_phase(state, listing, phase, f"reset: {admin.reason}")
+        enter_phase(state, listing, phase, f"reset: {reason}")
 
 
 def _publish(state: State, name: str, admin: Admin) -> None:

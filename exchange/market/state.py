@@ -68,7 +68,7 @@ class State:
         self.accounts: dict[str, Account] = {}
         self.order_id = 0  # of the last order accepted
         self.open_gtd: dict[int, Order] = {}
-        # A heap. An entry may be outdated: see `_is_valid`.
+        # A heap. An entry may be outdated: see `is_valid`.
         self.deadlines: list[Deadline] = []
         self.deadlines_max = DEADLINES_MIN
         self.earliest = MAX_INT  # lower bound of all deadlines, cheap to read
@@ -136,8 +136,16 @@ class State:
 
     @property
     def next_deadline(self) -> int | None:
-        """When the next `TimePassed` is due, in microseconds; None: never."""
-        while self.deadlines and not self._is_valid(self.deadlines[0]):
+        """When the next `TimePassed` is due, in microseconds; None: never.
+
+        0 while there is work: at once.
+        """
+        return 0 if self.work else self.first_deadline
+
+    @property
+    def first_deadline(self) -> int | None:
+        """When the next deadline is due, in microseconds; None: never."""
+        while self.deadlines and not self.is_valid(self.deadlines[0]):
             heapq.heappop(self.deadlines)
         due = self.deadlines[0][0] if self.deadlines else None
         self.earliest = MAX_INT if due is None else due
@@ -148,11 +156,32 @@ class State:
         heapq.heappush(self.deadlines, entry)
         self.earliest = min(self.earliest, entry[0])
         if len(self.deadlines) > self.deadlines_max:
-            self.deadlines = [e for e in self.deadlines if self._is_valid(e)]
+            self.deadlines = [e for e in self.deadlines if self.is_valid(e)]
             heapq.heapify(self.deadlines)
             self.deadlines_max = max(DEADLINES_MIN, 2 * len(self.deadlines))
 
-    def _is_valid(self, entry: Deadline) -> bool:
+    def take_expiries(self) -> list[Order]:
+        """Remove the orders that expire before anything else is due.
+
+        Returns them in the order in which they expire, up to the first other
+        deadline that is due. Costs O(deadlines), 0.2 us each.
+        """
+        due = [e for e in self.deadlines if e[0] <= self.ts]
+        later = [e for e in self.deadlines if e[0] > self.ts]
+        due.sort()
+        orders: list[Order] = []
+        for index, entry in enumerate(due):
+            order = self.open_gtd.get(entry[1])
+            if order is not None and self.is_valid(entry):
+                orders.append(order)
+            elif self.is_valid(entry):
+                later += due[index:]
+                break
+        heapq.heapify(later)
+        self.deadlines = later
+        return orders
+
+    def is_valid(self, entry: Deadline) -> bool:
         """Return whether an entry has not been outdated since it was added."""
         ts, order_id, name = entry
         if order_id == PHASE_ENDS:

@@ -89,12 +89,14 @@ def cancel_all(
     then: Then | None = None,
     *,
     order_status: OrderStatus = "canceled",
+    symbols: Sequence[str] | None = None,
     accounts: Sequence[str] = (),
 ) -> None:
     """Cancel orders in order of their ids, then call ``then``.
 
-    ``accounts`` are busy until then, and the symbols of the orders. Orders of
-    symbols that are busy are canceled after the work that makes them busy.
+    ``symbols`` and ``accounts`` are busy until then; symbols None: those of
+    the orders. Orders of symbols that are busy are canceled after the work
+    that makes them busy.
     """
     chosen = sorted(orders, key=_order_id)
     act = partial(_cancel_open, reason=reason, order_status=order_status)
@@ -108,12 +110,12 @@ def cancel_all(
             chosen,
             act,
             None if waiting else then,
-            symbols=_symbols_of(chosen),
+            symbols=_symbols_of(chosen) if symbols is None else symbols,
             accounts=accounts,
         )
     if waiting:
-        symbols = _symbols_of(waiting)
-        enqueue(state, Each(deque(waiting), act, then, symbols, accounts))
+        names = _symbols_of(waiting)
+        enqueue(state, Each(deque(waiting), act, then, names, accounts))
 
 
 def each(
@@ -214,6 +216,11 @@ def is_busy(state: State, symbol: str) -> bool:
     return symbol in busy or EVERYTHING in busy
 
 
+def is_needed(state: State, symbol: str) -> bool:
+    """Whether work on a symbol, or on any account, is not finished."""
+    return bool(state.busy_accounts) or is_busy(state, symbol)
+
+
 def touches(state: State, account: str, session: str, action: Action) -> bool:
     """Whether an action of an account needs anything that is busy.
 
@@ -264,6 +271,4 @@ def _admin_touches(state: State, admin: Admin) -> bool:
     """
     if admin.action in HARMLESS_ACTIONS:
         return False
-    if state.busy_accounts or admin.symbol is None:
-        return True
-    return is_busy(state, admin.symbol)
+    return admin.symbol is None or is_needed(state, admin.symbol)
