@@ -204,6 +204,7 @@ def go_on(state: State) -> None:
         else:
             _mark(state, item, 1)
             state.work.appendleft(item)
+            return
 
 
 def _mark(state: State, item: Item, change: int) -> None:
