@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeAlias
 
-from exchange.market import reports
+from exchange.market import reports, work
 from exchange.market.command import (
     RULES,
     Action,
@@ -108,6 +108,9 @@ class Engine(State):
         outputs: list[Output] = []
         self.outputs = outputs
         action = command.action
+        assert not self.work or not work.touches(
+            self, command.account, command.session, action
+        )
         try:
             self._handlers[action.__class__](self, command, action)
         except Refused as refusal:

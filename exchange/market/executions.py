@@ -6,8 +6,6 @@ the state's lists of orders, and reports.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from exchange.market.accounts import HOUSE
 from exchange.market.reports import Fill, Filled, order_report, report_trade
 from exchange.market.state import State
@@ -32,12 +30,6 @@ def cancel_order(
     listing.book.cancel(order.order_id, order_status)
     state.touched[order.symbol] = listing
     end_order(state, order, reason)
-
-
-def cancel_each(state: State, orders: Iterable[Order], reason: Reason) -> None:
-    """Cancel resting orders in order of their ids."""
-    for order in sorted(orders, key=lambda order: order.order_id):
-        cancel_order(state, order, reason)
 
 
 def book_sweep(

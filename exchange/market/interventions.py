@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from exchange.market import work
 from exchange.market.closing import pause_close, start_close
-from exchange.market.executions import cancel_each, cancel_order
+from exchange.market.executions import cancel_order
 from exchange.market.phases import enter_phase
 from exchange.market.reports import reply_ok, report_status
 from exchange.market.state import State
@@ -43,7 +44,7 @@ def suspend(state: State, name: str, admin: Admin) -> None:
     account = known(state, admin.user)
     reply_ok(state, name)
     account.is_suspended = True
-    cancel_each(state, account.open_orders.values(), "admin")
+    work.cancel_all(state, account.open_orders.values(), "admin")
     report_status(state, f"suspend {account.name}: {admin.reason}")
 
 

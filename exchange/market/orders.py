@@ -6,11 +6,11 @@ the calls below, which docs/PROTOCOL.md promises.
 
 from __future__ import annotations
 
+from exchange.market import work
 from exchange.market.accounts import Account, unit_cost
 from exchange.market.command import Command
 from exchange.market.executions import (
     book_sweep,
-    cancel_each,
     cancel_order,
     end_order,
 )
@@ -205,4 +205,4 @@ def cancel_all(state: State, command: Command, request: CancelAll) -> None:
         and request.side in (None, order.side)
     ]
     reply_ok(state, account.name, count=len(orders))
-    cancel_each(state, orders, "user")
+    work.cancel_all(state, orders, "user")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exchange.market.executions import cancel_each
+from exchange.market import work
 from exchange.market.phases import enter_phase
 from exchange.market.reports import reply_ok
 from exchange.market.state import State
@@ -34,7 +34,7 @@ def settle(state: State, name: str, admin: Admin) -> None:
                 f"the cash of {account.name} would exceed {MAX_INT}",
             )
     reply_ok(state, name)
-    cancel_each(state, listing.book.orders.values(), "admin")
+    work.cancel_all(state, listing.book.orders.values(), "admin")
     for account in holders:
         account.settle(symbol, price)
         report_account(state, account)

@@ -9,9 +9,9 @@ attributes belong to the command that is being applied.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Container
-from typing import TypeAlias
+from collections import Counter, deque
+from collections.abc import Container, Sequence
+from typing import Protocol, TypeAlias
 
 from exchange.market.accounts import HOUSE, Account, AccountLimits
 from exchange.market.command import RULES, Configure, Output
@@ -32,6 +32,29 @@ PHASE_ENDS = MAX_INT
 #   (ts, TENDER_ENDS, tender id)    a tender can no longer be accepted
 #   (ts, PHASE_ENDS, symbol)        a phase with reopen_ms ends
 Deadline: TypeAlias = tuple[int, int, str]
+# Operations of a slice of long work, which the version of the rules fixes: an
+# order that is canceled or filled, an account that is paid. A slice takes 5
+# to 10 ms, the messages that it causes included.
+OPERATIONS_PER_SLICE = 500
+EVERYTHING = "*"  # in `Item.symbols`: every symbol and account is busy
+
+
+class Item(Protocol):
+    """A piece of long work; see `exchange.market.work`.
+
+    While it is in the queue, its symbols and accounts are busy.
+    """
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """The symbols whose requests wait for it."""
+
+    @property
+    def accounts(self) -> Sequence[str]:
+        """The accounts whose requests wait for it."""
+
+    def step(self, state: State) -> bool:
+        """Do what fits into the slice; return whether all is done."""
 
 
 class State:
@@ -54,10 +77,16 @@ class State:
         self.news_id = 0  # of the last news
         self.tenders: dict[str, Offer] = {}  # of this round, ended ones too
         self.open_gtd: dict[int, Order] = {}
-        # A heap. An entry may be outdated: see `_is_valid`.
+        # A heap. An entry may be outdated: see `is_valid`.
         self.deadlines: list[Deadline] = []
         self.deadlines_max = DEADLINES_MIN
         self.earliest = MAX_INT  # lower bound of all deadlines, cheap to read
+        # Long work, continued from the left; see `exchange.market.work`.
+        self.work: deque[Item] = deque()
+        self.work_ended = 0  # items that were queued and are finished
+        self.slice_ops = OPERATIONS_PER_SLICE
+        self.busy_symbols: dict[str, int] = {}  # items that need each
+        self.busy_accounts: dict[str, int] = {}
         # Books with changes that `Engine.take_book_updates` has not returned.
         self.changed_books: dict[str, Listing] = {}
         # Of the command that is being applied:
@@ -65,6 +94,10 @@ class State:
         self.changed_accounts: dict[str, Account] = {}
         self.touched: dict[str, Listing] = {}  # whose book may have changed
         self.statuses: list[Status] = []
+        # Operations left to the command `slice_seq`, and where in the queue
+        # new work belongs; None: at its end.
+        self.slice_seq = self.slice_room = 0
+        self.work_place: int | None = None
 
     # Accounts and listings
 
@@ -112,8 +145,16 @@ class State:
 
     @property
     def next_deadline(self) -> int | None:
-        """When the next `TimePassed` is due, in microseconds; None: never."""
-        while self.deadlines and not self._is_valid(self.deadlines[0]):
+        """When the next `TimePassed` is due, in microseconds; None: never.
+
+        0 while there is work: at once.
+        """
+        return 0 if self.work else self.first_deadline
+
+    @property
+    def first_deadline(self) -> int | None:
+        """When the next deadline is due, in microseconds; None: never."""
+        while self.deadlines and not self.is_valid(self.deadlines[0]):
             heapq.heappop(self.deadlines)
         due = self.deadlines[0][0] if self.deadlines else None
         self.earliest = MAX_INT if due is None else due
@@ -124,11 +165,32 @@ class State:
         heapq.heappush(self.deadlines, entry)
         self.earliest = min(self.earliest, entry[0])
         if len(self.deadlines) > self.deadlines_max:
-            self.deadlines = [e for e in self.deadlines if self._is_valid(e)]
+            self.deadlines = [e for e in self.deadlines if self.is_valid(e)]
             heapq.heapify(self.deadlines)
             self.deadlines_max = max(DEADLINES_MIN, 2 * len(self.deadlines))
 
-    def _is_valid(self, entry: Deadline) -> bool:
+    def take_expiries(self) -> list[Order]:
+        """Remove the orders that expire before anything else is due.
+
+        Returns them in the order in which they expire, up to the first other
+        deadline that is due. Costs O(deadlines), 0.2 us each.
+        """
+        due = [e for e in self.deadlines if e[0] <= self.ts]
+        later = [e for e in self.deadlines if e[0] > self.ts]
+        due.sort()
+        orders: list[Order] = []
+        for index, entry in enumerate(due):
+            order = self.open_gtd.get(entry[1])
+            if order is not None and self.is_valid(entry):
+                orders.append(order)
+            elif self.is_valid(entry):
+                later += due[index:]
+                break
+        heapq.heapify(later)
+        self.deadlines = later
+        return orders
+
+    def is_valid(self, entry: Deadline) -> bool:
         """Return whether an entry has not been outdated since it was added."""
         ts, order_id, name = entry
         if order_id == PHASE_ENDS:
