@@ -6,6 +6,8 @@ the state's lists of orders, and reports.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from exchange.market.accounts import HOUSE
 from exchange.market.reports import Fill, Filled, order_report, report_trade
 from exchange.market.state import State
@@ -30,6 +32,12 @@ def cancel_order(
     listing.book.cancel(order.order_id, order_status)
     state.touched[order.symbol] = listing
     end_order(state, order, reason)
+
+
+def cancel_each(state: State, orders: Iterable[Order], reason: Reason) -> None:
+    """Cancel resting orders in order of their ids."""
+    for order in sorted(orders, key=lambda order: order.order_id):
+        cancel_order(state, order, reason)
 
 
 def book_sweep(
@@ -105,4 +113,4 @@ def _finish(state: State, order: Order) -> None:
         account.release(order, unfilled)
     account.archive(order)
     if order.expire_ts is not None:
-        state.open_gtd.pop(order.order_id, None)
+        state.drop_expiry(order)

@@ -87,8 +87,7 @@ def place(state: State, command: Command, request: Place) -> None:
     else:
         _book_arrival(state, order, "new", sweep, NOTHING_FILLED)
     if order.expire_ts is not None and order.is_open:
-        state.open_gtd[order.order_id] = order
-        state.add_deadline((order.expire_ts, order.order_id, ""))
+        state.add_expiry(order, order.expire_ts)
 
 
 def _check_sender(state: State, account: Account, request: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from exchange.market import work
 from exchange.market.closing import postpone_closes
@@ -14,7 +15,10 @@ from exchange.market.phases import enter_phase
 from exchange.market.reports import reply_ok
 from exchange.market.state import (
     CLOSES,
+    EXPIRES,
+    ORDERS_EXPIRE,
     PHASE_ENDS,
+    SWITCH,
     TENDER_ENDS,
     Deadline,
     State,
@@ -29,48 +33,52 @@ DEADLINES_PER_COMMAND = 1_000
 
 
 def pass_time(state: State, command: Command, action: TimePassed) -> None:
-    """Fire the deadlines that are due, by time and then by order id.
+    """Fire the deadlines that are due, by time and then by what it is.
 
     If none is due, continue the long work by one slice.
     """
     due = state.first_deadline
     if due is None or due > state.ts:
         work.go_on(state)
-        return
-    fired = 0
-    while due is not None and due <= state.ts:
-        if state.rules < 3:
-            if fired == DEADLINES_PER_COMMAND:
-                return
-        elif work.room(state) <= 0:
-            _expire(state)
-            return
-        fired += 1
-        work.spend(state, 1)
-        _fire(state, heapq.heappop(state.deadlines))
+    elif state.rules < 3:
+        _fire_all(state)
+    else:
+        while due is not None and due <= state.ts and work.room(state) > 0:
+            if state.deadlines[0][1] == ORDERS_EXPIRE:
+                work.expire_all(state, state.take_expiries())
+            else:
+                work.spend(state, 1)
+                _fire(state, heapq.heappop(state.deadlines))
+            due = state.first_deadline
+
+
+def _fire_all(state: State) -> None:
+    """Fire what is due, as version 2 of the rules does."""
+    remaining = DEADLINES_PER_COMMAND
+    while remaining:
         due = state.first_deadline
+        if due is None or due > state.ts:
+            return
+        _, kind, name = state.deadlines[0]
+        if kind == ORDERS_EXPIRE:
+            expiring = state.expiring[due].values()
+            orders = [*islice(expiring, remaining)]
+            for order in orders:
+                cancel_order(state, order, "gtd", "expired")
+            remaining -= len(orders)
+        else:
+            heapq.heappop(state.deadlines)
+            DUE[kind](state, name)
+            remaining -= 1
 
 
 def _fire(state: State, entry: Deadline) -> None:
     """Do what is due, or queue it if it needs what is busy."""
-    _, order_id, name = entry
-    act = DUE.get(order_id)
-    if act is None:
-        order = state.open_gtd[order_id]
-        if state.work and work.is_busy(state, order.symbol):
-            work.cancel_all(state, [order], "gtd", order_status="expired")
-        else:
-            cancel_order(state, order, "gtd", "expired")
-    elif order_id and state.work and work.is_needed(state, name):
+    _, kind, name = entry
+    if kind != SWITCH and state.work and work.is_needed(state, name):
         work.enqueue(state, Later(entry))
     else:
-        act(state, name)
-
-
-def _expire(state: State) -> None:
-    """Queue the expiries that are due and too many for this command."""
-    orders = state.take_expiries()
-    work.cancel_all(state, orders, "gtd", order_status="expired")
+        DUE[kind](state, name)
 
 
 @dataclass(slots=True)
@@ -92,8 +100,8 @@ class Later:
     def step(self, state: State) -> bool:
         """Fire the deadline, unless it was outdated meanwhile."""
         if state.is_valid(self.entry):
-            _, order_id, name = self.entry
-            DUE[order_id](state, name)
+            _, kind, name = self.entry
+            DUE[kind](state, name)
         return True
 
 
@@ -114,10 +122,10 @@ def _close(state: State, symbol: str) -> None:
     enter_phase(state, state.listings[symbol], "closed", "trading time is up")
 
 
-# What is due, by the number that stands for an order id in a `Deadline`. A
-# switch cancels orders of several symbols, of which some may be busy.
+# What each kind of deadline does, save for ORDERS_EXPIRE. A switch cancels
+# orders of several symbols, of which some may be busy.
 DUE: dict[int, Callable[[State, str], None]] = {
-    0: _switch,
+    SWITCH: _switch,
     CLOSES: _close,
     TENDER_ENDS: end_tender,
     PHASE_ENDS: _reopen,
@@ -130,7 +138,7 @@ def cancel_after(state: State, command: Command, request: CancelAfter) -> None:
     account.cancel_after_ts = None
     if request.timeout_ms:
         account.cancel_after_ts = state.ts + request.timeout_ms * 1_000
-        state.add_deadline((account.cancel_after_ts, 0, account.name))
+        state.add_deadline((account.cancel_after_ts, SWITCH, account.name))
     reply_ok(state, account.name)
 
 
@@ -139,7 +147,7 @@ def step_clock(state: State, command: Command, action: ClockStep) -> None:
     for account in state.accounts.values():
         if account.cancel_after_ts is not None:
             account.cancel_after_ts += action.forward_us
-            state.add_deadline((account.cancel_after_ts, 0, account.name))
+            state.add_deadline((account.cancel_after_ts, SWITCH, account.name))
     for symbol, listing in state.listings.items():
         if listing.reopen_ts is not None:
             listing.reopen_ts += action.forward_us

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -64,13 +64,12 @@ class Each:
     then: Then | None = None
     symbols: Sequence[str] = ()
     accounts: Sequence[str] = ()
-    operations: int = 1  # of one element
 
     def step(self, state: State) -> bool:
         """Do what fits into the slice; return whether all is done."""
         todo, act = self.todo, self.act
         while todo and room(state) > 0:
-            spend(state, self.operations)
+            spend(state, 1)
             act(state, todo.popleft())
         if todo:
             return False
@@ -88,34 +87,29 @@ def cancel_all(
     reason: Reason,
     then: Then | None = None,
     *,
-    order_status: OrderStatus = "canceled",
-    symbols: Sequence[str] | None = None,
+    symbols: Sequence[str] = (),
     accounts: Sequence[str] = (),
 ) -> None:
     """Cancel orders in order of their ids, then call ``then``.
 
-    ``symbols`` and ``accounts`` are busy until then; symbols None: those of
-    the orders. Orders of symbols that are busy are canceled after the work
+    ``symbols`` and ``accounts`` are busy until then; without symbols those of
+    the orders are. Orders of symbols that are busy are canceled after the work
     that makes them busy.
     """
-    chosen = sorted(orders, key=_order_id)
-    act = partial(_cancel_open, reason=reason, order_status=order_status)
-    waiting: list[Order] = []
-    if state.busy_symbols and state.work_place is None:
-        waiting = [o for o in chosen if is_busy(state, o.symbol)]
-        chosen = [o for o in chosen if not is_busy(state, o.symbol)]
-    if chosen or not waiting:
-        each(
-            state,
-            chosen,
-            act,
-            None if waiting else then,
-            symbols=_symbols_of(chosen) if symbols is None else symbols,
-            accounts=accounts,
-        )
-    if waiting:
-        names = _symbols_of(waiting)
-        enqueue(state, Each(deque(waiting), act, then, names, accounts))
+    item = Each(
+        deque(sorted(orders, key=_order_id)),
+        partial(_end, reason=reason),
+        then,
+        symbols,
+        accounts,
+    )
+    _do_orders(state, item)
+
+
+def expire_all(state: State, orders: Iterable[Order]) -> None:
+    """Let gtd orders expire in this order; otherwise like `cancel_all`."""
+    act = partial(_end, reason="gtd", order_status="expired")
+    _do_orders(state, Each(deque(orders), act))
 
 
 def each(
@@ -126,10 +120,9 @@ def each(
     *,
     symbols: Sequence[str],
     accounts: Sequence[str] = (),
-    operations: int = 1,
 ) -> None:
     """Call ``act(state, thing)`` for each thing, then ``then(state)``."""
-    run(state, Each(deque(things), act, then, symbols, accounts, operations))
+    run(state, Each(deque(things), act, then, symbols, accounts))
 
 
 def run(state: State, item: Item) -> None:
@@ -148,8 +141,26 @@ def enqueue(state: State, item: Item) -> None:
         state.work_place += 1
 
 
-def _cancel_open(
-    state: State, order: Order, reason: Reason, order_status: OrderStatus
+def _do_orders(state: State, item: Each) -> None:
+    """Do an item of orders, those of busy symbols later."""
+    if state.busy_symbols and state.work_place is None:
+        busy = [o for o in item.todo if is_busy(state, o.symbol)]
+        if busy:
+            idle = [o for o in item.todo if not is_busy(state, o.symbol)]
+            _do_orders(state, replace(item, todo=deque(idle), then=None))
+            item.todo = deque(busy)
+            item.symbols = item.symbols or _symbols_of(busy)
+            enqueue(state, item)
+            return
+    item.symbols = item.symbols or _symbols_of(item.todo)
+    run(state, item)
+
+
+def _end(
+    state: State,
+    order: Order,
+    reason: Reason,
+    order_status: OrderStatus = "canceled",
 ) -> None:
     if order.is_open:  # earlier work may have filled it
         cancel_order(state, order, reason, order_status)
