@@ -37,6 +37,7 @@ from exchange.market.command import (
     TimePassed,
 )
 from exchange.market.configuration import configure
+from exchange.market.conversion import convert
 from exchange.market.operator import administer
 from exchange.market.orders import amend, cancel, cancel_all, place
 from exchange.market.sessions import (
@@ -55,6 +56,7 @@ from orderbook import (
     Cancel,
     CancelAfter,
     CancelAll,
+    Convert,
     Place,
     Refused,
 )
@@ -68,6 +70,7 @@ HANDLERS: dict[type[Action], Handler] = {
     Cancel: cancel,
     CancelAll: cancel_all,
     CancelAfter: cancel_after,
+    Convert: convert,
     AcceptTender: accept,
     Admin: administer,
     BustTrade: administer,

@@ -43,7 +43,7 @@ def suspend(state: State, name: str, admin: Admin) -> None:
     """Cancel an account's orders and let it only cancel."""
     account = known(state, admin.user)
     reply_ok(state, name)
-    account.is_suspended = True
+    account.is_suspended, account.is_closed_out = True, False
     work.cancel_all(state, account.open_orders.values(), "admin")
     report_status(state, f"suspend {account.name}: {admin.reason}")
 
@@ -52,7 +52,7 @@ def resume(state: State, name: str, admin: Admin) -> None:
     """Let an account trade again."""
     account = known(state, admin.user)
     reply_ok(state, name)
-    account.is_suspended = False
+    account.is_suspended = account.is_closed_out = False
     report_status(state, f"resume {account.name}: {admin.reason}")
 
 

@@ -10,6 +10,7 @@ from exchange.market import work
 from exchange.market.auction import clearing_price
 from exchange.market.closing import continue_close, end_close
 from exchange.market.executions import book_cross
+from exchange.market.expiry import start_expiry
 from exchange.market.listing import Listing
 from exchange.market.reports import report_status, report_trade
 from exchange.market.state import PHASE_ENDS, State
@@ -70,6 +71,7 @@ def _begin(
             listing.frozen_mark = mark
     elif phase == "open":
         continue_close(state, listing)
+        start_expiry(state, listing)
     if reopen_ms is not None:
         listing.reopen_ts = state.ts + reopen_ms * 1_000
         state.add_deadline((listing.reopen_ts, PHASE_ENDS, symbol))

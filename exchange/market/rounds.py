@@ -19,7 +19,8 @@ def reset(state: State, name: str, admin: Admin) -> None:
     """Start again: no orders, no positions, cash as configured.
 
     Order ids, trade ids and news ids go on. What clients have numbered stays
-    remembered, and so do suspensions and each account's `cancel_after`.
+    remembered, and so do suspensions by `suspend` and each account's
+    `cancel_after`. Instruments that were settled are listed again.
     """
     reply_ok(state, name)
     # A book has its orders almost by id, and so they are sorted fast.
@@ -50,6 +51,8 @@ def _restart_account(state: State, account: Account) -> None:
     """Give an account the cash that it began with, and no position."""
     account.cash = account.limits.cash
     account.realized = 0
+    if account.is_closed_out:
+        account.is_closed_out = account.is_suspended = False
     account.positions.clear()
     account.costs.clear()
     report_account(state, account)
@@ -70,5 +73,8 @@ def _restart_listing(listing: Listing) -> None:
     listing.volume = 0
     listing.recent.clear()
     listing.busted.clear()
+    listing.settlement_price = listing.expire_ts = None
+    if listing.prints is not None:
+        listing.prints.moments.clear()
     listing.round_trade_id = listing.trade_id
     end_close(listing)

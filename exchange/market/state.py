@@ -17,7 +17,7 @@ from exchange.market.accounts import HOUSE, Account, AccountLimits
 from exchange.market.command import RULES, Configure, Output
 from exchange.market.listing import Listing
 from exchange.market.offer import Offer
-from orderbook import MAX_INT, Order, Refused, Status
+from orderbook import MAX_INT, Instrument, Order, Refused, Status
 
 DEADLINES_MIN = 1_000  # entries kept before outdated ones are removed
 # What is due, in a `Deadline`. Of what is due at the same time, the smallest
@@ -141,6 +141,11 @@ class State:
             )
         (only,) = self.listings.values()
         return only
+
+    def underlying(self, instrument: Instrument) -> Instrument | None:
+        """Return the underlying of a derivative, as it is configured."""
+        listing = self.listings.get(instrument.underlying or "")
+        return None if listing is None else listing.instrument
 
     def mark(self, symbol: str) -> int:
         """Return the price at which positions in a symbol are valued."""

@@ -11,8 +11,10 @@ from exchange.market import work
 from exchange.market.closing import postpone_closes
 from exchange.market.command import ClockStep, Command, TimePassed
 from exchange.market.executions import cancel_order
+from exchange.market.expiry import postpone_expiries
 from exchange.market.phases import enter_phase
 from exchange.market.reports import reply_ok
+from exchange.market.settlement import expire
 from exchange.market.state import (
     CLOSES,
     EXPIRES,
@@ -127,6 +129,7 @@ def _close(state: State, symbol: str) -> None:
 DUE: dict[int, Callable[[State, str], None]] = {
     SWITCH: _switch,
     CLOSES: _close,
+    EXPIRES: expire,
     TENDER_ENDS: end_tender,
     PHASE_ENDS: _reopen,
 }
@@ -153,4 +156,5 @@ def step_clock(state: State, command: Command, action: ClockStep) -> None:
             listing.reopen_ts += action.forward_us
             state.add_deadline((listing.reopen_ts, PHASE_ENDS, symbol))
     postpone_closes(state, action.forward_us)
+    postpone_expiries(state, action.forward_us)
     postpone_tenders(state, action.forward_us)
