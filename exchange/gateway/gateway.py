@@ -32,7 +32,7 @@ from exchange.market.command import (
 )
 from exchange.market.engine import Engine
 from exchange.market.work import touches
-from orderbook import Heartbeat, Status, encode
+from orderbook import Heartbeat, encode
 
 
 class Gateway:
@@ -182,7 +182,7 @@ class Gateway:
 
     def announce(self, message: str) -> None:
         """Send a status to every link."""
-        self.routing.broadcast([Status(ts=self._now(), message=message)])
+        self.routing.announce(message)
 
     # Results
 

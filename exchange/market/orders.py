@@ -46,6 +46,7 @@ def place(state: State, command: Command, request: Place) -> None:
         account.is_suspended
         or request.expire_ts is not None
         or request.client_order_id in account.by_client_order_id
+        or account.conversions
     ):
         _check_sender(state, account, request)
     listing = state.listing(request.symbol)
@@ -75,6 +76,7 @@ def place(state: State, command: Command, request: Place) -> None:
     order.client_order_id = request.client_order_id
     order.session = command.session
     order.unit_cost = cost
+    order.round = state.round
     band = listing.band if instrument.band else None
     # May refuse "would_take". This is the last check.
     sweep = listing.book.place(order, limit, band, account.open_orders)
@@ -95,17 +97,10 @@ def _check_sender(state: State, account: Account, request: Place) -> None:
     A repeated client_order_id is answered as a duplicate even if it has
     expired or the account is suspended: the first copy was accepted.
     """
-    known = account.by_client_order_id.get(request.client_order_id or "")
-    if known is not None:
+    name = request.client_order_id
+    if name is not None and account.has_used(name):
         state.listing(request.symbol)
-        raise Refused(
-            "duplicate_client_order_id",
-            f"{request.client_order_id} was used for order {known.order_id}",
-            field="client_order_id",
-            order_id=known.order_id,
-            order_status=known.order_status,
-            cum_qty=known.cum_qty,
-        )
+        account.check_name(name)
     if request.expire_ts is not None and request.expire_ts <= state.ts:
         raise Refused(
             "bad_request",
@@ -115,10 +110,11 @@ def _check_sender(state: State, account: Account, request: Place) -> None:
     if account.is_suspended:
         if request.symbol is None:
             state.listing(None)
-        _refuse_suspended()
+        refuse_suspended()
 
 
-def _refuse_suspended() -> None:
+def refuse_suspended() -> None:
+    """Refuse ("forbidden") what a suspended account must not do."""
     raise Refused(
         "forbidden",
         "the account is suspended and may only cancel",
@@ -146,7 +142,7 @@ def amend(state: State, command: Command, request: Amend) -> None:
     """Change the price or the total quantity of an open order."""
     account = state.account(command.account)
     if account.is_suspended:
-        _refuse_suspended()
+        refuse_suspended()
     order = account.find(request.order_id, request.client_order_id)
     listing = state.listings[order.symbol]
     listing.check_phase(order.order_type, order.time_in_force)

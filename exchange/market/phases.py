@@ -8,7 +8,9 @@ from itertools import islice
 
 from exchange.market import work
 from exchange.market.auction import clearing_price
+from exchange.market.closing import continue_close, end_close
 from exchange.market.executions import book_cross
+from exchange.market.expiry import start_expiry
 from exchange.market.listing import Listing
 from exchange.market.reports import report_status, report_trade
 from exchange.market.state import PHASE_ENDS, State
@@ -27,14 +29,15 @@ def enter_phase(
     """Begin a phase of an instrument and publish it.
 
     "open" first executes the auction if the phase was another; "closed"
-    cancels all orders. With ``reopen_ms`` the phase ends after that time,
-    and the instrument opens.
+    cancels all orders, and the mark stays as it was before. With
+    ``reopen_ms`` the phase ends after that time, and the instrument opens.
     """
     symbol = listing.instrument.symbol
     begin = partial(
         _begin,
         symbol=symbol,
         phase=phase,
+        mark=listing.mark(),
         message=message,
         reopen_ms=reopen_ms,
     )
@@ -51,12 +54,24 @@ def _begin(
     state: State,
     symbol: str,
     phase: Phase,
+    mark: int,
     message: str,
     reopen_ms: int | None,
 ) -> None:
-    """Begin a phase whose auction or cancels are done."""
+    """Begin a phase whose auction or cancels are done.
+
+    ``mark`` is as it was before them.
+    """
     listing = state.listings[symbol]
     listing.enter(phase)
+    listing.reason = message
+    if phase == "closed":
+        end_close(listing)
+        if state.rules >= 3:
+            listing.frozen_mark = mark
+    elif phase == "open":
+        continue_close(state, listing)
+        start_expiry(state, listing)
     if reopen_ms is not None:
         listing.reopen_ts = state.ts + reopen_ms * 1_000
         state.add_deadline((listing.reopen_ts, PHASE_ENDS, symbol))

@@ -16,18 +16,25 @@ from typing import Protocol, TypeAlias
 from exchange.market.accounts import HOUSE, Account, AccountLimits
 from exchange.market.command import RULES, Configure, Output
 from exchange.market.listing import Listing
-from orderbook import MAX_INT, Order, Refused, Status
+from exchange.market.offer import Offer
+from orderbook import MAX_INT, Instrument, Order, Refused, Status
 
 DEADLINES_MIN = 1_000  # entries kept before outdated ones are removed
 # What is due, in a `Deadline`. Of what is due at the same time, the smallest
 # comes first: a phase ends after the orders that expire.
 SWITCH = 0
 ORDERS_EXPIRE = 1
+CLOSES = MAX_INT - 3
+EXPIRES = MAX_INT - 2
+TENDER_ENDS = MAX_INT - 1
 PHASE_ENDS = MAX_INT
 # A time with what is due then, and the name that it concerns. One of
-#   (ts, SWITCH, account)      cancel_after cancels the account's orders
-#   (ts, ORDERS_EXPIRE, "")    the gtd orders of this time expire
-#   (ts, PHASE_ENDS, symbol)   a phase with reopen_ms ends
+#   (ts, SWITCH, account)          cancel_after cancels the account's orders
+#   (ts, ORDERS_EXPIRE, "")        the gtd orders of this time expire
+#   (ts, CLOSES, symbol)           an instrument with close_ms closes
+#   (ts, EXPIRES, symbol)          an instrument settles by itself
+#   (ts, TENDER_ENDS, tender id)   a tender can no longer be accepted
+#   (ts, PHASE_ENDS, symbol)       a phase with reopen_ms ends
 Deadline: TypeAlias = tuple[int, int, str]
 # Operations of a slice of long work, which the version of the rules fixes: an
 # order that is canceled or filled, an account that is paid. A slice takes 5
@@ -64,11 +71,15 @@ class State:
         self.known_rules = known_rules
         self.seq = 0  # of the last command applied
         self.ts = 0  # of the last command applied
+        self.previous_ts = 0  # of the command before
+        self.round = 1  # counts resets
         self.configured = Configure(instruments=())  # the last one applied
         self.rules = self.configured.engine_version  # version in force
         self.listings: dict[str, Listing] = {}
         self.accounts: dict[str, Account] = {}
         self.order_id = 0  # of the last order accepted
+        self.news_id = 0  # of the last news
+        self.tenders: dict[str, Offer] = {}  # of this round, ended ones too
         # The open gtd orders by expire_ts and then by id.
         self.expiring: dict[int, dict[int, Order]] = {}
         # A heap. An entry may be outdated: see `is_valid`.
@@ -130,6 +141,11 @@ class State:
             )
         (only,) = self.listings.values()
         return only
+
+    def underlying(self, instrument: Instrument) -> Instrument | None:
+        """Return the underlying of a derivative, as it is configured."""
+        listing = self.listings.get(instrument.underlying or "")
+        return None if listing is None else listing.instrument
 
     def mark(self, symbol: str) -> int:
         """Return the price at which positions in a symbol are valued."""
@@ -197,6 +213,13 @@ class State:
         ts, kind, name = entry
         if kind == PHASE_ENDS:
             return self.listings[name].reopen_ts == ts
+        if kind == CLOSES:
+            return self.listings[name].close_ts == ts
+        if kind == EXPIRES:
+            return self.listings[name].expire_ts == ts
+        if kind == TENDER_ENDS:
+            offer = self.tenders.get(name)
+            return offer is not None and offer.ends_ts == ts
         if kind == ORDERS_EXPIRE:
             return ts in self.expiring
         return self.accounts[name].cancel_after_ts == ts

@@ -8,17 +8,24 @@ from dataclasses import dataclass
 from itertools import islice
 
 from exchange.market import work
+from exchange.market.closing import postpone_closes
 from exchange.market.command import ClockStep, Command, TimePassed
 from exchange.market.executions import cancel_order
+from exchange.market.expiry import postpone_expiries
 from exchange.market.phases import enter_phase
 from exchange.market.reports import reply_ok
+from exchange.market.settlement import expire
 from exchange.market.state import (
+    CLOSES,
+    EXPIRES,
     ORDERS_EXPIRE,
     PHASE_ENDS,
     SWITCH,
+    TENDER_ENDS,
     Deadline,
     State,
 )
+from exchange.market.tenders import end_tender, postpone_tenders
 from orderbook import CancelAfter
 
 # Deadlines that one command fires under version 2 of the rules; the next one
@@ -112,10 +119,18 @@ def _reopen(state: State, symbol: str) -> None:
     enter_phase(state, state.listings[symbol], "open", "time is up")
 
 
+def _close(state: State, symbol: str) -> None:
+    """Close an instrument after its close_ms."""
+    enter_phase(state, state.listings[symbol], "closed", "trading time is up")
+
+
 # What each kind of deadline does, save for ORDERS_EXPIRE. A switch cancels
 # orders of several symbols, of which some may be busy.
 DUE: dict[int, Callable[[State, str], None]] = {
     SWITCH: _switch,
+    CLOSES: _close,
+    EXPIRES: expire,
+    TENDER_ENDS: end_tender,
     PHASE_ENDS: _reopen,
 }
 
@@ -140,3 +155,6 @@ def step_clock(state: State, command: Command, action: ClockStep) -> None:
         if listing.reopen_ts is not None:
             listing.reopen_ts += action.forward_us
             state.add_deadline((listing.reopen_ts, PHASE_ENDS, symbol))
+    postpone_closes(state, action.forward_us)
+    postpone_expiries(state, action.forward_us)
+    postpone_tenders(state, action.forward_us)

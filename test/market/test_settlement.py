@@ -98,9 +98,12 @@ def test_settling_turns_positions_into_cash_and_closes() -> None:
             op ok
             cat 6 canceled 3 canceled 2/5 admin
             ann 6 canceled 5 canceled 0/5 admin
-            ann 7 account 1020 BOND=0 worth 1020 made 20
-            bob 7 account 967 BOND=0 worth 967 made -33
-            cat 7 account 1422 BOND=0 worth 1422 made 18
+            ann 7 settlement BOND 5@104 made 20
+            bob 7 settlement BOND -7@104 made -26
+            cat 7 settlement BOND 6@104 made 18
+            ann 8 account 1020 BOND=0 worth 1020 made 20
+            bob 8 account 967 BOND=0 worth 967 made -33
+            cat 8 account 1422 BOND=0 worth 1422 made 18
             * status BOND closed settled at 104: why
             * book BOND 7 98=0 | 120=0
         """,
@@ -119,11 +122,14 @@ def test_settling_turns_positions_into_cash_and_closes() -> None:
         ann buy 1@104 symbol=BOND
             ann error market_closed
         op admin settle symbol=BOND price=200
-            op ok
-            * status BOND closed settled at 200: why
+            op error market_closed
+        op admin settle prices=BOND:200,ETF:90
+            op error market_closed
         """,
         engine,
     )
+    bond = engine.listings["BOND"].current_instrument()
+    assert (bond.phase, bond.settlement_price) == ("closed", 104)
 
 
 @pytest.mark.parametrize("price", [-50, 0, 50])
@@ -209,8 +215,8 @@ def test_a_reset_begins_a_new_round() -> None:
             ann 8 account 1000 worth 1000
             bob 6 account 500 worth 500
             zoe 1 account 1000 worth 1000
-            * status BOND open reset: why
-            * status ETF pre_open reset: why
+            * status BOND open reset: why round 2
+            * status ETF pre_open reset: why round 2
             * book BOND 4 100=0 | 110=0
             * book ETF 2 90=0 |
         """,
@@ -234,12 +240,12 @@ def test_a_reset_begins_a_new_round() -> None:
         """
         given ann sell 1@95 symbol=BOND
         bob buy 1@95 symbol=BOND
-            bob 7 new 6 new 0/1
-            bob 8 trade 6 filled 1/1 1@95 taker #2 fee 1
-            ann 10 trade 5 filled 1/1 1@95 maker #2
+            bob 7 new 6 new 0/1 round 2
+            bob 8 trade 6 filled 1/1 1@95 taker #2 fee 1 round 2
+            ann 10 trade 5 filled 1/1 1@95 maker #2 round 2
             bob 9 account 404 BOND=1 worth 499 made -1
             ann 11 account 1095 BOND=-1 worth 1000
-            * trade BOND 6 #2 1@95 buy
+            * trade BOND 6 #2 1@95 buy round 2
             * book BOND 6 | 95=0
         """,
         engine,
@@ -276,9 +282,9 @@ def test_orders_and_their_names_are_known_after_a_reset() -> None:
         ann buy 5@99 as=mine
             ann error duplicate_client_order_id client_order_id 1 canceled 0
         ann buy 5@99 as=other
-            ann 4 new 2 new 0/5
+            ann 4 new 2 new 0/5 round 2
             * book BOND 3 99=5 |
         ann disconnect
-            ann 5 canceled 2 canceled 0/5 disconnect
+            ann 5 canceled 2 canceled 0/5 disconnect round 2
             * book BOND 4 99=0 |
         """)
