@@ -136,6 +136,15 @@ MATRIX: list[Row] = [
     ({"type": "cancel_all", "symbol": "BOND", "side": "buy"}, WHO_IS_IN),
     ({"type": "cancel_after", "timeout_ms": 60_000}, WHO_IS_IN),
     ({"type": "cancel_after", "timeout_ms": 0}, WHO_IS_IN),
+    # BOND converts into nothing, and no tender is offered.
+    (
+        {"type": "convert", "symbol": "BOND", "side": "buy", "qty": 1},
+        ("unauthorized", *["no_conversion"] * 3, "forbidden"),
+    ),
+    (
+        {"type": "tender", "tender_id": "t"},
+        ("unauthorized", *["unknown_tender"] * 3, "forbidden"),
+    ),
     ({"type": "subscribe", "channels": ["book", "trades"]}, EVERYBODY),
     ({"type": "unsubscribe", "channels": ["book"]}, EVERYBODY),
     (get("instruments"), EVERYBODY),
@@ -143,6 +152,8 @@ MATRIX: list[Row] = [
     (get("trades"), EVERYBODY),
     (get("candles"), EVERYBODY),
     (get("leaderboard"), EVERYBODY),
+    (get("news"), EVERYBODY),
+    (get("statuses"), EVERYBODY),
     (get("account"), WHO_IS_IN),
     (get("positions"), WHO_IS_IN),
     (get("fills"), WHO_IS_IN),
@@ -167,6 +178,25 @@ MATRIX: list[Row] = [
     (admin("settle", symbol="BOND", price=95), ADMIN_ALONE),
     (admin("reset"), ADMIN_ALONE),
     (admin("message", message="lunch"), ADMIN_ALONE),
+    (admin("news", headline="rain", symbol="BOND", value=5), ADMIN_ALONE),
+    (admin("dividend", symbol="BOND", amount=2), ADMIN_ALONE),
+    (
+        admin(
+            "tender",
+            tender_id="t",
+            symbol="BOND",
+            side="buy",
+            qty=1,
+            price=90,
+            valid_ms=5_000,
+        ),
+        ADMIN_ALONE,
+    ),
+    (admin("close_out", user="alice", prices={"BOND": 90}), ADMIN_ALONE),
+    (admin("bust", symbol="BOND", trade_id=1), ADMIN_ALONE),
+    (admin("reference", symbol="BOND", price=95), ADMIN_ALONE),
+    (admin("settle", prices={"BOND": 95}), ADMIN_ALONE),
+    (admin("phase", phase="open", close_ms=60_000), ADMIN_ALONE),
     # Refused to an administrator; others get "forbidden" as always.
     (
         admin("suspend", user="eve"),
