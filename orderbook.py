@@ -817,6 +817,7 @@ class Exec:
     trigger_price: int | None = None
     display_qty: int | None = None
     round: int = 1
+    busted: bool = False  # in tables: the trade of this fill was undone
     type: Literal["exec"] = "exec"  # last, as this is made by position
     id: Id | None = None
 
@@ -862,6 +863,7 @@ class Trade:
     qty: int
     side: Side
     round: int = 1
+    busted: bool = False  # in tables: it was undone
 
 
 @_event
@@ -1269,6 +1271,7 @@ class Order:
     leaves_qty: int = 0  # becomes qty when a book gets the order
     trigger_price: int | None = None
     display_qty: int | None = None
+    round: int = 1  # in which it was placed
 
     @property
     def is_open(self) -> bool:
@@ -1294,7 +1297,7 @@ class Order:
 # Fields that an order never changes, apart from its type.
 _FIXED = (
     *("order_id", "symbol", "side", "client_order_id", "time_in_force"),
-    *("expire_ts", "post_only", "stp"),
+    *("expire_ts", "post_only", "stp", "round"),
 )
 
 

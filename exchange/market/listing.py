@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 
 from orderbook import (
     PHASES,
     Band,
+    Bust,
     Instrument,
     OrderBook,
     OrderType,
@@ -17,6 +19,10 @@ from orderbook import (
     Trade,
 )
 
+# The last trades of a symbol that can be busted: as many as the fills that
+# the history keeps of an account, in which the parties are found.
+TRADES_BUSTABLE = 10_000
+
 
 @dataclass(slots=True)
 class Listing:
@@ -24,13 +30,17 @@ class Listing:
 
     ``instrument`` is as configured; the phase it is in is ``phase``.
     ``position_max`` is the largest position of an account, long or short,
-    if nothing else limits it.
+    if nothing else limits it. ``recent`` are id and price of the last trades
+    that set ``last``: one more than can be busted, so that a price is left.
     """
 
     instrument: Instrument
     book: OrderBook
     phase: Phase = "closed"  # changed by `enter` only
+    reason: str | None = None  # of the last change of phase
     reopen_ts: int | None = None  # when the phase ends by itself
+    close_ts: int | None = None  # when the instrument closes by itself
+    close_left_us: int | None = None  # trading time left, while that stands
     position_max: int = 0
     seq: int = 0  # of the last command that changed a level or traded
     ts: int = 0  # of the same command
@@ -39,18 +49,33 @@ class Listing:
     trade_id: int = 0
     last: int | None = None
     volume: int = 0
+    recent: deque[tuple[int, int]] = field(
+        default_factory=lambda: deque(maxlen=TRADES_BUSTABLE + 1)
+    )
+    busted: dict[int, None] = field(default_factory=dict)  # trade ids
+    round_trade_id: int = 0  # of the last trade before this round
+    # An administrator's reference price, with the trade_id at that moment.
+    moved_reference: tuple[int, int] | None = None
+    frozen_mark: int | None = None  # the mark while "closed"
     # Of the command that is being applied:
-    trades: list[Trade] = field(default_factory=list)
+    trades: list[Trade | Bust] = field(default_factory=list)
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase; outside "open" orders are collected."""
         self.phase = phase
         self.book.is_collecting = phase != "open"
-        self.reopen_ts = None
+        self.reopen_ts = self.frozen_mark = None
 
     @property
     def reference(self) -> int:
-        """The price of the last trade; before the first, as configured."""
+        """The price of the last trade; before the first, as configured.
+
+        A price that an administrator set holds until the next trade.
+        """
+        if self.moved_reference is not None:
+            trade_id, price = self.moved_reference
+            if not self.recent or self.recent[-1][0] <= trade_id:
+                return price
         if self.last is None:
             return self.instrument.reference_price
         return self.last
@@ -68,8 +93,10 @@ class Listing:
         """Return the price at which positions are valued.
 
         The median of best bid, reference and best ask; the reference if a
-        side is empty.
+        side is empty. While "closed" what it was before.
         """
+        if self.frozen_mark is not None:
+            return self.frozen_mark
         bid, ask = self.book.top()
         reference = self.reference
         if bid is None or ask is None or bid <= reference <= ask:
@@ -86,7 +113,18 @@ class Listing:
         instrument = self.instrument
         if max_position is None:
             max_position = instrument.max_position
-        return replace(instrument, phase=self.phase, max_position=max_position)
+        return replace(
+            instrument,
+            phase=self.phase,
+            max_position=max_position,
+            reason=self.reason,
+            reopen_ts=self.reopen_ts,
+            close_ts=self.close_ts,
+        )
+
+    def value_of(self, price: int) -> int:
+        """Return the value of one lot at a price, in units of money."""
+        return price * self.instrument.tick_value
 
     def worst_price(self, side: Side) -> int:
         """Return the limit of a market order: collar, or price bound."""
@@ -131,12 +169,7 @@ class Listing:
         if price is None:
             return
         if not instrument.min_price <= price <= instrument.max_price:
-            raise Refused(
-                "invalid_price",
-                f"price {price} is not within {instrument.min_price} to"
-                f" {instrument.max_price}",
-                field="price",
-            )
+            self.check_price(price)
         if instrument.collar:
             beyond = price - self.reference
             if (beyond if side == "buy" else -beyond) > instrument.collar:
@@ -146,3 +179,14 @@ class Listing:
                     f" ticks beyond the reference price of {self.reference}",
                     field="price",
                 )
+
+    def check_price(self, price: int) -> None:
+        """Refuse ("invalid_price") a price outside the instrument's bounds."""
+        instrument = self.instrument
+        if not instrument.min_price <= price <= instrument.max_price:
+            raise Refused(
+                "invalid_price",
+                f"price {price} is not within {instrument.min_price} to"
+                f" {instrument.max_price}",
+                field="price",
+            )

@@ -75,6 +75,7 @@ def place(state: State, command: Command, request: Place) -> None:
     order.client_order_id = request.client_order_id
     order.session = command.session
     order.unit_cost = cost
+    order.round = state.round
     band = listing.band if instrument.band else None
     # May refuse "would_take". This is the last check.
     sweep = listing.book.place(order, limit, band, account.open_orders)

@@ -53,6 +53,8 @@ class World:
         self.do("alice", "buy 5@90 as=mine")
         self.do("bob", "sell 2@90")
         self.do("boss", admin("suspend", user="mallory"))
+        offer = admin("tender", tender_id="t-1", **OFFER, user="alice")
+        self.do("boss", offer)
         for role in ROLES:
             self.read(role)
 
@@ -85,6 +87,13 @@ def get(what: str) -> Message:
     return {"type": "get", "what": what}
 
 
+OFFER = {
+    "symbol": "BOND",
+    "side": "buy",
+    "qty": 5,
+    "price": 99,
+    "valid_ms": 60_000,
+}
 # The result of each request, for each of ROLES.
 Row = tuple[Message, tuple[str, ...]]
 EVERYBODY = ("ok",) * 5
@@ -136,14 +145,15 @@ MATRIX: list[Row] = [
     ({"type": "cancel_all", "symbol": "BOND", "side": "buy"}, WHO_IS_IN),
     ({"type": "cancel_after", "timeout_ms": 60_000}, WHO_IS_IN),
     ({"type": "cancel_after", "timeout_ms": 0}, WHO_IS_IN),
-    # BOND converts into nothing, and no tender is offered.
+    # BOND converts into nothing.
     (
         {"type": "convert", "symbol": "BOND", "side": "buy", "qty": 1},
         ("unauthorized", *["no_conversion"] * 3, "forbidden"),
     ),
+    # Offered to alice only.
     (
-        {"type": "tender", "tender_id": "t"},
-        ("unauthorized", *["unknown_tender"] * 3, "forbidden"),
+        {"type": "tender", "tender_id": "t-1"},
+        ("unauthorized", "ok", *["unknown_tender"] * 2, "forbidden"),
     ),
     ({"type": "subscribe", "channels": ["book", "trades"]}, EVERYBODY),
     ({"type": "unsubscribe", "channels": ["book"]}, EVERYBODY),
@@ -158,6 +168,8 @@ MATRIX: list[Row] = [
     (get("positions"), WHO_IS_IN),
     (get("fills"), WHO_IS_IN),
     (get("orders"), WHO_IS_IN),
+    (get("news"), EVERYBODY),
+    (get("statuses"), EVERYBODY),
     ({"type": "ping"}, EVERYBODY),
     ({"type": "login", "user": "alice"}, AGAIN),
     ({"type": "login", "user": "eve", "token": "guess"}, AGAIN),
@@ -178,23 +190,15 @@ MATRIX: list[Row] = [
     (admin("settle", symbol="BOND", price=95), ADMIN_ALONE),
     (admin("reset"), ADMIN_ALONE),
     (admin("message", message="lunch"), ADMIN_ALONE),
-    (admin("news", headline="rain", symbol="BOND", value=5), ADMIN_ALONE),
-    (admin("dividend", symbol="BOND", amount=2), ADMIN_ALONE),
+    (admin("news", headline="lunch", symbol="BOND"), ADMIN_ALONE),
     (
-        admin(
-            "tender",
-            tender_id="t",
-            symbol="BOND",
-            side="buy",
-            qty=1,
-            price=90,
-            valid_ms=5_000,
-        ),
+        admin("tender", tender_id="t-2", **OFFER, user="bob"),
         ADMIN_ALONE,
     ),
-    (admin("close_out", user="alice", prices={"BOND": 90}), ADMIN_ALONE),
     (admin("bust", symbol="BOND", trade_id=1), ADMIN_ALONE),
     (admin("reference", symbol="BOND", price=95), ADMIN_ALONE),
+    (admin("dividend", symbol="BOND", amount=2), ADMIN_ALONE),
+    (admin("close_out", user="alice", prices={"BOND": 90}), ADMIN_ALONE),
     (admin("settle", prices={"BOND": 95}), ADMIN_ALONE),
     (admin("phase", phase="open", close_ms=60_000), ADMIN_ALONE),
     # Refused to an administrator; others get "forbidden" as always.
