@@ -2763,10 +2763,10 @@ class Exchange(ExchangeView):
     ) -> list[Any]:
         """Return the newest ``limit`` rows of a table, oldest first.
 
-        With ``after`` (a trade_id, order_id, account seq or news_id) return the rows
-        that follow it. Rows of trades, orders, fills, book, account, news
-        and statuses are events of ``orderbook``; rows of instruments, leaderboard and
-        positions are dicts; candles are lists.
+        With ``after`` (a trade_id, order_id, account seq or news_id) return
+        the rows that follow it. Rows of trades, orders, fills, book, account,
+        news and statuses are events of ``orderbook``; rows of instruments,
+        leaderboard and positions are dicts; candles are lists.
         """
         reply = await self._ask(
             _make(
@@ -2825,7 +2825,9 @@ class Exchange(ExchangeView):
         ``last`` is a number of past news, 0 to 1,000. News that come while
         there is no connection follow when it is back.
         """
-        return Stream(self, self._core_news(last))
+        topic = self._core.news.follow(last)
+        self._link.wake()
+        return Stream(self, topic)
 
     def offers(self) -> Stream[Tender]:
         """Iterate over the tenders offered to the account from now on."""
@@ -2842,11 +2844,6 @@ class Exchange(ExchangeView):
         return self._stream(self._core.account.settlements)
 
     # Internals
-
-    def _core_news(self, last: int) -> _NewsTopic:
-        topic = self._core.news.follow(last)
-        self._link.wake()
-        return topic
 
     def _stream(self, topic: WeakSet[_Topic[T]]) -> Stream[T]:
         events: _Topic[T] = _Topic()
@@ -2908,7 +2905,9 @@ class Market(MarketView):
         """Place an order to buy; without a price, a market order.
 
         An integer price is in ticks, a Decimal in money. With a
-        ``trigger_price`` it is a stop order, or a stop-limit order. Returns the live order with its immediate fills; ``OrderOptions``
+        ``trigger_price`` it is a stop order, or a stop-limit order.
+
+        Returns the live order with its immediate fills; ``OrderOptions``
         lists the options. Raises Refused. Raises OutcomeUnknown if the
         connection is lost and does not come back in time; then the order may
         appear in ``orders`` later. A call that is canceled before the order

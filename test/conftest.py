@@ -13,7 +13,8 @@ KINDS = {
     "pure": """
         test_account_limits test_accounts test_architecture test_auction
         test_band test_book_matching test_busts test_closing test_book_orders test_book_state
-        test_book_twin test_bucket test_cash test_chart test_client_simulated
+        test_book_twin test_bucket test_cash test_chart test_client_money
+        test_client_notices test_client_simulated
         test_codec_events test_codec_frames test_codec_requests
         test_conformance_published
         test_damage test_deadlines test_executions test_feed

@@ -162,8 +162,6 @@ MATRIX: list[Row] = [
     (get("trades"), EVERYBODY),
     (get("candles"), EVERYBODY),
     (get("leaderboard"), EVERYBODY),
-    (get("news"), EVERYBODY),
-    (get("statuses"), EVERYBODY),
     (get("account"), WHO_IS_IN),
     (get("positions"), WHO_IS_IN),
     (get("fills"), WHO_IS_IN),
