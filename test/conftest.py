@@ -22,7 +22,7 @@ KINDS = {
         test_limits test_link test_listing test_logins test_market_data
         test_memory test_names test_news test_notices test_operator test_orders test_pacing
         test_permissions test_phases test_precedence test_rate test_records
-        test_reports test_requests test_restart test_rounds test_routing
+        test_replay_text test_reports test_requests test_restart test_rounds test_routing
         test_rules
         test_sequencer test_sessions test_settings test_settlement
         test_tenders test_uncrossing
