@@ -120,6 +120,10 @@ def order_report(
 
 def report_rested(state: State, account: Account, order: Order) -> None:
     """Report a new order that rests with nothing filled, as most do."""
+    if order.expire_ts is not None or order.display_qty is not None:
+        # An amend may change these before the report is encoded.
+        state.outputs.append(order_report(state, order, "new"))
+        return
     account.seq += 1
     report = Rested(account.seq, state.ts, order.qty, order.price, order)
     state.outputs.append((account.name, report))
