@@ -19,12 +19,12 @@ KINDS = {
         test_conformance_published test_damage test_deadlines test_executions
         test_feed test_feed_readers test_flows test_gate test_gateway
         test_history test_limits test_link test_listing test_logins
-        test_market_data test_memory test_names test_news test_notices
-        test_operator test_orders test_pacing test_permissions test_phases
-        test_precedence test_rate test_records test_replay_text test_reports
-        test_requests test_restart test_rounds test_routing test_rules
-        test_sequencer test_sessions test_settings test_settlement test_tenders
-        test_uncrossing test_work
+        test_market_data test_memory test_money_flows test_names test_news
+        test_notices test_operator test_orders test_pacing test_permissions
+        test_phases test_precedence test_rate test_records test_replay_text
+        test_reports test_requests test_restart test_rounds test_routing
+        test_rules test_sequencer test_sessions test_settings test_settlement
+        test_tenders test_uncrossing test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -35,13 +35,12 @@ KINDS = {
     """,
     "process": """
         test_abuse test_administration test_backup test_bench test_bots
-        test_cli test_client test_client_life test_clock test_commits test_committer test_crash
-        test_disk test_docs test_files test_fuzz test_golden test_hostile
-        test_image test_keys test_keys_live test_logs test_long_work
-        test_package test_page
-        test_printing test_process test_proxies test_replay test_sqlite
-        test_stress test_tls test_tutorial test_util_accounts test_util_admin
-        test_watch test_windows
+        test_cli test_client test_client_life test_clock test_commits
+        test_committer test_crash test_disk test_docs test_files test_fuzz
+        test_golden test_hostile test_image test_keys test_keys_live test_logs
+        test_long_work test_package test_page test_printing test_process
+        test_proxies test_replay test_sqlite test_stress test_tls test_tutorial
+        test_util_accounts test_util_admin test_watch test_windows
     """,
 }
 KIND_OF = {
