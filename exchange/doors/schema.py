@@ -34,7 +34,8 @@ def protocol_schema() -> dict[str, Any]:
     """Return the schema of a frame: requests, or events.
 
     ``$defs`` has each message under its ``type``, any message of a client as
-    "request", and any message of the server as "event".
+    "request", and any message of the server as "event". An event that has the
+    name of a request is under that name and "_event".
     """
     named: dict[str, Any] = {}
     kinds: dict[str, list[str]] = {"request": [], "event": []}
@@ -47,6 +48,8 @@ def protocol_schema() -> dict[str, Any]:
             )
             named |= schema.pop("$defs", {})
             schema["required"] = sorted({*schema.get("required", ()), "type"})
+            if name in named:
+                name += "_event"
             named[name] = schema
             kinds[kind].append(f"#/$defs/{name}")
     for kind, references in kinds.items():
