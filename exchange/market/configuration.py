@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from exchange.market.accounts import VALUE_MAX, Account, unit_cost
 from exchange.market.command import Command, Configure
+from exchange.market.expiry import change_expiry, keep_prints
 from exchange.market.listing import Listing
+from exchange.market.products import value_bounds
 from exchange.market.state import State
 from orderbook import OrderBook
 
@@ -19,16 +21,18 @@ def configure(state: State, command: Command, action: Configure) -> None:
     state.configured = action
     state.rules = action.engine_version
     for instrument in action.instruments:
-        listing = state.listings.get(instrument.symbol)
+        listing, before = state.listings.get(instrument.symbol), None
         if listing is None:
             listing = Listing(instrument, OrderBook(instrument.symbol))
             listing.enter(instrument.phase)
             state.listings[instrument.symbol] = listing
         else:
-            listing.instrument = instrument
+            before, listing.instrument = listing.instrument, instrument
+        change_expiry(state, listing, before)
+    keep_prints(state)
     for listing in state.listings.values():
-        low = listing.instrument.min_price
-        high = listing.instrument.max_price
+        instrument = listing.instrument
+        low, high = value_bounds(instrument, state.underlying(instrument))
         value = len(state.listings) * max(abs(low), abs(high), 1)
         listing.position_max = VALUE_MAX // value
     for account in state.accounts.values():

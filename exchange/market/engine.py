@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeAlias
 
-from exchange.market import reports
+from exchange.market import reports, work
 from exchange.market.command import (
     RULES,
     Action,
@@ -37,6 +37,7 @@ from exchange.market.command import (
     TimePassed,
 )
 from exchange.market.configuration import configure
+from exchange.market.conversion import convert
 from exchange.market.operator import administer
 from exchange.market.orders import amend, cancel, cancel_all, place
 from exchange.market.sessions import (
@@ -55,6 +56,7 @@ from orderbook import (
     Cancel,
     CancelAfter,
     CancelAll,
+    Convert,
     Place,
     Refused,
 )
@@ -68,6 +70,7 @@ HANDLERS: dict[type[Action], Handler] = {
     Cancel: cancel,
     CancelAll: cancel_all,
     CancelAfter: cancel_after,
+    Convert: convert,
     AcceptTender: accept,
     Admin: administer,
     BustTrade: administer,
@@ -108,6 +111,9 @@ class Engine(State):
         outputs: list[Output] = []
         self.outputs = outputs
         action = command.action
+        assert not self.work or not work.touches(
+            self, command.account, command.session, action
+        )
         try:
             self._handlers[action.__class__](self, command, action)
         except Refused as refusal:

@@ -113,4 +113,4 @@ def _finish(state: State, order: Order) -> None:
         account.release(order, unfilled)
     account.archive(order)
     if order.expire_ts is not None:
-        state.open_gtd.pop(order.order_id, None)
+        state.drop_expiry(order)

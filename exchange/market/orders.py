@@ -6,11 +6,11 @@ the calls below, which docs/PROTOCOL.md promises.
 
 from __future__ import annotations
 
+from exchange.market import work
 from exchange.market.accounts import Account, unit_cost
 from exchange.market.command import Command
 from exchange.market.executions import (
     book_sweep,
-    cancel_each,
     cancel_order,
     end_order,
 )
@@ -46,6 +46,7 @@ def place(state: State, command: Command, request: Place) -> None:
         account.is_suspended
         or request.expire_ts is not None
         or request.client_order_id in account.by_client_order_id
+        or account.conversions
     ):
         _check_sender(state, account, request)
     listing = state.listing(request.symbol)
@@ -87,8 +88,7 @@ def place(state: State, command: Command, request: Place) -> None:
     else:
         _book_arrival(state, order, "new", sweep, NOTHING_FILLED)
     if order.expire_ts is not None and order.is_open:
-        state.open_gtd[order.order_id] = order
-        state.add_deadline((order.expire_ts, order.order_id, ""))
+        state.add_expiry(order, order.expire_ts)
 
 
 def _check_sender(state: State, account: Account, request: Place) -> None:
@@ -97,17 +97,10 @@ def _check_sender(state: State, account: Account, request: Place) -> None:
     A repeated client_order_id is answered as a duplicate even if it has
     expired or the account is suspended: the first copy was accepted.
     """
-    known = account.by_client_order_id.get(request.client_order_id or "")
-    if known is not None:
+    name = request.client_order_id
+    if name is not None and account.has_used(name):
         state.listing(request.symbol)
-        raise Refused(
-            "duplicate_client_order_id",
-            f"{request.client_order_id} was used for order {known.order_id}",
-            field="client_order_id",
-            order_id=known.order_id,
-            order_status=known.order_status,
-            cum_qty=known.cum_qty,
-        )
+        account.check_name(name)
     if request.expire_ts is not None and request.expire_ts <= state.ts:
         raise Refused(
             "bad_request",
@@ -117,10 +110,11 @@ def _check_sender(state: State, account: Account, request: Place) -> None:
     if account.is_suspended:
         if request.symbol is None:
             state.listing(None)
-        _refuse_suspended()
+        refuse_suspended()
 
 
-def _refuse_suspended() -> None:
+def refuse_suspended() -> None:
+    """Refuse ("forbidden") what a suspended account must not do."""
     raise Refused(
         "forbidden",
         "the account is suspended and may only cancel",
@@ -148,7 +142,7 @@ def amend(state: State, command: Command, request: Amend) -> None:
     """Change the price or the total quantity of an open order."""
     account = state.account(command.account)
     if account.is_suspended:
-        _refuse_suspended()
+        refuse_suspended()
     order = account.find(request.order_id, request.client_order_id)
     listing = state.listings[order.symbol]
     listing.check_phase(order.order_type, order.time_in_force)
@@ -205,4 +199,4 @@ def cancel_all(state: State, command: Command, request: CancelAll) -> None:
         and request.side in (None, order.side)
     ]
     reply_ok(state, account.name, count=len(orders))
-    cancel_each(state, orders, "user")
+    work.cancel_all(state, orders, "user")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from exchange.market import work
 from exchange.market.auction import clearing_price
 from exchange.market.closing import continue_close, end_close
-from exchange.market.executions import book_cross, cancel_each
+from exchange.market.executions import book_cross
+from exchange.market.expiry import start_expiry
 from exchange.market.listing import Listing
 from exchange.market.reports import report_status, report_trade
 from exchange.market.state import PHASE_ENDS, State
 from orderbook import Phase, Side
+
+CROSS_OPERATIONS = 2  # of a slice: the two orders of a cross are filled
 
 
 def enter_phase(
@@ -25,11 +33,36 @@ def enter_phase(
     ``reopen_ms`` the phase ends after that time, and the instrument opens.
     """
     symbol = listing.instrument.symbol
-    mark = listing.mark()
+    begin = partial(
+        _begin,
+        symbol=symbol,
+        phase=phase,
+        mark=listing.mark(),
+        message=message,
+        reopen_ms=reopen_ms,
+    )
     if phase == "open" and listing.phase != "open":
-        _uncross(state, listing)
-    if phase == "closed":
-        cancel_each(state, listing.book.orders.values(), "closed")
+        _uncross(state, listing, begin)
+    elif phase == "closed":
+        orders = listing.book.orders.values()
+        work.cancel_all(state, orders, "closed", begin)
+    else:
+        begin(state)
+
+
+def _begin(
+    state: State,
+    symbol: str,
+    phase: Phase,
+    mark: int,
+    message: str,
+    reopen_ms: int | None,
+) -> None:
+    """Begin a phase whose auction or cancels are done.
+
+    ``mark`` is as it was before them.
+    """
+    listing = state.listings[symbol]
     listing.enter(phase)
     listing.reason = message
     if phase == "closed":
@@ -38,6 +71,7 @@ def enter_phase(
             listing.frozen_mark = mark
     elif phase == "open":
         continue_close(state, listing)
+        start_expiry(state, listing)
     if reopen_ms is not None:
         listing.reopen_ts = state.ts + reopen_ms * 1_000
         state.add_deadline((listing.reopen_ts, PHASE_ENDS, symbol))
@@ -57,17 +91,50 @@ def stop_at_band(state: State, listing: Listing) -> None:
     )
 
 
-def _uncross(state: State, listing: Listing) -> None:
-    """Let the orders that cross trade at one price."""
+def _uncross(state: State, listing: Listing, then: work.Then) -> None:
+    """Let the orders that cross trade at one price, then call ``then``."""
     book = listing.book
     price = clearing_price(
         book.depth("buy"), book.depth("sell"), listing.reference
     )
     if price is None:
-        return
-    state.touched[listing.instrument.symbol] = listing
-    for bid, ask, qty in book.uncross(price):
-        # The younger order is the aggressor.
-        side: Side = "buy" if bid.order_id > ask.order_id else "sell"
-        trade = report_trade(state, listing, price, qty, side)
-        book_cross(state, bid, ask, trade)
+        then(state)
+    else:
+        work.run(state, Uncrossing(listing.instrument.symbol, price, then))
+
+
+@dataclass(slots=True)
+class Uncrossing:
+    """An auction that is being executed. Its phase goes on until the end."""
+
+    symbol: str
+    price: int
+    then: work.Then
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The instrument."""
+        return (self.symbol,)
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """None: each trade leaves its accounts as any trade does."""
+        return ()
+
+    def step(self, state: State) -> bool:
+        """Make the trades that fit into the slice."""
+        most = -(-max(0, work.room(state)) // CROSS_OPERATIONS)  # rounded up
+        listing, price = state.listings[self.symbol], self.price
+        state.touched[self.symbol] = listing
+        made = 0
+        for bid, ask, qty in islice(listing.book.uncross(price), most):
+            # The younger order is the aggressor.
+            side: Side = "buy" if bid.order_id > ask.order_id else "sell"
+            trade = report_trade(state, listing, price, qty, side)
+            book_cross(state, bid, ask, trade)
+            made += 1
+        work.spend(state, made * CROSS_OPERATIONS)
+        if made == most:
+            return False
+        self.then(state)
+        return True

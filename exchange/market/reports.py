@@ -31,6 +31,7 @@ from orderbook import (
     Phase,
     Reason,
     Rested,
+    Settlement,
     Side,
     Status,
     Tender,
@@ -144,6 +145,8 @@ def report_trade(
     listing.volume += qty
     listing.trade_id += 1
     listing.recent.append((listing.trade_id, price))
+    if listing.prints is not None:
+        listing.prints.add(state.ts, listing.trade_id, price, qty)
     trade = Trade(
         symbol=listing.instrument.symbol,
         seq=listing.seq + 1,
@@ -156,6 +159,27 @@ def report_trade(
     )
     listing.trades.append(trade)
     return trade
+
+
+def report_settlement(
+    state: State,
+    account: Account,
+    symbol: str,
+    position: int,
+    price: int,
+    realized: int,
+) -> None:
+    """Report that a position became cash at the settlement price."""
+    account.seq += 1
+    report = Settlement(
+        seq=account.seq,
+        ts=state.ts,
+        symbol=symbol,
+        position=position,
+        price=price,
+        realized=realized,
+    )
+    state.outputs.append((account.name, report))
 
 
 def report_bust(state: State, listing: Listing, trade_id: int) -> None:
