@@ -23,8 +23,14 @@ from pydantic import (
 
 from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
+from exchange.host.product_settings import (
+    PRODUCT_FIELDS,
+    ProductSettings,
+    check_products,
+)
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.market.command import Configure
+from exchange.market.products import value_bounds
 from orderbook import (
     MAX_INT,
     Instrument,
@@ -63,7 +69,7 @@ Lots = Annotated[int, Field(ge=0, le=MAX_INT)]
 Cash = Annotated[int, Field(ge=-CASH_MAX, le=CASH_MAX)]
 
 
-class InstrumentSettings(BaseModel):
+class InstrumentSettings(ProductSettings):
     """One ``[instruments.SYMBOL]`` table of the market file."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -107,7 +113,8 @@ class InstrumentSettings(BaseModel):
 
     def listed_as(self, symbol: str) -> Instrument:
         """Return the instrument that these settings describe."""
-        fields = self.model_dump(exclude={"auction_s"})
+        fields = self.model_dump(exclude={"auction_s", *PRODUCT_FIELDS})
+        fields |= self.product()
         return Instrument(
             symbol=symbol, auction_ms=self.auction_s * 1_000, **fields
         )
@@ -176,6 +183,13 @@ class MarketSettings(BaseModel):
     accounts: dict[User, AccountSettings] = {}
 
     @model_validator(mode="after")
+    def _products_fit(self) -> Self:
+        """Refuse instruments that name others which do not fit."""
+        ticks = {s: Decimal(i.tick_size) for s, i in self.instruments.items()}
+        check_products(self.instruments, ticks)
+        return self
+
+    @model_validator(mode="after")
     def _stays_exact(self) -> Self:
         """Refuse limits that could exceed 2**53, or of unlisted symbols."""
         for name, settings in {
@@ -188,7 +202,8 @@ class MarketSettings(BaseModel):
                         f"max_position of {name}: {symbol} is not listed"
                     )
         for symbol, instrument in self.instruments.items():
-            most = VALUE_MAX // (len(self.instruments) * instrument.worth or 1)
+            worth = max(instrument.worth, self._payoff_worth(instrument))
+            most = VALUE_MAX // (len(self.instruments) * worth or 1)
             limits = {
                 "max_qty": instrument.max_qty,
                 "max_position": instrument.max_position,
@@ -203,6 +218,16 @@ class MarketSettings(BaseModel):
                         f" prices could exceed 2**53; at most {most}"
                     )
         return self
+
+    def _payoff_worth(self, instrument: InstrumentSettings) -> int:
+        """Return the most ticks that one lot may be paid at settlement."""
+        listed = instrument.listed_as("")
+        underlying = None
+        if instrument.underlying is not None:
+            settings = self.instruments[instrument.underlying]
+            underlying = settings.listed_as("")
+        low, high = value_bounds(listed, underlying)
+        return max(abs(low), abs(high))
 
     def rules(self, is_guarded: bool, connections: int) -> Rules:
         """Return the rules of the market and the quotas of connections.
