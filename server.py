@@ -171,7 +171,7 @@ class Server:
         while not self.failure.done():
             if turns.fresh or turns.backlog:
                 self.drain()
-            elif turns.is_any_parked:
+            elif turns.parked:
                 self.step(self.gateway.sequencer.finish_work)
             else:
                 break

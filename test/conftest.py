@@ -24,23 +24,23 @@ KINDS = {
         test_product_flows test_product_settings test_products test_rate
         test_records test_reports test_requests test_restart test_rounds
         test_routing test_rules test_sequencer test_sessions test_settings
-        test_settlement test_tenders test_uncrossing
+        test_settlement test_tenders test_uncrossing test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
         test_connections test_frame test_life test_malformed test_metrics
         test_replies test_resuming test_schema test_slow_readers test_soak
-        test_tables test_tcp test_timing test_turns test_upgrade test_web
-        test_websocket
+        test_tables test_tcp test_timing test_turns test_upgrade test_waiting
+        test_web test_websocket
     """,
     "process": """
         test_abuse test_backup test_bench test_bots test_cli test_client
         test_client_life test_clock test_commits test_committer test_crash
         test_disk test_docs test_files test_fuzz test_golden test_hostile
-        test_image test_keys test_keys_live test_logs test_package test_page
-        test_printing test_process test_proxies test_replay test_sqlite
-        test_stress test_tls test_tutorial test_util_accounts test_util_admin
-        test_watch test_windows
+        test_image test_keys test_keys_live test_logs test_long_work
+        test_package test_page test_printing test_process test_proxies
+        test_replay test_sqlite test_stress test_tls test_tutorial
+        test_util_accounts test_util_admin test_watch test_windows
     """,
 }
 KIND_OF = {

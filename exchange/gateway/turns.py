@@ -41,12 +41,12 @@ class Turns:
         self.logins: list[Link] = []  # delayed since the owner last took them
         self._delayed: dict[Link, Taken] = {}
         self._released: dict[Link, Taken] = {}
-        self._parked: dict[Link, Taken] = {}  # until long work has ended
+        self.parked: dict[Link, Taken] = {}  # until long work has ended
         self.done: list[Turn] = []  # since the last batch was sealed
 
     def add(self, link: Link) -> None:
         """Queue a link for its next turn."""
-        if link in self._delayed or link in self._parked:
+        if link in self._delayed or link in self.parked:
             return
         if link.had_long_turn:
             self.backlog.setdefault(link)
@@ -80,11 +80,6 @@ class Turns:
         self._released[link] = self._delayed.pop(link)
         self.add(link)
 
-    @property
-    def is_any_parked(self) -> bool:
-        """Whether links wait for the end of long work."""
-        return bool(self._parked)
-
     def park(self, link: Link, requests: Requests) -> None:
         """Keep the end of the turn that a link just had for later.
 
@@ -92,14 +87,14 @@ class Turns:
         """
         count, arrival = self.done[-1]
         self.done[-1] = count - len(requests), arrival
-        self._parked[link] = requests, sum(map(weigh, requests)), arrival
+        self.parked[link] = requests, sum(map(weigh, requests)), arrival
         self.backlog.pop(link, None)
 
     def unpark(self) -> list[Link]:
         """Let the parked links go on; the owner queues each of them."""
-        self._released |= self._parked
-        links = [*self._parked]
-        self._parked.clear()
+        self._released |= self.parked
+        links = [*self.parked]
+        self.parked.clear()
         return links
 
     def _take(self, link: Link, enough: int) -> tuple[Requests | None, int]:

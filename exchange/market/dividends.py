@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from exchange.market import solvency, work
+from exchange.market import work
 from exchange.market.accounts import HOUSE, Account
 from exchange.market.reports import reply_ok, report_status
 from exchange.market.state import State
-from exchange.market.transfers import check_cash, house_of, report_account
+from exchange.market.transfers import (
+    check_cash,
+    enforce_limits,
+    house_of,
+    report_account,
+)
 from orderbook import MAX_INT, Admin, Refused
 
 
@@ -56,8 +61,7 @@ def _pay(state: State, payment: tuple[str, int]) -> None:
 def _finish(state: State, names: list[str], symbol: str, message: str) -> None:
     """Publish the dividend; cancel what the accounts can no longer pay."""
     report_status(state, message, symbol)
-    for user in names:
-        solvency.enforce(state, state.accounts[user])
+    work.each(state, names, enforce_limits, symbols=[symbol], accounts=names)
 
 
 def _receive(account: Account, cash: int) -> None:

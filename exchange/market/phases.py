@@ -123,7 +123,7 @@ class Uncrossing:
 
     def step(self, state: State) -> bool:
         """Make the trades that fit into the slice."""
-        most = max(0, work.room(state)) // CROSS_OPERATIONS
+        most = -(-max(0, work.room(state)) // CROSS_OPERATIONS)  # rounded up
         listing, price = state.listings[self.symbol], self.price
         state.touched[self.symbol] = listing
         made = 0

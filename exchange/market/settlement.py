@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from exchange.market import solvency, work
+from exchange.market import work
 from exchange.market.accounts import HOUSE
 from exchange.market.phases import enter_phase
 from exchange.market.pricing import requested_prices, settlement_prices
 from exchange.market.reports import reply_ok, report_settlement
 from exchange.market.state import State
-from exchange.market.transfers import report_account
+from exchange.market.transfers import enforce_limits, report_account
 from orderbook import MAX_INT, Admin, Order, Reason, Refused
 
 
@@ -126,5 +126,5 @@ def _close_all(
     for symbol, price in prices.items():
         message = f"settled at {price}: {words}"
         enter_phase(state, state.listings[symbol], "closed", message)
-    for name in names:
-        solvency.enforce(state, state.accounts[name])
+    symbols = list(prices)
+    work.each(state, names, enforce_limits, symbols=symbols, accounts=names)

@@ -75,9 +75,17 @@ def _fire_all(state: State) -> None:
 
 
 def _fire(state: State, entry: Deadline) -> None:
-    """Do what is due, or queue it if it needs what is busy."""
+    """Do what is due, or queue it if it needs what is busy.
+
+    A switch cancels orders of several symbols, of which some may be busy.
+    The end of a tender needs nothing. A settlement may need any instrument.
+    """
     _, kind, name = entry
-    if kind != SWITCH and state.work and work.is_needed(state, name):
+    if state.work and (
+        kind == EXPIRES
+        or kind in (CLOSES, PHASE_ENDS)
+        and work.is_needed(state, name)
+    ):
         work.enqueue(state, Later(entry))
     else:
         DUE[kind](state, name)
@@ -124,8 +132,7 @@ def _close(state: State, symbol: str) -> None:
     enter_phase(state, state.listings[symbol], "closed", "trading time is up")
 
 
-# What each kind of deadline does, save for ORDERS_EXPIRE. A switch cancels
-# orders of several symbols, of which some may be busy.
+# What each kind of deadline does, save for ORDERS_EXPIRE.
 DUE: dict[int, Callable[[State, str], None]] = {
     SWITCH: _switch,
     CLOSES: _close,

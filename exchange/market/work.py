@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 
 from exchange.market.command import (
     Action,
+    BustTrade,
     ClockStep,
     Connect,
     Disconnect,
@@ -204,6 +205,7 @@ def go_on(state: State) -> None:
         else:
             _mark(state, item, 1)
             state.work.appendleft(item)
+            return
 
 
 def _mark(state: State, item: Item, change: int) -> None:
@@ -242,6 +244,8 @@ def touches(state: State, account: str, session: str, action: Action) -> bool:
             return False
         case Admin():
             return _admin_touches(state, action)
+        case BustTrade():
+            return is_needed(state, action.symbol)
         case Disconnect():
             known = state.accounts.get(account)
             return known is not None and any(
@@ -278,8 +282,11 @@ def _symbol_of(state: State, account: str, request: Amend | Cancel) -> str:
 def _admin_touches(state: State, admin: Admin) -> bool:
     """Whether an administrator's request needs anything that is busy.
 
-    One that names one symbol needs no other, if no account is busy.
+    One that names one symbol needs no other, if no account is busy. A
+    settlement may settle derivatives too.
     """
     if admin.action in HARMLESS_ACTIONS:
         return False
-    return admin.symbol is None or is_needed(state, admin.symbol)
+    if admin.symbol is None or admin.action == "settle":
+        return True
+    return is_needed(state, admin.symbol)
