@@ -235,6 +235,9 @@ class State:
         for listing in self.listings.values():
             listing.book.check()
             assert listing.book.is_collecting == (listing.phase != "open")
+            last = listing.recent[-1][1] if listing.recent else None
+            assert listing.last == last
+            assert listing.close_ts is None or listing.close_left_us is None
             resting |= listing.book.orders
         for account in self.accounts.values():
             lots = {"buy": Counter[str](), "sell": Counter[str]()}
