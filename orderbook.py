@@ -1234,13 +1234,28 @@ def with_data(text: str, rows: Iterable[str]) -> str:
 
 
 @dataclass(slots=True)
+class OrderFees:
+    """What an order pays in basis points, if its instrument has such fees.
+
+    ``lot``, the most for one lot, and ``paid``, the sum of its fills, are
+    exact, in 10,000ths of a unit. ``margin`` are the units that the account
+    has set aside for ``held_qty`` lots.
+    """
+
+    lot: int
+    paid: int = 0
+    held_qty: int = 0
+    margin: int = 0
+
+
+@dataclass(slots=True)
 class Order:
     """One order, from its acceptance to its end.
 
     ``qty == cum_qty + leaves_qty + what was canceled`` always holds, and
     ``cum_cost`` is the sum of price times quantity of its fills, in ticks
     times lots. Only the ``OrderBook`` changes an order, except ``unit_cost``,
-    the cash that the account sets aside for each lot.
+    the cash that the account sets aside for each lot, and ``fees``.
     """
 
     order_id: int
@@ -1264,6 +1279,7 @@ class Order:
     trigger_price: int | None = None
     display_qty: int | None = None
     round: int = 1  # in which it was placed
+    fees: OrderFees | None = None  # in basis points; None: has none
 
     @property
     def is_open(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from exchange.market.accounts import HOUSE
+from exchange.market.fees import charge
 from exchange.market.reports import Fill, Filled, order_report, report_trade
 from exchange.market.state import State
 from orderbook import (
@@ -60,10 +61,15 @@ def book_sweep(
         cum_qty += qty
         cum_cost += price * qty
         trade = report_trade(state, listing, price, qty, order.side)
-        taker_fill: Fill = (trade, "taker", qty * instrument.taker_fee)
+        taker_fee = qty * instrument.taker_fee
+        maker_fee = qty * instrument.maker_fee
+        if order.fees is not None:
+            notional = qty * listing.value_of(price)
+            taker_fee += charge(order, notional, instrument.taker_fee_bp)
+            maker_fee += charge(maker, notional, instrument.maker_fee_bp)
+        taker_fill: Fill = (trade, "taker", taker_fee)
         _book_fill(state, order, taker_fill, (cum_qty, cum_cost))
-        maker_fill: Fill = (trade, "maker", qty * instrument.maker_fee)
-        _book_fill(state, maker, maker_fill)
+        _book_fill(state, maker, (trade, "maker", maker_fee))
         if not maker.leaves_qty:
             _finish(state, maker)
     if sweep.reason is not None:
@@ -88,7 +94,8 @@ def _book_fill(
     trade, _, fee = fill
     account = state.accounts[order.account]
     bought = trade.qty if order.side == "buy" else -trade.qty
-    account.book_fill(order.symbol, bought, trade.price, fee)
+    value = state.listings[order.symbol].value_of(trade.price)
+    account.book_fill(order.symbol, bought, value, fee)
     account.release(order, trade.qty)
     if fee:
         state.account(HOUSE).cash += fee
