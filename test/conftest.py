@@ -50,6 +50,7 @@ KIND_OF = {
 # once more in a process of its own.
 LONG = set("""
     test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless
+    test_a_long_flow_leaves_nothing_out
     test_a_long_random_flow_against_the_twin
     test_an_element_is_judged_as_a_frame_of_its_own
     test_book_and_engine_report_what_is_published
@@ -59,6 +60,7 @@ LONG = set("""
     test_the_events_of_a_long_day_suffice
     test_every_command_survives
     test_every_reader_ends_up_with_the_books
+    test_lots_and_cash_are_conserved
     test_no_bit_of_a_row_can_change
     test_no_damaged_frame_raises_anything
     test_no_json_raises_anything
