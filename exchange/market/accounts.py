@@ -241,7 +241,7 @@ class Account:
             free = max(0, self.free_cash())
             raise Refused(
                 "insufficient_funds",
-                f"the order could cost {cost}; the account has {free} free",
+                f"the request could cost {cost}; the account has {free} free",
             )
 
     # Names and orders

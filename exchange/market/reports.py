@@ -164,6 +164,7 @@ def report_trade(
 def report_settlement(
     state: State,
     account: Account,
+    *,
     symbol: str,
     position: int,
     price: int,
