@@ -124,9 +124,9 @@ class Ledger:
             self.lots.update({(user, symbol): admin.qty or 0})
             self.lots.update({(house, symbol): -(admin.qty or 0)})
         if is_done and admin.action == "settle":
-            listing = self.engine.listings[symbol]
+            instrument = self.engine.listings[symbol].instrument
             assert admin.price is not None
-            value = admin.price * listing.instrument.tick_value
+            value = admin.price * instrument.tick_value
             for name, (_, positions) in before.items():
                 self.cash[name] += value * positions.get(symbol, 0)
                 self.lots[name, symbol] = 0
@@ -161,10 +161,10 @@ class Ledger:
         for name, account in engine.accounts.items():
             assert account.cash == self.cash[name]
             worth = account.cash
-            for symbol, listing in engine.listings.items():
+            for symbol, each in engine.listings.items():
                 lots = account.positions.get(symbol, 0)
                 assert lots == self.lots[name, symbol]
-                worth += lots * listing.mark() * listing.instrument.tick_value
+                worth += lots * each.mark() * each.instrument.tick_value
             report = engine.account_report(account)
             assert report.equity == worth
             rows = engine.positions(account)
@@ -237,12 +237,12 @@ def floor(limits: AccountLimits) -> int:
 
 
 def limit_of(engine: Engine, name: str, symbol: str, side: str) -> int:
-    listing = engine.listings[symbol]
-    if side == "sell" and not listing.instrument.short_selling:
+    listed = engine.listings[symbol]
+    if side == "sell" and not listed.instrument.short_selling:
         return 0
     most = engine.limits(name).max_position.get(symbol)
-    most = listing.instrument.max_position if most is None else most
-    return most or listing.position_max
+    most = listed.instrument.max_position if most is None else most
+    return most or listed.position_max
 
 
 def play(rng: random.Random, steps: int) -> Ledger:
