@@ -127,7 +127,7 @@ def _settle(state: State, name: str, admin: Admin) -> None:
                 f"the cash of {account.name} would exceed {MAX_INT}",
             )
     reply_ok(state, name)
-    cancel_each(state, listing.book.orders.values(), "admin")
+    cancel_each(state, listing.open_orders(), "admin")
     for account in holders:
         account.settle(symbol, price)
         _report_unless_house(state, account)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from exchange.market.auction import clearing_price
-from exchange.market.executions import book_cross, cancel_each
+from exchange.market.executions import (
+    book_cross,
+    cancel_each,
+    cancel_order,
+)
 from exchange.market.listing import Listing
 from exchange.market.reports import report_status, report_trade
 from exchange.market.state import PHASE_ENDS, State
-from orderbook import Phase, Side
+from orderbook import Order, Phase, PriceLevel, Side
 
 
 def enter_phase(
@@ -27,7 +33,7 @@ def enter_phase(
     if phase == "open" and listing.phase != "open":
         _uncross(state, listing)
     if phase == "closed":
-        cancel_each(state, listing.book.orders.values(), "closed")
+        cancel_each(state, listing.open_orders(), "closed")
     listing.enter(phase)
     if reopen_ms is not None:
         listing.reopen_ts = state.ts + reopen_ms * 1_000
@@ -49,16 +55,47 @@ def stop_at_band(state: State, listing: Listing) -> None:
 
 
 def _uncross(state: State, listing: Listing) -> None:
-    """Let the orders that cross trade at one price."""
+    """Let the orders that cross trade at one price.
+
+    It is done again while what is left can trade at another price: that may
+    be so if the reference price moved while orders were collected, and market
+    orders could not trade as far as limit orders. Then the market orders that
+    are left expire.
+    """
     book = listing.book
-    price = clearing_price(
-        book.depth("buy"), book.depth("sell"), listing.reference
+    while True:
+        price = _auction_price(state, listing)
+        if price is None:
+            break
+        state.touched[listing.instrument.symbol] = listing
+        for bid, ask, qty in book.uncross(price):
+            # The younger order is the aggressor.
+            side: Side = "buy" if bid.order_id > ask.order_id else "sell"
+            is_self = bid.account == ask.account
+            trade = report_trade(state, listing, price, qty, side, is_self)
+            book_cross(state, bid, ask, trade)
+    left = book.market_orders("buy") + book.market_orders("sell")
+    for order in sorted(left, key=lambda order: order.order_id):
+        cancel_order(state, order, "no_liquidity", "expired")
+
+
+def _auction_price(state: State, listing: Listing) -> int | None:
+    """Return the price at which orders would trade now, if any would."""
+    book, is_new = listing.book, state.rules >= 3
+    return clearing_price(
+        book.whole_depth("buy"),
+        book.whole_depth("sell"),
+        listing.known_reference if is_new else listing.reference,
+        buyers=_levels(book.market_orders("buy")),
+        sellers=_levels(book.market_orders("sell")),
+        by_pressure=is_new,
     )
-    if price is None:
-        return
-    state.touched[listing.instrument.symbol] = listing
-    for bid, ask, qty in book.uncross(price):
-        # The younger order is the aggressor.
-        side: Side = "buy" if bid.order_id > ask.order_id else "sell"
-        trade = report_trade(state, listing, price, qty, side)
-        book_cross(state, bid, ask, trade)
+
+
+def _levels(orders: Iterable[Order]) -> list[PriceLevel]:
+    """Return the limit and the quantity of each market order."""
+    return [
+        (order.worst_price, order.leaves_qty)
+        for order in orders
+        if order.worst_price is not None
+    ]

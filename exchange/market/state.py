@@ -2,14 +2,14 @@
 
 The modules that carry out commands change it; nothing here decides what a
 command does. Public: ``seq``, ``ts``, ``configured``, ``rules``,
-``listings``, ``accounts``, ``order_id`` and the deadlines. The last four
+``listings``, ``accounts``, ``order_id`` and the deadlines. The last five
 attributes belong to the command that is being applied.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Container
 from typing import TypeAlias
 
@@ -49,6 +49,8 @@ class State:
         self.deadlines: list[Deadline] = []
         self.deadlines_max = DEADLINES_MIN
         self.earliest = MAX_INT  # lower bound of all deadlines, cheap to read
+        # Stop orders that have been reached, in the order they become active.
+        self.elected: deque[Order] = deque()
         # Books with changes that `Engine.take_book_updates` has not returned.
         self.changed_books: dict[str, Listing] = {}
         # Of the command that is being applied:
@@ -56,6 +58,7 @@ class State:
         self.changed_accounts: dict[str, Account] = {}
         self.touched: dict[str, Listing] = {}  # whose book may have changed
         self.statuses: list[Status] = []
+        self.reached: dict[str, list[Order]] = {}  # stop orders, by symbol
 
     # Accounts and listings
 
@@ -103,7 +106,13 @@ class State:
 
     @property
     def next_deadline(self) -> int | None:
-        """When the next `TimePassed` is due, in microseconds; None: never."""
+        """When the next `TimePassed` is due, in microseconds; None: never.
+
+        At once, if more stop orders were elected than one command triggers.
+        """
+        if self.elected:
+            self.earliest = 0
+            return self.ts
         while self.deadlines and not self._is_valid(self.deadlines[0]):
             heapq.heappop(self.deadlines)
         due = self.deadlines[0][0] if self.deadlines else None
@@ -125,7 +134,8 @@ class State:
         if order_id == PHASE_ENDS:
             return self.listings[name].reopen_ts == ts
         if order_id:
-            return order_id in self.open_gtd
+            order = self.open_gtd.get(order_id)
+            return order is not None and order.expire_ts == ts
         return self.accounts[name].cancel_after_ts == ts
 
     # Invariants
@@ -138,8 +148,11 @@ class State:
         resting: dict[int, Order] = {}
         for listing in self.listings.values():
             listing.book.check()
+            listing.stops.check()
             assert listing.book.is_collecting == (listing.phase != "open")
-            resting |= listing.book.orders
+            assert not listing.stops.orders.keys() & resting.keys()
+            assert listing.book.rules == self.rules
+            resting |= listing.book.orders | listing.stops.orders
         for account in self.accounts.values():
             lots = {"buy": Counter[str](), "sell": Counter[str]()}
             reserved = 0
@@ -156,4 +169,15 @@ class State:
                 assert {s: n for s, n in qty_by_symbol.items() if n} == lots[
                     side
                 ]
-        assert not resting, "orders in a book and of no account"
+        assert not resting, "orders of no account"
+        assert not self.reached, "queued at the end of each command"
+        queued = {o.order_id for o in self.elected if o.is_waiting}
+        reached = {
+            order_id
+            for listing in self.listings.values()
+            for order_id in listing.stops.reached
+        }
+        assert queued == reached, "elected orders are queued"
+        for order_id, order in self.open_gtd.items():
+            assert order.is_open and order.order_id == order_id
+            assert order.time_in_force == "gtd"

@@ -9,6 +9,7 @@ from exchange.market.executions import cancel_each, cancel_order
 from exchange.market.phases import enter_phase
 from exchange.market.reports import reply_ok
 from exchange.market.state import PHASE_ENDS, State
+from exchange.market.triggers import elect
 from orderbook import CancelAfter
 
 # Deadlines that one command fires; the next one fires the rest. It bounds
@@ -17,7 +18,13 @@ DEADLINES_PER_COMMAND = 1_000
 
 
 def pass_time(state: State, command: Command, action: TimePassed) -> None:
-    """Fire the deadlines that are due, by time and then by order id."""
+    """Fire the deadlines that are due, by time and then by order id.
+
+    Stop orders that the last command elected and did not trigger go first.
+    """
+    if state.elected:
+        elect(state)
+        return
     for _ in range(DEADLINES_PER_COMMAND):
         due = state.next_deadline
         if due is None or due > state.ts:
