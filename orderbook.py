@@ -1269,7 +1269,8 @@ class Order:
     display_qty: int | None = None  # None: the book shows the whole order
     worst_price: int | None = None  # the limit of an order without a price
     shown_qty: int = 0  # the part that the book shows, if it has display_qty
-    turn: int = 0  # orders of one price trade in ascending order of it
+    # Orders of one price trade in ascending order of it.
+    turn: int = field(default=0, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -2092,8 +2093,6 @@ class OrderBook:
             for key, level in half.levels.items():
                 resting = list(level)
                 assert resting, "no empty level"
-                turns = [order.turn for order in resting]
-                assert turns == sorted(set(turns)), "by their turns"
                 for order in resting:
                     seen += 1
                     assert order is self.orders.get(order.order_id), "indexed"
@@ -2112,6 +2111,8 @@ class OrderBook:
                     if order.display_qty is not None:
                         most = min(order.display_qty, order.leaves_qty)
                         assert 1 <= order.shown_qty <= most, "shows a part"
+                turns = [order.turn for order in resting]
+                assert turns == sorted(set(turns)), "by their turns"
                 assert level.count == len(resting), "orders are counted"
                 total = sum(order.leaves_qty for order in resting)
                 hidden = sum(order.hidden_qty for order in resting)
@@ -2127,7 +2128,7 @@ class OrderBook:
                 assert order.price is None and order.leaves_qty >= 1
                 assert order.time_in_force == "auction"
                 assert self.is_collecting, "expired after an uncrossing"
-        assert seen == len(self.orders), "each order in exactly one place"
+        assert seen == len(self.orders), "each order in exactly one level"
         bid, ask = self.best("buy"), self.best("sell")
         if not self.is_collecting:
             assert not (bid and ask and bid[0] >= ask[0]), "not crossed"
