@@ -22,7 +22,7 @@ KINDS = {
         test_memory test_names test_operator test_orders test_pacing
         test_permissions test_phases test_precedence test_rate test_records
         test_reports test_requests test_restart test_routing test_rules
-        test_sequencer test_sessions test_settings test_settlement
+        test_sequencer test_sessions test_settings test_settlement test_stops
         test_uncrossing
     """,
     "socket": """
