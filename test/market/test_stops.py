@@ -652,11 +652,11 @@ def test_those_elected_wait_again_when_the_band_stops_the_instrument() -> None:
         bob buy 1@103
             bob 4 new 7 new 0/1
             bob 5 trade 7 filled 1/1 1@103 taker #2
-            ann 5 trade 3 filled 1/1 1@103 maker #2
+            ann 6 trade 3 filled 1/1 1@103 maker #2
             cat 2 triggered 5 new 0/1
             cat 3 expired 5 expired 0/1 no_liquidity
             bob 6 account -203 BOND=2 worth 3
-            ann 6 account 203 BOND=-2 worth -3
+            ann 7 account 203 BOND=-2 worth -3
             {STOPPED}
             * trade BOND 5 #2 1@103 buy
             * book BOND 5 | 103=0
