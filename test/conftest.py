@@ -22,7 +22,8 @@ KINDS = {
         test_notices test_operator test_orders test_pacing test_permissions
         test_phases test_precedence test_rate test_records test_reports
         test_requests test_restart test_rounds test_routing test_rules
-        test_sequencer test_sessions test_settings test_settlement test_tenders
+        test_sequencer test_sessions test_settings test_settlement test_stops
+        test_tenders
         test_uncrossing test_work
     """,
     "socket": """

@@ -31,6 +31,7 @@ def configure(state: State, command: Command, action: Configure) -> None:
         change_expiry(state, listing, before)
     keep_prints(state)
     for listing in state.listings.values():
+        listing.book.rules = state.rules
         instrument = listing.instrument
         low, high = value_bounds(instrument, state.underlying(instrument))
         value = len(state.listings) * max(abs(low), abs(high), 1)
@@ -47,6 +48,7 @@ def _recompute_reserved(state: State, account: Account) -> None:
     account.reserved = 0
     for order in account.open_orders.values():
         instrument = state.listings[order.symbol].instrument
-        assert order.price is not None
-        order.unit_cost = unit_cost(instrument, order.side, order.price)
+        limit = order.limit
+        assert limit is not None
+        order.unit_cost = unit_cost(instrument, order.side, limit)
         account.hold(order, order.leaves_qty)
