@@ -138,17 +138,32 @@ def in_full(outputs: Iterable[Output]) -> list[tuple[str, Event]]:
 
 
 def report_trade(
-    state: State, listing: Listing, price: int, qty: int, side: Side
+    state: State,
+    listing: Listing,
+    price: int,
+    qty: int,
+    side: Side,
+    is_self: bool = False,
 ) -> Trade:
-    """Record and return a public trade; ``side`` is the aggressor's."""
-    listing.last = price
+    """Record and return a public trade; ``side`` is the aggressor's.
+
+    It reaches stop orders. ``is_self``: an account trades with itself, which
+    moves no price.
+    """
+    symbol = listing.instrument.symbol
+    if not is_self:
+        listing.last = price
+        stops = listing.stops
+        if price >= stops.buy_at or price <= stops.sell_at:
+            reached = state.reached.setdefault(symbol, [])
+            reached += stops.reach(price)
     listing.volume += qty
     listing.trade_id += 1
     listing.recent.append((listing.trade_id, price))
     if listing.prints is not None:
         listing.prints.add(state.ts, listing.trade_id, price, qty)
     trade = Trade(
-        symbol=listing.instrument.symbol,
+        symbol=symbol,
         seq=listing.seq + 1,
         ts=state.ts,
         trade_id=listing.trade_id,
@@ -156,6 +171,7 @@ def report_trade(
         qty=qty,
         side=side,
         round=state.round,
+        is_self=is_self,
     )
     listing.trades.append(trade)
     return trade
