@@ -24,9 +24,15 @@ from pydantic import (
 
 from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
+from exchange.host.product_settings import (
+    PRODUCT_FIELDS,
+    ProductSettings,
+    check_products,
+)
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.market.command import Configure, Money
 from exchange.market.fees import BASIS_POINTS
+from exchange.market.products import value_bounds
 from orderbook import (
     MAX_INT,
     Instrument,
@@ -82,7 +88,7 @@ class MoneySettings(BaseModel):
         return self
 
 
-class InstrumentSettings(BaseModel):
+class InstrumentSettings(ProductSettings):
     """One ``[instruments.SYMBOL]`` table of the market file."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -156,11 +162,25 @@ class InstrumentSettings(BaseModel):
         fees += -(-most * rate // BASIS_POINTS)
         return most + fees or tick_value
 
+    def priced(self) -> Instrument:
+        """Return an instrument of this kind and these bounds of prices."""
+        return Instrument(
+            symbol="",
+            tick_size=self.tick_size,
+            min_price=self.min_price,
+            max_price=self.max_price,
+            max_qty=self.max_qty,
+            phase=self.phase,
+            kind=self.kind,
+            **self.product(),
+        )
+
     def listed_as(
         self, symbol: str, money: MoneySettings | None = None
     ) -> Instrument:
         """Return the instrument that these settings describe."""
-        fields = self.model_dump(exclude={"auction_s"})
+        fields = self.model_dump(exclude={"auction_s", *PRODUCT_FIELDS})
+        fields |= self.product()
         return Instrument(
             symbol=symbol,
             auction_ms=self.auction_s * 1_000,
@@ -233,6 +253,13 @@ class MarketSettings(BaseModel):
     accounts: dict[User, AccountSettings] = {}
 
     @model_validator(mode="after")
+    def _products_fit(self) -> Self:
+        """Refuse instruments that name others which do not fit."""
+        ticks = {s: Decimal(i.tick_size) for s, i in self.instruments.items()}
+        check_products(self.instruments, ticks)
+        return self
+
+    @model_validator(mode="after")
     def _stays_exact(self) -> Self:
         """Refuse limits that could exceed 2**53, or of unlisted symbols."""
         for name, settings in {
@@ -264,9 +291,20 @@ class MarketSettings(BaseModel):
     def _worth(self, symbol: str) -> int:
         instrument = self.instruments[symbol]
         try:
-            return instrument.worth(instrument.tick_value(self.money))
+            tick_value = instrument.tick_value(self.money)
         except ValueError as error:
             raise ValueError(f"instruments.{symbol}.{error}") from None
+        worth = instrument.worth(tick_value)
+        return max(worth, self._payoff(instrument) * tick_value)
+
+    def _payoff(self, instrument: InstrumentSettings) -> int:
+        """Return the most ticks that a lot is paid when it settles."""
+        underlying = self.instruments.get(instrument.underlying or "")
+        low, high = value_bounds(
+            instrument.priced(),
+            None if underlying is None else underlying.priced(),
+        )
+        return max(abs(low), abs(high))
 
     def rules(self, is_guarded: bool, connections: int) -> Rules:
         """Return the rules of the market and the quotas of connections.

@@ -32,8 +32,9 @@ CASH_MAX = 200_000_000_000
 # equity stays within 8 * 10**15, below 2**53 = 9 * 10**15.
 VALUE_MAX = 4_000_000_000_000_000
 
-# Finished orders that an account keeps. A client_order_id that is sent again
-# is recognized for 100 seconds at 100 orders a second.
+# Finished orders that an account keeps, and names of conversions. A
+# client_order_id that is sent again is recognized for 100 seconds at 100
+# orders a second.
 ORDERS_REMEMBERED = 10_000
 # Requests of an administrator whose client_request_id is remembered.
 ADMIN_REQUESTS_REMEMBERED = 10_000
@@ -102,6 +103,7 @@ class Account:
     reserved: int = 0
     is_admin: bool = False
     is_suspended: bool = False  # by an administrator: no new orders
+    is_closed_out: bool = False  # suspended by `close_out`, until `reset`
     seq: int = 0
     orders: dict[int, Order] = field(default_factory=dict)
     by_client_order_id: dict[str, Order] = field(default_factory=dict)
@@ -109,6 +111,8 @@ class Account:
     finished: deque[Order] = field(default_factory=deque)
     sessions: dict[str, Session] = field(default_factory=dict)
     cancel_after_ts: int | None = None
+    # The client_order_id of conversions, oldest first.
+    conversions: dict[str, None] = field(default_factory=dict)
     # The client_request_id of requests that took effect, oldest first.
     admin_requests: dict[str, None] = field(default_factory=dict)
 
@@ -237,10 +241,42 @@ class Account:
             free = max(0, self.free_cash())
             raise Refused(
                 "insufficient_funds",
-                f"the order could cost {cost}; the account has {free} free",
+                f"the request could cost {cost}; the account has {free} free",
             )
 
-    # Orders
+    # Names and orders
+
+    def has_used(self, client_order_id: str | None) -> bool:
+        """Whether an order or a conversion has this name."""
+        return (
+            client_order_id in self.by_client_order_id
+            or client_order_id in self.conversions
+        )
+
+    def check_name(self, client_order_id: str) -> None:
+        """Refuse ("duplicate_client_order_id") a name that was used."""
+        order = self.by_client_order_id.get(client_order_id)
+        if order is not None:
+            raise Refused(
+                "duplicate_client_order_id",
+                f"{client_order_id} was used for order {order.order_id}",
+                field="client_order_id",
+                order_id=order.order_id,
+                order_status=order.order_status,
+                cum_qty=order.cum_qty,
+            )
+        if client_order_id in self.conversions:
+            raise Refused(
+                "duplicate_client_order_id",
+                f"{client_order_id} was used for a conversion",
+                field="client_order_id",
+            )
+
+    def remember_conversion(self, client_order_id: str) -> None:
+        """Remember the name of a conversion; forget the oldest."""
+        self.conversions[client_order_id] = None
+        if len(self.conversions) > ORDERS_REMEMBERED:
+            del self.conversions[next(iter(self.conversions))]
 
     def find(self, order_id: int | None, client_order_id: str | None) -> Order:
         """Return the open order with one of the two ids.

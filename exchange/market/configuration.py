@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from exchange.market.accounts import VALUE_MAX, Account, unit_cost
 from exchange.market.command import Command, Configure, Money
+from exchange.market.expiry import change_expiry, keep_prints
 from exchange.market.fees import fees_of, lot_fee
 from exchange.market.listing import Listing
+from exchange.market.products import value_bounds
 from exchange.market.solvency import enforce
 from exchange.market.state import State
 from orderbook import OrderBook
@@ -21,16 +23,19 @@ def configure(state: State, command: Command, action: Configure) -> None:
     state.configured = action
     state.rules = action.engine_version
     for instrument in action.instruments:
-        listing = state.listings.get(instrument.symbol)
+        listing, before = state.listings.get(instrument.symbol), None
         if listing is None:
             listing = Listing(instrument, OrderBook(instrument.symbol))
             listing.enter(instrument.phase)
             state.listings[instrument.symbol] = listing
         else:
-            listing.instrument = instrument
+            before, listing.instrument = listing.instrument, instrument
+        change_expiry(state, listing, before)
+    keep_prints(state)
     for listing in state.listings.values():
-        low = listing.instrument.min_price
-        high = listing.instrument.max_price
+        listing.book.rules = state.rules
+        instrument = listing.instrument
+        low, high = value_bounds(instrument, state.underlying(instrument))
         value = listing.value_of(max(abs(low), abs(high), 1))
         listing.position_max = VALUE_MAX // (len(state.listings) * value)
     for account in state.accounts.values():
@@ -75,11 +80,12 @@ def _recompute_reserved(state: State, account: Account) -> None:
     account.reserved = 0
     for order in account.open_orders.values():
         instrument = state.listings[order.symbol].instrument
-        assert order.price is not None
-        order.unit_cost = unit_cost(instrument, order.side, order.price)
+        limit = order.limit
+        assert limit is not None
+        order.unit_cost = unit_cost(instrument, order.side, limit)
         if order.fees is not None:
-            order.fees.lot = lot_fee(instrument, order.side, order.price)
+            order.fees.lot = lot_fee(instrument, order.side, limit)
             order.fees.held_qty = order.fees.margin = 0
         elif instrument.maker_fee_bp or instrument.taker_fee_bp:
-            order.fees = fees_of(instrument, order.side, order.price)
+            order.fees = fees_of(instrument, order.side, limit)
         account.hold(order, order.leaves_qty)

@@ -7,7 +7,8 @@ wherever and whenever they are applied.
 
 The outputs are a list of (recipient, event): an account's name for private
 events, PUBLIC for public ones. The first output is the reply to the request,
-addressed to its account. Then follow the executions as they happened, one
+addressed to its account. Then follow the executions as they happened, last
+those of stop orders that they triggered, one
 ``AccountReport`` for each account whose cash or positions changed, and the
 public ``Status`` and trades. Changes of the books are fetched separately,
 with ``Engine.take_book_updates()``.
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeAlias
 
-from exchange.market import reports
+from exchange.market import reports, work
 from exchange.market.command import (
     RULES,
     Action,
@@ -37,6 +38,7 @@ from exchange.market.command import (
     TimePassed,
 )
 from exchange.market.configuration import configure
+from exchange.market.conversion import convert
 from exchange.market.operator import administer
 from exchange.market.orders import amend, cancel, cancel_all, place
 from exchange.market.sessions import (
@@ -48,6 +50,7 @@ from exchange.market.sessions import (
 from exchange.market.state import State
 from exchange.market.tenders import accept
 from exchange.market.timers import cancel_after, pass_time, step_clock
+from exchange.market.triggers import elect
 from orderbook import (
     AcceptTender,
     Admin,
@@ -55,6 +58,7 @@ from orderbook import (
     Cancel,
     CancelAfter,
     CancelAll,
+    Convert,
     Place,
     Refused,
 )
@@ -68,6 +72,7 @@ HANDLERS: dict[type[Action], Handler] = {
     Cancel: cancel,
     CancelAll: cancel_all,
     CancelAfter: cancel_after,
+    Convert: convert,
     AcceptTender: accept,
     Admin: administer,
     BustTrade: administer,
@@ -108,11 +113,16 @@ class Engine(State):
         outputs: list[Output] = []
         self.outputs = outputs
         action = command.action
+        assert not self.work or not work.touches(
+            self, command.account, command.session, action
+        )
         try:
             self._handlers[action.__class__](self, command, action)
         except Refused as refusal:
             assert not outputs, "refused after something happened"
             return [(command.account, refusal.as_error())]
+        if self.reached:
+            elect(self)
         if self.touched or self.changed_accounts or self.statuses:
             reports.finish_command(self)
         return outputs

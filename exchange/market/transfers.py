@@ -93,3 +93,8 @@ def report_account(state: State, account: Account) -> None:
     """Report an account at the end of the command, unless nobody owns it."""
     if account.name != HOUSE:
         state.changed_accounts[account.name] = account
+
+
+def enforce_limits(state: State, name: str) -> None:
+    """Cancel what an account can no longer pay for."""
+    solvency.enforce(state, state.accounts[name])

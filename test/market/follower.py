@@ -30,6 +30,7 @@ from orderbook import (
     Instrument,
     Ok,
     Place,
+    Settlement,
     Status,
     Trade,
     decode_events,
@@ -84,9 +85,12 @@ class Follower:
         # This command, and the instruments before it:
         self.command = Command(0, 0, "", "", TimePassed())
         self.references: dict[str, int] = {}
+        self.known: dict[str, int | None] = {}  # None: nothing gives one
         self.before: dict[str, str] = {}
         self.reports: dict[str, AccountReport] = {}
         self.traded: set[str] = set()
+        # Position, price and profit of each holder who is not told yet.
+        self.settled: dict[tuple[str, str], tuple[int, int, int]] = {}
         self.auctioned: defaultdict[str, Counter[int]]
         # After the previous command:
         self.free: Counter[str] = Counter()
@@ -108,12 +112,18 @@ class Follower:
         self.command = command
         self.before = dict(self.phases)
         self.references = {s: self.reference(s) for s in self.phases}
+        self.known = {
+            s: self.reference(s) if s in self.last or is_priced(i) else None
+            for s, i in self.instruments.items()
+        }
         self.reports.clear()
         self.traded.clear()
+        self.settled.clear()
         self.auctioned = defaultdict(Counter)
         moved = self._act(command, outputs)
         self._reply(command, outputs)
-        order: list[Any] = [(Exec, Ok, Error), AccountReport, Status, Trade]
+        executions = (Exec, Settlement, Ok, Error)
+        order: list[Any] = [executions, AccountReport, Status, Trade]
         parts = [
             next(n for n, kind in enumerate(order) if isinstance(event, kind))
             for _, event in outputs
@@ -134,6 +144,8 @@ class Follower:
                     if event.exec_type == "trade":
                         fills[event.symbol, event.trade_id].append(event)
                         moved[recipient] = None
+                case Settlement():
+                    self._settlement(recipient, event)
                 case AccountReport():
                     self._account(recipient, event)
                     reported.append(recipient)
@@ -146,6 +158,8 @@ class Follower:
                         event, *fills.pop((event.symbol, event.trade_id))
                     )
         assert not fills, "each match is public"
+        self.settled = {k: v for k, v in self.settled.items() if k[0] != HOUSE}
+        assert not self.settled, "each holder is told"
         assert reported == list(moved), "one for each account that moved"
         self._check_auctions(outputs)
 
@@ -262,8 +276,14 @@ class Follower:
                     position = holding.positions[symbol]
                     if position:
                         assert admin.price is not None
+                        realized = holding.realized
                         holding.cash += position * admin.price
                         holding.move(symbol, -position, admin.price)
+                        self.settled[name, symbol] = (
+                            position,
+                            admin.price,
+                            holding.realized - realized,
+                        )
                         moved[name] = None
             case "reset":
                 for name in self.holdings:
@@ -307,7 +327,9 @@ class Follower:
             if isinstance(reply, Exec) and word in ("new", "amended"):
                 self._accepted(recipient, reply)
         for event in later:
-            assert isinstance(event, (Exec, AccountReport, Status, Trade))
+            assert isinstance(
+                event, (Exec, Settlement, AccountReport, Status, Trade)
+            )
             assert event.ts == command.ts
             if isinstance(event, Exec):
                 assert event.exec_type in ("trade", "canceled", "expired")
@@ -396,6 +418,13 @@ class Follower:
         holding.move(told.symbol, sign * qty, price)
         self.holdings[HOUSE].cash += told.fee
 
+    def _settlement(self, recipient: str, told: Settlement) -> None:
+        """Take what is told of a settlement, whose cash moved already."""
+        self._count(recipient, told.seq)
+        assert (told.position, told.price, told.realized) == self.settled.pop(
+            (recipient, told.symbol)
+        )
+
     def _account(self, recipient: str, told: AccountReport) -> None:
         self._count(recipient, told.seq)
         holding = self.holdings[recipient]
@@ -444,9 +473,10 @@ class Follower:
         for symbol, book in self.seen.items():
             expected = {}
             if self.phases[symbol] == "open" != self.before[symbol]:
-                reference = self.references[symbol]
-                for best in by_trying(book.bids, book.asks, reference)[:1]:
-                    expected[best.price] = -best.less
+                reference = self.known[symbol]
+                best = by_trying(book.bids, book.asks, reference)
+                if best is not None:
+                    expected[best.price] = best.lots
             assert self.auctioned[symbol] == expected
 
     def _check_limits(self, engine: Engine) -> None:
@@ -508,6 +538,12 @@ class Follower:
     def _count(self, recipient: str, seq: int) -> None:
         self.seqs[recipient] += 1
         assert seq == self.seqs[recipient]
+
+
+def is_priced(instrument: Instrument) -> bool:
+    """Whether an instrument has a reference price before its first trade."""
+    i = instrument
+    return bool(i.reference_price or i.collar or i.band)
 
 
 def lasting(told: Exec, amended: bool = False) -> dict[str, Any]:
