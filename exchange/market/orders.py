@@ -79,7 +79,8 @@ def place(state: State, command: Command, request: Place) -> None:
     if limit is None:
         limit = listing.worst_price(side, trigger_price)
     cost = unit_cost(instrument, side, limit)
-    fees, needed = None, qty * cost
+    fees = None
+    needed = qty * cost
     if instrument.maker_fee_bp or instrument.taker_fee_bp:
         fees = fees_of(instrument, side, limit)
         needed += margin(fees.lot, qty)
