@@ -810,6 +810,7 @@ class Exec:
     trigger_price: int | None = None
     display_qty: int | None = None
     round: int = 1
+    busted: bool = False  # in tables: the trade of this fill was undone
     type: Literal["exec"] = "exec"  # last, as this is made by position
     id: Id | None = None
 
@@ -858,6 +859,7 @@ class Trade:
     qty: int
     side: Side
     round: int = 1
+    busted: bool = False  # in tables: it was undone
     is_self: bool = False  # both orders are of one account
 
 
@@ -1271,6 +1273,7 @@ class Order:
     shown_qty: int = 0  # the part that the book shows, if it has display_qty
     # Orders of one price trade in ascending order of it.
     turn: int = field(default=0, compare=False)
+    round: int = 1  # in which it was placed
 
     @property
     def is_open(self) -> bool:
@@ -1314,7 +1317,7 @@ class Order:
 # Fields that an order without ``expire_ts`` never changes, except its type.
 _FIXED = (
     *("order_id", "symbol", "side", "client_order_id", "time_in_force"),
-    *("expire_ts", "post_only", "stp"),
+    *("expire_ts", "post_only", "stp", "round"),
 )
 
 

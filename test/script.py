@@ -38,6 +38,9 @@ Commands
 ``disconnect``
 ``admin phase halted symbol=BOND`` an administrator's action, with the reason
                                    "why"
+``bust 1 ann 5@101 bob``           what the gateway makes of an administrator's
+                                   bust: trade_id, buyer, trade, seller
+``accept t-1``                     accept a tender
 =================================  =========================================
 
 Orders are numbered 1, 2, 3 as they are accepted; a number in a command is an
@@ -72,6 +75,13 @@ Events
 ``book BOND 2 99=5 | 101=0``                    symbol, seq, bids | asks that
                                                 changed; ``3-7``: since 3
 ``status BOND halted why``                      symbol, phase, message
+``... round 2``                                 of an exec, trade or status,
+                                                unless it is 1
+``news 1 BOND hello 5``                         news_id, symbol, headline, body
+                                                and value
+``tender t-1 BOND buy 5@99 until 9000000``      tender_id, symbol, side, qty,
+                                                price, expire_ts
+``bust BOND 4 #1``                              symbol, seq, trade_id
 ==============================================  ============================
 
 Books are asked for their changes after each command.
@@ -112,6 +122,7 @@ from exchange.market.accounts import AccountLimits
 from exchange.market.command import (
     PUBLIC,
     Action,
+    BustTrade,
     Command,
     Configure,
     Connect,
@@ -122,10 +133,12 @@ from exchange.market.command import (
 )
 from exchange.market.engine import Engine
 from orderbook import (
+    AcceptTender,
     AccountReport,
     Admin,
     Amend,
     BookUpdate,
+    Bust,
     Cancel,
     CancelAfter,
     CancelAll,
@@ -133,6 +146,7 @@ from orderbook import (
     Event,
     Exec,
     Instrument,
+    News,
     Ok,
     Order,
     OrderBook,
@@ -142,6 +156,7 @@ from orderbook import (
     Status,
     Stp,
     Sweep,
+    Tender,
     Trade,
     encode,
 )
@@ -238,7 +253,7 @@ def state_of(engine: Engine) -> dict[str, Any]:
     """Return all that a command may change, to be compared."""
     due = engine.next_deadline  # drops the deadlines that are stale
     state = {**copy.deepcopy(vars(engine)), "next_deadline": due}
-    for name in ("seq", "ts", "outputs"):
+    for name in ("seq", "ts", "previous_ts", "outputs"):
         del state[name]
     return state
 
@@ -323,6 +338,10 @@ def parse(words: list[str]) -> Action:
             return Connect("keep" not in how, is_admin="admin" in how)
         case ["admin", action, *more]:
             return Admin(action=action, reason="why", **fields(more))
+        case ["bust", trade_id, buyer, what, seller, *more]:
+            return busting(int(trade_id), buyer, what, seller, **fields(more))
+        case ["accept", tender_id]:
+            return AcceptTender(tender_id=tender_id)
         case ["disconnect"]:
             return Disconnect()
         case ["cancel_after", timeout_ms]:
@@ -347,6 +366,23 @@ def parse(words: list[str]) -> Action:
                 side=side, qty=int(qty), order_type=order_type, **given
             )
     raise ValueError(words)
+
+
+def busting(
+    trade_id: int, buyer: str, what: str, seller: str, **more: Any
+) -> BustTrade:
+    """Make the action that undoes a trade without fees, of BOND."""
+    qty, _, price = what.partition("@")
+    ids = {"buy_order_id": 0, "sell_order_id": 0}
+    return BustTrade(
+        trade_id=trade_id,
+        buyer=buyer,
+        seller=seller,
+        price=int(price),
+        qty=int(qty),
+        reason="why",
+        **{"symbol": "BOND", "buy_fee": 0, "sell_fee": 0, **ids, **more},
+    )
 
 
 def fields(words: list[str]) -> dict[str, Any]:
@@ -389,8 +425,8 @@ def tell(recipient: str, event: Event) -> str:
                 words.append(f"{e.last_qty}@{e.last_price}")
                 words += [e.liquidity, f"#{e.trade_id}"]
                 words += [f"fee {e.fee}"] if e.fee else []
-            if e.reason:
-                words.append(e.reason)
+            words += [e.reason] if e.reason else []
+            words += _round(e)
         case AccountReport():
             words = [event.seq, "account", event.cash]
             words += [f"{s}={qty}" for s, qty in event.positions.items()]
@@ -404,7 +440,7 @@ def tell(recipient: str, event: Event) -> str:
         case Trade() as e:
             words = ["trade", e.symbol, e.seq, f"#{e.trade_id}"]
             words += [f"{e.qty}@{e.price}", e.side]
-            words += ["self"] if e.is_self else []
+            words += [*(["self"] if e.is_self else []), *_round(e)]
         case BookUpdate() as e:
             assert not e.snapshot
             bids = [f"{price}={qty}" for price, qty in e.bids]
@@ -413,10 +449,22 @@ def tell(recipient: str, event: Event) -> str:
             words = ["book", e.symbol, f"{since}{e.seq}", *bids, "|", *asks]
         case Status() as e:
             words = ["status", e.symbol, e.phase, e.message]
-            words = [word for word in words if word]
+            words = [word for word in words if word] + _round(event)
+        case News() as e:
+            words = ["news", e.news_id, e.symbol, e.headline, e.body, e.value]
+            words = [word for word in words if word is not None]
+        case Tender() as e:
+            words = ["tender", e.tender_id, e.symbol, e.side]
+            words += [f"{e.qty}@{e.price}", "until", e.expire_ts]
+        case Bust() as e:
+            words = ["bust", e.symbol, e.seq, f"#{e.trade_id}"]
         case _:
             raise TypeError(event)
     return " ".join(map(str, [recipient or "*", *words]))
+
+
+def _round(event: Exec | Trade | Status) -> list[str]:
+    return [] if event.round == 1 else [f"round {event.round}"]
 
 
 # Books --------------------------------------------------------------------

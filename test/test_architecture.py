@@ -35,6 +35,7 @@ PURE = (
     "exchange.journal.gate",
     "exchange.journal.history",
     "exchange.gateway.feed",
+    "exchange.gateway.busts",
     "exchange.gateway.gateway",
     "exchange.gateway.link",
     "exchange.gateway.outbox",

@@ -29,7 +29,7 @@ from exchange.journal.sqlite import (
     read_journal,
     readable,
 )
-from exchange.market.command import PUBLIC, Action, Command
+from exchange.market.command import PUBLIC, Action, BustTrade, Command
 from exchange.market.engine import Engine
 from exchange.market.reports import in_full
 from orderbook import (
@@ -151,6 +151,8 @@ def _symbol(engine: Engine, command: Command) -> str:
             return ""
         case CancelAll(symbol=symbol) | Admin(symbol=symbol):
             return symbol or ""
+        case BustTrade(symbol=symbol):
+            return symbol
         case _:
             return ""
 
@@ -184,9 +186,9 @@ def select(
 def _is_of(step: Step, account: str) -> bool:
     """Return whether an account sent a command or is concerned by it."""
     command = step.command
-    if isinstance(command.action, Admin) and (
-        command.action.user == account
-        or any(recipient == account for recipient, _ in step.outputs)
+    if isinstance(command.action, (Admin, BustTrade)) and (
+        any(recipient == account for recipient, _ in step.outputs)
+        or getattr(command.action, "user", None) == account
     ):
         return True
     return command.account == account

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from exchange.market.accounts import AccountLimits
 from exchange.market.command import (
+    BustTrade,
     ClockStep,
     Command,
     Configure,
@@ -87,6 +88,11 @@ def _words(command: Command) -> list[object]:
             return [f"clock set forward by {forward_us / 1e6:,.6f} s"]
         case Admin() as admin:
             return ["admin", describe_admin(admin), f"because: {admin.reason}"]
+        case BustTrade() as bust:
+            trade = f"{bust.qty} {bust.symbol} {_price(bust.price)}"
+            parties = f"from {bust.seller} to {bust.buyer}"
+            reason = f"because: {bust.reason}"
+            return ["bust trade", f"{bust.trade_id}:", trade, parties, reason]
         case Configure() as market:
             return _market(market)
         case _:

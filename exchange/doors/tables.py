@@ -12,6 +12,9 @@ from pydantic_core import from_json, to_json
 from orderbook import MAX_INT, MAX_ROWS, Error, Get, Refused, decode_requests
 
 MAX_DIGITS = len(str(MAX_INT))
+# Columns after the others, with the value of rows that have none. A table in
+# which no row has one is as it was before there was such a column.
+LATER = {"round": 1, "busted": False}
 COLUMNS: dict[str, tuple[str, ...]] = {
     "trades": ("ts", "trade_id", "symbol", "price", "qty", "side", "seq"),
     "candles": ("start_ts", "open", "high", "low", "close", "volume"),
@@ -44,7 +47,8 @@ def asked(what: str, query: Query) -> Get:
 def as_csv(what: str, rows: Iterable[str], symbols: Iterable[str]) -> str:
     """Return the encoded rows of a table as CSV.
 
-    The leaderboard has a column for the position in each symbol.
+    The leaderboard has a column for the position in each symbol. Trades
+    have the columns LATER that are not at their default in every row.
     """
     columns = COLUMNS[what]
     decoded = [from_json(row) for row in rows]
@@ -53,11 +57,19 @@ def as_csv(what: str, rows: Iterable[str], symbols: Iterable[str]) -> str:
         for row in decoded:
             row |= {s: row["positions"].get(s, 0) for s in symbols}
         columns = (*columns, *symbols)
+    if what == "trades":
+        names = [name for name in LATER if any(name in r for r in decoded)]
+        decoded = [{**LATER, **row} for row in decoded]
+        columns = (*columns, *names)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in decoded:
         if isinstance(row, dict):
-            row = [row[name] for name in columns]
+            row = [_cell(row[name]) for name in columns]
         writer.writerow(row)
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return to_json(value).decode() if isinstance(value, bool) else value

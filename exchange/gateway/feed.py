@@ -8,7 +8,8 @@ the first to get them in turn.
 
 A slow reader gets nothing until it has drained. Then one update covers the
 changes of each book since, or a snapshot if they are too many, and trades
-resume at the newest.
+resume at the newest; it gets the busts that it missed, because nothing else
+shows that it did.
 
 The feed keeps no book: it asks for snapshots when everything that happened
 has been flushed.
@@ -22,13 +23,14 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from exchange.gateway.pacing import Reader, is_slow
-from orderbook import BookUpdate, Channel, Ticker, Trade, encode
+from orderbook import BookUpdate, Bust, Channel, Ticker, Trade, encode
 
 # Updates of a book that are kept for slow readers, and levels of them that are
 # merged for one reader. Beyond either, a snapshot is cheaper: it is made once
 # for all readers.
 UPDATES_KEPT = 1_000
 LEVELS_MERGED = 2_000
+BUSTS_KEPT = 100  # of each symbol, for slow readers
 
 T = TypeVar("T")
 Subscription: TypeAlias = tuple[str, Channel]  # symbol, channel
@@ -59,9 +61,12 @@ class _SymbolState:
 
     seq: int = 0  # of the last update flushed
     trade_seq: int = 0  # of the last trade flushed
-    trades: list[Trade] = field(default_factory=list)  # not yet flushed
+    trades: list[Trade | Bust] = field(default_factory=list)  # not yet flushed
     updates: deque[BookUpdate] = field(  # the last ones flushed
         default_factory=lambda: deque(maxlen=UPDATES_KEPT)
+    )
+    busts: deque[Bust] = field(  # the last ones recorded
+        default_factory=lambda: deque(maxlen=BUSTS_KEPT)
     )
     snapshot: tuple[int, str] = (-1, "")  # the last one made: seq, text
     ticker: Ticker | None = None  # the last one published
@@ -114,10 +119,16 @@ class Feed(Generic[R]):
         self._slow_readers: dict[R, dict[str, int]] = {}
         self._turn = 0  # counts flushes, to rotate readers
 
-    def record(self, trade: Trade) -> None:
-        """Add one trade; it is flushed with the update that covers it."""
+    def record(self, trade: Trade | Bust) -> None:
+        """Add one trade, or that one was undone.
+
+        It is flushed with the update that covers it.
+        """
         if (trade.symbol, "trades") in self._readers_of:
-            self._state(trade.symbol).trades.append(trade)
+            state = self._state(trade.symbol)
+            state.trades.append(trade)
+            if isinstance(trade, Bust):
+                state.busts.append(trade)
 
     def flush(self, updates: Iterable[BookUpdate]) -> list[Delivery[R]]:
         """Return the trades recorded and these updates, with their readers.
@@ -305,6 +316,11 @@ class Feed(Generic[R]):
             state = self._state(symbol)
             if channel == "ticker":
                 self._send_ticker(reader, symbol)
+            if channel == "trades":
+                last = sent.get(symbol, self._since[reader][symbol])
+                for bust in state.busts:
+                    if bust.seq > last:
+                        reader.send(encode(bust))
             if channel != "book" or state.seq == sent[symbol]:
                 continue
             updates = [u for u in state.updates if u.seq > sent[symbol]]

@@ -30,7 +30,7 @@ from exchange.market.command import (
     Shutdown,
 )
 from exchange.market.engine import Engine
-from orderbook import Heartbeat, Status, encode
+from orderbook import Heartbeat, encode
 
 
 class Gateway:
@@ -164,7 +164,7 @@ class Gateway:
 
     def announce(self, message: str) -> None:
         """Send a status to every link."""
-        self.routing.broadcast([Status(ts=self._now(), message=message)])
+        self.routing.announce(message)
 
     # Results
 

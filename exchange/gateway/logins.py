@@ -14,6 +14,7 @@ from exchange.journal.history import RESUME_EVENTS
 from exchange.market.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
 from exchange.market.command import Connect, Disconnect
 from exchange.market.engine import Engine
+from exchange.market.tenders import open_tenders
 from orderbook import (
     MAX_FRAME,
     PROTOCOL_VERSION,
@@ -112,6 +113,7 @@ class Logins:
                     )
                     for listing in self._engine.listings.values()
                 ),
+                round=self._engine.round,
             ),
         )
         if missed is None:
@@ -122,6 +124,8 @@ class Logins:
         else:
             for text in missed:
                 link.send(text)
+        for tender in open_tenders(self._engine, account):
+            link.send(encode(tender))
 
     def end(self, link: Link) -> None:
         """End the session of a link that is gone, if it has one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from exchange.gateway.busts import busting
 from exchange.gateway.link import Link
 from exchange.gateway.logins import Logins
 from exchange.gateway.outbox import FLOODING
@@ -16,7 +17,7 @@ from exchange.gateway.rates import Limiter
 from exchange.gateway.routing import Routing
 from exchange.gateway.sequencer import Sequencer
 from exchange.gateway.tables import PRIVATE_TABLES, Tables
-from exchange.market.command import REQUESTS, CommandRequest
+from exchange.market.command import REQUESTS, Action, CommandRequest
 from exchange.market.engine import Engine
 from orderbook import (
     REQUEST_TYPES,
@@ -92,14 +93,15 @@ class Requests:
                     if link.buckets or link.bucket is not None:
                         self._charge(link, request)
                     if isinstance(request, COMMANDS):
+                        action: Action = request
                         if (
                             not link.account
                             or engine.seq >= busy_from
                             or kind is Admin
                         ):
-                            self._check(link, request)
+                            action = self._checked(link, request)
                         outputs = sequencer.apply(
-                            link.account, link.session_id, request, now
+                            link.account, link.session_id, action, now
                         )
                         routing.unanswered.append((request, outputs))
                     else:
@@ -114,8 +116,8 @@ class Requests:
 
     # Within
 
-    def _check(self, link: Link, request: CommandRequest) -> None:
-        """Refuse a request that must not become a command."""
+    def _checked(self, link: Link, request: CommandRequest) -> Action:
+        """Return the command's action; refuse what must not become one."""
         if not link.account:
             raise Refused("unauthorized", "log in first")
         if isinstance(request, (Place, Amend)) and self._sequencer.trouble:
@@ -129,6 +131,10 @@ class Requests:
             raise Refused(
                 "forbidden", "only an administrator may send this request"
             )
+        if isinstance(request, Admin) and request.action == "bust":
+            self._routing.send_replies()  # the trade may be of this turn
+            return busting(self._routing.history, request)
+        return request
 
     def _charge(self, link: Link, request: Request | Error) -> None:
         """Take a token for a request; refuse it if there is none.

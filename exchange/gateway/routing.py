@@ -1,7 +1,9 @@
 """Events from the engine to links, feed and history.
 
 Private events go to every link of their account, and into the history from
-which sessions resume. Trades and changes of books go to the feed. The replies
+which sessions resume. Trades, busts and changes of books go to the feed,
+statuses and news to every link, tenders to the accounts that may accept them.
+The replies
 to successive commands of a link are encoded after the last of them: it is
 faster to repeat one kind of work.
 """
@@ -18,15 +20,18 @@ from exchange.gateway.link import Link
 from exchange.gateway.outbox import Outbox
 from exchange.gateway.pacing import Pacing
 from exchange.journal.history import PRIVATE_EVENTS, History
-from exchange.market.command import Output
+from exchange.market.command import PUBLIC, Output
 from exchange.market.engine import Engine
 from orderbook import (
     BookUpdate,
+    Bust,
     Error,
     Exec,
+    News,
     Request,
     Rested,
     Status,
+    Tender,
     Ticker,
     Trade,
     encode,
@@ -97,29 +102,27 @@ class Routing:
                     self.refusals[reply.code] += 1
                 if len(outputs) > 1:
                     first = len(reports)
-                    statuses = self._collect(outputs[1:], by_account)
+                    notices = self._collect(outputs[1:], by_account)
                     replies += reports[first:]
-                    if statuses:
+                    if notices:
                         self._send_private(by_account, replies)
-                        self.broadcast(statuses)
+                        self._send_notices(notices)
         finally:  # also after a failure: the events before it happened
             self._send_private(by_account, replies)
 
     def route(self, outputs: Iterable[Output]) -> None:
         """Send the events of a command that no link waits for."""
         by_account: dict[str, list[str]] = {}
-        statuses = self._collect(outputs, by_account)
+        notices = self._collect(outputs, by_account)
         self._send_private(by_account)
-        self.broadcast(statuses)
+        self._send_notices(notices)
 
-    def broadcast(self, statuses: Iterable[Status]) -> None:
-        """Send statuses to every link."""
-        for status in statuses:
-            text = encode(status)
-            for link in self.links:
-                link.send(text)
-            if status.symbol is not None:
-                self.feed.mark([status.symbol])  # a reset clears its ticker
+    def announce(self, message: str) -> None:
+        """Send a status of the gateway's own to every link."""
+        status = Status(
+            ts=self._now(), message=message, round=self._engine.round
+        )
+        self._send_notices([(PUBLIC, status)])
 
     def publish(self, now: int) -> None:
         """Send trades and changes of books to their subscribers."""
@@ -158,14 +161,15 @@ class Routing:
 
     def _collect(
         self, outputs: Iterable[Output], by_account: dict[str, list[str]]
-    ) -> list[Status]:
-        """Add private events to the lists of accounts; return statuses.
+    ) -> list[Output]:
+        """Add private events to the lists of accounts; return notices.
 
-        Statuses are sent after all private events of the command. Trades are
-        recorded, and an ``Ok`` or ``Error`` is ignored.
+        These have no ``seq``, and are sent after all private events of the
+        command: statuses, news and tenders. Trades and busts are recorded,
+        and an ``Ok`` or ``Error`` is ignored.
         """
         history = self.history
-        statuses: list[Status] = []
+        notices: list[Output] = []
         try:
             for recipient, event in outputs:
                 if isinstance(event, PRIVATE_EVENTS):
@@ -178,16 +182,34 @@ class Routing:
                     text = encode(event)
                     texts.append(text)
                     if event.__class__ is Exec and event.exec_type == "trade":
-                        history.account(recipient).add_fill(event, text)
+                        history.record_fill(recipient, event, text)
                 elif event.__class__ is Trade:
                     history.record_trade(event)
                     self.feed.record(event)
-                elif event.__class__ is Status:
-                    statuses.append(event)
+                elif isinstance(event, Bust):
+                    history.record_public(event)
+                    self.feed.record(event)
+                elif isinstance(event, (Status, News, Tender)):
+                    history.record_public(event)
+                    notices.append((recipient, event))
         except Exception:
             self.is_broken = True
             raise
-        return statuses
+        return notices
+
+    def _send_notices(self, notices: Iterable[Output]) -> None:
+        """Send what has no ``seq`` to every link, or to an account's."""
+        encoded, text = None, ""
+        for recipient, event in notices:
+            if event is not encoded:  # a tender goes to many accounts
+                encoded, text = event, encode(event)
+            links = self.links
+            if recipient != PUBLIC:
+                links = self.online.get(recipient, {})
+            for link in links:
+                link.send(text)
+            if isinstance(event, Status) and event.symbol is not None:
+                self.feed.mark([event.symbol])  # a reset clears its ticker
 
     def _send_private(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, assert_never
 
 from pydantic import TypeAdapter
@@ -12,7 +12,7 @@ from exchange.gateway.feed import Feed
 from exchange.gateway.link import Link
 from exchange.journal.history import History, page
 from exchange.market.engine import Engine
-from orderbook import Get, Instrument, Refused, Table, encode
+from orderbook import Get, Instrument, News, Refused, Status, Table, encode
 
 # Rows in one turn after which another table is refused. They take some
 # milliseconds, while all others wait. 10,000 are for a frame, and the rest for
@@ -107,6 +107,8 @@ class Tables:
                         symbol, request.interval, after, limit
                     )
                 )
+            case "news" | "statuses":
+                return map(encode, self._notices(request))
         assert name, "the other tables belong to an account"
         account = engine.accounts[name]
         if request.symbol is not None:
@@ -135,6 +137,16 @@ class Tables:
                 return engine.order_reports(chosen)
             case _:
                 assert_never(request.what)
+
+    def _notices(self, request: Get) -> Iterable[News | Status]:
+        """Return the last news or statuses."""
+        if request.symbol is not None:
+            self._engine.listing(request.symbol)
+        if request.what == "news":
+            table: Callable[..., Iterable[News | Status]] = self._history.news
+        else:
+            table = self._history.statuses
+        return table(request.symbol, request.after, request.limit)
 
 
 def _json(rows: Iterable[object]) -> Iterable[str]:

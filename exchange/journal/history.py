@@ -1,39 +1,49 @@
 """Past events in bounded memory, for the tables of `get`.
 
 It gets every event of the engine, in order. It keeps the public trades and
-candles of each symbol, and the fills and last private events of each account,
-from which a session resumes. No clock, no socket.
+candles of each symbol, the fills and last private events of each account,
+from which a session resumes, and the last news and statuses. Trades and fills
+that were undone are marked; candles stay as printed. No clock, no socket.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar, get_args
 
 from exchange.market.command import Output
+from exchange.market.listing import TRADES_BUSTABLE
 from orderbook import (
     INTERVALS,
     AccountReport,
+    Bust,
+    Event,
     Exec,
     Interval,
+    News,
     Rested,
+    Settlement,
+    Status,
     Trade,
+    decode_events,
     encode,
 )
 
 TRADES_KEPT = 100_000  # of each symbol, as the protocol promises
 CANDLES_KEPT = 10_000  # of each symbol and interval: 2.7 hours of seconds
 FILLS_KEPT = 10_000  # of each account
+NOTICES_KEPT = 1_000  # news, and as many statuses: what one `get` may return
 RESUME_EVENTS = 2_000  # of each account: the most that can be resumed
 JOINED = 50  # recent events of an account before they become one text
 
 # Trades are added to candles of the first interval, whose length divides that
 # of the longer ones.
 SHORTEST, *LONGER = INTERVALS
-PrivateEvent: TypeAlias = Exec | AccountReport | Rested
+PrivateEvent: TypeAlias = Exec | AccountReport | Rested | Settlement
 PRIVATE_EVENTS = get_args(PrivateEvent)
 Candle = list[int]  # start_ts, open, high, low, close, volume
 Row = TypeVar("Row")
@@ -162,6 +172,29 @@ class AccountHistory:
         """Record that one of the encoded events is a fill."""
         self.fills.append((fill.seq, fill.symbol, text))
 
+    def fill(self, seq: int) -> Exec | None:
+        """Return the fill with this seq; None if it is not kept."""
+        index = self._index(seq)
+        if index is None:
+            return None
+        (fill,) = decode_events(as_text(self.fills[index][2]))
+        assert isinstance(fill, Exec)
+        return fill
+
+    def mark_busted(self, seq: int) -> None:
+        """Note that the trade of a fill was undone."""
+        index = self._index(seq)
+        if index is not None:
+            _, symbol, fill = self.fills[index]
+            text = f'{as_text(fill)[:-1]},"busted":true}}'
+            self.fills[index] = (seq, symbol, text)
+
+    def _index(self, seq: int) -> int | None:
+        index = bisect_left(self.fills, seq, key=lambda fill: fill[0])
+        if index == len(self.fills) or self.fills[index][0] != seq:
+            return None
+        return index
+
     @property
     def kept(self) -> int:
         """The number of events that `last` can return."""
@@ -200,7 +233,14 @@ class History:
         self._trades: defaultdict[str, deque[Trade]] = defaultdict(
             lambda: deque(maxlen=TRADES_KEPT)
         )
+        # Account and seq of the two fills of each of the last trades.
+        self._parties: defaultdict[str, deque[tuple[str, int]]] = defaultdict(
+            lambda: deque(maxlen=2 * TRADES_BUSTABLE)
+        )
         self._candles: defaultdict[str, Candles] = defaultdict(Candles)
+        self._round = 1  # of the candles
+        self._news: deque[News] = deque(maxlen=NOTICES_KEPT)
+        self._statuses: deque[Status] = deque(maxlen=NOTICES_KEPT)
         self._accounts: defaultdict[str, AccountHistory] = defaultdict(
             AccountHistory
         )
@@ -212,15 +252,87 @@ class History:
     def record(self, outputs: Iterable[Output]) -> None:
         """Add the outputs of a command, none of which is encoded yet."""
         for recipient, event in outputs:
-            if event.__class__ is Trade:
-                self.record_trade(event)
-            elif isinstance(event, PRIVATE_EVENTS):
+            if isinstance(event, PRIVATE_EVENTS):
                 self._accounts[recipient].add(event)
+                if event.__class__ is Exec and event.exec_type == "trade":
+                    self._parties[event.symbol].append((recipient, event.seq))
+            else:
+                self.record_public(event)
+
+    def record_fill(self, account: str, fill: Exec, text: str) -> None:
+        """Record that one of the encoded events of an account is a fill."""
+        self._accounts[account].add_fill(fill, text)
+        self._parties[fill.symbol].append((account, fill.seq))
+
+    def record_public(self, event: Event | Rested) -> None:
+        """Add a public event; ignore one that no table has."""
+        match event:
+            case Trade():
+                self.record_trade(event)
+            case Status():
+                self._record_status(event)
+            case News():
+                self._news.append(event)
+            case Bust():
+                self._record_bust(event)
 
     def record_trade(self, trade: Trade) -> None:
         """Add one public trade."""
         self._trades[trade.symbol].append(trade)
         self._candles[trade.symbol].add(trade.ts, trade.price, trade.qty)
+
+    def _record_status(self, status: Status) -> None:
+        """Add a status; the first one of a round clears the candles."""
+        self._statuses.append(status)
+        if status.round != self._round:
+            self._round = status.round
+            self._candles.clear()
+
+    def _record_bust(self, bust: Bust) -> None:
+        """Mark a trade and its two fills."""
+        trades = self._trades[bust.symbol]
+        index = bust.trade_id - trades[0].trade_id
+        trades[index] = replace(trades[index], busted=True)
+        for account, seq in self._fills_of(bust.symbol, bust.trade_id):
+            self._accounts[account].mark_busted(seq)
+
+    def parties(self, symbol: str, trade_id: int) -> list[tuple[str, Exec]]:
+        """Return the two fills of a trade, each with its account.
+
+        They are in the order in which they were reported. Fewer, if some are
+        no longer kept or there is no such trade.
+        """
+        found = []
+        for account, seq in self._fills_of(symbol, trade_id):
+            fill = self._accounts[account].fill(seq)
+            if fill is not None:
+                found.append((account, fill))
+        return found
+
+    def _fills_of(self, symbol: str, trade_id: int) -> list[tuple[str, int]]:
+        """Return account and seq of the two fills of a trade."""
+        trades, parties = self._trades[symbol], self._parties[symbol]
+        if not trades or not 0 < trade_id <= trades[-1].trade_id:
+            return []
+        # Each trade has two, and all of the last trades are kept.
+        first = len(parties) - 2 * (trades[-1].trade_id - trade_id + 1)
+        if first < 0:
+            return []
+        return [parties[first], parties[first + 1]]
+
+    def news(
+        self, symbol: str | None, after: int | None, limit: int
+    ) -> list[News]:
+        """Return news, all or of one symbol; ``after`` is a news_id."""
+        rows = [n for n in self._news if symbol in (None, n.symbol)]
+        return page(rows, lambda news: news.news_id, after, limit)
+
+    def statuses(
+        self, symbol: str | None, after: int | None, limit: int
+    ) -> list[Status]:
+        """Return statuses, all or of one symbol; ``after`` is a ts."""
+        rows = [s for s in self._statuses if symbol in (None, s.symbol)]
+        return page(rows, lambda status: status.ts, after, limit)
 
     def trades(
         self, symbol: str, after: int | None, limit: int

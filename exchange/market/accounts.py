@@ -32,6 +32,8 @@ VALUE_MAX = 4_000_000_000_000_000
 # Finished orders that an account keeps. A client_order_id that is sent again
 # is recognized for 100 seconds at 100 orders a second.
 ORDERS_REMEMBERED = 10_000
+# Requests of an administrator whose client_request_id is remembered.
+ADMIN_REQUESTS_REMEMBERED = 10_000
 # Sessions that an account can resume; more than the connections it may have.
 SESSIONS_REMEMBERED = 100
 
@@ -101,6 +103,8 @@ class Account:
     finished: deque[Order] = field(default_factory=deque)
     sessions: dict[str, Session] = field(default_factory=dict)
     cancel_after_ts: int | None = None
+    # The client_request_id of requests that took effect, oldest first.
+    admin_requests: dict[str, None] = field(default_factory=dict)
 
     # Cash and positions
 
@@ -264,6 +268,12 @@ class Account:
             del self.orders[oldest.order_id]
             if oldest.client_order_id is not None:
                 del self.by_client_order_id[oldest.client_order_id]
+
+    def remember_request(self, client_request_id: str) -> None:
+        """Remember an administrator's request; forget the oldest."""
+        self.admin_requests[client_request_id] = None
+        if len(self.admin_requests) > ADMIN_REQUESTS_REMEMBERED:
+            del self.admin_requests[next(iter(self.admin_requests))]
 
     # Sessions
 

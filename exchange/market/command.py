@@ -160,8 +160,31 @@ class ClockStep:
     forward_us: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BustTrade:
+    """Undo a trade: an administrator's `bust`, with what is to be undone.
+
+    The gateway has found the two fills of the trade in the history.
+    """
+
+    type: Literal["bust_trade"] = "bust_trade"
+    reason: str
+    client_request_id: str | None = None
+    symbol: str
+    trade_id: int
+    price: int
+    qty: int
+    buyer: str
+    buy_order_id: int
+    buy_fee: int
+    seller: str
+    sell_order_id: int
+    sell_fee: int
+
+
 OwnAction: TypeAlias = (
-    ClockStep
+    BustTrade
+    | ClockStep
     | Configure
     | Connect
     | Disconnect

@@ -26,6 +26,7 @@ from exchange.market import reports
 from exchange.market.command import (
     RULES,
     Action,
+    BustTrade,
     ClockStep,
     Command,
     Configure,
@@ -39,11 +40,18 @@ from exchange.market.command import (
 from exchange.market.configuration import configure
 from exchange.market.operator import administer
 from exchange.market.orders import amend, cancel, cancel_all, place
-from exchange.market.sessions import connect, disconnect, disconnect_all
+from exchange.market.sessions import (
+    connect,
+    disconnect,
+    disconnect_all,
+    restart,
+)
 from exchange.market.state import State
+from exchange.market.tenders import accept
 from exchange.market.timers import cancel_after, pass_time, step_clock
 from exchange.market.triggers import elect
 from orderbook import (
+    AcceptTender,
     Admin,
     Amend,
     Cancel,
@@ -62,11 +70,13 @@ HANDLERS: dict[type[Action], Handler] = {
     Cancel: cancel,
     CancelAll: cancel_all,
     CancelAfter: cancel_after,
+    AcceptTender: accept,
     Admin: administer,
+    BustTrade: administer,
     Configure: configure,
     Connect: connect,
     Disconnect: disconnect,
-    Restart: disconnect_all,
+    Restart: restart,
     Shutdown: disconnect_all,
     TimePassed: pass_time,
     ClockStep: step_clock,
@@ -95,6 +105,7 @@ class Engine(State):
         """
         assert command.seq == self.seq + 1 and command.ts > self.ts
         self.seq = command.seq
+        self.previous_ts = self.ts
         self.ts = command.ts
         outputs: list[Output] = []
         self.outputs = outputs

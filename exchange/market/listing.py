@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 
 from exchange.market.stops import Stops
 from orderbook import (
     PHASES,
     Band,
+    Bust,
     Instrument,
     Order,
     OrderBook,
@@ -22,6 +24,9 @@ from orderbook import (
 # The parts that an order with display_qty shows one after the other. Each is
 # a trade of its own, so that one order to buy could make a million of them.
 SLICES_MAX = 20
+# The last trades of a symbol that can be busted: as many as the fills that
+# the history keeps of an account, in which the parties are found.
+TRADES_BUSTABLE = 10_000
 
 
 @dataclass(slots=True)
@@ -30,13 +35,17 @@ class Listing:
 
     ``instrument`` is as configured; the phase it is in is ``phase``.
     ``position_max`` is the largest position of an account, long or short,
-    if nothing else limits it.
+    if nothing else limits it. ``recent`` are id and price of the last trades
+    that set ``last``: one more than can be busted, so that a price is left.
     """
 
     instrument: Instrument
     book: OrderBook
     phase: Phase = "closed"  # changed by `enter` only
+    reason: str | None = None  # of the last change of phase
     reopen_ts: int | None = None  # when the phase ends by itself
+    close_ts: int | None = None  # when the instrument closes by itself
+    close_left_us: int | None = None  # trading time left, while that stands
     position_max: int = 0
     seq: int = 0  # of the last command that changed a level or traded
     ts: int = 0  # of the same command
@@ -46,18 +55,33 @@ class Listing:
     last: int | None = None  # price of the last trade of two accounts
     volume: int = 0
     stops: Stops = field(default_factory=Stops)
+    recent: deque[tuple[int, int]] = field(
+        default_factory=lambda: deque(maxlen=TRADES_BUSTABLE + 1)
+    )
+    busted: dict[int, None] = field(default_factory=dict)  # trade ids
+    round_trade_id: int = 0  # of the last trade before this round
+    # An administrator's reference price, with the trade_id at that moment.
+    moved_reference: tuple[int, int] | None = None
+    frozen_mark: int | None = None  # the mark while "closed"
     # Of the command that is being applied:
-    trades: list[Trade] = field(default_factory=list)
+    trades: list[Trade | Bust] = field(default_factory=list)
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase; outside "open" orders are collected."""
         self.phase = phase
         self.book.is_collecting = phase != "open"
-        self.reopen_ts = None
+        self.reopen_ts = self.frozen_mark = None
 
     @property
     def reference(self) -> int:
-        """The price of the last trade; before the first, as configured."""
+        """The price of the last trade; before the first, as configured.
+
+        A price that an administrator set holds until the next trade.
+        """
+        if self.moved_reference is not None:
+            trade_id, price = self.moved_reference
+            if not self.recent or self.recent[-1][0] <= trade_id:
+                return price
         if self.last is None:
             return self.instrument.reference_price
         return self.last
@@ -67,7 +91,9 @@ class Listing:
         """The reference, or None if no trade and no setting gives one."""
         i = self.instrument
         is_set = bool(i.reference_price or i.collar or i.band)
-        return self.reference if is_set or self.last is not None else None
+        if is_set or self.last is not None or self.moved_reference:
+            return self.reference
+        return None
 
     @property
     def band(self) -> Band | None:
@@ -82,8 +108,10 @@ class Listing:
         """Return the price at which positions are valued.
 
         The median of best bid, reference and best ask; the reference if a
-        side is empty.
+        side is empty. While "closed" what it was before.
         """
+        if self.frozen_mark is not None:
+            return self.frozen_mark
         bid, ask = self.book.top()
         reference = self.reference
         if bid is None or ask is None or bid <= reference <= ask:
@@ -100,7 +128,18 @@ class Listing:
         instrument = self.instrument
         if max_position is None:
             max_position = instrument.max_position
-        return replace(instrument, phase=self.phase, max_position=max_position)
+        return replace(
+            instrument,
+            phase=self.phase,
+            max_position=max_position,
+            reason=self.reason,
+            reopen_ts=self.reopen_ts,
+            close_ts=self.close_ts,
+        )
+
+    def value_of(self, price: int) -> int:
+        """Return the value of one lot at a price, in units of money."""
+        return price * self.instrument.tick_value
 
     def open_orders(self) -> list[Order]:
         """Return the orders in the book and those that wait for a trigger."""
@@ -161,7 +200,7 @@ class Listing:
         if price is None:
             return
         if not instrument.min_price <= price <= instrument.max_price:
-            raise self._out_of_bounds("price", price)
+            self.check_price(price)
         if instrument.collar:
             beyond = price - self.reference
             if (beyond if side == "buy" else -beyond) > instrument.collar:
@@ -180,20 +219,21 @@ class Listing:
         The collar is not looked at before the order is triggered.
         """
         self.check_bounds("buy", None, qty)
-        low, high = self.instrument.min_price, self.instrument.max_price
-        if price is not None and not low <= price <= high:
-            raise self._out_of_bounds("price", price)
-        if trigger_price is not None and not low <= trigger_price <= high:
-            raise self._out_of_bounds("trigger_price", trigger_price)
+        if price is not None:
+            self.check_price(price)
+        if trigger_price is not None:
+            self.check_price(trigger_price, "trigger_price")
 
-    def _out_of_bounds(self, name: str, price: int) -> Refused:
+    def check_price(self, price: int, name: str = "price") -> None:
+        """Refuse ("invalid_price") a price outside the instrument's bounds."""
         instrument = self.instrument
-        return Refused(
-            "invalid_price",
-            f"{name} {price} is not within {instrument.min_price} to"
-            f" {instrument.max_price}",
-            field=name,
-        )
+        if not instrument.min_price <= price <= instrument.max_price:
+            raise Refused(
+                "invalid_price",
+                f"{name} {price} is not within {instrument.min_price} to"
+                f" {instrument.max_price}",
+                field=name,
+            )
 
 
 def check_display(qty: int, display_qty: int) -> None:

@@ -90,6 +90,7 @@ def place(state: State, command: Command, request: Place) -> None:
     order.client_order_id = request.client_order_id
     order.session = command.session
     order.unit_cost = cost
+    order.round = state.round
     if display_qty is not None:
         order.display_qty = display_qty
     if trigger_price is not None:

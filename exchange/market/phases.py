@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from exchange.market.auction import clearing_price
+from exchange.market.closing import continue_close, end_close
 from exchange.market.executions import (
     book_cross,
     cancel_each,
@@ -26,15 +27,23 @@ def enter_phase(
     """Begin a phase of an instrument and publish it.
 
     "open" first executes the auction if the phase was another; "closed"
-    cancels all orders. With ``reopen_ms`` the phase ends after that time,
-    and the instrument opens.
+    cancels all orders, and the mark stays as it was before. With
+    ``reopen_ms`` the phase ends after that time, and the instrument opens.
     """
     symbol = listing.instrument.symbol
+    mark = listing.mark()
     if phase == "open" and listing.phase != "open":
         _uncross(state, listing)
     if phase == "closed":
         cancel_each(state, listing.open_orders(), "closed")
     listing.enter(phase)
+    listing.reason = message
+    if phase == "closed":
+        end_close(listing)
+        if state.rules >= 3:
+            listing.frozen_mark = mark
+    elif phase == "open":
+        continue_close(state, listing)
     if reopen_ms is not None:
         listing.reopen_ts = state.ts + reopen_ms * 1_000
         state.add_deadline((listing.reopen_ts, PHASE_ENDS, symbol))

@@ -17,11 +17,14 @@ from exchange.market.state import State
 from orderbook import (
     MAX_ROWS,
     AccountReport,
+    Admin,
     BookUpdate,
+    Bust,
     Event,
     Exec,
     ExecType,
     Liquidity,
+    News,
     Ok,
     Order,
     OrderStatus,
@@ -30,6 +33,7 @@ from orderbook import (
     Rested,
     Side,
     Status,
+    Tender,
     Ticker,
     Trade,
     encode_order,
@@ -108,6 +112,7 @@ def order_report(
         reason,
         order.trigger_price,
         order.display_qty,
+        order.round,
     )
     return account.name, report
 
@@ -147,6 +152,7 @@ def report_trade(
         if price >= stops.buy_at or price <= stops.sell_at:
             reached = state.reached.setdefault(symbol, [])
             reached += stops.reach(price)
+        listing.recent.append((listing.trade_id + 1, price))
     listing.volume += qty
     listing.trade_id += 1
     trade = Trade(
@@ -157,10 +163,54 @@ def report_trade(
         price=price,
         qty=qty,
         side=side,
+        round=state.round,
         is_self=is_self,
     )
     listing.trades.append(trade)
     return trade
+
+
+def report_bust(state: State, listing: Listing, trade_id: int) -> None:
+    """Publish that a trade was undone."""
+    bust = Bust(
+        symbol=listing.instrument.symbol,
+        seq=listing.seq + 1,
+        ts=state.ts,
+        trade_id=trade_id,
+    )
+    listing.trades.append(bust)
+    state.touched[bust.symbol] = listing
+
+
+def report_news(state: State, admin: Admin) -> None:
+    """Publish news, under the next ``news_id``."""
+    assert admin.headline is not None
+    state.news_id += 1
+    news = News(
+        ts=state.ts,
+        news_id=state.news_id,
+        headline=admin.headline,
+        symbol=admin.symbol,
+        body=admin.body,
+        value=admin.value,
+    )
+    state.outputs.append((PUBLIC, news))
+
+
+def new_tender(state: State, admin: Admin, symbol: str) -> Tender:
+    """Return the event that tells a tender."""
+    assert admin.tender_id is not None and admin.side is not None
+    assert admin.qty is not None and admin.price is not None
+    assert admin.valid_ms is not None
+    return Tender(
+        ts=state.ts,
+        tender_id=admin.tender_id,
+        symbol=symbol,
+        side=admin.side,
+        qty=admin.qty,
+        price=admin.price,
+        expire_ts=state.ts + admin.valid_ms * 1_000,
+    )
 
 
 def report_status(
@@ -171,7 +221,13 @@ def report_status(
 ) -> None:
     """Publish a message about an instrument, or about the exchange."""
     state.statuses.append(
-        Status(ts=state.ts, symbol=symbol, phase=phase, message=message)
+        Status(
+            ts=state.ts,
+            symbol=symbol,
+            phase=phase,
+            message=message,
+            round=state.round,
+        )
     )
 
 
@@ -187,7 +243,7 @@ def finish_command(state: State) -> None:
         outputs += [(PUBLIC, status) for status in state.statuses]
         state.statuses.clear()
     for listing in state.touched.values():
-        if listing.book.version != listing.book_version:
+        if listing.book.version != listing.book_version or listing.trades:
             mark_changed(state, listing)
             if listing.trades:
                 outputs += [(PUBLIC, trade) for trade in listing.trades]
@@ -196,7 +252,7 @@ def finish_command(state: State) -> None:
 
 
 def mark_changed(state: State, listing: Listing) -> None:
-    """Note that the command changed a book."""
+    """Note that the command changed a book, traded, or undid a trade."""
     listing.book_version = listing.book.version
     listing.seq += 1
     listing.ts = state.ts

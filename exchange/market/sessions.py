@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exchange.market.closing import postpone_closes
 from exchange.market.command import (
     Command,
     Connect,
@@ -37,3 +38,13 @@ def disconnect_all(
         for order in account.disconnect(session)
     ]
     cancel_each(state, orders, "disconnect")
+
+
+def restart(state: State, command: Command, action: Restart) -> None:
+    """End the connections of the old process; give its outage back.
+
+    Instruments that close by themselves close later by the time in which
+    nobody could trade.
+    """
+    postpone_closes(state, state.ts - state.previous_ts)
+    disconnect_all(state, command, action)

@@ -16,16 +16,21 @@ from typing import TypeAlias
 from exchange.market.accounts import HOUSE, Account, AccountLimits
 from exchange.market.command import RULES, Configure, Output
 from exchange.market.listing import Listing
+from exchange.market.offer import Offer
 from orderbook import MAX_INT, Order, Refused, Status
 
 DEADLINES_MIN = 1_000  # entries kept before outdated ones are removed
-# Stands for an order id in a `Deadline`. It is the greatest number, so that
-# a phase ends after the orders that expire at the same time.
+# Each stands for an order id in a `Deadline`. They are the greatest numbers:
+# at one instant orders expire first, then the rest happens in this order.
+CLOSES = MAX_INT - 3
+TENDER_ENDS = MAX_INT - 1
 PHASE_ENDS = MAX_INT
 # A time with what is due then. One of
-#   (ts, order id, "")         a gtd order expires
-#   (ts, 0, account)           cancel_after cancels the account's orders
-#   (ts, PHASE_ENDS, symbol)   a phase with reopen_ms ends
+#   (ts, order id, "")              a gtd order expires
+#   (ts, 0, account)                cancel_after cancels the account's orders
+#   (ts, CLOSES, symbol)            an instrument with close_ms closes
+#   (ts, TENDER_ENDS, tender id)    a tender can no longer be accepted
+#   (ts, PHASE_ENDS, symbol)        a phase with reopen_ms ends
 Deadline: TypeAlias = tuple[int, int, str]
 
 
@@ -39,11 +44,15 @@ class State:
         self.known_rules = known_rules
         self.seq = 0  # of the last command applied
         self.ts = 0  # of the last command applied
+        self.previous_ts = 0  # of the command before
+        self.round = 1  # counts resets
         self.configured = Configure(instruments=())  # the last one applied
         self.rules = self.configured.engine_version  # version in force
         self.listings: dict[str, Listing] = {}
         self.accounts: dict[str, Account] = {}
         self.order_id = 0  # of the last order accepted
+        self.news_id = 0  # of the last news
+        self.tenders: dict[str, Offer] = {}  # of this round, ended ones too
         self.open_gtd: dict[int, Order] = {}
         # A heap. An entry may be outdated: see `_is_valid`.
         self.deadlines: list[Deadline] = []
@@ -133,6 +142,11 @@ class State:
         ts, order_id, name = entry
         if order_id == PHASE_ENDS:
             return self.listings[name].reopen_ts == ts
+        if order_id == CLOSES:
+            return self.listings[name].close_ts == ts
+        if order_id == TENDER_ENDS:
+            offer = self.tenders.get(name)
+            return offer is not None and offer.ends_ts == ts
         if order_id:
             order = self.open_gtd.get(order_id)
             return order is not None and order.expire_ts == ts

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 
+from exchange.market.closing import postpone_closes
 from exchange.market.command import ClockStep, Command, TimePassed
 from exchange.market.executions import cancel_each, cancel_order
 from exchange.market.phases import enter_phase
 from exchange.market.reports import reply_ok
-from exchange.market.state import PHASE_ENDS, State
+from exchange.market.state import CLOSES, PHASE_ENDS, TENDER_ENDS, State
+from exchange.market.tenders import end_tender, postpone_tenders
 from exchange.market.triggers import elect
 from orderbook import CancelAfter
 
 # Deadlines that one command fires; the next one fires the rest. It bounds
 # the time of a command. A cancel_after counts as one, like a cancel_all.
 DEADLINES_PER_COMMAND = 1_000
+
+
+def _reopen(state: State, symbol: str) -> None:
+    enter_phase(state, state.listings[symbol], "open", "time is up")
+
+
+def _close(state: State, symbol: str) -> None:
+    enter_phase(state, state.listings[symbol], "closed", "trading time is up")
+
+
+# What happens at a deadline that is not an order's or an account's: it gets
+# the name in the entry.
+DUE: dict[int, Callable[[State, str], None]] = {
+    CLOSES: _close,
+    TENDER_ENDS: end_tender,
+    PHASE_ENDS: _reopen,
+}
 
 
 def pass_time(state: State, command: Command, action: TimePassed) -> None:
@@ -30,8 +50,8 @@ def pass_time(state: State, command: Command, action: TimePassed) -> None:
         if due is None or due > state.ts:
             return
         _, order_id, name = heapq.heappop(state.deadlines)
-        if order_id == PHASE_ENDS:
-            enter_phase(state, state.listings[name], "open", "time is up")
+        if order_id in DUE:
+            DUE[order_id](state, name)
         elif order_id:
             cancel_order(state, state.open_gtd[order_id], "gtd", "expired")
         else:
@@ -61,3 +81,5 @@ def step_clock(state: State, command: Command, action: ClockStep) -> None:
         if listing.reopen_ts is not None:
             listing.reopen_ts += action.forward_us
             state.add_deadline((listing.reopen_ts, PHASE_ENDS, symbol))
+    postpone_closes(state, action.forward_us)
+    postpone_tenders(state, action.forward_us)

@@ -12,6 +12,7 @@ from exchange.journal.records import decode_records, encode_record
 from exchange.market.accounts import AccountLimits
 from exchange.market.command import (
     Action,
+    BustTrade,
     ClockStep,
     Command,
     Configure,
@@ -25,6 +26,7 @@ from orderbook import (
     ADMIN_ARGUMENTS,
     MAX_INT,
     PHASES,
+    AcceptTender,
     Admin,
     AdminAction,
     Amend,
@@ -131,6 +133,15 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "qty": INTEGER,
     "price": INTEGER,
     "message": WORDS,
+    "headline": WORDS,
+    "body": WORDS,
+    "value": INTEGER,
+    "amount": INTEGER,
+    "tender_id": CLIENT_ORDER_ID,
+    "side": SIDE,
+    "valid_ms": st.integers(1_000, 86_400_000),
+    "trade_id": st.integers(0, MAX_INT),
+    "prices": st.dictionaries(SYMBOL, INTEGER, min_size=1, max_size=3),
 }
 
 
@@ -143,9 +154,16 @@ def admins(draw: st.DrawFn) -> Admin:
     if action == "adjust":
         what = [["cash"], ["symbol", "qty"], ["cash", "symbol", "qty"]]
         chosen = ["user", *draw(st.sampled_from(what))]
+    if action == "settle":
+        chosen = draw(st.sampled_from([["symbol", "price"], ["prices"]]))
     given = {a: draw(ARGUMENTS[a]) for a in chosen if a in ARGUMENTS}
     if "reopen_ms" in chosen and given["phase"] not in ("open", "closed"):
         given["reopen_ms"] = draw(st.integers(1_000, 86_400_000))
+    if "close_ms" in chosen and given["phase"] == "open":
+        given["close_ms"] = draw(st.integers(1_000, 86_400_000))
+    if action == "tender":
+        given["qty"] = draw(QTY)
+    given["client_request_id"] = draw(maybe(CLIENT_ORDER_ID))
     given |= {field: draw(its) for field, its in ID.items()}
     return Admin(action=action, reason=draw(WORDS), **given)
 
@@ -169,7 +187,23 @@ ACTIONS: dict[type, st.SearchStrategy[Any]] = {
         **ID,
         timeout_ms=st.just(0) | st.integers(1_000, 86_400_000),
     ),
+    AcceptTender: st.builds(AcceptTender, **ID, tender_id=CLIENT_ORDER_ID),
     Admin: admins(),
+    BustTrade: st.builds(
+        BustTrade,
+        reason=WORDS,
+        client_request_id=maybe(CLIENT_ORDER_ID),
+        symbol=SYMBOL,
+        trade_id=st.integers(0, MAX_INT),
+        price=INTEGER,
+        qty=QTY,
+        buyer=USER,
+        buy_order_id=st.integers(1, MAX_INT),
+        buy_fee=INTEGER,
+        seller=USER,
+        sell_order_id=st.integers(1, MAX_INT),
+        sell_fee=INTEGER,
+    ),
     Connect: st.builds(Connect, st.booleans(), is_admin=st.booleans()),
     Disconnect: st.just(Disconnect()),
     TimePassed: st.just(TimePassed()),

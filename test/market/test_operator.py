@@ -225,7 +225,7 @@ def test_a_suspension_survives_logins_and_restarts() -> None:
         op admin reset
             op ok
             ann 1 account 0 worth 0
-            * status BOND open reset: why
+            * status BOND open reset: why round 2
         ann/b buy 5@90
             ann error forbidden
         """)

@@ -53,6 +53,8 @@ class World:
         self.do("alice", "buy 5@90 as=mine")
         self.do("bob", "sell 2@90")
         self.do("boss", admin("suspend", user="mallory"))
+        offer = admin("tender", tender_id="t-1", **OFFER, user="alice")
+        self.do("boss", offer)
         for role in ROLES:
             self.read(role)
 
@@ -85,6 +87,13 @@ def get(what: str) -> Message:
     return {"type": "get", "what": what}
 
 
+OFFER = {
+    "symbol": "BOND",
+    "side": "buy",
+    "qty": 5,
+    "price": 99,
+    "valid_ms": 60_000,
+}
 # The result of each request, for each of ROLES.
 Row = tuple[Message, tuple[str, ...]]
 EVERYBODY = ("ok",) * 5
@@ -136,6 +145,11 @@ MATRIX: list[Row] = [
     ({"type": "cancel_all", "symbol": "BOND", "side": "buy"}, WHO_IS_IN),
     ({"type": "cancel_after", "timeout_ms": 60_000}, WHO_IS_IN),
     ({"type": "cancel_after", "timeout_ms": 0}, WHO_IS_IN),
+    # Offered to alice only.
+    (
+        {"type": "tender", "tender_id": "t-1"},
+        ("unauthorized", "ok", *["unknown_tender"] * 2, "forbidden"),
+    ),
     ({"type": "subscribe", "channels": ["book", "trades"]}, EVERYBODY),
     ({"type": "unsubscribe", "channels": ["book"]}, EVERYBODY),
     (get("instruments"), EVERYBODY),
@@ -147,6 +161,8 @@ MATRIX: list[Row] = [
     (get("positions"), WHO_IS_IN),
     (get("fills"), WHO_IS_IN),
     (get("orders"), WHO_IS_IN),
+    (get("news"), EVERYBODY),
+    (get("statuses"), EVERYBODY),
     ({"type": "ping"}, EVERYBODY),
     ({"type": "login", "user": "alice"}, AGAIN),
     ({"type": "login", "user": "eve", "token": "guess"}, AGAIN),
@@ -167,6 +183,14 @@ MATRIX: list[Row] = [
     (admin("settle", symbol="BOND", price=95), ADMIN_ALONE),
     (admin("reset"), ADMIN_ALONE),
     (admin("message", message="lunch"), ADMIN_ALONE),
+    (admin("news", headline="lunch", symbol="BOND"), ADMIN_ALONE),
+    (
+        admin("tender", tender_id="t-2", **OFFER, user="bob"),
+        ADMIN_ALONE,
+    ),
+    (admin("bust", symbol="BOND", trade_id=1), ADMIN_ALONE),
+    (admin("reference", symbol="BOND", price=95), ADMIN_ALONE),
+    (admin("phase", phase="open", close_ms=60_000), ADMIN_ALONE),
     # Refused to an administrator; others get "forbidden" as always.
     (
         admin("suspend", user="eve"),

@@ -209,8 +209,8 @@ def test_a_reset_begins_a_new_round() -> None:
             ann 8 account 1000 worth 1000
             bob 6 account 500 worth 500
             zoe 1 account 1000 worth 1000
-            * status BOND open reset: why
-            * status ETF pre_open reset: why
+            * status BOND open reset: why round 2
+            * status ETF pre_open reset: why round 2
             * book BOND 4 100=0 | 110=0
             * book ETF 2 90=0 |
         """,
@@ -234,12 +234,12 @@ def test_a_reset_begins_a_new_round() -> None:
         """
         given ann sell 1@95 symbol=BOND
         bob buy 1@95 symbol=BOND
-            bob 7 new 6 new 0/1
-            bob 8 trade 6 filled 1/1 1@95 taker #2 fee 1
-            ann 10 trade 5 filled 1/1 1@95 maker #2
+            bob 7 new 6 new 0/1 round 2
+            bob 8 trade 6 filled 1/1 1@95 taker #2 fee 1 round 2
+            ann 10 trade 5 filled 1/1 1@95 maker #2 round 2
             bob 9 account 404 BOND=1 worth 499 made -1
             ann 11 account 1095 BOND=-1 worth 1000
-            * trade BOND 6 #2 1@95 buy
+            * trade BOND 6 #2 1@95 buy round 2
             * book BOND 6 | 95=0
         """,
         engine,
@@ -276,9 +276,9 @@ def test_orders_and_their_names_are_known_after_a_reset() -> None:
         ann buy 5@99 as=mine
             ann error duplicate_client_order_id client_order_id 1 canceled 0
         ann buy 5@99 as=other
-            ann 4 new 2 new 0/5
+            ann 4 new 2 new 0/5 round 2
             * book BOND 3 99=5 |
         ann disconnect
-            ann 5 canceled 2 canceled 0/5 disconnect
+            ann 5 canceled 2 canceled 0/5 disconnect round 2
             * book BOND 4 99=0 |
         """)
