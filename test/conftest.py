@@ -12,6 +12,7 @@ from test.support import NO_KEYS
 KINDS = {
     "pure": """
         test_account_limits test_accounts test_architecture test_auction
+        test_auction_orders test_self_trades
         test_band test_book_icebergs test_book_matching test_book_orders test_book_state
         test_book_twin test_bucket test_busts test_cash test_chart
         test_client_simulated test_closing test_codec_events test_codec_frames
