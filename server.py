@@ -37,7 +37,7 @@ from exchange.host.process import (
     Signals,
     raise_file_limit,
 )
-from exchange.host.recovery import Recovery, recover
+from exchange.host.recovery import Recovery, check_money, recover
 from exchange.host.settings import Settings
 from exchange.host.timers import Timers
 from exchange.host.tls import Certificate
@@ -127,12 +127,14 @@ class Server:
     async def start(self) -> None:
         """Recover what the journal holds, then listen.
 
-        Raises JournalError if the journal cannot be used, OSError if the
-        port or the address cannot be.
+        Raises JournalError if the journal cannot be used, SettingsError if
+        the market file counts money in another way than its accounts, OSError
+        if the port or the address cannot be used.
         """
         settings = self._settings
         try:
             self._recover()
+            check_money(self.gateway.engine, self._market)
             self.gateway.begin(self._market)
             await self._finish_commits()
             if self.failure.done():

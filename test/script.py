@@ -229,9 +229,9 @@ def limited(
     return engine
 
 
-def reconfigure(engine: Engine, **changes: Any) -> None:
-    """Apply the last configuration again, changed."""
-    assert apply(engine, replace(engine.configured, **changes)) == []
+def reconfigure(engine: Engine, **changes: Any) -> list[tuple[str, Event]]:
+    """Apply the last configuration again, changed; return its outputs."""
+    return apply(engine, replace(engine.configured, **changes))
 
 
 def in_full(engine: Engine, command: Command) -> list[tuple[str, Event]]:

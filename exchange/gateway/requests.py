@@ -23,13 +23,11 @@ from exchange.market.work import touches
 from orderbook import (
     REQUEST_TYPES,
     Admin,
-    Amend,
     Error,
     Get,
     Login,
     Ok,
     Ping,
-    Place,
     Refused,
     Request,
     Subscribe,
@@ -143,7 +141,8 @@ class Requests:
         """Return the command's action; refuse what must not become one."""
         if not link.account:
             raise Refused("unauthorized", "log in first")
-        if isinstance(request, (Place, Amend)) and self._sequencer.trouble:
+        draws_on = REQUESTS[request.__class__].bucket
+        if draws_on == "orders" and self._sequencer.trouble:
             raise Refused(
                 "busy",
                 f"new orders are refused, because {self._sequencer.trouble};"

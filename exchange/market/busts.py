@@ -64,9 +64,10 @@ def _refused(reason: str) -> Refused:
 
 def _forget_trade(listing: Listing, request: BustTrade) -> None:
     """Let the trade count for nothing; `last` is the newest one left."""
-    oldest = listing.trade_id - TRADES_BUSTABLE
-    listing.busted = {i: None for i in listing.busted if i > oldest}
     listing.busted[request.trade_id] = None
+    if len(listing.busted) > TRADES_BUSTABLE:
+        oldest = listing.trade_id - TRADES_BUSTABLE
+        listing.busted = {i: None for i in listing.busted if i > oldest}
     listing.volume -= request.qty
     printed = (request.trade_id, request.price)
     if printed in listing.recent:  # a trade with oneself is not

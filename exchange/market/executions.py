@@ -7,6 +7,7 @@ the state's lists of orders, and reports.
 from __future__ import annotations
 
 from exchange.market.accounts import HOUSE
+from exchange.market.fees import charge
 from exchange.market.reports import Fill, Filled, order_report, report_trade
 from exchange.market.state import State
 from orderbook import (
@@ -46,6 +47,7 @@ def book_sweep(
     listing = state.listings[order.symbol]
     state.touched[order.symbol] = listing
     instrument = listing.instrument
+    has_rates = instrument.maker_fee_bp or instrument.taker_fee_bp
     cum_qty, cum_cost = filled
     slices: dict[int, Filled] = {}
     for maker, qty in sweep.matches:
@@ -60,9 +62,15 @@ def book_sweep(
         trade = report_trade(
             state, listing, price, qty, order.side, is_self=is_self
         )
-        taker_fill: Fill = (trade, "taker", qty * instrument.taker_fee)
+        taker_fee = qty * instrument.taker_fee
+        maker_fee = qty * instrument.maker_fee
+        if has_rates:
+            notional = qty * listing.value_of(price)
+            taker_fee += charge(order, notional, instrument.taker_fee_bp)
+            maker_fee += charge(maker, notional, instrument.maker_fee_bp)
+        taker_fill: Fill = (trade, "taker", taker_fee)
         _book_fill(state, order, taker_fill, (cum_qty, cum_cost))
-        maker_fill: Fill = (trade, "maker", qty * instrument.maker_fee)
+        maker_fill: Fill = (trade, "maker", maker_fee)
         if maker.display_qty is not None:
             slices = slices or _filled_before(sweep)
             done, cost = slices[maker.order_id]
@@ -113,7 +121,8 @@ def _book_fill(
     trade, _, fee = fill
     account = state.accounts[order.account]
     bought = trade.qty if order.side == "buy" else -trade.qty
-    account.book_fill(order.symbol, bought, trade.price, fee)
+    value = state.listings[order.symbol].value_of(trade.price)
+    account.book_fill(order.symbol, bought, value, fee)
     account.release(order, trade.qty)
     if fee:
         state.account(HOUSE).cash += fee

@@ -120,6 +120,10 @@ def order_report(
 
 def report_rested(state: State, account: Account, order: Order) -> None:
     """Report a new order that rests with nothing filled, as most do."""
+    if order.expire_ts is not None or order.display_qty is not None:
+        # An amend may change these before the report is encoded.
+        state.outputs.append(order_report(state, order, "new"))
+        return
     account.seq += 1
     report = Rested(account.seq, state.ts, order.qty, order.price, order)
     state.outputs.append((account.name, report))
@@ -176,6 +180,7 @@ def report_trade(
 def report_settlement(
     state: State,
     account: Account,
+    *,
     symbol: str,
     position: int,
     price: int,
@@ -347,7 +352,7 @@ def ticker(state: State, listing: Listing, ts: int) -> Ticker:
 
 def account_report(state: State, account: Account) -> AccountReport:
     """Return an account's cash and positions under its current ``seq``."""
-    equity = account.equity(state.mark)
+    equity = account.equity(state.value)
     # By position, in the order of the fields, like `Exec`.
     return AccountReport(
         account.seq,
@@ -365,19 +370,21 @@ def positions(
 ) -> list[dict[str, Any]]:
     """Return the positions of an account that are not 0, as rows.
 
-    ``cost`` is the price paid for the lots; negative for a short position.
+    ``cost`` is what was paid for the lots, in units; negative for a short
+    position. ``mark`` is in ticks.
     """
     rows: list[dict[str, Any]] = []
     for name, position in account.positions.items():
         if position and symbol in (None, name):
-            cost, mark = account.costs[name], state.mark(name)
+            cost, listing = account.costs[name], state.listings[name]
+            mark = listing.mark()
             rows.append(
                 {
                     "symbol": name,
                     "position": position,
                     "cost": cost,
                     "mark": mark,
-                    "unrealized": position * mark - cost,
+                    "unrealized": position * listing.value_of(mark) - cost,
                 }
             )
     return rows
@@ -392,4 +399,4 @@ def order_reports(state: State, orders: Iterable[Order]) -> Iterator[str]:
 
 def standings(state: State) -> list[dict[str, Any]]:
     """Return the leaderboard: the richest accounts as rows."""
-    return leaderboard(state.accounts.values(), state.mark, MAX_ROWS)
+    return leaderboard(state.accounts.values(), state.value, MAX_ROWS)

@@ -108,8 +108,14 @@ def _pay(
     position, realized = account.positions[symbol], account.realized
     account.settle(symbol, state.listings[symbol].value_of(price))
     if state.rules >= 3 and name != HOUSE:
-        profit = account.realized - realized
-        report_settlement(state, account, symbol, position, price, profit)
+        report_settlement(
+            state,
+            account,
+            symbol=symbol,
+            position=position,
+            price=price,
+            realized=account.realized - realized,
+        )
     report_account(state, account)
 
 

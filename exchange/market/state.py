@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias
 
 from exchange.market.accounts import HOUSE, Account, AccountLimits
 from exchange.market.command import RULES, Configure, Output
+from exchange.market.fees import margin
 from exchange.market.listing import Listing
 from exchange.market.offer import Offer
 from orderbook import MAX_INT, Instrument, Order, Refused, Status
@@ -154,6 +155,11 @@ class State:
         """Return the price at which positions in a symbol are valued."""
         return self.listings[symbol].mark()
 
+    def value(self, symbol: str) -> int:
+        """Return what one lot of a symbol is worth at its mark, in units."""
+        listing = self.listings[symbol]
+        return listing.mark() * listing.instrument.tick_value
+
     # Deadlines
 
     @property
@@ -239,6 +245,9 @@ class State:
             listing.book.check()
             listing.stops.check()
             assert listing.book.is_collecting == (listing.phase != "open")
+            last = listing.recent[-1][1] if listing.recent else None
+            assert listing.last == last
+            assert listing.close_ts is None or listing.close_left_us is None
             assert not listing.stops.orders.keys() & resting.keys()
             assert listing.book.rules == self.rules
             resting |= listing.book.orders | listing.stops.orders
@@ -250,6 +259,9 @@ class State:
                 assert order.account == account.name
                 lots[order.side][order.symbol] += order.leaves_qty
                 reserved += order.leaves_qty * order.unit_cost
+                if (fees := order.fees) is not None:
+                    assert fees.held_qty == order.leaves_qty
+                    reserved += margin(fees.lot, order.leaves_qty, fees.paid)
             assert account.reserved == reserved
             for side, qty_by_symbol in (
                 ("buy", account.buying),

@@ -29,7 +29,8 @@ def adjust(state: State, name: str, admin: Admin) -> None:
     check_cash(house, -cash, "cash")
     house = state.account(HOUSE)
     if listing is not None and qty:
-        symbol, value = listing.instrument.symbol, listing.mark()
+        symbol = listing.instrument.symbol
+        value = state.value(symbol)
         account.move(symbol, qty, value)
         house.move(symbol, -qty, value)
     account.cash += cash

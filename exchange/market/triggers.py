@@ -10,6 +10,7 @@ from typing import cast
 from exchange.market import work
 from exchange.market.accounts import Account, unit_cost
 from exchange.market.executions import end_order
+from exchange.market.fees import lot_fee, margin
 from exchange.market.listing import Listing
 from exchange.market.orders import NOTHING_FILLED, book_arrival
 from exchange.market.reports import order_report
@@ -124,8 +125,14 @@ def _arrive(account: Account, listing: Listing, order: Order) -> Sweep:
             listing.check_bounds(side, limit, None)
         account.check_position(instrument, side, qty, listing.position_max)
         cost = unit_cost(instrument, side, limit)
-        account.check_funds(qty * cost)
+        needed = qty * cost
+        if order.fees is not None:
+            lot = lot_fee(instrument, side, limit)
+            needed += margin(lot, qty)
+        account.check_funds(needed)
         order.unit_cost = cost
+        if order.fees is not None:
+            order.fees.lot = lot
     finally:
         account.hold(order, qty)
     return listing.book.place(order, limit, listing.band, account.open_orders)

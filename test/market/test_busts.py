@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from exchange.gateway.busts import busting
+from exchange.journal.history import History
 from exchange.market.accounts import HOUSE, AccountLimits
 from exchange.market.engine import Engine
 from exchange.market.listing import TRADES_BUSTABLE
-from test.script import act, listed, listing, play
+from orderbook import Admin
+from test.script import act, apply, listed, listing, parse, play
 
 FEES = "buy_fee=5 sell_fee=-2"
 
@@ -301,3 +306,48 @@ def test_limits_are_of_the_account() -> None:
         engine,
     )
     assert engine.accounts["ann"].positions["BOND"] == -5
+
+
+# Random flows -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_cash_and_lots_are_conserved_whatever_is_undone(seed: int) -> None:
+    """The gateway's way: the parties of each trade come from the history."""
+    rng = random.Random(seed)
+    engine, history = listed(listing(taker_fee=3, maker_fee=-1)), History()
+    undone: set[int] = set()
+    for number in range(400):
+        who = rng.choice(("ann", "bob", "cat"))
+        match rng.randrange(8):
+            case 0:
+                trade_id = rng.randint(0, engine.listings["BOND"].trade_id)
+                request = parse(
+                    f"admin bust symbol=BOND trade_id={trade_id}".split()
+                )
+                assert isinstance(request, Admin)
+                outputs = apply(engine, busting(history, request), "op")
+                is_refused = outputs[0][1].type == "error"
+                assert is_refused == (not trade_id or trade_id in undone)
+                undone.add(trade_id)
+            case 1:
+                line = f"op admin tender tender_id=t-{number} symbol=BOND"
+                offer = f"{line} side=sell qty=3 price=50 valid_ms=1000"
+                outputs = act(engine, offer)
+                outputs += act(engine, f"{who} accept t-{number}")
+            case _:
+                side, price = rng.choice(("buy", "sell")), rng.randint(48, 52)
+                qty = rng.randint(1, 9)
+                outputs = act(engine, f"{who} {side} {qty}@{price}")
+        history.record(outputs)
+        engine.check()
+        accounts = engine.accounts.values()
+        assert sum(account.cash for account in accounts) == 0
+        assert not sum(a.positions.get("BOND", 0) for a in accounts)
+        for account in accounts:
+            equity = account.equity(engine.mark)
+            profit = account.realized + account.unrealized(equity)
+            assert equity == profit or account.name == HOUSE
+    rows = history.trades("BOND", None, 1_000)
+    assert {row.trade_id for row in rows if row.busted} == undone - {0}
+    assert len(undone) > 20
