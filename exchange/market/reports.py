@@ -157,11 +157,11 @@ def report_trade(
         if price >= stops.buy_at or price <= stops.sell_at:
             reached = state.reached.setdefault(symbol, [])
             reached += stops.reach(price)
+        listing.recent.append((listing.trade_id + 1, price))
+        if listing.prints is not None:
+            listing.prints.add(state.ts, listing.trade_id + 1, price, qty)
     listing.volume += qty
     listing.trade_id += 1
-    listing.recent.append((listing.trade_id, price))
-    if listing.prints is not None:
-        listing.prints.add(state.ts, listing.trade_id, price, qty)
     trade = Trade(
         symbol=symbol,
         seq=listing.seq + 1,
