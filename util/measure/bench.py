@@ -51,6 +51,7 @@ PACE = 2_000  # orders per second, of which the latency is measured
 PACED_CLIENTS = 10
 READERS = 1_000
 HELD = 100_000  # orders that uncross or expire at once
+ELECTED = 10_000  # stop orders that one trade elects
 RECORDED_S = 3.0  # of trading, in the journal that is recovered
 MARKET = f"[instruments.BOND]\nmax_qty = {MANY}\n[account]\nopen_orders = 0\n"
 # Units, and whether more of it is better.
@@ -169,7 +170,9 @@ def recovery(
 
 def long_work(work: Work, side: Contender, seconds: float) -> Figures:
     """Measure how long others wait for an uncrossing or an expiry."""
-    return held(work, HELD, side.folder, side.program)
+    # Half of the orders of a cascade are those that the stop orders meet.
+    orders = 2 * ELECTED if work == "cascade" else HELD
+    return held(work, orders, side.folder, side.program)
 
 
 def core(*what: str, side: Contender, unit: str) -> Figures:
@@ -224,6 +227,10 @@ def cases(folder: str, writer: Contender) -> list[Case]:
         Case(
             f"long work: expiry of {HELD:,} orders",
             partial(long_work, "expiry"),
+        ),
+        Case(
+            f"long work: cascade of {ELECTED:,} stop orders",
+            partial(long_work, "cascade"),
         ),
         Case("`Engine.apply`", engine),
         Case("`OrderBook`, 1,000 resting", partial(book, 1_000)),
