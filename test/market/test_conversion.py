@@ -18,6 +18,7 @@ MARKS = {"BOND": 1_000, "GS": 20, "MS": 30, "WFC": 40, "XLF": 300}
 BASKET = {"BOND": 3, "GS": 2, "MS": 3, "WFC": 2}
 GET = {"XLF": 20, "BOND": -60, "GS": -40, "MS": -60, "WFC": -40}
 GOT = " ".join(f"{symbol}={qty}" for symbol, qty in GET.items())
+WORTH = "worth 1800 made -29200"
 NOTHING = " ".join(f"{symbol}=0" for symbol in GET)
 
 
@@ -92,6 +93,7 @@ def test_each_leg_counts_as_traded_at_its_mark() -> None:
     legs = 10 * 300 - 30 * 1_000 - 20 * 20 - 30 * 30 - 20 * 40
     assert ann.costs["GS"] == 5 * 14 and ann.costs["XLF"] == 3_000
     assert ann.realized == 20 * (20 - 14) + legs - 100
+    assert engine.accounts[HOUSE].realized == -legs
     report = engine.account_report(ann)
     assert report.cash == -25 * 14 - 100
     assert report.equity == report.realized + report.unrealized
@@ -204,6 +206,24 @@ def test_without_short_selling_one_gives_what_one_has(
     if orders:
         act(engine, f"ann sell {orders}@1000 symbol=BOND")
     play(f"ann convert buy 10 symbol=XLF -> {answer}", engine)
+
+
+def test_orders_that_could_now_go_short_are_canceled() -> None:
+    engine = trading()
+    reconfigure(engine, instruments=tuple(market(short_selling=False)))
+    play(
+        f"""
+        given op admin adjust user=ann symbol=BOND qty=31
+        given ann sell 1@1000 symbol=BOND
+        given ann sell 1@1000 symbol=BOND
+        ann convert buy 10 symbol=XLF
+            ann ok
+            ann 4 canceled 2 canceled 0/1 funds
+            ann 5 account -100 BOND=1 XLF=10 GS=-20 MS=-30 WFC=-20 {WORTH}
+            * book BOND 3 | 1000=1
+        """,
+        engine,
+    )
 
 
 def test_a_refusal_names_the_leg() -> None:

@@ -147,8 +147,9 @@ def test_a_price_below_0_is_rounded_down() -> None:
 def test_a_late_tick_does_not_change_the_price() -> None:
     engine = opened()
     trade(engine, "50s", "3@115")
+    trade(engine, "51s", "1@111")
     act(engine, "500s tick")
-    assert settled(engine) == {"CALL": 15}
+    assert settled(engine) == {"CALL": 14}
 
 
 def test_a_busted_trade_does_not_count() -> None:

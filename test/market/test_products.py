@@ -125,7 +125,16 @@ def test_payoffs_are_not_cut_at_the_greatest_price() -> None:
 
 def test_a_price_that_is_given_takes_precedence() -> None:
     engine = listed("GS", FUTURE, CALL)
-    act(engine, "op admin settle prices=CALL:3,GS:130")
+    play(
+        """
+        op admin settle prices=CALL:3,GS:130
+            op ok
+            * status GS closed settled at 130: why
+            * status CALL closed settled at 3: why
+            * status FUT closed settled at 130: why
+        """,
+        engine,
+    )
     assert settled(engine) == {"GS": 130, "FUT": 130, "CALL": 3}
 
 
