@@ -21,10 +21,11 @@ KINDS = {
         test_limits test_link test_listing test_logins test_market_data
         test_memory test_names test_news test_notices test_operator test_orders
         test_pacing test_payouts test_permissions test_phases test_precedence
-        test_product_flows test_product_settings test_products test_rate
-        test_records test_reports test_requests test_restart test_rounds
-        test_routing test_rules test_sequencer test_sessions test_settings
-        test_settlement test_tenders test_uncrossing test_work
+        test_product_flows test_product_settings test_products
+        test_products_documented test_rate test_records test_reports
+        test_requests test_restart test_rounds test_routing test_rules
+        test_sequencer test_sessions test_settings test_settlement test_tenders
+        test_uncrossing test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
