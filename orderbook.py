@@ -182,8 +182,9 @@ PhaseName: TypeAlias = Literal[
 ]
 Phase: TypeAlias = Annotated[PhaseName, _Open()]
 # The orders that each phase accepts, new or amended. Only "open" matches them
-# on arrival; "resting" are limit orders that stay in the book, gtc or gtd.
-# Cancels are accepted in every phase.
+# on arrival; "resting" are orders that stay: limit orders that are gtc or gtd,
+# stop orders, and market orders with the time in force "auction", which "all"
+# does not include. Cancels are accepted in every phase.
 PHASES: dict[PhaseName, Literal["all", "resting", "none"]] = {
     "pre_open": "resting",
     "auction": "resting",
@@ -280,6 +281,16 @@ class _Strict:
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
 
+NO_TRIGGER = "only a stop or stop_limit order has one"
+# The times in force of each type of order.
+TIMES_IN_FORCE: dict[OrderType, tuple[TimeInForce, ...]] = {
+    "limit": ("gtc", "gtd", "ioc", "fok"),
+    "market": ("ioc", "fok", "auction"),
+    "stop": ("gtc", "gtd"),
+    "stop_limit": ("gtc", "gtd", "ioc", "fok"),
+}
+
+
 # At least one. Validation stops at the first invalid one: a list of all
 # errors in a message of the greatest size takes 0.2 s.
 _SEVERAL = Field(min_length=1, fail_fast=True)
@@ -324,18 +335,12 @@ class Place(_Strict):
 
     def __post_init__(self) -> None:
         tif = self.time_in_force
-        if self.order_type != "limit":
+        if self.order_type != "limit" or tif == "auction":
             self._check_type()
         elif self.price is None:
             raise FieldError("price", "a limit order needs a price")
         elif self.trigger_price is not None:
-            raise FieldError(
-                "trigger_price", "only a stop or stop_limit order has one"
-            )
-        elif tif == "auction":
-            raise FieldError(
-                "time_in_force", "of a limit order must not be auction"
-            )
+            raise FieldError("trigger_price", NO_TRIGGER)
         if self.post_only and (tif == "ioc" or tif == "fok"):
             raise FieldError("post_only", f"not allowed with {tif}")
         if (tif == "gtd") != (self.expire_ts is not None):
@@ -346,36 +351,38 @@ class Place(_Strict):
             self.price is not None and tif in (None, "gtc", "gtd")
         ):
             raise FieldError(
-                "display_qty", "only a limit order that may rest has one"
+                "display_qty",
+                "only a limit or stop_limit order that is gtc or gtd has one",
             )
 
     def _check_type(self) -> None:
         """Check the fields of an order that is not a plain limit order."""
         kind, tif = self.order_type, self.time_in_force
-        if kind == "stop_limit":
+        if kind == "limit" or kind == "stop_limit":
             if self.price is None:
-                raise FieldError("price", "a stop_limit order needs a price")
-            allowed: tuple[str, ...] = ("gtc", "gtd", "ioc", "fok")
+                raise FieldError("price", f"a {kind} order needs a price")
         elif self.price is not None:
-            raise FieldError("price", f"a {kind} order must not have a price")
+            hint = "; a stop_limit order has one" if kind == "stop" else ""
+            raise FieldError(
+                "price", f"a {kind} order must not have a price{hint}"
+            )
         elif self.post_only:
             raise FieldError(
                 "post_only", f"a {kind} order cannot be post-only"
             )
-        else:
-            allowed = ("ioc", "fok", "auction")
-        if kind == "stop":
-            allowed = ("gtc", "gtd")
+        allowed = TIMES_IN_FORCE[kind]
         if tif is not None and tif not in allowed:
             raise FieldError(
                 "time_in_force",
                 f"of a {kind} order must be {', '.join(allowed[:-1])}"
                 f" or {allowed[-1]}",
             )
-        if (kind == "market") != (self.trigger_price is None):
+        has_trigger = self.trigger_price is not None
+        if has_trigger and kind != "stop" and kind != "stop_limit":
+            raise FieldError("trigger_price", NO_TRIGGER)
+        if not has_trigger and (kind == "stop" or kind == "stop_limit"):
             raise FieldError(
-                "trigger_price",
-                "required for stop and stop_limit, not allowed otherwise",
+                "trigger_price", f"a {kind} order needs a trigger_price"
             )
 
 
@@ -610,8 +617,10 @@ class Admin(_Strict):
                 "close_ms", f"not allowed with the phase {self.phase}"
             )
         if self.action == "settle":
-            if (self.symbol is None) == (self.prices is None):
-                raise FieldError("prices", "give either symbol or prices")
+            if self.symbol is None and self.prices is None:
+                raise FieldError("symbol", "give either symbol or prices")
+            if self.symbol is not None and self.prices is not None:
+                raise FieldError("prices", "not allowed with symbol")
             if self.prices is not None and self.price is not None:
                 raise FieldError("price", "not allowed with prices")
         if self.action == "tender" and self.qty is not None and self.qty < 1:
@@ -844,7 +853,10 @@ class BookUpdate:
 
 @_event
 class Trade:
-    """Two orders met; ``side`` is the aggressor's."""
+    """Two orders met; ``side`` is the aggressor's.
+
+    A trade of an account with itself is printed and moves no price.
+    """
 
     type: Literal["trade"] = "trade"
     symbol: str
@@ -856,6 +868,7 @@ class Trade:
     side: Side
     round: int = 1
     busted: bool = False  # in tables: it was undone
+    is_self: bool = False  # both orders are of one account
 
 
 @_event
@@ -1254,8 +1267,10 @@ class Order:
 
     ``qty == cum_qty + leaves_qty + what was canceled`` always holds, and
     ``cum_cost`` is the sum of price times quantity of its fills, in ticks
-    times lots. Only the ``OrderBook`` changes an order, except ``unit_cost``,
-    the cash that the account sets aside for each lot, and ``fees``.
+    times lots. The ``OrderBook`` changes the orders that it has been given;
+    the exchange changes a stop order while it waits, the ``expire_ts``, the
+    ``fees``, and ``unit_cost``, the cash that the account sets aside for each
+    lot.
     """
 
     order_id: int
@@ -1276,10 +1291,14 @@ class Order:
     cum_qty: int = 0
     cum_cost: int = 0
     leaves_qty: int = 0  # becomes qty when a book gets the order
-    trigger_price: int | None = None
-    display_qty: int | None = None
+    trigger_price: int | None = None  # of a stop order, also once triggered
+    display_qty: int | None = None  # None: the book shows the whole order
     round: int = 1  # in which it was placed
     fees: OrderFees | None = None  # in basis points; None: has none
+    worst_price: int | None = None  # the limit of an order without a price
+    shown_qty: int = 0  # the part that the book shows, if it has display_qty
+    # Orders of one price trade in ascending order of it.
+    turn: int = field(default=0, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -1287,9 +1306,31 @@ class Order:
         return self.leaves_qty > 0
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether it is a stop order that has not been triggered."""
+        return self.order_status == "waiting"
+
+    @property
     def may_rest(self) -> bool:
         """Whether lots that are not filled at once stay in the book."""
-        return self.time_in_force == "gtc" or self.time_in_force == "gtd"
+        return self.time_in_force in ("gtc", "gtd", "auction")
+
+    @property
+    def limit(self) -> int | None:
+        """The worst price at which the order may trade; None: any."""
+        return self.worst_price if self.price is None else self.price
+
+    @property
+    def hidden_qty(self) -> int:
+        """The lots of a resting order that the book does not show."""
+        if self.display_qty is None:
+            return 0
+        return self.leaves_qty - self.shown_qty
+
+    def end(self, order_status: OrderStatus) -> None:
+        """Leave nothing to trade: "canceled" or "expired"."""
+        self.leaves_qty = self.shown_qty = 0
+        self.order_status = order_status
 
     def _fill(self, price: int, qty: int) -> None:
         self.cum_qty += qty
@@ -1297,12 +1338,8 @@ class Order:
         self.leaves_qty -= qty
         self.order_status = "partially_filled" if self.leaves_qty else "filled"
 
-    def _end(self, order_status: OrderStatus) -> None:
-        self.leaves_qty = 0
-        self.order_status = order_status
 
-
-# Fields that an order never changes, apart from its type.
+# Fields that an order without ``expire_ts`` never changes, except its type.
 _FIXED = (
     *("order_id", "symbol", "side", "client_order_id", "time_in_force"),
     *("expire_ts", "post_only", "stp", "round"),
@@ -1315,7 +1352,8 @@ class Rested:
 
     Most orders do, and an ``Exec`` takes four times as long to make. ``qty``
     and ``price`` are copies, because an amend changes those of the order; the
-    other fields that are reported never change.
+    other fields that are reported never change. Only for limit orders without
+    ``expire_ts`` and ``display_qty``.
     """
 
     seq: int
@@ -1355,7 +1393,7 @@ _ENCODERS[Rested] = _exec_encoder(
 )
 _CHANGING = (
     *("order_status", "qty", "cum_qty", "leaves_qty", "cum_cost"),
-    *("price", "order_type"),
+    *("price", "order_type", "trigger_price", "display_qty"),
 )
 _encode_status = _exec_encoder(
     {name: f"m[2].{name}" for name in (*_FIXED, *_CHANGING)}
@@ -1417,10 +1455,11 @@ class _Level:
     place, and ``void`` counts the places of each order that are void. If the
     order has come back, its last place is the valid one. A void place is
     removed when it reaches the head, or with all others when they are more
-    than the orders.
+    than the orders. ``qty`` is what is shown, ``hidden`` the rest.
     """
 
     qty: int = 0
+    hidden: int = 0
     count: int = 0  # of orders
     queue: deque[Order] = field(default_factory=deque)
     void: dict[int, int] = field(default_factory=dict)  # places, by order id
@@ -1432,6 +1471,24 @@ class _Level:
                 void[order.order_id] -= 1
             else:
                 yield order
+
+    def take(self, order: Order, qty: int) -> None:
+        """Take lots of an order out of the totals, shown ones last."""
+        if order.display_qty is None:
+            self.qty -= qty
+            return
+        hidden = min(qty, order.hidden_qty)
+        self.hidden -= hidden
+        self.qty -= qty - hidden
+        order.shown_qty -= qty - hidden
+
+    def show(self, order: Order) -> None:
+        """Show of an order as much as its ``display_qty`` says."""
+        assert order.display_qty is not None
+        shown = min(order.display_qty, order.leaves_qty)
+        self.qty += shown - order.shown_qty
+        self.hidden -= shown - order.shown_qty
+        order.shown_qty = shown
 
     def head(self) -> Order:
         queue, void = self.queue, self.void
@@ -1451,12 +1508,14 @@ class _BookSide:
 
     ``keys`` is sorted ascending; a key is the price of a bid and minus the
     price of an ask, so that "better" is "greater" on both sides and the
-    matching is written once. Keys never leave this module.
+    matching is written once. Keys never leave this module. ``markets`` are
+    the market orders that take part in the next uncrossing, oldest first.
     """
 
     sign: int
     keys: list[int] = field(default_factory=list)
     levels: dict[int, _Level] = field(default_factory=dict)  # by key
+    markets: dict[int, Order] = field(default_factory=dict)  # by order id
     changed: dict[int, None] = field(  # keys: an ordered set
         default_factory=dict, compare=False
     )
@@ -1470,12 +1529,17 @@ class _BookSide:
         return level
 
     def remove(self, order: Order) -> None:
-        assert order.price is not None
+        if order.price is None:
+            del self.markets[order.order_id]
+            return
         key = order.price * self.sign
         level = self.levels[key]
         self.changed[key] = None
         level.count -= 1
-        level.qty -= order.leaves_qty
+        if order.display_qty is None:
+            level.qty -= order.leaves_qty
+        else:
+            level.take(order, order.leaves_qty)
         order_id = order.order_id
         level.void[order_id] = level.void.get(order_id, 0) + 1
         self.tidy(key, level)
@@ -1493,19 +1557,35 @@ class _BookSide:
         else:
             del self.keys[bisect_left(self.keys, key)]
 
-    def head(self) -> Order:
+    def markets_at(self, price: int) -> deque[Order]:
+        """Return the market orders that may trade at a price."""
+        key = price * self.sign
+        return deque(
+            order
+            for order in self.markets.values()
+            if order.worst_price is None
+            or order.worst_price * self.sign >= key
+        )
+
+    def head_at(self, price: int) -> Order | None:
+        """Return the first limit order that may trade at a price, if any."""
+        if not self.keys or self.keys[-1] < price * self.sign:
+            return None
         return self.levels[self.keys[-1]].head()
 
     def fill_head(self, order: Order, price: int, qty: int) -> None:
+        """Trade lots of the first limit order, hidden ones as well."""
         key = self.keys[-1]
         level = self.levels[key]
-        level.qty -= qty
+        level.take(order, qty)
         self.changed[key] = None
         order._fill(price, qty)
         if not order.leaves_qty:
             level.queue.popleft()
             level.count -= 1
             self.tidy(key, level)
+        elif order.display_qty is not None:
+            level.show(order)
 
     def take_changes(self) -> tuple[PriceLevel, ...]:
         if not self.changed:
@@ -1525,12 +1605,21 @@ class OrderBook:
 
     A better price trades first, and of equal prices the older order. A
     trade is made at the price of the resting order, so the arriving order
-    gets the better price. An account never trades with itself; the arriving
-    order's ``stp`` says which of its two orders is canceled.
+    gets the better price. If both are of one account, the arriving order's
+    ``stp`` says which of them is canceled.
+
+    An order with ``display_qty`` shows at most so many lots. When they are
+    traded, the next ones are shown, behind all orders of the same price.
 
     While ``is_collecting``, orders rest as they arrive, nothing matches, and
     the book may be crossed, but not by two orders of one account: ``stp``
-    cancels one of them on arrival. ``uncross`` then trades at one price.
+    cancels one of them on arrival. Market orders with the time in force
+    "auction" rest outside the levels. ``uncross`` then trades at one price.
+
+    An account trades with itself only by an arriving order whose ``stp`` is
+    "none". ``rules`` is the version of the rules that apply: before 3, own
+    orders that an order crosses were taken in order of their ids, and an own
+    order outside the band was canceled.
 
     Costs, with n levels on a side: best price O(1), placing at or canceling
     from a level that stays O(1), a level that comes or goes O(log n) and a
@@ -1545,8 +1634,10 @@ class OrderBook:
     # Grows with every call that changes the quantity at any price.
     version: int = field(default=0, compare=False)
     is_collecting: bool = False
+    rules: int = 3
     _bids: _BookSide = field(default_factory=lambda: _BookSide(1))
     _asks: _BookSide = field(default_factory=lambda: _BookSide(-1))
+    _last_market: int = 0  # the last ``turn`` of a market order that rested
 
     def place(
         self,
@@ -1566,13 +1657,15 @@ class OrderBook:
         assert order.order_id not in self.orders
         if order.price is not None:
             limit = order.price
+        else:
+            order.worst_price = limit
         if order.post_only:
             self._refuse_if_crossing(order, limit)
         order.leaves_qty = order.qty
         if order.time_in_force == "fok" and not self._can_fill(
             order, limit, band
         ):
-            order._end("expired")
+            order.end("expired")
             return Sweep([], "fok")
         return self._arrive(order, limit, band, own)
 
@@ -1583,12 +1676,17 @@ class OrderBook:
         qty: int | None = None,
         band: Band | None = None,
         own: Mapping[int, Order] = NO_ORDERS,
+        *,
+        display_qty: int | None = None,
+        worst_price: int | None = None,
     ) -> Sweep:
-        """Change a resting order's price or total quantity.
+        """Change a resting order's price, total or shown quantity.
 
-        The order keeps its priority if the price is unchanged and the total
-        not raised; otherwise it arrives like a new order. A total at or below
-        the filled quantity cancels the rest (``reason`` "user"). Raises
+        The order keeps its priority if the price is unchanged and neither the
+        total nor ``display_qty`` is raised; otherwise it arrives like a new
+        order. A lower total takes hidden lots first. A total at or below the
+        filled quantity cancels the rest (``reason`` "user"). ``worst_price``
+        is the new limit of a market order that arrives again. Raises
         Refused ("would_take") for a post-only order whose new price would
         trade, with nothing changed; KeyError if no such order rests.
         """
@@ -1599,24 +1697,28 @@ class OrderBook:
         if qty <= order.cum_qty:
             self.cancel(order_id)
             return Sweep([], "user")
-        if price == order.price and qty <= order.qty:
-            if qty < order.qty:
-                assert price is not None
-                key = price * side.sign
-                side.levels[key].qty -= order.qty - qty
-                side.changed[key] = None
-                self.version += 1
-                order.leaves_qty -= order.qty - qty
-                order.qty = qty
+        shown_before = order.display_qty
+        is_raised = (
+            display_qty is not None
+            and shown_before is not None
+            and display_qty > shown_before
+        )
+        if price == order.price and qty <= order.qty and not is_raised:
+            self._reduce(side, order, qty, display_qty)
             return Sweep([], None)
         if order.post_only:
             self._refuse_if_crossing(order, price)
         side.remove(order)
-        self.version += 1
+        if order.price is None:
+            order.worst_price = worst_price
+        else:
+            self.version += 1
         del self.orders[order_id]
         order.price = price
         order.leaves_qty += qty - order.qty
         order.qty = qty
+        if display_qty is not None:
+            order.display_qty = display_qty
         return self._arrive(order, price, band, own)
 
     def cancel(
@@ -1628,27 +1730,38 @@ class OrderBook:
         """
         order = self.orders.pop(order_id)
         self._side(order.side).remove(order)
-        self.version += 1
-        order._end(order_status)
+        if order.price is not None:
+            self.version += 1
+        order.end(order_status)
         return order
 
     def uncross(self, price: int) -> Iterator[Cross]:
         """Let bids at or above a price trade with asks at or below it.
 
-        All trades are made at that price, by price, then time, until no such
-        bid or no such ask is left. A trade is made when it is asked for, so
-        the caller must iterate to the end.
+        All trades are made at that price, market orders first, then by price,
+        then time, until no such bid or no such ask is left. A trade is made
+        when it is asked for, so the caller must iterate to the end.
         """
         bids, asks = self._bids, self._asks
-        while bids.keys and asks.keys:
-            if bids.keys[-1] < price or asks.keys[-1] < -price:
+        buyers, sellers = bids.markets_at(price), asks.markets_at(price)
+        while True:
+            bid = buyers[0] if buyers else bids.head_at(price)
+            ask = sellers[0] if sellers else asks.head_at(price)
+            if bid is None or ask is None:
                 return
-            bid, ask = bids.head(), asks.head()
-            assert bid.account != ask.account, "no account crosses itself"
             qty = min(bid.leaves_qty, ask.leaves_qty)
             self.version += 1
-            for side, order in ((bids, bid), (asks, ask)):
-                side.fill_head(order, price, qty)
+            for side, markets, order in (
+                (bids, buyers, bid),
+                (asks, sellers, ask),
+            ):
+                if order.price is not None:
+                    side.fill_head(order, price, qty)
+                else:
+                    order._fill(price, qty)
+                    if not order.leaves_qty:
+                        del side.markets[order.order_id]
+                        markets.popleft()
                 if not order.leaves_qty:
                     del self.orders[order.order_id]
             yield Cross(bid, ask, qty)
@@ -1669,18 +1782,33 @@ class OrderBook:
     def depth(
         self, side: Side, levels: int | None = None
     ) -> tuple[PriceLevel, ...]:
-        """Return price and total quantity of each level, best first."""
+        """Return price and shown quantity of each level, best first."""
         half = self._side(side)
         return tuple(
             (key * half.sign, half.levels[key].qty)
             for key in islice(reversed(half.keys), levels)
         )
 
+    def whole_depth(self, side: Side) -> list[PriceLevel]:
+        """Return price and total quantity of each level, best first.
+
+        That is with the hidden quantity, which is not public.
+        """
+        half = self._side(side)
+        return [
+            (key * half.sign, half.levels[key].qty + half.levels[key].hidden)
+            for key in reversed(half.keys)
+        ]
+
     def queue(self, side: Side) -> Iterator[Order]:
-        """Yield the resting orders of a side in the order they trade."""
+        """Yield the limit orders of a side in the order they trade."""
         half = self._side(side)
         for key in reversed(half.keys):
             yield from half.levels[key]
+
+    def market_orders(self, side: Side) -> list[Order]:
+        """Return the market orders of a side that wait for an uncrossing."""
+        return list(self._side(side).markets.values())
 
     def take_changes(
         self,
@@ -1735,12 +1863,44 @@ class OrderBook:
         other = self._opposite(order.side)
         assert price is not None
         if other.keys and other.keys[-1] >= price * other.sign:
-            raise Refused(
-                "would_take",
-                f"post-only {order.side} at {price} would trade with"
-                f" {other.keys[-1] * other.sign}",
-                field="price",
-            )
+            met = str(other.keys[-1] * other.sign)
+        elif other.markets and other.markets_at(price):
+            met = "a market order"
+        else:
+            return
+        raise Refused(
+            "would_take",
+            f"post-only {order.side} at {price} would trade with {met}",
+            field="price",
+        )
+
+    def _reduce(
+        self,
+        side: _BookSide,
+        order: Order,
+        qty: int,
+        display_qty: int | None,
+    ) -> None:
+        """Lower the total or the shown quantity of an order in its place."""
+        less = order.qty - qty
+        order.qty = qty
+        if order.price is None:
+            order.leaves_qty -= less
+            return
+        key = order.price * side.sign
+        level = side.levels[key]
+        before = level.qty
+        if display_qty is not None:
+            if order.display_qty is None:
+                order.shown_qty = order.leaves_qty
+            order.display_qty = display_qty
+        level.take(order, less)
+        order.leaves_qty -= less
+        if display_qty is not None and order.shown_qty > display_qty:
+            level.show(order)
+        if level.qty != before:  # what is hidden changes without a trace
+            side.changed[key] = None
+            self.version += 1
 
     def _arrive(
         self,
@@ -1764,7 +1924,7 @@ class OrderBook:
                 if not order.leaves_qty:
                     return Sweep(matches, None)
             if stop == "stp":
-                order._end("canceled")
+                order.end("canceled")
                 return Sweep(matches, "stp")
         tif = order.time_in_force
         if tif == "gtc" or tif == "gtd":
@@ -1772,7 +1932,7 @@ class OrderBook:
                 return self._rest(matches, order, own, True)
             self._insert(order)
             return Sweep(matches, None) if matches else RESTED
-        order._end("expired")
+        order.end("expired")
         reason: Reason = "fok" if tif == "fok" else "ioc"
         if order.order_type == "market":
             reason = "no_liquidity"
@@ -1789,36 +1949,55 @@ class OrderBook:
 
         If it crosses orders of its account, its ``stp`` cancels them or it.
         """
-        assert order.price is not None
-        sign = self._opposite(order.side).sign
-        crossed = sorted(
-            (-sign * other.price, other.order_id)
-            for other in own.values()
-            if other.order_id in self.orders
-            and other.side != order.side
-            and other.price is not None
-            and other.price * sign >= order.price * sign
-        )
+        limit = order.limit
+        crossed = []
+        if order.stp != "none":
+            sign = self._opposite(order.side).sign
+            crossed = [
+                other
+                for other in own.values()
+                if other.order_id in self.orders
+                and other.side != order.side
+                and _reaches(other.limit, limit, sign)
+            ]
+            crossed.sort(key=self._in_queue)
         if crossed and order.stp != "cancel_oldest":
             del crossed[0 if order.stp == "cancel_newest" else 1 :]
-            order._end("canceled")
-        canceled = [Match(self.cancel(order_id), 0) for _, order_id in crossed]
+            order.end("canceled")
+        canceled = [Match(self.cancel(met.order_id), 0) for met in crossed]
         matches = [*matches, *canceled]
         if not order.leaves_qty:
             return Sweep(matches, "stp", is_stopped)
         self._insert(order)
         return Sweep(matches, None, is_stopped)
 
+    def _in_queue(self, order: Order) -> tuple[bool, int, int]:
+        """Return a key to sort the orders of a side as they would trade."""
+        turn = order.order_id if self.rules < 3 else order.turn
+        if order.price is None:
+            return False, 0, turn
+        return True, -self._side(order.side).sign * order.price, turn
+
     def _insert(self, order: Order) -> None:
-        assert order.price is not None
         side = self._bids if order.side == "buy" else self._asks
+        if order.price is None:
+            self._last_market += 1
+            order.turn = self._last_market
+            side.markets[order.order_id] = order
+            self.orders[order.order_id] = order
+            return
         key = order.price * side.sign
         level = side.levels.get(key) or side.new_level(key)
         level.queue.append(order)
         level.count += 1
-        level.qty += order.leaves_qty
+        if order.display_qty is None:
+            level.qty += order.leaves_qty
+        else:
+            order.shown_qty = 0
+            level.hidden += order.leaves_qty
+            level.show(order)
         side.changed[key] = None
-        self.version += 1
+        self.version = order.turn = self.version + 1
         self.orders[order.order_id] = order
 
     def _sweep(
@@ -1842,17 +2021,23 @@ class OrderBook:
             level = side.levels[key]
             price = key * side.sign
             outside = band is not None and not band[0] <= price <= band[1]
+            if outside and self.rules > 2:
+                stop = "band"
+                break
             while level.count and leaves_qty and stop is None:
                 maker = level.head()
                 qty = maker.leaves_qty
-                if maker.account == taker.account:
+                if maker.display_qty is not None:
+                    qty = maker.shown_qty
+                if maker.account == taker.account and taker.stp != "none":
                     if taker.stp != "cancel_oldest":
                         stop = "stp"
                         if taker.stp == "cancel_newest":
                             break
                     level.qty -= qty
+                    level.hidden -= maker.leaves_qty - qty
                     qty = 0
-                    maker._end("canceled")
+                    maker.end("canceled")
                 elif outside:
                     stop = "band"
                     break
@@ -1869,6 +2054,10 @@ class OrderBook:
                     del self.orders[maker.order_id]
                     level.queue.popleft()
                     level.count -= 1
+                elif maker.display_qty is not None:
+                    maker.shown_qty -= qty
+                    if not maker.shown_qty:
+                        self._show_next(level, maker)
             side.tidy(key, level)
         if leaves_qty < wanted:
             taker.leaves_qty = leaves_qty
@@ -1877,15 +2066,23 @@ class OrderBook:
             taker.order_status = "partially_filled" if leaves_qty else "filled"
         return matches, stop
 
+    def _show_next(self, level: _Level, order: Order) -> None:
+        """Show the next lots of the first order, behind all others."""
+        level.queue.popleft()
+        level.queue.append(order)
+        level.show(order)
+        self.version = order.turn = self.version + 1
+
     def _can_fill(
         self, taker: Order, limit: int | None, band: Band | None
     ) -> bool:
         """Whether a fill-or-kill order would be filled whole.
 
-        Orders of its own account do not count. If ``stp`` is not
-        "cancel_oldest", the first of them stops the order, and orders behind
-        it do not count either. Looks at no more orders than there are lots
-        wanted and own orders met.
+        Orders of its own account do not count, unless ``stp`` is "none". With
+        "cancel_newest" or "cancel_both" the first of them stops the order, and
+        lots behind it do not count either; hidden lots are behind all that a
+        level shows. Looks at no more orders than there are lots wanted and own
+        orders met.
         """
         wanted = taker.leaves_qty
         side = self._opposite(taker.side)
@@ -1895,15 +2092,24 @@ class OrderBook:
                 return False
             price = key * side.sign
             outside = band is not None and not band[0] <= price <= band[1]
+            if outside and self.rules > 2:
+                return False
+            hidden = 0
             for maker in side.levels[key]:
-                if maker.account != taker.account:
+                if maker.account != taker.account or taker.stp == "none":
                     if outside:
                         return False
                     wanted -= maker.leaves_qty
+                    if maker.display_qty is not None:
+                        wanted += maker.hidden_qty
+                        hidden += maker.hidden_qty
                 elif taker.stp != "cancel_oldest":
                     return False
                 if wanted <= 0:
                     return True
+            wanted -= hidden
+            if wanted <= 0:
+                return True
         return False
 
     def _check(self) -> None:
@@ -1930,21 +2136,43 @@ class OrderBook:
                     assert order.order_status == (
                         "partially_filled" if order.cum_qty else "new"
                     ), "status is true"
+                    if order.display_qty is not None:
+                        most = min(order.display_qty, order.leaves_qty)
+                        assert 1 <= order.shown_qty <= most, "shows a part"
+                turns = [order.turn for order in resting]
+                assert turns == sorted(set(turns)), "by their turns"
                 assert level.count == len(resting), "orders are counted"
                 total = sum(order.leaves_qty for order in resting)
-                assert level.qty == total, "level adds up"
+                hidden = sum(order.hidden_qty for order in resting)
+                assert level.hidden == hidden, "hidden lots add up"
+                assert level.qty == total - hidden, "level adds up"
                 assert (
                     len(level.queue) <= 2 * level.count + VOID_PLACES + 1
                 ), "few void places"
+            for order_id, order in half.markets.items():
+                seen += 1
+                assert order is self.orders.get(order_id), "indexed"
+                assert order.order_id == order_id and order.side == side
+                assert order.price is None and order.leaves_qty >= 1
+                assert order.time_in_force == "auction"
+                assert self.is_collecting, "expired after an uncrossing"
         assert seen == len(self.orders), "each order in exactly one level"
         bid, ask = self.best("buy"), self.best("sell")
         if not self.is_collecting:
             assert not (bid and ask and bid[0] >= ask[0]), "not crossed"
             return
-        for order in self.queue("buy"):
-            for other in self.queue("sell"):
-                assert order.account != other.account or (
-                    order.price is not None
-                    and other.price is not None
-                    and order.price < other.price
+        sellers = [*self.market_orders("sell"), *self.queue("sell")]
+        for order in (*self.market_orders("buy"), *self.queue("buy")):
+            for other in sellers:
+                assert (
+                    order.account != other.account
+                    or "none" in (order.stp, other.stp)
+                    or not _reaches(order.limit, other.limit, 1)
                 ), "no account crosses itself"
+
+
+def _reaches(limit: int | None, price: int | None, sign: int) -> bool:
+    """Whether a limit allows a price; ``sign`` 1: the limit of a buyer."""
+    if limit is None or price is None:
+        return True
+    return limit * sign >= price * sign

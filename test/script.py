@@ -27,6 +27,8 @@ Commands
 
 =================================  =========================================
 ``buy 5@99``, ``sell 5@market``    a limit order, a market order
+``sell 5@market trigger=95``       a stop order
+``sell 5@94 trigger=95``           a stop-limit order
 ``amend 1 price=98 qty=4``         ``qty`` is the new total
 ``cancel 1``, ``cancel as=mine``   by our id or by the client's
 ``cancel_all symbol=ETF side=buy``
@@ -43,10 +45,11 @@ Commands
 =================================  =========================================
 
 Orders are numbered 1, 2, 3 as they are accepted; a number in a command is an
-order id. Words set a field of the request: ``post_only``; ``gtc ioc fok gtd``
-(time_in_force); ``cancel_oldest cancel_newest cancel_both`` (stp); the phases;
-and ``field=value``, where ``as=`` is client_order_id, ``until=`` is expire_ts
-and ``9s`` is a time.
+order id. Words set a field of the request: ``post_only``; ``gtc ioc fok gtd
+auction`` (time_in_force); ``cancel_oldest cancel_newest cancel_both`` (stp);
+the phases; and ``field=value``, where ``as=`` is client_order_id, ``until=``
+is expire_ts, ``trigger=`` is trigger_price, ``display=`` is display_qty and
+``9s`` is a time.
 
 Events
 ======
@@ -68,7 +71,8 @@ Events
 ``error order_closed 1 filled 5``               code, field, and the order's
                                                 id, status and cum_qty
 ``trade BOND 2 #1 5@101 buy``                   symbol, seq, trade_id, qty,
-                                                price, side of the taker
+                                                price, side of the taker;
+                                                ``self``: of one account
 ``book BOND 2 99=5 | 101=0``                    symbol, seq, bids | asks that
                                                 changed; ``3-7``: since 3
 ``status BOND halted why``                      symbol, phase, message
@@ -95,7 +99,9 @@ order's matches and its end: ``5@100 with 1, 2 canceled, rests 3``, and
 are ``buy``, ``sell``, ``amend`` and ``cancel``, with ``limit=`` (the worst
 price of a market order) and ``band=95..103``, and besides::
 
-    asks           -> 101: 1x5 2x3 / 102: 4x1   order x leaves_qty by level
+    asks           -> 101: 1x5 2x3 / 102: 4x1   order x leaves_qty by level;
+                                                2x3+7: 3 shown, 7 hidden;
+                                                market: the market orders
     depth          -> 99=10 | 101=8             bids | asks, best first
     changes        -> 99=10 | 101=0             since the last time
     collect        ->                           match nothing from now on
@@ -148,10 +154,12 @@ from orderbook import (
     Ok,
     Order,
     OrderBook,
+    OrderType,
     Place,
     Refused,
     Settlement,
     Status,
+    Stp,
     Sweep,
     Tender,
     Trade,
@@ -159,9 +167,14 @@ from orderbook import (
 )
 
 SECOND = 1_000_000  # microseconds
-STP = ("cancel_oldest", "cancel_newest", "cancel_both")
+STP: tuple[Stp, ...] = ("cancel_oldest", "cancel_newest", "cancel_both")
 PHASES = ("pre_open", "auction", "open", "halted", "closed")
-SHORT = {"as": "client_order_id", "until": "expire_ts"}
+SHORT = {
+    "as": "client_order_id",
+    "until": "expire_ts",
+    "trigger": "trigger_price",
+    "display": "display_qty",
+}
 OWN = {"tick": TimePassed, "shutdown": Shutdown, "restart": Restart}
 FLAGS: dict[str, dict[str, Any]] = {
     "post_only": {"post_only": True},
@@ -348,11 +361,17 @@ def parse(words: list[str]) -> Action:
             return Amend(**fields(more))
         case [("buy" | "sell") as side, what, *more]:
             qty, _, price = what.partition("@")
-            if price == "market":
-                kind: dict[str, Any] = {"order_type": "market"}
-            else:
-                kind = {"price": int(price)}
-            return Place(side=side, qty=int(qty), **kind, **fields(more))
+            given = fields(more)
+            if "phase" in given:  # the word is also a time in force
+                given["time_in_force"] = given.pop("phase")
+            if price != "market":
+                given["price"] = int(price)
+            order_type: OrderType = "limit" if "price" in given else "market"
+            if "trigger_price" in given:
+                order_type = "stop_limit" if "price" in given else "stop"
+            return Place(
+                side=side, qty=int(qty), order_type=order_type, **given
+            )
     raise ValueError(words)
 
 
@@ -434,6 +453,7 @@ def tell(recipient: str, event: Event) -> str:
         case Trade() as e:
             words = ["trade", e.symbol, e.seq, f"#{e.trade_id}"]
             words += [f"{e.qty}@{e.price}", e.side, *_round(e)]
+            words += ["self"] if e.is_self else []
         case BookUpdate() as e:
             assert not e.snapshot
             bids = [f"{price}={qty}" for price, qty in e.bids]
@@ -520,6 +540,9 @@ def act_on(book: Book, line: str) -> str:
             order = book.orders[order_id]
             assert order.account == account
             given |= {"price": asked.price, "qty": asked.qty}
+            given["display_qty"] = asked.display_qty
+            if "limit" in given:
+                given["worst_price"] = given.pop("limit")
             return _fate(book, order, lambda: book.amend(order_id, **given))
         case Place() as place:
             order = order_of(account, place, book.accepted + 1)
@@ -591,13 +614,21 @@ def _crosses(book: OrderBook, price: int) -> str:
 
 
 def _queue(book: OrderBook, side: Any) -> str:
-    levels = groupby(book.queue(side), key=lambda order: order.price)
+    orders = [*book.market_orders(side), *book.queue(side)]
+    levels = groupby(orders, key=lambda order: order.price)
     return " / ".join(
         " ".join(
-            [f"{price}:"] + [f"{o.order_id}x{o.leaves_qty}" for o in orders]
+            ["market:" if price is None else f"{price}:"]
+            + [_shown(order) for order in orders]
         )
         for price, orders in levels
     )
+
+
+def _shown(order: Order) -> str:
+    """Tell an order's number and its lots, the hidden ones apart."""
+    shown = f"{order.order_id}x{order.leaves_qty - order.hidden_qty}"
+    return f"{shown}+{order.hidden_qty}" if order.hidden_qty else shown
 
 
 def _levels(bids: Any, asks: Any) -> str:

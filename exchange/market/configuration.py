@@ -33,6 +33,7 @@ def configure(state: State, command: Command, action: Configure) -> None:
         change_expiry(state, listing, before)
     keep_prints(state)
     for listing in state.listings.values():
+        listing.book.rules = state.rules
         instrument = listing.instrument
         low, high = value_bounds(instrument, state.underlying(instrument))
         value = listing.value_of(max(abs(low), abs(high), 1))
@@ -79,11 +80,12 @@ def _recompute_reserved(state: State, account: Account) -> None:
     account.reserved = 0
     for order in account.open_orders.values():
         instrument = state.listings[order.symbol].instrument
-        assert order.price is not None
-        order.unit_cost = unit_cost(instrument, order.side, order.price)
+        limit = order.limit
+        assert limit is not None
+        order.unit_cost = unit_cost(instrument, order.side, limit)
         if order.fees is not None:
-            order.fees.lot = lot_fee(instrument, order.side, order.price)
+            order.fees.lot = lot_fee(instrument, order.side, limit)
             order.fees.held_qty = order.fees.margin = 0
         elif instrument.maker_fee_bp or instrument.taker_fee_bp:
-            order.fees = fees_of(instrument, order.side, order.price)
+            order.fees = fees_of(instrument, order.side, limit)
         account.hold(order, order.leaves_qty)

@@ -7,7 +7,8 @@ wherever and whenever they are applied.
 
 The outputs are a list of (recipient, event): an account's name for private
 events, PUBLIC for public ones. The first output is the reply to the request,
-addressed to its account. Then follow the executions as they happened, one
+addressed to its account. Then follow the executions as they happened, last
+those of stop orders that they triggered, one
 ``AccountReport`` for each account whose cash or positions changed, and the
 public ``Status`` and trades. Changes of the books are fetched separately,
 with ``Engine.take_book_updates()``.
@@ -49,6 +50,7 @@ from exchange.market.sessions import (
 from exchange.market.state import State
 from exchange.market.tenders import accept
 from exchange.market.timers import cancel_after, pass_time, step_clock
+from exchange.market.triggers import elect
 from orderbook import (
     AcceptTender,
     Admin,
@@ -119,6 +121,8 @@ class Engine(State):
         except Refused as refusal:
             assert not outputs, "refused after something happened"
             return [(command.account, refusal.as_error())]
+        if self.reached:
+            elect(self)
         if self.touched or self.changed_accounts or self.statuses:
             reports.finish_command(self)
         return outputs

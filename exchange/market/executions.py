@@ -6,8 +6,6 @@ the state's lists of orders, and reports.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from exchange.market.accounts import HOUSE
 from exchange.market.fees import charge
 from exchange.market.reports import Fill, Filled, order_report, report_trade
@@ -28,17 +26,15 @@ def cancel_order(
     reason: Reason,
     order_status: OrderStatus = "canceled",
 ) -> None:
-    """Take a resting order off its book, as "canceled" or "expired"."""
+    """End an open order, in its book or waiting: "canceled", "expired"."""
     listing = state.listings[order.symbol]
-    listing.book.cancel(order.order_id, order_status)
-    state.touched[order.symbol] = listing
+    if order.is_waiting:
+        listing.stops.remove(order)
+        order.end(order_status)
+    else:
+        listing.book.cancel(order.order_id, order_status)
+        state.touched[order.symbol] = listing
     end_order(state, order, reason)
-
-
-def cancel_each(state: State, orders: Iterable[Order], reason: Reason) -> None:
-    """Cancel resting orders in order of their ids."""
-    for order in sorted(orders, key=lambda order: order.order_id):
-        cancel_order(state, order, reason)
 
 
 def book_sweep(
@@ -51,7 +47,9 @@ def book_sweep(
     listing = state.listings[order.symbol]
     state.touched[order.symbol] = listing
     instrument = listing.instrument
+    has_rates = instrument.maker_fee_bp or instrument.taker_fee_bp
     cum_qty, cum_cost = filled
+    slices: dict[int, Filled] = {}
     for maker, qty in sweep.matches:
         if not qty:
             end_order(state, maker, "stp")
@@ -60,22 +58,51 @@ def book_sweep(
         assert price is not None
         cum_qty += qty
         cum_cost += price * qty
-        trade = report_trade(state, listing, price, qty, order.side)
+        is_self = maker.account == order.account
+        trade = report_trade(
+            state, listing, price, qty, order.side, is_self=is_self
+        )
         taker_fee = qty * instrument.taker_fee
         maker_fee = qty * instrument.maker_fee
-        if order.fees is not None:
+        if has_rates:
             notional = qty * listing.value_of(price)
             taker_fee += charge(order, notional, instrument.taker_fee_bp)
             maker_fee += charge(maker, notional, instrument.maker_fee_bp)
         taker_fill: Fill = (trade, "taker", taker_fee)
         _book_fill(state, order, taker_fill, (cum_qty, cum_cost))
-        _book_fill(state, maker, (trade, "maker", maker_fee))
+        maker_fill: Fill = (trade, "maker", maker_fee)
+        if maker.display_qty is not None:
+            slices = slices or _filled_before(sweep)
+            done, cost = slices[maker.order_id]
+            done, cost = done + qty, cost + price * qty
+            slices[maker.order_id] = done, cost
+            _book_fill(state, maker, maker_fill, (done, cost))
+            if done == maker.qty:
+                _finish(state, maker)
+            continue
+        _book_fill(state, maker, maker_fill)
         if not maker.leaves_qty:
             _finish(state, maker)
     if sweep.reason is not None:
         end_order(state, order, sweep.reason)
     elif not order.leaves_qty:
         _finish(state, order)
+
+
+def _filled_before(sweep: Sweep) -> dict[int, Filled]:
+    """Return what was filled of each order with display_qty that it met.
+
+    Such an order may be met several times, once for each part that it shows.
+    """
+    before: dict[int, Filled] = {}
+    for maker, qty in sweep.matches:
+        if maker.display_qty is not None and maker.price is not None:
+            cum_qty, cum_cost = before.get(
+                maker.order_id, (maker.cum_qty, maker.cum_cost)
+            )
+            cost = maker.price * qty
+            before[maker.order_id] = cum_qty - qty, cum_cost - cost
+    return before
 
 
 def book_cross(state: State, bid: Order, ask: Order, trade: Trade) -> None:

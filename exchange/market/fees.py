@@ -58,7 +58,10 @@ def hold(fees: OrderFees, qty: int) -> int:
 
 
 def charge(order: Order, notional: int, rate: int) -> int:
-    """Return the fee of a fill at a rate in basis points; 0 or below too."""
+    """Return the fee of a fill at a rate in basis points; below 0: a rebate.
+
+    An open order has ``fees`` while its instrument has a rate.
+    """
     fees = order.fees
     assert fees is not None
     before = _rounded(fees.paid)

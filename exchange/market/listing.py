@@ -6,11 +6,13 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from exchange.market.prints import Prints
+from exchange.market.stops import Stops
 from orderbook import (
     PHASES,
     Band,
     Bust,
     Instrument,
+    Order,
     OrderBook,
     OrderType,
     Phase,
@@ -23,11 +25,14 @@ from orderbook import (
 # The last trades of a symbol that can be busted: as many as the fills that
 # the history keeps of an account, in which the parties are found.
 TRADES_BUSTABLE = 10_000
+# The parts that an order with display_qty shows one after the other. Each is
+# a trade of its own, so that one order to buy could make a million of them.
+SLICES_MAX = 20
 
 
 @dataclass(slots=True)
 class Listing:
-    """An instrument, its book and its public counters.
+    """An instrument, its book, its stop orders and its public counters.
 
     ``instrument`` is as configured; the phase it is in is ``phase``.
     ``position_max`` is the largest position of an account, long or short,
@@ -52,7 +57,7 @@ class Listing:
     book_version: int = 0  # the book's, at that command
     published_seq: int = 0  # `seq` when the changes were last taken
     trade_id: int = 0
-    last: int | None = None
+    last: int | None = None  # price of the last trade of two accounts
     volume: int = 0
     recent: deque[tuple[int, int]] = field(
         default_factory=lambda: deque(maxlen=TRADES_BUSTABLE + 1)
@@ -62,6 +67,7 @@ class Listing:
     # An administrator's reference price, with the trade_id at that moment.
     moved_reference: tuple[int, int] | None = None
     frozen_mark: int | None = None  # the mark while "closed"
+    stops: Stops = field(default_factory=Stops)
     # Of the command that is being applied:
     trades: list[Trade | Bust] = field(default_factory=list)
 
@@ -84,6 +90,13 @@ class Listing:
         if self.last is None:
             return self.instrument.reference_price
         return self.last
+
+    @property
+    def known_reference(self) -> int | None:
+        """The reference, or None if no trade and no setting gives one."""
+        i = self.instrument
+        is_set = bool(i.reference_price or i.collar or i.band)
+        return self.reference if is_set or self.last is not None else None
 
     @property
     def band(self) -> Band | None:
@@ -144,27 +157,43 @@ class Listing:
         """Return the value of one lot at a price, in units of money."""
         return price * self.instrument.tick_value
 
-    def worst_price(self, side: Side) -> int:
-        """Return the limit of a market order: collar, or price bound."""
+    def open_orders(self) -> list[Order]:
+        """Return the orders in the book and those that wait for a trigger."""
+        return [*self.book.orders.values(), *self.stops.orders.values()]
+
+    def worst_price(self, side: Side, reference: int | None = None) -> int:
+        """Return the limit of a market order: collar, or price bound.
+
+        ``reference`` replaces the current one, if given.
+        """
         instrument = self.instrument
+        if reference is None:
+            reference = self.reference
         if side == "buy":
             worst = instrument.max_price
             if instrument.collar:
-                worst = min(worst, self.reference + instrument.collar)
+                worst = min(worst, reference + instrument.collar)
         else:
             worst = instrument.min_price
             if instrument.collar:
-                worst = max(worst, self.reference - instrument.collar)
+                worst = max(worst, reference - instrument.collar)
         return worst
 
     def check_phase(self, order_type: OrderType, tif: TimeInForce) -> None:
         """Refuse ("market_closed") an order that the phase does not accept."""
         if self.phase == "open":
-            return
-        if PHASES[self.phase] == "resting":
+            if tif != "auction":
+                return
+            words = "has no auction for a market order to join"
+        elif PHASES[self.phase] == "resting":
             if order_type == "limit" and tif in ("gtc", "gtd"):
                 return
-            words = "accepts only limit orders that rest (gtc, gtd)"
+            if tif == "auction" or order_type in ("stop", "stop_limit"):
+                return
+            words = (
+                "accepts only limit orders that rest (gtc, gtd), stop orders,"
+                " and market orders with the time in force auction"
+            )
         else:
             words = "accepts only cancels"
         raise Refused(
@@ -202,9 +231,39 @@ class Listing:
         """Refuse ("invalid_price") a price outside the instrument's bounds."""
         instrument = self.instrument
         if not instrument.min_price <= price <= instrument.max_price:
-            raise Refused(
-                "invalid_price",
-                f"price {price} is not within {instrument.min_price} to"
-                f" {instrument.max_price}",
-                field="price",
-            )
+            raise self._out_of_bounds("price", price)
+
+    def check_stop_bounds(
+        self, qty: int | None, price: int | None, trigger_price: int | None
+    ) -> None:
+        """Refuse values of a stop order that are out of bounds.
+
+        The collar is not looked at before the order is triggered.
+        """
+        self.check_bounds("buy", None, qty)
+        low, high = self.instrument.min_price, self.instrument.max_price
+        if price is not None and not low <= price <= high:
+            raise self._out_of_bounds("price", price)
+        if trigger_price is not None and not low <= trigger_price <= high:
+            raise self._out_of_bounds("trigger_price", trigger_price)
+
+    def _out_of_bounds(self, name: str, price: int) -> Refused:
+        instrument = self.instrument
+        return Refused(
+            "invalid_price",
+            f"{name} {price} is not within {instrument.min_price} to"
+            f" {instrument.max_price}",
+            field=name,
+        )
+
+
+def check_display(qty: int, display_qty: int) -> None:
+    """Refuse ("invalid_qty") an order that shows too little of itself."""
+    least = -(-qty // SLICES_MAX)
+    if display_qty < least:
+        raise Refused(
+            "invalid_qty",
+            f"display_qty {display_qty} is below {least}, which is qty /"
+            f" {SLICES_MAX} rounded up",
+            field="display_qty",
+        )

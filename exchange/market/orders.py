@@ -15,6 +15,7 @@ from exchange.market.executions import (
     end_order,
 )
 from exchange.market.fees import fees_of, lot_fee, margin
+from exchange.market.listing import Listing, check_display
 from exchange.market.phases import stop_at_band
 from exchange.market.reports import (
     Filled,
@@ -29,7 +30,6 @@ from orderbook import (
     Amend,
     Cancel,
     CancelAll,
-    ExecType,
     Order,
     Place,
     Refused,
@@ -53,16 +53,31 @@ def place(state: State, command: Command, request: Place) -> None:
     listing = state.listing(request.symbol)
     instrument = listing.instrument
     side, qty, price = request.side, request.qty, request.price
+    trigger_price, display_qty = request.trigger_price, request.display_qty
     time_in_force = request.time_in_force
+    if request.stp == "none" and not instrument.self_trades:
+        _refuse_self_trades(listing)
     if time_in_force is None:
         time_in_force = "ioc" if request.order_type == "market" else "gtc"
-    if listing.phase != "open":
+    if listing.phase != "open" or time_in_force == "auction":
         listing.check_phase(request.order_type, time_in_force)
-    listing.check_bounds(side, price, qty)
-    if time_in_force == "gtc" or time_in_force == "gtd":
+    if display_qty is not None:
+        check_display(qty, display_qty)
+    if trigger_price is None:
+        listing.check_bounds(side, price, qty)
+    else:
+        listing.check_stop_bounds(qty, price, trigger_price)
+    if (
+        time_in_force == "gtc"
+        or time_in_force == "gtd"
+        or time_in_force == "auction"
+        or trigger_price is not None
+    ):
         account.check_count()
     account.check_position(instrument, side, qty, listing.position_max)
-    limit = listing.worst_price(side) if price is None else price
+    limit = price
+    if limit is None:
+        limit = listing.worst_price(side, trigger_price)
     cost = unit_cost(instrument, side, limit)
     fees, needed = None, qty * cost
     if instrument.maker_fee_bp or instrument.taker_fee_bp:
@@ -83,16 +98,29 @@ def place(state: State, command: Command, request: Place) -> None:
     order.unit_cost = cost
     order.fees = fees
     order.round = state.round
-    band = listing.band if instrument.band else None
-    # May refuse "would_take". This is the last check.
-    sweep = listing.book.place(order, limit, band, account.open_orders)
-    state.order_id = order.order_id
-    account.accept(order)
-    if sweep is RESTED:
-        report_rested(state, account, order)
-        mark_changed(state, listing)
+    if display_qty is not None:
+        order.display_qty = display_qty
+    if trigger_price is not None:
+        order.trigger_price = trigger_price
+        order.worst_price = limit
+        _accept_stop(state, listing, order)
     else:
-        _book_arrival(state, order, "new", sweep, NOTHING_FILLED)
+        band = listing.band if instrument.band else None
+        # May refuse "would_take". This is the last check.
+        sweep = listing.book.place(order, limit, band, account.open_orders)
+        state.order_id = order.order_id
+        account.accept(order)
+        if (
+            sweep is RESTED
+            and display_qty is None
+            and request.expire_ts is None
+        ):
+            report_rested(state, account, order)
+            mark_changed(state, listing)
+        else:
+            report = order_report(state, order, "new", NOTHING_FILLED)
+            state.outputs.append(report)
+            book_arrival(state, order, sweep, NOTHING_FILLED)
     if order.expire_ts is not None and order.is_open:
         state.add_expiry(order, order.expire_ts)
 
@@ -127,36 +155,70 @@ def refuse_suspended() -> None:
     )
 
 
-def _book_arrival(
-    state: State,
-    order: Order,
-    exec_type: ExecType,
-    sweep: Sweep,
-    filled: Filled,
+def _refuse_self_trades(listing: Listing) -> None:
+    raise Refused(
+        "bad_request",
+        f"stp: {listing.instrument.symbol} does not allow self-trades",
+        field="stp",
+    )
+
+
+def book_arrival(
+    state: State, order: Order, sweep: Sweep, filled: Filled
 ) -> None:
-    """Report an order that arrives, then what its sweep of the book did.
+    """Report and book what the sweep of an order that arrived did.
 
     ``filled`` are its cum_qty and cum_cost before the sweep.
     """
-    state.outputs.append(order_report(state, order, exec_type, filled))
     book_sweep(state, order, sweep, filled)
     if sweep.is_stopped:
         stop_at_band(state, state.listings[order.symbol])
 
 
+def _accept_stop(state: State, listing: Listing, order: Order) -> None:
+    """Accept a stop order, which waits for its trigger."""
+    order.leaves_qty = order.qty
+    order.order_status = "waiting"
+    state.order_id = order.order_id
+    state.accounts[order.account].accept(order)
+    state.outputs.append(order_report(state, order, "new"))
+    _wait(state, listing, order)
+
+
+def _wait(state: State, listing: Listing, order: Order) -> None:
+    """Let a stop order wait, or elect it if the last price has reached it."""
+    stops, last = listing.stops, listing.last
+    stops.add(order)
+    if listing.phase == "open" and last is not None:
+        if stops.reach_one(order, last):
+            state.reached[order.symbol] = [order]
+            state.touched[order.symbol] = listing
+
+
 def amend(state: State, command: Command, request: Amend) -> None:
-    """Change the price or the total quantity of an open order."""
+    """Change the fields of an open order that may change."""
     account = state.account(command.account)
     if account.is_suspended:
         refuse_suspended()
     order = account.find(request.order_id, request.client_order_id)
     listing = state.listings[order.symbol]
+    _check_amend(state, order, request)
     listing.check_phase(order.order_type, order.time_in_force)
-    listing.check_bounds(order.side, request.price, request.qty)
     price = order.price if request.price is None else request.price
     qty = order.qty if request.qty is None else request.qty
-    assert price is not None
-    cost = unit_cost(listing.instrument, order.side, price)
+    display_qty = request.display_qty or order.display_qty
+    if display_qty is not None:
+        check_display(qty, display_qty)
+    if order.is_waiting:
+        listing.check_stop_bounds(
+            request.qty, request.price, request.trigger_price
+        )
+    else:
+        listing.check_bounds(order.side, request.price, request.qty)
+    limit = price
+    if limit is None:
+        limit = _new_limit(listing, order, request)
+    cost = unit_cost(listing.instrument, order.side, limit)
     old_leaves_qty, leaves_qty = order.leaves_qty, qty - order.cum_qty
     if leaves_qty > old_leaves_qty:
         account.check_position(
@@ -169,18 +231,24 @@ def amend(state: State, command: Command, request: Amend) -> None:
     fees = order.fees
     lot = 0
     if fees is not None:
-        lot = lot_fee(listing.instrument, order.side, price)
+        lot = lot_fee(listing.instrument, order.side, limit)
         more += margin(lot, leaves_qty, fees.paid) - fees.margin
     if more > 0:
         account.check_funds(more)
     filled = order.cum_qty, order.cum_cost
-    sweep = listing.book.amend(
-        order.order_id,
-        request.price,
-        request.qty,
-        listing.band,
-        account.open_orders,
-    )
+    if order.is_waiting:
+        _change_stop(order, request, limit)
+        sweep = RESTED
+    else:
+        sweep = listing.book.amend(
+            order.order_id,
+            request.price,
+            request.qty,
+            listing.band,
+            account.open_orders,
+            display_qty=request.display_qty,
+            worst_price=limit,
+        )
     if sweep.reason == "user":
         state.touched[order.symbol] = listing
         end_order(state, order, "user")
@@ -190,7 +258,66 @@ def amend(state: State, command: Command, request: Amend) -> None:
     if fees is not None:
         fees.lot = lot
     account.hold(order, leaves_qty)
-    _book_arrival(state, order, "amended", sweep, filled)
+    if request.expire_ts is not None:
+        state.drop_expiry(order)
+        order.expire_ts = request.expire_ts
+        if order.is_open:
+            state.add_expiry(order, order.expire_ts)
+    if order.is_waiting:
+        state.outputs.append(order_report(state, order, "amended"))
+        is_reached = order.order_id in listing.stops.reached
+        if request.trigger_price is not None and not is_reached:
+            _wait(state, listing, order)
+        return
+    state.outputs.append(order_report(state, order, "amended", filled))
+    book_arrival(state, order, sweep, filled)
+
+
+def _check_amend(state: State, order: Order, request: Amend) -> None:
+    """Refuse ("bad_request") to change a field that the order lacks."""
+    name = ""
+    if request.price is not None and order.price is None:
+        name, words = "price", "the order has no price"
+    elif request.expire_ts is not None:
+        if order.expire_ts is None:
+            name, words = "expire_ts", "only a gtd order has one"
+        elif request.expire_ts <= state.ts:
+            name = "expire_ts"
+            words = f"must be later than {state.ts}, which is now"
+    if request.trigger_price is not None and not order.is_waiting:
+        name, words = "trigger_price", "the order waits for no trigger"
+    if request.display_qty is not None and (
+        order.price is None or order.time_in_force not in ("gtc", "gtd")
+    ):
+        name, words = "display_qty", "only a limit order that may rest has one"
+    if name:
+        raise Refused("bad_request", f"{name}: {words}", field=name)
+
+
+def _new_limit(listing: Listing, order: Order, request: Amend) -> int:
+    """Return the limit of an amended order that has no price."""
+    if order.is_waiting:
+        trigger_price = request.trigger_price
+        if trigger_price is None:
+            trigger_price = order.trigger_price
+        return listing.worst_price(order.side, trigger_price)
+    if request.qty is not None and request.qty > order.qty:
+        return listing.worst_price(order.side)  # it arrives again
+    assert order.worst_price is not None
+    return order.worst_price
+
+
+def _change_stop(order: Order, request: Amend, worst_price: int) -> None:
+    """Change a stop order that waits."""
+    if request.price is not None:
+        order.price = request.price
+    if request.qty is not None:
+        order.qty = order.leaves_qty = request.qty
+    if request.trigger_price is not None:
+        order.trigger_price = request.trigger_price
+    if request.display_qty is not None:
+        order.display_qty = request.display_qty
+    order.worst_price = worst_price
 
 
 def cancel(state: State, command: Command, request: Cancel) -> None:

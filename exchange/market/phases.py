@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -9,12 +10,12 @@ from itertools import islice
 from exchange.market import work
 from exchange.market.auction import clearing_price
 from exchange.market.closing import continue_close, end_close
-from exchange.market.executions import book_cross
+from exchange.market.executions import book_cross, cancel_order
 from exchange.market.expiry import start_expiry
 from exchange.market.listing import Listing
 from exchange.market.reports import report_status, report_trade
 from exchange.market.state import PHASE_ENDS, State
-from orderbook import Phase, Side
+from orderbook import Order, Phase, PriceLevel, Side
 
 CROSS_OPERATIONS = 2  # of a slice: the two orders of a cross are filled
 
@@ -44,8 +45,7 @@ def enter_phase(
     if phase == "open" and listing.phase != "open":
         _uncross(state, listing, begin)
     elif phase == "closed":
-        orders = listing.book.orders.values()
-        work.cancel_all(state, orders, "closed", begin)
+        work.cancel_all(state, listing.open_orders(), "closed", begin)
     else:
         begin(state)
 
@@ -92,15 +92,41 @@ def stop_at_band(state: State, listing: Listing) -> None:
 
 
 def _uncross(state: State, listing: Listing, then: work.Then) -> None:
-    """Let the orders that cross trade at one price, then call ``then``."""
-    book = listing.book
-    price = clearing_price(
-        book.depth("buy"), book.depth("sell"), listing.reference
-    )
-    if price is None:
-        then(state)
-    else:
+    """Let the orders that cross trade at one price, then call ``then``.
+
+    It is done again while what is left can trade at another price: that may
+    be so if the reference price moved while orders were collected, and market
+    orders could not trade as far as limit orders. Then the market orders that
+    are left expire.
+    """
+    price = _auction_price(state, listing)
+    if price is not None:
         work.run(state, Uncrossing(listing.instrument.symbol, price, then))
+        return
+    book = listing.book
+    left = book.market_orders("buy") + book.market_orders("sell")
+    if left:
+        left.sort(key=lambda order: order.order_id)
+        work.each(state, left, _expire_market, then, symbols=[left[0].symbol])
+    else:
+        then(state)
+
+
+def _expire_market(state: State, order: Order) -> None:
+    cancel_order(state, order, "no_liquidity", "expired")
+
+
+def _auction_price(state: State, listing: Listing) -> int | None:
+    """Return the price at which orders would trade now, if any would."""
+    book, is_new = listing.book, state.rules >= 3
+    return clearing_price(
+        book.whole_depth("buy"),
+        book.whole_depth("sell"),
+        listing.known_reference if is_new else listing.reference,
+        buyers=_levels(book.market_orders("buy")),
+        sellers=_levels(book.market_orders("sell")),
+        by_pressure=is_new,
+    )
 
 
 @dataclass(slots=True)
@@ -130,11 +156,23 @@ class Uncrossing:
         for bid, ask, qty in islice(listing.book.uncross(price), most):
             # The younger order is the aggressor.
             side: Side = "buy" if bid.order_id > ask.order_id else "sell"
-            trade = report_trade(state, listing, price, qty, side)
+            is_self = bid.account == ask.account
+            trade = report_trade(
+                state, listing, price, qty, side, is_self=is_self
+            )
             book_cross(state, bid, ask, trade)
             made += 1
         work.spend(state, made * CROSS_OPERATIONS)
         if made == most:
             return False
-        self.then(state)
+        _uncross(state, listing, self.then)
         return True
+
+
+def _levels(orders: Iterable[Order]) -> list[PriceLevel]:
+    """Return the limit and the quantity of each market order."""
+    return [
+        (order.worst_price, order.leaves_qty)
+        for order in orders
+        if order.worst_price is not None
+    ]

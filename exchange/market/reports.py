@@ -120,6 +120,10 @@ def order_report(
 
 def report_rested(state: State, account: Account, order: Order) -> None:
     """Report a new order that rests with nothing filled, as most do."""
+    if order.expire_ts is not None or order.display_qty is not None:
+        # An amend may change these before the report is encoded.
+        state.outputs.append(order_report(state, order, "new"))
+        return
     account.seq += 1
     report = Rested(account.seq, state.ts, order.qty, order.price, order)
     state.outputs.append((account.name, report))
@@ -134,17 +138,32 @@ def in_full(outputs: Iterable[Output]) -> list[tuple[str, Event]]:
 
 
 def report_trade(
-    state: State, listing: Listing, price: int, qty: int, side: Side
+    state: State,
+    listing: Listing,
+    price: int,
+    qty: int,
+    side: Side,
+    is_self: bool = False,
 ) -> Trade:
-    """Record and return a public trade; ``side`` is the aggressor's."""
-    listing.last = price
+    """Record and return a public trade; ``side`` is the aggressor's.
+
+    It reaches stop orders. ``is_self``: an account trades with itself, which
+    moves no price.
+    """
+    symbol = listing.instrument.symbol
+    if not is_self:
+        listing.last = price
+        stops = listing.stops
+        if price >= stops.buy_at or price <= stops.sell_at:
+            reached = state.reached.setdefault(symbol, [])
+            reached += stops.reach(price)
     listing.volume += qty
     listing.trade_id += 1
     listing.recent.append((listing.trade_id, price))
     if listing.prints is not None:
         listing.prints.add(state.ts, listing.trade_id, price, qty)
     trade = Trade(
-        symbol=listing.instrument.symbol,
+        symbol=symbol,
         seq=listing.seq + 1,
         ts=state.ts,
         trade_id=listing.trade_id,
@@ -152,6 +171,7 @@ def report_trade(
         qty=qty,
         side=side,
         round=state.round,
+        is_self=is_self,
     )
     listing.trades.append(trade)
     return trade

@@ -27,7 +27,7 @@ def reset(state: State, name: str, admin: Admin) -> None:
     orders = [
         order
         for listing in state.listings.values()
-        for order in listing.book.orders.values()
+        for order in listing.open_orders()
     ]
     then = partial(_begin_round, reason=admin.reason)
     work.cancel_all(state, orders, "admin", then, symbols=[EVERYTHING])

@@ -60,7 +60,7 @@ def _settle_all(
     orders: list[Order] = []
     for symbol, price in prices.items():
         listing = state.listings[symbol]
-        orders += listing.book.orders.values()
+        orders += listing.open_orders()
         listing.expire_ts = None
         if state.rules >= 3:
             listing.settlement_price = price

@@ -2,7 +2,7 @@
 
 The modules that carry out commands change it; nothing here decides what a
 command does. Public: ``seq``, ``ts``, ``configured``, ``rules``,
-``listings``, ``accounts``, ``order_id`` and the deadlines. The last four
+``listings``, ``accounts``, ``order_id`` and the deadlines. The last five
 attributes belong to the command that is being applied.
 """
 
@@ -95,6 +95,9 @@ class State:
         self.busy_accounts: dict[str, int] = {}
         # Books with changes that `Engine.take_book_updates` has not returned.
         self.changed_books: dict[str, Listing] = {}
+        # Stop orders that trades have reached, by symbol. During an uncrossing
+        # they wait for its end.
+        self.reached: dict[str, list[Order]] = {}
         # Of the command that is being applied:
         self.outputs: list[Output] = []
         self.changed_accounts: dict[str, Account] = {}
@@ -240,11 +243,14 @@ class State:
         resting: dict[int, Order] = {}
         for listing in self.listings.values():
             listing.book.check()
+            listing.stops.check()
             assert listing.book.is_collecting == (listing.phase != "open")
             last = listing.recent[-1][1] if listing.recent else None
             assert listing.last == last
             assert listing.close_ts is None or listing.close_left_us is None
-            resting |= listing.book.orders
+            assert not listing.stops.orders.keys() & resting.keys()
+            assert listing.book.rules == self.rules
+            resting |= listing.book.orders | listing.stops.orders
         for account in self.accounts.values():
             lots = {"buy": Counter[str](), "sell": Counter[str]()}
             reserved = 0
@@ -264,4 +270,10 @@ class State:
                 assert {s: n for s, n in qty_by_symbol.items() if n} == lots[
                     side
                 ]
-        assert not resting, "orders in a book and of no account"
+        assert not resting, "orders of no account"
+        for symbol in self.reached:
+            assert symbol in self.busy_symbols, "queued after its work"
+        for ts, expiring in self.expiring.items():
+            for order_id, order in expiring.items():
+                assert order.is_open and order.order_id == order_id
+                assert order.time_in_force == "gtd" and order.expire_ts == ts

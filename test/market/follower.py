@@ -85,6 +85,7 @@ class Follower:
         # This command, and the instruments before it:
         self.command = Command(0, 0, "", "", TimePassed())
         self.references: dict[str, int] = {}
+        self.known: dict[str, int | None] = {}  # None: nothing gives one
         self.before: dict[str, str] = {}
         self.reports: dict[str, AccountReport] = {}
         self.traded: set[str] = set()
@@ -111,6 +112,10 @@ class Follower:
         self.command = command
         self.before = dict(self.phases)
         self.references = {s: self.reference(s) for s in self.phases}
+        self.known = {
+            s: self.reference(s) if s in self.last or is_priced(i) else None
+            for s, i in self.instruments.items()
+        }
         self.reports.clear()
         self.traded.clear()
         self.settled.clear()
@@ -468,9 +473,10 @@ class Follower:
         for symbol, book in self.seen.items():
             expected = {}
             if self.phases[symbol] == "open" != self.before[symbol]:
-                reference = self.references[symbol]
-                for best in by_trying(book.bids, book.asks, reference)[:1]:
-                    expected[best.price] = -best.less
+                reference = self.known[symbol]
+                best = by_trying(book.bids, book.asks, reference)
+                if best is not None:
+                    expected[best.price] = best.lots
             assert self.auctioned[symbol] == expected
 
     def _check_limits(self, engine: Engine) -> None:
@@ -532,6 +538,12 @@ class Follower:
     def _count(self, recipient: str, seq: int) -> None:
         self.seqs[recipient] += 1
         assert seq == self.seqs[recipient]
+
+
+def is_priced(instrument: Instrument) -> bool:
+    """Whether an instrument has a reference price before its first trade."""
+    i = instrument
+    return bool(i.reference_price or i.collar or i.band)
 
 
 def lasting(told: Exec, amended: bool = False) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from exchange.market.auction import clearing_price
 from orderbook import Order, OrderBook, PriceLevel
-from util.measure.naive import by_trying
+from util.measure.naive import at_price, by_trying
 
 
 def bids(text: str) -> list[PriceLevel]:
@@ -32,8 +32,8 @@ def asks(text: str) -> list[PriceLevel]:
 def test_the_example_of_the_protocol() -> None:
     buyers, sellers = bids("10@103 6@101 8@99"), asks("8@98 10@100 5@102")
     assert clearing_price(buyers, sellers, 100) == 100
-    table = [(f.price, -f.less, f.rest) for f in by_trying(buyers, sellers, 0)]
-    assert sorted(table) == [
+    found = [at_price(price, buyers, sellers) for price in range(98, 104)]
+    assert [(f.price, f.lots, f.rest) for f in found] == [
         (98, 8, 16),
         (99, 8, 16),
         (100, 16, 2),
@@ -45,7 +45,8 @@ def test_the_example_of_the_protocol() -> None:
 
 @pytest.mark.parametrize("reference, price", [(100, 100), (104, 101)])
 def test_the_most_lots_trade(reference: int, price: int) -> None:
-    """
+    """Before version 3 of the rules the reference chose, now 3 buyers do.
+
     ===== === ==== =====
     price buy sell trade
     ===== === ==== =====
@@ -58,7 +59,9 @@ def test_the_most_lots_trade(reference: int, price: int) -> None:
     ===== === ==== =====
     """
     buyers, sellers = bids("5@103 7@101 6@99"), asks("4@98 5@100 11@102")
-    assert clearing_price(buyers, sellers, reference) == price
+    assert clearing_price(buyers, sellers, reference) == 101
+    before = clearing_price(buyers, sellers, reference, by_pressure=False)
+    assert before == price
 
 
 @pytest.mark.parametrize("reference", [0, 100, 103, 999])
@@ -159,7 +162,8 @@ def test_a_gap_between_orders_counts_without_its_ends(
     "reference, price", [(0, -1), (-1, -1), (-2, -2), (-9, -2)]
 )
 def test_prices_may_be_negative(reference: int, price: int) -> None:
-    """
+    """Before version 3 of the rules the reference chose, now 3 sellers do.
+
     ===== === ==== ===== ====
     price buy sell trade rest
     ===== === ==== ===== ====
@@ -170,7 +174,9 @@ def test_prices_may_be_negative(reference: int, price: int) -> None:
     ===== === ==== ===== ====
     """
     buyers, sellers = bids("5@-1 3@-3"), asks("4@-4 4@-2")
-    assert clearing_price(buyers, sellers, reference) == price
+    assert clearing_price(buyers, sellers, reference) == -2
+    before = clearing_price(buyers, sellers, reference, by_pressure=False)
+    assert before == price
 
 
 def test_orders_that_cannot_trade_do_not_count() -> None:
@@ -201,17 +207,30 @@ PRICES = st.integers(-6, 6) | st.integers(-6, 6).map(lambda n: 9 * n)
 LEVELS = st.dictionaries(PRICES, st.integers(1, 9), max_size=7)
 
 
+REFERENCES = st.none() | st.integers(-60, 60)
+MARKETS = st.lists(st.tuples(PRICES, st.integers(1, 9)), max_size=3)
+
+
 @settings(max_examples=400, deadline=None)
-@given(LEVELS, LEVELS, st.integers(-60, 60))
+@given(LEVELS, LEVELS, MARKETS, MARKETS, REFERENCES, st.booleans())
 def test_no_other_price_is_better(
-    to_buy: dict[int, int], to_sell: dict[int, int], reference: int
+    to_buy: dict[int, int],
+    to_sell: dict[int, int],
+    buyers: list[PriceLevel],
+    sellers: list[PriceLevel],
+    reference: int | None,
+    by_pressure: bool,
 ) -> None:
-    buyers, sellers = sorted(to_buy.items())[::-1], sorted(to_sell.items())
-    price = clearing_price(buyers, sellers, reference)
-    found = by_trying(buyers, sellers, reference)
-    assert price == (found[0].price if found else None)
-    # The lower of two equal prices would win, but there never are two.
-    assert len(found) < 2 or found[0][:3] != found[1][:3]
+    levels = sorted(to_buy.items())[::-1], sorted(to_sell.items())
+    price = clearing_price(
+        *levels,
+        reference,
+        buyers=buyers,
+        sellers=sellers,
+        by_pressure=by_pressure,
+    )
+    best = by_trying(*levels, reference, buyers, sellers, by_pressure)
+    assert price == (best.price if best else None)
 
 
 @settings(max_examples=150, deadline=None)
@@ -224,10 +243,10 @@ def test_the_orders_left_after_an_auction_do_not_cross(
         book.place(Order(len(book.orders), "ann", "buy", qty, price=price))
     for price, qty in to_sell.items():
         book.place(Order(len(book.orders), "bob", "sell", qty, price=price))
-    found = by_trying(book.depth("buy"), book.depth("sell"), reference)
+    best = by_trying(book.depth("buy"), book.depth("sell"), reference)
     traded = 0
-    if found:
-        traded = sum(step.qty for step in book.uncross(found[0].price))
+    if best is not None:
+        traded = sum(step.qty for step in book.uncross(best.price))
     book.is_collecting = False
     book.check()
-    assert traded == (-found[0].less if found else 0)
+    assert traded == (best.lots if best else 0)

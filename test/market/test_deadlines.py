@@ -252,12 +252,12 @@ def test_simultaneous_deadlines_are_switches_then_orders_then_phases() -> None:
         10s tick
             bob 2 canceled 2 canceled 0/5 cancel_after
             ann 2 expired 1 expired 0/5 gtd
-            cat 2 trade 3 filled 5/5 5@103 auction #1
-            dan 2 trade 4 partially_filled 5/9 5@103 auction #1
-            cat 3 account -515 BOND=5 worth 0
-            dan 3 account 515 BOND=-5 worth 0
+            cat 2 trade 3 filled 5/5 5@100 auction #1
+            dan 2 trade 4 partially_filled 5/9 5@100 auction #1
+            cat 3 account -500 BOND=5 worth 0
+            dan 3 account 500 BOND=-5 worth 0
             * status BOND open time is up
-            * trade BOND 5 #1 5@103 sell
+            * trade BOND 5 #1 5@100 sell
             * book BOND 5 105=0 104=0 103=0 | 100=4
         """,
         listed(listing("BOND", phase="auction", reference_price=104), "ETF"),

@@ -167,12 +167,26 @@ def test_an_order_without_a_price_has_no_collar() -> None:
 # Phases -------------------------------------------------------------------
 
 
+KINDS: dict[Any, str] = {
+    "limit": "gtc gtd ioc fok",
+    "market": "ioc fok auction",
+    "stop": "gtc gtd",
+    "stop_limit": "gtc gtd ioc fok",
+}
+RESTING = ("gtc", "gtd")
+STOPS = [
+    f"{kind} {tif}"
+    for kind in ("stop", "stop_limit")
+    for tif in KINDS[kind].split()
+]
+
+
 @pytest.mark.parametrize(
     "phase, taken",
     [
-        ("open", {"gtc", "gtd", "ioc", "fok", "market ioc", "market fok"}),
-        ("pre_open", {"gtc", "gtd"}),
-        ("auction", {"gtc", "gtd"}),
+        ("open", {*RESTING, "ioc", "fok", "market ioc", "market fok", *STOPS}),
+        ("pre_open", {*RESTING, "market auction", *STOPS}),
+        ("auction", {*RESTING, "market auction", *STOPS}),
         ("halted", set()),
         ("closed", set()),
     ],
@@ -181,11 +195,12 @@ def test_what_each_phase_takes(phase: Any, taken: set[str]) -> None:
     bond = listed()
     bond.phase = phase
     found = set()
-    for order_type, tifs in (("limit", "gtc gtd ioc fok"), ("market", "")):
-        for tif in (tifs or "ioc fok").split():
+    for order_type, tifs in KINDS.items():
+        for tif in tifs.split():
             told = refused(lambda: bond.check_phase(order_type, tif))
             if told is None:
-                found.add(tif if order_type == "limit" else f"market {tif}")
+                kind = "" if order_type == "limit" else f"{order_type} "
+                found.add(kind + tif)
             else:
                 assert told[:2] == ("market_closed", None)
                 assert f"BOND is in the phase {phase}" in told[2]

@@ -245,12 +245,12 @@ def test_a_book_that_was_crossed_uncrosses_whatever_came_between() -> None:
             * status BOND halted why
         op admin phase open
             op ok
-            bob 2 trade 2 filled 3/3 3@101 auction #1
-            ann 2 trade 1 partially_filled 3/5 3@101 auction #1
-            bob 3 account -303 BOND=3 worth 0
-            ann 3 account 303 BOND=-3 worth 0
+            bob 2 trade 2 filled 3/3 3@100 auction #1
+            ann 2 trade 1 partially_filled 3/5 3@100 auction #1
+            bob 3 account -300 BOND=3 worth 0
+            ann 3 account 300 BOND=-3 worth 0
             * status BOND open why
-            * trade BOND 3 #1 3@101 buy
+            * trade BOND 3 #1 3@100 buy
             * book BOND 3 103=0 | 100=2
         """,
         listed(listing(phase="pre_open", reference_price=101)),

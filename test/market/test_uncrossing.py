@@ -86,12 +86,12 @@ def test_an_auction_may_be_made_below_zero() -> None:
         given bob buy 3@-7
         op admin phase open
             op ok
-            bob 2 trade 2 filled 3/3 3@-7 auction #1
-            ann 2 trade 1 partially_filled 3/5 3@-7 auction #1
-            bob 3 account 21 BOND=3 worth 0
-            ann 3 account -21 BOND=-3 worth 0
+            bob 2 trade 2 filled 3/3 3@-9 auction #1
+            ann 2 trade 1 partially_filled 3/5 3@-9 auction #1
+            bob 3 account 27 BOND=3 worth 0
+            ann 3 account -27 BOND=-3 worth 0
             * status BOND open why
-            * trade BOND 3 #1 3@-7 buy
+            * trade BOND 3 #1 3@-9 buy
             * book BOND 3 -7=0 | -9=2
         """,
         listed(listing(phase="auction", min_price=-10)),
@@ -101,18 +101,18 @@ def test_an_auction_may_be_made_below_zero() -> None:
 
 def test_an_auction_releases_the_difference() -> None:
     engine = play(
-        "given ann buy 5@100\ngiven bob sell 3@80",
+        "given ann buy 5@100\ngiven ann buy 2@50\ngiven bob sell 9@80",
         listed(
-            listing(phase="auction", reference_price=85),
-            ann=AccountLimits(cash=500, min_cash=0),
+            listing(phase="auction"),
+            ann=AccountLimits(cash=600, min_cash=0),
         ),
     )
     play("ann buy 1@1 -> insufficient_funds", engine)
     act(engine, "op admin phase open")
     ann = engine.accounts["ann"]
-    assert (ann.cash, ann.reserved) == (500 - 3 * 85, 2 * 100)
+    assert (ann.cash, ann.reserved) == (600 - 5 * 80, 2 * 50)
     assert ann.buying == {"BOND": 2}
-    assert ann.positions == {"BOND": 3}
+    assert ann.positions == {"BOND": 5}
 
 
 def test_the_band_does_not_bind_an_auction_but_what_comes_after_it() -> None:

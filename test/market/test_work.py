@@ -166,6 +166,80 @@ def test_a_random_flow_in_slices_ends_as_one_without(seed: int) -> None:
     assert slices > 100
 
 
+STOPS = "\n".join(
+    f"given cat {side} {1 + number % 2}@{price} trigger={trigger}"
+    " symbol=BOND gtd until=60s"
+    for number in range(12)
+    for side, price, trigger in (
+        ("buy", 99 + number % 4, 97 + number % 6),
+        ("sell", 101 - number % 4, 103 - number % 6),
+    )
+)
+
+
+@pytest.mark.parametrize("slice_ops", [1, 2, 5])
+def test_an_uncrossing_elects_afterwards_in_slices_as_at_once(
+    slice_ops: int,
+) -> None:
+    """Its first trades reach stop orders before the instrument is open."""
+    found = []
+    for operations in (slice_ops, MAX_INT):
+        engine = market(MAX_INT)
+        play("given dan sell 1@100 symbol=BOND", engine)
+        play("given eve buy 1@100 symbol=BOND", engine)
+        play("given op admin phase auction symbol=BOND", engine)
+        play(STOPS, engine)
+        play(CROSSED, engine)
+        engine.slice_ops = operations
+        act(engine, "op admin phase open symbol=BOND")
+        engine.check()
+        assert (finish(engine) > 1) == (operations != MAX_INT)
+        triggered = [
+            order_id
+            for order_id, order in engine.accounts["cat"].orders.items()
+            if order.order_status != "waiting"
+        ]
+        assert triggered
+        found.append((outcome(engine), triggered))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("slice_ops", [1, 2, 5])
+def test_a_cascade_in_slices_does_what_it_does_at_once(slice_ops: int) -> None:
+    found = []
+    for operations in (slice_ops, MAX_INT):
+        engine = market(MAX_INT)
+        for price in range(101, 111):
+            play(f"given ann sell 2@{price} symbol=BOND", engine)
+            play(f"given bob buy 2@market trigger={price} symbol=BOND", engine)
+        engine.slice_ops = operations
+        play("given dan buy 1@101 symbol=BOND", engine)
+        assert (finish(engine) > 1) == (operations != MAX_INT)
+        assert engine.listings["BOND"].last == 110
+        found.append(outcome(engine))
+    assert found[0] == found[1]
+
+
+def test_market_orders_that_an_auction_leaves_expire_in_slices() -> None:
+    found = []
+    for operations in (1, MAX_INT):
+        engine = market(MAX_INT, "auction")
+        for _ in range(5):
+            play(
+                "given ann buy 1@market auction symbol=BOND\n"
+                "given bob buy 1@market auction symbol=BOND",
+                engine,
+            )
+        play("given cat sell 3@50 symbol=BOND", engine)
+        engine.slice_ops = operations
+        act(engine, "op admin phase open symbol=BOND")
+        finish(engine)
+        assert len(engine.accounts["ann"].finished) == 5
+        assert not engine.listings["BOND"].book.orders
+        found.append(outcome(engine))
+    assert found[0] == found[1]
+
+
 def test_what_fits_into_a_slice_happens_at_once() -> None:
     engine = listed("BOND")
     for _ in range(OPERATIONS_PER_SLICE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orderbook import OrderBook
-from test.script import order_of, play_book
+from test.script import Book, order_of, play_book
 
 # Self-trade prevention ----------------------------------------------------
 
@@ -168,8 +168,21 @@ def test_at_the_band_the_time_in_force_decides(
         """)
 
 
-def test_own_orders_outside_the_band_do_not_stop_an_order() -> None:
+def test_self_trade_prevention_does_not_act_outside_the_band() -> None:
+    """The band stops first; where orders are collected, stp acts again."""
     play_book("""
+        ann sell 5@103                            -> rests 5
+        ann buy 5@103 band=98..102 fok            -> expired fok
+        ann buy 5@103 band=98..102 ioc            -> expired ioc, stopped
+        asks                                      -> 103: 1x5
+        ann buy 5@103 band=98..102 cancel_newest  -> canceled stp
+        ann buy 5@103 band=98..102                -> 1 canceled, rests 5
+        """)
+
+
+def test_before_version_3_own_orders_outside_the_band_were_canceled() -> None:
+    play_book(
+        """
         ann sell 5@103                            -> rests 5
         ann buy 5@103 band=98..102                -> 1 canceled, rests 5
         ann sell 5@103 band=98..102 cancel_newest -> canceled stp
@@ -179,7 +192,9 @@ def test_own_orders_outside_the_band_do_not_stop_an_order() -> None:
         ann sell 5@103                            -> rests 5
         cat sell 5@102                            -> rests 5
         ann buy 5@104 band=1..102 fok             -> 5@102 with 8, filled
-        """)
+        """,
+        Book(rules=2),
+    )
 
 
 def test_an_order_behind_an_own_one_stops_at_the_band() -> None:

@@ -21,27 +21,66 @@ Outcome = tuple[list[tuple[int, int]], str | None, bool]
 
 
 class Found(NamedTuple):
-    """What an auction would do at a price; the smallest is the best."""
+    """What an auction would do at a price."""
 
-    less: int  # minus the lots that trade
-    rest: int
-    away: int  # from the reference price
     price: int
+    buy: int  # lots that could be bought, and sold
+    sell: int
+
+    @property
+    def lots(self) -> int:
+        return min(self.buy, self.sell)
+
+    @property
+    def rest(self) -> int:
+        return abs(self.buy - self.sell)
+
+
+def at_price(
+    price: int, buy: Sequence[PriceLevel], sell: Sequence[PriceLevel]
+) -> Found:
+    """Return what could be bought and sold at a price."""
+    return Found(
+        price,
+        sum(qty for limit, qty in buy if limit >= price),
+        sum(qty for limit, qty in sell if limit <= price),
+    )
 
 
 def by_trying(
-    bids: Sequence[PriceLevel], asks: Sequence[PriceLevel], reference: int
-) -> list[Found]:
-    """Return all prices at which something would trade, the best first."""
-    prices = [price for price, _ in (*bids, *asks)]
-    found = []
-    for price in range(min(prices, default=0), max(prices, default=0) + 1):
-        buy = sum(qty for bid, qty in bids if bid >= price)
-        sell = sum(qty for ask, qty in asks if ask <= price)
-        if buy and sell:
-            rest, away = abs(buy - sell), abs(price - reference)
-            found.append(Found(-min(buy, sell), rest, away, price))
-    return sorted(found)
+    bids: Sequence[PriceLevel],
+    asks: Sequence[PriceLevel],
+    reference: int | None,
+    buyers: Sequence[PriceLevel] = (),
+    sellers: Sequence[PriceLevel] = (),
+    by_pressure: bool = True,
+) -> Found | None:
+    """Return the best price for an auction, after trying every tick.
+
+    ``buyers`` and ``sellers`` are market orders with their limits.
+    """
+    limits = [price for price, _ in (*bids, *asks)]
+    buy, sell = (*bids, *buyers), (*asks, *sellers)
+    found = [
+        at_price(price, buy, sell)
+        for price in range(min(limits, default=0), max(limits, default=-1) + 1)
+    ]
+    most = max((f.lots for f in found), default=0)
+    if not most:
+        if reference is None or not at_price(reference, buyers, sellers).lots:
+            return None
+        return at_price(reference, buyers, sellers)
+    found = [f for f in found if f.lots == most]
+    least = min(f.rest for f in found)
+    found = [f for f in found if f.rest == least]
+    if by_pressure and all(f.buy > f.sell for f in found):
+        return max(found, key=lambda f: f.price)
+    if by_pressure and all(f.buy < f.sell for f in found):
+        return min(found, key=lambda f: f.price)
+    if reference is None:
+        middle = (found[0].price + found[-1].price) // 2
+        return next(f for f in found if f.price == middle)
+    return min(found, key=lambda f: (abs(f.price - reference), f.price))
 
 
 @dataclass

@@ -122,8 +122,8 @@ class Twins:
         """Trade what crosses at the price of an auction, and resume."""
         depth = self.book.depth("buy"), self.book.depth("sell")
         price = clearing_price(*depth, reference)
-        found = by_trying(*depth, reference)
-        assert price == (found[0].price if found else None)
+        best = by_trying(*depth, reference)
+        assert price == (best.price if best else None)
         if price is not None:
             ours = [
                 (bid.order_id, ask.order_id, qty)
