@@ -176,6 +176,7 @@ def test_only_the_last_trades_can_be_undone_and_a_price_is_left() -> None:
     for trade_id in range(3, TRADES_BUSTABLE + 2):
         bond.trade_id = trade_id  # as trades would, in a hundredth of the time
         bond.recent.append((trade_id, 100))
+    bond.last = 100
     play(
         """
         op bust 1 ann 5@101 bob -> bad_request trade_id
