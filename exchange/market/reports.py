@@ -151,17 +151,17 @@ def report_trade(
     moves no price.
     """
     symbol = listing.instrument.symbol
+    listing.volume += qty
+    listing.trade_id += 1
     if not is_self:
         listing.last = price
+        listing.recent.append((listing.trade_id, price))
+        if listing.prints is not None:
+            listing.prints.add(state.ts, listing.trade_id, price, qty)
         stops = listing.stops
         if price >= stops.buy_at or price <= stops.sell_at:
             reached = state.reached.setdefault(symbol, [])
             reached += stops.reach(price)
-    listing.volume += qty
-    listing.trade_id += 1
-    listing.recent.append((listing.trade_id, price))
-    if listing.prints is not None:
-        listing.prints.add(state.ts, listing.trade_id, price, qty)
     trade = Trade(
         symbol=symbol,
         seq=listing.seq + 1,
