@@ -161,6 +161,20 @@ def test_a_busted_trade_does_not_count() -> None:
     assert settled(engine) == {"CALL": (3 * 115 + 120) // 4 - 100}
 
 
+def test_a_trade_with_oneself_does_not_count() -> None:
+    gs = listing("GS", reference_price=105, self_trades=True)
+    engine = listed(gs, CALL)
+    act(engine, "1s ann connect")
+    trade(engine, "50s", "3@115")
+    act(engine, "given 51s ann sell 1@190 symbol=GS")
+    act(engine, "given ann buy 1@190 symbol=GS stp=none")
+    assert engine.listings["GS"].trade_id == 2
+    act(engine, "given op bust 2 ann 1@190 ann symbol=GS")
+    trade(engine, "52s", "1@111")
+    act(engine, "100s tick")
+    assert settled(engine) == {"CALL": 14}
+
+
 def test_a_trade_is_removed_where_it_was_added() -> None:
     prints = Prints()
     for second, trade_id in ((1, 7), (1, 8), (30, 9)):
