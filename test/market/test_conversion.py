@@ -11,8 +11,9 @@ import pytest
 
 from exchange.market.accounts import HOUSE, ORDERS_REMEMBERED, VALUE_MAX
 from exchange.market.engine import Engine
+from exchange.market.work import touches
 from orderbook import Conversion, Error, Instrument
-from test.script import act, limited, listed, listing, play, reconfigure
+from test.script import act, limited, listed, listing, parse, play, reconfigure
 
 MARKS = {"BOND": 1_000, "GS": 20, "MS": 30, "WFC": 40, "XLF": 300}
 BASKET = {"BOND": 3, "GS": 2, "MS": 3, "WFC": 2}
@@ -256,6 +257,23 @@ def test_a_fee_never_makes_the_exchange_too_rich() -> None:
     play("ann convert buy 10 symbol=XLF -> insufficient_funds", engine)
     act(engine, "op admin adjust user=bob cash=1")
     play("ann convert buy 10 symbol=XLF -> ok", engine)
+
+
+def test_a_conversion_waits_for_long_work_on_a_leg() -> None:
+    """Dan has no GS: he would get some amid their settlement."""
+    engine = trading()
+    engine.slice_ops = 2
+    act(engine, "dan connect")
+    for _ in range(5):
+        act(engine, "ann buy 1@5 symbol=GS")
+    act(engine, "op admin settle symbol=GS price=20")
+    assert engine.work
+    for symbol, waits in (("XLF", True), ("MS", False), ("NONE", False)):
+        request = parse(f"convert buy 10 symbol={symbol}".split())
+        assert touches(engine, "dan", "a", request) is waits
+    while engine.work:
+        act(engine, "tick")
+    play("dan convert buy 10 symbol=XLF -> market_closed", engine)
 
 
 # Names --------------------------------------------------------------------
