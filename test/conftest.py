@@ -64,6 +64,8 @@ LONG = set("""
     test_every_command_survives
     test_every_reader_ends_up_with_the_books
     test_lots_and_cash_are_conserved
+    test_a_long_flow_amid_long_work
+    test_they_are_conserved_amid_long_work
     test_no_bit_of_a_row_can_change
     test_no_damaged_frame_raises_anything
     test_no_json_raises_anything
