@@ -19,10 +19,10 @@ KINDS = {
         test_conformance_published test_conversion test_damage test_deadlines
         test_executions test_expiry test_feed test_feed_readers test_fees
         test_flows test_gate test_gateway test_history test_limits test_link
-        test_listing test_logins test_market_data test_memory test_money_flows
-        test_names test_news test_notices test_operator test_orders test_pacing
-        test_payouts test_permissions test_phases test_precedence
-        test_product_flows test_product_settings test_products
+        test_listing test_logins test_market_data test_memory test_money_file
+        test_money_flows test_names test_news test_notices test_operator
+        test_orders test_pacing test_payouts test_permissions test_phases
+        test_precedence test_product_flows test_product_settings test_products
         test_products_documented test_rate test_records test_replay_text
         test_reports test_requests test_restart test_rounds test_routing
         test_rules test_sequencer test_sessions test_settings test_settlement

@@ -151,13 +151,13 @@ def report_trade(
     moves no price.
     """
     symbol = listing.instrument.symbol
+    trade_id = listing.trade_id = listing.trade_id + 1
     listing.volume += qty
-    listing.trade_id += 1
     if not is_self:
         listing.last = price
-        listing.recent.append((listing.trade_id, price))
+        listing.recent.append((trade_id, price))
         if listing.prints is not None:
-            listing.prints.add(state.ts, listing.trade_id, price, qty)
+            listing.prints.add(state.ts, trade_id, price, qty)
         stops = listing.stops
         if price >= stops.buy_at or price <= stops.sell_at:
             reached = state.reached.setdefault(symbol, [])
@@ -166,7 +166,7 @@ def report_trade(
         symbol=symbol,
         seq=listing.seq + 1,
         ts=state.ts,
-        trade_id=listing.trade_id,
+        trade_id=trade_id,
         price=price,
         qty=qty,
         side=side,
