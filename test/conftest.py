@@ -20,14 +20,15 @@ KINDS = {
         test_damage test_deadlines test_executions test_expiry test_feed
         test_feed_readers test_fees test_flows test_gate test_gateway
         test_history test_icebergs test_limits test_link test_listing
-        test_logins test_market_data test_memory test_money_flows test_names
-        test_news test_notices test_operator test_orders test_pacing
-        test_payouts test_permissions test_phases test_precedence
-        test_product_flows test_product_settings test_products test_rate
-        test_records test_replay_text test_reports test_requests test_restart
-        test_rounds test_routing test_rules test_self_trades test_sequencer
-        test_sessions test_settings test_settlement test_solvency test_stops
-        test_tenders test_uncrossing test_work
+        test_logins test_market_data test_memory test_money_file
+        test_money_flows test_names test_news test_notices test_operator
+        test_orders test_pacing test_payouts test_permissions test_phases
+        test_precedence test_product_flows test_product_settings test_products
+        test_products_documented test_rate test_records test_replay_text
+        test_reports test_requests test_restart test_rounds test_routing
+        test_rules test_self_trades test_sequencer test_sessions test_settings
+        test_settlement test_solvency test_stops test_tenders test_uncrossing
+        test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -42,8 +43,9 @@ KINDS = {
         test_committer test_crash test_disk test_docs test_files test_fuzz
         test_golden test_hostile test_image test_keys test_keys_live test_logs
         test_long_work test_package test_page test_printing test_process
-        test_proxies test_replay test_sqlite test_stress test_tls test_tutorial
-        test_util_accounts test_util_admin test_watch test_windows
+        test_products_live test_proxies test_replay test_sqlite test_stress
+        test_tls test_tutorial test_util_accounts test_util_admin test_watch
+        test_windows
     """,
 }
 KIND_OF = {
@@ -64,6 +66,8 @@ LONG = set("""
     test_every_command_survives
     test_every_reader_ends_up_with_the_books
     test_lots_and_cash_are_conserved
+    test_a_long_flow_amid_long_work
+    test_they_are_conserved_amid_long_work
     test_no_bit_of_a_row_can_change
     test_no_damaged_frame_raises_anything
     test_no_json_raises_anything

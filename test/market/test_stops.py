@@ -532,6 +532,7 @@ def test_collar_and_post_only_are_judged_at_the_trigger_only() -> None:
 
 
 def test_what_fails_at_the_trigger_is_canceled_with_the_code() -> None:
+    """Under rules 3 the new limits cancel the last two orders at once."""
     engine = traded(100, collar=4, max_position=50)
     act(engine, "ann sell 9@105")
     act(engine, "cat buy 1@108 trigger=103")
@@ -546,6 +547,7 @@ def test_what_fails_at_the_trigger_is_canceled_with_the_code() -> None:
             "eve": AccountLimits(max_position={"BOND": 4}),
             "gus": AccountLimits(min_cash=0),
         },
+        engine_version=2,
     )
     play(
         """
