@@ -93,7 +93,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Bot:
-    """One connected account of the house; equities in ticks x lots."""
+    """One connected account of the house; equities in units of money."""
 
     kind: Kind
     name: str
