@@ -12,6 +12,7 @@ import pytest
 
 from client import BadRequest, Exchange, Market, OrderClosed
 from test.client.simulation import URL, Line, Venue, settle, simulated
+from test.client.test_client_notices import answer
 from test.client.test_client_simulated import (
     BOND,
     account,
@@ -25,7 +26,6 @@ from test.client.test_client_simulated import (
     trade,
     welcome,
 )
-from test.client.test_client_notices import answer
 
 # One lot of one tick is 25 units of 0.01 dollars.
 FUTURE = {**BOND, "tick_size": "0.05", "multiplier": 5, "tick_value": 25}
