@@ -1612,7 +1612,7 @@ class OrderBook:
     rules: int = 3
     _bids: _BookSide = field(default_factory=lambda: _BookSide(1))
     _asks: _BookSide = field(default_factory=lambda: _BookSide(-1))
-    _last_market: int = 0  # the last ``turn`` of a market order that rested
+    _turn: int = field(default=0, compare=False)  # the last one of an order
 
     def place(
         self,
@@ -1672,17 +1672,17 @@ class OrderBook:
         if qty <= order.cum_qty:
             self.cancel(order_id)
             return Sweep([], "user")
-        shown_before = order.display_qty
         is_raised = (
             display_qty is not None
-            and shown_before is not None
-            and display_qty > shown_before
+            and order.display_qty is not None
+            and display_qty > order.display_qty
         )
         if price == order.price and qty <= order.qty and not is_raised:
             self._reduce(side, order, qty, display_qty)
             return Sweep([], None)
         if order.post_only:
             self._refuse_if_crossing(order, price)
+        version, public = self.version, self._level_of(order)
         side.remove(order)
         if order.price is None:
             order.worst_price = worst_price
@@ -1694,7 +1694,14 @@ class OrderBook:
         order.qty = qty
         if display_qty is not None:
             order.display_qty = display_qty
-        return self._arrive(order, price, band, own)
+        sweep = self._arrive(order, price, band, own)
+        if (
+            order.display_qty is not None
+            and public == self._level_of(order)
+            and not sweep.matches
+        ):
+            self.version = version  # only what is hidden changed
+        return sweep
 
     def cancel(
         self, order_id: int, order_status: OrderStatus = "canceled"
@@ -1946,6 +1953,13 @@ class OrderBook:
         self._insert(order)
         return Sweep(matches, None, is_stopped)
 
+    def _level_of(self, order: Order) -> PriceLevel | None:
+        """Return the level of a limit order as it is shown, if it rests."""
+        if order.price is None or order.order_id not in self.orders:
+            return None
+        side = self._side(order.side)
+        return order.price, side.levels[order.price * side.sign].qty
+
     def _in_queue(self, order: Order) -> tuple[bool, int, int]:
         """Return a key to sort the orders of a side as they would trade."""
         turn = order.order_id if self.rules < 3 else order.turn
@@ -1955,11 +1969,10 @@ class OrderBook:
 
     def _insert(self, order: Order) -> None:
         side = self._bids if order.side == "buy" else self._asks
+        self._turn = order.turn = self._turn + 1
+        self.orders[order.order_id] = order
         if order.price is None:
-            self._last_market += 1
-            order.turn = self._last_market
             side.markets[order.order_id] = order
-            self.orders[order.order_id] = order
             return
         key = order.price * side.sign
         level = side.levels.get(key) or side.new_level(key)
@@ -1972,8 +1985,7 @@ class OrderBook:
             level.hidden += order.leaves_qty
             level.show(order)
         side.changed[key] = None
-        self.version = order.turn = self.version + 1
-        self.orders[order.order_id] = order
+        self.version += 1
 
     def _sweep(
         self,
@@ -2046,7 +2058,7 @@ class OrderBook:
         level.queue.popleft()
         level.queue.append(order)
         level.show(order)
-        self.version = order.turn = self.version + 1
+        self._turn = order.turn = self._turn + 1
 
     def _can_fill(
         self, taker: Order, limit: int | None, band: Band | None
