@@ -19,7 +19,7 @@ KINDS = {
         test_codec_requests test_conformance_published test_damage
         test_deadlines test_executions test_feed test_feed_readers test_flows
         test_gate test_gateway test_history test_icebergs test_limits test_link test_listing
-        test_logins test_market_data test_memory test_names test_news
+        test_logins test_market_data test_market_twin test_memory test_names test_news
         test_notices test_operator test_orders test_pacing test_permissions
         test_phases test_precedence test_rate test_records test_reports
         test_requests test_restart test_rounds test_routing test_rules
@@ -51,6 +51,7 @@ KIND_OF = {
 # once more in a process of its own.
 LONG = set("""
     test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless
+    test_a_long_random_day_against_the_naive_market
     test_a_long_random_flow_against_the_twin
     test_an_element_is_judged_as_a_frame_of_its_own
     test_book_and_engine_report_what_is_published

@@ -110,7 +110,7 @@ class TwinOrder:
 
     @property
     def open(self) -> bool:
-        return self.status in ("new", "partially_filled")
+        return self.status in ("waiting", "new", "partially_filled")
 
     @property
     def leaves(self) -> int:
@@ -141,6 +141,12 @@ class TwinOrder:
         self.status = "filled" if done else "partially_filled"
 
 
+# Of an order: its id, what happened, status, lots filled and left, lots and
+# price of a fill (0 if it is none), and why the order ended.
+Note = tuple[int, str, str, int, int, int, int, str | None]
+NO_FILL = (0, 0)
+
+
 class TwinBook:
     """The rules of the book, applied to a list."""
 
@@ -148,6 +154,18 @@ class TwinBook:
         self.orders: list[TwinOrder] = []  # all that rest, unsorted
         self.turn = 0
         self.is_collecting = False
+        self.log: list[Note] = []  # what happened to orders
+
+    def note(
+        self,
+        order: TwinOrder,
+        what: str,
+        fill: tuple[int, int] = NO_FILL,
+        reason: str | None = None,
+    ) -> None:
+        """Note what happened to an order, and what it is like now."""
+        state = order.status, order.filled, order.leaves
+        self.log.append((order.order_id, what, *state, *fill, reason))
 
     def queue(self, side: str) -> list[TwinOrder]:
         """Return the orders of a side: market orders, by price, by time."""
@@ -202,6 +220,7 @@ class TwinBook:
             trial[0].arrive(trial[1], band)
             if trial[1].status != "filled":
                 order.status = "expired"
+                self.note(order, "expired", reason="fok")
                 return [], "fok", False
         return self.arrive(order, band)
 
@@ -218,7 +237,7 @@ class TwinBook:
         price = order.price if price is None else price
         qty = order.qty if qty is None else qty
         if qty <= order.filled:
-            self.cancel(order_id, "canceled")
+            self.cancel(order_id, "canceled", "user")
             return [], "user", False
         is_raised = (
             display is not None
@@ -232,6 +251,7 @@ class TwinBook:
             if display is not None:
                 order.display = display
                 order.shown = min(order.shown, display)
+            self.note(order, "amended")
             return [], None, False
         if order.post_only and self.would_trade(order, price):
             raise Refused("would_take", "")
@@ -239,12 +259,14 @@ class TwinBook:
         order.limit = limit if price is None else order.limit
         order.display = order.display if display is None else display
         self.orders.remove(order)
+        self.note(order, "amended")
         return self.arrive(order, band)
 
-    def cancel(self, order_id: int, status: str) -> None:
+    def cancel(self, order_id: int, status: str, reason: str) -> None:
         order = self.find(order_id)
         order.status = status
         self.orders.remove(order)
+        self.note(order, status, reason=reason)
 
     def would_trade(self, order: TwinOrder, price: int | None) -> bool:
         as_priced = copy.copy(order)
@@ -270,16 +292,19 @@ class TwinBook:
                 break
             if other.account == order.account and order.stp != "none":
                 if order.stp != "cancel_newest":
-                    self.cancel(other.order_id, "canceled")
+                    self.cancel(other.order_id, "canceled", "stp")
                     matches.append((other.order_id, 0))
                 if order.stp != "cancel_oldest":
                     order.status = "canceled"
+                    self.note(order, "canceled", reason="stp")
                     return matches, "stp", False
                 continue
             qty = min(order.leaves, other.shown)
             order.fill(other.price, qty)
             other.fill(other.price, qty)
             other.shown -= qty
+            for filled in (order, other):
+                self.note(filled, "trade", (qty, other.price))
             matches.append((other.order_id, qty))
             if not other.leaves:
                 self.orders.remove(other)
@@ -292,6 +317,7 @@ class TwinBook:
         order.status = "expired"
         is_market = order.order_type == "market"
         reason = "no_liquidity" if is_market else order.time_in_force
+        self.note(order, "expired", reason=reason)
         return matches, reason, is_stopped
 
     def to_the_tail(self, order: TwinOrder) -> None:
@@ -320,9 +346,10 @@ class TwinBook:
             order.status = "canceled"
             crossed = crossed[: order.stp == "cancel_both"]
         for other in crossed:
-            self.cancel(other.order_id, "canceled")
+            self.cancel(other.order_id, "canceled", "stp")
             matches.append((other.order_id, 0))
         if not order.open:
+            self.note(order, "canceled", reason="stp")
             return matches, "stp", is_stopped
         self.to_the_tail(order)
         self.orders.append(order)
@@ -341,6 +368,7 @@ class TwinBook:
             for order in pair:
                 order.fill(price, qty)
                 order.show()
+                self.note(order, "trade", (qty, price))
                 if not order.leaves:
                     self.orders.remove(order)
             steps.append((pair[0].order_id, pair[1].order_id, qty))

@@ -18,7 +18,7 @@ from typing import Any
 from exchange.market.auction import clearing_price
 from orderbook import Order, OrderBook, Refused, Side, Sweep
 from util.cli import amount_and_seed, new_parser
-from util.measure.naive import Band, TwinBook, TwinOrder, by_trying
+from util.measure.naive import Band, TwinBook, TwinOrder
 
 ACCOUNTS = "abcd"
 SIDES: tuple[Side, Side] = ("buy", "sell")
@@ -192,7 +192,7 @@ class Twins:
     def cancel(self, order_id: int, status: str) -> None:
         agree(
             outcome(self.book.cancel, order_id, status),
-            outcome(self.twin.cancel, order_id, status),
+            outcome(self.twin.cancel, order_id, status, "user"),
         )
 
     def take_changes(self) -> None:
