@@ -301,24 +301,6 @@ def test_close_codes() -> None:
     assert names(PROTOCOL, "close code") == CLOSE_CODES
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        order("buy", 1, 100, order_type="stop"),
-        order("buy", 1, 100, order_type="stop_limit"),
-        order("buy", 1, 100, trigger_price=99),
-        order("buy", 1, 100, display_qty=1),
-    ],
-)
-def test_reserved_words_are_refused(message: dict[str, Any]) -> None:
-    [error] = decode_requests(json.dumps(message))
-    assert isinstance(error, Error) and error.code == "bad_request"
-    documented = section(PROTOCOL, "What may grow")
-    new = list(message.values())[-1]
-    word = new if isinstance(new, str) else list(message)[-1]
-    assert f"`{word}`" in documented
-
-
 async def test_limits_and_leaderboard() -> None:
     async with serving() as server, wired(server.url) as wire:
         welcome = await wire.login("alice")
