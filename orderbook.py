@@ -1270,10 +1270,11 @@ class Order:
     trigger_price: int | None = None  # of a stop order, also once triggered
     display_qty: int | None = None  # None: the book shows the whole order
     worst_price: int | None = None  # the limit of an order without a price
-    shown_qty: int = 0  # the part that the book shows, if it has display_qty
-    # Orders of one price trade in ascending order of it.
-    turn: int = field(default=0, compare=False)
     round: int = 1  # in which it was placed
+    # The book sets these when the order rests: the part that it shows of an
+    # order with display_qty; orders of one price trade by ascending `turn`.
+    shown_qty: int = field(init=False, repr=False, compare=False)
+    turn: int = field(init=False, repr=False, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -1304,7 +1305,7 @@ class Order:
 
     def end(self, order_status: OrderStatus) -> None:
         """Leave nothing to trade: "canceled" or "expired"."""
-        self.leaves_qty = self.shown_qty = 0
+        self.leaves_qty = 0
         self.order_status = order_status
 
     def _fill(self, price: int, qty: int) -> None:
@@ -1682,7 +1683,9 @@ class OrderBook:
             return Sweep([], None)
         if order.post_only:
             self._refuse_if_crossing(order, price)
-        version, public = self.version, self._level_of(order)
+        hides = display_qty is not None or order.display_qty is not None
+        version = self.version
+        public = self._level_of(order) if hides else None
         side.remove(order)
         if order.price is None:
             order.worst_price = worst_price
@@ -1695,11 +1698,7 @@ class OrderBook:
         if display_qty is not None:
             order.display_qty = display_qty
         sweep = self._arrive(order, price, band, own)
-        if (
-            order.display_qty is not None
-            and public == self._level_of(order)
-            and not sweep.matches
-        ):
+        if hides and not sweep.matches and public == self._level_of(order):
             self.version = version  # only what is hidden changed
         return sweep
 
