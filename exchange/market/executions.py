@@ -65,7 +65,9 @@ def book_sweep(
         cum_qty += qty
         cum_cost += price * qty
         is_self = maker.account == order.account
-        trade = report_trade(state, listing, price, qty, order.side, is_self)
+        trade = report_trade(
+            state, listing, price, qty, order.side, is_self=is_self
+        )
         taker_fill: Fill = (trade, "taker", qty * instrument.taker_fee)
         _book_fill(state, order, taker_fill, (cum_qty, cum_cost))
         maker_fill: Fill = (trade, "maker", qty * instrument.maker_fee)

@@ -81,7 +81,9 @@ def _uncross(state: State, listing: Listing) -> None:
             # The younger order is the aggressor.
             side: Side = "buy" if bid.order_id > ask.order_id else "sell"
             is_self = bid.account == ask.account
-            trade = report_trade(state, listing, price, qty, side, is_self)
+            trade = report_trade(
+                state, listing, price, qty, side, is_self=is_self
+            )
             book_cross(state, bid, ask, trade)
     left = book.market_orders("buy") + book.market_orders("sell")
     for order in sorted(left, key=lambda order: order.order_id):
