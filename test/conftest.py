@@ -17,18 +17,18 @@ KINDS = {
         test_cash test_chart test_client_money test_client_notices
         test_client_simulated test_closing test_codec_events test_codec_frames
         test_codec_requests test_conformance_published test_conversion
-        test_damage test_deadlines test_executions test_expiry test_feed
-        test_feed_readers test_fees test_flows test_gate test_gateway
+        test_damage test_deadlines test_documented test_executions test_expiry
+        test_feed test_feed_readers test_fees test_flows test_gate test_gateway
         test_history test_icebergs test_limits test_link test_listing
-        test_logins test_market_data test_memory test_money_file
-        test_money_flows test_names test_news test_notices test_operator
-        test_orders test_pacing test_payouts test_permissions test_phases
-        test_precedence test_product_flows test_product_settings test_products
-        test_products_documented test_rate test_records test_replay_text
-        test_reports test_requests test_restart test_rounds test_routing
-        test_rules test_self_trades test_sequencer test_sessions test_settings
-        test_settlement test_solvency test_stops test_tenders test_uncrossing
-        test_work
+        test_logins test_market_data test_market_twin test_memory
+        test_money_file test_money_flows test_names test_news test_notices
+        test_operator test_orders test_pacing test_payouts test_permissions
+        test_phases test_precedence test_product_flows test_product_settings
+        test_products test_products_documented test_rate test_records
+        test_replay_text test_reports test_requests test_restart test_rounds
+        test_routing test_rules test_self_trades test_sequencer test_sessions
+        test_settings test_settlement test_solvency test_stops test_tenders
+        test_uncrossing test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -56,6 +56,7 @@ KIND_OF = {
 LONG = set("""
     test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless
     test_a_long_flow_leaves_nothing_out
+    test_a_long_random_day_against_the_naive_market
     test_a_long_random_flow_against_the_twin
     test_an_element_is_judged_as_a_frame_of_its_own
     test_book_and_engine_report_what_is_published
