@@ -1,10 +1,13 @@
 """What holds for every test."""
 
+import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from exchange.host.process import new_event_loop
 from test.support import NO_KEYS
 
 # What the tests of a module need, by the most that one of them needs:
@@ -106,3 +109,20 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("EXCHANGE_SERVER_JOURNAL", "off")
     monkeypatch.setenv("EXCHANGE_SERVER_KEYS", NO_KEYS)
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Function,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run servers in the loop that they get from ``python server.py``.
+
+    What a connection does is tested in both loops. Only the clock of asyncio
+    can be set forward, and clients run in asyncio's loop.
+    """
+    loops = {"asyncio": asyncio.new_event_loop, "uvloop": new_event_loop}
+    room = Path(item.path).parent.name
+    if "clock" in item.fixturenames or room == "client":
+        del loops["uvloop"]
+    elif room != "connection":
+        del loops["asyncio"]
+    return loops

@@ -4,7 +4,9 @@ Ratios say more than rates: each figure is measured in turn, in one run,
 beside something else. By default that is a server without an exchange
 (`util.measure.rival`). With ``--against FOLDER`` it is another checkout, such
 as the one before a change, which may be older than this program: it is
-started, loaded and read from outside.
+started, loaded and read from outside. All servers run in the interpreter of
+this program; an exchange chooses its event loop as for a user, and the rival
+runs in asyncio's, as a stock server of the websockets library does.
 
 The CPU of the server per order, as the kernel counts it, varies less than
 rates do where others use the machine. A ratio above 1 says that this checkout
@@ -36,6 +38,7 @@ from pathlib import Path
 from exchange.host.process import (
     FILES_RESERVED,
     GC_THRESHOLDS,
+    new_event_loop,
     raise_file_limit,
 )
 from exchange.journal.sqlite import count_commands
@@ -304,6 +307,12 @@ def interpreter_build() -> str:
     return f"built {pgo} PGO and {lto} LTO"
 
 
+def event_loop() -> str:
+    """Name the library whose loop runs the exchange of this checkout."""
+    with contextlib.closing(new_event_loop()) as loop:
+        return type(loop).__module__.partition(".")[0]
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 if it is wrong."""
     parser = new_parser(
@@ -343,7 +352,8 @@ def main(arguments: list[str] | None = None) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     raise_file_limit(READERS + FILES_RESERVED)
     rounds, seconds = options.rounds, options.seconds
-    print(f"Python {platform.python_version()}, {interpreter_build()}\n")
+    python = f"Python {platform.python_version()}, {interpreter_build()}"
+    print(f"{python}; this checkout runs in the loop of {event_loop()}\n")
     print(f"{line(HEAD)}\n{line(['---'] * len(HEAD))}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for case in cases(folder, other or HERE):
