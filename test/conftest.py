@@ -12,20 +12,19 @@ from test.support import NO_KEYS
 KINDS = {
     "pure": """
         test_account_limits test_accounts test_architecture test_auction
-        test_band test_book_matching test_busts test_closing test_book_orders test_book_state
-        test_book_twin test_bucket test_cash test_chart test_client_money
-        test_client_notices test_client_simulated
-        test_codec_events test_codec_frames test_codec_requests
-        test_conformance_published
-        test_damage test_deadlines test_executions test_feed
-        test_feed_readers test_flows test_gate test_gateway test_history
-        test_limits test_link test_listing test_logins test_market_data
-        test_memory test_names test_news test_notices test_operator test_orders test_pacing
-        test_permissions test_phases test_precedence test_rate test_records
-        test_reports test_requests test_restart test_rounds test_routing
-        test_rules
-        test_sequencer test_sessions test_settings test_settlement
-        test_tenders test_uncrossing
+        test_band test_book_matching test_book_orders test_book_state
+        test_book_twin test_bucket test_busts test_cash test_chart
+        test_client_money test_client_notices test_client_simulated
+        test_closing test_codec_events test_codec_frames test_codec_requests
+        test_conformance_published test_damage test_deadlines test_executions
+        test_feed test_feed_readers test_flows test_gate test_gateway
+        test_history test_limits test_link test_listing test_logins
+        test_market_data test_memory test_model test_names test_news
+        test_notices test_operator test_orders test_pacing test_permissions
+        test_phases test_precedence test_rate test_records test_reports
+        test_requests test_restart test_rounds test_routing test_rules
+        test_sequencer test_sessions test_settings test_settlement test_tenders
+        test_uncrossing
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
