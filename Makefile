@@ -59,8 +59,9 @@ stress: $(STAMP) ## Measure how many orders per minute an exchange handles
 crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
 
-twin: $(STAMP) ## Compare the book with a naive one for 2.5 million steps
-	$(PY) -m util.measure.twin 2500000 $(or $(SEED),1)
+twin: $(STAMP) ## Compare book and engine with naive ones, 2.5 million steps
+	$(PY) -m util.measure.twin 1500000 $(or $(SEED),1)
+	$(PY) -m util.measure.twin_market 1000000 $(or $(SEED),1)
 
 conformance: $(STAMP) ## Compare how orders are matched with published results
 	$(PY) -m util.measure.conformance

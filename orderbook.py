@@ -1296,9 +1296,10 @@ class Order:
     round: int = 1  # in which it was placed
     fees: OrderFees | None = None  # in basis points; None: has none
     worst_price: int | None = None  # the limit of an order without a price
-    shown_qty: int = 0  # the part that the book shows, if it has display_qty
-    # Orders of one price trade in ascending order of it.
-    turn: int = field(default=0, compare=False)
+    # The book sets these when the order rests: the part that it shows of an
+    # order with display_qty; orders of one price trade by ascending `turn`.
+    shown_qty: int = field(init=False, repr=False, compare=False)
+    turn: int = field(init=False, repr=False, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -1329,7 +1330,7 @@ class Order:
 
     def end(self, order_status: OrderStatus) -> None:
         """Leave nothing to trade: "canceled" or "expired"."""
-        self.leaves_qty = self.shown_qty = 0
+        self.leaves_qty = 0
         self.order_status = order_status
 
     def _fill(self, price: int, qty: int) -> None:
@@ -1637,7 +1638,7 @@ class OrderBook:
     rules: int = 3
     _bids: _BookSide = field(default_factory=lambda: _BookSide(1))
     _asks: _BookSide = field(default_factory=lambda: _BookSide(-1))
-    _last_market: int = 0  # the last ``turn`` of a market order that rested
+    _turn: int = field(default=0, compare=False)  # the last one of an order
 
     def place(
         self,
@@ -1697,17 +1698,19 @@ class OrderBook:
         if qty <= order.cum_qty:
             self.cancel(order_id)
             return Sweep([], "user")
-        shown_before = order.display_qty
         is_raised = (
             display_qty is not None
-            and shown_before is not None
-            and display_qty > shown_before
+            and order.display_qty is not None
+            and display_qty > order.display_qty
         )
         if price == order.price and qty <= order.qty and not is_raised:
             self._reduce(side, order, qty, display_qty)
             return Sweep([], None)
         if order.post_only:
             self._refuse_if_crossing(order, price)
+        hides = display_qty is not None or order.display_qty is not None
+        version = self.version
+        public = self._level_of(order) if hides else None
         side.remove(order)
         if order.price is None:
             order.worst_price = worst_price
@@ -1719,7 +1722,10 @@ class OrderBook:
         order.qty = qty
         if display_qty is not None:
             order.display_qty = display_qty
-        return self._arrive(order, price, band, own)
+        sweep = self._arrive(order, price, band, own)
+        if hides and not sweep.matches and public == self._level_of(order):
+            self.version = version  # only what is hidden changed
+        return sweep
 
     def cancel(
         self, order_id: int, order_status: OrderStatus = "canceled"
@@ -1971,6 +1977,13 @@ class OrderBook:
         self._insert(order)
         return Sweep(matches, None, is_stopped)
 
+    def _level_of(self, order: Order) -> PriceLevel | None:
+        """Return the level of a limit order as it is shown, if it rests."""
+        if order.price is None or order.order_id not in self.orders:
+            return None
+        side = self._side(order.side)
+        return order.price, side.levels[order.price * side.sign].qty
+
     def _in_queue(self, order: Order) -> tuple[bool, int, int]:
         """Return a key to sort the orders of a side as they would trade."""
         turn = order.order_id if self.rules < 3 else order.turn
@@ -1980,11 +1993,10 @@ class OrderBook:
 
     def _insert(self, order: Order) -> None:
         side = self._bids if order.side == "buy" else self._asks
+        self._turn = order.turn = self._turn + 1
+        self.orders[order.order_id] = order
         if order.price is None:
-            self._last_market += 1
-            order.turn = self._last_market
             side.markets[order.order_id] = order
-            self.orders[order.order_id] = order
             return
         key = order.price * side.sign
         level = side.levels.get(key) or side.new_level(key)
@@ -1997,8 +2009,7 @@ class OrderBook:
             level.hidden += order.leaves_qty
             level.show(order)
         side.changed[key] = None
-        self.version = order.turn = self.version + 1
-        self.orders[order.order_id] = order
+        self.version += 1
 
     def _sweep(
         self,
@@ -2071,7 +2082,7 @@ class OrderBook:
         level.queue.popleft()
         level.queue.append(order)
         level.show(order)
-        self.version = order.turn = self.version + 1
+        self._turn = order.turn = self._turn + 1
 
     def _can_fill(
         self, taker: Order, limit: int | None, band: Band | None

@@ -277,9 +277,10 @@ class History:
                 self._record_bust(event)
 
     def record_trade(self, trade: Trade) -> None:
-        """Add one public trade."""
+        """Add one public trade; of two accounts, also to the candles."""
         self._trades[trade.symbol].append(trade)
-        self._candles[trade.symbol].add(trade.ts, trade.price, trade.qty)
+        if not trade.is_self:
+            self._candles[trade.symbol].add(trade.ts, trade.price, trade.qty)
 
     def _record_status(self, status: Status) -> None:
         """Add a status; the first one of a round clears the candles."""

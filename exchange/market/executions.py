@@ -28,7 +28,7 @@ def cancel_order(
 ) -> None:
     """End an open order, in its book or waiting: "canceled", "expired"."""
     listing = state.listings[order.symbol]
-    if order.is_waiting:
+    if order.order_status == "waiting":
         listing.stops.remove(order)
         order.end(order_status)
     else:
@@ -49,7 +49,7 @@ def book_sweep(
     instrument = listing.instrument
     has_rates = instrument.maker_fee_bp or instrument.taker_fee_bp
     cum_qty, cum_cost = filled
-    slices: dict[int, Filled] = {}
+    slices: dict[int, Filled] | None = None
     for maker, qty in sweep.matches:
         if not qty:
             end_order(state, maker, "stp")
@@ -72,7 +72,8 @@ def book_sweep(
         _book_fill(state, order, taker_fill, (cum_qty, cum_cost))
         maker_fill: Fill = (trade, "maker", maker_fee)
         if maker.display_qty is not None:
-            slices = slices or _filled_before(sweep)
+            if slices is None:
+                slices = _filled_before(sweep)
             done, cost = slices[maker.order_id]
             done, cost = done + qty, cost + price * qty
             slices[maker.order_id] = done, cost

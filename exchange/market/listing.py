@@ -96,7 +96,9 @@ class Listing:
         """The reference, or None if no trade and no setting gives one."""
         i = self.instrument
         is_set = bool(i.reference_price or i.collar or i.band)
-        return self.reference if is_set or self.last is not None else None
+        if is_set or self.last is not None or self.moved_reference:
+            return self.reference
+        return None
 
     @property
     def band(self) -> Band | None:
@@ -227,12 +229,6 @@ class Listing:
                     field="price",
                 )
 
-    def check_price(self, price: int) -> None:
-        """Refuse ("invalid_price") a price outside the instrument's bounds."""
-        instrument = self.instrument
-        if not instrument.min_price <= price <= instrument.max_price:
-            raise self._out_of_bounds("price", price)
-
     def check_stop_bounds(
         self, qty: int | None, price: int | None, trigger_price: int | None
     ) -> None:
@@ -241,20 +237,21 @@ class Listing:
         The collar is not looked at before the order is triggered.
         """
         self.check_bounds("buy", None, qty)
-        low, high = self.instrument.min_price, self.instrument.max_price
-        if price is not None and not low <= price <= high:
-            raise self._out_of_bounds("price", price)
-        if trigger_price is not None and not low <= trigger_price <= high:
-            raise self._out_of_bounds("trigger_price", trigger_price)
+        if price is not None:
+            self.check_price(price)
+        if trigger_price is not None:
+            self.check_price(trigger_price, "trigger_price")
 
-    def _out_of_bounds(self, name: str, price: int) -> Refused:
+    def check_price(self, price: int, name: str = "price") -> None:
+        """Refuse ("invalid_price") a price outside the instrument's bounds."""
         instrument = self.instrument
-        return Refused(
-            "invalid_price",
-            f"{name} {price} is not within {instrument.min_price} to"
-            f" {instrument.max_price}",
-            field=name,
-        )
+        if not instrument.min_price <= price <= instrument.max_price:
+            raise Refused(
+                "invalid_price",
+                f"{name} {price} is not within {instrument.min_price} to"
+                f" {instrument.max_price}",
+                field=name,
+            )
 
 
 def check_display(qty: int, display_qty: int) -> None:

@@ -203,14 +203,22 @@ def amend(state: State, command: Command, request: Amend) -> None:
         refuse_suspended()
     order = account.find(request.order_id, request.client_order_id)
     listing = state.listings[order.symbol]
-    _check_amend(state, order, request)
-    listing.check_phase(order.order_type, order.time_in_force)
+    is_waiting = order.order_status == "waiting"
+    if (
+        order.price is None
+        or request.expire_ts is not None
+        or request.trigger_price is not None
+        or request.display_qty is not None
+    ):
+        _check_amend(state, order, request)
+    if listing.phase != "open":
+        listing.check_phase(order.order_type, order.time_in_force)
     price = order.price if request.price is None else request.price
     qty = order.qty if request.qty is None else request.qty
     display_qty = request.display_qty or order.display_qty
     if display_qty is not None:
         check_display(qty, display_qty)
-    if order.is_waiting:
+    if is_waiting:
         listing.check_stop_bounds(
             request.qty, request.price, request.trigger_price
         )
@@ -237,7 +245,7 @@ def amend(state: State, command: Command, request: Amend) -> None:
     if more > 0:
         account.check_funds(more)
     filled = order.cum_qty, order.cum_cost
-    if order.is_waiting:
+    if is_waiting:
         _change_stop(order, request, limit)
         sweep = RESTED
     else:
@@ -264,7 +272,7 @@ def amend(state: State, command: Command, request: Amend) -> None:
         order.expire_ts = request.expire_ts
         if order.is_open:
             state.add_expiry(order, order.expire_ts)
-    if order.is_waiting:
+    if is_waiting:
         state.outputs.append(order_report(state, order, "amended"))
         is_reached = order.order_id in listing.stops.reached
         if request.trigger_price is not None and not is_reached:

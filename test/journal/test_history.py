@@ -206,6 +206,16 @@ def test_a_candle_is_open_high_low_close_and_volume() -> None:
     ]
 
 
+def test_a_trade_of_an_account_with_itself_is_in_no_candle() -> None:
+    history = History()
+    history.record_trade(trade(1, 100, 5))
+    history.record_trade(trade(2, 900, 7, is_self=True))
+    assert history.candles("BOND", "1m", None, 9) == [
+        [0, 100, 100, 100, 100, 5]
+    ]
+    assert len(history.trades("BOND", None, 9)) == 2
+
+
 def test_candles_without_trades_are_left_out() -> None:
     history = traded((5 * SECOND, 100, 1), (5 * DAY, 101, 2))
     for interval in INTERVALS:

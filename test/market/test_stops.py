@@ -90,6 +90,19 @@ def test_quotes_trigger_nothing() -> None:
         """)
 
 
+def test_only_trades_elect() -> None:
+    """A moved reference price and an opening without a trade elect nothing."""
+    engine = traded(100)
+    act(engine, "cat buy 1@market trigger=105")
+    act(engine, "op admin reference symbol=BOND price=107")
+    act(engine, "op admin phase auction")
+    act(engine, "op admin phase open")
+    engine.check()
+    assert waiting(engine) == [3]
+    trade(engine, 105)
+    assert waiting(engine) == []
+
+
 def test_what_is_already_true_on_arrival_is_active_at_once() -> None:
     play(
         """

@@ -15,6 +15,7 @@ from util.measure import twin
 # Few accounts, few prices and small orders, so that orders often match.
 PRICES = st.integers(-2, 2)
 ORDER_IDS = st.integers(1, 12)
+SHOWN = st.none() | st.integers(1, 3)
 
 BANDS = st.none() | st.tuples(PRICES, st.integers(0, 3)).map(
     lambda band: (band[0], band[0] + band[1])
@@ -32,6 +33,7 @@ def placed(draw: st.DrawFn) -> twin.Step:
         "qty": draw(st.integers(1, 6)),
         "price": None if is_market else draw(PRICES),
         "limit": draw(st.none() | PRICES) if is_market else None,
+        "display": draw(SHOWN) if may_rest else None,
         "order_type": order_type,
         "time_in_force": time_in_force,
         "post_only": may_rest and draw(st.booleans()),
@@ -45,6 +47,7 @@ AMENDED = st.fixed_dictionaries(
         "order_id": ORDER_IDS,
         "price": st.none() | PRICES,
         "qty": st.none() | st.integers(1, 9),
+        "display": SHOWN,
         "band": BANDS,
     }
 )
@@ -60,7 +63,8 @@ STEPS = st.one_of(
     st.just(("take_changes", {})),
     st.just(("collect", {})),
     st.tuples(
-        st.just("uncross"), st.fixed_dictionaries({"reference": PRICES})
+        st.just("uncross"),
+        st.fixed_dictionaries({"reference": st.none() | PRICES}),
     ),
 )
 

@@ -18,13 +18,13 @@ from typing import Any
 from exchange.market.auction import clearing_price
 from orderbook import Order, OrderBook, Refused, Side, Sweep
 from util.cli import amount_and_seed, new_parser
-from util.measure.naive import Band, TwinBook, TwinOrder, by_trying
+from util.measure.naive import Band, TwinBook, TwinOrder
 
 ACCOUNTS = "abcd"
 SIDES: tuple[Side, Side] = ("buy", "sell")
-STP = ("cancel_oldest", "cancel_newest", "cancel_both")
+STP = ("cancel_oldest", "cancel_newest", "cancel_both", "none")
 # The types of orders with their times in force. The first two can rest, and
-# can be post-only.
+# can be post-only or hide a part. The last is for auctions only.
 KINDS = (
     ("limit", "gtc"),
     ("limit", "gtd"),
@@ -32,6 +32,7 @@ KINDS = (
     ("limit", "fok"),
     ("market", "ioc"),
     ("market", "fok"),
+    ("market", "auction"),
 )
 
 Step = tuple[str, dict[str, Any]]  # a method of Twins and its arguments
@@ -58,7 +59,11 @@ class Twins:
 
     def run(self, step: Step) -> None:
         verb, fields = step
+        version, filled = self.book.version, self.filled()
         getattr(self, verb)(**fields)
+        is_same = all(self.depth[s] == self.twin.depth(s) for s in SIDES)
+        is_same = is_same and self.filled() == filled
+        assert (self.book.version == version) == is_same, "as the public sees"
         for side in SIDES:
             old, new = self.depth[side], self.twin.depth(side)
             self.depth[side] = new
@@ -69,22 +74,34 @@ class Twins:
             }
         self.compare()
 
+    def filled(self) -> int:
+        """Return the lots filled of all orders not yet forgotten."""
+        return sum(twin.filled for _, twin in self.open.values())
+
     # Steps
 
     def place(self, band: Band = None, **fields: Any) -> None:
         self.last_id += 1
-        may_rest = fields["time_in_force"] in ("gtc", "gtd")
+        time_in_force = fields["time_in_force"]
+        may_rest = time_in_force in ("gtc", "gtd", "auction")
         if self.twin.is_collecting and not may_rest:
             return  # no phase takes it
-        limit = fields.pop("limit", None)
-        expire_ts = 1 if fields["time_in_force"] == "gtd" else None
+        if not self.twin.is_collecting and time_in_force == "auction":
+            return
+        limit, display = fields.pop("limit", None), fields.pop("display", None)
+        if time_in_force == "auction" and limit is None:
+            limit = 0
+        expire_ts = 1 if time_in_force == "gtd" else None
         order = Order(
             order_id=self.last_id,
             expire_ts=expire_ts,
             leaves_qty=fields["qty"],
+            display_qty=display,
             **fields,
         )
-        twin = TwinOrder(order_id=self.last_id, limit=limit, **fields)
+        twin = TwinOrder(
+            order_id=self.last_id, limit=limit, display=display, **fields
+        )
         own = self.own(order.account)
         ours = outcome(self.book.place, order, limit, band, own)
         agree(ours, outcome(self.twin.place, twin, band))
@@ -94,12 +111,35 @@ class Twins:
         self.stop_at_band(ours)
 
     def amend(
-        self, order_id: int, price: Any, qty: Any, band: Band = None
+        self,
+        order_id: int,
+        price: Any,
+        qty: Any,
+        band: Band = None,
+        display: Any = None,
     ) -> None:
         before = copy.copy(self.book.orders.get(order_id))
         own = self.own(before.account if before else "a")
-        ours = outcome(self.book.amend, order_id, price, qty, band, own)
-        agree(ours, outcome(self.twin.amend, order_id, price, qty, band))
+        limit = None
+        if before is not None and before.price is None:
+            price, limit, display = None, price or 0, None
+            if qty is None:
+                return  # nothing else of it can change
+        ours = outcome(
+            lambda: self.book.amend(
+                order_id,
+                price,
+                qty,
+                band,
+                own,
+                display_qty=display,
+                worst_price=limit,
+            )
+        )
+        theirs = outcome(
+            self.twin.amend, order_id, price, qty, band, display, limit
+        )
+        agree(ours, theirs)
         if ours == "would_take":
             assert self.book.orders[order_id] == before, "left as it was"
         self.stop_at_band(ours)
@@ -118,34 +158,55 @@ class Twins:
     def collect(self) -> None:
         self.book.is_collecting = self.twin.is_collecting = True
 
-    def uncross(self, reference: int) -> None:
-        """Trade what crosses at the price of an auction, and resume."""
-        depth = self.book.depth("buy"), self.book.depth("sell")
-        price = clearing_price(*depth, reference)
-        best = by_trying(*depth, reference)
-        assert price == (best.price if best else None)
-        if price is not None:
+    def uncross(self, reference: int | None) -> None:
+        """Trade what crosses at the prices of auctions, and resume."""
+        while True:
+            price = clearing_price(
+                self.book.whole_depth("buy"),
+                self.book.whole_depth("sell"),
+                reference,
+                buyers=self.markets("buy"),
+                sellers=self.markets("sell"),
+            )
+            agree(price, self.twin.auction_price(reference))
+            if price is None:
+                break
             ours = [
                 (bid.order_id, ask.order_id, qty)
                 for bid, ask, qty in self.book.uncross(price)
             ]
             agree(ours, self.twin.uncross(price))
+        for side in SIDES:
+            for order in self.book.market_orders(side):
+                self.cancel(order.order_id, "expired")
         self.book.is_collecting = self.twin.is_collecting = False
+
+    def markets(self, side: Side) -> list[tuple[int, int]]:
+        """Return limit and lots of the market orders of a side."""
+        return [
+            (order.worst_price, order.leaves_qty)
+            for order in self.book.market_orders(side)
+            if order.worst_price is not None
+        ]
 
     def cancel(self, order_id: int, status: str) -> None:
         agree(
             outcome(self.book.cancel, order_id, status),
-            outcome(self.twin.cancel, order_id, status),
+            outcome(self.twin.cancel, order_id, status, "user"),
         )
 
     def take_changes(self) -> None:
-        """Compare the levels that have changed since the last call."""
+        """Compare the levels that have changed since the last call.
+
+        The book may also name one that traded and shows as much as before.
+        """
         changes = self.book.take_changes()
         for side, ours in zip(SIDES, changes, strict=True):
             depth = self.depth[side]
-            theirs = [(p, depth.get(p, 0)) for p in self.changed[side]]
-            theirs.sort(reverse=side == "buy")
-            agree(list(ours), theirs)
+            prices = [price for price, _ in ours]
+            assert self.changed[side] <= set(prices)
+            prices.sort(reverse=side == "buy")
+            agree(list(ours), [(p, depth.get(p, 0)) for p in prices])
             self.changed[side].clear()
 
     # Comparison
@@ -154,7 +215,8 @@ class Twins:
         """Compare all that both show, and check the invariants of the book."""
         self.book.check()
         for side in SIDES:
-            ours = [o.order_id for o in self.book.queue(side)]
+            orders = [*self.book.market_orders(side), *self.book.queue(side)]
+            ours = [o.order_id for o in orders]
             agree(ours, [o.order_id for o in self.twin.queue(side)])
             depth = tuple(self.depth[side].items())
             assert self.book.depth(side) == depth
@@ -182,6 +244,9 @@ class Twins:
             (order.cum_cost, order.leaves_qty, order.is_open),
             (twin.cost, twin.leaves, twin.open),
         )
+        if order.is_open and twin.turn:  # it has rested
+            shown = order.leaves_qty - order.hidden_qty
+            agree(shown, twin.shown)
 
 
 def agree(ours: object, theirs: object) -> None:
@@ -222,7 +287,8 @@ def random_steps(rng: random.Random, count: int) -> Iterator[Step]:
         if rng.random() < stops:
             yield "collect", {}
         elif rng.random() < 4 * stops:
-            yield "uncross", {"reference": rng.randint(-prices, prices)}
+            reference = rng.choice((None, rng.randint(-prices, prices)))
+            yield "uncross", {"reference": reference}
         price = rng.randint(-prices, prices)
         low = rng.randint(-prices, prices)
         band = None
@@ -236,6 +302,8 @@ def random_steps(rng: random.Random, count: int) -> Iterator[Step]:
             has_price = qty is None or rng.random() >= 0.5
             new_price = price if has_price else None
             fields = {"order_id": order_id, "price": new_price, "qty": qty}
+            if rng.random() < 0.4:
+                fields["display"] = rng.randint(1, 6)
             yield "amend", {**fields, "band": band}
         elif dice < 0.4 and last_id:
             status = rng.choice(("canceled", "expired"))
@@ -249,6 +317,7 @@ def random_order(rng: random.Random, price: int) -> dict[str, Any]:
     resting = rng.random() < 0.6
     order_type, time_in_force = rng.choice(KINDS[:2] if resting else KINDS)
     is_market = order_type == "market"
+    hides = time_in_force in ("gtc", "gtd") and rng.random() < 0.3
     return {
         "account": rng.choice(ACCOUNTS),
         "side": rng.choice(SIDES),
@@ -256,6 +325,7 @@ def random_order(rng: random.Random, price: int) -> dict[str, Any]:
         "price": None if is_market else price,
         # Such as the edge of a collar.
         "limit": price if is_market and rng.random() < 0.3 else None,
+        "display": rng.randint(1, 6) if hides else None,
         "order_type": order_type,
         "time_in_force": time_in_force,
         "post_only": time_in_force in ("gtc", "gtd") and rng.random() < 0.2,
