@@ -85,7 +85,7 @@ async def market() -> AsyncIterator[Market]:
 
 # Invalid requests --------------------------------------------------------
 
-# Valid requests, each with an effect.
+# Requests in which each field is valid by itself.
 GOOD: dict[str, Message] = {
     "login": {
         "user": "mallory",
@@ -105,11 +105,28 @@ GOOD: dict[str, Message] = {
         "post_only": False,
         "stp": "cancel_both",
         "client_order_id": "b",
+        "trigger_price": 100,
+        "display_qty": 1,
     },
-    "amend": {"order_id": 2, "client_order_id": "a", "price": 111, "qty": 9},
+    "amend": {
+        "order_id": 2,
+        "client_order_id": "a",
+        "price": 111,
+        "qty": 9,
+        "expire_ts": MAX_INT,
+        "trigger_price": 100,
+        "display_qty": 1,
+    },
     "cancel": {"order_id": 2, "client_order_id": "a"},
     "cancel_all": {"symbol": "BOND", "side": "sell"},
     "cancel_after": {"timeout_ms": 1_000},
+    "convert": {
+        "symbol": "BOND",
+        "side": "buy",
+        "qty": 1,
+        "client_order_id": "b",
+    },
+    "tender": {"tender_id": "t-1"},
     "subscribe": {"channels": ["book"], "symbols": ["BOND"]},
     "unsubscribe": {"channels": ["book"], "symbols": ["BOND"]},
     "get": {
@@ -132,6 +149,17 @@ GOOD: dict[str, Message] = {
         "qty": 1,
         "price": 100,
         "message": "hello",
+        "client_request_id": "r-1",
+        "close_ms": 1_000,
+        "prices": {"BOND": 100},
+        "headline": "hello",
+        "body": "hello",
+        "value": 1,
+        "amount": 1,
+        "tender_id": "t-1",
+        "side": "buy",
+        "valid_ms": 1_000,
+        "trade_id": 1,
     },
 }
 # Values that every field of every request refuses.
@@ -141,13 +169,22 @@ NO_INTEGER = ["1", "", "1_000", True, False, [], [1], 2**53, -(2**53), 10**40]
 NO_STRING = [1, 0, True, [], ["BOND"], "\0", "a\nb", "é", " ", "x" * 200]
 NO_BOOL = [0, 1, "true", "", []]
 NO_LIST = ["book", 1, True, [], ["x", ""], [1], [["book"]], {"book": 1}]
-KINDS = {bool: NO_BOOL, int: NO_INTEGER, str: NO_STRING, list: NO_LIST}
+NO_OBJECT = ["BOND", 1, True, [], ["BOND"], {"BOND": "1"}, {"bond": 1}]
+KINDS = {
+    bool: NO_BOOL,
+    int: NO_INTEGER,
+    str: NO_STRING,
+    list: NO_LIST,
+    dict: NO_OBJECT,
+}
 # Fields that accept any text up to a length.
 FREE_TEXT = {
     "token": [1, True, [], "x" * 129],
     "session": [1, [], "x" * 37],
     "reason": [1, [], "", "x" * 201],
     "message": [1, [], "", "x" * 201],
+    "headline": [1, [], "", "x" * 201],
+    "body": [1, [], "", "x" * 2_001],
 }
 # A request has one field of a pair: a case with one wrong omits the other.
 PARTNERS = {"order_id": "client_order_id", "client_order_id": "order_id"}
@@ -165,7 +202,7 @@ def damaged() -> list[tuple[str, Message]]:
             for bad in [*NEVER, *wrong]:
                 cases.append((field, {"type": name, **rest, field: bad}))
         whole = {k: v for k, v in fields.items() if k != "client_order_id"}
-        for field in ("colour", "stop", "trigger_price", "display_qty", ""):
+        for field in ("colour", "stop", "Price", ""):
             cases.append((field, {"type": name, **whole, field: 1}))
     return cases
 
@@ -228,7 +265,8 @@ async def test_every_field_with_every_wrong_value(
         ("price", order("buy", 1, 1, order_type="market")),
         ("qty", order("buy", 0, 1)),
         ("qty", order("buy", -1, 1)),
-        ("order_type", order("buy", 1, 1, order_type="stop")),
+        ("price", order("buy", 1, 1, order_type="stop")),
+        ("order_type", order("buy", 1, 1, order_type="trailing")),
         ("time_in_force", order("buy", 1, 1, time_in_force="GTC")),
         ("post_only", order("buy", 1, 1, post_only=True, time_in_force="fok")),
         ("expire_ts", order("buy", 1, 1, time_in_force="gtd")),
