@@ -6,8 +6,9 @@
         await order.done()
 
 ``Exchange`` is for asyncio; ``BlockingExchange`` has the same names, without
-``await``, for plain scripts and notebooks. Prices are integer ticks,
-quantities integer lots, cash is ticks times lots, times are microseconds
+``await``, for plain scripts and notebooks. Prices are integer ticks, or
+money as a Decimal where an order takes one; quantities are integer lots,
+cash is integer units of money (``Exchange.unit``), times are microseconds
 since the epoch (UTC).
 
 The objects follow the exchange by themselves. Each report and each change
@@ -57,6 +58,8 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import asdict, dataclass, field, fields, replace
+from decimal import Decimal
+from fractions import Fraction
 from itertools import count
 from operator import attrgetter
 from types import NoneType
@@ -90,14 +93,18 @@ from websockets.exceptions import (
 
 from orderbook import (
     MAX_ROWS,
+    AcceptTender,
     AccountReport,
     Admin,
     AdminAction,
     Amend,
     BookUpdate,
+    Bust,
     Cancel,
     CancelAfter,
     CancelAll,
+    Conversion,
+    Convert,
     Error,
     Event,
     Exec,
@@ -106,8 +113,10 @@ from orderbook import (
     Instrument,
     Interval,
     Login,
+    News,
     Ok,
     OrderStatus,
+    OrderType,
     Phase,
     Ping,
     Place,
@@ -115,11 +124,13 @@ from orderbook import (
     Reason,
     Refused,
     Request,
+    Settlement,
     Side,
     Status,
     Stp,
     Subscribe,
     Table,
+    Tender,
     Ticker,
     TimeInForce,
     Trade,
@@ -149,6 +160,8 @@ logger = logging.getLogger("exchange.client")
 T = TypeVar("T")
 A = TypeVar("A")
 P = ParamSpec("P")
+
+Price: TypeAlias = int | Decimal  # in ticks, or in money
 
 # Errors -------------------------------------------------------------------
 
@@ -193,6 +206,30 @@ class DuplicateClientOrderId(Refused):
     """The order ``order_id`` has used the ``client_order_id`` before."""
 
     code = "duplicate_client_order_id"
+
+
+class NoConversion(Refused):
+    """The instrument cannot be converted."""
+
+    code = "no_conversion"
+
+
+class DuplicateClientRequestId(Refused):
+    """An administrator's request had the ``client_request_id`` before."""
+
+    code = "duplicate_client_request_id"
+
+
+class UnknownTender(Refused):
+    """No such tender is offered to the account, or it has ended."""
+
+    code = "unknown_tender"
+
+
+class DuplicateTender(Refused):
+    """The account has accepted the tender before."""
+
+    code = "duplicate_tender"
 
 
 class UnknownOrder(Refused):
@@ -325,6 +362,30 @@ def _as_int(value: Any) -> Any:
 # Values -------------------------------------------------------------------
 
 
+def ticks_of(
+    price: Price | None, instrument: Instrument, name: str = "price"
+) -> int | None:
+    """Return a price in ticks; a Decimal is money, anything else ticks.
+
+    Raises BadRequest for the field ``name`` if a Decimal is not a whole
+    number of ticks.
+    """
+    if not isinstance(price, Decimal):
+        return price
+    size = instrument.tick_size
+    if price.is_finite():
+        ticks = Fraction(price) / Fraction(size)
+        if ticks.denominator == 1:
+            return ticks.numerator
+    problem = f"{name}: {price} is not a multiple of the tick size {size}"
+    raise BadRequest("bad_request", problem, field=name)
+
+
+def money_of(price: int, instrument: Instrument) -> Decimal:
+    """Return the money of a price in ticks."""
+    return price * Decimal(instrument.tick_size)
+
+
 @dataclass(frozen=True, slots=True)
 class Book:
     """The book at one moment: levels are (price, qty), best first."""
@@ -384,19 +445,27 @@ class OrderOptions(TypedDict, total=False):
 
     time_in_force: "gtc" rests until it is filled or canceled, "ioc" trades
         what it can at once, "fok" trades all of it at once or nothing,
-        "gtd" rests until expire_ts. The default is "gtd" with an expire_ts,
-        "ioc" for a market order, and "gtc" for any other.
+        "gtd" rests until expire_ts, "auction" (a market order) trades in the
+        next uncrossing. The default is "gtd" with an expire_ts, "ioc" for a
+        market order, and "gtc" for any other.
     expire_ts: when the order expires, in microseconds since the epoch.
+    trigger_price: makes it a stop order, or with a price a stop-limit order.
+        It waits until the last trade is at this price or beyond: above to
+        buy, below to sell. Then it arrives as a market or limit order.
+    display_qty: the part of an order in the book that others see.
     post_only: True refuses the order (WouldTake) if it would trade at once.
     stp: which of two orders of the account is canceled where they would
         trade with each other: "cancel_oldest" (default), "cancel_newest" or
-        "cancel_both".
+        "cancel_both"; "none", where the instrument has self_trades, lets
+        them trade.
     client_order_id: 1 to 36 characters of A-Z a-z 0-9 _ . : -, which the
         account has never used before. The default is a generated one.
     """
 
     time_in_force: TimeInForce
     expire_ts: int
+    trigger_price: Price
+    display_qty: int
     post_only: bool
     stp: Stp
     client_order_id: str
@@ -406,8 +475,12 @@ class AdminArguments(TypedDict, total=False):
     """The arguments of an administrator's action.
 
     ``docs/PROTOCOL.md`` says which of them each action takes. ``cash`` and
-    ``qty`` are added to what the account has.
+    ``qty`` of "adjust" are added to what the account has. An action whose
+    ``client_request_id`` was used before is refused; the default is a
+    generated one.
     """
+
+    client_request_id: str
 
     symbol: str
     phase: Phase
@@ -418,6 +491,16 @@ class AdminArguments(TypedDict, total=False):
     qty: int
     price: int
     message: str
+    close_ms: int
+    prices: dict[str, int]
+    headline: str
+    body: str
+    value: int
+    amount: int
+    tender_id: str
+    side: Side
+    valid_ms: int
+    trade_id: int
 
 
 class Candle(NamedTuple):
@@ -435,7 +518,7 @@ _INSTRUMENT: TypeAdapter[Instrument] = TypeAdapter(Instrument)
 
 # Columns of the tables, for pandas -----------------------------------------
 
-_TIMES = ("ts", "start_ts", "expire_ts")
+_TIMES = ("ts", "start_ts", "expire_ts", "reopen_ts", "close_ts")
 
 
 def _dtype(hint: Any) -> str:
@@ -445,7 +528,8 @@ def _dtype(hint: Any) -> str:
         return "Int64"
     if kinds <= {bool}:
         return "boolean"
-    return "object" if get_origin(hint) in (dict, tuple) else "string"
+    is_object = get_origin(hint) in (dict, tuple) or kinds & {int, Conversion}
+    return "object" if is_object else "string"
 
 
 def _columns(message: type[Any]) -> dict[str, str]:
@@ -464,6 +548,8 @@ _COLUMNS: dict[Table, dict[str, str]] = {
     "book": _columns(BookUpdate),
     "account": _columns(AccountReport),
     "instruments": _columns(Instrument),
+    "news": _columns(News),
+    "statuses": _columns(Status),
     "candles": dict.fromkeys(Candle._fields, "Int64"),
     "leaderboard": {
         "rank": "Int64",
@@ -508,13 +594,22 @@ def _frame(what: Table, rows: list[Any]) -> Any:
 
 # Calls: requests until they are answered -----------------------------------
 
-_Private: TypeAlias = Place | Amend | Cancel | CancelAll | CancelAfter | Admin
+_Private: TypeAlias = (
+    Place
+    | Amend
+    | Cancel
+    | CancelAll
+    | CancelAfter
+    | Convert
+    | AcceptTender
+    | Admin
+)
 _Reply: TypeAlias = Callable[[Event], None]  # takes the reply to a request
 # A generator that yields a request for rows and is then sent these rows.
 _Steps: TypeAlias = Generator[Get, list[Any], None]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class _OrderState:
     """One order: its newest report and its executions."""
 
@@ -550,7 +645,7 @@ class _Call:
         """Whether sending it twice has the effect of sending it once."""
         if isinstance(self.request, Amend):
             return self.order is not None and self.order.newest_amend is self
-        return not isinstance(self.request, (CancelAll, Admin))
+        return not isinstance(self.request, CancelAll)
 
 
 class _Own(NamedTuple):
@@ -716,20 +811,25 @@ class _Calls:
         """Return the answer to a refused call.
 
         A repeated call is refused if its first copy took effect; then the
-        answer is the report of the order.
+        answer is the report of the order, or ``Ok`` without an order.
         """
         if call.times_sent > 1 and call.order is not None:
             report = call.order.report
             match call.request:
                 case Cancel() if report.order_status == "canceled":
                     return report
-                case Amend(price=price, qty=qty) if price in (
-                    None,
-                    report.price,
-                ) and qty in (None, report.qty):
+                case Amend() as amend if _is_amended(report, amend):
                     return report
                 case _:
                     pass
+        if call.times_sent > 1:
+            match call.request, error.code:
+                case (
+                    (Convert(), "duplicate_client_order_id")
+                    | (AcceptTender(), "duplicate_tender")
+                    | (Admin(), "duplicate_client_request_id")
+                ):
+                    return Ok(ts=0)
         return _refusal(error)
 
     def _resolve(self, call: _Call, answer: Event | Exception) -> None:
@@ -772,6 +872,17 @@ class _Calls:
             self._resolve(call, failure)
 
 
+_AMENDED = ("price", "qty", "expire_ts", "trigger_price", "display_qty")
+
+
+def _is_amended(report: Exec, amend: Amend) -> bool:
+    """Return whether an order has every value that an amend asks for."""
+    return all(
+        getattr(amend, name) in (None, getattr(report, name))
+        for name in _AMENDED
+    )
+
+
 def _unknown(call: _Call) -> OutcomeUnknown:
     return OutcomeUnknown(
         f"the connection was lost before {call.request.type} was answered"
@@ -806,16 +917,18 @@ class _Topic(Generic[T]):
 class _Holding:
     """The lots held of a symbol, and their cost; both negative when short.
 
-    ``realized`` is the profit of closed lots since `connect`, less fees.
+    ``realized`` is the profit of closed lots since `connect`, less fees. Cost
+    and profit are in units of money.
     """
 
     position: int = 0
     cost: int = 0
     realized: int = 0
 
-    def fill(self, report: Exec) -> None:
+    def fill(self, report: Exec, tick_value: int) -> None:
         """Book an execution, by "Profit" of docs/PROTOCOL.md."""
-        qty, price = report.last_qty or 0, report.last_price or 0
+        qty = report.last_qty or 0
+        price = (report.last_price or 0) * tick_value  # of one lot
         bought = qty if report.side == "buy" else -qty
         position, cost = self.position, self.cost
         self.realized -= report.fee or 0
@@ -831,6 +944,9 @@ class _Holding:
             self.cost = price * self.position
 
 
+_Report: TypeAlias = Exec | AccountReport | Settlement
+
+
 @dataclass(slots=True, eq=False)
 class _Resync:
     """A login that did not resume: the state that the exchange reports.
@@ -842,7 +958,7 @@ class _Resync:
     is_same_history: bool
     orders: list[Exec] = field(default_factory=list)
     account: AccountReport | None = None
-    later: list[Exec | AccountReport] = field(default_factory=list)
+    later: list[_Report] = field(default_factory=list)
 
 
 class _Account:
@@ -852,16 +968,22 @@ class _Account:
     ``holdings`` has the symbols whose cost is known.
     """
 
-    def __init__(self, login: Login | None, calls: _Calls) -> None:
+    def __init__(
+        self, login: Login | None, calls: _Calls, markets: _Markets
+    ) -> None:
         self.user = login.user if login else None
         self.fills: WeakSet[_Topic[Exec]] = WeakSet()
+        self.settlements: WeakSet[_Topic[Settlement]] = WeakSet()
         self.holdings: dict[str, _Holding] = {}
         self.is_in_step = False
         self._login = login
         self._calls = calls
+        self._markets = markets
         self._prefix = secrets.token_hex(4)
         self._placed = count(1)
         self._open: dict[int, _OrderState] = {}
+        # Orders with fills that somebody may still look at.
+        self._filled: WeakSet[_OrderState] = WeakSet()
         self._report = AccountReport(
             seq=0, ts=0, cash=0, positions={}, equity=0
         )
@@ -904,21 +1026,33 @@ class _Account:
         symbol: str,
         side: Side,
         qty: int,
-        price: int | None,
+        price: Price | None,
         **options: Unpack[OrderOptions],
     ) -> _Call:
         """Return the call that places an order."""
-        given = {k: v for k, v in options.items() if v is not None}
+        given: dict[str, Any] = {
+            "price": price,
+            **{k: v for k, v in options.items() if v is not None},
+        }
+        instrument = self._markets.instruments.get(symbol)
+        for name in ("price", "trigger_price"):
+            if instrument is not None and name in given:
+                given[name] = ticks_of(given[name], instrument, name)
+        plain, stop = "market" if price is None else "limit", "stop"
         fields: dict[str, Any] = {
-            "client_order_id": f"{self._prefix}-{next(self._placed)}",
-            "order_type": "market" if price is None else "limit",
+            "client_order_id": self.next_name(),
+            "order_type": plain,
             "time_in_force": "gtd" if "expire_ts" in given else None,
             **given,
         }
-        request = _make(
-            "place", symbol=symbol, side=side, qty=qty, price=price, **fields
-        )
+        if "trigger_price" in given:
+            fields["order_type"] = stop if price is None else "stop_limit"
+        request = _make("place", symbol=symbol, side=side, qty=qty, **fields)
         return _Call(request)
+
+    def next_name(self) -> str:
+        """Return a client_order_id that was never used."""
+        return f"{self._prefix}-{next(self._placed)}"
 
     # Login
 
@@ -944,7 +1078,7 @@ class _Account:
             self._target = event.seq
             self.is_in_step = self._seq == event.seq
 
-    def receive(self, event: Exec | AccountReport) -> None:
+    def receive(self, event: _Report) -> None:
         """Take in a report; raise ConnectionLost if one before is missing."""
         if self._resync is not None:
             self._collect(self._resync, event)
@@ -957,6 +1091,9 @@ class _Account:
             if isinstance(event, AccountReport):
                 self._check_holdings(event)
                 self._report = event
+            elif isinstance(event, Settlement):
+                for topic in self.settlements:
+                    topic.push(event)
             else:
                 self._apply(event)
             self.is_in_step = self.is_in_step or self._seq == self._target
@@ -966,12 +1103,12 @@ class _Account:
         if self._seq is not None and seq > self._seq:
             raise ConnectionLost(f"reports after {self._seq} are missing")
 
-    def _collect(self, resync: _Resync, event: Exec | AccountReport) -> None:
+    def _collect(self, resync: _Resync, event: _Report) -> None:
         if resync.account is not None:
             resync.later.append(event)
         elif isinstance(event, Exec):
             resync.orders.append(event)
-        else:
+        elif isinstance(event, AccountReport):
             resync.account = event
             self._calls.fetch(self._recover(resync))
 
@@ -1066,9 +1203,11 @@ class _Account:
         state = self._order(report)
         if report.exec_type == "trade":
             state.fills.append(report)
+            self._filled.add(state)
             holding = self.holdings.get(report.symbol)
             if holding is not None:
-                holding.fill(report)
+                tick_value = self._markets.tick_value(report.symbol)
+                holding.fill(report, tick_value)
             for topic in self.fills:
                 topic.push(report)
         self._update(state, report)
@@ -1078,6 +1217,22 @@ class _Account:
             state.report = report
         if not state.is_open:
             self._open.pop(report.order_id, None)
+
+    def bust(self, bust: Bust) -> None:
+        """Mark the executions of a trade that was undone.
+
+        The account that the exchange reports corrects the position.
+        """
+        for order in self._filled:
+            if order.report.symbol == bust.symbol:
+                order.fills = [
+                    (
+                        replace(fill, busted=True)
+                        if fill.trade_id == bust.trade_id
+                        else fill
+                    )
+                    for fill in order.fills
+                ]
 
     # Holdings
 
@@ -1098,8 +1253,9 @@ class _Account:
     def _check_holdings(self, report: AccountReport) -> None:
         """Notice a position that has changed without an execution.
 
-        An administrator's settlement, reset or adjustment does that. If only
-        one symbol has changed, the realized profit is that symbol's.
+        A conversion, a tender, or an administrator's settlement, reset,
+        adjustment or bust does that. If only one symbol has changed, the
+        realized profit is that symbol's.
         """
         moved = {
             symbol: holding
@@ -1214,7 +1370,8 @@ class _MarketState:
     """The public data of one symbol.
 
     ``last_trade`` is the newest trade before which none is missing; with
-    ``knows_trades``, None means that there was none yet.
+    ``knows_trades``, None means that there was none yet. ``has_busts``: a
+    trade was undone, so the newest one may not be the last price.
     """
 
     symbol: str
@@ -1223,6 +1380,7 @@ class _MarketState:
     is_live: bool = False  # False: waiting for a snapshot
     last_trade: Trade | None = None
     knows_trades: bool = False
+    has_busts: bool = False
     catching_up: _Steps | None = None
     trades: WeakSet[_Topic[Trade]] = field(default_factory=WeakSet)
 
@@ -1234,13 +1392,56 @@ class _Markets:
         self.instruments: dict[str, Instrument] = {}
         self.followed: dict[str, _MarketState] = {}
         self.statuses: WeakSet[_Topic[Status]] = WeakSet()
+        self.round = 1
+        self.currency: str | None = None
         self._calls = calls
-        # Of symbols with a position that are not followed; None: not yet.
+        # Of symbols with a position that are not followed, and of those whose
+        # trades do not tell the last price; None: not yet.
         self.tickers: dict[str, Ticker | None] = {}
 
     def relist(self, instruments: Iterable[Instrument]) -> None:
         """Replace the instruments by those of a new connection."""
         self.instruments = {i.symbol: i for i in instruments}
+
+    @property
+    def unit(self) -> Decimal | None:
+        """The money of one unit of cash; None if it differs by symbol."""
+        units = {
+            Decimal(i.tick_size) * i.multiplier / i.tick_value
+            for i in self.instruments.values()
+        }
+        return units.pop() if len(units) == 1 else None
+
+    def tick_value(self, symbol: str) -> int:
+        """Return the units of money of one tick of one lot."""
+        instrument = self.instruments.get(symbol)
+        return instrument.tick_value if instrument else 1
+
+    def last(self, market: _MarketState) -> int | None:
+        """Return the price of the last trade that counts."""
+        ticker = self.tickers.get(market.symbol)
+        if self._needs_ticker(market.symbol) and ticker is not None:
+            return ticker.last
+        return market.last_trade.price if market.last_trade else None
+
+    def _needs_ticker(self, symbol: str) -> bool:
+        """Return whether the trades do not tell the last price.
+
+        A trade that was undone does not count, nor one of an account with
+        itself.
+        """
+        market = self.followed.get(symbol)
+        instrument = self.instruments.get(symbol)
+        return (
+            market is None
+            or market.has_busts
+            or (instrument is not None and instrument.self_trades)
+        )
+
+    def value(self, symbol: str) -> int | None:
+        """Return the mark of one lot in units of money, None if not known."""
+        mark = self.mark(symbol)
+        return None if mark is None else mark * self.tick_value(symbol)
 
     def mark(self, symbol: str) -> int | None:
         """Return the price that values a position, None if not known.
@@ -1251,7 +1452,7 @@ class _Markets:
         market, ticker = self.followed.get(symbol), self.tickers.get(symbol)
         if market is not None and market.is_live and market.knows_trades:
             bid, ask = market.book.bid, market.book.ask
-            last = market.last_trade.price if market.last_trade else None
+            last = self.last(market)
         elif ticker is not None:
             bid, ask, last = ticker.bid, ticker.ask, ticker.last
         else:
@@ -1272,9 +1473,12 @@ class _Markets:
         self.followed.pop(symbol, None)
 
     def follow_tickers(self, symbols: Iterable[str]) -> None:
-        """Ask for the tickers of symbols that are not followed."""
-        known = self.followed.keys() | self.tickers.keys()
-        missing = tuple(symbol for symbol in symbols if symbol not in known)
+        """Ask for the tickers of symbols whose last price needs them."""
+        missing = tuple(
+            symbol
+            for symbol in symbols
+            if symbol not in self.tickers and self._needs_ticker(symbol)
+        )
         if missing:
             self.tickers |= dict.fromkeys(missing)
             request = Subscribe(channels=("ticker",), symbols=missing)
@@ -1296,6 +1500,7 @@ class _Markets:
                 Subscribe(channels=("book", "trades"), symbols=symbols),
                 functools.partial(self.subscribed, market),
             )
+        self.follow_tickers(self.followed)
 
     def subscribed(self, market: _MarketState, reply: Event) -> None:
         """Take in the reply to a subscription."""
@@ -1340,7 +1545,14 @@ class _Markets:
         elif market.last_trade is None or trade.trade_id > last_id:
             self.catch_up(market)
 
+    def receive_bust(self, bust: Bust) -> None:
+        market = self.followed.get(bust.symbol)
+        if market is not None:
+            market.has_busts = True
+            self.follow_tickers((bust.symbol,))
+
     def receive_status(self, status: Status) -> None:
+        self.round = max(self.round, status.round)
         instrument = self.instruments.get(status.symbol or "")
         if instrument is not None and status.phase is not None:
             listed = replace(instrument, phase=status.phase)
@@ -1391,6 +1603,133 @@ class _Markets:
                 return
 
 
+# News ----------------------------------------------------------------------
+
+
+class _NewsTopic(_Topic[News]):
+    """The news that wait for the reader of one iterator.
+
+    ``last``: how many of the past it wants. ``newest``: the one before which
+    none is missing, None: none yet. ``is_behind``: a fetch is under way.
+    """
+
+    def __init__(self, last: int) -> None:
+        super().__init__()
+        self.last = last
+        self.newest: News | None = None
+        self.is_begun = False
+        self.is_behind = True
+
+    @property
+    def newest_id(self) -> int:
+        return self.newest.news_id if self.newest else 0
+
+    def take(self, news: News) -> None:
+        self.newest = news
+        self.push(news)
+
+
+class _Newsroom:
+    """Delivers each of the news once, also after a lost connection."""
+
+    def __init__(self, calls: _Calls) -> None:
+        self._calls = calls
+        self._topics: WeakSet[_NewsTopic] = WeakSet()
+
+    def follow(self, last: int) -> _NewsTopic:
+        topic = _NewsTopic(last)
+        self._topics.add(topic)
+        if self._calls.is_online:
+            self._catch_up(topic)
+        return topic
+
+    def resume(self) -> None:
+        """Fetch the news missed on a new connection."""
+        for topic in list(self._topics):
+            self._catch_up(topic)
+
+    def receive(self, news: News) -> None:
+        for topic in list(self._topics):
+            if topic.is_behind:
+                continue  # the fetch under way brings these, too
+            if news.news_id == topic.newest_id + 1:
+                topic.take(news)
+            elif news.news_id > topic.newest_id:
+                self._catch_up(topic)
+
+    def _catch_up(self, topic: _NewsTopic) -> None:
+        topic.is_behind = True
+        self._calls.fetch(self._missed(topic))
+
+    def _missed(self, topic: _NewsTopic) -> _Steps:
+        if not topic.is_begun:
+            limit = min(max(topic.last, 1), MAX_ROWS)
+            rows = yield Get(what="news", limit=limit)
+            topic.is_begun, topic.is_behind = True, False
+            topic.newest = rows[-1] if rows else None
+            for news in rows if topic.last else ():
+                topic.push(news)
+            return
+        after, newest = 0, topic.newest
+        if newest is not None:  # if it differs now, the history is a new one
+            rows = yield Get(
+                what="news", after=max(newest.news_id - 1, 0), limit=1
+            )
+            if rows and rows[0] == newest:
+                after = newest.news_id
+        while True:
+            rows = yield Get(what="news", after=after, limit=MAX_ROWS)
+            for news in rows:
+                if news.news_id != after + 1:
+                    topic.fail("the exchange no longer has some news")
+                topic.take(news)
+                after = news.news_id
+            if len(rows) < MAX_ROWS:
+                topic.is_behind = False
+                return
+
+
+# Tenders -------------------------------------------------------------------
+
+
+class _Tenders:
+    """The offers to the account that it has not accepted.
+
+    ``now`` is the newest time that the exchange has told.
+    """
+
+    def __init__(self) -> None:
+        self.offers: WeakSet[_Topic[Tender]] = WeakSet()
+        self._offered: dict[str, Tender] = {}
+        self._now = 0
+
+    @property
+    def valid(self) -> list[Tender]:
+        return list(self._offered.values())
+
+    def receive(self, tender: Tender) -> None:
+        self._offered[tender.tender_id] = tender
+        for topic in self.offers:
+            topic.push(tender)
+
+    def drop(self, tender_id: str) -> None:
+        """Forget an offer that is accepted or has ended."""
+        self._offered.pop(tender_id, None)
+
+    def pass_time(self, ts: int) -> None:
+        """Forget the offers that have ended by a time of the exchange."""
+        if self._offered:
+            self._now = max(self._now, ts)
+            self._offered = {
+                tender_id: tender
+                for tender_id, tender in self._offered.items()
+                if tender.expire_ts > self._now
+            }
+
+    def clear(self) -> None:
+        self._offered.clear()
+
+
 # All of it, without sockets and clocks -------------------------------------
 
 
@@ -1399,8 +1738,10 @@ class _Core:
 
     def __init__(self, login: Login | None) -> None:
         self.calls = _Calls()
-        self.account = _Account(login, self.calls)
         self.markets = _Markets(self.calls)
+        self.account = _Account(login, self.calls, self.markets)
+        self.news = _Newsroom(self.calls)
+        self.tenders = _Tenders()
         self._quotes: dict[str, _Quotes] = {}
 
     @property
@@ -1412,11 +1753,16 @@ class _Core:
         report = self.account.report
         equity = report.cash
         for symbol in self.account.held:
-            mark = self.markets.mark(symbol)
-            if mark is None:
+            value = self.markets.value(symbol)
+            if value is None:
                 return report.equity
-            equity += report.positions[symbol] * mark
+            equity += report.positions[symbol] * value
         return equity
+
+    def money(self, units: int) -> Decimal | None:
+        """Return an amount in units as money."""
+        unit = self.markets.unit
+        return None if unit is None else units * unit
 
     def quotes(self, symbol: str) -> _Quotes:
         quotes = _Quotes(symbol, self.account, self.calls)
@@ -1447,8 +1793,11 @@ class _Core:
         Raises ConnectionLost if something is missing, so that the connection
         must be replaced; raises Refused if the login is refused.
         """
+        ts = getattr(event, "ts", None)
+        if ts is not None:
+            self.tenders.pass_time(ts)
         match event:
-            case Exec() | AccountReport():
+            case Exec() | AccountReport() | Settlement():
                 self.account.receive(event)
             case BookUpdate():
                 self.markets.receive_book(event)
@@ -1457,7 +1806,16 @@ class _Core:
             case Ticker():
                 self.markets.tickers[event.symbol] = event
             case Status():
+                if event.round > self.markets.round:
+                    self.tenders.clear()
                 self.markets.receive_status(event)
+            case News():
+                self.news.receive(event)
+            case Tender():
+                self.tenders.receive(event)
+            case Bust():
+                self.account.bust(event)
+                self.markets.receive_bust(event)
             case Heartbeat():
                 self._check(event)
             case _:
@@ -1484,12 +1842,15 @@ class _Core:
             raise _refusal(event)
         if isinstance(event, Welcome):
             self.markets.relist(event.instruments)
+            self.markets.round = event.round
+            self.markets.currency = event.currency
             self.account.welcome(event)
 
     def _go_online(self) -> None:
         self.calls.is_online = True
         self.calls.trouble = None
         self.markets.resume()
+        self.news.resume()
         self.calls.resume()
         self.account.learn_holdings(self.markets.followed)
         self.markets.follow_tickers(self.account.held)
@@ -1910,7 +2271,8 @@ def _ending(error: BaseException) -> Exception:
 class OrderView:
     """An order as the exchange has last reported it."""
 
-    def __init__(self, state: _OrderState) -> None:
+    def __init__(self, core: _Core, state: _OrderState) -> None:
+        self._core = core
         self._state = state
 
     @property
@@ -1935,13 +2297,53 @@ class OrderView:
 
     @property
     def order_status(self) -> OrderStatus:
-        """new, partially_filled, filled, canceled or expired."""
+        """waiting, new, partially_filled, filled, canceled or expired.
+
+        A stop order is "waiting" until it is triggered.
+        """
         return self._state.report.order_status
 
     @property
+    def order_type(self) -> OrderType:
+        """``"limit"``, ``"market"``, ``"stop"`` or ``"stop_limit"``.
+
+        A stop order becomes "market" and a stop-limit order "limit" when it
+        is triggered, if the exchange reports it so.
+        """
+        return self._state.report.order_type
+
+    @property
     def price(self) -> int | None:
-        """The limit in ticks, None for a market order."""
+        """The limit in ticks, None for a market or stop order."""
         return self._state.report.price
+
+    @property
+    def price_money(self) -> Decimal | None:
+        """The limit in money, None without a limit."""
+        instrument = self._core.markets.instruments.get(self.symbol)
+        if self.price is None or instrument is None:
+            return None
+        return money_of(self.price, instrument)
+
+    @property
+    def trigger_price(self) -> int | None:
+        """The price in ticks that triggers a stop order, None for others."""
+        return self._state.report.trigger_price
+
+    @property
+    def display_qty(self) -> int | None:
+        """The lots that the book shows at most, None: all of them."""
+        return self._state.report.display_qty
+
+    @property
+    def expire_ts(self) -> int | None:
+        """When the order expires, None: never."""
+        return self._state.report.expire_ts
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is a stop order that is not triggered yet."""
+        return self.order_status == "waiting"
 
     @property
     def qty(self) -> int:
@@ -1966,7 +2368,11 @@ class OrderView:
 
     @property
     def fills(self) -> tuple[Exec, ...]:
-        """The executions since this client has known the order, in order."""
+        """The executions since this client has known the order, in order.
+
+        Those of a trade that was undone have ``busted`` set, if the client
+        follows the market.
+        """
         return tuple(self._state.fills)
 
     @property
@@ -1978,7 +2384,8 @@ class OrderView:
     def reason(self) -> Reason | None:
         """Why it was canceled or expired, None otherwise.
 
-        "unknown_order": the exchange no longer knows the order.
+        "unknown_order": the exchange no longer knows the order. Of a stop
+        order that was refused when it was triggered: the refusal's code.
         """
         return self._state.report.reason
 
@@ -1992,6 +2399,8 @@ class OrderView:
 
     def __repr__(self) -> str:
         price = "market" if self.price is None else f"@ {self.price}"
+        if self.trigger_price is not None:
+            price += f" stop {self.trigger_price}"
         return (
             f"<{type(self).__name__} {self.order_id}: {self.side} {self.qty}"
             f" {self.symbol} {price}, {self.order_status},"
@@ -2028,31 +2437,34 @@ class MarketView:
 
     @property
     def avg_price(self) -> float | None:
-        """The average price of the lots held, None without any."""
+        """The average price of the lots held in ticks, None without any."""
         holding = self._core.account.holdings.get(self.symbol)
         if not (holding and holding.position):
             return None
-        return holding.cost / holding.position
+        tick_value = self._core.markets.tick_value(self.symbol)
+        return holding.cost / holding.position / tick_value
 
     @property
     def profit(self) -> int | None:
-        """The profit in this instrument, in ticks times lots, less fees.
+        """The profit in this instrument, in units of money, less fees.
 
         That is the profit of what was closed since `connect`, and of the
         lots held at their current mark. None while it is not known, just
         after a market is first followed.
         """
         holding = self._core.account.holdings.get(self.symbol)
-        mark = self._core.markets.mark(self.symbol)
-        if holding is None or mark is None:
+        value = self._core.markets.value(self.symbol)
+        if holding is None or value is None:
             return None
-        return holding.realized + holding.position * mark - holding.cost
+        return holding.realized + holding.position * value - holding.cost
 
     @property
     def last(self) -> int | None:
-        """The price of the last trade, None before the first."""
-        trade = self._state.last_trade
-        return trade.price if trade else None
+        """The price of the last trade, None before the first.
+
+        A trade that was undone, or of an account with itself, does not count.
+        """
+        return self._core.markets.last(self._state)
 
     @property
     def position(self) -> int:
@@ -2101,14 +2513,57 @@ class ExchangeView:
         return dict(self._core.markets.instruments)
 
     @property
+    def round(self) -> int:
+        """The number of the round: 1, then one more with each reset."""
+        return self._core.markets.round
+
+    @property
+    def unit(self) -> Decimal | None:
+        """The money of one unit of cash.
+
+        None if cash is ticks times lots of instruments whose ticks differ.
+        """
+        return self._core.markets.unit
+
+    @property
+    def currency(self) -> str | None:
+        """The currency of the money, None if the market names none.
+
+        Known after a login only.
+        """
+        return self._core.markets.currency
+
+    @property
     def cash(self) -> int:
-        """The cash of the account, in ticks times lots."""
+        """The cash of the account, in units of money.
+
+        One unit is ``unit``, or one tick of one lot if the market has none.
+        """
         return self._core.account.report.cash
+
+    @property
+    def cash_money(self) -> Decimal | None:
+        """The cash of the account as money, None without a ``unit``."""
+        return self._core.money(self.cash)
 
     @property
     def equity(self) -> int:
         """Cash and the positions at their current marks."""
         return self._core.equity
+
+    @property
+    def equity_money(self) -> Decimal | None:
+        """The equity of the account as money, None without a ``unit``."""
+        return self._core.money(self.equity)
+
+    @property
+    def tenders(self) -> list[Tender]:
+        """The offers that the account may still accept, oldest first.
+
+        Offers that come while there is no connection are missing.
+        """
+        self._core.account.require_user()
+        return self._core.tenders.valid
 
     @property
     def realized(self) -> int:
@@ -2273,12 +2728,29 @@ class Exchange(ExchangeView):
 
         Everybody gets the action and its ``reason``. The older names "kill"
         and "unkill" of these two are accepted as well. Raises Refused:
-        Forbidden without an administrator's key. Never sent twice: raises
-        OutcomeUnknown if the connection is lost before the reply.
+        Forbidden without an administrator's key. Sent again after a lost
+        connection: the exchange carries out a ``client_request_id`` once.
         """
-        await self._ask(
-            _make("admin", action=action, reason=reason, **arguments)
-        )
+        named: dict[str, Any] = {
+            "client_request_id": self._core.account.next_name(),
+            **arguments,
+        }
+        await self._ask(_make("admin", action=action, reason=reason, **named))
+
+    async def accept(self, tender: Tender | str) -> None:
+        """Accept an offer of ``tenders``, or of a ``tender_id``, once.
+
+        The lots and the cash move at the price of the tender. Raises Refused:
+        UnknownTender if it has ended, DuplicateTender if the account has
+        accepted it before, PositionLimit or InsufficientFunds.
+        """
+        name = tender.tender_id if isinstance(tender, Tender) else tender
+        try:
+            await self._ask(_make("tender", tender_id=name))
+        except (UnknownTender, DuplicateTender):
+            self._core.tenders.drop(name)
+            raise
+        self._core.tenders.drop(name)
 
     async def get(
         self,
@@ -2291,10 +2763,10 @@ class Exchange(ExchangeView):
     ) -> list[Any]:
         """Return the newest ``limit`` rows of a table, oldest first.
 
-        With ``after`` (a trade_id, order_id or account seq) return the rows
-        that follow it. Rows of trades, orders, fills, book and account are
-        events of ``orderbook``; rows of instruments, leaderboard and
-        positions are dicts; candles are lists.
+        With ``after`` (a trade_id, order_id, account seq or news_id) return
+        the rows that follow it. Rows of trades, orders, fills, book, account,
+        news and statuses are events of ``orderbook``; rows of instruments,
+        leaderboard and positions are dicts; candles are lists.
         """
         reply = await self._ask(
             _make(
@@ -2346,6 +2818,30 @@ class Exchange(ExchangeView):
         ``Market.instrument`` is right once it is connected again.
         """
         return self._stream(self._core.markets.statuses)
+
+    def news(self, last: int = 0) -> Stream[News]:
+        """Iterate over the news: the last ones, then every one from now on.
+
+        ``last`` is a number of past news, 0 to 1,000. News that come while
+        there is no connection follow when it is back.
+        """
+        topic = self._core.news.follow(last)
+        self._link.wake()
+        return Stream(self, topic)
+
+    def offers(self) -> Stream[Tender]:
+        """Iterate over the tenders offered to the account from now on."""
+        self._core.account.require_user()
+        return self._stream(self._core.tenders.offers)
+
+    def settlements(self) -> Stream[Settlement]:
+        """Iterate over the account's positions that are settled from now on.
+
+        Those that happen while there is no connection come after it is back,
+        if the exchange resumes the session.
+        """
+        self._core.account.require_user()
+        return self._stream(self._core.account.settlements)
 
     # Internals
 
@@ -2403,10 +2899,13 @@ class Market(MarketView):
     async def buy(
         self,
         qty: int,
-        price: int | None = None,
+        price: Price | None = None,
         **options: Unpack[OrderOptions],
     ) -> Order:
         """Place an order to buy; without a price, a market order.
+
+        An integer price is in ticks, a Decimal in money. With a
+        ``trigger_price`` it is a stop order, or a stop-limit order.
 
         Returns the live order with its immediate fills; ``OrderOptions``
         lists the options. Raises Refused. Raises OutcomeUnknown if the
@@ -2419,7 +2918,7 @@ class Market(MarketView):
     async def sell(
         self,
         qty: int,
-        price: int | None = None,
+        price: Price | None = None,
         **options: Unpack[OrderOptions],
     ) -> Order:
         """Place an order to sell, as ``buy`` does to buy."""
@@ -2429,15 +2928,33 @@ class Market(MarketView):
         self,
         side: Side,
         qty: int,
-        price: int | None,
+        price: Price | None,
         **options: Unpack[OrderOptions],
     ) -> Order:
         account = self._core.account
         call = account.placing(self.symbol, side, qty, price, **options)
         return await self._exchange._place(call)
 
+    async def convert(self, side: Side, qty: int) -> None:
+        """Turn a basket into ``qty`` lots of the instrument, or back.
+
+        "buy" gives the basket of ``instrument.convert`` and gets the lots,
+        "sell" the reverse; either costs its fee. All or nothing. Raises
+        Refused: NoConversion, InvalidQty unless a multiple of its ``lot``,
+        PositionLimit, InsufficientFunds or MarketClosed. Sent again after a
+        lost connection, without a second effect.
+        """
+        request = _make(
+            "convert",
+            symbol=self.symbol,
+            side=side,
+            qty=qty,
+            client_order_id=self._core.account.next_name(),
+        )
+        await self._exchange._ask(request)
+
     async def quote(
-        self, bid: int | None, ask: int | None, qty: int
+        self, bid: Price | None, ask: Price | None, qty: int
     ) -> tuple[Order | None, Order | None]:
         """Show ``qty`` lots at each price; None pulls that side.
 
@@ -2449,6 +2966,8 @@ class Market(MarketView):
         included, would come above ``max_qty`` of the instrument is canceled
         and a new one placed.
         """
+        bid = ticks_of(bid, self.instrument, "bid")
+        ask = ticks_of(ask, self.instrument, "ask")
         if bid is not None and ask is not None and bid >= ask:
             raise BadRequest("bad_request", "bid: not below ask", field="bid")
         prices: dict[Side, int | None] = {"buy": bid, "sell": ask}
@@ -2507,19 +3026,39 @@ class Order(OrderView):
     """A live order; made by ``Market.buy`` and the like."""
 
     def __init__(self, exchange: Exchange, state: _OrderState) -> None:
-        super().__init__(state)
+        super().__init__(exchange._core, state)
         self._exchange = exchange
 
     async def amend(
-        self, price: int | None = None, qty: int | None = None
+        self,
+        price: Price | None = None,
+        qty: int | None = None,
+        *,
+        expire_ts: int | None = None,
+        trigger_price: Price | None = None,
+        display_qty: int | None = None,
     ) -> None:
-        """Change price, total quantity (fills included) or both.
+        """Change the values given; ``qty`` is the total, fills included.
 
         Raises OrderClosed if the order has ended; a refusal changes nothing.
         Raises OutcomeUnknown if the connection is lost before the reply and
         a newer amend has been sent.
         """
-        request = _make("amend", order_id=self.order_id, price=price, qty=qty)
+        instrument = self._core.markets.instruments.get(self.symbol)
+        if instrument is not None:
+            price = ticks_of(price, instrument)
+            trigger_price = ticks_of(
+                trigger_price, instrument, "trigger_price"
+            )
+        request = _make(
+            "amend",
+            order_id=self.order_id,
+            price=price,
+            qty=qty,
+            expire_ts=expire_ts,
+            trigger_price=trigger_price,
+            display_qty=display_qty,
+        )
         await self._exchange._ask(request, self._state)
 
     async def cancel(self) -> None:
@@ -2726,7 +3265,7 @@ class BlockingOrder(OrderView, _Blocking[Order]):
     """A live order; its methods wait."""
 
     def __init__(self, inner: Order, thread: _Thread) -> None:
-        super().__init__(inner._state)
+        super().__init__(inner._core, inner._state)
         self._inner = inner
         self._thread = thread
 
@@ -2749,7 +3288,7 @@ class BlockingMarket(MarketView, _Blocking[Market]):
         return [BlockingOrder(o, self._thread) for o in self._inner.orders]
 
     def quote(
-        self, bid: int | None, ask: int | None, qty: int
+        self, bid: Price | None, ask: Price | None, qty: int
     ) -> tuple[BlockingOrder | None, BlockingOrder | None]:
         """Show ``qty`` lots at each price, as ``Market.quote`` does."""
         left, right = self._thread.wait(self._inner.quote(bid, ask, qty))
@@ -2760,6 +3299,7 @@ class BlockingMarket(MarketView, _Blocking[Market]):
 
     buy = _blocking_order(Market.buy)
     sell = _blocking_order(Market.sell)
+    convert = _blocking(Market.convert)
     cancel_all = _blocking(Market.cancel_all)
     candles = _blocking(Market.candles)
     books = _blocking_iterator(Market.books)
@@ -2825,8 +3365,12 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
     cancel_all = _blocking(Exchange.cancel_all)
     cancel_after = _blocking(Exchange.cancel_after)
     admin = _blocking(Exchange.admin)
+    accept = _blocking(Exchange.accept)
     get = _blocking(Exchange.get)
     frame = _blocking(Exchange.frame)
     leaderboard = _blocking(Exchange.leaderboard)
     fills = _blocking_iterator(Exchange.fills)
     statuses = _blocking_iterator(Exchange.statuses)
+    news = _blocking_iterator(Exchange.news)
+    offers = _blocking_iterator(Exchange.offers)
+    settlements = _blocking_iterator(Exchange.settlements)

@@ -281,6 +281,16 @@ class _Strict:
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
 
+NO_TRIGGER = "only a stop or stop_limit order has one"
+# The times in force of each type of order.
+TIMES_IN_FORCE: dict[OrderType, tuple[TimeInForce, ...]] = {
+    "limit": ("gtc", "gtd", "ioc", "fok"),
+    "market": ("ioc", "fok", "auction"),
+    "stop": ("gtc", "gtd"),
+    "stop_limit": ("gtc", "gtd", "ioc", "fok"),
+}
+
+
 # At least one. Validation stops at the first invalid one: a list of all
 # errors in a message of the greatest size takes 0.2 s.
 _SEVERAL = Field(min_length=1, fail_fast=True)
@@ -325,18 +335,12 @@ class Place(_Strict):
 
     def __post_init__(self) -> None:
         tif = self.time_in_force
-        if self.order_type != "limit":
+        if self.order_type != "limit" or tif == "auction":
             self._check_type()
         elif self.price is None:
             raise FieldError("price", "a limit order needs a price")
         elif self.trigger_price is not None:
-            raise FieldError(
-                "trigger_price", "only a stop or stop_limit order has one"
-            )
-        elif tif == "auction":
-            raise FieldError(
-                "time_in_force", "of a limit order must not be auction"
-            )
+            raise FieldError("trigger_price", NO_TRIGGER)
         if self.post_only and (tif == "ioc" or tif == "fok"):
             raise FieldError("post_only", f"not allowed with {tif}")
         if (tif == "gtd") != (self.expire_ts is not None):
@@ -347,36 +351,38 @@ class Place(_Strict):
             self.price is not None and tif in (None, "gtc", "gtd")
         ):
             raise FieldError(
-                "display_qty", "only a limit order that may rest has one"
+                "display_qty",
+                "only a limit or stop_limit order that is gtc or gtd has one",
             )
 
     def _check_type(self) -> None:
         """Check the fields of an order that is not a plain limit order."""
         kind, tif = self.order_type, self.time_in_force
-        if kind == "stop_limit":
+        if kind == "limit" or kind == "stop_limit":
             if self.price is None:
-                raise FieldError("price", "a stop_limit order needs a price")
-            allowed: tuple[str, ...] = ("gtc", "gtd", "ioc", "fok")
+                raise FieldError("price", f"a {kind} order needs a price")
         elif self.price is not None:
-            raise FieldError("price", f"a {kind} order must not have a price")
+            hint = "; a stop_limit order has one" if kind == "stop" else ""
+            raise FieldError(
+                "price", f"a {kind} order must not have a price{hint}"
+            )
         elif self.post_only:
             raise FieldError(
                 "post_only", f"a {kind} order cannot be post-only"
             )
-        else:
-            allowed = ("ioc", "fok", "auction")
-        if kind == "stop":
-            allowed = ("gtc", "gtd")
+        allowed = TIMES_IN_FORCE[kind]
         if tif is not None and tif not in allowed:
             raise FieldError(
                 "time_in_force",
                 f"of a {kind} order must be {', '.join(allowed[:-1])}"
                 f" or {allowed[-1]}",
             )
-        if (kind == "market") != (self.trigger_price is None):
+        has_trigger = self.trigger_price is not None
+        if has_trigger and kind != "stop" and kind != "stop_limit":
+            raise FieldError("trigger_price", NO_TRIGGER)
+        if not has_trigger and (kind == "stop" or kind == "stop_limit"):
             raise FieldError(
-                "trigger_price",
-                "required for stop and stop_limit, not allowed otherwise",
+                "trigger_price", f"a {kind} order needs a trigger_price"
             )
 
 
@@ -611,8 +617,10 @@ class Admin(_Strict):
                 "close_ms", f"not allowed with the phase {self.phase}"
             )
         if self.action == "settle":
-            if (self.symbol is None) == (self.prices is None):
-                raise FieldError("prices", "give either symbol or prices")
+            if self.symbol is None and self.prices is None:
+                raise FieldError("symbol", "give either symbol or prices")
+            if self.symbol is not None and self.prices is not None:
+                raise FieldError("prices", "not allowed with symbol")
             if self.prices is not None and self.price is not None:
                 raise FieldError("price", "not allowed with prices")
         if self.action == "tender" and self.qty is not None and self.qty < 1:
@@ -1239,14 +1247,30 @@ def with_data(text: str, rows: Iterable[str]) -> str:
 
 
 @dataclass(slots=True)
+class OrderFees:
+    """What an order pays in basis points, if its instrument has such fees.
+
+    ``lot``, the most for one lot, and ``paid``, the sum of its fills, are
+    exact, in 10,000ths of a unit. ``margin`` are the units that the account
+    has set aside for ``held_qty`` lots.
+    """
+
+    lot: int
+    paid: int = 0
+    held_qty: int = 0
+    margin: int = 0
+
+
+@dataclass(slots=True)
 class Order:
     """One order, from its acceptance to its end.
 
     ``qty == cum_qty + leaves_qty + what was canceled`` always holds, and
     ``cum_cost`` is the sum of price times quantity of its fills, in ticks
     times lots. The ``OrderBook`` changes the orders that it has been given;
-    the exchange changes a stop order while it waits, the ``expire_ts``, and
-    ``unit_cost``, the cash that the account sets aside for each lot.
+    the exchange changes a stop order while it waits, the ``expire_ts``, the
+    ``fees``, and ``unit_cost``, the cash that the account sets aside for each
+    lot.
     """
 
     order_id: int
@@ -1269,8 +1293,9 @@ class Order:
     leaves_qty: int = 0  # becomes qty when a book gets the order
     trigger_price: int | None = None  # of a stop order, also once triggered
     display_qty: int | None = None  # None: the book shows the whole order
-    worst_price: int | None = None  # the limit of an order without a price
     round: int = 1  # in which it was placed
+    fees: OrderFees | None = None  # in basis points; None: has none
+    worst_price: int | None = None  # the limit of an order without a price
     # The book sets these when the order rests: the part that it shows of an
     # order with display_qty; orders of one price trade by ascending `turn`.
     shown_qty: int = field(init=False, repr=False, compare=False)

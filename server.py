@@ -37,7 +37,7 @@ from exchange.host.process import (
     Signals,
     raise_file_limit,
 )
-from exchange.host.recovery import Recovery, recover
+from exchange.host.recovery import Recovery, check_money, recover
 from exchange.host.settings import Settings
 from exchange.host.timers import Timers
 from exchange.host.tls import Certificate
@@ -127,12 +127,14 @@ class Server:
     async def start(self) -> None:
         """Recover what the journal holds, then listen.
 
-        Raises JournalError if the journal cannot be used, OSError if the
-        port or the address cannot be.
+        Raises JournalError if the journal cannot be used, SettingsError if
+        the market file counts money in another way than its accounts, OSError
+        if the port or the address cannot be used.
         """
         settings = self._settings
         try:
             self._recover()
+            check_money(self.gateway.engine, self._market)
             self.gateway.begin(self._market)
             await self._finish_commits()
             if self.failure.done():
@@ -168,8 +170,13 @@ class Server:
         turns.delays_logins = False  # nobody looks at the keys any more
         for link in turns.delayed:
             self._release(link)
-        while (turns.fresh or turns.backlog) and not self.failure.done():
-            self.drain()
+        while not self.failure.done():
+            if turns.fresh or turns.backlog:
+                self.drain()
+            elif turns.parked:
+                self.step(self.gateway.sequencer.finish_work)
+            else:
+                break
         # A later request is ignored: its order would outlive its session.
         self._is_stopping = self.answers.is_stopping = True
         self.step(self.gateway.shut_down)
@@ -308,6 +315,10 @@ class Server:
                         self._note(commit)
                 for batch in gateway.gate.open():
                     self.writer.write(batch)
+            if gateway.sequencer.has_freed:
+                gateway.sequencer.has_freed = False
+                for link in turns.unpark():
+                    self.schedule(link)
             self.timers.set()
         except Exception as error:
             self._fail(error)
@@ -315,8 +326,11 @@ class Server:
     def _serve(self, turns: Iterator[tuple[Link, Requests]]) -> None:
         handle = self.gateway.requests.handle
         for link, requests in turns:
-            handle(link, requests)
-            if link.is_gone and not link.waiting:
+            waiting = handle(link, requests)
+            is_ending = link.is_gone and not link.waiting
+            if waiting or is_ending and not self.gateway.may_end(link):
+                self.turns.park(link, waiting)
+            elif is_ending:
                 self._end(link)
             elif link.peer.is_paused and not link.is_full:
                 link.peer.resume_reading()

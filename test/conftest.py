@@ -14,33 +14,36 @@ KINDS = {
         test_account_limits test_accounts test_architecture test_auction
         test_auction_orders test_band test_book_icebergs test_book_matching
         test_book_orders test_book_state test_book_twin test_bucket test_busts
-        test_cash test_chart test_client_simulated test_closing
-        test_codec_events test_codec_frames test_codec_requests
-        test_conformance_published test_damage test_deadlines test_documented
-        test_executions test_feed test_feed_readers test_flows test_gate
-        test_gateway test_history test_icebergs test_limits test_link
-        test_listing test_logins test_market_data test_market_twin test_memory
-        test_names test_news test_notices test_operator test_orders test_pacing
-        test_permissions test_phases test_precedence test_rate test_records
-        test_reports test_requests test_restart test_rounds test_routing
-        test_rules test_self_trades test_sequencer test_sessions test_settings
-        test_settlement test_stops test_tenders test_uncrossing
+        test_cash test_chart test_client_money test_client_notices
+        test_client_simulated test_closing test_codec_events test_codec_frames
+        test_codec_requests test_conformance_published test_conversion
+        test_damage test_deadlines test_documented test_executions test_expiry
+        test_feed test_feed_readers test_fees test_flows test_gate test_gateway
+        test_history test_icebergs test_limits test_link test_listing
+        test_logins test_market_data test_market_twin test_memory
+        test_money_flows test_names test_news test_notices test_operator
+        test_orders test_pacing test_payouts test_permissions test_phases
+        test_precedence test_product_flows test_product_settings test_products
+        test_rate test_records test_replay_text test_reports test_requests
+        test_restart test_rounds test_routing test_rules test_self_trades
+        test_sequencer test_sessions test_settings test_settlement
+        test_solvency test_stops test_tenders test_uncrossing test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
         test_connections test_frame test_life test_malformed test_metrics
         test_replies test_resuming test_schema test_slow_readers test_soak
-        test_tables test_tcp test_timing test_turns test_upgrade test_web
-        test_websocket
+        test_tables test_tcp test_timing test_turns test_upgrade test_waiting
+        test_web test_websocket
     """,
     "process": """
-        test_abuse test_backup test_bench test_bots test_cli test_client
-        test_client_life test_clock test_commits test_committer test_crash
-        test_disk test_docs test_files test_fuzz test_golden test_hostile
-        test_image test_keys test_keys_live test_logs test_package test_page
-        test_printing test_process test_proxies test_replay test_sqlite
-        test_stress test_tls test_tutorial test_util_accounts test_util_admin
-        test_watch test_windows
+        test_abuse test_administration test_backup test_bench test_bots
+        test_cli test_client test_client_life test_clock test_commits
+        test_committer test_crash test_disk test_docs test_files test_fuzz
+        test_golden test_hostile test_image test_keys test_keys_live test_logs
+        test_long_work test_package test_page test_printing test_process
+        test_proxies test_replay test_sqlite test_stress test_tls test_tutorial
+        test_util_accounts test_util_admin test_watch test_windows
     """,
 }
 KIND_OF = {
@@ -51,6 +54,7 @@ KIND_OF = {
 LONG = set("""
     test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless
     test_a_long_random_day_against_the_naive_market
+    test_a_long_flow_leaves_nothing_out
     test_a_long_random_flow_against_the_twin
     test_an_element_is_judged_as_a_frame_of_its_own
     test_book_and_engine_report_what_is_published
@@ -60,6 +64,7 @@ LONG = set("""
     test_the_events_of_a_long_day_suffice
     test_every_command_survives
     test_every_reader_ends_up_with_the_books
+    test_lots_and_cash_are_conserved
     test_no_bit_of_a_row_can_change
     test_no_damaged_frame_raises_anything
     test_no_json_raises_anything

@@ -41,6 +41,7 @@ Commands
 ``bust 1 ann 5@101 bob``           what the gateway makes of an administrator's
                                    bust: trade_id, buyer, trade, seller
 ``accept t-1``                     accept a tender
+``convert buy 20 symbol=ETF``
 =================================  =========================================
 
 Orders are numbered 1, 2, 3 as they are accepted; a number in a command is an
@@ -82,6 +83,8 @@ Events
 ``tender t-1 BOND buy 5@99 until 9000000``      tender_id, symbol, side, qty,
                                                 price, expire_ts
 ``bust BOND 4 #1``                              symbol, seq, trade_id
+``4 settlement BOND 5@104 made 20``             account seq, symbol, position,
+                                                price, realized
 ==============================================  ============================
 
 Books are asked for their changes after each command.
@@ -142,6 +145,7 @@ from orderbook import (
     Cancel,
     CancelAfter,
     CancelAll,
+    Convert,
     Error,
     Event,
     Exec,
@@ -153,6 +157,7 @@ from orderbook import (
     OrderType,
     Place,
     Refused,
+    Settlement,
     Status,
     Stp,
     Sweep,
@@ -224,9 +229,9 @@ def limited(
     return engine
 
 
-def reconfigure(engine: Engine, **changes: Any) -> None:
-    """Apply the last configuration again, changed."""
-    assert apply(engine, replace(engine.configured, **changes)) == []
+def reconfigure(engine: Engine, **changes: Any) -> list[tuple[str, Event]]:
+    """Apply the last configuration again, changed; return its outputs."""
+    return apply(engine, replace(engine.configured, **changes))
 
 
 def in_full(engine: Engine, command: Command) -> list[tuple[str, Event]]:
@@ -342,6 +347,8 @@ def parse(words: list[str]) -> Action:
             return busting(int(trade_id), buyer, what, seller, **fields(more))
         case ["accept", tender_id]:
             return AcceptTender(tender_id=tender_id)
+        case ["convert", ("buy" | "sell") as side, qty, *more]:
+            return Convert(side=side, qty=int(qty), **fields(more))
         case ["disconnect"]:
             return Disconnect()
         case ["cancel_after", timeout_ms]:
@@ -397,8 +404,14 @@ def fields(words: list[str]) -> dict[str, Any]:
     return found
 
 
-def value(text: str) -> int | str:
-    """Return the number, the time in microseconds, or the text itself."""
+def value(text: str) -> int | str | dict[str, int]:
+    """Return the number, the time in microseconds, or the text itself.
+
+    Of prices by symbol, ``BOND:99,ETF:7``, a dictionary.
+    """
+    if re.fullmatch(r"([A-Z0-9.]+:-?\d+,?)+", text):
+        pairs = (pair.split(":") for pair in text.split(","))
+        return {symbol: int(price) for symbol, price in pairs}
     if re.fullmatch(r"\d+s", text):
         return int(text[:-1]) * SECOND
     return int(text) if re.fullmatch(r"-?\d+", text) else text
@@ -439,8 +452,8 @@ def tell(recipient: str, event: Event) -> str:
             words = [w for w in [*words, e.cum_qty] if w is not None]
         case Trade() as e:
             words = ["trade", e.symbol, e.seq, f"#{e.trade_id}"]
-            words += [f"{e.qty}@{e.price}", e.side]
-            words += [*(["self"] if e.is_self else []), *_round(e)]
+            words += [f"{e.qty}@{e.price}", e.side, *_round(e)]
+            words += ["self"] if e.is_self else []
         case BookUpdate() as e:
             assert not e.snapshot
             bids = [f"{price}={qty}" for price, qty in e.bids]
@@ -456,6 +469,9 @@ def tell(recipient: str, event: Event) -> str:
         case Tender() as e:
             words = ["tender", e.tender_id, e.symbol, e.side]
             words += [f"{e.qty}@{e.price}", "until", e.expire_ts]
+        case Settlement() as e:
+            words = [e.seq, "settlement", e.symbol]
+            words += [f"{e.position}@{e.price}", "made", e.realized]
         case Bust() as e:
             words = ["bust", e.symbol, e.seq, f"#{e.trade_id}"]
         case _:

@@ -28,6 +28,7 @@ from exchange.host.market_file import (
     load_market,
 )
 from exchange.host.settings import ENV_PREFIX, Settings
+from exchange.market.command import RULES
 from orderbook import (
     EVENT_TYPES,
     REQUEST_TYPES,
@@ -94,6 +95,13 @@ def section(text: str, heading: str) -> str:
     pattern = rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)"
     [found] = re.findall(pattern, text, re.M | re.S)
     return str(found)
+
+
+def chapter(heading: str) -> str:
+    """Return a chapter of the protocol, with its sections."""
+    pattern = rf"^## {heading}\n(.*?)^## "
+    [text] = re.findall(pattern, PROTOCOL, re.M | re.S)
+    return str(text)
 
 
 def table(text: str, head: str) -> list[list[str]]:
@@ -216,12 +224,11 @@ async def test_self_trade_prevention_goes_as_documented(
 
 
 def test_every_message_has_a_section() -> None:
-    for chapter, types in (
+    for heading, types in (
         ("Requests", REQUEST_TYPES),
         ("Events", EVENT_TYPES),
     ):
-        pattern = rf"^## {chapter}\n(.*?)^## "
-        [text] = re.findall(pattern, PROTOCOL, re.M | re.S)
+        text = chapter(heading)
         assert re.findall(r"^### `(\w+)`$", text, re.M) == list(types)
         assert names(text, "common field") == COMMON
 
@@ -242,14 +249,14 @@ def check_fields(rows: list[list[str]], cls: Any, needed: str) -> None:
 
 @pytest.mark.parametrize("name", REQUEST_TYPES)
 def test_fields_of_request(name: str) -> None:
-    text = section(PROTOCOL, f"`{name}`")
+    text = section(chapter("Requests"), f"`{name}`")
     rows = table(text, "field") if "| field |" in text else []
     check_fields(rows, REQUEST_TYPES[name], "required")
 
 
 @pytest.mark.parametrize("name", EVENT_TYPES)
 def test_fields_of_event(name: str) -> None:
-    rows = table(section(PROTOCOL, f"`{name}`"), "field")
+    rows = table(section(chapter("Events"), f"`{name}`"), "field")
     check_fields(rows, EVENT_TYPES[name], "always")
 
 
@@ -299,6 +306,21 @@ def test_words_of_field(name: str, field: str, words: Any) -> None:
 
 def test_close_codes() -> None:
     assert names(PROTOCOL, "close code") == CLOSE_CODES
+
+
+def test_every_later_version_of_the_rules_has_changed_something() -> None:
+    rows = table(section(PROTOCOL, "Changed"), "rules")
+    assert {int(row[0]) for row in rows} == set(RULES) - {RULES[0]}
+
+
+@pytest.mark.parametrize("order_type, times", orderbook.TIMES_IN_FORCE.items())
+def test_the_times_in_force_of_an_order_type(
+    order_type: str, times: tuple[str, ...]
+) -> None:
+    rows = table(section(PROTOCOL, "`place`"), "order_type")
+    [words] = [row[1] for row in rows if row[0] == f"`{order_type}`"]
+    listed = re.match(r"[`a-z, ]*", words)
+    assert listed and re.findall(r"`(\w+)`", listed[0]) == list(times)
 
 
 async def test_limits_and_leaderboard() -> None:
@@ -596,7 +618,9 @@ def test_links_resolve(path: Path) -> None:
 def test_no_paragraph_stands_twice(path: Path) -> None:
     prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.M | re.S)
     count = Counter(re.split(r"\n{2,}", prose.strip()))
-    assert [text for text, times in count.items() if times > 1] == []
+    # The name of a request may be that of an event, too.
+    twice = [text for text, times in count.items() if times > 1]
+    assert [text for text in twice if not text.startswith("#")] == []
 
 
 def files_listed() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Administer an exchange: ``python -m util.admin ACTION ...``.
 
 The exchange journals each action with its administrator and its reason, and
-sends both to all clients. Exit status: 0 done, 1 refused, 2 not sent or
+sends both to all clients. An action that is sent again after a lost
+connection takes effect once. Exit status: 0 done, 1 refused, 2 not sent or
 result unknown.
 """
 
@@ -12,10 +13,10 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from client import AdminArguments, Exchange, ExchangeError
-from orderbook import ADMIN_FIELDS, PHASES, AdminAction, Refused
+from orderbook import ADMIN_FIELDS, PHASES, AdminAction, Refused, Side
 
 from .cli import (
     CONNECT_TIMEOUT_S,
@@ -29,12 +30,30 @@ from .cli import (
 )
 
 # Actions that cannot be undone.
-FINAL = ("settle", "reset")
+FINAL = ("settle", "reset", "close_out", "bust")
 # Older names of actions, which the command line still accepts.
 OLD_NAMES = {"kill": "suspend", "unkill": "resume"}
 
 USER = {"account": {"type": utf8, "metavar": "USER"}}
 NUMBER = {"type": int, "metavar": "N"}
+SYMBOL = {"type": utf8, "metavar": "SYMBOL"}
+PRICE = {"type": int, "metavar": "PRICE", "help": "price in ticks"}
+
+
+def price_of(text: str) -> tuple[str, int]:
+    """Read SYMBOL=PRICE."""
+    symbol, is_given, price = utf8(text).partition("=")
+    try:
+        if is_given and symbol:
+            return symbol, int(price)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"{text} is not like BOND=104, a symbol and its price in ticks"
+    )
+
+
+PRICES = {"type": price_of, "nargs": "+", "metavar": "SYMBOL=PRICE"}
 # Each action with its description and its own arguments.
 ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "phase": (
@@ -46,6 +65,12 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
                 "type": int,
                 "metavar": "SECONDS",
                 "help": "open again after that time, 1 to 86400 s",
+            },
+            "--close": {
+                "type": int,
+                "metavar": "SECONDS",
+                "help": "with open: close after so much trading time, 1 to"
+                " 86400 s",
             },
         },
     ),
@@ -59,19 +84,28 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         "add cash or lots to an account; a negative number subtracts",
         {
             **USER,
-            "--cash": {**NUMBER, "help": "cash to add, in ticks x lots"},
+            "--cash": {**NUMBER, "help": "cash to add, in units of money"},
             "--symbol": {"type": utf8, "help": "instrument of --qty"},
             "--qty": {**NUMBER, "help": "lots to add to the position"},
         },
     ),
     "settle": (
-        "turn all positions in an instrument into cash, and close it",
+        "turn all positions in instruments into cash, and close them",
         {
-            "symbol": {"type": utf8, "metavar": "SYMBOL"},
+            "symbol": {
+                **SYMBOL,
+                "nargs": "?",
+                "help": "one instrument; or give --prices",
+            },
             "price": {
-                "type": int,
-                "metavar": "PRICE",
-                "help": "price in ticks",
+                **PRICE,
+                "nargs": "?",
+                "help": "its price in ticks; a derivative may go without",
+            },
+            "--prices": {
+                **PRICES,
+                "help": "several instruments at once, with their prices in"
+                " ticks",
             },
         },
     ),
@@ -88,6 +122,62 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
                 "help": "instrument of the message",
             },
         },
+    ),
+    "news": (
+        "publish news, which the exchange keeps",
+        {
+            "headline": {"type": utf8, "metavar": "TEXT"},
+            "--symbol": {"type": utf8, "help": "instrument of the news"},
+            "--body": {"type": utf8, "help": "more text, of several lines"},
+            "--value": {**NUMBER, "help": "a number that the news tell"},
+        },
+    ),
+    "dividend": (
+        "pay every holder of an instrument; who is short pays",
+        {
+            "symbol": SYMBOL,
+            "amount": {**NUMBER, "help": "units of money for each lot"},
+        },
+    ),
+    "tender": (
+        "offer lots at a price, which each account may accept once",
+        {
+            "tender_id": {"type": utf8, "metavar": "TENDER_ID"},
+            "symbol": SYMBOL,
+            "side": {
+                "choices": get_args(Side),
+                "help": "what an account that accepts does",
+            },
+            "qty": {**NUMBER, "help": "lots"},
+            "price": PRICE,
+            "--valid": {
+                "type": int,
+                "metavar": "SECONDS",
+                "required": True,
+                "help": "how long it may be accepted, 1 to 86400 s",
+            },
+            "--account": {
+                "type": utf8,
+                "metavar": "USER",
+                "help": "offer it to this account only (default: to all)",
+            },
+        },
+    ),
+    "close_out": (
+        "cancel the orders of an account, turn its positions into cash and"
+        " suspend it until the next reset",
+        {**USER, "prices": PRICES},
+    ),
+    "bust": (
+        "undo a trade of this round",
+        {
+            "symbol": SYMBOL,
+            "trade_id": {"type": int, "metavar": "TRADE_ID"},
+        },
+    ),
+    "reference": (
+        "move the reference price of an instrument",
+        {"symbol": SYMBOL, "price": PRICE},
     ),
 }
 
@@ -117,8 +207,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             "--reason",
             type=utf8,
             metavar="TEXT",
-            required=name != "message",
-            default="message",
+            required=name not in ("message", "news"),
+            default=name,
             help="the reason; it is journaled, and sent to all clients",
         )
         add_login(
@@ -133,6 +223,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if not options.user:
         parser.error("--user or EXCHANGE_USER must name the administrator")
     options.action = OLD_NAMES.get(options.action, options.action)
+    if options.action == "settle":
+        if (options.symbol is None) == (options.prices is None):
+            parser.error("settle: give either SYMBOL or --prices")
     return options
 
 
@@ -140,8 +233,11 @@ def arguments_of(options: argparse.Namespace) -> AdminArguments:
     """Return the arguments of the action, as the exchange names them."""
     given = dict(vars(options))
     given["user"] = given.get("account")
-    if given.get("reopen") is not None:
-        given["reopen_ms"] = given["reopen"] * 1_000
+    for name in ("reopen", "close", "valid"):
+        if given.get(name) is not None:
+            given[f"{name}_ms"] = given[name] * 1_000
+    if given.get("prices") is not None:
+        given["prices"] = dict(given["prices"])
     if options.action == "phase" and options.symbol == "all":
         del given["symbol"]
     wanted = {n: given[n] for n in ADMIN_FIELDS if given.get(n) is not None}
@@ -186,8 +282,14 @@ def summary(options: argparse.Namespace) -> str:
     if options.json:
         done = {"action": options.action, "reason": options.reason}
         return json.dumps(done | arguments)
-    words = [f"{name}={value}" for name, value in arguments.items()]
+    words = [f"{name}={_shown(value)}" for name, value in arguments.items()]
     return f"done: {' '.join([options.action, *words])}"
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, dict):
+        return ",".join(f"{name}={price}" for name, price in value.items())
+    return value
 
 
 def main(arguments: list[str] | None = None) -> int:

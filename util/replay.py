@@ -33,20 +33,26 @@ from exchange.market.command import PUBLIC, Action, BustTrade, Command
 from exchange.market.engine import Engine
 from exchange.market.reports import in_full
 from orderbook import (
+    AcceptTender,
     AccountReport,
     Admin,
     Amend,
     BookUpdate,
+    Bust,
     Cancel,
     CancelAfter,
     CancelAll,
+    Convert,
     Error,
     Event,
     Exec,
+    News,
     Ok,
     Place,
     Refused,
+    Settlement,
     Status,
+    Tender,
     Trade,
     encode,
 )
@@ -74,8 +80,14 @@ with extra_libraries("replay"):
 
 PROGRESS_AFTER_S = 1.0
 # The requests that are journaled, and the events that the engine makes.
-REQUESTS = (Place, Amend, Cancel, CancelAll, CancelAfter, Admin)
-EVENTS = (Ok, Error, Exec, AccountReport, Status, Trade, BookUpdate)
+REQUESTS = (
+    *(Place, Amend, Cancel, CancelAll, CancelAfter, Convert, AcceptTender),
+    Admin,
+)
+EVENTS = (
+    *(Ok, Error, Exec, AccountReport, Status, Trade, BookUpdate),
+    *(News, Tender, Settlement, Bust),
+)
 
 
 @dataclass(slots=True)
@@ -149,10 +161,13 @@ def _symbol(engine: Engine, command: Command) -> str:
                 if order_id in account.orders:
                     return account.orders[order_id].symbol
             return ""
-        case CancelAll(symbol=symbol) | Admin(symbol=symbol):
+        case (
+            CancelAll(symbol=symbol)
+            | Admin(symbol=symbol)
+            | Convert(symbol=symbol)
+            | BustTrade(symbol=symbol)
+        ):
             return symbol or ""
-        case BustTrade(symbol=symbol):
-            return symbol
         case _:
             return ""
 
@@ -186,18 +201,21 @@ def select(
 def _is_of(step: Step, account: str) -> bool:
     """Return whether an account sent a command or is concerned by it."""
     command = step.command
-    if isinstance(command.action, (Admin, BustTrade)) and (
-        any(recipient == account for recipient, _ in step.outputs)
-        or getattr(command.action, "user", None) == account
-    ):
-        return True
+    is_told = any(recipient == account for recipient, _ in step.outputs)
+    match command.action:
+        case Admin(user=user) if is_told or user == account:
+            return True
+        case BustTrade(buyer=buyer, seller=seller):
+            return account in (command.account, buyer, seller)
+        case _:
+            pass
     return command.account == account
 
 
 def _concerns(event: Event, symbol: str, step: Step) -> bool:
-    if isinstance(event, (Exec, Trade, BookUpdate)):
+    if isinstance(event, (Exec, Trade, BookUpdate, Tender, Settlement, Bust)):
         return event.symbol == symbol
-    if isinstance(event, Status) and event.symbol is not None:
+    if isinstance(event, (Status, News)) and event.symbol is not None:
         return event.symbol == symbol
     return isinstance(event, (Ok, Error, Status)) and step.symbol == symbol
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from pydantic_core import to_json
 
@@ -21,20 +21,26 @@ from exchange.market.command import (
     TimePassed,
 )
 from orderbook import (
+    AcceptTender,
     AccountReport,
     Admin,
     Amend,
     BookUpdate,
+    Bust,
     Cancel,
     CancelAfter,
     CancelAll,
+    Convert,
     Error,
     Exec,
     Instrument,
+    News,
     Ok,
     Place,
     PriceLevel,
+    Settlement,
     Status,
+    Tender,
     Trade,
 )
 
@@ -61,7 +67,7 @@ def _words(command: Command) -> list[object]:
             words: list[object] = ["amend", _name(amend)]
             words.append(amend.qty and f"to {amend.qty}")
             words.append(amend.price is not None and _price(amend.price))
-            return words
+            return words + _more(amend)
         case Cancel() as cancel:
             return ["cancel", _name(cancel)]
         case CancelAll() as them:
@@ -70,6 +76,16 @@ def _words(command: Command) -> list[object]:
         case CancelAfter(timeout_ms=timeout_ms):
             unit = timeout_ms and "ms"
             return ["cancel all after", timeout_ms or "never", unit]
+        case Convert() as convert:
+            words = ["convert", convert.side, convert.qty, convert.symbol]
+            name = convert.client_order_id
+            return words + [name and f"as {name}"]
+        case AcceptTender(tender_id=tender_id):
+            return ["accept tender", tender_id]
+        case BustTrade() as bust:
+            words = ["admin", f"bust trade {bust.trade_id} of {bust.symbol}:"]
+            words += [f"{bust.buyer} bought {bust.qty} from {bust.seller}"]
+            return words + [_price(bust.price), f"because: {bust.reason}"]
         case Connect() as connect:
             words = ["connect", command.session]
             words.append(connect.is_admin and "as an administrator")
@@ -87,12 +103,10 @@ def _words(command: Command) -> list[object]:
         case ClockStep(forward_us=forward_us):
             return [f"clock set forward by {forward_us / 1e6:,.6f} s"]
         case Admin() as admin:
-            return ["admin", describe_admin(admin), f"because: {admin.reason}"]
-        case BustTrade() as bust:
-            trade = f"{bust.qty} {bust.symbol} {_price(bust.price)}"
-            parties = f"from {bust.seller} to {bust.buyer}"
-            reason = f"because: {bust.reason}"
-            return ["bust trade", f"{bust.trade_id}:", trade, parties, reason]
+            name = admin.client_request_id
+            words = ["admin", describe_admin(admin)]
+            words.append(name and f"as {name}")
+            return words + [f"because: {admin.reason}"]
         case Configure() as market:
             return _market(market)
         case _:
@@ -102,12 +116,23 @@ def _words(command: Command) -> list[object]:
 def _order(order: Place) -> list[object]:
     words: list[object] = [order.side, order.qty, order.symbol]
     words += [_price(order.price), order.time_in_force]
-    if order.expire_ts is not None:
-        words.append(f"until {iso(order.expire_ts)}")
+    words += _more(order)
     words.append(order.post_only and "post-only")
-    words.append(order.stp != "cancel_oldest" and order.stp)
+    words.append(order.stp != "cancel_oldest" and f"stp {order.stp}")
     if order.client_order_id is not None:
         words.append(f"as {order.client_order_id}")
+    return words
+
+
+def _more(request: Place | Amend) -> list[object]:
+    """Describe the trigger, the displayed quantity and the expiry."""
+    words: list[object] = []
+    if request.trigger_price is not None:
+        words.append(f"stop {request.trigger_price}")
+    if request.display_qty is not None:
+        words.append(f"showing {request.display_qty}")
+    if request.expire_ts is not None:
+        words.append(f"until {iso(request.expire_ts)}")
     return words
 
 
@@ -116,6 +141,8 @@ def _market(market: Configure) -> list[object]:
     words: list[object] = [
         f"configure engine {market.engine_version}: {listed}"
     ]
+    if market.money is not None:
+        words.append(f"| cash in {market.money.unit} {market.money.currency}")
     limits = {"everybody": market.limits, **market.accounts}
     for name, its in limits.items():
         changes = _changes(its, AccountLimits())
@@ -130,6 +157,8 @@ def describe_admin(admin: Admin) -> str:
             text = f"set {admin.symbol or 'all'} to {admin.phase}"
             if admin.reopen_ms is not None:
                 text += f" for {admin.reopen_ms} ms"
+            if admin.close_ms is not None:
+                text += f", to close after {admin.close_ms} ms"
             return text
         case "suspend" | "resume" | "kill" | "unkill":
             return f"{admin.action} {admin.user}"
@@ -140,6 +169,10 @@ def describe_admin(admin: Admin) -> str:
             if admin.qty is not None:
                 changes.append(f"{admin.qty:+} {admin.symbol}")
             return f"adjust {admin.user} by {', '.join(changes)}"
+        case "settle" if admin.prices is not None:
+            return f"settle {_prices(admin.prices)}"
+        case "settle" if admin.price is None:
+            return f"settle {admin.symbol}"
         case "settle":
             return f"settle {admin.symbol} {_price(admin.price)}"
         case "reset":
@@ -147,13 +180,42 @@ def describe_admin(admin: Admin) -> str:
         case "message":
             about = f" about {admin.symbol}" if admin.symbol else ""
             return f"tell{about}: {admin.message}"
+        case "news":
+            about = f" about {admin.symbol}" if admin.symbol else ""
+            value = "" if admin.value is None else f" ({admin.value})"
+            return f"news{about}: {admin.headline}{value}"
+        case "dividend":
+            return f"pay {admin.amount} for each lot of {admin.symbol}"
+        case "tender":
+            text = f"offer {admin.user or 'all'} tender {admin.tender_id}:"
+            text += f" {admin.side} {admin.qty} {admin.symbol}"
+            return f"{text} at {admin.price} for {admin.valid_ms} ms"
+        case "close_out":
+            return f"close out {admin.user} at {_prices(admin.prices or {})}"
+        case "bust":
+            return f"bust trade {admin.trade_id} of {admin.symbol}"
+        case "reference":
+            return f"set the reference of {admin.symbol} to {admin.price}"
         case _:
             assert_never(admin.action)
 
 
-def describe_event(
-    event: Ok | Error | Exec | AccountReport | Status | Trade | BookUpdate,
-) -> str:
+Described: TypeAlias = (
+    Ok
+    | Error
+    | Exec
+    | AccountReport
+    | Status
+    | Trade
+    | BookUpdate
+    | News
+    | Tender
+    | Settlement
+    | Bust
+)
+
+
+def describe_event(event: Described) -> str:
     """Describe an event."""
     match event:
         case Exec() as e:
@@ -166,6 +228,10 @@ def describe_event(
                 text += f" ({e.reason})"
             else:
                 text += f": {e.side} {e.qty} {e.symbol} {_price(e.price)}"
+                if e.trigger_price is not None:
+                    text += f" stop {e.trigger_price}"
+                if e.order_status == "waiting":
+                    text += ", waiting"
             return f"{text}; {e.cum_qty} of {e.qty} filled"
         case AccountReport():
             held = [f"cash {event.cash}"]
@@ -182,11 +248,27 @@ def describe_event(
             return f"trade {t.trade_id}: {t.qty} {t.symbol} at {t.price}" + (
                 " bought" if t.side == "buy" else " sold"
             )
+        case News() as n:
+            head = filter(None, ("news", str(n.news_id), n.symbol))
+            value = "" if n.value is None else f" ({n.value})"
+            return f"{' '.join(head)}: {n.headline}{value}"
+        case Tender() as t:
+            text = f"tender {t.tender_id}: {t.side} {t.qty} {t.symbol}"
+            return f"{text} at {t.price} until {iso(t.expire_ts)}"
+        case Settlement() as s:
+            text = f"settled {s.position} {s.symbol} at {s.price}"
+            return f"{text}; profit {s.realized}"
+        case Bust():
+            return f"bust of trade {event.trade_id} of {event.symbol}"
         case BookUpdate():
             bids, asks = _levels(event.bids), _levels(event.asks)
             return f"book {event.symbol} {event.seq}: {bids} | {asks}"
         case _:
             assert_never(event)
+
+
+def _prices(prices: dict[str, int]) -> str:
+    return " ".join(f"{symbol}={price}" for symbol, price in prices.items())
 
 
 def _price(price: int | None) -> str:

@@ -34,7 +34,8 @@ def protocol_schema() -> dict[str, Any]:
     """Return the schema of a frame: requests, or events.
 
     ``$defs`` has each message under its ``type``, any message of a client as
-    "request", and any message of the server as "event".
+    "request", and any message of the server as "event". The event `tender`,
+    whose type is also that of a request, is under "tender_event".
     """
     named: dict[str, Any] = {}
     kinds: dict[str, list[str]] = {"request": [], "event": []}
@@ -47,8 +48,9 @@ def protocol_schema() -> dict[str, Any]:
             )
             named |= schema.pop("$defs", {})
             schema["required"] = sorted({*schema.get("required", ()), "type"})
-            named[name] = schema
-            kinds[kind].append(f"#/$defs/{name}")
+            key = f"{name}_{kind}" if name in named else name
+            named[key] = schema
+            kinds[kind].append(f"#/$defs/{key}")
     for kind, references in kinds.items():
         named[kind] = {"oneOf": [{"$ref": ref} for ref in references]}
     messages = [{"$ref": f"#/$defs/{kind}"} for kind in kinds]

@@ -26,10 +26,12 @@ from exchange.market.command import (
     ClockStep,
     Command,
     Configure,
+    Disconnect,
     Restart,
     Shutdown,
 )
 from exchange.market.engine import Engine
+from exchange.market.work import touches
 from orderbook import Heartbeat, encode
 
 
@@ -88,9 +90,10 @@ class Gateway:
     def begin(self, market: Configure) -> None:
         """Open the market, or go on with the one that was replayed.
 
-        All connections ended with the old process, so first the orders that
-        end with them are canceled. Then the deadlines of the time between
-        fire under the old configuration, and last the new one applies.
+        Long work of the old process is finished. All connections ended with
+        it, so the orders that end with them are canceled. Then the deadlines
+        of the time between fire under the old configuration, and last the new
+        one applies.
         """
         if self.engine.seq:
             self.sequencer.run(Restart())
@@ -100,8 +103,12 @@ class Gateway:
         self.routing.publish(self._now())
 
     def shut_down(self) -> None:
-        """End every session, announce it, and close every link."""
+        """End every session, announce it, and close every link.
+
+        Long work is finished.
+        """
         self.sequencer.run(Shutdown())
+        self.sequencer.finish_work()
         self.routing.publish(self._now())
         self.announce("the exchange is shutting down")
         for link in self.links:
@@ -124,11 +131,22 @@ class Gateway:
         self.feed.drop(link)
         self.logins.end(link)
 
+    def may_end(self, link: Link) -> bool:
+        """Whether the end of a link's session need not wait for long work."""
+        engine = self.engine
+        return not (
+            engine.work
+            and link.account
+            and touches(engine, link.account, link.session_id, Disconnect())
+        )
+
     # Time
 
     def pass_time(self) -> None:
-        """Fire every deadline that is due."""
-        self.sequencer.pass_time(self._now())
+        """Fire every deadline that is due, and do one slice of long work."""
+        now = self._now()
+        self.sequencer.pass_time(now)
+        self.sequencer.continue_work(now)
 
     def step_clock(self, forward_us: int) -> None:
         """Note that the clock is about to be set forward by this much."""

@@ -96,6 +96,7 @@ class Logins:
             missed = self._routing.history.events_since(
                 user, request.last_seq, account.seq
             )
+        money = self._engine.configured.money
         link.reply(
             request,
             Welcome(
@@ -113,6 +114,9 @@ class Logins:
                     )
                     for listing in self._engine.listings.values()
                 ),
+                rules=self._engine.rules,
+                unit=None if money is None else money.unit,
+                currency=None if money is None else money.currency,
                 round=self._engine.round,
             ),
         )

@@ -19,16 +19,15 @@ from exchange.gateway.sequencer import Sequencer
 from exchange.gateway.tables import PRIVATE_TABLES, Tables
 from exchange.market.command import REQUESTS, Action, CommandRequest
 from exchange.market.engine import Engine
+from exchange.market.work import touches
 from orderbook import (
     REQUEST_TYPES,
     Admin,
-    Amend,
     Error,
     Get,
     Login,
     Ok,
     Ping,
-    Place,
     Refused,
     Request,
     Subscribe,
@@ -72,8 +71,13 @@ class Requests:
         self._limiter = limiter
         self._now = now
 
-    def handle(self, link: Link, requests: Iterable[Request | Error]) -> None:
+    def handle(
+        self, link: Link, requests: Iterable[Request | Error]
+    ) -> list[Request | Error]:
         """Carry out requests of a link, and queue the messages that result.
+
+        Returns the requests that wait for long work: the first one needs what
+        is busy, and the others keep their order.
 
         The replies to successive commands are encoded after the last of them:
         it is faster to repeat one kind of work.
@@ -83,9 +87,16 @@ class Requests:
         busy_from = sequencer.busy_from
         routing.requester = link
         self._tables.rows_used = 0
+        remaining = iter(requests)
+        waiting: list[Request | Error] = []
         try:
-            for request in requests:
+            if now >= engine.earliest:  # it may make something busy
+                sequencer.pass_time(now)
+            for request in remaining:
                 if link.is_cut:
+                    break
+                if engine.work and self._must_wait(link, request):
+                    waiting = [request, *remaining]
                     break
                 kind = request.__class__
                 link.counts[kind] += 1
@@ -113,14 +124,25 @@ class Requests:
                     link.reply(request, refusal.as_error())
         finally:  # also after a failure: the commands before it are applied
             routing.send_replies()
+        return waiting
 
     # Within
+
+    def _must_wait(self, link: Link, request: Request | Error) -> bool:
+        """Whether a request would become a command that needs what is busy."""
+        return (
+            isinstance(request, COMMANDS)
+            and bool(link.account)
+            and (link.is_admin or type(request) is not Admin)
+            and touches(self._engine, link.account, link.session_id, request)
+        )
 
     def _checked(self, link: Link, request: CommandRequest) -> Action:
         """Return the command's action; refuse what must not become one."""
         if not link.account:
             raise Refused("unauthorized", "log in first")
-        if isinstance(request, (Place, Amend)) and self._sequencer.trouble:
+        draws_on = REQUESTS[request.__class__].bucket
+        if draws_on == "orders" and self._sequencer.trouble:
             raise Refused(
                 "busy",
                 f"new orders are refused, because {self._sequencer.trouble};"

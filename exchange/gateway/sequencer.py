@@ -2,7 +2,8 @@
 
 A command gets its sequence number and time here, is applied by the engine,
 and is queued for the journal. Time passes by command: if a deadline is due, a
-``TimePassed`` is applied before anything else is stamped.
+``TimePassed`` is applied before anything else is stamped. Long work goes on
+by the same command, one slice for each call of `continue_work`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from exchange.market.command import (
     TimePassed,
 )
 from exchange.market.engine import Engine
+from exchange.market.work import touches
 from orderbook import MAX_INT
 
 # Commands applied and not yet committed; more than a second's worth. Beyond
@@ -42,6 +44,7 @@ class Sequencer:
         self.seq = 0  # of the last command applied without a failure
         self.committed = 0 if is_durable else MAX_INT
         self.is_durable = is_durable
+        self.has_freed = False  # long work has ended; its reader resets it
         self.disk_trouble = (
             ""  # why new orders are refused, if the disk is bad
         )
@@ -65,6 +68,11 @@ class Sequencer:
             Restart,
         ):
             ts = self.pass_time(now)
+            if engine.work and touches(engine, account, session_id, action):
+                # Deadlines within the turn of a link made much work. Others
+                # wait for all of it, because this request cannot any more.
+                self.finish_work()
+                ts = max(ts, engine.ts + 1)
         seq = engine.seq + 1
         command = Command(seq, ts, account, session_id, action)
         try:
@@ -81,7 +89,13 @@ class Sequencer:
     def run(
         self, action: Action, account: str = "", session_id: str = ""
     ) -> None:
-        """Apply an action that no link waits for, and route its events."""
+        """Apply an action that no link waits for, and route its events.
+
+        What it needs must not be busy, or all long work is finished first.
+        """
+        engine = self._engine
+        if engine.work and touches(engine, account, session_id, action):
+            self.finish_work()
         outputs = self.apply(account, session_id, action, self._now())
         self._routing.route(outputs)
 
@@ -90,11 +104,32 @@ class Sequencer:
         engine = self._engine
         while True:
             ts = now if now > engine.ts else engine.ts + 1
-            due = engine.next_deadline
+            due = engine.first_deadline
             if due is None or due > ts:
                 return ts
-            self._routing.send_replies()  # to the commands before
-            self._routing.route(self.apply("", "", TimePassed(), ts))
+            self._tick(ts)
+
+    def continue_work(self, now: int) -> None:
+        """Do one slice of the long work, if there is any.
+
+        The deadlines that are due must have been fired.
+        """
+        engine = self._engine
+        if engine.work:
+            self._tick(now if now > engine.ts else engine.ts + 1)
+
+    def finish_work(self) -> None:
+        """Do all of the long work, without letting time pass."""
+        engine = self._engine
+        while engine.work:
+            self._tick(engine.ts + 1)
+
+    def _tick(self, ts: int) -> None:
+        ended = self._engine.work_ended
+        self._routing.send_replies()  # to the commands before
+        self._routing.route(self.apply("", "", TimePassed(), ts))
+        if self._engine.work_ended != ended:
+            self.has_freed = True
 
     def take(self) -> list[Command]:
         """Return the commands applied since the last call, to commit them.

@@ -3,6 +3,7 @@
 A link that had nothing waiting gets its first turn at once. A link with more
 requests joins the backlog, which is served one turn at a time. A login, with
 all later requests of its link, waits until the key file has been read again.
+So does a request that needs what is busy, until some long work has ended.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from exchange.gateway.link import Link, Taken
+from exchange.gateway.link import Link, Taken, weigh
 from orderbook import Error, Request
 
 # Weight served in a link's first turn. 16, so that a client with 32 requests
@@ -40,11 +41,12 @@ class Turns:
         self.logins: list[Link] = []  # delayed since the owner last took them
         self._delayed: dict[Link, Taken] = {}
         self._released: dict[Link, Taken] = {}
+        self.parked: dict[Link, Taken] = {}  # until long work has ended
         self.done: list[Turn] = []  # since the last batch was sealed
 
     def add(self, link: Link) -> None:
         """Queue a link for its next turn."""
-        if link in self._delayed:
+        if link in self._delayed or link in self.parked:
             return
         if link.had_long_turn:
             self.backlog.setdefault(link)
@@ -77,6 +79,23 @@ class Turns:
         """Queue a link whose login need not wait any longer."""
         self._released[link] = self._delayed.pop(link)
         self.add(link)
+
+    def park(self, link: Link, requests: Requests) -> None:
+        """Keep the end of the turn that a link just had for later.
+
+        ``requests`` may be empty, if the end of the link must wait.
+        """
+        count, arrival = self.done[-1]
+        self.done[-1] = count - len(requests), arrival
+        self.parked[link] = requests, sum(map(weigh, requests)), arrival
+        self.backlog.pop(link, None)
+
+    def unpark(self) -> list[Link]:
+        """Let the parked links go on; the owner queues each of them."""
+        self._released |= self.parked
+        links = [*self.parked]
+        self.parked.clear()
+        return links
 
     def _take(self, link: Link, enough: int) -> tuple[Requests | None, int]:
         """Return requests of a link and their weight; None: it is delayed."""

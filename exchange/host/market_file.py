@@ -1,4 +1,4 @@
-"""The market file: instruments, and limits of accounts.
+"""The market file: instruments, money, and limits of accounts.
 
 TOML, read once at start-up. An invalid file raises SettingsError; its text
 names the file and the field.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -23,8 +24,15 @@ from pydantic import (
 
 from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
+from exchange.host.product_settings import (
+    PRODUCT_FIELDS,
+    ProductSettings,
+    check_products,
+)
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
-from exchange.market.command import Configure
+from exchange.market.command import Configure, Money
+from exchange.market.fees import BASIS_POINTS
+from exchange.market.products import value_bounds
 from orderbook import (
     MAX_INT,
     Instrument,
@@ -58,28 +66,49 @@ class Rules:
     quotas: Quotas
 
 
-TickSize = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")]
+# A decimal number; a text, so that it is exact.
+Number = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")]
 Lots = Annotated[int, Field(ge=0, le=MAX_INT)]
 Cash = Annotated[int, Field(ge=-CASH_MAX, le=CASH_MAX)]
+BasisPoints = Annotated[int, Field(ge=-BASIS_POINTS, le=BASIS_POINTS)]
 
 
-class InstrumentSettings(BaseModel):
+class MoneySettings(BaseModel):
+    """The ``[money]`` table of the market file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    unit: Number  # of cash and fees, in the currency
+    currency: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,16}$")]
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if not Decimal(self.unit):
+            raise ValueError("unit is zero")
+        return self
+
+
+class InstrumentSettings(ProductSettings):
     """One ``[instruments.SYMBOL]`` table of the market file."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    # Money per tick, for showing prices; a text, so that it is exact.
-    tick_size: TickSize = "1"
+    tick_size: Number = "1"  # money per tick
     min_price: Price = 1  # in ticks, and so is max_price
     max_price: Price = 100_000
     max_qty: Qty = 1_000  # in lots, of one order
     max_position: Lots = 0  # in lots, long or short; 0: unlimited
     short_selling: bool = True
-    maker_fee: Integer = 0  # in ticks per lot; below 0: a rebate
+    maker_fee: Integer = 0  # in units per lot; below 0: a rebate
     taker_fee: Integer = 0
+    maker_fee_bp: BasisPoints = 0  # in basis points of the notional, besides
+    taker_fee_bp: BasisPoints = 0
     reference_price: Price = 0  # until the first trade
     collar: Lots = 0  # in ticks; 0: none
     band: Lots = 0  # in ticks; 0: none
+    multiplier: Qty = 1  # lots of what is traded in one lot of a contract
+    lot_size: Number = "1"  # what one lot is called outside
+    self_trades: bool = False  # whether ``stp`` may be "none"
     auction_s: Annotated[int, Field(ge=1, le=86_400)] = 30
     phase: PhaseName = "open"
 
@@ -89,8 +118,15 @@ class InstrumentSettings(BaseModel):
             raise ValueError("min_price is above max_price")
         if not Decimal(self.tick_size):
             raise ValueError("tick_size is zero")
+        if not Decimal(self.lot_size):
+            raise ValueError("lot_size is zero")
         if self.maker_fee + self.taker_fee < 0:
             raise ValueError("the rebate exceeds the other side's fee")
+        if self.maker_fee_bp + self.taker_fee_bp < 0:
+            raise ValueError(
+                "maker_fee_bp and taker_fee_bp: the rebate exceeds the other"
+                " side's fee"
+            )
         if self.collar and self.band >= self.collar:
             raise ValueError("band is not narrower than collar")
         if (self.collar or self.band or self.reference_price) and not (
@@ -99,17 +135,57 @@ class InstrumentSettings(BaseModel):
             raise ValueError("reference_price is missing or out of bounds")
         return self
 
-    @property
-    def worth(self) -> int:
-        """Return the most that one lot may cost or earn, in ticks."""
-        fees = max(abs(self.maker_fee), abs(self.taker_fee))
-        return max(abs(self.min_price), abs(self.max_price)) + fees
+    def tick_value(self, money: MoneySettings | None) -> int:
+        """Return the units of money for one tick of one lot.
 
-    def listed_as(self, symbol: str) -> Instrument:
-        """Return the instrument that these settings describe."""
-        fields = self.model_dump(exclude={"auction_s"})
+        Raises ValueError if they are no whole number.
+        """
+        if money is None:
+            if self.multiplier != 1:
+                raise ValueError("multiplier: add [money] with its unit")
+            return 1
+        value = Fraction(self.tick_size) * self.multiplier
+        units = value / Fraction(money.unit)
+        if units.denominator != 1 or units > MAX_INT:
+            raise ValueError(
+                f"tick_size: {self.tick_size} x multiplier {self.multiplier}"
+                f" is not 1 to {MAX_INT} whole units of {money.unit}; choose"
+                " a money.unit that divides it"
+            )
+        return int(units)
+
+    def worth(self, tick_value: int) -> int:
+        """Return the most that one lot may cost or earn, in units."""
+        most = max(abs(self.min_price), abs(self.max_price)) * tick_value
+        rate = max(abs(self.maker_fee_bp), abs(self.taker_fee_bp))
+        fees = max(abs(self.maker_fee), abs(self.taker_fee))
+        fees += -(-most * rate // BASIS_POINTS)
+        return most + fees or tick_value
+
+    def priced(self) -> Instrument:
+        """Return an instrument of this kind and these bounds of prices."""
         return Instrument(
-            symbol=symbol, auction_ms=self.auction_s * 1_000, **fields
+            symbol="",
+            tick_size=self.tick_size,
+            min_price=self.min_price,
+            max_price=self.max_price,
+            max_qty=self.max_qty,
+            phase=self.phase,
+            kind=self.kind,
+            **self.product(),
+        )
+
+    def listed_as(
+        self, symbol: str, money: MoneySettings | None = None
+    ) -> Instrument:
+        """Return the instrument that these settings describe."""
+        fields = self.model_dump(exclude={"auction_s", *PRODUCT_FIELDS})
+        fields |= self.product()
+        return Instrument(
+            symbol=symbol,
+            auction_ms=self.auction_s * 1_000,
+            tick_value=self.tick_value(money),
+            **fields,
         )
 
 
@@ -118,7 +194,7 @@ class AccountSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    cash: Cash = 0  # at the start, in ticks x lots
+    cash: Cash = 0  # at the start, in units
     min_cash: Cash | None = None  # None: no lower limit
     open_orders: Lots = OPEN_ORDERS_PRIVATE  # 0: unlimited, like the next two
     orders_per_s: Lots = 0
@@ -172,8 +248,16 @@ class MarketSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     instruments: dict[Symbol, InstrumentSettings] = Field(min_length=1)
+    money: MoneySettings | None = None  # None: a unit is a tick times a lot
     account: AccountSettings = AccountSettings()  # of every account
     accounts: dict[User, AccountSettings] = {}
+
+    @model_validator(mode="after")
+    def _products_fit(self) -> Self:
+        """Refuse instruments that name others which do not fit."""
+        ticks = {s: Decimal(i.tick_size) for s, i in self.instruments.items()}
+        check_products(self.instruments, ticks)
+        return self
 
     @model_validator(mode="after")
     def _stays_exact(self) -> Self:
@@ -188,7 +272,7 @@ class MarketSettings(BaseModel):
                         f"max_position of {name}: {symbol} is not listed"
                     )
         for symbol, instrument in self.instruments.items():
-            most = VALUE_MAX // (len(self.instruments) * instrument.worth or 1)
+            most = VALUE_MAX // (len(self.instruments) * self._worth(symbol))
             limits = {
                 "max_qty": instrument.max_qty,
                 "max_position": instrument.max_position,
@@ -203,6 +287,24 @@ class MarketSettings(BaseModel):
                         f" prices could exceed 2**53; at most {most}"
                     )
         return self
+
+    def _worth(self, symbol: str) -> int:
+        instrument = self.instruments[symbol]
+        try:
+            tick_value = instrument.tick_value(self.money)
+        except ValueError as error:
+            raise ValueError(f"instruments.{symbol}.{error}") from None
+        worth = instrument.worth(tick_value)
+        return max(worth, self._payoff(instrument) * tick_value)
+
+    def _payoff(self, instrument: InstrumentSettings) -> int:
+        """Return the most ticks that a lot is paid when it settles."""
+        underlying = self.instruments.get(instrument.underlying or "")
+        low, high = value_bounds(
+            instrument.priced(),
+            None if underlying is None else underlying.priced(),
+        )
+        return max(abs(low), abs(high))
 
     def rules(self, is_guarded: bool, connections: int) -> Rules:
         """Return the rules of the market and the quotas of connections.
@@ -221,14 +323,16 @@ class MarketSettings(BaseModel):
             if settings.floor > settings.cash:
                 where = f"accounts.{name}" if name else "account"
                 raise ValueError(f"{where}: cash is below min_cash")
+        money = self.money
         return Rules(
             configure=Configure(
                 instruments=tuple(
-                    settings.listed_as(symbol)
+                    settings.listed_as(symbol, self.money)
                     for symbol, settings in self.instruments.items()
                 ),
                 limits=common.limits(),
                 accounts={n: a.limits() for n, a in accounts.items()},
+                money=None if money is None else Money(**money.model_dump()),
             ),
             quotas=Quotas(
                 rate=common.rate(),

@@ -12,7 +12,11 @@ from tqdm import tqdm
 
 from exchange.gateway.gateway import Gateway
 from exchange.host.clock import JUMP_US, Clock
+from exchange.host.market_file import SettingsError
 from exchange.journal.sqlite import Journal
+from exchange.market.command import Configure
+from exchange.market.configuration import money_conflict
+from exchange.market.state import State
 
 PROGRESS_AFTER_S = 2.0  # from the start of a recovery to its progress bar
 
@@ -52,6 +56,17 @@ def recover(path: Path, gateway: Gateway, clock: Clock) -> Recovery:
     clock.go_on_from(gateway.engine.ts)
     took_s = (clock.elapsed() - start) / 1e6
     return Recovery(journal, journal.last_seq, took_s, clock.ahead)
+
+
+def check_money(state: State, market: Configure) -> None:
+    """Raise SettingsError if the accounts' cash is counted in another unit."""
+    conflict = money_conflict(state, market)
+    if conflict:
+        raise SettingsError(
+            f"{conflict}; the cash of the journal's accounts is counted in the"
+            " old unit: set the old values again, or start with another"
+            " journal"
+        )
 
 
 def _replay(journal: Journal, gateway: Gateway) -> None:

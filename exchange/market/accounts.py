@@ -1,8 +1,10 @@
 """What an account has: cash, positions, limits, orders and sessions.
 
-Cash is counted in ticks times lots, positions in lots. Both may be negative,
-within the account's limits. An account is data with its arithmetic and its
-checks; it makes no events.
+Cash is counted in units of the market's money, positions in lots. The value
+of a lot is its price times the instrument's ``tick_value``, the units for each
+tick. Without ``[money]`` in the market file that is 1, and a unit is a tick
+times a lot. Cash and positions may be negative, within the account's limits.
+An account is data with its arithmetic and its checks; it makes no events.
 
 No number may exceed what every JSON reader keeps exactly, 2**53 - 1.
 CASH_MAX, VALUE_MAX and ACCOUNTS_MAX ensure it: cash only moves between
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from exchange.market.fees import hold as hold_fees
 from orderbook import Instrument, Order, Refused, Side
 
 # The exchange's own account: it receives fees, pays rebates, and is the
@@ -29,8 +32,9 @@ CASH_MAX = 200_000_000_000
 # equity stays within 8 * 10**15, below 2**53 = 9 * 10**15.
 VALUE_MAX = 4_000_000_000_000_000
 
-# Finished orders that an account keeps. A client_order_id that is sent again
-# is recognized for 100 seconds at 100 orders a second.
+# Finished orders that an account keeps, and names of conversions. A
+# client_order_id that is sent again is recognized for 100 seconds at 100
+# orders a second.
 ORDERS_REMEMBERED = 10_000
 # Requests of an administrator whose client_request_id is remembered.
 ADMIN_REQUESTS_REMEMBERED = 10_000
@@ -53,11 +57,14 @@ class AccountLimits:
 
 
 def unit_cost(instrument: Instrument, side: Side, price: int) -> int:
-    """Return the most that one lot of an order can cost, in ticks.
+    """Return the most that one lot of an order can cost, in units.
 
-    At least 0: proceeds are not counted in advance.
+    At least 0: proceeds are not counted in advance. Fees in basis points are
+    counted for the whole order: `fees.margin`.
     """
-    cost = price if side == "buy" else -price
+    cost = price * instrument.tick_value
+    if side != "buy":
+        cost = -cost
     if instrument.maker_fee or instrument.taker_fee:
         cost += max(instrument.maker_fee, instrument.taker_fee)
     return cost if cost > 0 else 0
@@ -96,6 +103,7 @@ class Account:
     reserved: int = 0
     is_admin: bool = False
     is_suspended: bool = False  # by an administrator: no new orders
+    is_closed_out: bool = False  # suspended by `close_out`, until `reset`
     seq: int = 0
     orders: dict[int, Order] = field(default_factory=dict)
     by_client_order_id: dict[str, Order] = field(default_factory=dict)
@@ -103,53 +111,61 @@ class Account:
     finished: deque[Order] = field(default_factory=deque)
     sessions: dict[str, Session] = field(default_factory=dict)
     cancel_after_ts: int | None = None
+    # The client_order_id of conversions, oldest first.
+    conversions: dict[str, None] = field(default_factory=dict)
     # The client_request_id of requests that took effect, oldest first.
     admin_requests: dict[str, None] = field(default_factory=dict)
 
     # Cash and positions
 
     def book_fill(
-        self, symbol: str, bought: int, price: int, fee: int
+        self, symbol: str, bought: int, value: int, fee: int
     ) -> None:
-        """Book lots bought (negative: sold) and pay or receive cash."""
-        self.cash -= price * bought + fee
-        self.realized -= fee
-        self.move(symbol, bought, price)
+        """Book lots bought (negative: sold) and pay or receive cash.
 
-    def move(self, symbol: str, bought: int, price: int) -> None:
-        """Book lots bought (negative: sold) at a price, without the cash.
+        ``value`` is what one lot costs, in units.
+        """
+        self.cash -= value * bought + fee
+        self.realized -= fee
+        self.move(symbol, bought, value)
+
+    def move(self, symbol: str, bought: int, value: int) -> None:
+        """Book lots bought (negative: sold) at a value, without the cash.
 
         Closed lots take their share of the position's cost, rounded down to
-        a tick times lot.
+        a unit.
         """
         positions, costs = self.positions, self.costs
         position = positions.get(symbol, 0)
         cost = costs.get(symbol, 0)
         positions[symbol] = position + bought
         if (position < 0) == (bought < 0) or not position:
-            costs[symbol] = cost + price * bought
+            costs[symbol] = cost + value * bought
         elif abs(bought) < abs(position):
             released = cost * abs(bought) // abs(position)
-            self.realized -= price * bought + released
+            self.realized -= value * bought + released
             costs[symbol] = cost - released
         else:  # closed, and reversed if more was traded
-            self.realized += price * position - cost
-            costs[symbol] = price * (position + bought)
+            self.realized += value * position - cost
+            costs[symbol] = value * (position + bought)
 
-    def settle(self, symbol: str, price: int) -> None:
-        """Turn a position into cash at the final price of an instrument."""
-        self.book_fill(symbol, -self.positions[symbol], price, 0)
+    def settle(self, symbol: str, value: int) -> None:
+        """Turn a position into cash at the final value of one lot."""
+        self.book_fill(symbol, -self.positions[symbol], value, 0)
 
     def unrealized(self, equity: int) -> int:
         """Return the part of ``equity`` that is profit of open positions."""
         return equity - self.cash - sum(self.costs.values())
 
-    def equity(self, mark: Callable[[str], int]) -> int:
-        """Return cash plus all positions at their mark, in ticks x lots."""
+    def equity(self, value: Callable[[str], int]) -> int:
+        """Return cash plus all positions, in units.
+
+        ``value`` tells what one lot of a symbol is worth.
+        """
         equity = self.cash
         for symbol, position in self.positions.items():
             if position:
-                equity += position * mark(symbol)
+                equity += position * value(symbol)
         return equity
 
     # Limits
@@ -159,6 +175,8 @@ class Account:
         lots = self.buying if order.side == "buy" else self.selling
         lots[order.symbol] = lots.get(order.symbol, 0) + qty
         self.reserved += qty * order.unit_cost
+        if order.fees is not None:
+            self.reserved += hold_fees(order.fees, qty)
 
     def release(self, order: Order, qty: int) -> None:
         """Release what was set aside for ``qty`` lots of an order."""
@@ -207,20 +225,58 @@ class Account:
                 field="qty",
             )
 
-    def check_funds(self, cost: int) -> None:
-        """Refuse ("insufficient_funds") a request that may cost ``cost``."""
+    def free_cash(self) -> int:
+        """Return the cash above ``min_cash`` that is not set aside."""
         least = self.limits.min_cash
         if least is None:
             least = -CASH_MAX
-        free = self.cash - self.reserved - least
-        if cost > free and cost:  # an order without cost is always accepted
-            free = max(0, free)
+        return self.cash - self.reserved - least
+
+    def check_funds(self, cost: int) -> None:
+        """Refuse ("insufficient_funds") a request that may cost ``cost``.
+
+        A request without cost is always accepted.
+        """
+        if cost and cost > self.free_cash():
+            free = max(0, self.free_cash())
             raise Refused(
                 "insufficient_funds",
-                f"the order could cost {cost}; the account has {free} free",
+                f"the request could cost {cost}; the account has {free} free",
             )
 
-    # Orders
+    # Names and orders
+
+    def has_used(self, client_order_id: str | None) -> bool:
+        """Whether an order or a conversion has this name."""
+        return (
+            client_order_id in self.by_client_order_id
+            or client_order_id in self.conversions
+        )
+
+    def check_name(self, client_order_id: str) -> None:
+        """Refuse ("duplicate_client_order_id") a name that was used."""
+        order = self.by_client_order_id.get(client_order_id)
+        if order is not None:
+            raise Refused(
+                "duplicate_client_order_id",
+                f"{client_order_id} was used for order {order.order_id}",
+                field="client_order_id",
+                order_id=order.order_id,
+                order_status=order.order_status,
+                cum_qty=order.cum_qty,
+            )
+        if client_order_id in self.conversions:
+            raise Refused(
+                "duplicate_client_order_id",
+                f"{client_order_id} was used for a conversion",
+                field="client_order_id",
+            )
+
+    def remember_conversion(self, client_order_id: str) -> None:
+        """Remember the name of a conversion; forget the oldest."""
+        self.conversions[client_order_id] = None
+        if len(self.conversions) > ORDERS_REMEMBERED:
+            del self.conversions[next(iter(self.conversions))]
 
     def find(self, order_id: int | None, client_order_id: str | None) -> Order:
         """Return the open order with one of the two ids.
@@ -303,7 +359,7 @@ class Account:
 
 
 def leaderboard(
-    accounts: Iterable[Account], mark: Callable[[str], int], most: int
+    accounts: Iterable[Account], value: Callable[[str], int], most: int
 ) -> list[dict[str, Any]]:
     """Rank accounts by equity, the best first; equal ones share a rank.
 
@@ -312,7 +368,7 @@ def leaderboard(
     """
     standings = sorted(
         (
-            (account.equity(mark), account)
+            (account.equity(value), account)
             for account in accounts
             if account.name != HOUSE and not account.is_admin
         ),

@@ -72,4 +72,6 @@ def _forget_trade(listing: Listing, request: BustTrade) -> None:
     printed = (request.trade_id, request.price)
     if printed in listing.recent:  # a trade with oneself is not
         listing.recent.remove(printed)
+        if listing.prints is not None:
+            listing.prints.remove(*printed, request.qty)
         listing.last = listing.recent[-1][1] if listing.recent else None

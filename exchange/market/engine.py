@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeAlias
 
-from exchange.market import reports
+from exchange.market import reports, work
 from exchange.market.command import (
     RULES,
     Action,
@@ -38,6 +38,7 @@ from exchange.market.command import (
     TimePassed,
 )
 from exchange.market.configuration import configure
+from exchange.market.conversion import convert
 from exchange.market.operator import administer
 from exchange.market.orders import amend, cancel, cancel_all, place
 from exchange.market.sessions import (
@@ -57,6 +58,7 @@ from orderbook import (
     Cancel,
     CancelAfter,
     CancelAll,
+    Convert,
     Place,
     Refused,
 )
@@ -70,6 +72,7 @@ HANDLERS: dict[type[Action], Handler] = {
     Cancel: cancel,
     CancelAll: cancel_all,
     CancelAfter: cancel_after,
+    Convert: convert,
     AcceptTender: accept,
     Admin: administer,
     BustTrade: administer,
@@ -110,14 +113,17 @@ class Engine(State):
         outputs: list[Output] = []
         self.outputs = outputs
         action = command.action
+        assert not self.work or not work.touches(
+            self, command.account, command.session, action
+        )
         try:
             self._handlers[action.__class__](self, command, action)
         except Refused as refusal:
             assert not outputs, "refused after something happened"
             return [(command.account, refusal.as_error())]
+        if self.reached:
+            elect(self)
         if self.touched or self.changed_accounts or self.statuses:
-            if self.reached:
-                elect(self)
             reports.finish_command(self)
         return outputs
 

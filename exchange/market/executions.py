@@ -6,9 +6,8 @@ the state's lists of orders, and reports.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from exchange.market.accounts import HOUSE
+from exchange.market.fees import charge
 from exchange.market.reports import Fill, Filled, order_report, report_trade
 from exchange.market.state import State
 from orderbook import (
@@ -38,12 +37,6 @@ def cancel_order(
     end_order(state, order, reason)
 
 
-def cancel_each(state: State, orders: Iterable[Order], reason: Reason) -> None:
-    """Cancel open orders in order of their ids."""
-    for order in sorted(orders, key=lambda order: order.order_id):
-        cancel_order(state, order, reason)
-
-
 def book_sweep(
     state: State, order: Order, sweep: Sweep, filled: Filled
 ) -> None:
@@ -54,6 +47,7 @@ def book_sweep(
     listing = state.listings[order.symbol]
     state.touched[order.symbol] = listing
     instrument = listing.instrument
+    has_rates = instrument.maker_fee_bp or instrument.taker_fee_bp
     cum_qty, cum_cost = filled
     slices: dict[int, Filled] | None = None
     for maker, qty in sweep.matches:
@@ -68,9 +62,15 @@ def book_sweep(
         trade = report_trade(
             state, listing, price, qty, order.side, is_self=is_self
         )
-        taker_fill: Fill = (trade, "taker", qty * instrument.taker_fee)
+        taker_fee = qty * instrument.taker_fee
+        maker_fee = qty * instrument.maker_fee
+        if has_rates:
+            notional = qty * listing.value_of(price)
+            taker_fee += charge(order, notional, instrument.taker_fee_bp)
+            maker_fee += charge(maker, notional, instrument.maker_fee_bp)
+        taker_fill: Fill = (trade, "taker", taker_fee)
         _book_fill(state, order, taker_fill, (cum_qty, cum_cost))
-        maker_fill: Fill = (trade, "maker", qty * instrument.maker_fee)
+        maker_fill: Fill = (trade, "maker", maker_fee)
         if maker.display_qty is not None:
             if slices is None:
                 slices = _filled_before(sweep)
@@ -122,7 +122,8 @@ def _book_fill(
     trade, _, fee = fill
     account = state.accounts[order.account]
     bought = trade.qty if order.side == "buy" else -trade.qty
-    account.book_fill(order.symbol, bought, trade.price, fee)
+    value = state.listings[order.symbol].value_of(trade.price)
+    account.book_fill(order.symbol, bought, value, fee)
     account.release(order, trade.qty)
     if fee:
         state.account(HOUSE).cash += fee
@@ -147,4 +148,4 @@ def _finish(state: State, order: Order) -> None:
         account.release(order, unfilled)
     account.archive(order)
     if order.expire_ts is not None:
-        state.open_gtd.pop(order.order_id, None)
+        state.drop_expiry(order)

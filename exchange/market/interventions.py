@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from exchange.market import work
 from exchange.market.closing import pause_close, start_close
-from exchange.market.executions import cancel_each, cancel_order
+from exchange.market.executions import cancel_order
 from exchange.market.phases import enter_phase
 from exchange.market.reports import reply_ok, report_status
 from exchange.market.state import State
@@ -42,8 +43,8 @@ def suspend(state: State, name: str, admin: Admin) -> None:
     """Cancel an account's orders and let it only cancel."""
     account = known(state, admin.user)
     reply_ok(state, name)
-    account.is_suspended = True
-    cancel_each(state, account.open_orders.values(), "admin")
+    account.is_suspended, account.is_closed_out = True, False
+    work.cancel_all(state, account.open_orders.values(), "admin")
     report_status(state, f"suspend {account.name}: {admin.reason}")
 
 
@@ -51,7 +52,7 @@ def resume(state: State, name: str, admin: Admin) -> None:
     """Let an account trade again."""
     account = known(state, admin.user)
     reply_ok(state, name)
-    account.is_suspended = False
+    account.is_suspended = account.is_closed_out = False
     report_status(state, f"resume {account.name}: {admin.reason}")
 
 

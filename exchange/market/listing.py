@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+from exchange.market.prints import Prints
 from exchange.market.stops import Stops
 from orderbook import (
     PHASES,
@@ -21,12 +22,12 @@ from orderbook import (
     Trade,
 )
 
-# The parts that an order with display_qty shows one after the other. Each is
-# a trade of its own, so that one order to buy could make a million of them.
-SLICES_MAX = 20
 # The last trades of a symbol that can be busted: as many as the fills that
 # the history keeps of an account, in which the parties are found.
 TRADES_BUSTABLE = 10_000
+# The parts that an order with display_qty shows one after the other. Each is
+# a trade of its own, so that one order to buy could make a million of them.
+SLICES_MAX = 20
 
 
 @dataclass(slots=True)
@@ -46,6 +47,10 @@ class Listing:
     reopen_ts: int | None = None  # when the phase ends by itself
     close_ts: int | None = None  # when the instrument closes by itself
     close_left_us: int | None = None  # trading time left, while that stands
+    # When the instrument settles by itself, and its price once it is settled.
+    expire_ts: int | None = None
+    settlement_price: int | None = None
+    prints: Prints | None = None  # kept for an underlying only
     position_max: int = 0
     seq: int = 0  # of the last command that changed a level or traded
     ts: int = 0  # of the same command
@@ -135,7 +140,20 @@ class Listing:
             reason=self.reason,
             reopen_ts=self.reopen_ts,
             close_ts=self.close_ts,
+            expire_ts=self.expire_ts,
+            settlement_price=self.settlement_price,
         )
+
+    def settling_price(self, ts: int) -> int:
+        """Return the price at which derivatives settle at a time.
+
+        The settlement price; before that the volume-weighted price of the
+        last trades, and without any the mark.
+        """
+        if self.settlement_price is not None:
+            return self.settlement_price
+        average = None if self.prints is None else self.prints.average(ts)
+        return self.mark() if average is None else average
 
     def value_of(self, price: int) -> int:
         """Return the value of one lot at a price, in units of money."""

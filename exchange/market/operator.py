@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from exchange.market.busts import bust
+from exchange.market.close_out import close_out
 from exchange.market.command import BustTrade, Command
+from exchange.market.dividends import pay_dividend
 from exchange.market.interventions import (
     cancel,
     move_reference,
@@ -41,6 +43,8 @@ ACTIONS: dict[AdminAction, Callable[[State, str, Any], None]] = {
     "tender": offer_tender,
     "bust": bust,
     "reference": move_reference,
+    "dividend": pay_dividend,
+    "close_out": close_out,
 }
 
 

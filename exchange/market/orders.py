@@ -6,14 +6,15 @@ the calls below, which docs/PROTOCOL.md promises.
 
 from __future__ import annotations
 
+from exchange.market import work
 from exchange.market.accounts import Account, unit_cost
 from exchange.market.command import Command
 from exchange.market.executions import (
     book_sweep,
-    cancel_each,
     cancel_order,
     end_order,
 )
+from exchange.market.fees import fees_of, lot_fee, margin
 from exchange.market.listing import Listing, check_display
 from exchange.market.phases import stop_at_band
 from exchange.market.reports import (
@@ -46,6 +47,7 @@ def place(state: State, command: Command, request: Place) -> None:
         account.is_suspended
         or request.expire_ts is not None
         or request.client_order_id in account.by_client_order_id
+        or account.conversions
     ):
         _check_sender(state, account, request)
     listing = state.listing(request.symbol)
@@ -77,7 +79,11 @@ def place(state: State, command: Command, request: Place) -> None:
     if limit is None:
         limit = listing.worst_price(side, trigger_price)
     cost = unit_cost(instrument, side, limit)
-    account.check_funds(qty * cost)
+    fees, needed = None, qty * cost
+    if instrument.maker_fee_bp or instrument.taker_fee_bp:
+        fees = fees_of(instrument, side, limit)
+        needed += margin(fees.lot, qty)
+    account.check_funds(needed)
 
     # Assignments: all arguments by name take 0.4 us more, 10 % of a command.
     order = Order(state.order_id + 1, name, side, qty, instrument.symbol)
@@ -90,6 +96,7 @@ def place(state: State, command: Command, request: Place) -> None:
     order.client_order_id = request.client_order_id
     order.session = command.session
     order.unit_cost = cost
+    order.fees = fees
     order.round = state.round
     if display_qty is not None:
         order.display_qty = display_qty
@@ -115,8 +122,7 @@ def place(state: State, command: Command, request: Place) -> None:
             state.outputs.append(report)
             book_arrival(state, order, sweep, NOTHING_FILLED)
     if order.expire_ts is not None and order.is_open:
-        state.open_gtd[order.order_id] = order
-        state.add_deadline((order.expire_ts, order.order_id, ""))
+        state.add_expiry(order, order.expire_ts)
 
 
 def _check_sender(state: State, account: Account, request: Place) -> None:
@@ -125,17 +131,10 @@ def _check_sender(state: State, account: Account, request: Place) -> None:
     A repeated client_order_id is answered as a duplicate even if it has
     expired or the account is suspended: the first copy was accepted.
     """
-    known = account.by_client_order_id.get(request.client_order_id or "")
-    if known is not None:
+    name = request.client_order_id
+    if name is not None and account.has_used(name):
         state.listing(request.symbol)
-        raise Refused(
-            "duplicate_client_order_id",
-            f"{request.client_order_id} was used for order {known.order_id}",
-            field="client_order_id",
-            order_id=known.order_id,
-            order_status=known.order_status,
-            cum_qty=known.cum_qty,
-        )
+        account.check_name(name)
     if request.expire_ts is not None and request.expire_ts <= state.ts:
         raise Refused(
             "bad_request",
@@ -145,10 +144,11 @@ def _check_sender(state: State, account: Account, request: Place) -> None:
     if account.is_suspended:
         if request.symbol is None:
             state.listing(None)
-        _refuse_suspended()
+        refuse_suspended()
 
 
-def _refuse_suspended() -> None:
+def refuse_suspended() -> None:
+    """Refuse ("forbidden") what a suspended account must not do."""
     raise Refused(
         "forbidden",
         "the account is suspended and may only cancel",
@@ -199,7 +199,7 @@ def amend(state: State, command: Command, request: Amend) -> None:
     """Change the fields of an open order that may change."""
     account = state.account(command.account)
     if account.is_suspended:
-        _refuse_suspended()
+        refuse_suspended()
     order = account.find(request.order_id, request.client_order_id)
     listing = state.listings[order.symbol]
     is_waiting = order.order_status == "waiting"
@@ -236,6 +236,11 @@ def amend(state: State, command: Command, request: Amend) -> None:
             listing.position_max,
         )
     more = leaves_qty * cost - old_leaves_qty * order.unit_cost
+    fees = order.fees
+    lot = 0
+    if fees is not None:
+        lot = lot_fee(listing.instrument, order.side, limit)
+        more += margin(lot, leaves_qty, fees.paid) - fees.margin
     if more > 0:
         account.check_funds(more)
     filled = order.cum_qty, order.cum_cost
@@ -258,11 +263,14 @@ def amend(state: State, command: Command, request: Amend) -> None:
         return
     account.release(order, old_leaves_qty)
     order.unit_cost = cost
+    if fees is not None:
+        fees.lot = lot
     account.hold(order, leaves_qty)
     if request.expire_ts is not None:
+        state.drop_expiry(order)
         order.expire_ts = request.expire_ts
         if order.is_open:
-            state.add_deadline((order.expire_ts, order.order_id, ""))
+            state.add_expiry(order, order.expire_ts)
     if is_waiting:
         state.outputs.append(order_report(state, order, "amended"))
         is_reached = order.order_id in listing.stops.reached
@@ -339,4 +347,4 @@ def cancel_all(state: State, command: Command, request: CancelAll) -> None:
         and request.side in (None, order.side)
     ]
     reply_ok(state, account.name, count=len(orders))
-    cancel_each(state, orders, "user")
+    work.cancel_all(state, orders, "user")

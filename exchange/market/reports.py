@@ -31,6 +31,7 @@ from orderbook import (
     Phase,
     Reason,
     Rested,
+    Settlement,
     Side,
     Status,
     Tender,
@@ -119,6 +120,10 @@ def order_report(
 
 def report_rested(state: State, account: Account, order: Order) -> None:
     """Report a new order that rests with nothing filled, as most do."""
+    if order.expire_ts is not None or order.display_qty is not None:
+        # An amend may change these before the report is encoded.
+        state.outputs.append(order_report(state, order, "new"))
+        return
     account.seq += 1
     report = Rested(account.seq, state.ts, order.qty, order.price, order)
     state.outputs.append((account.name, report))
@@ -154,6 +159,8 @@ def report_trade(
             reached = state.reached.setdefault(symbol, [])
             reached += stops.reach(price)
         listing.recent.append((listing.trade_id + 1, price))
+        if listing.prints is not None:
+            listing.prints.add(state.ts, listing.trade_id + 1, price, qty)
     listing.volume += qty
     listing.trade_id += 1
     trade = Trade(
@@ -169,6 +176,28 @@ def report_trade(
     )
     listing.trades.append(trade)
     return trade
+
+
+def report_settlement(
+    state: State,
+    account: Account,
+    *,
+    symbol: str,
+    position: int,
+    price: int,
+    realized: int,
+) -> None:
+    """Report that a position became cash at the settlement price."""
+    account.seq += 1
+    report = Settlement(
+        seq=account.seq,
+        ts=state.ts,
+        symbol=symbol,
+        position=position,
+        price=price,
+        realized=realized,
+    )
+    state.outputs.append((account.name, report))
 
 
 def report_bust(state: State, listing: Listing, trade_id: int) -> None:
@@ -324,7 +353,7 @@ def ticker(state: State, listing: Listing, ts: int) -> Ticker:
 
 def account_report(state: State, account: Account) -> AccountReport:
     """Return an account's cash and positions under its current ``seq``."""
-    equity = account.equity(state.mark)
+    equity = account.equity(state.value)
     # By position, in the order of the fields, like `Exec`.
     return AccountReport(
         account.seq,
@@ -342,19 +371,21 @@ def positions(
 ) -> list[dict[str, Any]]:
     """Return the positions of an account that are not 0, as rows.
 
-    ``cost`` is the price paid for the lots; negative for a short position.
+    ``cost`` is what was paid for the lots, in units; negative for a short
+    position. ``mark`` is in ticks.
     """
     rows: list[dict[str, Any]] = []
     for name, position in account.positions.items():
         if position and symbol in (None, name):
-            cost, mark = account.costs[name], state.mark(name)
+            cost, listing = account.costs[name], state.listings[name]
+            mark = listing.mark()
             rows.append(
                 {
                     "symbol": name,
                     "position": position,
                     "cost": cost,
                     "mark": mark,
-                    "unrealized": position * mark - cost,
+                    "unrealized": position * listing.value_of(mark) - cost,
                 }
             )
     return rows
@@ -369,4 +400,4 @@ def order_reports(state: State, orders: Iterable[Order]) -> Iterator[str]:
 
 def standings(state: State) -> list[dict[str, Any]]:
     """Return the leaderboard: the richest accounts as rows."""
-    return leaderboard(state.accounts.values(), state.mark, MAX_ROWS)
+    return leaderboard(state.accounts.values(), state.value, MAX_ROWS)

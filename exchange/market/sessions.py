@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exchange.market import work
 from exchange.market.closing import postpone_closes
 from exchange.market.command import (
     Command,
@@ -10,7 +11,6 @@ from exchange.market.command import (
     Restart,
     Shutdown,
 )
-from exchange.market.executions import cancel_each
 from exchange.market.state import State
 
 
@@ -24,7 +24,8 @@ def connect(state: State, command: Command, action: Connect) -> None:
 def disconnect(state: State, command: Command, action: Disconnect) -> None:
     """End a session's connection and cancel the orders that end with it."""
     account = state.account(command.account)
-    cancel_each(state, account.disconnect(command.session), "disconnect")
+    orders = account.disconnect(command.session)
+    work.cancel_all(state, orders, "disconnect")
 
 
 def disconnect_all(
@@ -37,7 +38,7 @@ def disconnect_all(
         for session in account.sessions
         for order in account.disconnect(session)
     ]
-    cancel_each(state, orders, "disconnect")
+    work.cancel_all(state, orders, "disconnect")
 
 
 def restart(state: State, command: Command, action: Restart) -> None:

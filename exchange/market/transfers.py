@@ -29,7 +29,8 @@ def adjust(state: State, name: str, admin: Admin) -> None:
     check_cash(house, -cash, "cash")
     house = state.account(HOUSE)
     if listing is not None and qty:
-        symbol, value = listing.instrument.symbol, listing.mark()
+        symbol = listing.instrument.symbol
+        value = state.value(symbol)
         account.move(symbol, qty, value)
         house.move(symbol, -qty, value)
     account.cash += cash
@@ -92,3 +93,8 @@ def report_account(state: State, account: Account) -> None:
     """Report an account at the end of the command, unless nobody owns it."""
     if account.name != HOUSE:
         state.changed_accounts[account.name] = account
+
+
+def enforce_limits(state: State, name: str) -> None:
+    """Cancel what an account can no longer pay for."""
+    solvency.enforce(state, state.accounts[name])

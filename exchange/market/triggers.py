@@ -2,42 +2,71 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
 from typing import cast
 
+from exchange.market import work
 from exchange.market.accounts import Account, unit_cost
 from exchange.market.executions import end_order
+from exchange.market.fees import lot_fee, margin
 from exchange.market.listing import Listing
 from exchange.market.orders import NOTHING_FILLED, book_arrival
 from exchange.market.reports import order_report
 from exchange.market.state import State
 from orderbook import Order, Reason, Refused, Sweep
 
-# Stop orders that one command triggers; the next `TimePassed`, which follows
-# at once, goes on. It bounds the time of a command.
-ELECTED_PER_COMMAND = 1_000
+TRIGGER_OPERATIONS = 2  # of a slice: it is reported, and then it arrives
 
 
 def elect(state: State) -> None:
     """Trigger the stop orders that trades have reached.
 
-    They form one queue. The trades of each may reach others, which join it at
-    its end.
+    Those of a busy instrument wait for the end of its work. What does not fit
+    into the command goes on before other work.
     """
-    _queue_reached(state)
-    for _ in range(ELECTED_PER_COMMAND):
-        if not state.elected:
-            return
-        order = state.elected.popleft()
-        if order.is_waiting:  # it may have been canceled meanwhile
-            _trigger(state, order)
-            _queue_reached(state)
-    if state.elected:
-        state.earliest = 0
+    idle = [s for s in state.reached if not work.is_busy(state, s)]
+    orders = _take_reached(state, idle)
+    if orders:
+        state.work_place = 0
+        work.run(state, Cascade(orders, idle))
+        state.work_place = None
 
 
-def _queue_reached(state: State) -> None:
-    """Queue what was reached: farthest from the last price first."""
-    for symbol, orders in state.reached.items():
+@dataclass(slots=True)
+class Cascade:
+    """Elected stop orders, first in, first out.
+
+    The trades of each may reach others, which join the queue at its end.
+    """
+
+    orders: deque[Order]
+    symbols: list[str]
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """None: a trade leaves its accounts as any trade does."""
+        return ()
+
+    def step(self, state: State) -> bool:
+        """Trigger as many as fit into the slice."""
+        orders = self.orders
+        while orders and work.room(state) > 0:
+            order = orders.popleft()
+            if order.is_waiting:  # it may have been canceled meanwhile
+                work.spend(state, TRIGGER_OPERATIONS)
+                _trigger(state, order)
+                orders += _take_reached(state, self.symbols)
+        return not orders
+
+
+def _take_reached(state: State, symbols: list[str]) -> deque[Order]:
+    """Return what was reached: farthest from the last price first."""
+    taken = deque[Order]()
+    for symbol in symbols:
+        orders = state.reached.pop(symbol, None)
+        if orders is None:
+            continue
         last = state.listings[symbol].last
         assert last is not None
 
@@ -45,8 +74,8 @@ def _queue_reached(state: State) -> None:
             assert order.trigger_price is not None
             return -abs(order.trigger_price - last), order.order_id
 
-        state.elected.extend(sorted(orders, key=place_of))
-    state.reached.clear()
+        taken.extend(sorted(orders, key=place_of))
+    return taken
 
 
 def _trigger(state: State, order: Order) -> None:
@@ -60,7 +89,7 @@ def _trigger(state: State, order: Order) -> None:
     if order.order_type == "stop":
         order.order_type, order.time_in_force = "market", "ioc"
         if order.expire_ts is not None:
-            del state.open_gtd[order.order_id]
+            state.drop_expiry(order)
             order.expire_ts = None
     else:
         order.order_type = "limit"
@@ -87,8 +116,14 @@ def _arrive(account: Account, listing: Listing, order: Order) -> Sweep:
             listing.check_bounds(side, limit, None)
         account.check_position(instrument, side, qty, listing.position_max)
         cost = unit_cost(instrument, side, limit)
-        account.check_funds(qty * cost)
+        needed = qty * cost
+        if order.fees is not None:
+            lot = lot_fee(instrument, side, limit)
+            needed += margin(lot, qty)
+        account.check_funds(needed)
         order.unit_cost = cost
+        if order.fees is not None:
+            order.fees.lot = lot
     finally:
         account.hold(order, qty)
     return listing.book.place(order, limit, listing.band, account.open_orders)

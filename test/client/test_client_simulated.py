@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any, get_args
 
 import pytest
@@ -404,7 +405,17 @@ BAD: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("post_only", (10, 99), {"post_only": True, "time_in_force": "ioc"}),
     ("time_in_force", (10, 99), {"time_in_force": "day"}),
     ("expire_ts", (10, 99), {"time_in_force": "gtd"}),
-    ("stp", (10, 99), {"stp": "none"}),
+    ("stp", (10, 99), {"stp": "cancel"}),
+    ("price", (10, Decimal("98.5")), {}),
+    ("price", (10, Decimal("NaN")), {}),
+    ("price", (10, Decimal("Infinity")), {}),
+    ("price", (10, Decimal("1e400")), {}),
+    ("price", (10, "99"), {}),
+    ("trigger_price", (10,), {"trigger_price": Decimal("0.5")}),
+    ("trigger_price", (10,), {"trigger_price": "5"}),
+    ("time_in_force", (10,), {"trigger_price": 5, "time_in_force": "ioc"}),
+    ("display_qty", (10,), {"display_qty": 5}),
+    ("display_qty", (10, 99), {"display_qty": 0}),
     ("client_order_id", (10, 99), {"client_order_id": "a b"}),
     ("client_order_id", (10, 99), {"client_order_id": "\udcc3"}),
     ("stop_price", (10, 99), {"stop_price": 5}),
@@ -433,6 +444,10 @@ async def test_an_invalid_order_is_refused_before_it_is_sent(
         ("user", "reset", "x", {"user": "alice"}),
         ("whom", "suspend", "x", {"whom": "alice"}),
         ("qty", "adjust", "x", {"user": "alice", "symbol": "BOND"}),
+        ("symbol", "settle", "x", {"price": 5}),
+        ("prices", "settle", "x", {"prices": {"bond": 5}}),
+        ("headline", "news", "x", {"headline": "a\nb"}),
+        ("client_request_id", "reset", "x", {"client_request_id": ""}),
     ],
 )
 @simulated

@@ -97,7 +97,9 @@ async def test_a_table_has_the_same_columns_whatever_its_rows(
         await trade(ann, bob)
         await market.sell(1)  # a market order has no price
         after = await ann.frame(what, symbol=symbol)
-        assert shape(before) == shape(after) and len(after) > 0
+        is_told = what in ("news", "statuses")  # by an administrator
+        assert shape(before) == shape(after)
+        assert is_told or len(after) > 0
         kinds = shape(after)
         for name in ("price", "qty", "cash", "trade_id", "open", "position"):
             assert kinds.get(name, "Int64") == "Int64"

@@ -214,6 +214,20 @@ def test_a_login_is_sent_the_tenders_that_are_still_open(
     assert told("ann") == told("eve") == []
 
 
+def test_no_tender_is_accepted_while_the_disk_is_in_trouble(
+    floor: Floor,
+) -> None:
+    boss, ann = boss_of(floor), floor.join("ann")
+    floor.do(boss, tender())
+    floor.read(ann)
+    floor.gateway.sequencer.disk_trouble = "the disk is full"
+    (error,) = floor.do(ann, ACCEPT)
+    assert error["code"] == "busy" and error["retry_after_ms"] > 0
+    assert words(floor.do(ann, {"type": "cancel_all"})) == ["ok"]
+    floor.gateway.sequencer.disk_trouble = ""
+    assert words(floor.do(ann, ACCEPT)) == ["ok", "account"]
+
+
 # Busts --------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exchange.market.timers import DEADLINES_PER_COMMAND
+from exchange.market.state import OPERATIONS_PER_SLICE
 from orderbook import MAX_FRAME
 from test.support import FOLLOW, NOON, PING, SECOND, Floor, words
 
@@ -47,11 +47,16 @@ def test_a_tick_is_a_command_of_its_own(floor: Floor) -> None:
 
 
 def test_more_deadlines_than_one_tick_fires(floor: Floor) -> None:
-    alice, count = floor.join("alice"), 2 * DEADLINES_PER_COMMAND + MAX_FRAME
-    for _ in range(count // MAX_FRAME):
+    alice, slice_ = floor.join("alice"), OPERATIONS_PER_SLICE
+    frames = 2 * slice_ // MAX_FRAME + 1
+    for _ in range(frames):
         floor.do(alice, *[gtd(NOON + SECOND)] * MAX_FRAME)
     floor.clock.ts += SECOND
-    assert words(floor.do(alice, PING)) == ["expired"] * count + ["ok"]
+    # One slice when the deadlines are due, and one of the work that is left.
+    first = words(floor.do(alice, PING))
+    assert first == ["expired"] * 2 * slice_ + ["ok"]
+    left = frames * MAX_FRAME - 2 * slice_
+    assert words(floor.do(alice, PING)) == ["expired"] * left + ["ok"]
 
 
 def test_time_rises_while_the_clock_stands_still_or_steps_back(

@@ -18,6 +18,7 @@ from exchange.market.command import (
     Configure,
     Connect,
     Disconnect,
+    Money,
     Restart,
     Shutdown,
     TimePassed,
@@ -33,7 +34,10 @@ from orderbook import (
     Cancel,
     CancelAfter,
     CancelAll,
+    Conversion,
+    Convert,
     Instrument,
+    Kind,
     Place,
 )
 from test.journal.files import COMMANDS
@@ -61,15 +65,42 @@ ONE_ORDER = st.one_of(
     st.fixed_dictionaries({"order_id": st.integers(0, MAX_INT)}),
     st.fixed_dictionaries({"client_order_id": CLIENT_ORDER_ID}),
 )
+TS = st.integers(0, MAX_INT)
 CHANGES = st.one_of(
-    st.fixed_dictionaries({"price": INTEGER, "qty": maybe(QTY)}),
+    st.fixed_dictionaries(
+        {"price": INTEGER},
+        optional={
+            "qty": QTY,
+            "expire_ts": TS,
+            "trigger_price": INTEGER,
+            "display_qty": QTY,
+        },
+    ),
     st.fixed_dictionaries({"qty": QTY}),
+    st.fixed_dictionaries({"trigger_price": INTEGER}),
 )
 KINDS = st.one_of(
     st.fixed_dictionaries(
         {
             "order_type": st.just("market"),
-            "time_in_force": st.sampled_from([None, "ioc", "fok"]),
+            "time_in_force": st.sampled_from([None, "ioc", "fok", "auction"]),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "order_type": st.just("stop"),
+            "trigger_price": INTEGER,
+            "time_in_force": st.sampled_from([None, "gtc"]),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "order_type": st.just("stop_limit"),
+            "trigger_price": INTEGER,
+            "price": INTEGER,
+            "time_in_force": st.just("gtd"),
+            "expire_ts": TS,
+            "display_qty": maybe(QTY),
         }
     ),
     st.fixed_dictionaries(
@@ -86,7 +117,13 @@ KINDS = st.one_of(
             "post_only": st.booleans(),
         }
     ),
-    st.fixed_dictionaries({"price": INTEGER, "post_only": st.just(True)}),
+    st.fixed_dictionaries(
+        {
+            "price": INTEGER,
+            "post_only": st.just(True),
+            "display_qty": maybe(QTY),
+        }
+    ),
 )
 PLACE = st.fixed_dictionaries(
     {
@@ -95,15 +132,16 @@ PLACE = st.fixed_dictionaries(
         "side": SIDE,
         "qty": QTY,
         "stp": st.sampled_from(
-            ["cancel_oldest", "cancel_newest", "cancel_both"]
+            ["cancel_oldest", "cancel_newest", "cancel_both", "none"]
         ),
         "client_order_id": maybe(CLIENT_ORDER_ID),
     }
 )
+DECIMAL = name(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 INSTRUMENT = st.builds(
     Instrument,
     symbol=SYMBOL,
-    tick_size=name(r"[0-9]{1,12}(\.[0-9]{1,12})?"),
+    tick_size=DECIMAL,
     min_price=INTEGER,
     max_price=INTEGER,
     max_qty=QTY,
@@ -116,6 +154,27 @@ INSTRUMENT = st.builds(
     collar=INTEGER,
     band=INTEGER,
     auction_ms=INTEGER,
+    kind=st.sampled_from(get_args(Kind)),
+    underlying=maybe(SYMBOL),
+    strike=maybe(INTEGER),
+    expires=maybe(st.just("round") | INTEGER),
+    pays=maybe(INTEGER),
+    question=maybe(WORDS),
+    group=maybe(WORDS),
+    convert=maybe(
+        st.builds(
+            Conversion,
+            lot=INTEGER,
+            fee=INTEGER,
+            basket=st.dictionaries(SYMBOL, INTEGER, max_size=3),
+        )
+    ),
+    tick_value=INTEGER,
+    multiplier=INTEGER,
+    lot_size=DECIMAL,
+    maker_fee_bp=INTEGER,
+    taker_fee_bp=INTEGER,
+    self_trades=st.booleans(),
 )
 LIMITS = st.builds(
     AccountLimits,
@@ -134,14 +193,14 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "price": INTEGER,
     "message": WORDS,
     "headline": WORDS,
-    "body": WORDS,
+    "body": st.text(LINE | st.just("\n"), min_size=1, max_size=2_000),
     "value": INTEGER,
     "amount": INTEGER,
+    "prices": st.dictionaries(SYMBOL, INTEGER, min_size=1, max_size=3),
     "tender_id": CLIENT_ORDER_ID,
     "side": SIDE,
     "valid_ms": st.integers(1_000, 86_400_000),
     "trade_id": st.integers(0, MAX_INT),
-    "prices": st.dictionaries(SYMBOL, INTEGER, min_size=1, max_size=3),
 }
 
 
@@ -155,7 +214,8 @@ def admins(draw: st.DrawFn) -> Admin:
         what = [["cash"], ["symbol", "qty"], ["cash", "symbol", "qty"]]
         chosen = ["user", *draw(st.sampled_from(what))]
     if action == "settle":
-        chosen = draw(st.sampled_from([["symbol", "price"], ["prices"]]))
+        what = [["symbol"], ["symbol", "price"], ["prices"]]
+        chosen = draw(st.sampled_from(what))
     given = {a: draw(ARGUMENTS[a]) for a in chosen if a in ARGUMENTS}
     if "reopen_ms" in chosen and given["phase"] not in ("open", "closed"):
         given["reopen_ms"] = draw(st.integers(1_000, 86_400_000))
@@ -187,6 +247,14 @@ ACTIONS: dict[type, st.SearchStrategy[Any]] = {
         **ID,
         timeout_ms=st.just(0) | st.integers(1_000, 86_400_000),
     ),
+    Convert: st.builds(
+        Convert,
+        **ID,
+        symbol=SYMBOL,
+        side=SIDE,
+        qty=QTY,
+        client_order_id=maybe(CLIENT_ORDER_ID),
+    ),
     AcceptTender: st.builds(AcceptTender, **ID, tender_id=CLIENT_ORDER_ID),
     Admin: admins(),
     BustTrade: st.builds(
@@ -212,6 +280,7 @@ ACTIONS: dict[type, st.SearchStrategy[Any]] = {
         instruments=st.lists(INSTRUMENT, max_size=3).map(tuple),
         limits=LIMITS,
         accounts=st.dictionaries(USER, LIMITS, max_size=3),
+        money=maybe(st.builds(Money, unit=DECIMAL, currency=WORDS)),
         engine_version=st.integers(1, MAX_INT),
     ),
     Shutdown: st.just(Shutdown()),

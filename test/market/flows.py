@@ -31,6 +31,8 @@ from orderbook import (
     Cancel,
     CancelAfter,
     CancelAll,
+    Conversion,
+    Convert,
     Place,
     encode,
 )
@@ -214,6 +216,108 @@ def random_amend(rng: random.Random, name: str, price: int) -> Amend:
     new = rng.choice((None, price, *range(price - 3, price + 4)))
     qty = rng.choice((None, 1, 2, 3, 5, 8)) if new is not None else 4
     return Amend(client_order_id=name, price=new, qty=qty)
+
+
+# Derivatives, binaries and baskets -----------------------------------------
+
+PRODUCTS = Configure(
+    instruments=(
+        listing("GS", max_price=12, tick_value=5, reference_price=7),
+        listing("MS", max_price=12, max_position=24, reference_price=3),
+        listing(
+            "XLF",
+            max_price=40,
+            tick_value=2,
+            reference_price=20,
+            max_position=16,
+            convert=Conversion(lot=2, fee=7, basket={"GS": 1, "MS": 2}),
+        ),
+        listing(
+            "FUT",
+            kind="future",
+            underlying="GS",
+            expires="round",
+            tick_value=3,
+            min_price=-5,
+        ),
+        listing("CALL", kind="call", underlying="GS", strike=6, expires=9),
+        listing("PUT", kind="put", underlying="MS", strike=9, expires="round"),
+        listing("RED", kind="binary", pays=9, group="RACE", max_price=9),
+        listing("BLUE", kind="binary", pays=9, group="RACE", max_price=9),
+    ),
+    limits=AccountLimits(cash=9_000, min_cash=-9_000),
+    accounts={"eve": AccountLimits(cash=500, min_cash=480)},
+)
+PRICES = {i.symbol: i.max_price for i in PRODUCTS.instruments} | {
+    symbol: 12 for symbol in ("FUT", "CALL", "PUT")
+}
+
+
+def product_flow(
+    rng: random.Random, steps: int
+) -> Iterator[tuple[int, str, Action]]:
+    """Yield times, accounts and actions: trades, and all that ends them.
+
+    Many are refused; nothing is given, so that all profit is earned.
+    """
+    ts = SECOND
+    yield ts, "", PRODUCTS
+    for number in range(1, steps):
+        ts += rng.choice((1, 1, 1, 50_000, SECOND // 2))
+        dice = rng.randrange(40)
+        if dice < 26:
+            yield ts, rng.choice(USERS), random_trade(rng)
+        elif dice < 33:
+            yield ts, rng.choice(USERS), Convert(
+                symbol=rng.choice(("XLF",) * 9 + ("GS",)),
+                side=rng.choice(("buy", "sell")),
+                qty=rng.choice((2, 2, 4, 10, 3)),
+                client_order_id=rng.choice((None, f"v{number // 60}")),
+            )
+        elif dice < 36:
+            yield ts, "", TimePassed()
+        else:
+            yield ts, "op", random_payout(rng)
+
+
+def random_trade(rng: random.Random) -> Place:
+    symbol = rng.choice(tuple(PRICES))
+    return Place(
+        symbol=symbol,
+        side=rng.choice(("buy", "sell")),
+        qty=rng.randint(1, 9),
+        price=rng.randint(1, min(PRICES[symbol], 9)),
+        stp=rng.choice(STP),
+    )
+
+
+def random_payout(rng: random.Random) -> Admin:
+    """Return an action that settles, pays, closes out or begins anew."""
+    symbol = rng.choice((*PRICES, "NONE"))
+    prices = {s: rng.randint(0, high) for s, high in PRICES.items()}
+    given: dict[str, Any] = {}
+    often = ("dividend", "close_out", "phase", "resume", "reset")
+    match rng.choice(often + ("settle", "prices")):
+        case "dividend" as action:
+            given = {"symbol": symbol, "amount": rng.randint(-9, 9)}
+        case "close_out" as action:
+            if rng.random() < 0.3:
+                del prices["GS"]
+            given = {"user": rng.choice(USERS), "prices": prices}
+        case "phase" as action:
+            given = {"symbol": symbol, "phase": rng.choice(("open", "halted"))}
+        case "resume" as action:
+            given = {"user": rng.choice(USERS)}
+        case "settle" as action:
+            price = rng.choice((None, 9, prices.get(symbol)))
+            given = {"symbol": symbol, "price": price}
+        case "prices":
+            action = "settle"
+            chosen = rng.sample(tuple(PRICES), rng.randint(1, 4))
+            given = {"prices": {s: prices[s] for s in chosen}}
+        case action:
+            pass
+    return Admin(action=action, reason="why", **given)
 
 
 # Determinism --------------------------------------------------------------

@@ -30,6 +30,7 @@ from orderbook import (
     Instrument,
     Ok,
     Place,
+    Settlement,
     Status,
     Trade,
     decode_events,
@@ -88,6 +89,8 @@ class Follower:
         self.before: dict[str, str] = {}
         self.reports: dict[str, AccountReport] = {}
         self.traded: set[str] = set()
+        # Position, price and profit of each holder who is not told yet.
+        self.settled: dict[tuple[str, str], tuple[int, int, int]] = {}
         self.auctioned: defaultdict[str, Counter[int]]
         # After the previous command:
         self.free: Counter[str] = Counter()
@@ -115,10 +118,12 @@ class Follower:
         }
         self.reports.clear()
         self.traded.clear()
+        self.settled.clear()
         self.auctioned = defaultdict(Counter)
         moved = self._act(command, outputs)
         self._reply(command, outputs)
-        order: list[Any] = [(Exec, Ok, Error), AccountReport, Status, Trade]
+        executions = (Exec, Settlement, Ok, Error)
+        order: list[Any] = [executions, AccountReport, Status, Trade]
         parts = [
             next(n for n, kind in enumerate(order) if isinstance(event, kind))
             for _, event in outputs
@@ -139,6 +144,8 @@ class Follower:
                     if event.exec_type == "trade":
                         fills[event.symbol, event.trade_id].append(event)
                         moved[recipient] = None
+                case Settlement():
+                    self._settlement(recipient, event)
                 case AccountReport():
                     self._account(recipient, event)
                     reported.append(recipient)
@@ -151,6 +158,8 @@ class Follower:
                         event, *fills.pop((event.symbol, event.trade_id))
                     )
         assert not fills, "each match is public"
+        self.settled = {k: v for k, v in self.settled.items() if k[0] != HOUSE}
+        assert not self.settled, "each holder is told"
         assert reported == list(moved), "one for each account that moved"
         self._check_auctions(outputs)
 
@@ -267,8 +276,14 @@ class Follower:
                     position = holding.positions[symbol]
                     if position:
                         assert admin.price is not None
+                        realized = holding.realized
                         holding.cash += position * admin.price
                         holding.move(symbol, -position, admin.price)
+                        self.settled[name, symbol] = (
+                            position,
+                            admin.price,
+                            holding.realized - realized,
+                        )
                         moved[name] = None
             case "reset":
                 for name in self.holdings:
@@ -312,7 +327,9 @@ class Follower:
             if isinstance(reply, Exec) and word in ("new", "amended"):
                 self._accepted(recipient, reply)
         for event in later:
-            assert isinstance(event, (Exec, AccountReport, Status, Trade))
+            assert isinstance(
+                event, (Exec, Settlement, AccountReport, Status, Trade)
+            )
             assert event.ts == command.ts
             if isinstance(event, Exec):
                 assert event.exec_type in ("trade", "canceled", "expired")
@@ -400,6 +417,13 @@ class Follower:
         holding.realized -= told.fee
         holding.move(told.symbol, sign * qty, price)
         self.holdings[HOUSE].cash += told.fee
+
+    def _settlement(self, recipient: str, told: Settlement) -> None:
+        """Take what is told of a settlement, whose cash moved already."""
+        self._count(recipient, told.seq)
+        assert (told.position, told.price, told.realized) == self.settled.pop(
+            (recipient, told.symbol)
+        )
 
     def _account(self, recipient: str, told: AccountReport) -> None:
         self._count(recipient, told.seq)

@@ -210,7 +210,9 @@ def test_an_amend_that_trades_pays_what_it_gets() -> None:
 
 
 def test_an_account_short_of_cash_may_amend_for_no_more() -> None:
+    """Under rules 2: since then the order is canceled."""
     engine = play("ann buy 5@100 -> ok", limited(cash=500, min_cash=0))
+    reconfigure(engine, engine_version=2)
     act(engine, "op admin adjust user=ann cash=-200")
     play(
         """

@@ -8,7 +8,7 @@ import pytest
 
 from exchange.market import accounts
 from exchange.market.command import ClockStep
-from exchange.market.timers import DEADLINES_PER_COMMAND
+from exchange.market.state import OPERATIONS_PER_SLICE
 from orderbook import Exec
 from test.script import SECOND, act, apply, listed, listing, play
 
@@ -165,12 +165,12 @@ def test_deadlines_fire_by_time_then_by_order_id() -> None:
 
 
 def test_one_tick_fires_a_bounded_number_of_deadlines() -> None:
-    engine, last = listed("BOND"), DEADLINES_PER_COMMAND + 1
+    engine, last = listed("BOND"), OPERATIONS_PER_SLICE + 1
     for _ in range(last):
         act(engine, "ann buy 1@99 gtd until=10s")
     ended = [e for _, e in act(engine, "10s tick") if isinstance(e, Exec)]
     assert [e.order_id for e in ended] == list(range(1, last))
-    assert engine.next_deadline == 10 * SECOND
+    assert engine.next_deadline == 0, "at once"
     play(
         f"""
         tick
@@ -281,7 +281,7 @@ def test_phases_end_by_time_and_then_by_symbol() -> None:
 
 def test_orders_that_expire_with_a_phase_may_take_several_ticks() -> None:
     engine = listed(listing(phase="auction"))
-    for _ in range(DEADLINES_PER_COMMAND):
+    for _ in range(OPERATIONS_PER_SLICE):
         act(engine, "ann buy 5@105 gtd until=10s")
     play(
         """

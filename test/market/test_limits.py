@@ -240,8 +240,10 @@ def test_an_amend_is_judged_by_the_lots_it_adds() -> None:
 def test_beyond_the_limit_an_amend_may_only_reduce_or_change_the_price() -> (
     None
 ):
+    """Under rules 2: since then the order is canceled."""
     engine = play("ann buy 30@90 -> ok", limited(listing(max_position=30)))
-    reconfigure(engine, instruments=(listing(max_position=10),))
+    lower = (listing(max_position=10),)
+    reconfigure(engine, instruments=lower, engine_version=2)
     play(
         """
         ann amend 1 qty=31          -> position_limit qty

@@ -145,6 +145,11 @@ MATRIX: list[Row] = [
     ({"type": "cancel_all", "symbol": "BOND", "side": "buy"}, WHO_IS_IN),
     ({"type": "cancel_after", "timeout_ms": 60_000}, WHO_IS_IN),
     ({"type": "cancel_after", "timeout_ms": 0}, WHO_IS_IN),
+    # BOND converts into nothing.
+    (
+        {"type": "convert", "symbol": "BOND", "side": "buy", "qty": 1},
+        ("unauthorized", *["no_conversion"] * 3, "forbidden"),
+    ),
     # Offered to alice only.
     (
         {"type": "tender", "tender_id": "t-1"},
@@ -181,6 +186,9 @@ MATRIX: list[Row] = [
     (admin("adjust", user="alice", cash=500), ADMIN_ALONE),
     (admin("adjust", user="mallory", symbol="BOND", qty=5), ADMIN_ALONE),
     (admin("settle", symbol="BOND", price=95), ADMIN_ALONE),
+    (admin("settle", prices={"BOND": 95}), ADMIN_ALONE),
+    (admin("dividend", symbol="BOND", amount=3), ADMIN_ALONE),
+    (admin("close_out", user="alice", prices={"BOND": 95}), ADMIN_ALONE),
     (admin("reset"), ADMIN_ALONE),
     (admin("message", message="lunch"), ADMIN_ALONE),
     (admin("news", headline="lunch", symbol="BOND"), ADMIN_ALONE),
@@ -190,6 +198,9 @@ MATRIX: list[Row] = [
     ),
     (admin("bust", symbol="BOND", trade_id=1), ADMIN_ALONE),
     (admin("reference", symbol="BOND", price=95), ADMIN_ALONE),
+    (admin("dividend", symbol="BOND", amount=2), ADMIN_ALONE),
+    (admin("close_out", user="alice", prices={"BOND": 90}), ADMIN_ALONE),
+    (admin("settle", prices={"BOND": 95}), ADMIN_ALONE),
     (admin("phase", phase="open", close_ms=60_000), ADMIN_ALONE),
     # Refused to an administrator; others get "forbidden" as always.
     (

@@ -98,9 +98,12 @@ def test_settling_turns_positions_into_cash_and_closes() -> None:
             op ok
             cat 6 canceled 3 canceled 2/5 admin
             ann 6 canceled 5 canceled 0/5 admin
-            ann 7 account 1020 BOND=0 worth 1020 made 20
-            bob 7 account 967 BOND=0 worth 967 made -33
-            cat 7 account 1422 BOND=0 worth 1422 made 18
+            ann 7 settlement BOND 5@104 made 20
+            bob 7 settlement BOND -7@104 made -26
+            cat 7 settlement BOND 6@104 made 18
+            ann 8 account 1020 BOND=0 worth 1020 made 20
+            bob 8 account 967 BOND=0 worth 967 made -33
+            cat 8 account 1422 BOND=0 worth 1422 made 18
             * status BOND closed settled at 104: why
             * book BOND 7 98=0 | 120=0
         """,
@@ -119,11 +122,14 @@ def test_settling_turns_positions_into_cash_and_closes() -> None:
         ann buy 1@104 symbol=BOND
             ann error market_closed
         op admin settle symbol=BOND price=200
-            op ok
-            * status BOND closed settled at 200: why
+            op error market_closed
+        op admin settle prices=BOND:200,ETF:90
+            op error market_closed
         """,
         engine,
     )
+    bond = engine.listings["BOND"].current_instrument()
+    assert (bond.phase, bond.settlement_price) == ("closed", 104)
 
 
 @pytest.mark.parametrize("price", [-50, 0, 50])

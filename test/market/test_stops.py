@@ -10,8 +10,9 @@ import pytest
 
 from exchange.market.accounts import AccountLimits
 from exchange.market.engine import Engine
+from exchange.market.state import OPERATIONS_PER_SLICE
 from exchange.market.stops import Stops
-from exchange.market.triggers import ELECTED_PER_COMMAND
+from exchange.market.triggers import TRIGGER_OPERATIONS
 from orderbook import Order
 from test.script import act, listed, listing, play, reconfigure
 
@@ -501,7 +502,7 @@ def test_a_stops_expiry_ends_with_its_waiting_a_stop_limits_goes_on() -> None:
     trade(engine, 102)
     cat, dan = engine.accounts["cat"].orders[3], engine.accounts["dan"].orders
     assert cat.order_status == "expired" and cat.expire_ts is None
-    assert list(engine.open_gtd) == [4]
+    assert engine.expiring == {9_000_000: {4: dan[4]}}
     act(engine, "9s tick")
     assert dan[4].order_status == "expired"
     engine.check()
@@ -544,44 +545,49 @@ def test_collar_and_post_only_are_judged_at_the_trigger_only() -> None:
 
 
 def test_what_fails_at_the_trigger_is_canceled_with_the_code() -> None:
-    engine = traded(100, collar=4, max_position=50)
-    act(engine, "ann sell 9@105")
-    act(engine, "cat buy 1@108 trigger=103")
-    act(engine, "dan buy 1@105 trigger=103 post_only")
-    act(engine, "eve buy 5@market trigger=103")
-    act(engine, "gus buy 5@market trigger=103")
-    act(engine, "ann sell 1@103")
-    reconfigure(
-        engine,
-        instruments=(listing(collar=4, reference_price=100),),
-        accounts={
-            "eve": AccountLimits(max_position={"BOND": 4}),
-            "gus": AccountLimits(min_cash=0),
-        },
+    """Eve has cash for 5 lots at 103 + 9; from 105 they may cost 114 each."""
+    engine = listed(
+        listing(reference_price=100, collar=9),
+        eve=AccountLimits(cash=5 * 112, min_cash=0),
     )
     play(
         """
-        bob buy 1@103
-            bob 4 new 9 new 0/1
-            bob 5 trade 9 filled 1/1 1@103 taker #2
-            ann 6 trade 8 filled 1/1 1@103 maker #2
-            cat 2 triggered 4 new 0/1
-            cat 3 canceled 4 canceled 0/1 invalid_price
-            dan 2 triggered 5 new 0/1
-            dan 3 canceled 5 canceled 0/1 would_take
-            eve 2 triggered 6 new 0/5
-            eve 3 canceled 6 canceled 0/5 position_limit
-            gus 2 triggered 7 new 0/5
-            gus 3 canceled 7 canceled 0/5 insufficient_funds
-            bob 6 account -203 BOND=2 worth 3
-            ann 7 account 203 BOND=-2 worth -3
-            * trade BOND 5 #2 1@103 buy
-            * book BOND 5 | 103=0
+        given ann sell 1@105
+        given ann sell 9@107
+        given cat buy 1@115 trigger=103
+        given dan buy 1@107 trigger=103 post_only
+        given eve buy 5@market trigger=103
+        bob buy 1@105
+            bob 1 new 6 new 0/1
+            bob 2 trade 6 filled 1/1 1@105 taker #1
+            ann 3 trade 1 filled 1/1 1@105 maker #1
+            cat 2 triggered 3 new 0/1
+            cat 3 canceled 3 canceled 0/1 invalid_price
+            dan 2 triggered 4 new 0/1
+            dan 3 canceled 4 canceled 0/1 would_take
+            eve 2 triggered 5 new 0/5
+            eve 3 canceled 5 canceled 0/5 insufficient_funds
+            bob 3 account -105 BOND=1 worth 0
+            ann 4 account 105 BOND=-1 worth 0
+            * trade BOND 3 #1 1@105 buy
+            * book BOND 3 | 105=0
         """,
         engine,
     )
-    for name in ("cat", "dan", "eve", "gus"):
+    for name in ("cat", "dan", "eve"):
         assert engine.accounts[name].reserved == 0
+
+
+def test_the_position_is_judged_again_at_the_trigger() -> None:
+    """The limit is changed under the rules without their enforcement."""
+    engine = traded(100)
+    act(engine, "cat buy 5@market trigger=102")
+    cat = engine.accounts["cat"]
+    cat.limits = AccountLimits(max_position={"BOND": 4})
+    trade(engine, 102)
+    (order,) = cat.orders.values()
+    assert order.order_status == "canceled"
+    assert cat.buying == {"BOND": 0}
 
 
 # Phases -------------------------------------------------------------------
@@ -700,22 +706,22 @@ def test_those_reached_before_the_band_was_left_wait_again() -> None:
 
 def test_a_cascade_takes_several_commands_and_time_does_not_wait() -> None:
     engine = traded(100)
-    more = ELECTED_PER_COMMAND + 5
+    at_once = OPERATIONS_PER_SLICE // TRIGGER_OPERATIONS
+    more = at_once + 5
     for number in range(more):
         act(engine, f"cat buy 1@99 trigger={101 + number % 3}")
     act(engine, "dan buy 1@1 gtd until=9s")
     act(engine, "ann sell 1@105")
     assert engine.next_deadline == 9_000_000
-    assert len(triggered(engine, "bob buy 1@105")) == ELECTED_PER_COMMAND
+    assert len(triggered(engine, "bob buy 1@105")) == at_once
     engine.check()
-    assert engine.earliest == 0, "the next command comes after a tick"
-    assert engine.next_deadline == engine.ts
-    act(engine, f"cat cancel {waiting(engine)[0]}")
-    engine.check()
-    assert len(triggered(engine, "tick")) == 4
+    assert engine.next_deadline == 0, "at once"
+    assert "BOND" in engine.busy_symbols
+    assert len(triggered(engine, "tick")) == 5
     engine.check()
     assert waiting(engine) == []
     assert engine.next_deadline == 9_000_000 == engine.earliest
+    assert not engine.work
 
 
 def stop(order_id: int, side: str, trigger_price: int) -> Order:

@@ -13,11 +13,15 @@ from pydantic import TypeAdapter
 
 from orderbook import (
     MAX_INT,
+    AcceptTender,
     AccountReport,
     Admin,
     Amend,
     BookUpdate,
+    Bust,
     CancelAfter,
+    Conversion,
+    Convert,
     Error,
     Event,
     Exec,
@@ -25,14 +29,17 @@ from orderbook import (
     Heartbeat,
     Instrument,
     Login,
+    News,
     Ok,
     Order,
     Ping,
     Place,
     Request,
     Rested,
+    Settlement,
     Status,
     Subscribe,
+    Tender,
     Ticker,
     Trade,
     Unsubscribe,
@@ -59,6 +66,25 @@ INSTRUMENT = Instrument(
     collar=20,
     band=10,
     auction_ms=5_000,
+    kind="call",
+    underlying="BOND",
+    strike=-5,
+    expires=600,
+    pays=100,
+    question='Will it "rain"?',
+    group="weather",
+    convert=Conversion(lot=10, fee=100, basket={"BOND": 3, "GS": 2}),
+    tick_value=100,
+    multiplier=10,
+    lot_size="0.001",
+    maker_fee_bp=-1,
+    taker_fee_bp=2,
+    self_trades=True,
+    reason="back at 15:00",
+    reopen_ts=10,
+    close_ts=11,
+    expire_ts=12,
+    settlement_price=0,
 )
 # One of each class with no field at its default.
 EVENTS: list[Event] = [
@@ -73,6 +99,10 @@ EVENTS: list[Event] = [
         durable=True,
         limits={"max_frame": 100},
         instruments=(INSTRUMENT,),
+        rules=3,
+        unit="0.01",
+        currency="USD",
+        round=2,
     ),
     Ok(id="é", ts=9, count=3, data=[{"a": [1, "x"]}]),
     Error(
@@ -111,6 +141,9 @@ EVENTS: list[Event] = [
         liquidity="maker",
         fee=0,
         reason="stp",
+        trigger_price=0,
+        display_qty=5,
+        round=2,
     ),
     AccountReport(
         seq=1,
@@ -131,7 +164,16 @@ EVENTS: list[Event] = [
         asks=(),
     ),
     Trade(
-        symbol="BOND", seq=2, ts=9, trade_id=901, price=99, qty=4, side="sell"
+        symbol="BOND",
+        seq=2,
+        ts=9,
+        trade_id=901,
+        price=99,
+        qty=4,
+        side="sell",
+        round=2,
+        busted=True,
+        is_self=True,
     ),
     Ticker(
         symbol="BOND",
@@ -143,7 +185,32 @@ EVENTS: list[Event] = [
         last=0,
         volume=18231,
     ),
-    Status(ts=9, symbol="BOND", phase="halted", message="back at 15:00"),
+    Status(
+        ts=9,
+        symbol="BOND",
+        phase="halted",
+        message="back at 15:00",
+        round=2,
+    ),
+    News(
+        ts=9,
+        news_id=1,
+        headline='a "quote", a \\ and a { brace',
+        symbol="BOND",
+        body="two\nlines",
+        value=0,
+    ),
+    Tender(
+        ts=9,
+        tender_id="t-1",
+        symbol="BOND",
+        side="buy",
+        qty=50,
+        price=-5,
+        expire_ts=10,
+    ),
+    Settlement(seq=1, ts=9, symbol="BOND", position=-5, price=0, realized=-7),
+    Bust(symbol="BOND", seq=3, ts=9, trade_id=901),
     Heartbeat(ts=9, seq={"BOND": 8812, "@": 1291}),
 ]
 SHORT_EVENTS: list[Event] = [
@@ -165,6 +232,7 @@ SHORT_EVENTS: list[Event] = [
     BookUpdate(symbol="BOND", seq=2, ts=9, bids=(), asks=((101, 10),)),
     Ticker(symbol="BOND", ts=9, volume=0),
     Status(ts=9),
+    News(ts=9, news_id=2, headline="x"),
 ]
 
 
@@ -197,6 +265,7 @@ def test_fields_at_their_default_are_left_out() -> None:
         '"asks":[[101,10]]}',
         '{"type":"ticker","symbol":"BOND","ts":9,"volume":0}',
         '{"type":"status","ts":9}',
+        '{"type":"news","ts":9,"news_id":2,"headline":"x"}',
     ]
     requests: dict[Request, str] = {
         Ping(): '{"type":"ping"}',
@@ -218,6 +287,10 @@ def test_fields_at_their_default_are_left_out() -> None:
             '{"type":"admin","action":"adjust","reason":"x","user":"a",'
             '"cash":0}'
         ),
+        Convert(symbol="ETF", side="buy", qty=10): (
+            '{"type":"convert","symbol":"ETF","side":"buy","qty":10}'
+        ),
+        AcceptTender(tender_id="t"): '{"type":"tender","tender_id":"t"}',
     }
     for request, text in requests.items():
         assert encode(request) == text
@@ -227,6 +300,10 @@ def test_an_instrument_shows_what_limits_it() -> None:
     (event,) = [event for event in EVENTS if isinstance(event, Welcome)]
     (told,) = json.loads(encode(event))["instruments"]
     assert told == dataclasses.asdict(INSTRUMENT)
+    for expires in ("round", 0, None):
+        its = dataclasses.replace(INSTRUMENT, expires=expires)
+        changed = dataclasses.replace(event, instruments=(its,))
+        assert decode_events(encode(changed)) == [changed]
     fields = dataclasses.fields(Instrument)
     shortest = {f.name: told[f.name] for f in fields if not has_default(f)}
     message = {**json.loads(encode(event)), "instruments": [shortest]}
@@ -331,10 +408,10 @@ def test_with_id_gives_a_reply_its_id(request_id: Any, event: Event) -> None:
 WORDS = {
     "exec_type": ["new", "trade", "canceled"],
     "side": ["buy", "sell"],
-    "order_status": ["new", "filled"],
-    "order_type": ["limit", "market"],
-    "time_in_force": ["gtc", "ioc", "gtd"],
-    "stp": ["cancel_oldest", "cancel_both"],
+    "order_status": ["new", "waiting", "filled"],
+    "order_type": ["limit", "market", "stop", "stop_limit"],
+    "time_in_force": ["gtc", "ioc", "gtd", "auction"],
+    "stp": ["cancel_oldest", "cancel_both", "none"],
     "reason": [None, "user", "stp"],
 }
 NUMBERS = st.integers(-MAX_INT, MAX_INT)
@@ -354,6 +431,9 @@ NUMBERS = st.integers(-MAX_INT, MAX_INT)
             "price": st.none() | NUMBERS,
             "expire_ts": st.none() | NUMBERS,
             "post_only": st.booleans(),
+            "trigger_price": st.none() | NUMBERS,
+            "display_qty": st.none() | NUMBERS,
+            "round": st.integers(1, 3),
         }
     ),
     st.none() | st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),
@@ -375,7 +455,6 @@ def test_an_exec_is_encoded_as_pydantic_does(
     [
         {},
         {"client_order_id": "a-1"},
-        {"time_in_force": "gtd", "expire_ts": 9},
         {"post_only": True, "stp": "cancel_both"},
     ],
 )
@@ -414,6 +493,16 @@ def test_an_order_is_encoded_as_its_status_report() -> None:
             post_only=True,
         )
     )
+    stop = Order(
+        *(9, "ann", "sell", 5, "BOND"),
+        price=101,
+        order_type="stop_limit",
+        trigger_price=0,
+        display_qty=2,
+    )
+    told = json.loads(encode_order(stop, 3, 4))
+    assert told["order_type"] == "stop_limit"
+    assert (told["trigger_price"], told["display_qty"]) == (0, 2)
     market = Order(8, "ann", "sell", 1, order_type="market")
     assert '"order_type":"market"' in encode_order(market, 3, 4)
 

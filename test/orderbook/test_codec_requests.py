@@ -34,6 +34,7 @@ from orderbook import (
 from test.orderbook.values import (
     ACTIONS,
     FULL,
+    INSTEAD,
     REQUIRED,
     TAKEN,
     WRONG,
@@ -58,6 +59,10 @@ def test_the_requests_and_events() -> None:
         "trade",
         "ticker",
         "status",
+        "news",
+        "tender",
+        "settlement",
+        "bust",
         "heartbeat",
     ]
 
@@ -76,8 +81,10 @@ def test_the_full_request_has_every_field(
     elsewhere: set[str] = set()
     if name in ("amend", "cancel"):
         elsewhere = {"client_order_id"}
+    elif name == "place":
+        elsewhere = {"trigger_price"}
     elif name == "admin":
-        elsewhere = {field for its, _ in ACTIONS.values() for field in its}
+        elsewhere = {*ADMIN_FIELDS}
         elsewhere -= message.keys()
     assert left_out == elsewhere
 
@@ -105,7 +112,7 @@ def test_a_wrong_value_is_refused_by_name(
 
 @pytest.mark.parametrize("name", FULL)
 @pytest.mark.parametrize(
-    "field", ["x", "Price", "trigger_price", "display_qty", "@", "", "é"]
+    "field", ["x", "Price", "stop_price", "displayQty", "@", "", "é"]
 )
 def test_an_unknown_field_is_refused_by_name(name: str, field: str) -> None:
     error = bad_request(decode(message_with(name, field, 5)))
@@ -169,6 +176,8 @@ def test_the_defaults_are_those_of_the_protocol() -> None:
         post_only=False,
         stp="cancel_oldest",
         client_order_id=None,
+        trigger_price=None,
+        display_qty=None,
     )
     assert decode({"type": "admin", "action": "reset", "reason": "x"}) == (
         Admin(action="reset", reason="x", **dict.fromkeys(ADMIN_FIELDS))
@@ -186,6 +195,11 @@ def test_the_defaults_are_those_of_the_protocol() -> None:
 LIMIT: JsonObject = {"side": "buy", "qty": 1, "price": 5}
 MARKET: JsonObject = {"side": "buy", "qty": 1, "order_type": "market"}
 GTD: JsonObject = {"time_in_force": "gtd", "expire_ts": 9}
+PRICE: JsonObject = {"price": 5}
+STOP: JsonObject = {
+    **{"side": "buy", "qty": 1, "order_type": "stop", "trigger_price": 7}
+}
+STOP_LIMIT: JsonObject = {**STOP, **PRICE, "order_type": "stop_limit"}
 
 
 @pytest.mark.parametrize(
@@ -206,10 +220,38 @@ GTD: JsonObject = {"time_in_force": "gtd", "expire_ts": 9}
         ({**LIMIT, "expire_ts": 9, "time_in_force": "gtc"}, "expire_ts"),
         ({**LIMIT, "expire_ts": 9, "time_in_force": "ioc"}, "expire_ts"),
         ({**LIMIT, "time_in_force": "gtd"}, "expire_ts"),
-        ({**LIMIT, "order_type": "stop"}, "order_type"),
-        ({**LIMIT, "order_type": "stop_limit"}, "order_type"),
+        ({**LIMIT, "time_in_force": "auction"}, "time_in_force"),
         ({**LIMIT, "trigger_price": 5}, "trigger_price"),
-        ({**LIMIT, "display_qty": 1}, "display_qty"),
+        ({**LIMIT, "display_qty": 1, "time_in_force": "ioc"}, "display_qty"),
+        ({**LIMIT, "display_qty": 1, "time_in_force": "fok"}, "display_qty"),
+        ({**MARKET, "display_qty": 1}, "display_qty"),
+        ({**MARKET, "trigger_price": 5}, "trigger_price"),
+        ({**MARKET, "time_in_force": "auction", **PRICE}, "price"),
+        (
+            {**MARKET, "time_in_force": "auction", "expire_ts": 9},
+            "expire_ts",
+        ),
+        ({"side": "buy", "qty": 1, "order_type": "stop"}, "trigger_price"),
+        ({**STOP, **PRICE}, "price"),
+        ({**STOP, "post_only": True}, "post_only"),
+        ({**STOP, "display_qty": 1}, "display_qty"),
+        ({**STOP, "time_in_force": "ioc"}, "time_in_force"),
+        ({**STOP, "time_in_force": "fok"}, "time_in_force"),
+        ({**STOP, "time_in_force": "auction"}, "time_in_force"),
+        ({**STOP, "time_in_force": "gtd"}, "expire_ts"),
+        ({**STOP, "expire_ts": 9}, "expire_ts"),
+        ({**LIMIT, "order_type": "stop_limit"}, "trigger_price"),
+        ({**STOP, "order_type": "stop_limit"}, "price"),
+        ({**STOP_LIMIT, "time_in_force": "auction"}, "time_in_force"),
+        ({**STOP_LIMIT, "time_in_force": "gtd"}, "expire_ts"),
+        (
+            {**STOP_LIMIT, "time_in_force": "ioc", "display_qty": 1},
+            "display_qty",
+        ),
+        (
+            {**STOP_LIMIT, "time_in_force": "fok", "post_only": True},
+            "post_only",
+        ),
     ],
     ids=str,
 )
@@ -235,6 +277,20 @@ def test_an_order_that_makes_no_sense_is_refused(
         {**MARKET, "time_in_force": "ioc"},
         {**MARKET, "time_in_force": "fok"},
         {**MARKET, "post_only": False},
+        {**MARKET, "time_in_force": "auction"},
+        {**LIMIT, "stp": "none"},
+        {**LIMIT, "display_qty": 1},
+        {**LIMIT, "display_qty": 2, "post_only": True},
+        {**LIMIT, "display_qty": 1, "time_in_force": "gtc"},
+        {**LIMIT, "display_qty": 1, **GTD},
+        STOP,
+        {**STOP, "trigger_price": 0},
+        {**STOP, "time_in_force": "gtc"},
+        {**STOP, **GTD},
+        STOP_LIMIT,
+        {**STOP_LIMIT, **GTD, "post_only": True, "display_qty": 1},
+        {**STOP_LIMIT, "time_in_force": "ioc"},
+        {**STOP_LIMIT, "time_in_force": "fok"},
     ],
     ids=str,
 )
@@ -242,6 +298,65 @@ def test_an_order_that_makes_sense_is_taken(message: JsonObject) -> None:
     decoded = decode({"type": "place", **message})
     assert isinstance(decoded, Place)
     assert decode_requests(encode(decoded)) == [decoded]
+
+
+@pytest.mark.parametrize(
+    "message, text",
+    [
+        (
+            {**STOP, "time_in_force": "ioc"},
+            "time_in_force: of a stop order must be gtc or gtd",
+        ),
+        (
+            {**MARKET, "time_in_force": "gtc"},
+            "time_in_force: of a market order must be ioc, fok or auction",
+        ),
+        (
+            {**STOP_LIMIT, "time_in_force": "auction"},
+            "time_in_force: of a stop_limit order must be gtc, gtd, ioc or"
+            " fok",
+        ),
+        (
+            {**LIMIT, "time_in_force": "auction"},
+            "time_in_force: of a limit order must be gtc, gtd, ioc or fok",
+        ),
+        (
+            {**LIMIT, "order_type": "stop"},
+            "price: a stop order must not have a price; a stop_limit order"
+            " has one",
+        ),
+        (
+            {"side": "buy", "qty": 1, "order_type": "stop"},
+            "trigger_price: a stop order needs a trigger_price",
+        ),
+        (
+            {**LIMIT, "trigger_price": 5},
+            "trigger_price: only a stop or stop_limit order has one",
+        ),
+        (
+            {**MARKET, "trigger_price": 5},
+            "trigger_price: only a stop or stop_limit order has one",
+        ),
+        (
+            {**LIMIT, "time_in_force": "ioc", "display_qty": 1},
+            "display_qty: only a limit or stop_limit order that is gtc or gtd"
+            " has one",
+        ),
+    ],
+)
+def test_the_refusal_of_an_order_says_what_to_do(
+    message: JsonObject, text: str
+) -> None:
+    assert bad_request(decode({"type": "place", **message})).message == text
+
+
+@pytest.mark.parametrize(
+    "field, value", [("expire_ts", 9), ("trigger_price", -5), ("price", 0)]
+)
+def test_an_amend_may_change_one_field(field: str, value: int) -> None:
+    message = {"type": "amend", "order_id": 1, field: value}
+    decoded = decode(message)
+    assert json.loads(encode(decoded)) == message  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -285,18 +400,25 @@ def test_every_phase_and_every_interval_is_described() -> None:
 def test_the_table_of_actions_is_whole() -> None:
     assert list(ACTIONS) == list(get_args(AdminAction))
     assert {
-        action: (set(needed), set(its) - set(needed))
+        action: (
+            set(needed),
+            (set(its) | INSTEAD.get(action, {}).keys()) - set(needed),
+        )
         for action, (its, needed) in ACTIONS.items()
     } == ADMIN_ARGUMENTS
     fields = {field.name for field in dataclasses.fields(Admin)}
-    assert set(ADMIN_FIELDS) == fields - {"type", "id", "action", "reason"}
-    assert set(ADMIN_FIELDS) == {
-        field for its, _ in ACTIONS.values() for field in its
-    }
+    head = {"type", "id", "client_request_id", "action", "reason"}
+    assert set(ADMIN_FIELDS) == fields - head
+    arguments = (needed | may for needed, may in ADMIN_ARGUMENTS.values())
+    assert set(ADMIN_FIELDS) == set().union(*arguments)
 
 
 # A value of each argument, of an action that has it.
-ARGUMENTS = {f: v for its, _ in ACTIONS.values() for f, v in its.items()}
+ARGUMENTS: JsonObject = {
+    field: value
+    for its in (*INSTEAD.values(), *(its for its, _ in ACTIONS.values()))
+    for field, value in its.items()
+}
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -307,7 +429,9 @@ def test_an_action_takes_all_it_may_have_and_what_it_needs(
     least = {field: whole[field] for field in needed}
     if action == "adjust":
         least["cash"] = whole["cash"]
-    for its in (whole, least):
+    if action == "settle":
+        least["symbol"] = whole["symbol"]
+    for its in (whole, least, INSTEAD.get(action, whole)):
         message = {"type": "admin", "action": action, "reason": "why", **its}
         decoded = decode(message)
         assert isinstance(decoded, Admin)
@@ -338,6 +462,9 @@ def test_an_argument_that_is_missing_or_too_much_is_refused_by_name(
     assert error.message.startswith(f"{field}: ")
 
 
+FULL_TENDER: JsonObject = {"action": "tender", **ACTIONS["tender"][0]}
+
+
 @pytest.mark.parametrize(
     "field, arguments",
     [
@@ -357,6 +484,26 @@ def test_an_argument_that_is_missing_or_too_much_is_refused_by_name(
             "reopen_ms",
             {"action": "phase", "phase": "closed", "reopen_ms": 1_000},
         ),
+        (
+            "close_ms",
+            {"action": "phase", "phase": "closed", "close_ms": 1_000},
+        ),
+        (
+            "close_ms",
+            {"action": "phase", "phase": "auction", "close_ms": 1_000},
+        ),
+        ("symbol", {"action": "settle"}),
+        ("symbol", {"action": "settle", "price": 5}),
+        (
+            "prices",
+            {"action": "settle", "symbol": "BOND", "prices": {"BOND": 5}},
+        ),
+        ("price", {"action": "settle", "price": 5, "prices": {"BOND": 5}}),
+        (
+            "qty",
+            {**FULL_TENDER, "qty": 0},
+        ),
+        ("qty", {**FULL_TENDER, "qty": -5}),
     ],
 )
 def test_an_action_that_makes_no_sense_is_refused(
@@ -376,6 +523,11 @@ def test_an_action_that_makes_no_sense_is_refused(
         {"action": "phase", "phase": "auction", "reopen_ms": 1_000},
         {"action": "phase", "phase": "halted", "reopen_ms": 1_000},
         {"action": "settle", "symbol": "BOND", "price": 0},
+        {"action": "settle", "symbol": "CALL"},
+        {"action": "settle", "prices": {"BOND": 0, "ETF": -5}},
+        {"action": "phase", "phase": "open", "close_ms": 86_400_000},
+        {"action": "suspend", "user": "a", "client_request_id": "r-1"},
+        {**FULL_TENDER, "qty": 1},
         {"action": "cancel", "order_id": 0},
     ],
 )

@@ -51,6 +51,9 @@ FULL: dict[str, JsonObject] = {
         "trigger_price": 97,
         "display_qty": 5,
     },
+    "cancel": {"order_id": 5512},
+    "cancel_all": {"symbol": "BOND", "side": "sell"},
+    "cancel_after": {"timeout_ms": 30_000},
     "convert": {
         "symbol": "ETF",
         "side": "buy",
@@ -58,9 +61,6 @@ FULL: dict[str, JsonObject] = {
         "client_order_id": "mm-18",
     },
     "tender": {"tender_id": "t-1"},
-    "cancel": {"order_id": 5512},
-    "cancel_all": {"symbol": "BOND", "side": "sell"},
-    "cancel_after": {"timeout_ms": 30_000},
     "subscribe": {"channels": ["book", "trades"], "symbols": ["BOND", "ETF"]},
     "unsubscribe": {"channels": ["ticker"], "symbols": ["BOND"]},
     "get": {
@@ -72,6 +72,7 @@ FULL: dict[str, JsonObject] = {
     },
     "ping": {},
     "admin": {
+        "client_request_id": "boss-1",
         "action": "adjust",
         "reason": "prize of round 1",
         "user": "alice",
@@ -87,6 +88,18 @@ ACTIONS: dict[str, tuple[JsonObject, list[str]]] = {
         {"symbol": "BOND", "phase": "halted", "reopen_ms": 5_000},
         ["phase"],
     ),
+    "suspend": ({"user": "mallory"}, ["user"]),
+    "resume": ({"user": "mallory"}, ["user"]),
+    "kill": ({"user": "mallory"}, ["user"]),
+    "unkill": ({"user": "mallory"}, ["user"]),
+    "cancel": ({"order_id": 5512}, ["order_id"]),
+    "adjust": (
+        {"user": "alice", "cash": -500, "symbol": "BOND", "qty": -3},
+        ["user"],
+    ),
+    "settle": ({"symbol": "BOND", "price": 104}, []),
+    "reset": ({}, []),
+    "message": ({"message": "hello", "symbol": "BOND"}, ["message"]),
     "news": (
         {
             "headline": "hello",
@@ -115,18 +128,11 @@ ACTIONS: dict[str, tuple[JsonObject, list[str]]] = {
     ),
     "bust": ({"symbol": "BOND", "trade_id": 7}, ["symbol", "trade_id"]),
     "reference": ({"symbol": "BOND", "price": 99}, ["symbol", "price"]),
-    "suspend": ({"user": "mallory"}, ["user"]),
-    "resume": ({"user": "mallory"}, ["user"]),
-    "kill": ({"user": "mallory"}, ["user"]),
-    "unkill": ({"user": "mallory"}, ["user"]),
-    "cancel": ({"order_id": 5512}, ["order_id"]),
-    "adjust": (
-        {"user": "alice", "cash": -500, "symbol": "BOND", "qty": -3},
-        ["user"],
-    ),
-    "settle": ({"symbol": "BOND", "price": 104}, []),
-    "reset": ({}, []),
-    "message": ({"message": "hello", "symbol": "BOND"}, ["message"]),
+}
+# What some actions take instead.
+INSTEAD: dict[str, JsonObject] = {
+    "phase": {"symbol": "BOND", "phase": "open", "close_ms": 60_000},
+    "settle": {"prices": {"BOND": 104, "ETF": 0}},
 }
 REQUIRED = {
     "login": ["user"],
@@ -263,8 +269,8 @@ def administering(field: str, value: Any) -> JsonObject:
     its = dict(ACTIONS[action][0])
     if field == "phase":
         del its["reopen_ms"]
-    if field == "close_ms":
-        its = {"phase": "open"}
+    if not actions and field in INSTEAD["phase"]:
+        action, its = "phase", INSTEAD["phase"]
     if field == "prices":
         action, its = "settle", {}
     head = {"type": "admin", "id": 7, "action": action, "reason": "why"}

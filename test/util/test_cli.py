@@ -144,7 +144,7 @@ def test_an_argument_that_is_not_utf8_is_refused(
         (admin.main, "resume alice bob --reason x"),
         (admin.main, "cancel it --reason x"),
         (admin.main, "adjust alice --cash 1.5 --reason x"),
-        (admin.main, "settle BOND --reason x"),
+        (admin.main, "settle BOND x --reason x"),
         (admin.main, "settle BOND 104 --yes"),
         (admin.main, "reset"),
         (admin.main, "message"),

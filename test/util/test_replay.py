@@ -119,7 +119,7 @@ def test_a_day_is_printed_in_lines(
 ) -> None:
     text = told(capsys, path)
     assert without_times(text) == dedent("""\
-        1 * > configure engine 2: BOND (96 to 104 ticks of 1, at most 9\
+        1 * > configure engine 3: BOND (96 to 104 ticks of 1, at most 9\
  lots), ETF (-3 to 3 ticks of 1, at most 5 lots), XAU (10 to 12 ticks of 1,\
  at most 20 lots)
         2 ann > connect 5e55
@@ -168,7 +168,7 @@ def test_a_day_is_printed_in_lines(
         (
             "ann buy 5@99 symbol=BOND gtd until=9s post_only cancel_both",
             "buy 5 BOND at 99 gtd until 1970-01-01T00:00:09.000000Z post-only"
-            " cancel_both",
+            " stp cancel_both",
         ),
         ("ann buy 5@market", "buy 5 at market"),
         ("ann amend as=mine qty=3", "amend mine to 3"),
@@ -219,7 +219,7 @@ def test_a_configuration_is_printed_with_all_limits(
 ) -> None:
     path = write(tmp_path / "day.db", [Command(1, START, "", "", RULES)])
     assert without_times(told(capsys, path)) == (
-        "1 * > configure engine 2: BOND (96 to 104 ticks of 1, at most 9"
+        "1 * > configure engine 3: BOND (96 to 104 ticks of 1, at most 9"
         " lots, phase=pre_open, max_position=60, maker_fee=-1, taker_fee=2,"
         " reference_price=100, collar=4, band=2), ETF (-3 to 3 ticks of 1, at"
         " most 5 lots, short_selling=false) | everybody: cash=1000,"

@@ -28,7 +28,7 @@ from test.support import (
     wired,
     words,
 )
-from util.admin import ACTIONS, OLD_NAMES, main
+from util.admin import ACTIONS, OLD_NAMES, arguments_of, main, parse
 
 NOBODY = "ws://127.0.0.1:9"  # where nobody listens
 MARKET = """
@@ -236,6 +236,102 @@ async def test_message(hall: Hall) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "line, arguments",
+    [
+        (
+            "phase all open --close 300",
+            {"phase": "open", "close_ms": 300_000},
+        ),
+        ("settle CALL --yes", {"symbol": "CALL"}),
+        ("settle --prices A=1 B=-2 --yes", {"prices": {"A": 1, "B": -2}}),
+        ("news rain", {"headline": "rain"}),
+        (
+            "news rain --symbol ETF --body more --value -5",
+            {
+                "headline": "rain",
+                "symbol": "ETF",
+                "body": "more",
+                "value": -5,
+            },
+        ),
+        ("dividend ETF -3", {"symbol": "ETF", "amount": -3}),
+        (
+            "tender t-1 ETF sell 50 99 --valid 15 --account alice",
+            {
+                "tender_id": "t-1",
+                "symbol": "ETF",
+                "side": "sell",
+                "qty": 50,
+                "price": 99,
+                "valid_ms": 15_000,
+                "user": "alice",
+            },
+        ),
+        (
+            "tender t-1 ETF buy 1 0 --valid 1",
+            {
+                "tender_id": "t-1",
+                "symbol": "ETF",
+                "side": "buy",
+                "qty": 1,
+                "price": 0,
+                "valid_ms": 1_000,
+            },
+        ),
+        (
+            "close_out alice BOND=99 ETF=5 --yes",
+            {"user": "alice", "prices": {"BOND": 99, "ETF": 5}},
+        ),
+        ("bust BOND 7 --yes", {"symbol": "BOND", "trade_id": 7}),
+        ("reference BOND 99", {"symbol": "BOND", "price": 99}),
+    ],
+)
+def test_the_arguments_of_an_action(line: str, arguments: Any) -> None:
+    argv = [*line.split(), "--reason", "x", "--user", "boss"]
+    assert arguments_of(parse(argv)) == arguments
+
+
+@pytest.mark.parametrize(
+    "line, word",
+    [
+        ("settle --yes", "either SYMBOL or --prices"),
+        ("settle A 5 --prices B=1", "either SYMBOL or --prices"),
+        ("settle --prices A", "not like BOND=104"),
+        ("settle --prices A=x", "not like BOND=104"),
+        ("settle --prices =5", "not like BOND=104"),
+        ("tender t-1 ETF buy 1 5", "--valid"),
+        ("tender t-1 ETF hold 1 5 --valid 5", "hold"),
+    ],
+)
+def test_a_wrong_argument_is_named(
+    line: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse([*line.split(), "--reason", "x", "--user", "boss"])
+    assert ended.value.code == 2
+    assert word in capsys.readouterr().err
+
+
+async def test_news_tender_and_bust(hall: Hall) -> None:
+    await trade(hall, 4, 100)
+    assert await hall.done("news", "rain", "--value", "5") == (
+        "done: news headline=rain value=5"
+    )
+    told = await hall.alice.until(type="news")
+    assert (told["headline"], told["value"]) == ("rain", 5)
+    argv = "tender t-1 ETF sell 50 99 --valid 15 --account alice --reason x"
+    await hall.done(*argv.split())
+    told = await hall.alice.until(type="tender")
+    assert (told["side"], told["qty"], told["price"]) == ("sell", 50, 99)
+    argv = "bust BOND 1 --reason wrong --yes"
+    assert await hall.done(*argv.split()) == (
+        "done: bust symbol=BOND trade_id=1"
+    )
+    told = await hall.alice.until(type="account")
+    assert (told["cash"], told["positions"]["BOND"]) == (1_000, 0)
+
+
 async def test_as_json(hall: Hall) -> None:
     arguments = ("adjust", "alice", "--cash", "-5", "--reason", "a fine")
     assert json.loads(await hall.done(*arguments, "--json")) == {
@@ -335,23 +431,25 @@ async def test_no_exchange_is_reported(
     assert errors.count("\n") == 1
 
 
-async def test_a_missing_reply_is_reported(hall: Hall) -> None:
+async def test_an_action_without_a_reply_is_sent_again(hall: Hall) -> None:
     async with relaying(hall.server.url) as relay:
+        sent: list[str] = []
 
         def fault(way: Direction, n: int, frame: str) -> Fate:
-            return "cut_after" if '"adjust"' in frame else "pass"
+            if way == "up" and '"adjust"' in frame:
+                sent.append(frame)
+                return "cut_after" if len(sent) == 1 else "pass"
+            return "pass"
 
         relay.fault = fault
         status, output, errors = await hall.admin(
             *("adjust", "alice", "--cash", "5", "--reason", "prize"),
             url=relay.url,
         )
-        assert (status, output) == (2, "")
-        assert errors == (
-            "admin: the connection was lost before admin was answered\n"
-        )
-        sent = [f for f in relay.seen["up"] if '"adjust"' in f]
-        assert len(sent) == 1, "never twice"
+        assert (status, output) == (0, "done: adjust user=alice cash=5\n")
+        assert len(sent) == 2
+        [told] = (await hall.alice.ask(type="get", what="account"))[-1]["data"]
+        assert told["cash"] == 1_005, "it took effect once"
 
 
 def test_the_user_must_be_given(

@@ -16,13 +16,14 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from client import Book, Exchange
-from orderbook import Status, Trade
+from orderbook import Instrument, News, Status, Trade
 from test.relay import Direction, Fate, relaying, tell
 from test.support import PATIENCE_S, ended, running, serving, until
 from util import watch
@@ -249,6 +250,61 @@ def test_no_exchange_is_reported(
 def test_unprintable_characters_are_escaped() -> None:
     assert visible(HOSTILE) == SHOWN
     assert visible("Grüße, 世界 [b]") == "Grüße, 世界 [b]"
+
+
+CALL = Instrument(
+    symbol="CALL",
+    tick_size="0.05",
+    min_price=0,
+    max_price=900,
+    max_qty=9,
+    phase="open",
+    kind="call",
+    underlying="BOND",
+    strike=2_000,
+    expire_ts=3_600_000_000,
+)
+PRICED = """\
+CALL  call 100.00 of BOND until 01:00:00  open  round 2  bid -0.05  ask 4.95\
+  spread 5.00  last -
+
+             bid  price   ask               UTC       side  qty        price
+                   4.95     2 ██            00:00:00  buy     1  5.00 undone
+██████████    10  -0.05
+                                               leader  equity
+                                            1  ann     -12.34
+
+00:00:01  news  CALL  rain  (0)
+"""
+
+
+def test_prices_and_cash_are_money() -> None:
+    last = Trade(
+        **{"symbol": "CALL", "seq": 1, "ts": 0, "trade_id": 1, "price": 100},
+        **{"qty": 1, "side": "buy", "busted": True},
+    )
+    view = View(
+        symbol="CALL",
+        symbols=("CALL",),
+        phase="open",
+        is_live=True,
+        book=Book("CALL", bids=((-1, 10),), asks=((99, 2),)),
+        trades=(last,),
+        leaders=({"rank": 1, "user": "ann", "equity": -1_234},),
+        news=(
+            News(
+                ts=1_000_000,
+                news_id=1,
+                headline="rain",
+                symbol="CALL",
+                value=0,
+            ),
+        ),
+        instrument=CALL,
+        unit=Decimal("0.01"),
+        round=2,
+    )
+    assert plain(view) == PRICED.rstrip()
 
 
 def test_names_and_messages_do_nothing() -> None:

@@ -42,6 +42,7 @@ from exchange.journal.sqlite import count_commands
 from util.cli import above_0, new_parser, whole
 from util.measure.drive import MANY, Figures, Load, drive, fan_out
 from util.measure.load import Pace, fine_loop
+from util.measure.long_work import Work, held
 from util.measure.process import ROOT, Launched, cpu_s, launched
 
 ROUNDS = 5
@@ -49,6 +50,7 @@ SECONDS = 2.0
 PACE = 2_000  # orders per second, of which the latency is measured
 PACED_CLIENTS = 10
 READERS = 1_000
+HELD = 100_000  # orders that uncross or expire at once
 RECORDED_S = 3.0  # of trading, in the journal that is recovered
 MARKET = f"[instruments.BOND]\nmax_qty = {MANY}\n[account]\nopen_orders = 0\n"
 # Units, and whether more of it is better.
@@ -60,6 +62,7 @@ IS_RATE = {
     "commands/s": True,
     "us of CPU per command": False,
     "operations/s": True,
+    "ms of longest wait": False,
 }
 HEAD = ["what", "this checkout", "beside", "ratio", "floor"]
 
@@ -164,6 +167,11 @@ def recovery(
     return {"us of CPU per command": 1e6 * (full - empty) / commands}
 
 
+def long_work(work: Work, side: Contender, seconds: float) -> Figures:
+    """Measure how long others wait for an uncrossing or an expiry."""
+    return held(work, HELD, side.folder, side.program)
+
+
 def core(*what: str, side: Contender, unit: str) -> Figures:
     """Measure book or engine in a process of its own."""
     output = subprocess.check_output(
@@ -209,6 +217,14 @@ def cases(folder: str, writer: Contender) -> list[Case]:
         ),
         Case("journal on, 50 x 8", journal, IN_MEMORY, "0.85x"),
         Case("recovery", partial(recovery, folder, writer)),
+        Case(
+            f"long work: uncrossing of {HELD:,} orders",
+            partial(long_work, "uncrossing"),
+        ),
+        Case(
+            f"long work: expiry of {HELD:,} orders",
+            partial(long_work, "expiry"),
+        ),
         Case("`Engine.apply`", engine),
         Case("`OrderBook`, 1,000 resting", partial(book, 1_000)),
         Case("`OrderBook`, 1,000,000 resting", partial(book, 1_000_000)),

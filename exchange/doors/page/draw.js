@@ -1,6 +1,8 @@
 /** State -> document. Only text, in a bounded number of reused rows. */
 
-import { Tick } from "./market.js";
+import { describeNews, Tick, tickOf, unitOf } from "./market.js";
+
+export { tickOf };
 
 const LEVELS = 12; // of each side; small screens hide the outer ones
 const TAPE_ROWS = 40;
@@ -39,15 +41,30 @@ const showLots = (lots) => lots.toLocaleString("en").replace("-", "−");
 const showPosition = (lots) => (lots > 0 ? "+" : "") + showLots(lots);
 const showPhase = (phase) => PHASES[phase] ?? phase.replaceAll("_", " ");
 
-/** Return the tick of an instrument; 1 if the instrument is unknown. */
-export function tickOf(instrument) {
-  return new Tick(instrument?.tick_size ?? "1");
+/** Return the unit of cash, as a tick; 1 if the instruments share none. */
+function unitOfAll(instruments) {
+  const units = [...instruments.values()].map(unitOf);
+  const [first] = units;
+  const isShared = units.every((unit) => unit.equals(first));
+  return first && isShared ? first : new Tick("1");
 }
 
-/** Return the tick of sums: that of all instruments if they share one. */
-function tickOfAll(instruments) {
-  const sizes = new Set([...instruments.values()].map((i) => i.tick_size));
-  return new Tick(sizes.size === 1 ? [...sizes][0] : "1");
+/** Return the price of an order in words, with its trigger. */
+export function showOrderPrice({ price, trigger_price: trigger }, tick) {
+  const limit = price === undefined ? "market" : tick.show(price);
+  return trigger === undefined ? limit : `${limit} stop ${tick.show(trigger)}`;
+}
+
+/** Say what an instrument is; "" if it is spot. */
+function describeTerms(instrument) {
+  const { kind, strike, underlying, expire_ts: end } = instrument;
+  if (!kind || kind === "spot") return "";
+  const words = [kind];
+  if (strike !== undefined) words.push(tickOf(instrument).show(strike));
+  if (underlying !== undefined) words.push(`of ${underlying}`);
+  if (instrument.question !== undefined) words.push(instrument.question);
+  if (end !== undefined) words.push(`until ${showTime(end)}`);
+  return words.join(" ");
 }
 
 /** Rows of cells with these classes; the first cell may be a heading. */
@@ -91,6 +108,7 @@ export class Instruments {
         const button = make("button");
         button.type = "button";
         button.append(make("b", "", symbol), make("span"), make("i"));
+        button.title = describeTerms(instruments.get(symbol));
         button.onclick = () => this.choose(symbol);
         this.buttons.set(symbol, button);
       }
@@ -110,8 +128,9 @@ export class Instruments {
 
 /** The head of the chart: name, last price and its direction, phase. */
 export function drawHead({ symbol, instrument, trades }) {
-  const last = trades.rows.at(-1)?.price;
-  const before = trades.rows.findLast(({ price }) => price !== last)?.price;
+  const valid = trades.rows.filter(({ busted }) => !busted);
+  const last = valid.at(-1)?.price;
+  const before = valid.findLast(({ price }) => price !== last)?.price;
   const change = before === undefined ? 0 : last - before;
   const arrow = change > 0 ? " ▲" : change < 0 ? " ▼" : "";
   put(byId("chart-title"), symbol ?? "");
@@ -122,6 +141,9 @@ export function drawHead({ symbol, instrument, trades }) {
   byId("last").className = change > 0 ? "buy" : change < 0 ? "sell" : "";
   put(byId("phase"), instrument ? showPhase(instrument.phase) : "");
   byId("phase").className = instrument?.phase ?? "";
+  const terms = instrument ? describeTerms(instrument) : "";
+  put(byId("terms"), terms);
+  byId("terms").hidden = !terms;
 }
 
 /** The book: asks above, bids below, the best prices in the middle. */
@@ -160,7 +182,8 @@ export class Ladder {
     const most = Math.max(1, ...[...bids, ...asks].map(([, qty]) => qty));
     const own = { buy: new Map(), sell: new Map() };
     for (const order of account?.orders.values() ?? []) {
-      if (order.symbol !== symbol) continue;
+      if (order.symbol !== symbol || order.price === undefined) continue;
+      if (order.order_status === "waiting") continue;
       const levels = own[order.side];
       const before = levels.get(order.price) ?? 0;
       levels.set(order.price, before + order.leaves_qty);
@@ -202,8 +225,8 @@ export class Tape {
       trades.rows
         .slice(-TAPE_ROWS)
         .reverse()
-        .map(({ ts, side, price, qty }) => ({
-          className: side,
+        .map(({ ts, side, price, qty, busted }) => ({
+          className: busted ? `${side} busted` : side,
           texts: [showTime(ts), SIDES[side], tick.show(price), showLots(qty)],
         })),
     );
@@ -216,7 +239,7 @@ export class Leaderboard {
   }
 
   draw({ leaderboard, account, symbol, instruments }) {
-    const money = tickOfAll(instruments);
+    const money = unitOfAll(instruments);
     put(byId("leaders-symbol"), symbol ?? "");
     this.rows.draw(
       leaderboard.slice(0, LEADERS).map((row) => {
@@ -245,6 +268,15 @@ export function drawMessages({ messages }) {
   }
 }
 
+export function drawNews({ news, round }) {
+  const headline = byId("headline");
+  put(headline, news ? `${showTime(news.ts)} ${describeNews(news)}` : "");
+  headline.title = news?.body ?? "";
+  headline.hidden = !news;
+  put(byId("round"), `Round ${round}`);
+  byId("round").hidden = round === 1;
+}
+
 export function drawConnection({ isLive, retryAt, trouble }) {
   const node = byId("connection");
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
@@ -265,8 +297,8 @@ export function drawConnection({ isLive, retryAt, trouble }) {
 
 export function drawAccount({ account, symbol, instruments, tickers }) {
   if (!account) return;
-  const money = tickOfAll(instruments);
-  const profit = account.profit(tickers);
+  const money = unitOfAll(instruments);
+  const profit = account.profit(tickers, instruments);
   const others = Object.entries(account.positions)
     .filter(([name, lots]) => lots && name !== symbol)
     .map(([name, lots]) => `${name} ${showPosition(lots)}`);
@@ -290,7 +322,7 @@ export class Fills {
         .slice(-FILLS_SHOWN)
         .reverse()
         .map((fill) => ({
-          className: fill.side,
+          className: fill.busted ? `${fill.side} busted` : fill.side,
           texts: [
             showTime(fill.ts),
             `${SIDES[fill.side]} ${fill.symbol}`,
@@ -328,7 +360,7 @@ export class Orders {
       const texts = [
         String(id),
         `${SIDES[order.side]} ${order.symbol}`,
-        tick.show(order.price),
+        showOrderPrice(order, tick),
         `${showLots(order.cum_qty)}/${showLots(order.qty)}`,
       ];
       row.className = order.side;

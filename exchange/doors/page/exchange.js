@@ -6,7 +6,15 @@
  * each part that has changed, and reads it when it draws.
  */
 
-import { Account, Book, Candles, TRADES_KEPT, Trades } from "./market.js";
+import {
+  Account,
+  Book,
+  Candles,
+  describeNews,
+  tickOf,
+  TRADES_KEPT,
+  Trades,
+} from "./market.js";
 
 const BACKOFF_MIN_MS = 250; // longest pause before the first reconnect
 const BACKOFF_MAX_MS = 10_000; // each failure doubles the pause up to this
@@ -14,6 +22,7 @@ const ABUSE_MS = 60_000; // added to the pause after close code 4002
 const SILENCE_MS = 16_000; // three heartbeats of 5 s, and some delay
 const RETRY_MS = 2_000; // after a refusal without retry_after_ms
 const MESSAGES_KEPT = 50;
+const NEWS = 5; // past ones that are shown
 const ROWS = 1_000; // most rows of a table
 const OUR_ORDERS = "page-"; // prefix of the client_order_ids made here
 const UNKNOWN = "the outcome of the order is unknown";
@@ -21,7 +30,8 @@ const UNKNOWN = "the outcome of the order is unknown";
 export class Exchange {
   /**
    * `publish(what)` is called after each change of "connection", "market",
-   * "book", "trades", "tickers", "leaderboard", "account" or "messages";
+   * "book", "trades", "tickers", "leaderboard", "account", "news" or
+   * "messages";
    * `publish("reports", list)` with the unsolicited `exec` events of orders
    * placed here.
    */
@@ -36,6 +46,8 @@ export class Exchange {
     this.tickers = new Map(); // by symbol
     this.leaderboard = [];
     this.messages = []; // { ts, text, isBad }, the newest first
+    this.news = null; // the newest
+    this.round = 1;
     this.symbol = null; // the instrument shown
     this.interval = "1s";
     this.account = null;
@@ -206,6 +218,7 @@ export class Exchange {
     if (!reply) return;
     if (reply.type !== "error") {
       this.isLoggedIn = true;
+      this.#enterRound(reply.round);
       if (this.#uncertain.size) this.#findOrders();
     } else if (reply.retry_after_ms === undefined) {
       this.#forgetLogin();
@@ -353,6 +366,7 @@ export class Exchange {
       [
         { type: "get", what: "instruments", limit: ROWS },
         { type: "subscribe", channels: ["ticker"] },
+        { type: "get", what: "news", limit: NEWS },
       ],
       (reply) => {
         if (!reply) return;
@@ -371,6 +385,8 @@ export class Exchange {
         this.fetchLeaderboard();
         this.publish("market");
       },
+      undefined,
+      (reply) => reply?.data?.forEach((news) => this.#receiveNews(news)),
     );
   }
 
@@ -465,10 +481,22 @@ export class Exchange {
         break;
       case "exec":
       case "account":
+      case "settlement":
         if (!this.#receivePrivate(message)) return;
         break;
       case "status":
         this.#receiveStatus(message);
+        break;
+      case "news":
+        this.#receiveNews(message);
+        break;
+      case "tender":
+        this.#receiveTender(message);
+        break;
+      case "bust":
+        this.account?.bust(message);
+        this.publish("account");
+        if (message.symbol === this.symbol) this.#fetchHistory();
         break;
       case "heartbeat":
         this.#failures = 0;
@@ -521,13 +549,45 @@ export class Exchange {
       const isOurs = event.client_order_id?.startsWith(OUR_ORDERS);
       const isNews = event.exec_type === "trade" || event.reason;
       const isAsked = event.id !== undefined || event.reason === "user";
+      if (event.type === "settlement") this.#noteSettlement(event);
       if (isOurs && isNews && !isAsked) this.#reports.push(event);
       this.publish("account");
     }
     return true;
   }
 
-  #receiveStatus({ ts, symbol, phase, message }) {
+  #noteSettlement({ ts, symbol, position, price }) {
+    const tick = tickOf(this.instruments.get(symbol));
+    this.note(
+      `Settled ${position} ${symbol} at ${tick.show(price)}`,
+      false,
+      ts,
+    );
+  }
+
+  #receiveNews(news) {
+    if (this.news && news.news_id <= this.news.news_id) return;
+    this.news = news;
+    this.note(`News: ${describeNews(news)}`, false, news.ts);
+    this.publish("news");
+  }
+
+  #receiveTender({ ts, tender_id: name, symbol, side, qty, price }) {
+    const tick = tickOf(this.instruments.get(symbol));
+    const terms = `${side} ${qty} ${symbol} at ${tick.show(price)}`;
+    this.note(`Offer ${name}: ${terms}`, false, ts);
+  }
+
+  /** Note the number of the round; a new one has candles of its own. */
+  #enterRound(round = 1) {
+    if (round <= this.round) return;
+    this.round = round;
+    if (this.#isOpen && this.symbol) this.#fetchHistory();
+    this.publish("news");
+  }
+
+  #receiveStatus({ ts, symbol, phase, message, round }) {
+    this.#enterRound(round);
     const instrument = this.instruments.get(symbol);
     if (instrument && phase) {
       this.instruments.set(symbol, { ...instrument, phase });

@@ -20,6 +20,17 @@ export const INTERVALS = {
   "1d": 86_400_000_000,
 }; // microseconds
 
+/** Return the money of one unit of cash, as a tick. */
+export function unitOf({ tick_size, multiplier = 1, tick_value = 1 }) {
+  const tick = new Tick(tick_size);
+  if (multiplier === 1 && tick_value === 1) return tick;
+  const whole = BigInt(tick_value);
+  let { places } = tick;
+  let units = tick.units * BigInt(multiplier);
+  for (; units % whole; places += 1) units *= 10n;
+  return Tick.of(units / whole, places);
+}
+
 /** Converts ticks to money and back, exactly, without floats. */
 export class Tick {
   /** `size`: money per tick as a decimal text, such as "0.25". */
@@ -28,6 +39,21 @@ export class Tick {
     this.size = size;
     this.places = part.length;
     this.units = BigInt(whole + part);
+  }
+
+  /** Return the tick of `units`, each a one at that decimal place. */
+  static of(units, places) {
+    const tick = new Tick("1");
+    tick.units = units;
+    tick.places = places;
+    return tick;
+  }
+
+  equals(other) {
+    const isFiner = this.places > other.places;
+    const [more, less] = isFiner ? [this, other] : [other, this];
+    const scale = 10n ** BigInt(more.places - less.places);
+    return less.units * scale === more.units;
   }
 
   /** Return ticks as a decimal text, such as "-1234.50". */
@@ -61,6 +87,17 @@ export class Tick {
     if (!Number.isSafeInteger(ticks)) return null;
     return sign && ticks ? -ticks : ticks;
   }
+}
+
+/** Return the tick of an instrument; 1 if the instrument is unknown. */
+export function tickOf(instrument) {
+  return new Tick(instrument?.tick_size ?? "1");
+}
+
+/** Return news in one line. */
+export function describeNews({ symbol, headline, value }) {
+  const number = value === undefined ? "" : ` (${value})`;
+  return `${symbol ? `${symbol}: ` : ""}${headline}${number}`;
 }
 
 /** One side of a book: `sign` is -1 where the highest price is the best. */
@@ -210,7 +247,7 @@ export class Account {
     this.fills = [];
   }
 
-  /** Take an `exec` or `account`. */
+  /** Take an `exec`, `settlement` or `account`. */
   take(event) {
     if (!this.isStating) {
       if (event.seq <= this.seq) return "old";
@@ -226,6 +263,7 @@ export class Account {
       this.paidIn = event.equity - realized - unrealized;
       return "taken";
     }
+    if (event.type === "settlement") return "taken"; // its account follows
     if (event.leaves_qty > 0) this.orders.set(event.order_id, event);
     else this.orders.delete(event.order_id);
     if (event.exec_type === "trade") {
@@ -235,6 +273,15 @@ export class Account {
     return "taken";
   }
 
+  /** Mark the fills of a trade that was undone. */
+  bust({ symbol, trade_id: id }) {
+    this.fills = this.fills.map((fill) =>
+      fill.symbol === symbol && fill.trade_id === id
+        ? { ...fill, busted: true }
+        : fill,
+    );
+  }
+
   /** Take the newest fills of the table; newer ones stay. */
   fill(rows) {
     const last = rows.length ? rows.at(-1).seq : 0;
@@ -242,14 +289,14 @@ export class Account {
     this.fills = [...rows, ...newer].slice(-FILLS_KEPT);
   }
 
-  /** Return the profit at the marks of these tickers, by symbol. */
-  profit(tickers) {
+  /** Return the profit at the marks of these tickers, in units of cash. */
+  profit(tickers, instruments) {
     let sum = this.cash - this.paidIn;
     for (const [symbol, lots] of Object.entries(this.positions)) {
       if (!lots) continue;
       const price = mark(tickers.get(symbol));
       if (price === undefined) return this.equity - this.paidIn;
-      sum += lots * price;
+      sum += lots * price * (instruments.get(symbol)?.tick_value ?? 1);
     }
     return sum;
   }

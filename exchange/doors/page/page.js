@@ -7,6 +7,7 @@ import {
   drawConnection,
   drawHead,
   drawMessages,
+  drawNews,
   Fills,
   Instruments,
   Ladder,
@@ -67,6 +68,7 @@ const drawings = {
     (state) => fills.draw(state),
   ],
   messages: [drawMessages, announceSoon],
+  news: [drawNews],
   market: [drawMarket],
 };
 drawings.account.push(...drawings.book, ...drawings.leaderboard);

@@ -1,8 +1,15 @@
 /** Signing in, and placing, amending and canceling orders. */
 
-import { byId, put, tickOf } from "./draw.js";
+import { byId, put, showOrderPrice, tickOf } from "./draw.js";
 
 const KEY = "exchange-login"; // in sessionStorage, which ends with the tab
+// The times in force of each type of order, the default first.
+const TIMES = {
+  limit: ["gtc", "ioc", "fok"],
+  market: ["ioc", "fok", "auction"],
+  stop: ["gtc"],
+  stop_limit: ["gtc", "ioc", "fok"],
+};
 const DONE = { new: "accepted", amended: "amended" }; // by exec_type
 
 /** Call `act` with the fields of a form instead of leaving the page. */
@@ -23,6 +30,12 @@ function boundPrice(field, instrument) {
   field.step = tick.size;
   field.min = tick.plain(instrument.min_price);
   field.max = tick.plain(instrument.max_price);
+}
+
+/** Show a field, or hide it where it means nothing. */
+function offer(field, isOffered) {
+  field.disabled = !isOffered;
+  field.closest("label").hidden = !isOffered;
 }
 
 /** Connect the sign-in dialog and buttons; sign in again after a reload. */
@@ -71,10 +84,8 @@ export function drawLogin({ account }) {
 function describe(reply, instruments) {
   if (reply.type === "error") return `Refused: ${reply.message}`;
   if (reply.type === "ok") return `${reply.count} canceled`;
-  const price =
-    reply.price === undefined
-      ? "at market"
-      : `at ${tickOf(instruments.get(reply.symbol)).show(reply.price)}`;
+  const tick = tickOf(instruments.get(reply.symbol));
+  const price = `at ${showOrderPrice(reply, tick)}`;
   const status = DONE[reply.exec_type] ?? reply.order_status;
   const words = [status, reply.reason].filter(Boolean);
   return (
@@ -128,7 +139,7 @@ export class Ticket {
     this.report = reporter(exchange, byId("ticket-result"));
     this.symbol = null; // the instrument of the price in the form
     const { order_type: type, time_in_force: time } = this.fields;
-    type.oninput = () => (time.value = type.value === "limit" ? "gtc" : "ioc");
+    type.oninput = () => (time.value = TIMES[type.value][0]);
     this.form.addEventListener("input", () => this.draw());
     onSubmit(this.form, () => this.#place());
   }
@@ -137,17 +148,25 @@ export class Ticket {
   draw() {
     const { instrument } = this.exchange;
     if (!instrument) return;
-    const { side, qty, price, order_type, time_in_force, post_only } =
-      this.fields;
-    const isMarket = order_type.value === "market";
-    const [untilCanceled] = time_in_force.options;
-    if (instrument.symbol !== this.symbol) price.value = "";
+    const { side, qty, price, order_type, time_in_force } = this.fields;
+    const { post_only, trigger_price, display_qty } = this.fields;
+    const type = order_type.value;
+    const hasPrice = type === "limit" || type === "stop_limit";
+    if (instrument.symbol !== this.symbol) {
+      price.value = trigger_price.value = "";
+    }
     this.symbol = instrument.symbol;
     boundPrice(price, instrument);
-    qty.max = instrument.max_qty;
-    price.disabled = isMarket;
-    untilCanceled.disabled = isMarket;
-    post_only.disabled = time_in_force.value !== "gtc";
+    boundPrice(trigger_price, instrument);
+    qty.max = display_qty.max = instrument.max_qty;
+    price.disabled = !hasPrice;
+    offer(trigger_price, type.startsWith("stop"));
+    for (const option of time_in_force.options) {
+      option.disabled = !TIMES[type].includes(option.value);
+    }
+    const mayRest = hasPrice && time_in_force.value === "gtc";
+    post_only.disabled = !mayRest;
+    display_qty.disabled = !mayRest;
     const button = this.form.querySelector("[type=submit]");
     const verb = side.value === "buy" ? "Buy" : "Sell";
     put(button, `${verb} ${instrument.symbol}`);
@@ -156,8 +175,9 @@ export class Ticket {
 
   #place() {
     const { instrument } = this.exchange;
-    const { side, qty, price, order_type, time_in_force, post_only } =
-      this.fields;
+    const { side, qty, price, order_type, time_in_force } = this.fields;
+    const { post_only, trigger_price, display_qty } = this.fields;
+    const tick = tickOf(instrument);
     const order = {
       symbol: instrument.symbol,
       side: side.value,
@@ -165,7 +185,13 @@ export class Ticket {
       order_type: order_type.value,
       time_in_force: time_in_force.value,
     };
-    if (!price.disabled) order.price = tickOf(instrument).parse(price.value);
+    if (!price.disabled) order.price = tick.parse(price.value);
+    if (!trigger_price.disabled) {
+      order.trigger_price = tick.parse(trigger_price.value);
+    }
+    if (!display_qty.disabled && display_qty.value) {
+      order.display_qty = Number(display_qty.value);
+    }
     if (!post_only.disabled && post_only.checked) order.post_only = true;
     this.exchange.place(order, this.report);
   }
@@ -193,8 +219,9 @@ export class Changes {
     const { account, instruments } = this.exchange;
     const order = account.orders.get(id);
     if (!order) return; // it has just ended
-    const { qty, price } = this.form.elements;
+    const { qty, price, trigger_price, display_qty } = this.form.elements;
     const instrument = instruments.get(order.symbol);
+    const tick = tickOf(instrument);
     this.order = order;
     put(this.result, "");
     put(
@@ -202,27 +229,41 @@ export class Changes {
       `Amend order ${id}: ${order.side} ${order.symbol}`,
     );
     boundPrice(price, instrument);
-    qty.max = instrument.max_qty;
+    boundPrice(trigger_price, instrument);
+    qty.max = display_qty.max = instrument.max_qty;
     qty.value = order.qty;
-    price.value = tickOf(instrument).plain(order.price);
+    offer(price, order.price !== undefined);
+    offer(trigger_price, order.order_status === "waiting");
+    offer(display_qty, order.display_qty !== undefined);
+    if (!price.disabled) price.value = tick.plain(order.price);
+    if (!trigger_price.disabled) {
+      trigger_price.value = tick.plain(order.trigger_price);
+    }
+    if (!display_qty.disabled) display_qty.value = order.display_qty;
     this.dialog.showModal();
     qty.select();
   }
 
   #amend() {
     const { order } = this;
-    const { qty, price } = this.form.elements;
+    const { qty, price, trigger_price, display_qty } = this.form.elements;
     const tick = tickOf(this.exchange.instruments.get(order.symbol));
     const report = reporter(this.exchange, this.result, byId("ticket-result"));
     const request = { type: "amend", order_id: order.order_id };
-    const wanted = { qty: Number(qty.value), price: tick.parse(price.value) };
-    for (const name of ["qty", "price"]) {
-      if (wanted[name] !== order[name]) request[name] = wanted[name];
+    const wanted = { qty: Number(qty.value) };
+    if (!price.disabled) wanted.price = tick.parse(price.value);
+    if (!trigger_price.disabled) {
+      wanted.trigger_price = tick.parse(trigger_price.value);
     }
-    if (request.qty === undefined && request.price === undefined) {
+    if (!display_qty.disabled) wanted.display_qty = Number(display_qty.value);
+    const changes = Object.entries(wanted).filter(
+      ([name, value]) => value !== order[name],
+    );
+    if (!changes.length) {
       this.dialog.close();
       return;
     }
+    Object.assign(request, Object.fromEntries(changes));
     this.exchange.change(request, (reply) => {
       report(reply);
       if (reply.type !== "error") this.dialog.close();
