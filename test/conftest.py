@@ -1,10 +1,13 @@
 """What holds for every test."""
 
+import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from exchange.host.process import new_event_loop
 from test.support import NO_KEYS
 
 # What the tests of a module need, by the most that one of them needs:
@@ -20,21 +23,22 @@ KINDS = {
         test_damage test_deadlines test_documented test_executions test_expiry
         test_feed test_feed_readers test_fees test_flows test_gate test_gateway
         test_history test_icebergs test_limits test_link test_listing
-        test_logins test_market_data test_market_twin test_memory
-        test_money_flows test_names test_news test_notices test_operator
-        test_orders test_pacing test_payouts test_permissions test_phases
-        test_precedence test_product_flows test_product_settings test_products
-        test_rate test_records test_replay_text test_reports test_requests
-        test_restart test_rounds test_routing test_rules test_self_trades
-        test_sequencer test_sessions test_settings test_settlement
-        test_solvency test_stops test_tenders test_uncrossing test_work
+        test_logins test_market_data test_market_twin test_memory test_model
+        test_money_file test_money_flows test_names test_news test_notices
+        test_operator test_orders test_pacing test_payouts test_permissions
+        test_phases test_precedence test_product_flows test_product_settings
+        test_products test_products_documented test_rate test_records
+        test_replay_text test_reports test_requests test_restart test_rounds
+        test_routing test_rules test_self_trades test_sequencer test_sessions
+        test_settings test_settlement test_solvency test_stops test_tenders
+        test_uncrossing test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
         test_connections test_frame test_life test_malformed test_metrics
-        test_replies test_resuming test_schema test_slow_readers test_soak
-        test_tables test_tcp test_timing test_turns test_upgrade test_waiting
-        test_web test_websocket
+        test_money_start test_replies test_resuming test_schema
+        test_slow_readers test_soak test_tables test_tcp test_timing test_turns
+        test_upgrade test_waiting test_web test_websocket
     """,
     "process": """
         test_abuse test_administration test_backup test_bench test_bots
@@ -42,8 +46,9 @@ KINDS = {
         test_committer test_crash test_disk test_docs test_files test_fuzz
         test_golden test_hostile test_image test_keys test_keys_live test_logs
         test_long_work test_package test_page test_printing test_process
-        test_proxies test_replay test_sqlite test_stress test_tls test_tutorial
-        test_util_accounts test_util_admin test_watch test_windows
+        test_products_live test_proxies test_replay test_sqlite test_stress
+        test_tls test_tutorial test_util_accounts test_util_admin test_watch
+        test_windows
     """,
 }
 KIND_OF = {
@@ -53,8 +58,8 @@ KIND_OF = {
 # once more in a process of its own.
 LONG = set("""
     test_a_bit_that_flips_anywhere_in_the_file_is_noticed_or_harmless
-    test_a_long_random_day_against_the_naive_market
     test_a_long_flow_leaves_nothing_out
+    test_a_long_random_day_against_the_naive_market
     test_a_long_random_flow_against_the_twin
     test_an_element_is_judged_as_a_frame_of_its_own
     test_book_and_engine_report_what_is_published
@@ -65,6 +70,8 @@ LONG = set("""
     test_every_command_survives
     test_every_reader_ends_up_with_the_books
     test_lots_and_cash_are_conserved
+    test_a_long_flow_amid_long_work
+    test_they_are_conserved_amid_long_work
     test_no_bit_of_a_row_can_change
     test_no_damaged_frame_raises_anything
     test_no_json_raises_anything
@@ -102,3 +109,20 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("EXCHANGE_SERVER_JOURNAL", "off")
     monkeypatch.setenv("EXCHANGE_SERVER_KEYS", NO_KEYS)
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Function,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run servers in the loop that they get from ``python server.py``.
+
+    What a connection does is tested in both loops. Only the clock of asyncio
+    can be set forward, and clients run in asyncio's loop.
+    """
+    loops = {"asyncio": asyncio.new_event_loop, "uvloop": new_event_loop}
+    room = Path(item.path).parent.name
+    if "clock" in item.fixturenames or room == "client":
+        del loops["uvloop"]
+    elif room != "connection":
+        del loops["asyncio"]
+    return loops

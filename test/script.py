@@ -452,8 +452,8 @@ def tell(recipient: str, event: Event) -> str:
             words = [w for w in [*words, e.cum_qty] if w is not None]
         case Trade() as e:
             words = ["trade", e.symbol, e.seq, f"#{e.trade_id}"]
-            words += [f"{e.qty}@{e.price}", e.side, *_round(e)]
-            words += ["self"] if e.is_self else []
+            words += [f"{e.qty}@{e.price}", e.side]
+            words += [*(["self"] if e.is_self else []), *_round(e)]
         case BookUpdate() as e:
             assert not e.snapshot
             bids = [f"{price}={qty}" for price, qty in e.bids]

@@ -27,6 +27,10 @@ from exchange.host.market_file import (
     InstrumentSettings,
     load_market,
 )
+from exchange.host.product_settings import (
+    ConversionSettings,
+    ProductSettings,
+)
 from exchange.host.settings import ENV_PREFIX, Settings
 from exchange.market.command import RULES
 from orderbook import (
@@ -493,10 +497,32 @@ def test_market_file(tmp_path: Path) -> None:
     assert list(market.instruments) == ["BOND", "ETF"]
     assert market.instruments["BOND"] == InstrumentSettings()
     shown = market.instruments["BOND"].model_fields_set
-    assert shown == set(InstrumentSettings.model_fields)
+    assert shown == set(InstrumentSettings.model_fields) - set(
+        ProductSettings.model_fields
+    )
     own, common = market.accounts["maker"], market.account
     shown = own.model_fields_set | common.model_fields_set
     assert shown == set(AccountSettings.model_fields)
+
+
+def test_kinds_in_the_market_file(tmp_path: Path) -> None:
+    [example] = [
+        block for block in blocks(OPERATIONS, "toml") if "kind = " in block
+    ]
+    path = tmp_path / "market.toml"
+    path.write_text(example)
+    market = load_market(path).instruments
+    shown = {
+        name
+        for settings in market.values()
+        for name in settings.model_fields_set
+    }
+    assert shown >= set(ProductSettings.model_fields)
+    conversion = market["XLF"].convert
+    assert conversion is not None
+    shown = conversion.model_fields_set
+    assert shown == set(ConversionSettings.model_fields)
+    assert market["FUT"].product()["expires"] == "round"
 
 
 # Architecture -------------------------------------------------------------

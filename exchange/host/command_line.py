@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 
 from exchange.host import logs, printing
 from exchange.host.market_file import SettingsError
-from exchange.host.process import prepare_signals
+from exchange.host.process import new_event_loop, prepare_signals
 from exchange.host.settings import Settings, load_settings
 from exchange.journal.sqlite import JournalError
 
@@ -24,7 +24,8 @@ def run(serve: Callable[[Settings], Coroutine[None, None, int]]) -> int:
         try:
             settings = load_settings(sys.argv[1:])
             logs.set_up(settings.log)
-            return asyncio.run(serve(settings))
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                return runner.run(serve(settings))
         except KeyboardInterrupt:  # before it listened
             return 130
         except (SettingsError, JournalError, OSError) as error:

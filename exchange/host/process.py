@@ -1,4 +1,4 @@
-"""The process: its open files, its terminal and its signals."""
+"""The process: its loop, its open files, its terminal and its signals."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ FILES_RESERVED = 64
 GC_THRESHOLDS = (2_000, 5, 1_000)
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop of uvloop if that is installed, or else of asyncio."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def raise_file_limit(wanted: int) -> int:

@@ -66,7 +66,7 @@ class Timers:
             self._ticker_due = self._loop.call_later(TICKER_S, self.tick)
         due = gateway.pacing.due
         if due is not None and self._feed_due is None:
-            delay_s = max(0, due - self._clock.now()) / 1_000_000
+            delay_s = self._until(due)
             self._feed_due = self._loop.call_later(delay_s, self._publish)
         deadline = gateway.engine.next_deadline
         if deadline == self._deadline:
@@ -75,8 +75,16 @@ class Timers:
         if self._deadline_due is not None:
             self._deadline_due.cancel()
         if deadline is not None:
-            delay_s = max(0, deadline - self._clock.now()) / 1_000_000
+            delay_s = self._until(deadline)
             self._deadline_due = self._loop.call_later(delay_s, self._fire)
+
+    def _until(self, due: int) -> float:
+        """Return the seconds until ``due``, up to 1 ms too many.
+
+        uvloop rounds a delay to milliseconds. If it rounded 0.4 ms to 0, it
+        would call the timer in each of its rounds until that time.
+        """
+        return max(0, (due - self._clock.now()) // 1_000 + 1) / 1_000
 
     def beat(self) -> None:
         """Send heartbeats, now and every HEARTBEAT_S."""

@@ -54,6 +54,8 @@ def _check_trade(listing: Listing, trade_id: int) -> None:
         raise _refused(
             f"trade {trade_id} is not among the last {TRADES_BUSTABLE:,}"
         )
+    if listing.settlement_price is not None:
+        raise _refused(f"trade {trade_id} is of an instrument that is settled")
     if trade_id in listing.busted:
         raise _refused(f"trade {trade_id} is busted already")
 

@@ -59,7 +59,6 @@ class Listing:
     trade_id: int = 0
     last: int | None = None  # price of the last trade of two accounts
     volume: int = 0
-    stops: Stops = field(default_factory=Stops)
     recent: deque[tuple[int, int]] = field(
         default_factory=lambda: deque(maxlen=TRADES_BUSTABLE + 1)
     )
@@ -68,6 +67,7 @@ class Listing:
     # An administrator's reference price, with the trade_id at that moment.
     moved_reference: tuple[int, int] | None = None
     frozen_mark: int | None = None  # the mark while "closed"
+    stops: Stops = field(default_factory=Stops)
     # Of the command that is being applied:
     trades: list[Trade | Bust] = field(default_factory=list)
 

@@ -152,22 +152,22 @@ def report_trade(
     moves no price.
     """
     symbol = listing.instrument.symbol
+    trade_id = listing.trade_id = listing.trade_id + 1
+    listing.volume += qty
     if not is_self:
         listing.last = price
+        listing.recent.append((trade_id, price))
+        if listing.prints is not None:
+            listing.prints.add(state.ts, trade_id, price, qty)
         stops = listing.stops
         if price >= stops.buy_at or price <= stops.sell_at:
             reached = state.reached.setdefault(symbol, [])
             reached += stops.reach(price)
-        listing.recent.append((listing.trade_id + 1, price))
-        if listing.prints is not None:
-            listing.prints.add(state.ts, listing.trade_id + 1, price, qty)
-    listing.volume += qty
-    listing.trade_id += 1
     trade = Trade(
         symbol=symbol,
         seq=listing.seq + 1,
         ts=state.ts,
-        trade_id=listing.trade_id,
+        trade_id=trade_id,
         price=price,
         qty=qty,
         side=side,

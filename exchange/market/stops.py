@@ -72,12 +72,14 @@ class Stops:
         They are in ``reached`` from now on.
         """
         found = []
-        while self.buy_at <= price or self.sell_at >= price:
-            heap = self._buys if self.buy_at <= price else self._sells
-            order = self.orders[heapq.heappop(heap)[1]]
-            self.reached[order.order_id] = order
-            found.append(order)
-            self._refresh()
+        for heap, sign in ((self._buys, 1), (self._sells, -1)):
+            while heap and heap[0][0] <= price * sign:
+                entry = heapq.heappop(heap)
+                if self._is_valid(entry, sign):
+                    order = self.orders[entry[1]]
+                    self.reached[order.order_id] = order
+                    found.append(order)
+        self._refresh()
         return found
 
     def _refresh(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from exchange.market import work
@@ -69,13 +70,21 @@ def _take_reached(state: State, symbols: list[str]) -> deque[Order]:
             continue
         last = state.listings[symbol].last
         assert last is not None
-
-        def place_of(order: Order, last: int = last) -> tuple[int, int]:
-            assert order.trigger_price is not None
-            return -abs(order.trigger_price - last), order.order_id
-
-        taken.extend(sorted(orders, key=place_of))
+        # Two sorts, because 10,000 tuples would cost as much as the sorting.
+        orders.sort(key=_order_id)
+        orders.sort(key=partial(_nearness, last=last))
+        taken.extend(orders)
     return taken
+
+
+def _order_id(order: Order) -> int:
+    return order.order_id
+
+
+def _nearness(order: Order, last: int) -> int:
+    """Return minus the distance of a trigger price from the last price."""
+    assert order.trigger_price is not None
+    return -abs(order.trigger_price - last)
 
 
 def _trigger(state: State, order: Order) -> None:

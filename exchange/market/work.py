@@ -256,8 +256,11 @@ def touches(state: State, account: str, session: str, action: Action) -> bool:
         return True
     symbol: str | None
     match action:
-        case Place() | Convert():
+        case Place():
             symbol = action.symbol or next(iter(state.listings))
+        case Convert():
+            legs = _legs_of(state, action.symbol)
+            return any(leg in state.busy_symbols for leg in legs)
         case Amend() | Cancel():
             symbol = _symbol_of(state, account, action)
         case CancelAll():
@@ -265,6 +268,14 @@ def touches(state: State, account: str, session: str, action: Action) -> bool:
         case _:  # AcceptTender, Configure, Restart, Shutdown
             symbol = None
     return symbol is None or symbol in state.busy_symbols
+
+
+def _legs_of(state: State, symbol: str) -> Sequence[str]:
+    """Return the symbols whose lots a conversion moves."""
+    listing = state.listings.get(symbol)
+    if listing is None or listing.instrument.convert is None:
+        return ()
+    return (symbol, *listing.instrument.convert.basket)
 
 
 def _symbol_of(state: State, account: str, request: Amend | Cancel) -> str:

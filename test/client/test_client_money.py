@@ -279,6 +279,29 @@ async def test_an_amend_is_repeated_until_it_is_done(
             await again_
 
 
+@pytest.mark.parametrize("name", ["expire_ts", "trigger_price", "display_qty"])
+@simulated
+async def test_a_repeated_amend_that_was_never_done_is_refused(
+    name: str,
+) -> None:
+    async with private() as (venue, ex, bond):
+        await venue.line.hear()
+        await venue.line.hear(report(1, 1))
+        [order] = ex.orders
+        change: Any = {name: 77}
+        amending = asyncio.create_task(order.amend(**change))
+        await venue.line.hear()
+        venue.line.end(1001, "shutdown")
+        line = await again(venue)
+        [login] = await line.hear()
+        ended = report(2, 1, order_status="filled", leaves_qty=0)
+        sent = await line.hear(welcome(login, seq=2, resumed=True), ended)
+        [amend] = [r for r in sent if r["type"] == "amend"]
+        await answer(line, sent, amend, error(amend, "order_closed"))
+        with pytest.raises(OrderClosed):
+            await amending
+
+
 @simulated
 async def test_a_self_trade_does_not_move_the_last_price() -> None:
     alone = {**BOND, "self_trades": True}

@@ -22,7 +22,7 @@ from playwright.async_api import (
     expect,
 )
 
-from orderbook import Status, encode
+from orderbook import Instrument, News, Status, Tender, encode
 from server import Server
 from test.support import (
     PATIENCE_S,
@@ -289,6 +289,68 @@ async def test_a_phase_and_its_reason_are_shown(browser: Browser) -> None:
             button = page.locator("#instruments button:has-text('ETF')")
             await expect(button).to_have_text("ETF❙❙ Halted")
             await expect(phase).to_have_text("● Open")
+
+
+async def test_news_rounds_and_busts_are_shown(browser: Browser) -> None:
+    async with (
+        serving() as server,
+        wired(server.url, "ann") as ann,
+        wired(server.url, "bob") as bob,
+    ):
+        await ann.ask(**order("sell", 2, 101))
+        await bob.ask(**order("buy", 2, 101))
+        async with visiting(browser, server.url) as page:
+            await shows(page, "#tape", "[0-9:]{8}▲ buy1012")
+            await expect(page.locator("#round")).to_be_hidden()
+            await expect(page.locator("#headline")).to_be_hidden()
+            news = News(
+                ts=1, news_id=1, headline=MARKUP, symbol="BOND", value=-5
+            )
+            said_to_all(server, encode(news), encode(news))
+            await expect(page.locator("#headline")).to_contain_text(
+                f"BOND: {MARKUP} (-5)"
+            )
+            await shows_message(page, re.escape(f"News: BOND: {MARKUP} (-5)"))
+            assert await page.locator("#messages li").count() == 1
+            said_to_all(server, encode(Status(ts=1, round=3, message="go")))
+            await expect(page.locator("#round")).to_have_text("Round 3")
+            tender = Tender(
+                **{"ts": 1, "tender_id": "t", "symbol": "BOND", "qty": 5},
+                **{"side": "buy", "price": 99, "expire_ts": 2},
+            )
+            said_to_all(server, encode(tender))
+            await shows_message(page, "Offer t: buy 5 BOND at 99")
+
+
+async def test_a_derivative_says_what_it_is(browser: Browser) -> None:
+    call = Instrument(
+        symbol="CALL",
+        tick_size="0.05",
+        min_price=0,
+        max_price=9,
+        max_qty=9,
+        phase="open",
+        kind="call",
+        underlying="BOND",
+        strike=2_010,
+    )
+    async with serving() as server:
+        async with visiting(browser, server.url) as page:
+            await page.evaluate(
+                """async (call) => {
+                    const { drawHead } = await import("/draw.js");
+                    const trades = { rows: [{ price: 3, busted: true }] };
+                    drawHead({ symbol: "CALL", instrument: call, trades });
+                }""",
+                {
+                    name: value
+                    for name, value in dataclasses.asdict(call).items()
+                    if value is not None
+                },
+            )
+            terms = page.locator("#terms")
+            await expect(terms).to_have_text("call 100.50 of BOND")
+            await expect(page.locator("#last")).to_have_text("no trade yet")
 
 
 async def test_text_is_never_markup(browser: Browser) -> None:
@@ -854,6 +916,135 @@ async def test_ticks_are_money(
         [size, ticks],
     )
     assert found == [plain, shown, ticks]
+
+
+@pytest.mark.parametrize(
+    "size, multiplier, value, shown",
+    [
+        ("1", 1, 1, "1,234"),
+        ("0.05", 1, 1, "61.70"),
+        ("0.05", 5, 25, "12.34"),
+        ("1", 1, 100, "12.34"),
+        ("0.25", 4, 10_000, "0.1234"),
+    ],
+)
+async def test_the_unit_of_cash(
+    rules: Page, size: str, multiplier: int, value: int, shown: str
+) -> None:
+    found = await rules.evaluate(
+        """async ([size, multiplier, value]) => {
+            const { Tick, unitOf } = await import("/market.js");
+            const its = { tick_size: size, multiplier, tick_value: value };
+            const unit = unitOf(its);
+            return [unit.show(1234), unit.equals(new Tick("0.010"))];
+        }""",
+        [size, multiplier, value],
+    )
+    assert found == [shown, shown == "12.34"]
+
+
+async def test_the_profit_counts_the_value_of_a_tick(rules: Page) -> None:
+    found = await rules.evaluate("""async () => {
+            const { Account } = await import("/market.js");
+            const account = new Account("alice");
+            account.welcome({ session: "s", seq: 0, resumed: false });
+            account.take({
+                type: "account", seq: 0, cash: 9_600, positions: { F: 2 },
+                equity: 10_000,
+            });
+            account.take({
+                type: "settlement", seq: 1, symbol: "X", position: 5, price: 1,
+            });
+            const next = account.take({
+                type: "account", seq: 2, cash: 9_600, positions: { F: 2 },
+                equity: 10_000,
+            });
+            const instruments = new Map([["F", { tick_value: 25 }]]);
+            const tickers = new Map([["F", { last: 10 }]]);
+            return [next, account.profit(tickers, instruments)];
+        }""")
+    assert found == ["taken", 100]
+
+
+LIMIT_TICKET = {"symbol": "BOND", "side": "buy", "qty": 10}
+
+
+@pytest.mark.parametrize(
+    "fields, order",
+    [
+        (
+            {"order_type": "stop", "trigger_price": "2.5"},
+            {
+                "order_type": "stop",
+                "trigger_price": 5,
+                "time_in_force": "gtc",
+            },
+        ),
+        (
+            {
+                "order_type": "stop_limit",
+                "trigger_price": "-1",
+                "price": "3",
+                "display_qty": "4",
+            },
+            {
+                "order_type": "stop_limit",
+                "trigger_price": -2,
+                "price": 6,
+                "display_qty": 4,
+                "time_in_force": "gtc",
+            },
+        ),
+        (
+            {"order_type": "market", "time_in_force": "auction"},
+            {"order_type": "market", "time_in_force": "auction"},
+        ),
+        (
+            {"price": "3", "display_qty": "4", "time_in_force": "ioc"},
+            {"order_type": "limit", "price": 6, "time_in_force": "ioc"},
+        ),
+    ],
+)
+async def test_the_ticket_makes_every_kind_of_order(
+    browser: Browser,
+    tmp_path: Path,
+    fields: dict[str, str],
+    order: dict[str, Any],
+) -> None:
+    """The page is not signed in, so nothing is sent."""
+    market = tmp_path / "market.toml"
+    bounds = "min_price = -9\nmax_price = 99\nmax_qty = 50"
+    market.write_text(f"[instruments.BOND]\ntick_size = '0.5'\n{bounds}\n")
+    async with (
+        serving(market=market) as server,
+        visiting(browser, server.url) as page,
+    ):
+        await page.evaluate("""async () => {
+                const { Ticket } = await import("/trade.js");
+                const instrument = {
+                    symbol: "BOND", tick_size: "0.5", min_price: -9,
+                    max_price: 99, max_qty: 50,
+                };
+                window.placed = [];
+                const instruments = new Map([["BOND", instrument]]);
+                const place = (order) => window.placed.push(order);
+                new Ticket({ instrument, instruments, place }).draw();
+                document.getElementById("ticket").hidden = false;
+            }""")
+        ticket = page.locator("#ticket")
+        await ticket.locator("[name=qty]").fill("10")
+        for name, value in fields.items():
+            field = ticket.locator(f"[name={name}]")
+            if name in ("order_type", "time_in_force"):
+                await field.select_option(value)
+            else:
+                await field.fill(value)
+        is_stop = fields.get("order_type", "").startswith("stop")
+        trigger = ticket.locator("[name=trigger_price]")
+        assert await trigger.is_visible() == is_stop
+        await ticket.locator("[type=submit]").click()
+        placed = await page.evaluate("window.placed")
+    assert placed == [LIMIT_TICKET | order]
 
 
 @pytest.mark.parametrize(

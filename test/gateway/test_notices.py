@@ -261,6 +261,16 @@ def test_a_bust_gives_back_what_the_history_says(floor: Floor) -> None:
     assert engine.listings["BOND"].last == 100
 
 
+def test_it_does_not_matter_which_side_arrived(floor: Floor) -> None:
+    boss, ann, bob = trade(floor)
+    floor.do(ann, "buy 4@90 symbol=BOND")
+    floor.do(bob, "sell 4@90 symbol=BOND")
+    for trade_id in (1, 2, 3):
+        floor.do(boss, bust(trade_id))
+    for account in floor.gateway.engine.accounts.values():
+        assert account.cash == 0 and not any(account.positions.values())
+
+
 def test_readers_of_trades_are_told_in_order(floor: Floor) -> None:
     boss, ann, bob = trade(floor)
     trades, books, nothing = (floor.join() for _ in range(3))

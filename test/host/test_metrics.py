@@ -174,7 +174,7 @@ async def test_connections_and_their_unsent_bytes() -> None:
             asking.cancel()
             await asyncio.wait([asking])
             ann.resume()
-        await until(lambda: not server.links)
+        await until(lambda: not server.listener.connections)
         found = await scrape(server)
         assert at(found, "connections", address="127.0.0.1") == 1
         name = "connections_opened_total"

@@ -187,3 +187,16 @@ def test_limits_count_what_a_lot_may_be_paid(tmp_path: Path) -> None:
     listed(tmp_path, text)
     text = MARKET.replace("strike", f"max_position = {most + 1}\nstrike")
     assert "instruments.CALL: max_position" in refusal(tmp_path, text)
+
+
+def test_limits_count_what_a_lot_is_paid_in_units(tmp_path: Path) -> None:
+    """A contract of 50 lots of GS, in cents."""
+    money = '[money]\nunit = "0.01"\ncurrency = "USD"\n'
+    most = VALUE_MAX // (8 * 4_900 * 50)
+    for limit in (most, most + 1):
+        settings = f"multiplier = 50\nmax_position = {limit}\nstrike"
+        text = money + MARKET.replace("strike", settings)
+        if limit == most:
+            assert listed(tmp_path, text)["CALL"].tick_value == 50
+        else:
+            assert "CALL: max_position" in refusal(tmp_path, text)

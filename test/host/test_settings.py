@@ -770,9 +770,11 @@ def test_limits_of_connections(
 
 
 def test_these_tests_try_every_field_of_both_tables() -> None:
-    """A new field needs rows in the tables above."""
+    """A new field needs rows above, or in test_money_file."""
     products = set(ProductSettings.model_fields)  # test_product_settings
     assert set(InstrumentSettings.model_fields) - products == {
+        *("maker_fee_bp", "taker_fee_bp", "multiplier", "lot_size"),
+        "self_trades",
         *("tick_size", "min_price", "max_price", "max_qty", "max_position"),
         *("short_selling", "maker_fee", "taker_fee", "reference_price"),
         *("collar", "band", "auction_s", "phase"),

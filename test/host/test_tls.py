@@ -480,9 +480,9 @@ async def test_a_client_that_closes_gets_the_bytes_sent_before(
         monkeypatch.setattr(turns, "REQUESTS_AT_FIRST", 10_000)
         await stuff(slow, 4 * SLOW_BYTES // 20_000)
         await until(lambda: connection._written - before > 2 * SLOW_BYTES)
-        written = connection._written - before
         goodbye = asyncio.create_task(slow.connection.close())
         await until(lambda: not connection.is_open)
+        written = connection._written - before
         slow.resume()
         messages, code = await slow.rest()
         await goodbye

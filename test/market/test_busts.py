@@ -128,6 +128,77 @@ def test_an_older_trade_that_is_undone_leaves_the_last_price() -> None:
     assert prices(engine)[:2] == (None, 90)
 
 
+def test_a_trade_with_oneself_sets_no_price_and_leaves_none() -> None:
+    engine = play(
+        """
+        given bob cancel_all
+        given ann sell 2@110
+        given ann buy 2@110 stp=none
+        """,
+        traded(self_trades=True),
+    )
+    assert engine.listings["BOND"].trade_id == 3
+    assert prices(engine) == (103, 103, 103, 10)
+    act(engine, "op bust 3 ann 2@110 ann")
+    assert prices(engine) == (103, 103, 103, 8)
+    act(engine, "op bust 2 ann 3@103 bob")
+    assert prices(engine)[:2] == (101, 101)
+
+
+def test_a_bust_and_a_reference_price_elect_no_stop() -> None:
+    engine = play(
+        """
+        given bob cancel_all
+        given cat buy 1@95
+        cat sell 1@market trigger=101 -> ok
+        op admin reference symbol=BOND price=95 -> ok
+        op bust 2 ann 3@103 bob -> ok
+        given 20s tick
+        """,
+        traded(),
+    )
+    assert engine.listings["BOND"].last == 101
+    buy, stop = engine.accounts["cat"].open_orders.values()
+    assert stop.order_status == "waiting"
+
+
+def test_a_trade_of_a_settled_instrument_is_refused() -> None:
+    play(
+        """
+        given op admin settle symbol=BOND price=90
+        op bust 2 ann 3@103 bob -> bad_request trade_id
+        given op admin reset
+        given bob sell 1@99
+        given ann buy 1@99
+        op bust 3 ann 1@99 bob -> ok
+        """,
+        traded(),
+    )
+
+
+def test_orders_that_the_money_no_longer_covers_are_canceled() -> None:
+    engine = listed(listing(), ann=AccountLimits(cash=1_000, min_cash=0))
+    play(
+        """
+        given ann connect
+        given bob buy 5@120
+        given ann sell 5@120
+        given ann buy 8@150
+        given ann buy 3@100
+        op bust 1 bob 5@120 ann
+            op ok
+            ann 6 canceled 4 canceled 0/3 funds
+            ann 7 canceled 3 canceled 0/8 funds
+            bob 4 account 0 BOND=0 worth 0
+            ann 8 account 1000 BOND=0 worth 1000
+            * status BOND bust trade 1: why
+            * bust BOND 5 #1
+            * book BOND 5 150=0 100=0 |
+        """,
+        engine,
+    )
+
+
 @pytest.mark.parametrize(
     "trade_id, words",
     [
@@ -176,6 +247,7 @@ def test_only_the_last_trades_can_be_undone_and_a_price_is_left() -> None:
     for trade_id in range(3, TRADES_BUSTABLE + 2):
         bond.trade_id = trade_id  # as trades would, in a hundredth of the time
         bond.recent.append((trade_id, 100))
+    bond.last = 100
     play(
         """
         op bust 1 ann 5@101 bob -> bad_request trade_id

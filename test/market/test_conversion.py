@@ -11,13 +11,15 @@ import pytest
 
 from exchange.market.accounts import HOUSE, ORDERS_REMEMBERED, VALUE_MAX
 from exchange.market.engine import Engine
+from exchange.market.work import touches
 from orderbook import Conversion, Error, Instrument
-from test.script import act, limited, listed, listing, play, reconfigure
+from test.script import act, limited, listed, listing, parse, play, reconfigure
 
 MARKS = {"BOND": 1_000, "GS": 20, "MS": 30, "WFC": 40, "XLF": 300}
 BASKET = {"BOND": 3, "GS": 2, "MS": 3, "WFC": 2}
 GET = {"XLF": 20, "BOND": -60, "GS": -40, "MS": -60, "WFC": -40}
 GOT = " ".join(f"{symbol}={qty}" for symbol, qty in GET.items())
+WORTH = "worth 1800 made -29200"
 NOTHING = " ".join(f"{symbol}=0" for symbol in GET)
 
 
@@ -92,6 +94,7 @@ def test_each_leg_counts_as_traded_at_its_mark() -> None:
     legs = 10 * 300 - 30 * 1_000 - 20 * 20 - 30 * 30 - 20 * 40
     assert ann.costs["GS"] == 5 * 14 and ann.costs["XLF"] == 3_000
     assert ann.realized == 20 * (20 - 14) + legs - 100
+    assert engine.accounts[HOUSE].realized == -legs
     report = engine.account_report(ann)
     assert report.cash == -25 * 14 - 100
     assert report.equity == report.realized + report.unrealized
@@ -206,6 +209,24 @@ def test_without_short_selling_one_gives_what_one_has(
     play(f"ann convert buy 10 symbol=XLF -> {answer}", engine)
 
 
+def test_orders_that_could_now_go_short_are_canceled() -> None:
+    engine = trading()
+    reconfigure(engine, instruments=tuple(market(short_selling=False)))
+    play(
+        f"""
+        given op admin adjust user=ann symbol=BOND qty=31
+        given ann sell 1@1000 symbol=BOND
+        given ann sell 1@1000 symbol=BOND
+        ann convert buy 10 symbol=XLF
+            ann ok
+            ann 4 canceled 2 canceled 0/1 funds
+            ann 5 account -100 BOND=1 XLF=10 GS=-20 MS=-30 WFC=-20 {WORTH}
+            * book BOND 3 | 1000=1
+        """,
+        engine,
+    )
+
+
 def test_a_refusal_names_the_leg() -> None:
     engine = trading(max_position={"MS": 29})
     ((_, error),) = act(engine, "ann convert buy 10 symbol=XLF")
@@ -236,6 +257,23 @@ def test_a_fee_never_makes_the_exchange_too_rich() -> None:
     play("ann convert buy 10 symbol=XLF -> insufficient_funds", engine)
     act(engine, "op admin adjust user=bob cash=1")
     play("ann convert buy 10 symbol=XLF -> ok", engine)
+
+
+def test_a_conversion_waits_for_long_work_on_a_leg() -> None:
+    """Dan has no GS: he would get some amid their settlement."""
+    engine = trading()
+    engine.slice_ops = 2
+    act(engine, "dan connect")
+    for _ in range(5):
+        act(engine, "ann buy 1@5 symbol=GS")
+    act(engine, "op admin settle symbol=GS price=20")
+    assert engine.work
+    for symbol, waits in (("XLF", True), ("MS", False), ("NONE", False)):
+        request = parse(f"convert buy 10 symbol={symbol}".split())
+        assert touches(engine, "dan", "a", request) is waits
+    while engine.work:
+        act(engine, "tick")
+    play("dan convert buy 10 symbol=XLF -> market_closed", engine)
 
 
 # Names --------------------------------------------------------------------

@@ -147,8 +147,9 @@ def test_a_price_below_0_is_rounded_down() -> None:
 def test_a_late_tick_does_not_change_the_price() -> None:
     engine = opened()
     trade(engine, "50s", "3@115")
+    trade(engine, "51s", "1@111")
     act(engine, "500s tick")
-    assert settled(engine) == {"CALL": 15}
+    assert settled(engine) == {"CALL": 14}
 
 
 def test_a_busted_trade_does_not_count() -> None:
@@ -160,13 +161,37 @@ def test_a_busted_trade_does_not_count() -> None:
     assert settled(engine) == {"CALL": (3 * 115 + 120) // 4 - 100}
 
 
+def test_a_trade_with_oneself_does_not_count() -> None:
+    gs = listing("GS", reference_price=105, self_trades=True)
+    engine = listed(gs, CALL)
+    act(engine, "1s ann connect")
+    trade(engine, "50s", "3@115")
+    act(engine, "given 51s ann sell 1@190 symbol=GS")
+    act(engine, "given ann buy 1@190 symbol=GS stp=none")
+    assert engine.listings["GS"].trade_id == 2
+    act(engine, "given op bust 2 ann 1@190 ann symbol=GS")
+    trade(engine, "52s", "1@111")
+    act(engine, "100s tick")
+    assert settled(engine) == {"CALL": 14}
+
+
+def test_a_trade_is_removed_where_it_was_added() -> None:
+    prints = Prints()
+    for second, trade_id in ((1, 7), (1, 8), (30, 9)):
+        prints.add(second * SECOND, trade_id, 10 * trade_id, 2)
+    prints.remove(8, 80, 2)
+    assert prints.average(30 * SECOND) == (70 + 90) // 2
+    assert prints.average(80 * SECOND) == 90
+
+
 def test_a_step_of_the_clock_postpones_it_with_the_trades() -> None:
     engine = opened()
     trade(engine, "50s", "3@115")
-    apply(engine, ClockStep(forward_us=3_600 * SECOND), ts=51 * SECOND)
+    trade(engine, "51s", "1@111")
+    apply(engine, ClockStep(forward_us=3_600 * SECOND), ts=52 * SECOND)
     assert expiry(engine) == engine.next_deadline == 3_700 * SECOND
     act(engine, "3700s tick")
-    assert settled(engine) == {"CALL": 15}
+    assert settled(engine) == {"CALL": 14}
 
 
 def test_an_outage_does_not_postpone_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from exchange.market.accounts import HOUSE
 from exchange.market.engine import Engine
 from exchange.market.fees import margin
 from orderbook import Exec, Instrument
+from test.market.flows import ROOT
 from test.script import act, limited, listed, listing, play, reconfigure
 
 
@@ -79,7 +81,8 @@ def test_lots_are_given_and_settled_at_their_value() -> None:
         given op admin adjust user=ann symbol=BOND qty=-4
         op admin settle symbol=BOND price=90
             op ok
-            ann 2 account -1800 BOND=0 worth -1800 made 200
+            ann 2 settlement BOND -4@90 made 200
+            ann 3 account -1800 BOND=0 worth -1800 made 200
             * status BOND closed settled at 90: why
         """,
         limited(market(reference_price=100)),
@@ -255,3 +258,60 @@ def test_a_rate_may_come_and_go_while_orders_are_open() -> None:
     reconfigure(engine, instruments=(market(maker_fee_bp=50),))
     assert ann.reserved == 170 + 5 - 3  # 3.3 so far, 0.85 for the last lot
     engine.check()
+
+
+def test_a_stop_is_judged_with_its_fees_when_it_is_triggered() -> None:
+    """At 106 it needed 1,071; now at 107 it needs 1,081, and 1,080 are left.
+
+    The collar is 4 beyond its trigger, then beyond the last price.
+    """
+    engine = limited(
+        listing(collar=4, reference_price=100, taker_fee_bp=100),
+        cash=1_080,
+        min_cash=0,
+    )
+    act(engine, "ann buy 10@market trigger=102")
+    assert engine.accounts["ann"].reserved == 1_071
+    act(engine, "bob sell 1@103")
+    told = act(engine, "cat buy 1@103")
+    (reason,) = [
+        event.reason
+        for name, event in told
+        if isinstance(event, Exec) and name == "ann" and event.reason
+    ]
+    assert reason == "insufficient_funds"
+    assert engine.accounts["ann"].reserved == 0
+
+
+# What the protocol tells --------------------------------------------------
+
+
+def rows(head: str) -> list[list[str]]:
+    """Return the rows of the table of docs/PROTOCOL.md with this head."""
+    text = (ROOT / "docs" / "PROTOCOL.md").read_text("utf-8")
+    (found,) = re.findall(
+        rf"^\| command \| {head} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.M
+    )
+    return [
+        [cell.strip(" `") for cell in row.strip("|").split("|")]
+        for row in found.splitlines()
+    ]
+
+
+def test_the_example_of_the_protocol_holds() -> None:
+    """Its numbers are in units of 0.01 USD; FUND is BOND here."""
+    fund = market(maker_fee_bp=50, taker_fee_bp=50)
+    engine = limited(fund, cash=10_000, min_cash=0)
+    ann = engine.accounts["ann"]
+    for line, fee, cash, reserved in rows("`fee`"):
+        own = [str(paid) for name, paid in fees(engine, line) if name == "ann"]
+        assert own == ([fee] if fee else [])
+        assert [ann.cash, ann.reserved] == [int(cash), int(reserved)]
+    for line, order_id, cash, reserved in rows("canceled"):
+        ended = [
+            str(event.order_id)
+            for _, event in act(engine, line)
+            if isinstance(event, Exec) and event.reason == "funds"
+        ]
+        assert ended == ([order_id] if order_id else [])
+        assert [ann.cash, ann.reserved] == [int(cash), int(reserved)]

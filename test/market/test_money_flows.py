@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from exchange.market.accounts import CASH_MAX, HOUSE, AccountLimits
 from exchange.market.command import (
     Action,
+    BustTrade,
     Command,
     Configure,
     Connect,
@@ -46,22 +47,22 @@ STARTS = AccountLimits(cash=90_000, min_cash=0)
 PLAIN = Configure(instruments=(BOND, FUND, SPREAD), limits=STARTS, money=CENTS)
 
 
-def charging(fees: dict[str, int], **more: Any) -> tuple[Instrument, ...]:
-    return tuple(
-        replace(each, **fees, **more) for each in (BOND, FUND, SPREAD)
-    )
+def charging(**more: Any) -> tuple[Instrument, ...]:
+    return tuple(replace(each, **more) for each in PLAIN.instruments)
 
 
 MARKETS = (
     PLAIN,
     replace(
         PLAIN,
-        instruments=charging({"taker_fee_bp": 30, "maker_fee_bp": -10}),
+        instruments=charging(taker_fee_bp=30, maker_fee_bp=-10),
     ),
     replace(
         PLAIN,
         instruments=charging(
-            {"taker_fee_bp": 9_999, "maker_fee_bp": 7, "maker_fee": 3},
+            taker_fee_bp=9_999,
+            maker_fee_bp=7,
+            maker_fee=3,
             max_position=9,
         ),
         limits=AccountLimits(cash=90_000, min_cash=50_000),
@@ -69,8 +70,11 @@ MARKETS = (
     replace(
         PLAIN,
         instruments=charging(
-            {"maker_fee_bp": 133, "taker_fee": -1, "maker_fee": 1},
+            maker_fee_bp=133,
+            taker_fee=-1,
+            maker_fee=1,
             short_selling=False,
+            self_trades=True,
         ),
         accounts={"dan": AccountLimits(min_cash=-20_000)},
     ),
@@ -87,6 +91,7 @@ class Ledger:
         self.orders: dict[int, tuple[str, Exec]] = {}  # the open ones
         self.paid: Counter[int] = Counter()  # by order, bp x units
         self.canceled: Counter[str] = Counter()  # by reason
+        self.fills: dict[tuple[str, int], list[tuple[str, Exec]]] = {}
 
     def apply(self, action: Action, account: str = "") -> None:
         """Apply a command, follow its events, and compare."""
@@ -101,14 +106,17 @@ class Ledger:
         engine.check()
         for name in set(engine.accounts) - known:
             self.cash[name] = engine.limits(name).cash
+        is_done = bool(outputs) and outputs[0][1].type == "ok"
         if isinstance(action, Admin):
-            self._follow_admin(action, outputs[0][1].type == "ok", before)
+            self._follow_admin(action, is_done, before)
+        if isinstance(action, BustTrade) and is_done:
+            self._follow_bust(action)
         for name, event in outputs:
             if isinstance(event, Exec):
                 self._follow(name, event)
         self._compare()
         self._check_orders()
-        if not isinstance(action, (Admin, Configure)):
+        if not isinstance(action, (Admin, BustTrade, Configure)):
             self._check_fills(before)
 
     def _follow_admin(
@@ -131,6 +139,17 @@ class Ledger:
                 self.cash[name] += value * positions.get(symbol, 0)
                 self.lots[name, symbol] = 0
 
+    def _follow_bust(self, trade: BustTrade) -> None:
+        instrument = self.engine.listings[trade.symbol].instrument
+        units = trade.price * trade.qty * instrument.tick_value
+        for name, lots, fee in (
+            (trade.buyer, trade.qty, trade.buy_fee),
+            (trade.seller, -trade.qty, trade.sell_fee),
+        ):
+            back = units if lots > 0 else -units
+            self.lots[name, trade.symbol] -= lots
+            self.cash.update({name: back + fee, HOUSE: -fee})
+
     def _follow(self, name: str, told: Exec) -> None:
         self.orders[told.order_id] = name, told
         if not told.leaves_qty or told.exec_type in ("canceled", "expired"):
@@ -139,7 +158,9 @@ class Ledger:
             self.canceled[str(told.reason)] += 1
         if told.last_qty is None:
             return
-        assert told.last_price is not None
+        assert told.last_price is not None and told.trade_id is not None
+        key = told.symbol, told.trade_id
+        self.fills.setdefault(key, []).append((name, told))
         instrument = self.engine.listings[told.symbol].instrument
         bought = told.last_qty if told.side == "buy" else -told.last_qty
         units = bought * told.last_price * instrument.tick_value
@@ -256,6 +277,9 @@ def play(rng: random.Random, steps: int) -> Ledger:
             ledger.apply(rng.choice(MARKETS))
         elif dice < 4:
             ledger.apply(admin(rng), "op")
+        elif dice < 5 and ledger.fills:
+            key = rng.choice([*ledger.fills])
+            ledger.apply(bust(key[1], *ledger.fills.pop(key)), "op")
         elif dice < 8 and ledger.orders:
             order_id, (name, told) = rng.choice([*ledger.orders.items()])
             ledger.apply(change(rng, order_id, told), name)
@@ -274,11 +298,16 @@ def place(rng: random.Random) -> Place:
     }
     if rng.random() < 0.1:
         kind = {"order_type": "market"}
+    elif rng.random() < 0.2:
+        kind["order_type"] = "stop_limit"
+        kind["trigger_price"] = rng.randint(low, high)
+    elif kind["time_in_force"] == "gtc" and rng.random() < 0.2:
+        kind["display_qty"] = rng.randint(1, 3)
     return Place(
         symbol=instrument.symbol,
         side=rng.choice(("buy", "sell")),
         qty=rng.randint(1, rng.choice((3, 9, 30))),
-        stp=rng.choice(("cancel_oldest", "cancel_newest")),
+        stp=rng.choice(("cancel_oldest", "cancel_newest", "none")),
         **kind,
     )
 
@@ -290,6 +319,29 @@ def change(rng: random.Random, order_id: int, told: Exec) -> Amend | Cancel:
     price = told.price + rng.randint(-2, 2)
     qty = rng.choice((None, max(1, told.qty + rng.randint(-3, 3))))
     return Amend(order_id=order_id, price=price, qty=qty)
+
+
+def bust(
+    trade_id: int, first: tuple[str, Exec], second: tuple[str, Exec]
+) -> BustTrade:
+    """Undo the trade of two fills, as the gateway asks for it."""
+    if first[1].side == "sell":
+        first, second = second, first
+    (buyer, bought), (seller, sold) = first, second
+    assert bought.last_price is not None and bought.last_qty is not None
+    return BustTrade(
+        symbol=bought.symbol,
+        trade_id=trade_id,
+        buyer=buyer,
+        seller=seller,
+        price=bought.last_price,
+        qty=bought.last_qty,
+        buy_fee=bought.fee or 0,
+        sell_fee=sold.fee or 0,
+        buy_order_id=bought.order_id,
+        sell_order_id=sold.order_id,
+        reason="why",
+    )
 
 
 def admin(rng: random.Random) -> Admin:

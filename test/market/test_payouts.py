@@ -97,6 +97,12 @@ def test_a_dividend_is_paid_to_all_or_to_nobody() -> None:
         """,
         engine,
     )
+    act(engine, f"op admin adjust user=dan cash={VALUE_MAX - 1_000}")
+    act(engine, "op admin adjust user=cat cash=999")
+    play(f"op admin dividend symbol=GS amount=1 -> {funds}", engine)
+    act(engine, "op admin adjust user=cat cash=-1")
+    play("op admin dividend symbol=GS amount=1 -> ok", engine)
+    act(engine, "op admin adjust user=cat cash=-99")
     engine.accounts["ann"].realized = MAX_INT - 27
     play(f"op admin dividend symbol=GS amount=4 -> {funds}", engine)
     engine.accounts["ann"].realized = MAX_INT - 28

@@ -17,6 +17,7 @@ from exchange.journal.records import decode_records, encode_record
 from exchange.market.accounts import HOUSE
 from exchange.market.command import Action, Command, TimePassed
 from exchange.market.engine import Engine
+from exchange.market.work import touches
 from orderbook import (
     AccountReport,
     Admin,
@@ -52,11 +53,11 @@ class Witness:
             for symbol, qty in held.positions.items()
         }
         cash = {name: held.cash for name, held in engine.accounts.items()}
-        events = self._step(ts, account, action)
+        events = self.step(ts, account, action)
         reply = next((event for _, event in events), None)
         slices = 0
         while engine.work:
-            events += self._step(engine.ts + 1, "", TimePassed())
+            events += self.step(engine.ts + 1, "", TimePassed())
             slices += 1
         self.found["slices"] += slices > 0
         word = type(action).__name__
@@ -70,9 +71,9 @@ class Witness:
             began = cash.get(account, held.limits.cash)
             assert held.cash == began - 7
         self._check_settlements(events, before)
-        self._check_sums()
+        self.check_sums()
 
-    def _step(
+    def step(
         self, ts: int, account: str, action: Action
     ) -> list[tuple[str, Event]]:
         engine = self.engine
@@ -118,7 +119,7 @@ class Witness:
             assert listing.settlement_price == price
             assert listing.phase == "closed" and not listing.book.orders
 
-    def _check_sums(self) -> None:
+    def check_sums(self) -> None:
         """Compare what all have with what they began with."""
         engine = self.engine
         accounts = engine.accounts.values()
@@ -133,6 +134,20 @@ class Witness:
                 earned = report.realized + report.unrealized
                 assert report.equity == account.limits.cash + earned
         assert not any(lots.values())
+
+
+def interleaved(seed: int, steps: int) -> Witness:
+    """Play a flow whose commands are applied amid long work, if they may."""
+    found = Witness(slice_ops=2)
+    engine = found.engine
+    for ts, account, action in product_flow(random.Random(seed), steps):
+        while engine.work and touches(engine, account, "a", action):
+            found.step(engine.ts + 1, "", TimePassed())
+        found.found["amid"] += bool(engine.work) and account != ""
+        found.step(ts, account, action)
+        if not engine.work:
+            found.check_sums()
+    return found
 
 
 def witness(seed: int, steps: int, slice_ops: int = 500) -> Witness:
@@ -164,6 +179,16 @@ def test_a_long_flow_leaves_nothing_out(slice_ops: int) -> None:
     missing = [word for word in words if not known.get(word)]
     assert not missing
     assert bool(found["slices"]) == (slice_ops == 3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 120))
+def test_they_are_conserved_amid_long_work(seed: int, steps: int) -> None:
+    interleaved(seed, steps)
+
+
+def test_a_long_flow_amid_long_work() -> None:
+    assert interleaved(5, 3_000).found["amid"] > 50
 
 
 def test_a_journal_of_a_flow_replays_to_the_same_bytes() -> None:

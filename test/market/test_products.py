@@ -117,6 +117,21 @@ def test_what_expires_with_the_round_settles_with_its_underlying() -> None:
     assert settled(engine) == {"CALL": 30, "GS": 130, "FUT": 130}
 
 
+def test_stop_orders_are_canceled_too() -> None:
+    engine = listed("GS", FUTURE)
+    act(engine, "ann buy 1@market trigger=20 symbol=FUT")
+    play(
+        """
+        op admin settle symbol=GS price=130
+            op ok
+            ann 2 canceled 1 canceled 0/1 admin
+            * status GS closed settled at 130: why
+            * status FUT closed settled at 130: why
+        """,
+        engine,
+    )
+
+
 def test_payoffs_are_not_cut_at_the_greatest_price() -> None:
     engine = hold(listed(listing("GS", max_price=9_000), FUTURE), "FUT")
     act(engine, "op admin settle symbol=GS price=9000")
@@ -125,7 +140,16 @@ def test_payoffs_are_not_cut_at_the_greatest_price() -> None:
 
 def test_a_price_that_is_given_takes_precedence() -> None:
     engine = listed("GS", FUTURE, CALL)
-    act(engine, "op admin settle prices=CALL:3,GS:130")
+    play(
+        """
+        op admin settle prices=CALL:3,GS:130
+            op ok
+            * status GS closed settled at 130: why
+            * status CALL closed settled at 3: why
+            * status FUT closed settled at 130: why
+        """,
+        engine,
+    )
     assert settled(engine) == {"GS": 130, "FUT": 130, "CALL": 3}
 
 

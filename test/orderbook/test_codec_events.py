@@ -144,6 +144,7 @@ EVENTS: list[Event] = [
         trigger_price=0,
         display_qty=5,
         round=2,
+        busted=True,
     ),
     AccountReport(
         seq=1,

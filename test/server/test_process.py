@@ -80,6 +80,35 @@ sys.exit(server.main())
         assert (await ended(process))[0] == 0
 
 
+@pytest.mark.parametrize(
+    "hiding, name",
+    [("", "uvloop"), ("sys.modules['uvloop'] = None", "asyncio.unix_events")],
+)
+async def test_uvloop_runs_the_exchange_where_it_is_installed(
+    hiding: str, name: str
+) -> None:
+    code = f"""
+import asyncio
+import sys
+{hiding}
+import server
+
+async def serve(settings, serve=server.serve):
+    print(type(asyncio.get_running_loop()).__module__, file=sys.stderr)
+    return await serve(settings)
+
+server.serve = serve
+sys.exit(server.main())
+"""
+    async with launched(code=code, debug="0") as process:
+        async with wired(address(await greeting(process)), "alice") as alice:
+            await place(alice, "buy", 1, 90)
+            process.send_signal(signal.SIGTERM)
+            messages, _ = await alice.rest()
+        assert words(messages) == ["canceled", "status"]
+        assert await ended(process) == (0, "", f"{name}\n")
+
+
 async def test_a_port_in_use_is_one_clear_line() -> None:
     async with serving() as exchange:
         async with launched(port=str(exchange.port)) as process:

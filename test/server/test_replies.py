@@ -170,6 +170,7 @@ async def test_the_welcome(exchange: Server, watcher: Wire) -> None:
                 "phase": "open",
             }
         ],
+        "rules": 3,
     }
     assert isinstance(account.pop("ts"), int)
     assert account == {

@@ -62,6 +62,7 @@ def plan_for(url: str | None, **changes: Any) -> Plan:
         makers=1,
         noise=3,
         informed=1,
+        arbitrageurs=0,
         values={"": 100},
         seed=1,
         speed=SPEED,

@@ -58,6 +58,13 @@ def new_options() -> argparse.ArgumentParser:
         help="informed traders",
     )
     add(
+        "--arbitrageurs",
+        type=count,
+        default=0,
+        metavar="N",
+        help="arbitrageurs, where an instrument converts into others",
+    )
+    add(
         "--value",
         type=_value,
         action="append",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -26,8 +27,11 @@ from client import (
 from orderbook import Instrument, Refused
 
 from ..cli import print_result
+from .arbitrage import arbitrage
+from .derivative import make_derived_market
 from .informed import trade_on_knowledge
 from .maker import make_market
+from .model import basket_value, derived_value, seconds_left
 from .noise import trade_at_random
 from .value import FairValue, fair_values, mean_of
 
@@ -36,7 +40,9 @@ LEAVE_S = 3.0  # for each of the last requests; a person waits for the prompt
 NO_TRADING = ("pre_open", "halted", "closed")  # phases without trades
 FINAL = (Unauthorized, UnknownSymbol)  # a retry cannot succeed
 
-Kind: TypeAlias = Literal["maker", "noise", "informed"]
+DERIVATIVES = ("future", "call", "put")
+Kind: TypeAlias = Literal["maker", "noise", "informed", "arbitrageur"]
+Worth: TypeAlias = Callable[[], int]  # the fair value of now, in ticks
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -60,6 +66,7 @@ class Plan:
     makers: int
     noise: int
     informed: int
+    arbitrageurs: int
     values: Mapping[str, int]
     seed: int
     speed: float
@@ -83,6 +90,7 @@ class Plan:
             ("maker", self.makers),
             ("noise", self.noise),
             ("informed", self.informed),
+            ("arbitrageur", self.arbitrageurs),
         )
         return [
             (kind, f"{self.user_prefix}{kind}-{number}")
@@ -93,7 +101,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Bot:
-    """One connected account of the house; equities in ticks x lots."""
+    """One connected account of the house; equities in units of money."""
 
     kind: Kind
     name: str
@@ -147,8 +155,8 @@ async def run_house(plan: Plan) -> None:
             await asyncio.gather(*(_count_equity(bot) for bot in bots))
             for bot in bots:
                 print_result(bot.report())
-            for symbol, fair in values.items():
-                print_result(f"{symbol}: worth {fair.now()}")
+            for symbol, worth in values.items():
+                print_result(f"{symbol}: worth {worth()}")
 
 
 async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
@@ -189,42 +197,126 @@ async def _connect(
 
 async def _assign(
     plan: Plan, bots: Sequence[Bot]
-) -> tuple[list[Work], dict[str, FairValue]]:
+) -> tuple[list[Work], dict[str, Worth]]:
     """Return the work of each bot in each instrument, and the fair values.
 
     Raises BadPlan, and UnknownSymbol.
     """
-    clock = asyncio.get_running_loop().time
-    works: list[Work] = []
-    values: dict[str, FairValue] = {}
     symbols = plan.symbols or [*bots[0].exchange.instruments]
     for symbol in plan.values:
         if symbol and symbol not in symbols:
             raise BadPlan(f"--value: {symbol} is not traded")
-    for symbol in symbols:
-        markets = [await bot.exchange.market(symbol) for bot in bots]
-        instrument = markets[0].instrument
-        mean = plan.mean(instrument)
-        walk = fair_values(plan.seed, instrument, mean)
-        fair = values[symbol] = FairValue(walk, plan.speed, clock)
-        for bot, market in zip(bots, markets):
-            trade = _trade(plan, bot, market, mean, fair)
-            works.append(partial(keep_trading, bot, market, trade))
+    markets = {
+        bot.name: {s: await bot.exchange.market(s) for s in symbols}
+        for bot in bots
+    }
+    listed = bots[0].exchange.instruments
+    values = _fair_values(plan, {s: listed[s] for s in symbols})
+    works: list[Work] = []
+    for bot in bots:
+        its = markets[bot.name]
+        for symbol in symbols:
+            trade = _trade(plan, bot, its, symbol, values[symbol])
+            if trade is not None:
+                works.append(partial(keep_trading, bot, its[symbol], trade))
     return works, values
 
 
+def _fair_values(
+    plan: Plan, instruments: Mapping[str, Instrument]
+) -> dict[str, Worth]:
+    """Return the fair value of each instrument; raises BadPlan.
+
+    One that follows from the values of others is computed from them. The
+    value of any other is a walk.
+    """
+    clock = asyncio.get_running_loop().time
+    values: dict[str, Worth] = {}
+
+    def derived(instrument: Instrument) -> int:
+        price = values[instrument.underlying or ""]()
+        seconds = seconds_left(instrument, _now())
+        return round(derived_value(instrument, price, seconds, plan.speed))
+
+    def of_basket(instrument: Instrument) -> int:
+        return round(
+            basket_value(instrument, lambda s: values[s](), instruments)
+        )
+
+    for symbol, instrument in instruments.items():
+        mean = plan.mean(instrument)
+        if symbol not in plan.values and _follows(instrument, instruments):
+            is_basket = instrument.convert is not None
+            worth = of_basket if is_basket else derived
+            values[symbol] = partial(worth, instrument)
+        else:
+            walk = fair_values(plan.seed, instrument, mean)
+            values[symbol] = FairValue(walk, plan.speed, clock).now
+    return values
+
+
+def _follows(
+    instrument: Instrument, instruments: Mapping[str, Instrument]
+) -> bool:
+    """Return whether the values of others give the instrument's own."""
+    if instrument.convert is not None:
+        return all(s in instruments for s in instrument.convert.basket)
+    if instrument.kind not in DERIVATIVES:
+        return False
+    return instrument.underlying in instruments
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000
+
+
 def _trade(
-    plan: Plan, bot: Bot, market: Market, mean: int, fair: FairValue
-) -> Work:
-    speed = plan.speed
+    plan: Plan,
+    bot: Bot,
+    markets: Mapping[str, Market],
+    symbol: str,
+    worth: Worth,
+) -> Work | None:
+    """Return what a bot does in an instrument; None: nothing."""
+    speed, market = plan.speed, markets[symbol]
+    instrument = market.instrument
     match bot.kind:
+        case "maker" if instrument.kind in DERIVATIVES and (
+            instrument.underlying in markets
+        ):
+            value = partial(_model_value, market, markets, speed)
+            return partial(make_derived_market, market, value, speed)
         case "maker":
+            mean = plan.mean(instrument)
             return partial(make_market, bot.exchange, market, mean, speed)
         case "noise":
-            chance = Random(f"{plan.seed} {bot.name} {market.symbol}")
+            chance = Random(f"{plan.seed} {bot.name} {symbol}")
             return partial(trade_at_random, market, chance, speed)
         case "informed":
-            return partial(trade_on_knowledge, market, fair.now, speed)
+            return partial(trade_on_knowledge, market, worth, speed)
+        case "arbitrageur":
+            convert = instrument.convert
+            if convert is None or not markets.keys() >= convert.basket.keys():
+                return None
+            return partial(arbitrage, market, markets, speed)
+
+
+def _model_value(
+    market: Market, markets: Mapping[str, Market], speed: float
+) -> float | None:
+    """Return what a derivative is worth at the prices of its underlying.
+
+    None while the book of the underlying has an empty side and no trade.
+    """
+    underlying = markets[market.instrument.underlying or ""]
+    bid, ask = underlying.book.bid, underlying.book.ask
+    price: float | None = underlying.last
+    if bid is not None and ask is not None:
+        price = (bid + ask) / 2
+    if price is None:
+        return None
+    seconds = seconds_left(market.instrument, _now())
+    return derived_value(market.instrument, price, seconds, speed)
 
 
 async def _cancel_orders(bot: Bot) -> None:

@@ -4,7 +4,9 @@ Ratios say more than rates: each figure is measured in turn, in one run,
 beside something else. By default that is a server without an exchange
 (`util.measure.rival`). With ``--against FOLDER`` it is another checkout, such
 as the one before a change, which may be older than this program: it is
-started, loaded and read from outside.
+started, loaded and read from outside. All servers run in the interpreter of
+this program; an exchange chooses its event loop as for a user, and the rival
+runs in asyncio's, as a stock server of the websockets library does.
 
 The CPU of the server per order, as the kernel counts it, varies less than
 rates do where others use the machine. A ratio above 1 says that this checkout
@@ -36,6 +38,7 @@ from pathlib import Path
 from exchange.host.process import (
     FILES_RESERVED,
     GC_THRESHOLDS,
+    new_event_loop,
     raise_file_limit,
 )
 from exchange.journal.sqlite import count_commands
@@ -51,6 +54,7 @@ PACE = 2_000  # orders per second, of which the latency is measured
 PACED_CLIENTS = 10
 READERS = 1_000
 HELD = 100_000  # orders that uncross or expire at once
+ELECTED = 10_000  # stop orders that one trade elects
 RECORDED_S = 3.0  # of trading, in the journal that is recovered
 MARKET = f"[instruments.BOND]\nmax_qty = {MANY}\n[account]\nopen_orders = 0\n"
 # Units, and whether more of it is better.
@@ -169,7 +173,9 @@ def recovery(
 
 def long_work(work: Work, side: Contender, seconds: float) -> Figures:
     """Measure how long others wait for an uncrossing or an expiry."""
-    return held(work, HELD, side.folder, side.program)
+    # Half of the orders of a cascade are those that the stop orders meet.
+    orders = 2 * ELECTED if work == "cascade" else HELD
+    return held(work, orders, side.folder, side.program)
 
 
 def core(*what: str, side: Contender, unit: str) -> Figures:
@@ -224,6 +230,10 @@ def cases(folder: str, writer: Contender) -> list[Case]:
         Case(
             f"long work: expiry of {HELD:,} orders",
             partial(long_work, "expiry"),
+        ),
+        Case(
+            f"long work: cascade of {ELECTED:,} stop orders",
+            partial(long_work, "cascade"),
         ),
         Case("`Engine.apply`", engine),
         Case("`OrderBook`, 1,000 resting", partial(book, 1_000)),
@@ -297,6 +307,12 @@ def interpreter_build() -> str:
     return f"built {pgo} PGO and {lto} LTO"
 
 
+def event_loop() -> str:
+    """Name the library whose loop runs the exchange of this checkout."""
+    with contextlib.closing(new_event_loop()) as loop:
+        return type(loop).__module__.partition(".")[0]
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; exits with status 2 if it is wrong."""
     parser = new_parser(
@@ -336,7 +352,8 @@ def main(arguments: list[str] | None = None) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
     raise_file_limit(READERS + FILES_RESERVED)
     rounds, seconds = options.rounds, options.seconds
-    print(f"Python {platform.python_version()}, {interpreter_build()}\n")
+    python = f"Python {platform.python_version()}, {interpreter_build()}"
+    print(f"{python}; this checkout runs in the loop of {event_loop()}\n")
     print(f"{line(HEAD)}\n{line(['---'] * len(HEAD))}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for case in cases(folder, other or HERE):

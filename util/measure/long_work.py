@@ -1,8 +1,9 @@
 """How long a client waits while the exchange does long work for others.
 
 Some accounts fill the book of BOND and leave. Then all of it uncrosses, or
-expires, at one instant, while a client places and cancels an order of ETF,
-one request after the other. What it waited most is the figure.
+expires, at one instant; or one trade elects all stop orders to buy, each of
+which trades. Meanwhile a client places and cancels an order of ETF, one
+request after the other. What it waited most is the figure.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import contextlib
 import random
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -21,7 +23,7 @@ from util.measure.drive import Figures
 from util.measure.process import Launched, launched, prepare
 from util.measure.wire import Wire, order, wired
 
-Work: TypeAlias = Literal["uncrossing", "expiry"]
+Work: TypeAlias = Literal["uncrossing", "expiry", "cascade"]
 
 MARKET = """\
 [instruments.BOND]
@@ -35,6 +37,13 @@ TRADERS = 20
 MID = 1_000
 SPREAD = 50  # ticks on each side of MID
 LASTS_S = 4.0  # longer than the work
+OPEN = {
+    "type": "admin",
+    "action": "phase",
+    "symbol": "BOND",
+    "phase": "open",
+    "reason": "measured",
+}
 # From the first order until all expire; the orders must be there by then.
 US_PER_ORDER = 600
 
@@ -62,23 +71,16 @@ async def _measure(
     more: dict[str, Any] = {}
     if work == "expiry":
         more = {"time_in_force": "gtd", "expire_ts": round(due_s * 1e6)}
-    dice = random.Random(1)
+    make: Callable[[str], dict[str, Any]]
+    make = partial(_crossing, random.Random(1), more)
+    if work == "cascade":
+        make = _electing
     for number in range(TRADERS):
         name = f"trader{number}"
         side = "buy" if number % 2 else "sell"
         async with _joined(server, name, tokens, keep=True) as trader:
             for _ in range(orders // TRADERS // MAX_FRAME):
-                frame = [
-                    order(
-                        side,
-                        dice.randint(1, 9),
-                        MID + dice.randint(-SPREAD, SPREAD),
-                        symbol="BOND",
-                        **more,
-                    )
-                    for _ in range(MAX_FRAME)
-                ]
-                await trader.send(*frame)
+                await trader.send(*[make(side) for _ in range(MAX_FRAME)])
                 await trader.take(MAX_FRAME)
     async with (
         _joined(server, "client", tokens) as client,
@@ -87,19 +89,31 @@ async def _measure(
         if work == "expiry":
             assert time.time() < due_s, "the orders came too late"
             await asyncio.sleep(due_s - time.time() - 0.5)
+        if work == "cascade":
+            await boss.ask(**OPEN)
         probe = asyncio.create_task(_longest_wait(client))
         await asyncio.sleep(0.2)
         if work == "uncrossing":
-            await boss.send(
-                {
-                    "type": "admin",
-                    "action": "phase",
-                    "symbol": "BOND",
-                    "phase": "open",
-                    "reason": "measured",
-                }
-            )
+            await boss.send(OPEN)
+        elif work == "cascade":
+            await boss.send(order("buy", 1, MID, symbol="BOND"))
         return await probe
+
+
+def _crossing(
+    dice: random.Random, more: dict[str, Any], side: str
+) -> dict[str, Any]:
+    """Return an order that may cross those of the other side."""
+    price = MID + dice.randint(-SPREAD, SPREAD)
+    return order(side, dice.randint(1, 9), price, symbol="BOND", **more)
+
+
+def _electing(side: str) -> dict[str, Any]:
+    """Return a stop order to buy, or an order to sell that it meets."""
+    if side == "sell":
+        return order("sell", 1, MID, symbol="BOND")
+    stop = order("buy", 1, MID, symbol="BOND")
+    return {**stop, "order_type": "stop_limit", "trigger_price": MID}
 
 
 @contextlib.asynccontextmanager

@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from exchange.gateway import feed
-from exchange.host.process import GC_THRESHOLDS
+from exchange.host.process import GC_THRESHOLDS, new_event_loop
 from exchange.host.settings import load_settings
 from exchange.journal import history
 from exchange.market import accounts
@@ -170,7 +170,8 @@ def judge(samples: list[Sample]) -> list[str]:
 
 def serve() -> None:
     """Run an exchange in this process, by the settings in its environment."""
-    asyncio.run(_serve())
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve())
 
 
 async def _serve() -> None:
