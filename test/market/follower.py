@@ -86,6 +86,7 @@ class Follower:
         self.command = Command(0, 0, "", "", TimePassed())
         self.references: dict[str, int] = {}
         self.known: dict[str, int | None] = {}  # None: nothing gives one
+        self.frozen: dict[str, int] = {}  # marks of closed instruments
         self.before: dict[str, str] = {}
         self.reports: dict[str, AccountReport] = {}
         self.traded: set[str] = set()
@@ -133,6 +134,10 @@ class Follower:
             if isinstance(event, Status) and event.phase is not None:
                 assert event.symbol is not None
                 self.phases[event.symbol] = event.phase
+                if event.phase == "closed":
+                    self.frozen[event.symbol] = self.mark(event.symbol)
+                else:
+                    self.frozen.pop(event.symbol, None)
         fills: defaultdict[tuple[str, int | None], list[Exec]]
         fills = defaultdict(list)
         reported: list[str] = []
@@ -229,6 +234,8 @@ class Follower:
         return self.last.get(symbol, configured)
 
     def mark(self, symbol: str) -> int:
+        if symbol in self.frozen:
+            return self.frozen[symbol]
         book, reference = self.seen[symbol], self.reference(symbol)
         if not book.bids or not book.asks:
             return reference

@@ -545,46 +545,49 @@ def test_collar_and_post_only_are_judged_at_the_trigger_only() -> None:
 
 
 def test_what_fails_at_the_trigger_is_canceled_with_the_code() -> None:
-    """Under rules 3 the new limits cancel the last two orders at once."""
-    engine = traded(100, collar=4, max_position=50)
-    act(engine, "ann sell 9@105")
-    act(engine, "cat buy 1@108 trigger=103")
-    act(engine, "dan buy 1@105 trigger=103 post_only")
-    act(engine, "eve buy 5@market trigger=103")
-    act(engine, "gus buy 5@market trigger=103")
-    act(engine, "ann sell 1@103")
-    reconfigure(
-        engine,
-        instruments=(listing(collar=4, reference_price=100),),
-        accounts={
-            "eve": AccountLimits(max_position={"BOND": 4}),
-            "gus": AccountLimits(min_cash=0),
-        },
-        engine_version=2,
+    """Eve has cash for 5 lots at 103 + 9; from 105 they may cost 114 each."""
+    engine = listed(
+        listing(reference_price=100, collar=9),
+        eve=AccountLimits(cash=5 * 112, min_cash=0),
     )
     play(
         """
-        bob buy 1@103
-            bob 4 new 9 new 0/1
-            bob 5 trade 9 filled 1/1 1@103 taker #2
-            ann 6 trade 8 filled 1/1 1@103 maker #2
-            cat 2 triggered 4 new 0/1
-            cat 3 canceled 4 canceled 0/1 invalid_price
-            dan 2 triggered 5 new 0/1
-            dan 3 canceled 5 canceled 0/1 would_take
-            eve 2 triggered 6 new 0/5
-            eve 3 canceled 6 canceled 0/5 position_limit
-            gus 2 triggered 7 new 0/5
-            gus 3 canceled 7 canceled 0/5 insufficient_funds
-            bob 6 account -203 BOND=2 worth 3
-            ann 7 account 203 BOND=-2 worth -3
-            * trade BOND 5 #2 1@103 buy
-            * book BOND 5 | 103=0
+        given ann sell 1@105
+        given ann sell 9@107
+        given cat buy 1@115 trigger=103
+        given dan buy 1@107 trigger=103 post_only
+        given eve buy 5@market trigger=103
+        bob buy 1@105
+            bob 1 new 6 new 0/1
+            bob 2 trade 6 filled 1/1 1@105 taker #1
+            ann 3 trade 1 filled 1/1 1@105 maker #1
+            cat 2 triggered 3 new 0/1
+            cat 3 canceled 3 canceled 0/1 invalid_price
+            dan 2 triggered 4 new 0/1
+            dan 3 canceled 4 canceled 0/1 would_take
+            eve 2 triggered 5 new 0/5
+            eve 3 canceled 5 canceled 0/5 insufficient_funds
+            bob 3 account -105 BOND=1 worth 0
+            ann 4 account 105 BOND=-1 worth 0
+            * trade BOND 3 #1 1@105 buy
+            * book BOND 3 | 105=0
         """,
         engine,
     )
-    for name in ("cat", "dan", "eve", "gus"):
+    for name in ("cat", "dan", "eve"):
         assert engine.accounts[name].reserved == 0
+
+
+def test_the_position_is_judged_again_at_the_trigger() -> None:
+    """The limit is changed under the rules without their enforcement."""
+    engine = traded(100)
+    act(engine, "cat buy 5@market trigger=102")
+    cat = engine.accounts["cat"]
+    cat.limits = AccountLimits(max_position={"BOND": 4})
+    trade(engine, 102)
+    (order,) = cat.orders.values()
+    assert order.order_status == "canceled"
+    assert cat.buying == {"BOND": 0}
 
 
 # Phases -------------------------------------------------------------------
