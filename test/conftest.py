@@ -117,11 +117,11 @@ def pytest_asyncio_loop_factories(
     """Run servers in the loop that they get from ``python server.py``.
 
     What a connection does is tested in both loops. Only the clock of asyncio
-    can be set forward, and clients run in asyncio's loop.
+    can be set forward, and clients and tools run in asyncio's loop.
     """
     loops = {"asyncio": asyncio.new_event_loop, "uvloop": new_event_loop}
     room = Path(item.path).parent.name
-    if "clock" in item.fixturenames or room == "client":
+    if "clock" in item.fixturenames or room in ("client", "util"):
         del loops["uvloop"]
     elif room != "connection":
         del loops["asyncio"]
