@@ -339,8 +339,10 @@ def mislisted(
         for name, fields in wanted.items():
             if not fields.items() <= listed.get(name, {}).items():
                 yield f"the server understands {name} as {listed.get(name)}"
-    if not market.get("account", {}).items() <= understood["account"].items():
-        yield f"the server understands account as {understood['account']}"
+    for table in ("money", "account"):
+        wanted, got = market.get(table, {}), understood[table] or {}
+        if not wanted.items() <= got.items():
+            yield f"the server understands {table} as {got}"
 
 
 if __name__ == "__main__":

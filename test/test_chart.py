@@ -11,9 +11,15 @@ import tomllib
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from jsonschema import Draft7Validator
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from exchange.host.market_file import AccountSettings, InstrumentSettings
+from exchange.host.market_file import (
+    AccountSettings,
+    InstrumentSettings,
+    MoneySettings,
+)
+from exchange.host.product_settings import SETTINGS, ConversionSettings
 from exchange.host.settings import Settings
 from orderbook import Symbol, User
 from test.support import ROOT
@@ -22,30 +28,76 @@ CHART = ROOT / "k8s"
 SCHEMA = json.loads((CHART / "values.schema.json").read_text("utf-8"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
-RULES = ("type", "enum", "pattern", "minimum", "maximum")
+RULES = ("type", "enum", "const", "pattern", "minimum", "maximum")
+RULES += ("maxLength", "minProperties", "maxProperties", "patternProperties")
 
 
 def rules(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return of a schema what refuses values."""
+    """Return of a schema what refuses values; null says: left out."""
+    null = {"type": "null"}
+    choices = [rules(s) for s in schema.get("anyOf", []) if s != null]
+    if choices:
+        return choices[0] if len(choices) == 1 else {"anyOf": choices}
     return {rule: schema[rule] for rule in RULES if rule in schema}
 
 
-def test_an_instrument_is_what_a_market_file_may_say() -> None:
-    ours = InstrumentSettings.model_json_schema()["properties"]
-    theirs = SCHEMA["definitions"]["instrument"]["properties"]
-    assert {field: rules(ours[field]) for field in ours} == theirs
+def fields(settings: type[BaseModel]) -> dict[str, Any]:
+    """Return what a table of the market file refuses, by field."""
+    properties = settings.model_json_schema()["properties"]
+    return {field: rules(schema) for field, schema in properties.items()}
 
 
-def test_an_account_is_what_a_market_file_may_say() -> None:
-    ours = AccountSettings.model_json_schema()["properties"]
-    theirs = SCHEMA["definitions"]["account"]["properties"]
-    assert ours.keys() == theirs.keys()
-    ours["min_cash"] = ours["min_cash"]["anyOf"][0]  # or it is left out
-    positions = theirs.pop("max_position")["patternProperties"]
-    assert positions == ours.pop("max_position")["patternProperties"]
-    assert {field: rules(ours[field]) for field in ours} == theirs
-    names = SCHEMA["definitions"]["accounts"]["propertyNames"]
+def allowed(name: str) -> dict[str, Any]:
+    """Return what the chart refuses in such a table, by field."""
+    properties = SCHEMA["definitions"][name]["properties"]
+    return {field: rules(schema) for field, schema in properties.items()}
+
+
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("instrument", InstrumentSettings),
+        ("conversion", ConversionSettings),
+        ("money", MoneySettings),
+        ("account", AccountSettings),
+    ],
+)
+def test_a_table_is_what_a_market_file_may_say(
+    name: str, settings: type[BaseModel]
+) -> None:
+    assert allowed(name) == fields(settings)
+    for schema in SCHEMA["definitions"][name]["properties"].values():
+        assert schema.keys() <= {*RULES, "anyOf", "$ref"} | {
+            "additionalProperties"
+        }
+
+
+def test_the_tables_have_their_places() -> None:
+    definitions = SCHEMA["definitions"]
+    for where, field, name in (
+        ("instrument", "convert", "conversion"),
+        ("defaults", "money", "money"),
+        ("market", "money", "money"),
+        ("defaults", "account", "account"),
+        ("market", "account", "account"),
+    ):
+        schema = definitions[where]["properties"][field]
+        assert schema == {"$ref": f"#/definitions/{name}"}
+    names = definitions["accounts"]["propertyNames"]
     assert rules(TypeAdapter(User).json_schema()) == names | {"type": "string"}
+
+
+@pytest.mark.parametrize("kind, settings", SETTINGS.items())
+def test_a_kind_needs_its_settings(
+    kind: str, settings: tuple[set[str], set[str]]
+) -> None:
+    needed, _ = settings
+    instrument = SCHEMA["definitions"]["instrument"]
+    validator = Draft7Validator({"allOf": instrument["allOf"]})
+    assert validator.is_valid({"kind": kind, **dict.fromkeys(needed)})
+    for name in needed:
+        others = dict.fromkeys(needed - {name})
+        assert not validator.is_valid({"kind": kind, **others})
 
 
 def test_a_symbol_is_what_the_protocol_says() -> None:
@@ -81,8 +133,8 @@ def test_the_image_has_every_module() -> None:
     doors = {path.name for path in ROOT.glob("*.py")}
     modules = doors | {"exchange", "util"}
     assert copied == modules | {"pyproject.toml", "poetry.lock"}
-    allowed = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
-    assert {line[1:] for line in allowed if line[0] == "!"} == copied
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert {line[1:] for line in lines if line[0] == "!"} == copied
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{/* The market file of a market. */}}
 {{- define "exchange.toml" -}}
+{{- with .money }}
+[money]
+{{- include "exchange.fields" . }}
+{{ end }}
 {{- range $symbol, $fields := .instruments }}
 [instruments.{{ $symbol | quote }}]
 {{- include "exchange.fields" $fields }}
@@ -41,17 +45,22 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ end }}
 {{- end }}
 
-{{/* Fields of a table; a field that is itself a table is an inline table. */}}
+{{/* Fields of a table. */}}
 {{- define "exchange.fields" -}}
 {{- range $field, $value := . }}
-{{ $field }} = {{ if kindIs "map" $value -}}
-{ {{- $rest := false }}
-{{- range $key, $number := $value }}{{ if $rest }}, {{ end }}{{ $key | quote }} = {{ $number | int64 }}{{ $rest = true }}{{ end -}}
-}
-{{- else if kindIs "string" $value }}{{ $value | quote }}
-{{- else if kindIs "bool" $value }}{{ $value }}
-{{- else }}{{ $value | int64 }}
+{{ $field }} = {{ include "exchange.value" $value }}
 {{- end }}
+{{- end }}
+
+{{/* A value; an object is an inline table. */}}
+{{- define "exchange.value" -}}
+{{- if kindIs "map" . -}}
+{ {{- $rest := false }}
+{{- range $key, $value := . }}{{ if $rest }}, {{ end }}{{ $key | quote }} = {{ include "exchange.value" $value }}{{ $rest = true }}{{ end -}}
+}
+{{- else if kindIs "string" . }}{{ . | quote }}
+{{- else if kindIs "bool" . }}{{ . }}
+{{- else }}{{ . | int64 }}
 {{- end }}
 {{- end }}
 
