@@ -82,6 +82,7 @@ class Follower:
         self.killed: set[str] = set()
         self.phases: dict[str, str] = {}
         self.last: dict[str, int] = {}
+        self.frozen: dict[str, int] = {}  # the marks of the closed ones
         # This command, and the instruments before it:
         self.command = Command(0, 0, "", "", TimePassed())
         self.references: dict[str, int] = {}
@@ -132,7 +133,7 @@ class Follower:
         for _, event in outputs:
             if isinstance(event, Status) and event.phase is not None:
                 assert event.symbol is not None
-                self.phases[event.symbol] = event.phase
+                self._enter(event.symbol, event.phase)
         fills: defaultdict[tuple[str, int | None], list[Exec]]
         fills = defaultdict(list)
         reported: list[str] = []
@@ -229,6 +230,8 @@ class Follower:
         return self.last.get(symbol, configured)
 
     def mark(self, symbol: str) -> int:
+        if symbol in self.frozen:
+            return self.frozen[symbol]
         book, reference = self.seen[symbol], self.reference(symbol)
         if not book.bids or not book.asks:
             return reference
@@ -295,6 +298,21 @@ class Follower:
                 self.volumes.clear()
         moved.pop(HOUSE, None)
         return moved
+
+    def _enter(self, symbol: str, phase: str) -> None:
+        """Begin a phase; "closed" keeps the mark.
+
+        It is the mark before the command, or of a settlement, which cancels
+        the orders first, the one after that.
+        """
+        word = getattr(self.command.action, "action", "")
+        mark = self.mark(symbol)
+        is_closed = self.frozen.pop(symbol, None) is not None
+        if word == "settle" and not is_closed:
+            mark = self.reference(symbol)
+        if phase == "closed" and word != "reset":
+            self.frozen[symbol] = mark
+        self.phases[symbol] = phase
 
     def _limits(self, name: str) -> AccountLimits:
         if name == HOUSE:

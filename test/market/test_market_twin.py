@@ -7,7 +7,7 @@ import random
 import pytest
 
 from exchange.market import triggers
-from exchange.market.state import State
+from orderbook import Order
 from util.measure import twin_market
 
 
@@ -21,14 +21,13 @@ def test_a_long_random_day_against_the_naive_market() -> None:
 def test_a_failed_long_run_says_how_to_repeat_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An engine that queues its elected orders the other way round."""
+    """An engine that triggers the nearest stop order first."""
 
-    def queue_backwards(state: State) -> None:
-        for orders in state.reached.values():
-            state.elected.extendleft(orders)
-        state.reached.clear()
+    def distance(order: Order, last: int) -> int:
+        assert order.trigger_price is not None
+        return abs(order.trigger_price - last)
 
-    monkeypatch.setattr(triggers, "_queue_reached", queue_backwards)
+    monkeypatch.setattr(triggers, "_nearness", distance)
     with pytest.raises(AssertionError, match="seed 7, after") as first:
         twin_market.long_run(5_000, 7)
     with pytest.raises(AssertionError) as again:
