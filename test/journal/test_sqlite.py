@@ -23,6 +23,7 @@ from exchange.journal.sqlite import (
 )
 from exchange.market.command import (
     ENGINE_VERSION,
+    RULES,
     Command,
     Configure,
     TimePassed,
@@ -206,7 +207,8 @@ def bad_record(path: Path) -> None:
         (
             other_engine,
             f"needs version {ENGINE_VERSION + 1} of the rules; this program"
-            f" has version {ENGINE_VERSION}: use a newer release",
+            f" has versions {RULES[0]} to {ENGINE_VERSION}: use a newer"
+            " release",
         ),
         (
             lambda p: write(p, [Command(1, 1, "", "", TimePassed())]),

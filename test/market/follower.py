@@ -82,11 +82,11 @@ class Follower:
         self.killed: set[str] = set()
         self.phases: dict[str, str] = {}
         self.last: dict[str, int] = {}
+        self.frozen: dict[str, int] = {}  # the marks of the closed ones
         # This command, and the instruments before it:
         self.command = Command(0, 0, "", "", TimePassed())
         self.references: dict[str, int] = {}
         self.known: dict[str, int | None] = {}  # None: nothing gives one
-        self.frozen: dict[str, int] = {}  # marks of closed instruments
         self.before: dict[str, str] = {}
         self.reports: dict[str, AccountReport] = {}
         self.traded: set[str] = set()
@@ -133,11 +133,7 @@ class Follower:
         for _, event in outputs:
             if isinstance(event, Status) and event.phase is not None:
                 assert event.symbol is not None
-                self.phases[event.symbol] = event.phase
-                if event.phase == "closed":
-                    self.frozen[event.symbol] = self.mark(event.symbol)
-                else:
-                    self.frozen.pop(event.symbol, None)
+                self._enter(event.symbol, event.phase)
         fills: defaultdict[tuple[str, int | None], list[Exec]]
         fills = defaultdict(list)
         reported: list[str] = []
@@ -302,6 +298,21 @@ class Follower:
                 self.volumes.clear()
         moved.pop(HOUSE, None)
         return moved
+
+    def _enter(self, symbol: str, phase: str) -> None:
+        """Begin a phase; "closed" keeps the mark.
+
+        It is the mark before the command, or of a settlement, which cancels
+        the orders first, the one after that.
+        """
+        word = getattr(self.command.action, "action", "")
+        mark = self.mark(symbol)
+        is_closed = self.frozen.pop(symbol, None) is not None
+        if word == "settle" and not is_closed:
+            mark = self.reference(symbol)
+        if phase == "closed" and word != "reset":
+            self.frozen[symbol] = mark
+        self.phases[symbol] = phase
 
     def _limits(self, name: str) -> AccountLimits:
         if name == HOUSE:
