@@ -993,6 +993,8 @@ class _Account:
         self._ts = 0
         self._target: int | None = None
         self._resync: _Resync | None = None
+        # Settlements that came, but not yet the account report after them.
+        self._settled: list[Settlement] = []
 
     def require_user(self) -> None:
         if self.user is None:
@@ -1059,6 +1061,7 @@ class _Account:
     def login(self) -> Login | None:
         """Return the login of a new connection, None without a user."""
         self._resync = self._target = None
+        self._settled = []
         self.is_in_step = False
         if self._login is None or self._login.session is None:
             return self._login
@@ -1087,16 +1090,24 @@ class _Account:
         elif event.seq > self._seq + 1:
             raise ConnectionLost(f"reports after {self._seq} are missing")
         elif event.seq == self._seq + 1:
+            if isinstance(event, Settlement):
+                self._settled.append(event)
+                return  # its account report has the same seq
             self._seq, self._ts = event.seq, event.ts
             if isinstance(event, AccountReport):
                 self._check_holdings(event)
                 self._report = event
-            elif isinstance(event, Settlement):
-                for topic in self.settlements:
-                    topic.push(event)
+                self._push_settlements()
             else:
                 self._apply(event)
             self.is_in_step = self.is_in_step or self._seq == self._target
+
+    def _push_settlements(self) -> None:
+        """Hand on the settlements before an account report."""
+        settled, self._settled = self._settled, []
+        for settlement in settled:
+            for topic in self.settlements:
+                topic.push(settlement)
 
     def check(self, seq: int) -> None:
         """Raise ConnectionLost if reports up to ``seq`` are missing."""

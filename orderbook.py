@@ -930,7 +930,7 @@ class Settlement:
     """A position of the account became cash at its final price."""
 
     type: Literal["settlement"] = "settlement"
-    seq: int  # the account's
+    seq: int  # that of the account report that follows
     ts: int
     symbol: str
     position: int

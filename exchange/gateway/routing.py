@@ -30,6 +30,7 @@ from orderbook import (
     News,
     Request,
     Rested,
+    Settlement,
     Status,
     Tender,
     Ticker,
@@ -183,6 +184,8 @@ class Routing:
                     texts.append(text)
                     if event.__class__ is Exec and event.exec_type == "trade":
                         history.record_fill(recipient, event, text)
+                    elif event.__class__ is Settlement:
+                        history.record_settlement(recipient, event, text)
                 elif event.__class__ is Trade:
                     history.record_trade(event)
                     self.feed.record(event)

@@ -137,7 +137,10 @@ class AccountHistory:
     added without a text are encoded only when they are requested.
     """
 
-    __slots__ = ("fills", "seq", "_recent", "_is_text", "_past", "_count")
+    __slots__ = (
+        *("fills", "seq", "_recent", "_is_text", "_past", "_count"),
+        *("_settlements", "_unnumbered"),
+    )
 
     def __init__(self) -> None:
         # Each with its seq and symbol, by which they are found.
@@ -150,9 +153,17 @@ class AccountHistory:
         # Older events in blocks: how many, and their texts in lines or a list.
         self._past: deque[tuple[int, str | list[Any]]] = deque()
         self._count = 0  # events in all blocks
+        # Settlements have the seq of the account report that they precede.
+        self._settlements: deque[tuple[int, str | Settlement]] = deque(
+            maxlen=RESUME_EVENTS
+        )
+        self._unnumbered: set[str] = set()  # settlements in the next texts
 
     def add(self, event: PrivateEvent) -> None:
         """Add the next event."""
+        if event.__class__ is Settlement:
+            self._settlements.append((event.seq, event))
+            return
         self._is_text = False
         self._recent.append(event)
         self.seq = event.seq
@@ -162,7 +173,14 @@ class AccountHistory:
             self._join()
 
     def add_texts(self, texts: list[str]) -> None:
-        """Add the next events, encoded; call `add_fill` for fills."""
+        """Add the next events, encoded.
+
+        Call `add_fill` for the fills among them, and before it
+        `add_settlement` for the settlements.
+        """
+        if self._unnumbered:
+            texts = [text for text in texts if text not in self._unnumbered]
+            self._unnumbered.clear()
         self._recent += texts
         self.seq += len(texts)
         if len(self._recent) >= JOINED:
@@ -171,6 +189,11 @@ class AccountHistory:
     def add_fill(self, fill: Exec, text: str) -> None:
         """Record that one of the encoded events is a fill."""
         self.fills.append((fill.seq, fill.symbol, text))
+
+    def add_settlement(self, seq: int, text: str) -> None:
+        """Record that one of the next encoded events is a settlement."""
+        self._settlements.append((seq, text))
+        self._unnumbered.add(text)
 
     def fill(self, seq: int) -> Exec | None:
         """Return the fill with this seq; None if it is not kept."""
@@ -197,11 +220,29 @@ class AccountHistory:
 
     @property
     def kept(self) -> int:
-        """The number of events that `last` can return."""
+        """The number of numbered events that `since` can return."""
         return self._count + len(self._recent)
 
-    def last(self, count: int) -> list[str] | None:
-        """Return the last ``count`` events; None if fewer are kept."""
+    def since(self, seq: int) -> list[str] | None:
+        """Return the events after ``seq``; None if some are not kept."""
+        settled = self._settlements
+        if len(settled) == settled.maxlen and settled[0][0] > seq:
+            return None
+        numbered = self._last(self.seq - seq)
+        if numbered is None:
+            return None
+        events: list[str] = []
+        first = bisect_right(settled, seq, key=lambda entry: entry[0])
+        for at, settlement in islice(settled, first, None):
+            count = at - 1 - seq
+            events += numbered[:count]
+            events.append(as_text(settlement))
+            del numbered[:count]
+            seq += count
+        return events + numbered
+
+    def _last(self, count: int) -> list[str] | None:
+        """Return the last ``count`` numbered events, if they are kept."""
         if count > self.kept:
             return None
         last = self._recent
@@ -263,6 +304,12 @@ class History:
         """Record that one of the encoded events of an account is a fill."""
         self._accounts[account].add_fill(fill, text)
         self._parties[fill.symbol].append((account, fill.seq))
+
+    def record_settlement(
+        self, account: str, settlement: Settlement, text: str
+    ) -> None:
+        """Record that one of the next encoded events is a settlement."""
+        self._accounts[account].add_settlement(settlement.seq, text)
 
     def record_public(self, event: Event | Rested) -> None:
         """Add a public event; ignore one that no table has."""
@@ -376,4 +423,4 @@ class History:
         count = seq - last_seq
         if history.seq != seq or not 0 < count <= RESUME_EVENTS:
             return None
-        return history.last(count)
+        return history.since(last_seq)

@@ -1,13 +1,15 @@
 """The only place where events are made, except for refusals.
 
 Private events and replies go to ``state.outputs`` at once. Account reports,
-statuses and public trades of a command are collected in the state and follow
-in this order at its end: `finish_command`.
+each after the settlements of its account, statuses and public trades of a
+command are collected in the state and follow in this order at its end:
+`finish_command`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from exchange.market.accounts import Account, leaderboard
@@ -187,17 +189,20 @@ def report_settlement(
     price: int,
     realized: int,
 ) -> None:
-    """Report that a position became cash at the settlement price."""
-    account.seq += 1
+    """Report that a position became cash at the settlement price.
+
+    The caller also reports the account. That report follows and has the same
+    ``seq``: a client that does not know settlements misses no number.
+    """
     report = Settlement(
-        seq=account.seq,
+        seq=0,  # until it is known
         ts=state.ts,
         symbol=symbol,
         position=position,
         price=price,
         realized=realized,
     )
-    state.outputs.append((account.name, report))
+    state.settlements.setdefault(account.name, []).append(report)
 
 
 def report_bust(state: State, listing: Listing, trade_id: int) -> None:
@@ -267,6 +272,10 @@ def finish_command(state: State) -> None:
     if state.changed_accounts:
         for account in state.changed_accounts.values():
             account.seq += 1
+            if state.settlements:
+                for settlement in state.settlements.pop(account.name, ()):
+                    report = replace(settlement, seq=account.seq)
+                    outputs.append((account.name, report))
             outputs.append((account.name, account_report(state, account)))
         state.changed_accounts.clear()
     if state.statuses:

@@ -18,7 +18,7 @@ from exchange.market.command import RULES, Configure, Output
 from exchange.market.fees import margin
 from exchange.market.listing import Listing
 from exchange.market.offer import Offer
-from orderbook import MAX_INT, Instrument, Order, Refused, Status
+from orderbook import MAX_INT, Instrument, Order, Refused, Settlement, Status
 
 DEADLINES_MIN = 1_000  # entries kept before outdated ones are removed
 # What is due, in a `Deadline`. Of what is due at the same time, the smallest
@@ -101,6 +101,7 @@ class State:
         # Of the command that is being applied:
         self.outputs: list[Output] = []
         self.changed_accounts: dict[str, Account] = {}
+        self.settlements: dict[str, list[Settlement]] = {}  # by account
         self.touched: dict[str, Listing] = {}  # whose book may have changed
         self.statuses: list[Status] = []
         # Operations left to the command `slice_seq`, and where in the queue

@@ -46,8 +46,8 @@ def tender(name: str, expire_ts: int = 50, **more: Any) -> dict[str, Any]:
     return {**head, **terms, **more}
 
 
-def settlement(seq: int) -> dict[str, Any]:
-    head = {"type": "settlement", "seq": seq, "ts": seq, "symbol": "BOND"}
+def settlement(seq: int, symbol: str = "BOND") -> dict[str, Any]:
+    head = {"type": "settlement", "seq": seq, "ts": seq, "symbol": symbol}
     return {**head, "position": 3, "price": 99, "realized": 7}
 
 
@@ -205,17 +205,36 @@ async def test_public_data_have_no_offers() -> None:
 
 
 @simulated
-async def test_a_settlement_is_one_of_the_reports_of_the_account() -> None:
+async def test_settlements_have_the_number_of_their_account_report() -> None:
     async with private() as (venue, ex, bond):
         line, settled = venue.line, ex.settlements()
         await line.hear()
-        await line.hear(settlement(1), account(2, 300))
+        both = settlement(1), settlement(1, "ETF"), account(1, 300)
+        await line.hear(*both)
         assert ex.is_connected and ex.cash == 300
-        assert (await anext(settled)).realized == 7
-        await line.hear(settlement(1), beat(**{"@": 2}))
+        found = [await anext(settled), await anext(settled)]
+        assert [told.symbol for told in found] == ["BOND", "ETF"]
+        await line.hear(*both, beat(**{"@": 1}))
         assert ex.is_connected
-        await line.hear(settlement(4))
-        assert not ex.is_connected  # the report 3 is missing
+        await line.hear(settlement(3))
+        assert not ex.is_connected  # the report 2 is missing
+
+
+@simulated
+async def test_a_settlement_that_a_loss_interrupts_is_told_once() -> None:
+    async with private() as (venue, ex, bond):
+        settled = ex.settlements()
+        await venue.line.hear()
+        await venue.line.hear(settlement(1))
+        venue.line.end(1001, "shutdown")
+        line = await again(venue)
+        [login] = await line.hear()
+        assert login["last_seq"] == 0
+        reply = welcome(login, seq=1, resumed=True)
+        await line.hear(reply, settlement(1), account(1, 300), settlement(2))
+        await line.hear({**settlement(2), "realized": 8}, account(2, 301))
+        found = [(await anext(settled)).realized for _ in range(3)]
+        assert found == [7, 7, 8]
 
 
 @simulated

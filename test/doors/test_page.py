@@ -956,7 +956,7 @@ async def test_the_profit_counts_the_value_of_a_tick(rules: Page) -> None:
                 type: "settlement", seq: 1, symbol: "X", position: 5, price: 1,
             });
             const next = account.take({
-                type: "account", seq: 2, cash: 9_600, positions: { F: 2 },
+                type: "account", seq: 1, cash: 9_600, positions: { F: 2 },
                 equity: 10_000,
             });
             const instruments = new Map([["F", { tick_value: 25 }]]);

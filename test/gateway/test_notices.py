@@ -5,7 +5,7 @@ News, statuses, tenders, busts and rounds; and that a restart keeps them.
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +14,9 @@ from exchange.gateway.gateway import Gateway
 from exchange.gateway.link import Link
 from exchange.gateway.pacing import SLOW_BYTES
 from exchange.host.market_file import InstrumentSettings
-from exchange.journal.history import NOTICES_KEPT, History
+from exchange.journal.history import NOTICES_KEPT, RESUME_EVENTS, History
 from exchange.market.command import Configure
-from orderbook import Settlement
+from orderbook import AccountReport, Settlement, encode
 from test.support import FOLLOW, NOON, SECOND, Floor, Peer, words
 
 Message = dict[str, Any]
@@ -497,14 +497,45 @@ def test_an_outage_is_given_back_to_an_instrument_that_closes(
 # What a session resumes ---------------------------------------------------
 
 
-def test_a_settlement_is_resumed_like_an_account() -> None:
-    settlement = Settlement(
-        seq=1, ts=1, symbol="BOND", position=5, price=9, realized=4
-    )
+@pytest.mark.parametrize("are_encoded", [False, True])
+def test_settlements_are_resumed_with_their_account(are_encoded: bool) -> None:
+    history, texts = History(), []
+    for seq in range(1, 9):
+        events: list[Settlement | AccountReport] = [
+            Settlement(
+                seq=seq, ts=1, symbol=s, position=5, price=9, realized=4
+            )
+            for s in ("BOND", "ETF")[: seq % 3]
+        ]
+        events.append(
+            AccountReport(seq=seq, ts=1, cash=0, positions={}, equity=0)
+        )
+        texts.append([encode(event) for event in events])
+        if are_encoded:
+            for event, text in zip(events[:-1], texts[-1]):
+                assert isinstance(event, Settlement)
+                history.record_settlement("ann", event, text)
+            history.account("ann").add_texts(texts[-1])
+        else:
+            history.record([("ann", event) for event in events])
+    for seq in range(9):
+        found = history.events_since("ann", seq, 8)
+        assert found == sum(texts[seq:], [])
+
+
+def test_a_session_that_missed_too_many_settlements_is_not_resumed() -> None:
     history = History()
-    history.record([("ann", settlement)])
-    (text,) = history.events_since("ann", 0, 1) or ()
-    assert json.loads(text)["type"] == "settlement"
+    report = AccountReport(seq=1, ts=1, cash=0, positions={}, equity=0)
+    for seq in (1, 2):
+        settlement = Settlement(
+            seq=seq, ts=1, symbol="BOND", position=5, price=9, realized=4
+        )
+        for _ in range(RESUME_EVENTS):
+            history.record([("ann", settlement)])
+        history.record([("ann", replace(report, seq=seq))])
+    assert history.events_since("ann", 0, 2) is None
+    found = history.events_since("ann", 1, 2)
+    assert found is None  # it might have missed some with the number 2
 
 
 def test_a_resumed_session_gets_the_account_after_a_tender(

@@ -438,7 +438,7 @@ class Follower:
 
     def _settlement(self, recipient: str, told: Settlement) -> None:
         """Take what is told of a settlement, whose cash moved already."""
-        self._count(recipient, told.seq)
+        assert told.seq == self.seqs[recipient] + 1, "its account's"
         assert (told.position, told.price, told.realized) == self.settled.pop(
             (recipient, told.symbol)
         )

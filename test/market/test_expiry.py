@@ -54,9 +54,9 @@ def test_it_settles_by_itself() -> None:
             ann 7 canceled 3 canceled 4/5 closed
             cat 2 canceled 5 canceled 0/2 closed
             ann 8 settlement CALL 4@15 made 20
+            ann 8 account -325 GS=3 CALL=0 worth 20 made 20
             bob 7 settlement CALL -4@15 made -20
-            ann 9 account -325 GS=3 CALL=0 worth 20 made 20
-            bob 8 account 325 GS=-3 CALL=0 worth -20 made -20
+            bob 7 account 325 GS=-3 CALL=0 worth -20 made -20
             * status CALL closed settled at 15: expired
             * book CALL 4 10=0 | 12=0
         """,

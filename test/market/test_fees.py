@@ -82,7 +82,7 @@ def test_lots_are_given_and_settled_at_their_value() -> None:
         op admin settle symbol=BOND price=90
             op ok
             ann 2 settlement BOND -4@90 made 200
-            ann 3 account -1800 BOND=0 worth -1800 made 200
+            ann 2 account -1800 BOND=0 worth -1800 made 200
             * status BOND closed settled at 90: why
         """,
         limited(market(reference_price=100)),

@@ -84,7 +84,9 @@ class Witness:
         self.commands.append(command)
         for recipient, event in events:
             self.told.append(f"{recipient} {encode(event)}")
-            if isinstance(event, (Exec, Settlement, AccountReport)):
+            if isinstance(event, Settlement):
+                assert event.seq == self.seqs[recipient] + 1
+            elif isinstance(event, (Exec, AccountReport)):
                 self.seqs[recipient] += 1
                 assert event.seq == self.seqs[recipient]
         return events

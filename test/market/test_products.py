@@ -99,13 +99,13 @@ def test_what_expires_with_the_round_settles_with_its_underlying() -> None:
             cat 3 canceled 7 canceled 0/1 admin
             cat 4 canceled 8 canceled 0/1 admin
             ann 10 settlement GS 5@130 made 600
+            ann 10 settlement CALL 5@30 made 100
+            ann 10 settlement FUT 5@130 made 600
+            ann 10 account 1300 CALL=0 GS=0 FUT=0 worth 1300 made 1300
             bob 10 settlement GS -5@130 made -600
-            ann 11 settlement CALL 5@30 made 100
-            bob 11 settlement CALL -5@30 made -100
-            ann 12 settlement FUT 5@130 made 600
-            bob 12 settlement FUT -5@130 made -600
-            ann 13 account 1300 CALL=0 GS=0 FUT=0 worth 1300 made 1300
-            bob 13 account -1300 CALL=0 GS=0 FUT=0 worth -1300 made -1300
+            bob 10 settlement CALL -5@30 made -100
+            bob 10 settlement FUT -5@130 made -600
+            bob 10 account -1300 CALL=0 GS=0 FUT=0 worth -1300 made -1300
             * status GS closed settled at 130: why
             * status CALL closed settled at 30: why
             * status FUT closed settled at 130: why
@@ -274,11 +274,11 @@ def test_naming_the_one_that_pays_settles_its_group() -> None:
         op admin settle symbol=B price=100
             op ok
             ann 7 settlement A 5@0 made -50
+            ann 7 settlement C 5@0 made -50
+            ann 7 account -100 A=0 C=0 worth -100 made -100
             bob 7 settlement A -5@0 made 50
-            ann 8 settlement C 5@0 made -50
-            bob 8 settlement C -5@0 made 50
-            ann 9 account -100 A=0 C=0 worth -100 made -100
-            bob 9 account 100 A=0 C=0 worth 100 made 100
+            bob 7 settlement C -5@0 made 50
+            bob 7 account 100 A=0 C=0 worth 100 made 100
             * status B closed settled at 100: why
             * status A closed settled at 0: why
             * status C closed settled at 0: why

@@ -99,11 +99,11 @@ def test_settling_turns_positions_into_cash_and_closes() -> None:
             cat 6 canceled 3 canceled 2/5 admin
             ann 6 canceled 5 canceled 0/5 admin
             ann 7 settlement BOND 5@104 made 20
+            ann 7 account 1020 BOND=0 worth 1020 made 20
             bob 7 settlement BOND -7@104 made -26
+            bob 7 account 967 BOND=0 worth 967 made -33
             cat 7 settlement BOND 6@104 made 18
-            ann 8 account 1020 BOND=0 worth 1020 made 20
-            bob 8 account 967 BOND=0 worth 967 made -33
-            cat 8 account 1422 BOND=0 worth 1422 made 18
+            cat 7 account 1422 BOND=0 worth 1422 made 18
             * status BOND closed settled at 104: why
             * book BOND 7 98=0 | 120=0
         """,

@@ -127,11 +127,11 @@ def test_a_settlement_that_costs_cancels_orders_elsewhere() -> None:
         given ann buy 6@100 symbol=ETF
         op admin settle symbol=BOND price=150
             op ok
-            ann 5 settlement BOND -5@150 made -250
+            ann 5 canceled 3 canceled 0/6 funds
+            ann 6 settlement BOND -5@150 made -250
+            ann 6 account 350 BOND=0 worth 350 made -250
             bob 4 settlement BOND 5@150 made 250
-            ann 6 canceled 3 canceled 0/6 funds
-            ann 7 account 350 BOND=0 worth 350 made -250
-            bob 5 account 250 BOND=0 worth 250 made 250
+            bob 4 account 250 BOND=0 worth 250 made 250
             * status BOND closed settled at 150: why
             * book ETF 2 100=0 |
         """,

@@ -383,11 +383,11 @@ def test_the_holders_of_a_settled_instrument_are_busy() -> None:
         op admin settle symbol=BOND price=10
             op ok
             ann 13 settlement BOND -4@10 made -4
+            ann 13 account -4 BOND=0 worth -4 made -4
             bob 4 settlement BOND 1@10 made 1
+            bob 4 account 1 BOND=0 worth 1 made 1
             cat 4 settlement BOND 1@10 made 1
-            ann 14 account -4 BOND=0 worth -4 made -4
-            bob 5 account 1 BOND=0 worth 1 made 1
-            cat 5 account 1 BOND=0 worth 1 made 1
+            cat 4 account 1 BOND=0 worth 1 made 1
         """,
         engine,
     )

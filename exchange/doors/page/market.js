@@ -252,6 +252,8 @@ export class Account {
     if (!this.isStating) {
       if (event.seq <= this.seq) return "old";
       if (event.seq > this.seq + 1) return "gap";
+      // The account report after a settlement has the same number.
+      if (event.type === "settlement") return "taken";
       this.seq = event.seq;
     }
     if (event.type === "account") {
@@ -263,7 +265,6 @@ export class Account {
       this.paidIn = event.equity - realized - unrealized;
       return "taken";
     }
-    if (event.type === "settlement") return "taken"; // its account follows
     if (event.leaves_qty > 0) this.orders.set(event.order_id, event);
     else this.orders.delete(event.order_id);
     if (event.exec_type === "trade") {
