@@ -649,6 +649,21 @@ def test_no_paragraph_stands_twice(path: Path) -> None:
     assert [text for text in twice if not text.startswith("#")] == []
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_no_heading_stands_twice(path: Path) -> None:
+    """Otherwise a link leads to the first of them only.
+
+    Those of a message are its name: a tender is a request and an event. A
+    changelog has the same headings for each version.
+    """
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.M | re.S)
+    found = re.findall(r"^#+ (.*)$", prose, re.M)
+    count = Counter(heading.lower().strip("`") for heading in found)
+    twice = {heading for heading, times in count.items() if times > 1}
+    if path.name != "CHANGELOG.md":
+        assert twice <= set(REQUEST_TYPES) & set(EVENT_TYPES)
+
+
 def files_listed() -> dict[str, str]:
     """Return the README's sentences by path."""
     return {

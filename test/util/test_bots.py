@@ -10,7 +10,7 @@ import signal
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count, islice, pairwise
 from pathlib import Path
 from random import Random
@@ -24,6 +24,7 @@ from orderbook import Side
 from test.relay import Direction, Fate, Relay, relaying, tell
 from test.support import (
     PATIENCE_S,
+    ROOT,
     add_key,
     address,
     ended,
@@ -33,8 +34,10 @@ from test.support import (
     serving,
     until,
 )
-from util.bots import house, informed, maker, noise
+from util.bots import arbitrage, derivative, house, informed, maker, noise
 from util.bots.__main__ import parse
+from util.bots.arbitrage import arbitrage as trade_the_basket
+from util.bots.derivative import make_derived_market
 from util.bots.house import Plan, run_house
 from util.bots.informed import trade_on_knowledge
 from util.bots.maker import make_market
@@ -43,6 +46,7 @@ from util.bots.value import SWING, FairValue, fair_values, mean_of
 
 SPEED = 200.0  # acts of a bot in a second: no test waits for a person's pace
 ENOUGH = 200  # trades that show a market
+LOOKS = 60  # at instruments: more than an arbitrageur needs to act
 BOND = InstrumentSettings().listed_as("BOND")
 ETF = InstrumentSettings().listed_as("ETF")
 # Of seed 7, from its 24th value on.
@@ -202,8 +206,12 @@ class Looks:
 
     async def twice_more(self) -> None:
         """Wait until the bot has looked, acted, and looked again."""
+        await self.more(2)
+
+    async def more(self, count: int) -> None:
+        """Wait until the bot has looked so many times."""
         seen = self.count
-        await until(lambda: self.count >= seen + 2)
+        await until(lambda: self.count >= seen + count)
 
 
 async def test_the_maker_quotes_around_its_belief() -> None:
@@ -324,6 +332,185 @@ async def relay_until(relay: Relay, is_so: Callable[[], object]) -> None:
 def sent(relay: Relay, word: str) -> int:
     """Return how many frames with a word went up."""
     return sum(f'"{word}"' in frame for frame in relay.seen["up"])
+
+
+@pytest.mark.parametrize(
+    "value, bids, asks",
+    [
+        (100.4, ((98, 5),), ((102, 5),)),
+        (2, (), ((4, 5),)),  # no order below 1, the least price
+        (-20, (), ((1, 5),)),
+        (100_000, ((99_998, 5),), ()),
+    ],
+)
+async def test_the_maker_of_derivatives_quotes_around_the_model(
+    value: float, bids: Any, asks: Any
+) -> None:
+    worth: list[float | None] = [500]
+    async with serving() as server, two(server.url) as (_, mine, theirs):
+        model = make_derived_market(mine, lambda: worth[0], SPEED)
+        async with working(model):
+            await book_until(
+                theirs, lambda: shown_prices(theirs) == (498, 502)
+            )
+            worth[0] = value
+            await book_until(theirs, lambda: shown(theirs) == (bids, asks))
+            worth[0] = None  # the underlying has no price
+            await book_until(theirs, lambda: shown(theirs) == ((), ()))
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+async def test_the_maker_of_derivatives_has_a_bound(side: Side) -> None:
+    """It leans against its position, and pulls the side that adds to it."""
+
+    def best() -> tuple[int, int] | None:
+        levels = theirs.book.asks if side == "buy" else theirs.book.bids
+        return levels[0] if levels else None
+
+    async with serving() as server, two(server.url) as (_, mine, theirs):
+        place = theirs.buy if side == "buy" else theirs.sell
+        sign = -1 if side == "buy" else 1
+        async with working(make_derived_market(mine, lambda: 100, SPEED)):
+            await book_until(theirs, best)
+            while level := best():
+                await place(3, level[0], time_in_force="ioc")
+                # All lots again: it has seen the fill.
+                await book_until(theirs, lambda: (best() or (0, 5))[1] == 5)
+            # 42 lots moved the value by 4.2 ticks; 39 and two quotes are 49.
+            other = 100 - 4 * sign + derivative.EDGE * sign
+            await book_until(theirs, lambda: other in shown_prices(theirs))
+        assert mine.position == 42 * sign
+        assert 42 + 2 * derivative.QTY > derivative.MOST
+
+
+# The basket ---------------------------------------------------------------
+
+
+FUND = """
+[instruments.BOND]
+[instruments.SHARE]
+[instruments.FUND]
+convert = { lot = 5, fee = 10, basket = { BOND = 1, SHARE = 2 } }
+"""
+
+
+@dataclass
+class Basket:
+    """A fund of a bond and two shares: a bot's account, and another's.
+
+    ``fair`` offers to trade the basket of two conversions, at 100 for a BOND
+    and 50 for a SHARE: a lot of the fund is worth 200.
+    """
+
+    bot: Exchange
+    mine: dict[str, Market]
+    theirs: dict[str, Market]
+
+    def lots(self) -> dict[str, int]:
+        """Return the bot's positions that are not 0."""
+        return {s: lots for s, lots in self.bot.positions.items() if lots}
+
+    async def fair(self, side: Side) -> None:
+        for symbol, qty, price in (("BOND", 10, 100), ("SHARE", 20, 50)):
+            market = self.theirs[symbol]
+            await (market.buy if side == "buy" else market.sell)(qty, price)
+        for market in self.mine.values():
+            await book_until(market, lambda: market.book.ts)
+
+
+@asynccontextmanager
+async def basket(folder: Path) -> AsyncIterator[Basket]:
+    path = folder / "market.toml"
+    path.write_text(FUND)
+    names = ("BOND", "SHARE", "FUND")
+    async with (
+        serving(market=path) as server,
+        Exchange(server.url, "bot") as bot,
+        Exchange(server.url, "other") as other,
+    ):
+        yield Basket(
+            bot,
+            {name: await bot.market(name) for name in names},
+            {name: await other.market(name) for name in names},
+        )
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """Count how often anybody looks at an instrument."""
+    looked = Looks(0)
+    instrument: Any = MarketView.instrument.fget  # type: ignore[attr-defined]
+
+    def counted(market: Market) -> Any:
+        looked()
+        return instrument(market)
+
+    monkeypatch.setattr(MarketView, "instrument", property(counted))
+    return looked
+
+
+@pytest.mark.parametrize(
+    "side, price, vain", [("buy", 203, 202), ("sell", 197, 198)]
+)
+async def test_the_arbitrageur_converts(
+    side: Side, price: int, vain: int, tmp_path: Path, looks: Looks
+) -> None:
+    """Where a conversion earns more than its fee of 10, dear or cheap."""
+    async with basket(tmp_path) as it:
+        fund = it.theirs["FUND"]
+        place = fund.buy if side == "buy" else fund.sell
+        await it.fair("sell" if side == "buy" else "buy")
+        order = await place(5, vain)
+        work = trade_the_basket(it.mine["FUND"], it.mine, SPEED)
+        async with working(work):
+            await book_until(it.mine["FUND"], lambda: it.mine["FUND"].book.seq)
+            await looks.more(LOOKS)
+            assert (it.bot.cash, it.lots()) == (0, {})
+            await place(5, price)
+            await until(lambda: it.bot.cash == 5)  # 5 x 3 - 10
+            await looks.more(LOOKS)
+        assert order.cum_qty == 0
+        assert (it.bot.cash, it.lots()) == (5, {})
+
+
+async def test_the_arbitrageur_has_a_bound(
+    tmp_path: Path, looks: Looks
+) -> None:
+    """It would hold 205 lots of SHARE amid a conversion, then 200."""
+    async with basket(tmp_path) as it:
+        share = it.theirs["SHARE"]
+        await share.sell(195, 50)
+        await it.mine["SHARE"].buy(195, 50)
+        await it.fair("sell")
+        await it.theirs["FUND"].buy(5, 250)
+        work = trade_the_basket(it.mine["FUND"], it.mine, SPEED)
+        async with working(work):
+            await book_until(it.mine["FUND"], lambda: it.mine["FUND"].book.bid)
+            await looks.more(LOOKS)
+            assert (it.bot.cash, it.lots()) == (-195 * 50, {"SHARE": 195})
+            await share.buy(5, 49)
+            await it.mine["SHARE"].sell(5, 49)
+            await until(lambda: it.bot.cash == 240 - 195 * 50 + 5 * 49)
+        assert it.lots() == {"SHARE": 190}
+        assert arbitrage.MOST == 190 + 2 * 5
+
+
+async def test_four_instruments_trade_in_the_demo() -> None:
+    market = ROOT / "util" / "presets" / "demo.toml"
+    async with serving(market=market) as server:
+        plan = plan_for(server.url, values={}, arbitrageurs=1)
+        async with Exchange(server.url, user="") as ex:
+            symbols = [*ex.instruments]
+            assert symbols == ["BOND", "SHARE", "FUND", "CALL"]
+            seen = [await ex.market(symbol) for symbol in symbols]
+            async with working(run_house(plan)):
+                for one in seen:
+                    await book_until(one, lambda: one.book.mid)
+                await asyncio.gather(*(trades(one, 10) for one in seen))
+            traders = await positions(ex)
+    assert set(traders) == {name for _, name in plan.names()}
+    text = (ROOT / ".ci" / "demo").read_text("utf-8")
+    assert market.relative_to(ROOT).as_posix() in text
 
 
 # The house ----------------------------------------------------------------
