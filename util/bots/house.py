@@ -118,10 +118,12 @@ class Bot:
         return f"{self.name}: position {lots or 'none'}, profit {profit}"
 
 
-async def run_house(plan: Plan) -> None:
+async def run_house(
+    plan: Plan, say: Callable[[str], None] = print_result
+) -> None:
     """Let the bots trade until canceled; then cancel their orders.
 
-    Prints a line at the start, and at the end one for each bot and one for
+    Says a line at the start, and at the end one for each bot and one for
     each instrument with its fair value. Raises BadPlan, and ExchangeError or
     Refused if a login is refused.
     """
@@ -131,7 +133,7 @@ async def run_house(plan: Plan) -> None:
             for kind, name in plan.names()
         ]
         works, values = await _assign(plan, bots)
-        print_result(
+        say(
             f"{len(bots)} house bots trade with --seed {plan.seed};"
             " Ctrl-C stops them"
         )
@@ -146,9 +148,9 @@ async def run_house(plan: Plan) -> None:
             await asyncio.gather(*(_cancel_orders(bot) for bot in bots))
             await asyncio.gather(*(_count_equity(bot) for bot in bots))
             for bot in bots:
-                print_result(bot.report())
+                say(bot.report())
             for symbol, fair in values.items():
-                print_result(f"{symbol}: worth {fair.now()}")
+                say(f"{symbol}: worth {fair.now()}")
 
 
 async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:

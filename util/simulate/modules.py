@@ -59,6 +59,7 @@ class Modules:
 
     def __init__(self, host: Host) -> None:
         self.main = ModuleType("__main__")
+        self.files = {str(host.path)}  # of the bot's own code
         self._host = host
         self._folder = str(host.path.parent)
         self._own: dict[str, ModuleType] = {}  # copies, by full name
@@ -144,6 +145,7 @@ class Modules:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         module = self._own[name] = importlib.util.module_from_spec(spec)
         vars(module)["__builtins__"] = self._builtins
+        self.files.add(str(spec.origin))
         # Dataclasses look their module up while it is executed.
         before = sys.modules.get(name)
         sys.modules[name] = module
