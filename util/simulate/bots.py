@@ -238,7 +238,8 @@ class Program(Bot):
         self._ran_coroutine = False
         self._modules = Modules(self)
         self._thread = threading.Thread(
-            target=self.context.run,
+            # A copy, because only one thread at a time may be in a context.
+            target=self.context.copy().run,
             args=(self._live,),
             name=name,
             daemon=True,

@@ -17,7 +17,7 @@ from exchange.doors.listener import Listener
 from exchange.doors.tcp import Receiver
 from exchange.host.clock import Clock
 from exchange.host.lookout import run_into
-from exchange.host.settings import DEFAULT_SYMBOLS, Settings
+from exchange.host.settings import Settings
 from server import Server
 
 from .journal import MemoryJournal
@@ -105,15 +105,14 @@ def new_server(
     Raises SettingsError if the market file is wrong.
     """
     settings = Settings(
-        _env_prefix=NO_PREFIX,
+        _env_prefix=NO_PREFIX,  # type: ignore[call-arg]
         hostname=ADDRESS,
         port=PORT,
-        symbols=DEFAULT_SYMBOLS,
         journal=journal.path,
         keys=NO_KEYS,
         max_connections=CONNECTIONS,
         debug=False,
-        **({"market": market} if market else {}),
+        market=market,
     )
     return Server(
         settings,

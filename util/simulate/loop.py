@@ -113,7 +113,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if self._turns_now > SPIN_TURNS:
                 self._now += SPIN_NS
         else:
-            while due and due[0][3]._cancelled:  # type: ignore[attr-defined]
+            while due and due[0][3]._cancelled:
                 heapq.heappop(due)
             if due:
                 if due[0][0] > self._now:
@@ -124,13 +124,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
         now = self._now
         while due and due[0][0] <= now:
             handle = heapq.heappop(due)[3]
-            if not handle._cancelled:  # type: ignore[attr-defined]
+            if not handle._cancelled:
                 ready.append(handle)
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle._cancelled:  # type: ignore[attr-defined]
+            if not handle._cancelled:
                 self.running = handle
-                handle._run()  # type: ignore[attr-defined]
+                handle._run()
         self.running = None
 
     def _who_waits(self) -> str:
@@ -166,7 +166,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Call back in the next turn; any thread may call this."""
         return self.call_soon(callback, *args, context=context)
 
-    def add_signal_handler(
+    def add_signal_handler(  # type: ignore[override]
         self, sig: int, callback: Callable[..., object], *args: Any
     ) -> None:
         """Do nothing: no signal comes in virtual time."""

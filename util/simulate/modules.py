@@ -211,17 +211,15 @@ def _time(host: Host) -> ModuleType:
 
 
 def _datetime(host: Host) -> ModuleType:
-    real_datetime, real_date = datetime.datetime, datetime.date
-
     class OfDatetimes(type):
         def __instancecheck__(cls, instance: object) -> bool:
-            return isinstance(instance, real_datetime)
+            return isinstance(instance, datetime.datetime)
 
     class OfDates(type):
         def __instancecheck__(cls, instance: object) -> bool:
-            return isinstance(instance, real_date)
+            return isinstance(instance, datetime.date)
 
-    class Datetime(real_datetime, metaclass=OfDatetimes):
+    class Datetime(datetime.datetime, metaclass=OfDatetimes):
         @classmethod
         def now(cls, tz: datetime.tzinfo | None = None) -> Datetime:
             return cls.fromtimestamp(host.wall_ns() / NS, tz)
@@ -234,7 +232,7 @@ def _datetime(host: Host) -> ModuleType:
         def today(cls) -> Datetime:
             return cls.now()
 
-    class Date(real_date, metaclass=OfDates):
+    class Date(datetime.date, metaclass=OfDates):
         @classmethod
         def today(cls) -> Date:
             return cls.fromtimestamp(host.wall_ns() / NS)

@@ -56,9 +56,7 @@ class Latency:
         if found is None:
             raise ValueError(f"{text!r} is not a latency such as 2ms or 5ms±1")
         mean, unit, spread, spread_unit = found.groups(default="")
-        latency = cls(
-            _ns(mean, unit), _ns(spread or "0", spread_unit or unit)
-        )
+        latency = cls(_ns(mean, unit), _ns(spread or "0", spread_unit or unit))
         if latency.spread > latency.mean:
             raise ValueError(f"{text!r}: the spread is above the mean")
         return latency
@@ -439,7 +437,7 @@ class Transport(asyncio.Transport):
         if self._unread:
             data = self._unread.popleft()
             if self._is_buffered:
-                data = self._read_into(protocol, data)
+                self._read_into(protocol, data)
             elif isinstance(protocol, asyncio.Protocol):
                 count = len(data)
                 if count > READ_MAX:
@@ -454,21 +452,20 @@ class Transport(asyncio.Transport):
             if not self._call_eof(protocol):
                 self.close()
 
-    def _read_into(
-        self, protocol: asyncio.BaseProtocol, data: bytes
-    ) -> bytes:
+    def _read_into(self, protocol: asyncio.BaseProtocol, data: bytes) -> None:
         assert isinstance(protocol, asyncio.BufferedProtocol)
-        buffer = protocol.get_buffer(len(data))
+        buffer = memoryview(protocol.get_buffer(len(data)))
         count = min(len(buffer), len(data))
-        memoryview(buffer)[:count] = data[:count]
+        buffer[:count] = data[:count]
         if count < len(data):
             self._unread.appendleft(data[count:])
         protocol.buffer_updated(count)
         self.peer._was_read(count)
-        return data
 
     def _call_eof(self, protocol: asyncio.BaseProtocol) -> bool:
-        assert isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol)
+        assert isinstance(
+            protocol, asyncio.Protocol | asyncio.BufferedProtocol
+        )
         return bool(protocol.eof_received())
 
     def _reset(self, error: Exception) -> None:

@@ -107,9 +107,7 @@ class Activity:
     fills: Counter[str] = field(default_factory=Counter)
     volume: Counter[str] = field(default_factory=Counter)
 
-    def count(
-        self, batches: Iterable[Sequence[Command]], seq: int
-    ) -> Engine:
+    def count(self, batches: Iterable[Sequence[Command]], seq: int) -> Engine:
         """Apply the commands up to ``seq`` to a new engine; return that."""
         engine = Engine()
         for commands in batches:

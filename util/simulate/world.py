@@ -159,7 +159,8 @@ class Simulation:
         """
         self._open()
         if isinstance(end, asyncio.Task):
-            return self._call(self._run_task, end, progress=progress)
+            answer: T = self._call(self._run_task, end, progress=progress)
+            return answer
         self._call(run_until, self.loop, end, progress=progress)
         self._check()
         return None
@@ -278,7 +279,8 @@ class Simulation:
             raise_in(self._thread_id, SimulationError)
 
     def _run_task(self, task: asyncio.Task[T]) -> T:
-        return self.loop.run_until_complete(task)
+        result: T = self.loop.run_until_complete(task)
+        return result
 
     # Beginning and end
 
@@ -317,7 +319,9 @@ class Simulation:
                 out=self._out,
             )
 
-    def _add(self, kind: type[Any], name: str, *path: Path, **rest: Any) -> Any:
+    def _add(
+        self, kind: type[Any], name: str, *path: Path, **rest: Any
+    ) -> Any:
         chance = Random(f"{self.seed} bot {len(self.bots)} {name}")
         bot = copy_context().run(
             kind, self, name, *path, chance=chance, **rest
@@ -411,11 +415,9 @@ def _say_nothing(line: str) -> None:
     """Drop a line that house bots would print."""
 
 
-def nowhere() -> TextIO:
-    """Return a file that drops what is written."""
+class Nowhere(io.StringIO):
+    """A file that drops what is written."""
 
-    class Nowhere(io.StringIO):
-        def write(self, text: str) -> int:
-            return len(text)
-
-    return Nowhere()
+    def write(self, text: str) -> int:
+        """Drop a text."""
+        return len(text)
