@@ -371,11 +371,14 @@ class Book:
 
 
 def _merge(
-    levels: Iterable[PriceLevel],
-    changes: Iterable[PriceLevel],
+    levels: tuple[PriceLevel, ...],
+    changes: tuple[PriceLevel, ...],
     best_is_highest: bool,
 ) -> tuple[PriceLevel, ...]:
-    merged = {**dict(levels), **dict(changes)}
+    if not changes:  # most updates change one side
+        return levels
+    merged = dict(levels)
+    merged.update(changes)
     kept = [(price, qty) for price, qty in merged.items() if qty]
     return tuple(sorted(kept, reverse=best_is_highest))
 

@@ -23,7 +23,7 @@ KINDS = {
         test_permissions test_phases test_precedence test_rate test_records
         test_reports test_requests test_restart test_routing test_rules
         test_sequencer test_sessions test_settings test_settlement
-        test_uncrossing
+        test_uncrossing test_virtual
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance

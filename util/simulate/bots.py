@@ -341,11 +341,11 @@ class Program(Bot):
 
     def wall_ns(self) -> int:
         """Return nanoseconds since the epoch."""
-        return self._world.epoch_ns + self._loop.now_ns
+        return self._world.epoch_ns + self._loop.now
 
     def elapsed_ns(self) -> int:
         """Return nanoseconds since the start."""
-        return self._loop.now_ns
+        return self._loop.now
 
     def sleep(self, seconds: float) -> None:
         """Let the market go on for a while: `time.sleep` of the bot."""

@@ -85,10 +85,10 @@ def clock_of(loop: VirtualLoop) -> Clock:
     """Return the exchange's clock: that of the loop, from EPOCH_NS on."""
 
     def wall_ns() -> int:
-        return EPOCH_NS + loop.now_ns
+        return EPOCH_NS + loop.now
 
     def elapsed_ns() -> int:
-        return loop.now_ns
+        return loop.now
 
     return Clock(wall_ns, elapsed_ns, elapsed_ns)
 

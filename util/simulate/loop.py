@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from asyncio import events
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 NS = 1_000_000_000
@@ -22,7 +21,8 @@ NS = 1_000_000_000
 # needs some ten turns at an instant.
 SPIN_TURNS = 1_000
 SPIN_NS = 100_000
-TIMER = 1 << 62  # the number of a link after that of any real one
+# Numbers before and after those of links.
+STOP, TIMER = -1, 1 << 62
 
 
 class Deadlock(Exception):
@@ -38,15 +38,40 @@ class Network(Protocol):
         """Connect to a port; raises ConnectionRefusedError."""
 
 
+class Handle(asyncio.Handle):
+    """A callback of the next turn, without what a handle has for debugging."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context,
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Do not call back."""
+        self._cancelled = True
+
+    def __repr__(self) -> str:
+        return f"<Handle {self._callback}>"
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """An event loop whose time is a number that it sets itself.
 
     ``turns`` counts its turns, and ``running`` is the callback that runs now,
-    so that another thread can see whether one of them hangs. ``network`` None:
-    nobody can be connected to.
+    so that another thread can see whether one of them hangs. ``now`` is the
+    time in nanoseconds, from 0 on. ``network`` None: nobody can be connected
+    to.
     """
 
-    _ready: deque[asyncio.Handle]
+    _ready: deque[Any]
     _stopping: bool
 
     def __init__(self, network: Network | None = None) -> None:
@@ -54,7 +79,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.network = network
         self.turns = 0
         self.running: asyncio.Handle | None = None
-        self._now = 0  # nanoseconds
+        self.now = 0  # nanoseconds
         self._turns_now = 0  # turns at this instant
         # Time, link, number; the last makes an entry unique.
         self._due: list[tuple[int, int, int, asyncio.Handle]] = []
@@ -62,14 +87,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # Time
 
-    @property
-    def now_ns(self) -> int:
-        """The time in nanoseconds; the loop begins at 0."""
-        return self._now
-
     def time(self) -> float:
         """Return the time in seconds."""
-        return self._now / NS
+        return self.now / NS
 
     def call_at(  # type: ignore[override]
         self,
@@ -93,14 +113,39 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Call back after a number of seconds."""
-        when = self._now / NS + delay
+        when = self.now / NS + delay
         return self.call_at(when, callback, *args, context=context)
+
+    def call_soon(  # type: ignore[override]
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """Call back in the next turn."""
+        handle = Handle(callback, args, context or copy_context())
+        self._ready.append(handle)
+        return handle
 
     def deliver(
         self, when_ns: int, link: int, number: int, handle: asyncio.Handle
     ) -> None:
         """Run a handle at a time: message ``number`` of a link arrives."""
         heapq.heappush(self._due, (when_ns, link, number, handle))
+
+    def run_until(self, seconds: float) -> None:
+        """Run until the clock shows this time, or `stop` is called.
+
+        Raises Deadlock. What is due at that very time runs; what follows from
+        it is left for the next call.
+        """
+        self._timers += 1
+        stop = Handle(self.stop, (), copy_context())
+        self.deliver(round(seconds * NS), STOP, self._timers, stop)
+        try:
+            self.run_forever()
+        finally:
+            stop.cancel()
 
     # Turns
 
@@ -111,17 +156,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if ready:
             self._turns_now += 1
             if self._turns_now > SPIN_TURNS:
-                self._now += SPIN_NS
+                self.now += SPIN_NS
         else:
             while due and due[0][3]._cancelled:
                 heapq.heappop(due)
             if due:
-                if due[0][0] > self._now:
-                    self._now = due[0][0]
+                if due[0][0] > self.now:
+                    self.now = due[0][0]
                     self._turns_now = 0
             elif not self._stopping:
                 raise Deadlock(self._who_waits())
-        now = self._now
+        now = self.now
         while due and due[0][0] <= now:
             handle = heapq.heappop(due)[3]
             if not handle._cancelled:
@@ -130,8 +175,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
             handle = ready.popleft()
             if not handle._cancelled:
                 self.running = handle
-                handle._run()
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self._complain(handle, error)
         self.running = None
+
+    def _complain(self, handle: Any, error: BaseException) -> None:
+        callback = handle._callback
+        self.call_exception_handler(
+            {
+                "message": f"Exception in callback {callback}",
+                "exception": error,
+                "handle": handle,
+            }
+        )
 
     def _who_waits(self) -> str:
         """Name the tasks that wait, and the line where each does."""
@@ -199,17 +259,3 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 " run_in_executor do not work in it"
             )
         return super().run_in_executor(executor, func, *args)
-
-
-def run_until(loop: VirtualLoop, seconds: float) -> None:
-    """Run a loop until its clock shows this time, or `stop` is called.
-
-    Raises Deadlock. What is due at that very time runs; what follows from it
-    is left for the next call.
-    """
-    stop = events.Handle(loop.stop, (), loop)
-    loop.deliver(round(seconds * NS), -1, 0, stop)
-    try:
-        loop.run_forever()
-    finally:
-        stop.cancel()

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from asyncio import events
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from .loop import NS, VirtualLoop
+from .loop import NS, Handle, VirtualLoop
 
 ADDRESS = "127.0.0.1"
 # Bytes on the way and not read: what two kernels hold for a connection on one
@@ -166,6 +165,7 @@ class Link:
         self.number = number
         self.latency = latency
         self.chance = chance
+        self.messages = 0  # sent so far, in both directions
         self.is_silent = False
         self._network = network
         here, there = (ADDRESS, FIRST_PORT + number), (ADDRESS, 0)
@@ -188,13 +188,15 @@ class Link:
             self._network.links.pop(self, None)
 
 
-@dataclass(slots=True, eq=False)
 class _Message:
     """Bytes on the way; ``is_eof``: and the end of them."""
 
-    arrival: int
-    parts: list[bytes] = field(default_factory=list)
-    is_eof: bool = False
+    __slots__ = ("arrival", "data", "is_eof")
+
+    def __init__(self, arrival: int, data: bytes, is_eof: bool) -> None:
+        self.arrival = arrival
+        self.data = data
+        self.is_eof = is_eof
 
 
 class Transport(asyncio.Transport):
@@ -222,8 +224,8 @@ class Transport(asyncio.Transport):
         self._buffered = 0
         self._in_window = 0
         self._newest: _Message | None = None
-        self._messages = 0
         self._arrival = 0  # of the newest message
+        self._sent_at = -1
         self._is_eof_due = False  # after the buffer
         self._is_eof_sent = False
         self._high, self._low = HIGH_WATER, HIGH_WATER // 4
@@ -281,7 +283,8 @@ class Transport(asyncio.Transport):
             return
         if self._is_eof_due:
             raise RuntimeError("Cannot call write() after write_eof()")
-        data = bytes(data)
+        if type(data) is not bytes:
+            data = bytes(data)
         if not self._buffer and self._in_window + len(data) <= WINDOW:
             self._send(data)
             return
@@ -342,32 +345,31 @@ class Transport(asyncio.Transport):
         """Call back when a message to this end, sent now, would arrive."""
         peer = self.peer
         peer._newest = None
-        handle = events.Handle(callback, args, self._loop, self._context)
+        handle = Handle(callback, args, self._context or copy_context())
         self._loop.deliver(*peer._next_arrival(), handle)
 
     def _next_arrival(self) -> tuple[int, int, int]:
         """Return time, link and number of a message that is sent now."""
         link = self._link
-        arrival = self._loop.now_ns + link.latency.draw(link.chance)
+        arrival = self._loop.now + link.latency.draw(link.chance)
         self._arrival = max(self._arrival, arrival)
-        self._messages += 1
-        return self._arrival, link.number, self._messages
+        link.messages += 1
+        return self._arrival, link.number, link.messages
 
     def _send(self, data: bytes, is_eof: bool = False) -> None:
         self._in_window += len(data)
-        message, link = self._newest, self._link
-        if message is not None and not link.latency.spread:
-            # What is written at one instant arrives as one.
-            if message.arrival == self._loop.now_ns + link.latency.mean:
-                message.parts.append(data)
-                message.is_eof = is_eof
-                return
+        message, now = self._newest, self._loop.now
+        # What is written at one instant arrives as one.
+        if message is not None and self._sent_at == now:
+            message.data += data
+            message.is_eof = is_eof
+            return
+        self._sent_at = now
         arrival, number, count = self._next_arrival()
-        self._newest = message = _Message(arrival, [data], is_eof)
+        self._newest = message = _Message(arrival, data, is_eof)
         peer = self.peer
-        handle = events.Handle(
-            peer._arrived, (message,), self._loop, peer._context
-        )
+        assert peer._context is not None
+        handle = Handle(peer._arrived, (message,), peer._context)
         self._loop.deliver(arrival, number, count, handle)
 
     def _fill_window(self) -> None:
@@ -408,7 +410,7 @@ class Transport(asyncio.Transport):
     # Receiving ---------------------------------------------------------------
 
     def _arrived(self, message: _Message) -> None:
-        peer, data = self.peer, b"".join(message.parts)
+        peer, data = self.peer, message.data
         if peer._newest is message:
             peer._newest = None
         if self._link.is_silent:
@@ -417,11 +419,19 @@ class Transport(asyncio.Transport):
             if data:  # nobody will read it
                 self._reset_peer()
             return
-        if data:
-            self._unread.append(data)
-        self._has_eof = self._has_eof or message.is_eof
-        if not (self._is_paused or self._is_reading_due):
+        if message.is_eof:
+            self._has_eof = True
+        if self._is_paused or self._is_reading_due:
+            if data:
+                self._unread.append(data)
+        elif self._is_buffered or self._has_eof or len(data) > READ_MAX:
+            if data:
+                self._unread.append(data)
             self._read()
+        else:  # as nearly always for a client
+            assert isinstance(self._protocol, asyncio.Protocol)
+            self._protocol.data_received(data)
+            peer._was_read(len(data))
 
     def _read_soon(self) -> None:
         if not self._is_reading_due:

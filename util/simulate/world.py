@@ -26,7 +26,7 @@ from .bots import Bot, Program, current, raise_in
 from .connection import Decoder
 from .exchange import EPOCH_NS, PORT, URL, new_server
 from .journal import MemoryJournal
-from .loop import VirtualLoop, run_until
+from .loop import VirtualLoop
 from .network import DEFAULT_LATENCY, Latency, Network, Transport
 from .result import Activity, Result, Standing, standings_of
 
@@ -161,7 +161,7 @@ class Simulation:
         if isinstance(end, asyncio.Task):
             answer: T = self._call(self._run_task, end, progress=progress)
             return answer
-        self._call(run_until, self.loop, end, progress=progress)
+        self._call(self.loop.run_until, end, progress=progress)
         self._check()
         return None
 
@@ -333,7 +333,7 @@ class Simulation:
         """Let bots finish, then end them and the exchange."""
         for bot in self.bots:
             bot.finish()
-        run_until(self.loop, self.time + FINISH_S)
+        self.loop.run_until(self.time + FINISH_S)
         for bot in self.bots:
             bot.stop()
         self.loop.run_until_complete(self.server.stop())
