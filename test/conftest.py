@@ -37,7 +37,8 @@ KINDS = {
         test_client_life test_clock test_commits test_committer test_crash
         test_disk test_docs test_files test_fuzz test_golden test_hostile
         test_image test_keys test_keys_live test_logs test_package test_page
-        test_printing test_process test_proxies test_replay test_sqlite
+        test_printing test_process test_proxies test_replay
+        test_simulate test_sqlite
         test_stress test_tls test_tutorial test_util_accounts test_util_admin
         test_watch test_windows
     """,

@@ -7,16 +7,11 @@ Exit status: 0 done, 1 a bot ended early by an error or the exchange failed,
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import random
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from pydantic_core import to_json
 from tqdm import tqdm
@@ -35,23 +30,11 @@ from util.cli import (
 
 from .network import DEFAULT_LATENCY, Latency
 from .result import Result, summary
-from .world import Entry, Nowhere, Simulation, SimulationError
+from .rounds import Plan, rounds
+from .world import Entry, Simulation, SimulationError
 
 SECONDS = 300.0
 SEED_BITS = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to run: the arguments of `Simulation`, and how often."""
-
-    bots: tuple[str, ...]
-    seconds: float
-    seed: int
-    runs: int
-    is_json: bool
-    journal: Path | None
-    options: dict[str, Any]
 
 
 def new_options() -> argparse.ArgumentParser:
@@ -193,50 +176,26 @@ def run_one(plan: Plan) -> list[Result]:
     return [result]
 
 
-def run_seed(plan: Plan, seed: int) -> Result:
-    """Run one of many rounds, in a process of the pool."""
-    with Simulation(
-        *plan.bots, seed=seed, out=Nowhere(), **plan.options
-    ) as simulation:
-        return simulation.run(plan.seconds)
-
-
 def run_many(plan: Plan) -> list[Result]:
     """Run rounds over all processors; print and return their results."""
     results: list[Result] = []
-    seeds = range(plan.seed, plan.seed + plan.runs)
-    workers = min(plan.runs, len(os.sched_getaffinity(0)) or 1)
-    with (
-        multiprocessing.get_context("spawn").Pool(
-            workers, _ignore_interrupts
-        ) as pool,
-        tqdm(
-            total=plan.runs, unit=" rounds", leave=False, disable=None
-        ) as bar,
-    ):
-        try:
-            for result in pool.imap(partial(run_seed, plan), seeds):
-                results.append(result)
-                bar.update()
-                if plan.is_json:
-                    show(plan, result)
-        except KeyboardInterrupt:
-            pass  # the result so far
+    with tqdm(
+        total=plan.runs, unit=" rounds", leave=False, disable=None
+    ) as bar:
+        for result in rounds(plan):
+            results.append(result)
+            bar.update()
+            if plan.is_json:
+                show(plan, result)
     if not plan.is_json and results:
         print(summary(results))
         for line in _failures(results):
             print(line)
-        last = results[-1].seed
         print(
             f"{len(results)} rounds of {plan.seconds:g} s of market,"
-            f" seeds {plan.seed} to {last}"
+            f" seeds {plan.seed} to {results[-1].seed}"
         )
     return results
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the process that waits for the results."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _failures(results: Sequence[Result]) -> Iterator[str]:
