@@ -286,8 +286,8 @@ class Simulation:
 
     def _open(self) -> None:
         if not self._is_open:
-            self._is_open = True
             self._call(self.loop.run_until_complete, self._start())
+            self._is_open = True
             for bot in self.bots:
                 if isinstance(bot, Program):
                     self.loop.call_soon(bot.run_file)
