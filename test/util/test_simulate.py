@@ -494,6 +494,25 @@ def test_a_coroutine_is_injected() -> None:
         assert ex.positions == {"BOND": 1}
 
 
+def test_what_the_manual_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it but the plot, which needs matplotlib."""
+    bot = write(tmp_path, "careful.py", PROGRAMS["careful.py"])
+    result, _ = play(bot, seconds=5)
+    line = json.dumps(result.as_dict())
+    (tmp_path / "rounds.jsonl").write_text(f"{line}\n")
+    monkeypatch.chdir(tmp_path)
+    manual = (ROOT / "docs" / "SIMULATION.md").read_text()
+    table, plot, steps = blocks(manual, "python")
+    assert "plot" in plot
+    names: dict[str, Any] = {}
+    exec(table, names)
+    assert "you" in names["profits"].columns
+    exec(steps, names)
+    assert names["bond"].position > 0
+
+
 async def test_inside_another_loop() -> None:
     """A notebook has one."""
     assert play(seconds=5)[0].seconds == 5
