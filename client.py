@@ -44,7 +44,6 @@ import logging
 import os
 import random
 import re
-import secrets
 import threading
 from collections import deque
 from collections.abc import (
@@ -55,8 +54,10 @@ from collections.abc import (
     Generator,
     Iterable,
     Iterator,
+    Mapping,
     Sequence,
 )
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -431,11 +432,14 @@ class Book:
 
 
 def _merge(
-    levels: Iterable[PriceLevel],
-    changes: Iterable[PriceLevel],
+    levels: tuple[PriceLevel, ...],
+    changes: tuple[PriceLevel, ...],
     best_is_highest: bool,
 ) -> tuple[PriceLevel, ...]:
-    merged = {**dict(levels), **dict(changes)}
+    if not changes:  # most updates change one side
+        return levels
+    merged = dict(levels)
+    merged.update(changes)
     kept = [(price, qty) for price, qty in merged.items() if qty]
     return tuple(sorted(kept, reverse=best_is_highest))
 
@@ -969,7 +973,11 @@ class _Account:
     """
 
     def __init__(
-        self, login: Login | None, calls: _Calls, markets: _Markets
+        self,
+        login: Login | None,
+        calls: _Calls,
+        markets: _Markets,
+        prefix: str,
     ) -> None:
         self.user = login.user if login else None
         self.fills: WeakSet[_Topic[Exec]] = WeakSet()
@@ -979,7 +987,7 @@ class _Account:
         self._login = login
         self._calls = calls
         self._markets = markets
-        self._prefix = secrets.token_hex(4)
+        self._prefix = prefix  # of generated client order ids
         self._placed = count(1)
         self._open: dict[int, _OrderState] = {}
         # Orders with fills that somebody may still look at.
@@ -1747,10 +1755,10 @@ class _Tenders:
 class _Core:
     """Calls, account and markets: events in, frames out."""
 
-    def __init__(self, login: Login | None) -> None:
+    def __init__(self, login: Login | None, prefix: str) -> None:
         self.calls = _Calls()
         self.markets = _Markets(self.calls)
-        self.account = _Account(login, self.calls, self.markets)
+        self.account = _Account(login, self.calls, self.markets, prefix)
         self.news = _Newsroom(self.calls)
         self.tenders = _Tenders()
         self._quotes: dict[str, _Quotes] = {}
@@ -1951,6 +1959,8 @@ class _Link:
         request_timeout: float,
         silence_timeout: float,
         connect: Callable[[str], Awaitable[Connection]],
+        chance: random.Random,
+        decode: Callable[[str | bytes], list[Event]],
     ) -> None:
         self.connect_timeout = connect_timeout
         self.is_closed = False
@@ -1963,6 +1973,8 @@ class _Link:
         self._core = core
         self._calls = core.calls
         self._connect = connect
+        self._chance = chance
+        self._decode = decode
         self._try_timeout = connect_timeout / CONNECT_TRIES
         self._request_timeout = request_timeout
         self._silence_timeout = silence_timeout
@@ -2056,7 +2068,7 @@ class _Link:
                         case Refused() as refusal:
                             self._fail(refusal)
                 if self.failure is None:
-                    pause = random.uniform(0, self._backoff) + extra
+                    pause = self._chance.uniform(0, self._backoff) + extra
                     await asyncio.sleep(pause)
                     self._backoff = min(self._backoff * 2, BACKOFF_MAX)
         finally:
@@ -2175,7 +2187,7 @@ class _Link:
             try:
                 while True:
                     was_online = self._calls.is_online
-                    events = decode_events(await socket.recv())
+                    events = self._decode(await socket.recv())
                     self._receive(events)
                     beats = any(isinstance(e, Heartbeat) for e in events)
                     if not was_online and self._calls.is_online:
@@ -2274,6 +2286,49 @@ def _ending(error: BaseException) -> Exception:
     if isinstance(error, Exception):
         return error
     return ConnectionLost("not connected: connect() was canceled")
+
+
+# What the client takes from the machine -------------------------------------
+
+
+class Runner(Protocol):
+    """Runs the asyncio side of a BlockingExchange."""
+
+    @property
+    def link(self) -> _Link: ...
+
+    def start(self) -> bool:
+        """Begin; False if it has begun already."""
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine and wait for its result."""
+
+    def end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine that ends the link; wait for the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What an Exchange takes from the machine; a simulator gives its own.
+
+    ``connect`` opens connections, ``chance`` makes the prefix of generated
+    ids and the pauses between attempts to connect, ``decode`` returns the
+    events of a frame, ``environ`` has the defaults of an Exchange, ``runner``
+    runs the asyncio side of a BlockingExchange. Time is that of the running
+    event loop.
+    """
+
+    connect: Callable[[str], Awaitable[Connection]] = open_connection
+    chance: random.Random = random.SystemRandom()
+    decode: Callable[[str | bytes], list[Event]] = decode_events
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    runner: Callable[[_Link], Runner] = lambda link: _Thread(link)
+
+
+# Each Exchange takes the value of the context in which it is made.
+surroundings: ContextVar[Surroundings] = ContextVar(
+    "surroundings", default=Surroundings()
+)
 
 
 # Views: what both sides show ------------------------------------------------
@@ -2612,7 +2667,8 @@ class Exchange(ExchangeView):
     connection lives; put it into ``asyncio.timeout`` to wait less. While the
     connection is lost, ``request_timeout`` bounds the wait. The connection
     counts as lost after ``silence_timeout`` without a heartbeat.
-    ``connect`` opens each connection to ``url``: see ``Connection``.
+    ``connect`` opens each connection to ``url``: see ``Connection``; the
+    default is that of ``surroundings``.
 
     The methods ``connect`` and ``close`` may be called in any order and any
     number of times. An Exchange that nothing refers to closes itself. In a
@@ -2630,30 +2686,35 @@ class Exchange(ExchangeView):
         connect_timeout: float = CONNECT_TIMEOUT,
         request_timeout: float = REQUEST_TIMEOUT,
         silence_timeout: float = SILENCE_TIMEOUT,
-        connect: Callable[[str], Awaitable[Connection]] = open_connection,
+        connect: Callable[[str], Awaitable[Connection]] | None = None,
     ) -> None:
+        around = surroundings.get()
+        environ = around.environ
         if user is None:
-            user = os.environ.get("EXCHANGE_USER")
+            user = environ.get("EXCHANGE_USER")
         login = None
         if user:
             login = _make(
                 "login",
                 user=user,
-                token=token or os.environ.get("EXCHANGE_TOKEN") or None,
+                token=token or environ.get("EXCHANGE_TOKEN") or None,
                 cancel_on_disconnect=cancel_on_disconnect,
             )
         assert login is None or isinstance(login, Login)
-        self.url = url or _default_url()
+        self.url = url or _default_url(environ)
         if urlsplit(self.url).scheme not in ("ws", "wss"):
             raise ValueError(f"{self.url} is not like ws://hostname:port")
-        super().__init__(_Core(login))
+        prefix = f"{around.chance.getrandbits(32):08x}"
+        super().__init__(_Core(login, prefix))
         self._link = _Link(
             self.url,
             self._core,
             connect_timeout=connect_timeout,
             request_timeout=request_timeout,
             silence_timeout=silence_timeout,
-            connect=connect,
+            connect=connect or around.connect,
+            chance=around.chance,
+            decode=around.decode,
         )
         self._markets: WeakValueDictionary[str, Market] = WeakValueDictionary()
         # At the end of the process the system closes the connections.
@@ -3122,8 +3183,7 @@ class _Books:
         return self._seen
 
 
-def _default_url() -> str:
-    environ = os.environ
+def _default_url(environ: Mapping[str, str]) -> str:
     hostname = environ.get("EXCHANGE_SERVER_HOSTNAME") or DEFAULT_HOSTNAME
     port = environ.get("EXCHANGE_SERVER_PORT") or DEFAULT_PORT
     return environ.get("EXCHANGE_URL") or f"ws://{hostname}:{port}"
@@ -3203,7 +3263,7 @@ class _Blocking(Generic[A]):
     """The blocking side of an asyncio object."""
 
     _inner: A
-    _thread: _Thread
+    _thread: Runner
 
 
 def _blocking(
@@ -3251,7 +3311,7 @@ def _blocking_iterator(
 
 
 class _BlockingIterator(Generic[T]):
-    def __init__(self, inner: AsyncIterator[T], thread: _Thread) -> None:
+    def __init__(self, inner: AsyncIterator[T], thread: Runner) -> None:
         self._inner = inner
         self._thread = thread
 
@@ -3275,7 +3335,7 @@ class _BlockingIterator(Generic[T]):
 class BlockingOrder(OrderView, _Blocking[Order]):
     """A live order; its methods wait."""
 
-    def __init__(self, inner: Order, thread: _Thread) -> None:
+    def __init__(self, inner: Order, thread: Runner) -> None:
         super().__init__(inner._core, inner._state)
         self._inner = inner
         self._thread = thread
@@ -3288,7 +3348,7 @@ class BlockingOrder(OrderView, _Blocking[Order]):
 class BlockingMarket(MarketView, _Blocking[Market]):
     """One instrument to trade; made by ``BlockingExchange.market``."""
 
-    def __init__(self, inner: Market, thread: _Thread) -> None:
+    def __init__(self, inner: Market, thread: Runner) -> None:
         super().__init__(inner._core, inner._state)
         self._inner = inner
         self._thread = thread
@@ -3336,7 +3396,7 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
         self._inner = Exchange(url, user, token, **options)
         super().__init__(self._inner._core)
         self.url = self._inner.url
-        self._thread = _Thread(self._inner._link)
+        self._thread = surroundings.get().runner(self._inner._link)
 
     def __enter__(self) -> Self:
         self.connect()

@@ -14,7 +14,9 @@ import gc
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from functools import partial
+from pathlib import Path
 
 from exchange.doors.listener import Listener, resolve
 from exchange.doors.names import in_url
@@ -22,6 +24,7 @@ from exchange.doors.native import Native
 from exchange.doors.tcp import Connection
 from exchange.gateway.gateway import Gateway
 from exchange.gateway.link import Link
+from exchange.gateway.logins import random_session
 from exchange.gateway.turns import Requests, Turns
 from exchange.host import command_line
 from exchange.host.admission import describe, is_guarded
@@ -42,7 +45,8 @@ from exchange.host.settings import Settings
 from exchange.host.timers import Timers
 from exchange.host.tls import Certificate
 from exchange.host.writer import Writer
-from exchange.journal.sqlite import JournalError
+from exchange.journal.sqlite import Journal, JournalError
+from exchange.journal.storage import Storage
 
 SHUTDOWN_S = 5.0  # for clients to read what is left and hang up
 IN_MEMORY = "in memory: a restart begins with an empty market"
@@ -57,15 +61,30 @@ class Server:
     ``await start()`` opens it, ``await stop()`` ends it in order. After an
     exception inside it serves no more requests and ``failure`` resolves to
     the exception; the process must end.
+
+    What it takes from the machine can be given: its clock, its listener, its
+    journal, the ids of sessions, and what commits and looks at files (None:
+    threads).
     """
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        *,
+        listener: Callable[..., Listener] = Listener,
+        open_journal: Callable[[Path], Storage] = Journal,
+        new_session: Callable[[], str] = random_session,
+        executor: Executor | None = None,
+    ) -> None:
         """Set up an exchange; raise SettingsError if the market is wrong."""
         self.port = settings.port  # 0 becomes the real one in `start`
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._settings = settings
         self._clock = clock or Clock()
+        self._open_journal = open_journal
+        self._executor = executor
         self._timing = Timing()
         self.keys = KeyRing(settings.keys, settings.open)
         guarded = is_guarded(settings, resolve(settings.hostname), self.keys)
@@ -78,11 +97,12 @@ class Server:
             durable=settings.journal is not None,
             keys=self.keys,
             quotas=rules.quotas,
+            new_session=new_session,
         )
         self.answers = Answers(
             self.gateway, self.step, keys=self.keys, timing=self._timing
         )
-        self.listener = self.answers.listener = Listener(
+        self.listener = self.answers.listener = listener(
             self,
             self.answers.respond,
             certificate=self._certificate,
@@ -98,6 +118,7 @@ class Server:
             self.step,
             keys=self.keys,
             certificate=self._certificate,
+            executor=executor,
         )
         self._recovery: Recovery | None = None
         self._committer: Committer | None = None
@@ -210,13 +231,16 @@ class Server:
         path = self._settings.journal
         if path is None:
             return
-        self._recovery = recover(path, self.gateway, self._clock)
+        self._recovery = recover(
+            path, self.gateway, self._clock, self._open_journal
+        )
         self._timing.recovery_s = self._recovery.took_s
         self._committer = Committer(
             self._recovery.journal,
             timing=self._timing,
             elapsed=self._clock.elapsed,
             ended=self._committed,
+            executor=self._executor,
         )
 
     def _committed(self, commit: asyncio.Future[Commit]) -> None:

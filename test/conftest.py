@@ -31,7 +31,7 @@ KINDS = {
         test_replay_text test_reports test_requests test_restart test_rounds
         test_routing test_rules test_self_trades test_sequencer test_sessions
         test_settings test_settlement test_solvency test_stops test_tenders
-        test_uncrossing test_work
+        test_uncrossing test_virtual test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -46,9 +46,9 @@ KINDS = {
         test_committer test_crash test_disk test_docs test_files test_fuzz
         test_golden test_hostile test_image test_keys test_keys_live test_logs
         test_long_work test_package test_page test_printing test_process
-        test_products_live test_proxies test_replay test_sqlite test_stress
-        test_tls test_tutorial test_util_accounts test_util_admin test_watch
-        test_windows
+        test_products_live test_proxies test_replay test_simulate test_sqlite
+        test_stress test_tls test_tutorial test_util_accounts test_util_admin
+        test_watch test_windows
     """,
 }
 KIND_OF = {

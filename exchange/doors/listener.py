@@ -101,7 +101,7 @@ class Listener:
         self._certificate = certificate
         self._proxies = Proxies(map(read_network, proxies))
         self._refusals_logged = OncePerMinute()
-        self._connections_max = 0
+        self._connections_max = 0  # set by `open`
         self._sockets: list[socket.socket] = []
         self._queue = Queue()
         # Accepted sockets that are not connections yet.
@@ -180,20 +180,23 @@ class Listener:
             task.add_done_callback(self._arriving.discard)
         self._watch(listening)
 
+    def make_connection(self) -> Websocket:
+        """Return the protocol of a socket that has been accepted."""
+        return Websocket(
+            self._receiver,
+            admission=self,
+            names=self.names,
+            proxies=self._proxies,
+            respond=self._respond,
+            queue=self._queue,
+        )
+
     async def _make_connection(self, sock: socket.socket) -> None:
         tls = self._certificate.context if self._certificate else None
         # A failed TLS handshake concerns only the client.
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await self._loop.connect_accepted_socket(
-                partial(
-                    Websocket,
-                    self._receiver,
-                    admission=self,
-                    names=self.names,
-                    proxies=self._proxies,
-                    respond=self._respond,
-                    queue=self._queue,
-                ),
+                self.make_connection,
                 sock,
                 ssl=tls,
                 ssl_handshake_timeout=OPEN_TIMEOUT_S if tls else None,

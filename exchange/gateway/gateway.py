@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
 
 from exchange.gateway.link import Door, Link, Peer
-from exchange.gateway.logins import Keys, Logins
+from exchange.gateway.logins import Keys, Logins, random_session
 from exchange.gateway.outbox import Batch
 from exchange.gateway.rates import Limiter, Quotas
 from exchange.gateway.requests import TYPE_NAMES, Requests
@@ -39,7 +39,8 @@ class Gateway:
     """The parts of the exchange that know no sockets, put together.
 
     ``now`` returns microseconds since the epoch. ``keys`` say who may log in;
-    None: everybody, without a token. ``engine`` None: a new one.
+    None: everybody, without a token. ``new_session`` returns the id of a new
+    session. ``engine`` None: a new one.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Gateway:
         durable: bool = False,
         keys: Keys | None = None,
         quotas: Quotas = Quotas(),
+        new_session: Callable[[], str] = random_session,
         engine: Engine | None = None,
     ) -> None:
         self._now = now
@@ -67,7 +69,12 @@ class Gateway:
         self.limiter = Limiter(quotas, now)
         self.tables = Tables(self.engine, self.history, self.feed)
         self.logins = Logins(
-            self.engine, self.routing, self.sequencer, self.limiter, keys
+            self.engine,
+            self.routing,
+            self.sequencer,
+            self.limiter,
+            keys=keys,
+            new_session=new_session,
         )
         self.requests = Requests(
             self.engine,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from exchange.gateway.link import Link
@@ -23,6 +24,11 @@ from orderbook import (
     Welcome,
     encode,
 )
+
+
+def random_session() -> str:
+    """Return a session id that nobody can guess."""
+    return secrets.token_hex(16)
 
 
 class Key(Protocol):
@@ -47,7 +53,11 @@ class Keys(Protocol):
 
 
 class Logins:
-    """Connects sessions to links. ``keys`` None: nobody needs a token."""
+    """Connects sessions to links.
+
+    ``keys`` None: nobody needs a token. ``new_session`` returns the id of a
+    new session.
+    """
 
     def __init__(
         self,
@@ -55,13 +65,16 @@ class Logins:
         routing: Routing,
         sequencer: Sequencer,
         limiter: Limiter,
+        *,
         keys: Keys | None,
+        new_session: Callable[[], str],
     ) -> None:
         self._engine = engine
         self._routing = routing
         self._sequencer = sequencer
         self._limiter = limiter
         self._keys = keys
+        self._new_session = new_session
 
     def login(self, link: Link, request: Login) -> None:
         """Connect a session to a link, or resume one; raises Refused."""
@@ -76,7 +89,7 @@ class Logins:
         known = self._engine.accounts.get(user)
         is_known = known is not None and session_id in known.sessions
         if not is_known:
-            session_id = secrets.token_hex(16)
+            session_id = self._new_session()
         for other in list(self._routing.online.get(user, ())):
             if other.session_id == session_id:
                 self._log_out(other)

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from exchange.host.metrics import Timing
 from exchange.journal.records import encode_record
-from exchange.journal.sqlite import Journal
+from exchange.journal.storage import Storage
 from exchange.market.command import Command
 
 # The loop commits while the usual commit takes no longer than this. The usual
@@ -58,7 +58,7 @@ class Committer:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Storage,
         *,
         timing: Timing,
         elapsed: Callable[[], int],

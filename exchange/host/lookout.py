@@ -11,16 +11,58 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
+from functools import partial
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 # A look that takes longer is late, and nothing waits for it any more. A usual
 # look takes some 0.1 ms.
 LATE_S = 1.0
 
+P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger("exchange")
+
+
+class _Thread(Executor):
+    """One thread. A look that hangs does not keep the process alive."""
+
+    def __init__(self, name: str) -> None:
+        # None: end the thread.
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._run, name=name, daemon=True
+        )
+
+    def submit(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        if self._thread.ident is None:
+            self._thread.start()
+        result: Future[T] = Future()
+        self._work.put(partial(run_into, result, fn, *args, **kwargs))
+        return result
+
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False
+    ) -> None:
+        """End the thread after its last work; never wait for it."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+def run_into(
+    result: Future[T], fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> None:
+    """Call a function; put its result or its exception into a future."""
+    try:
+        result.set_result(fn(*args, **kwargs))
+    except Exception as error:
+        result.set_exception(error)
 
 
 class Lookout(Generic[T]):
@@ -28,7 +70,8 @@ class Lookout(Generic[T]):
 
     ``seen`` is called in the loop with the finished future of each look.
     ``what`` names the files in the log. ``is_late`` is set while a look takes
-    longer than LATE_S; that is logged once.
+    longer than LATE_S; that is logged once. ``executor`` looks; None: a thread
+    of its own.
     """
 
     def __init__(
@@ -37,6 +80,7 @@ class Lookout(Generic[T]):
         look: Callable[[], T],
         seen: Callable[[Future[T]], None],
         every_s: float,
+        executor: Executor | None = None,
     ) -> None:
         self.is_late = False
         self._what = what
@@ -50,16 +94,10 @@ class Lookout(Generic[T]):
         self._waiting: list[Callable[[], None]] = []
         self._next: list[Callable[[], None]] = []
         self._due: asyncio.TimerHandle | None = None
-        # True: look; False: end the thread.
-        self._to_thread: SimpleQueue[bool] = SimpleQueue()
-        # A daemon, so that a look that hangs does not keep the process alive.
-        self._thread = threading.Thread(
-            target=self._run, name=f"look at {what}", daemon=True
-        )
+        self._executor = executor or _Thread(f"look at {what}")
 
     def start(self) -> None:
         """Look for the first time."""
-        self._thread.start()
         self._begin()
 
     def look(self, then: Callable[[], None] | None = None) -> None:
@@ -82,13 +120,13 @@ class Lookout(Generic[T]):
         self._waiting.clear()
         self._next.clear()
         self._is_looking = True  # so no look begins any more
-        self._to_thread.put(False)
+        self._executor.shutdown()
 
     def _begin(self) -> None:
         self._is_looking, self._is_wanted = True, False
         self._waiting, self._next = self._next, []
         self._set_timer(self._loop.call_later(LATE_S, self._overdue))
-        self._to_thread.put(True)
+        self._executor.submit(self._look).add_done_callback(self._looked)
 
     def _ended(self, look: Future[T]) -> None:
         if not self._due:  # stopped
@@ -124,12 +162,7 @@ class Lookout(Generic[T]):
             self._due.cancel()
         self._due = due
 
-    def _run(self) -> None:
-        while self._to_thread.get():
-            look: Future[T] = Future()
-            try:
-                look.set_result(self._look())
-            except Exception as error:
-                look.set_exception(error)
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._ended, look)
+    def _looked(self, look: Future[T]) -> None:
+        """Pass a look on to the loop; called in the thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._ended, look)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from functools import partial
 
 from exchange.gateway.gateway import Gateway
@@ -17,7 +17,8 @@ from exchange.host.committer import Seen
 from exchange.host.keyring import KeyRing
 from exchange.host.lookout import Lookout
 from exchange.host.tls import Certificate
-from exchange.journal.sqlite import SPACE_ENOUGH, SPACE_LOW, Journal
+from exchange.journal.sqlite import SPACE_ENOUGH, SPACE_LOW
+from exchange.journal.storage import Storage
 
 KEYS_S = 1.0  # between looks at the key file: revoked keys end sessions
 CERTIFICATE_S = 5.0  # between looks at the certificate files
@@ -30,7 +31,8 @@ logger = logging.getLogger("exchange")
 class Looks:
     """Looks at the key file, the certificate and the journal's disk.
 
-    ``step`` does some work and writes its results.
+    ``step`` does some work and writes its results. ``executor`` runs the
+    looks; None: a thread for each kind.
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class Looks:
         *,
         keys: KeyRing,
         certificate: Certificate | None,
+        executor: Executor | None,
     ) -> None:
+        self._executor = executor
         self.keys = Lookout(
-            f"keys {keys.path}", keys.refresh, self._saw_keys, KEYS_S
+            f"keys {keys.path}", keys.refresh, self._saw_keys, KEYS_S, executor
         )
         self._certificate_looks: Lookout[bool] | None = None
         self._disk_looks: Lookout[Seen] | None = None
@@ -54,7 +58,7 @@ class Looks:
         self._certificate = certificate
         self._certificate_problem: str | None = None  # as last logged
 
-    def start(self, journal: Journal | None) -> None:
+    def start(self, journal: Storage | None) -> None:
         """Look at everything, and go on at intervals."""
         self._log_keys()
         self.keys.start()
@@ -64,6 +68,7 @@ class Looks:
                 journal.look,
                 partial(self._saw_disk, journal),
                 DISK_S,
+                self._executor,
             )
             self._disk_looks.start()
         if self._certificate is not None:
@@ -72,6 +77,7 @@ class Looks:
                 self._certificate.refresh,
                 self._saw_certificate,
                 CERTIFICATE_S,
+                self._executor,
             )
             self._certificate_looks.start()
 
@@ -122,11 +128,11 @@ class Looks:
 
     # The disk
 
-    def _saw_disk(self, journal: Journal, look: Future[Seen]) -> None:
+    def _saw_disk(self, journal: Storage, look: Future[Seen]) -> None:
         self._step(lambda: heed_disk(self._gateway, journal, look.result()))
 
 
-def heed_disk(gateway: Gateway, journal: Journal, seen: Seen) -> None:
+def heed_disk(gateway: Gateway, journal: Storage, seen: Seen) -> None:
     """Refuse new orders while the disk cannot keep them; announce it."""
     before = gateway.sequencer.disk_trouble
     trouble, free = seen

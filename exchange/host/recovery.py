@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from exchange.gateway.gateway import Gateway
 from exchange.host.clock import JUMP_US, Clock
 from exchange.host.market_file import SettingsError
-from exchange.journal.sqlite import Journal
+from exchange.journal.storage import Storage
 from exchange.market.command import Configure
 from exchange.market.configuration import money_conflict
 from exchange.market.state import State
@@ -25,7 +25,7 @@ PROGRESS_AFTER_S = 2.0  # from the start of a recovery to its progress bar
 class Recovery:
     """A journal whose commands have been applied."""
 
-    journal: Journal
+    journal: Storage
     commands: int
     took_s: float
     ahead_us: int  # the exchange's time, ahead of the machine's clock
@@ -43,10 +43,15 @@ class Recovery:
         return text
 
 
-def recover(path: Path, gateway: Gateway, clock: Clock) -> Recovery:
+def recover(
+    path: Path,
+    gateway: Gateway,
+    clock: Clock,
+    open_journal: Callable[[Path], Storage],
+) -> Recovery:
     """Open a journal and apply all its commands; raise JournalError."""
     start = clock.elapsed()
-    journal = Journal(path)
+    journal = open_journal(path)
     try:
         _replay(journal, gateway)
     except BaseException:
@@ -69,7 +74,7 @@ def check_money(state: State, market: Configure) -> None:
         )
 
 
-def _replay(journal: Journal, gateway: Gateway) -> None:
+def _replay(journal: Storage, gateway: Gateway) -> None:
     with (
         _without_collections(),
         tqdm(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -415,8 +416,8 @@ async def test_after_the_end_the_file_is_not_read(path: Path) -> None:
     async with serving(keys=path) as exchange:
         await looks(exchange)
     assert exchange.looks.keys._due is None
-    thread = exchange.looks.keys._thread
-    await until(lambda: not thread.is_alive())
+    name = f"look at keys {path}"
+    await until(lambda: name not in [t.name for t in threading.enumerate()])
 
 
 async def test_open_without_a_key_file(path: Path) -> None:

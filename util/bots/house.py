@@ -46,6 +46,10 @@ Worth: TypeAlias = Callable[[], int]  # the fair value of now, in ticks
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000
+
+
 class BadPlan(Exception):
     """The plan does not fit the instruments that are listed."""
 
@@ -58,7 +62,7 @@ class Plan:
     "" that of all other instruments; ``speed`` is how often per second each
     bot acts on each instrument. Empty ``symbols`` mean all instruments
     listed; ``tokens`` holds the keys of the bots by name, if the exchange
-    asks for keys.
+    asks for keys. ``now`` returns the time, in microseconds.
     """
 
     url: str | None
@@ -72,6 +76,7 @@ class Plan:
     speed: float
     user_prefix: str
     tokens: dict[str, str]
+    now: Callable[[], int] = _wall_clock
 
     def mean(self, instrument: Instrument) -> int:
         """Return the mean of an instrument's fair value; raises BadPlan."""
@@ -126,10 +131,12 @@ class Bot:
         return f"{self.name}: position {lots or 'none'}, profit {profit}"
 
 
-async def run_house(plan: Plan) -> None:
+async def run_house(
+    plan: Plan, say: Callable[[str], None] = print_result
+) -> None:
     """Let the bots trade until canceled; then cancel their orders.
 
-    Prints a line at the start, and at the end one for each bot and one for
+    Says a line at the start, and at the end one for each bot and one for
     each instrument with its fair value. Raises BadPlan, and ExchangeError or
     Refused if a login is refused.
     """
@@ -139,7 +146,7 @@ async def run_house(plan: Plan) -> None:
             for kind, name in plan.names()
         ]
         works, values = await _assign(plan, bots)
-        print_result(
+        say(
             f"{len(bots)} house bots trade with --seed {plan.seed};"
             " Ctrl-C stops them"
         )
@@ -154,9 +161,9 @@ async def run_house(plan: Plan) -> None:
             await asyncio.gather(*(_cancel_orders(bot) for bot in bots))
             await asyncio.gather(*(_count_equity(bot) for bot in bots))
             for bot in bots:
-                print_result(bot.report())
+                say(bot.report())
             for symbol, worth in values.items():
-                print_result(f"{symbol}: worth {worth()}")
+                say(f"{symbol}: worth {worth()}")
 
 
 async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
@@ -235,7 +242,7 @@ def _fair_values(
 
     def derived(instrument: Instrument) -> int:
         price = values[instrument.underlying or ""]()
-        seconds = seconds_left(instrument, _now())
+        seconds = seconds_left(instrument, plan.now())
         return round(derived_value(instrument, price, seconds, plan.speed))
 
     def of_basket(instrument: Instrument) -> int:
@@ -266,10 +273,6 @@ def _follows(
     return instrument.underlying in instruments
 
 
-def _now() -> int:
-    return time.time_ns() // 1_000
-
-
 def _trade(
     plan: Plan,
     bot: Bot,
@@ -284,7 +287,7 @@ def _trade(
         case "maker" if instrument.kind in DERIVATIVES and (
             instrument.underlying in markets
         ):
-            value = partial(_model_value, market, markets, speed)
+            value = partial(_model_value, market, markets, speed, plan.now)
             return partial(make_derived_market, market, value, speed)
         case "maker":
             mean = plan.mean(instrument)
@@ -302,7 +305,10 @@ def _trade(
 
 
 def _model_value(
-    market: Market, markets: Mapping[str, Market], speed: float
+    market: Market,
+    markets: Mapping[str, Market],
+    speed: float,
+    now: Callable[[], int],
 ) -> float | None:
     """Return what a derivative is worth at the prices of its underlying.
 
@@ -315,7 +321,7 @@ def _model_value(
         price = (bid + ask) / 2
     if price is None:
         return None
-    seconds = seconds_left(market.instrument, _now())
+    seconds = seconds_left(market.instrument, now())
     return derived_value(market.instrument, price, seconds, speed)
 
 

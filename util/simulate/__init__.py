@@ -1,0 +1,23 @@
+"""A whole exchange with its clients in one process, in virtual time.
+
+``python -m util.simulate`` runs it; `Simulation` is the same for programs and
+notebooks. Server, ``client.py``, house bots and the bots of users are those of
+a live exchange. Only the loop, the network, the clock, the sources of chance
+and the journal's disk are ours:
+
+``loop``        an event loop whose clock jumps to the next timer
+``network``     connections in memory, with latency
+``connection``  a client's websocket on that network
+``exchange``    the exchange on that loop and network
+``journal``     its journal in memory
+``modules``     what a bot imports as ``time``, ``random`` and so on
+``guard``       what a bot may not do
+``bots``        one bot: its file, its thread, its end
+``world``       all of it, step by step: `Simulation`
+``result``      who won; the digest
+``rounds``      many rounds, over all processors
+"""
+
+from .world import Simulation
+
+__all__ = ["Simulation"]

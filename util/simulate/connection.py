@@ -1,0 +1,257 @@
+"""A websocket of a simulated client: what ``client.py`` asks of one.
+
+It does what the client's own connection does, without masks, keep-alive and
+queues of tasks, which a network in memory does not need. The handshake, pings
+and the closing handshake are those of the websockets library. Public data of
+an identical frame are decoded once for all clients of a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import OPEN
+from websockets.uri import parse_uri
+
+from client import CLOSE_TIMEOUT, MAX_FRAME_BYTES
+from orderbook import (
+    BookUpdate,
+    Event,
+    Status,
+    Ticker,
+    Trade,
+    decode_events,
+)
+
+TEXT = 0x81  # first byte of a text message in one frame
+NO_MASK = bytes(4)
+MASKED = 0x80
+# Messages that wait for `recv`, at which no more is read, and at which reading
+# goes on.
+WAITING_MAX, WAITING_MIN = 64, 16
+# Frames of public data kept. All clients read one within two latencies.
+FRAMES_KEPT = 4_096
+# Events that nobody can change: they are frozen and hold only tuples.
+PUBLIC = (BookUpdate, Trade, Ticker, Status)
+
+
+class Decoder:
+    """Decodes frames, and those of public data only once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str | bytes, list[Event]] = {}
+
+    def __call__(self, frame: str | bytes) -> list[Event]:
+        """Return the events of a frame; the list must not be changed."""
+        events = self._known.get(frame)
+        if events is None:
+            events = decode_events(frame)
+            if all(isinstance(event, PUBLIC) for event in events):
+                if len(self._known) >= FRAMES_KEPT:
+                    del self._known[next(iter(self._known))]
+                self._known[frame] = events
+        return events
+
+
+class Websocket(asyncio.Protocol):
+    """One connection to the exchange.
+
+    ``logged_in`` is called with the user of each login that is sent.
+    """
+
+    def __init__(self, url: str, logged_in: Callable[[str], None]) -> None:
+        self._logged_in = logged_in
+        self._protocol = ClientProtocol(
+            parse_uri(url), max_size=MAX_FRAME_BYTES
+        )
+        loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[None] = loop.create_future()
+        self._lost: asyncio.Future[None] = loop.create_future()
+        self._messages: deque[bytes] = deque()
+        self._fragments: list[bytes] = []
+        self._reader: asyncio.Future[None] | None = None
+        self._unread = b""
+        self._is_paused = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    @property
+    def close_code(self) -> int | None:
+        """How the connection ended; None while it has not."""
+        return self._protocol.close_code
+
+    async def open(self) -> None:
+        """Do the opening handshake; raises InvalidHandshake, OSError."""
+        request = self._protocol.connect()
+        self._protocol.send_request(request)
+        self._flush()
+        await asyncio.shield(self._opened)
+
+    async def send(self, message: str, /) -> None:
+        """Send a text message; raises ConnectionClosed."""
+        if self._protocol.state is not OPEN:
+            await asyncio.shield(self._lost)
+            raise self._protocol.close_exc
+        if '"login"' in message:
+            self._note_login(message)
+        if not self._writable.is_set():
+            await self._writable.wait()
+        data = message.encode()
+        self._transport.write(_header(len(data)) + data)
+
+    async def recv(self) -> bytes:
+        """Return the next message; raises ConnectionClosed after the last."""
+        while not self._messages:
+            if self._lost.done():
+                raise self._protocol.close_exc
+            loop = asyncio.get_running_loop()
+            self._reader = loop.create_future()
+            await self._reader
+        message = self._messages.popleft()
+        if self._is_paused and len(self._messages) <= WAITING_MIN:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return message
+
+    async def close(self) -> None:
+        """Do the closing handshake, within CLOSE_TIMEOUT."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_close(1000)
+            self._flush()
+        if self._is_paused:  # the answer comes after what was not read
+            self._is_paused = False
+            self._transport.resume_reading()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await asyncio.shield(self._lost)
+        finally:
+            self._transport.abort()
+
+    # Called by the transport -------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take complete text frames; give all others to the library."""
+        if not self._opened.done():
+            data = self._handshake(data)
+        if self._unread:
+            data, self._unread = self._unread + data, b""
+        size, start = len(data), 0
+        while size - start >= 2:
+            length, body = data[start + 1], start + 2
+            if length == 126:
+                body += 2
+                length = int.from_bytes(data[start + 2 : body], "big")
+            elif length == 127:
+                body += 8
+                length = int.from_bytes(data[start + 2 : body], "big")
+            end = body + length
+            if end > size:
+                break
+            if data[start] == TEXT:
+                self._messages.append(data[body:end])
+            else:
+                self._feed(data[start:end])
+            start = end
+        self._unread = data[start:]
+        if self._messages:
+            self._wake()
+            if len(self._messages) > WAITING_MAX and not self._is_paused:
+                self._is_paused = True
+                self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """Let the transport close."""
+        self._protocol.receive_eof()
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wake everybody who waits."""
+        self._protocol.receive_eof()
+        if not self._opened.done():
+            self._opened.set_exception(
+                exc or ConnectionResetError("closed during the handshake")
+            )
+        self._lost.set_result(None)
+        self._writable.set()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Let `send` wait."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Let `send` go on."""
+        self._writable.set()
+
+    # Within ------------------------------------------------------------------
+
+    def _handshake(self, data: bytes) -> bytes:
+        """Give the library the response; return what follows it."""
+        head, found, rest = (self._unread + data).partition(b"\r\n\r\n")
+        self._unread = b""
+        if not found:
+            self._unread = head
+            return b""
+        refusal = b" 101 " not in head.partition(b"\r\n")[0]
+        self._protocol.receive_data(head + found + (rest if refusal else b""))
+        for event in self._protocol.events_received():
+            if isinstance(event, Response):
+                if self._protocol.handshake_exc is None:
+                    self._opened.set_result(None)
+                else:
+                    self._opened.set_exception(self._protocol.handshake_exc)
+        self._flush()
+        return b"" if refusal else rest
+
+    def _feed(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            assert isinstance(event, Frame)
+            if event.opcode in (Opcode.TEXT, Opcode.CONT):
+                self._fragments.append(bytes(event.data))
+                if event.fin:
+                    self._messages.append(b"".join(self._fragments))
+                    self._fragments.clear()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what the library wants to send."""
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif not self._transport.is_closing():
+                self._transport.write_eof()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _note_login(self, message: str) -> None:
+        """Say who logs in, as a frame that names a login says."""
+        frame = json.loads(message)
+        for request in frame if isinstance(frame, list) else [frame]:
+            if request.get("type") == "login":
+                self._logged_in(request["user"])
+
+
+def _header(length: int) -> bytes:
+    """Return the head of a client's text frame (RFC 6455, 5.2)."""
+    if length < 126:
+        return struct.pack("!BB", TEXT, MASKED | length) + NO_MASK
+    if length < 65_536:
+        return struct.pack("!BBH", TEXT, MASKED | 126, length) + NO_MASK
+    return struct.pack("!BBQ", TEXT, MASKED | 127, length) + NO_MASK
