@@ -41,7 +41,6 @@ from orderbook import (
     Place,
     encode,
 )
-from test.market.flows import ROOT
 from test.market.ledger import Ledger
 from test.script import SECOND, STP, listing
 
@@ -92,7 +91,9 @@ MARKET = Configure(
             max_price=20,
         ),
         listing("CALL", kind="call", underlying="GOLD", strike=9, expires=9),
-        listing("PUT", kind="put", underlying="OIL", strike=9, expires="round"),
+        listing(
+            "PUT", kind="put", underlying="OIL", strike=9, expires="round"
+        ),
         listing("RED", kind="binary", pays=9, group="RACE", max_price=9),
         listing("BLUE", kind="binary", pays=9, group="RACE", max_price=9),
     ),
@@ -102,7 +103,7 @@ MARKET = Configure(
             cash=250_000, min_cash=-90_000, max_position={"BOND": 8}
         ),
         "eve": AccountLimits(cash=30_000, min_cash=0),
-        MOB: AccountLimits(cash=250_000, min_cash=0),
+        MOB: AccountLimits(cash=250_000, max_position={"FUND": 400}),
     },
     money=Money(unit="0.01", currency="USD"),
 )

@@ -150,7 +150,9 @@ class Ledger:
                 self._move(name, action.symbol, qty, 0)
                 for part, count in conversion.basket.items():
                     self._move(name, part, -qty * count, 0)
-                self.cash.update({name: -conversion.fee, HOUSE: conversion.fee})
+                self.cash.update(
+                    {name: -conversion.fee, HOUSE: conversion.fee}
+                )
             case AcceptTender():
                 tender = self._tenders[action.tender_id]
                 sign = 1 if tender.side == "buy" else -1

@@ -236,7 +236,7 @@ def test_after_an_uncrossing_it_shows_its_part_at_its_place() -> None:
 def test_an_amend_whose_only_public_effect_would_be_none_is_not_told() -> None:
     """It comes anew, shows as much, and cancels an own market order."""
     book = play_book("""
-        collect -> 
+        collect ->
         ann sell 3@100 display=1 -> rests 3
         ann buy 5@market auction stp=none -> rests 5
     """)
