@@ -1723,8 +1723,12 @@ class OrderBook:
         if display_qty is not None:
             order.display_qty = display_qty
         sweep = self._arrive(order, price, band, own)
-        if hides and not sweep.matches and public == self._level_of(order):
-            self.version = version  # only what is hidden changed
+        if (
+            hides
+            and public == self._level_of(order)
+            and all(maker.price is None for maker, _ in sweep.matches)
+        ):
+            self.version = version  # only what no level shows changed
         return sweep
 
     def cancel(

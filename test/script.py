@@ -584,7 +584,7 @@ def _fate(book: OrderBook, order: Order, call: Callable[[], Sweep]) -> str:
             else f"{maker.order_id} {maker.order_status}"
         )
         filled += qty
-        cost += qty * maker.price
+        cost += qty * (maker.price or 0)  # a market order is only canceled
     assert (order.cum_qty, order.cum_cost) == (filled, cost)
     assert order.is_open == (sweep.reason is None and order.leaves_qty > 0)
     if sweep.reason:

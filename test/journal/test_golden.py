@@ -115,10 +115,18 @@ async def test_an_exchange_goes_on_from_a_golden_day(
     day: Path, tmp_path: Path
 ) -> None:
     """This program opens it, and the commands it adds are read back."""
-    path = tmp_path / day.name
+    path, market = tmp_path / day.name, tmp_path / "market.toml"
     path.write_bytes(day.read_bytes())
     old = read(day)
-    async with serving(journal=path) as server:
+    assert isinstance(old[0].action, Configure)
+    money = old[0].action.money  # accounts keep the unit of their cash
+    market.write_text(
+        "[instruments.BOND]\n"
+        if money is None
+        else f'[money]\nunit = "{money.unit}"\ncurrency = "{money.currency}"\n'
+        "[instruments.BOND]\n"
+    )
+    async with serving(journal=path, market=market) as server:
         async with wired(server.url, "ann") as ann:
             await ann.ask(**order("buy", 1, 1))
     commands = recover(path)

@@ -231,3 +231,15 @@ def test_after_an_uncrossing_it_shows_its_part_at_its_place() -> None:
         uncross 100               -> 4 buys 4 of 1
         asks                      -> 100: 1x5+8 2x10
         """)
+
+
+def test_an_amend_whose_only_public_effect_would_be_none_is_not_told() -> None:
+    """It comes anew, shows as much, and cancels an own market order."""
+    book = play_book("""
+        collect ->
+        ann sell 3@100 display=1 -> rests 3
+        ann buy 5@market auction stp=none -> rests 5
+    """)
+    version = book.version
+    play_book("ann amend 1 qty=1 display=2 -> 2 canceled, rests 1", book)
+    assert book.version == version
