@@ -428,7 +428,7 @@ def test_the_variables_of_the_readme_are_settings() -> None:
 def test_make_knows_the_targets() -> None:
     targets = re.findall(r"^(\w+):.*## ", MAKEFILE, re.M)
     used = [c.split()[1] for c in commands() if c.startswith("make")]
-    assert used == ["run", "test"]
+    assert used == ["run", "demo", "test"]
     assert set(used) <= set(targets)
 
 
