@@ -11,7 +11,8 @@ import pytest
 
 from util.simulate.latency import Latency
 from util.simulate.loop import NS, Deadlock, VirtualLoop
-from util.simulate.network import WINDOW, Link, Network, Transport
+from util.simulate.network import Link, Network
+from util.simulate.transport import WINDOW, Transport
 
 MS = NS // 1_000
 PORT = 1

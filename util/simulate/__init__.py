@@ -8,6 +8,7 @@ and the journal's disk are ours:
 ``loop``        an event loop whose clock jumps to the next timer
 ``latency``     the time of a message
 ``network``     connections in memory
+``transport``   one end of a connection
 ``connection``  a client's websocket on that network
 ``exchange``    the exchange on that loop and network
 ``journal``     its journal in memory

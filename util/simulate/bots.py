@@ -31,7 +31,7 @@ from .connection import Decoder, Websocket
 from .latency import Latency
 from .loop import VirtualLoop
 from .modules import Modules
-from .network import Transport
+from .transport import Transport
 
 T = TypeVar("T")
 # The bot to which the code that runs now belongs; None: the exchange.

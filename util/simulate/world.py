@@ -28,8 +28,9 @@ from .exchange import EPOCH_NS, PORT, URL, new_server
 from .journal import MemoryJournal
 from .latency import DEFAULT_LATENCY, Latency
 from .loop import VirtualLoop
-from .network import Network, Transport
+from .network import Network
 from .result import Activity, Result, Standing, standings_of
+from .transport import Transport
 
 T = TypeVar("T")
 
