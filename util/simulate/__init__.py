@@ -6,7 +6,9 @@ a live exchange. Only the loop, the network, the clock, the sources of chance
 and the journal's disk are ours:
 
 ``loop``        an event loop whose clock jumps to the next timer
-``network``     connections in memory, with latency
+``latency``     the time of a message
+``network``     connections in memory
+``transport``   one end of a connection
 ``connection``  a client's websocket on that network
 ``exchange``    the exchange on that loop and network
 ``journal``     its journal in memory

@@ -28,7 +28,7 @@ from util.cli import (
     whole,
 )
 
-from .network import DEFAULT_LATENCY, Latency
+from .latency import DEFAULT_LATENCY, Latency
 from .result import Result, summary
 from .rounds import Plan, rounds
 from .world import Entry, Simulation, SimulationError

@@ -28,9 +28,10 @@ import client
 from client import ConnectionLost, Surroundings, surroundings
 
 from .connection import Decoder, Websocket
+from .latency import Latency
 from .loop import VirtualLoop
 from .modules import Modules
-from .network import Latency, Transport
+from .transport import Transport
 
 T = TypeVar("T")
 # The bot to which the code that runs now belongs; None: the exchange.

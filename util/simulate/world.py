@@ -26,9 +26,11 @@ from .bots import Bot, Program, current, raise_in
 from .connection import Decoder
 from .exchange import EPOCH_NS, PORT, URL, new_server
 from .journal import MemoryJournal
+from .latency import DEFAULT_LATENCY, Latency
 from .loop import VirtualLoop
-from .network import DEFAULT_LATENCY, Latency, Network, Transport
+from .network import Network
 from .result import Activity, Result, Standing, standings_of
+from .transport import Transport
 
 T = TypeVar("T")
 
@@ -36,8 +38,10 @@ HANG_S = 10.0  # of the wall clock, that a bot may run without a wait
 LOOK_S = 0.2  # of the wall clock, between looks at the loop
 FINISH_S = 3.0  # market time for bots to finish after the round
 # Market time between collections of garbage. They run at fixed moments, or
-# they would close a forgotten Exchange at a random one.
+# they would close a forgotten Exchange at a random one. A full one visits all
+# objects of the process, so only one of so many is.
 GARBAGE_S = 20.0
+FULL_COLLECTION = 30
 HOUSE_BOTS = "house"
 
 
@@ -119,6 +123,7 @@ class Simulation:
         self._out = sys.stdout if out is None else out
         self._hang_s = hang_s
         self._injected: dict[str, Bot] = {}
+        self._collections = 0
         self._is_open = False
         self._is_over = False
         self.loop = VirtualLoop()
@@ -346,7 +351,8 @@ class Simulation:
             raise SimulationError("the exchange failed") from error
 
     def _collect_garbage(self) -> None:
-        gc.collect(1)
+        self._collections += 1
+        gc.collect(1 if self._collections % FULL_COLLECTION else 2)
         self.loop.call_later(GARBAGE_S, self._collect_garbage)
 
     def _bots_by_account(self) -> dict[str, list[tuple[str, str]]]:
