@@ -62,7 +62,7 @@ def book_sweep(
         value = price * instrument.tick_value
         taker_fee = qty * instrument.taker_fee
         maker_fee = qty * instrument.maker_fee
-        if instrument.maker_fee_bp or instrument.taker_fee_bp:
+        if listing.has_rates:
             notional = qty * value
             taker_fee += charge(order, notional, instrument.taker_fee_bp)
             maker_fee += charge(maker, notional, instrument.maker_fee_bp)

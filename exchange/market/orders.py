@@ -79,7 +79,7 @@ def place(state: State, command: Command, request: Place) -> None:
         limit = listing.worst_price(side, trigger_price)
     cost = unit_cost(instrument, side, limit)
     fees, needed = None, qty * cost
-    if instrument.maker_fee_bp or instrument.taker_fee_bp:
+    if listing.has_rates:
         fees = fees_of(instrument, side, limit)
         needed += margin(fees.lot, qty)
     account.check_funds(needed)
