@@ -851,14 +851,13 @@ class BookUpdate:
     asks: tuple[PriceLevel, ...]
 
 
-@_event
+@_positional_event
 class Trade:
     """Two orders met; ``side`` is the aggressor's.
 
     A trade of an account with itself is printed and moves no price.
     """
 
-    type: Literal["trade"] = "trade"
     symbol: str
     seq: int
     ts: int
@@ -869,6 +868,7 @@ class Trade:
     round: int = 1
     busted: bool = False  # in tables: it was undone
     is_self: bool = False  # both orders are of one account
+    type: Literal["trade"] = "trade"  # last, as this is made by position
 
 
 @_event
@@ -1287,19 +1287,20 @@ class Order:
     client_order_id: str | None = None
     session: str | None = None
     unit_cost: int = 0
+    fees: OrderFees | None = None  # in basis points; None: has none
+    round: int = 1  # in which it was placed
+    trigger_price: int | None = None  # of a stop order, also once triggered
+    display_qty: int | None = None  # None: the book shows the whole order
     order_status: OrderStatus = "new"
     cum_qty: int = 0
     cum_cost: int = 0
     leaves_qty: int = 0  # becomes qty when a book gets the order
-    trigger_price: int | None = None  # of a stop order, also once triggered
-    display_qty: int | None = None  # None: the book shows the whole order
-    round: int = 1  # in which it was placed
-    fees: OrderFees | None = None  # in basis points; None: has none
-    worst_price: int | None = None  # the limit of an order without a price
-    # The book sets these when the order rests: the part that it shows of an
-    # order with display_qty; orders of one price trade by ascending `turn`.
+    # Most orders have no value in these. The limit of an order without a
+    # price; the part that the book shows of an order with display_qty; the
+    # place among the orders of its price, if younger ones are before it.
+    worst_price: int | None = field(init=False, repr=False, compare=False)
     shown_qty: int = field(init=False, repr=False, compare=False)
-    turn: int = field(init=False, repr=False, compare=False)
+    requeued: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -1320,6 +1321,15 @@ class Order:
     def limit(self) -> int | None:
         """The worst price at which the order may trade; None: any."""
         return self.worst_price if self.price is None else self.price
+
+    @property
+    def turn(self) -> tuple[int, int]:
+        """Orders that rest at one price trade by ascending turn.
+
+        That is by their ids, unless an order came back behind younger ones.
+        """
+        turn: tuple[int, int] = getattr(self, "requeued", (self.order_id, 0))
+        return turn
 
     @property
     def hidden_qty(self) -> int:
@@ -1638,7 +1648,8 @@ class OrderBook:
     rules: int = 3
     _bids: _BookSide = field(default_factory=lambda: _BookSide(1))
     _asks: _BookSide = field(default_factory=lambda: _BookSide(-1))
-    _turn: int = field(default=0, compare=False)  # the last one of an order
+    _newest: int = field(default=0, compare=False)  # id of the youngest order
+    _requeued: int = field(default=0, compare=False)  # counts them
 
     def place(
         self,
@@ -1692,23 +1703,32 @@ class OrderBook:
         trade, with nothing changed; KeyError if no such order rests.
         """
         order = self.orders[order_id]
-        side = self._side(order.side)
+        side = self._bids if order.side == "buy" else self._asks
         price = order.price if price is None else price
         qty = order.qty if qty is None else qty
         if qty <= order.cum_qty:
             self.cancel(order_id)
             return Sweep([], "user")
-        is_raised = (
-            display_qty is not None
-            and order.display_qty is not None
-            and display_qty > order.display_qty
-        )
-        if price == order.price and qty <= order.qty and not is_raised:
-            self._reduce(side, order, qty, display_qty)
-            return Sweep([], None)
+        hides = display_qty is not None or order.display_qty is not None
+        if (
+            price == order.price
+            and qty <= order.qty
+            and not (hides and _is_raised(order, display_qty))
+        ):
+            less = order.qty - qty
+            order.qty = qty
+            if hides:
+                self._reduce_shown(side, order, less, display_qty)
+            elif less:
+                order.leaves_qty -= less
+                if price is not None:
+                    key = price * side.sign
+                    side.levels[key].qty -= less
+                    side.changed[key] = None
+                    self.version += 1
+            return Sweep(NO_MATCHES, None)
         if order.post_only:
             self._refuse_if_crossing(order, price)
-        hides = display_qty is not None or order.display_qty is not None
         version = self.version
         public = self._level_of(order) if hides else None
         side.remove(order)
@@ -1739,10 +1759,12 @@ class OrderBook:
         Raises KeyError if no such order rests.
         """
         order = self.orders.pop(order_id)
-        self._side(order.side).remove(order)
+        side = self._bids if order.side == "buy" else self._asks
+        side.remove(order)
         if order.price is not None:
             self.version += 1
-        order.end(order_status)
+        order.leaves_qty = 0
+        order.order_status = order_status
         return order
 
     def uncross(self, price: int) -> Iterator[Cross]:
@@ -1805,8 +1827,9 @@ class OrderBook:
         That is with the hidden quantity, which is not public.
         """
         half = self._side(side)
+        sign, levels = half.sign, half.levels
         return [
-            (key * half.sign, half.levels[key].qty + half.levels[key].hidden)
+            (key * sign, (level := levels[key]).qty + level.hidden)
             for key in reversed(half.keys)
         ]
 
@@ -1884,19 +1907,15 @@ class OrderBook:
             field="price",
         )
 
-    def _reduce(
+    def _reduce_shown(
         self,
         side: _BookSide,
         order: Order,
-        qty: int,
+        less: int,
         display_qty: int | None,
     ) -> None:
-        """Lower the total or the shown quantity of an order in its place."""
-        less = order.qty - qty
-        order.qty = qty
-        if order.price is None:
-            order.leaves_qty -= less
-            return
+        """Lower the leaves or the shown quantity of an order in its place."""
+        assert order.price is not None
         key = order.price * side.sign
         level = side.levels[key]
         before = level.qty
@@ -1988,17 +2007,21 @@ class OrderBook:
         side = self._side(order.side)
         return order.price, side.levels[order.price * side.sign].qty
 
-    def _in_queue(self, order: Order) -> tuple[bool, int, int]:
+    def _in_queue(self, order: Order) -> tuple[bool, int, tuple[int, int]]:
         """Return a key to sort the orders of a side as they would trade."""
-        turn = order.order_id if self.rules < 3 else order.turn
+        turn = (order.order_id, 0) if self.rules < 3 else order.turn
         if order.price is None:
             return False, 0, turn
         return True, -self._side(order.side).sign * order.price, turn
 
     def _insert(self, order: Order) -> None:
         side = self._bids if order.side == "buy" else self._asks
-        self._turn = order.turn = self._turn + 1
-        self.orders[order.order_id] = order
+        order_id = order.order_id
+        if order_id > self._newest:
+            self._newest = order_id
+        else:
+            self._requeue(order)
+        self.orders[order_id] = order
         if order.price is None:
             side.markets[order.order_id] = order
             return
@@ -2086,7 +2109,12 @@ class OrderBook:
         level.queue.popleft()
         level.queue.append(order)
         level.show(order)
-        self._turn = order.turn = self._turn + 1
+        self._requeue(order)
+
+    def _requeue(self, order: Order) -> None:
+        """Note that an order is behind all others of its price."""
+        self._requeued += 1
+        order.requeued = self._newest, self._requeued
 
     def _can_fill(
         self, taker: Order, limit: int | None, band: Band | None
@@ -2184,6 +2212,13 @@ class OrderBook:
                     or "none" in (order.stp, other.stp)
                     or not _reaches(order.limit, other.limit, 1)
                 ), "no account crosses itself"
+
+
+def _is_raised(order: Order, display_qty: int | None) -> bool:
+    """Whether an order is to show more of itself."""
+    if display_qty is None or order.display_qty is None:
+        return False
+    return display_qty > order.display_qty
 
 
 def _reaches(limit: int | None, price: int | None, sign: int) -> bool:

@@ -171,16 +171,29 @@ class Account:
     # Limits
 
     def hold(self, order: Order, qty: int) -> None:
-        """Set aside what ``qty`` lots of an order may need."""
+        """Set aside what ``qty`` lots of an order may need.
+
+        Below 0: release what was set aside for so many lots.
+        """
         lots = self.buying if order.side == "buy" else self.selling
         lots[order.symbol] = lots.get(order.symbol, 0) + qty
         self.reserved += qty * order.unit_cost
         if order.fees is not None:
             self.reserved += hold_fees(order.fees, qty)
 
-    def release(self, order: Order, qty: int) -> None:
-        """Release what was set aside for ``qty`` lots of an order."""
-        self.hold(order, -qty)
+    def hold_anew(
+        self, order: Order, old_qty: int, qty: int, cost: int
+    ) -> None:
+        """Set ``cost`` aside for each of ``qty`` lots, not for ``old_qty``.
+
+        A new ``lot`` of the order's fees must be set before.
+        """
+        lots = self.buying if order.side == "buy" else self.selling
+        lots[order.symbol] += qty - old_qty
+        self.reserved += qty * cost - old_qty * order.unit_cost
+        order.unit_cost = cost
+        if order.fees is not None:
+            self.reserved += hold_fees(order.fees, qty - old_qty)
 
     def check_count(self) -> None:
         """Refuse ("too_many_orders") one more open order."""
@@ -237,8 +250,12 @@ class Account:
 
         A request without cost is always accepted.
         """
-        if cost and cost > self.free_cash():
-            free = max(0, self.free_cash())
+        least = self.limits.min_cash
+        if least is None:
+            least = -CASH_MAX
+        free = self.cash - self.reserved - least
+        if cost > free and cost:
+            free = max(0, free)
             raise Refused(
                 "insufficient_funds",
                 f"the request could cost {cost}; the account has {free} free",

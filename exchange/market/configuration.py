@@ -29,7 +29,8 @@ def configure(state: State, command: Command, action: Configure) -> None:
             listing.enter(instrument.phase)
             state.listings[instrument.symbol] = listing
         else:
-            before, listing.instrument = listing.instrument, instrument
+            before = listing.instrument
+            listing.configure(instrument)
         change_expiry(state, listing, before)
     keep_prints(state)
     for listing in state.listings.values():

@@ -121,9 +121,9 @@ class Engine(State):
         except Refused as refusal:
             assert not outputs, "refused after something happened"
             return [(command.account, refusal.as_error())]
-        if self.reached:
-            elect(self)
         if self.touched or self.changed_accounts or self.statuses:
+            if self.reached:
+                elect(self)
             reports.finish_command(self)
         return outputs
 

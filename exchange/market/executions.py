@@ -47,7 +47,6 @@ def book_sweep(
     listing = state.listings[order.symbol]
     state.touched[order.symbol] = listing
     instrument = listing.instrument
-    has_rates = instrument.maker_fee_bp or instrument.taker_fee_bp
     cum_qty, cum_cost = filled
     slices: dict[int, Filled] | None = None
     for maker, qty in sweep.matches:
@@ -59,17 +58,16 @@ def book_sweep(
         cum_qty += qty
         cum_cost += price * qty
         is_self = maker.account == order.account
-        trade = report_trade(
-            state, listing, price, qty, order.side, is_self=is_self
-        )
+        trade = report_trade(state, listing, price, qty, order.side, is_self)
+        value = price * instrument.tick_value
         taker_fee = qty * instrument.taker_fee
         maker_fee = qty * instrument.maker_fee
-        if has_rates:
-            notional = qty * listing.value_of(price)
+        if listing.has_rates:
+            notional = qty * value
             taker_fee += charge(order, notional, instrument.taker_fee_bp)
             maker_fee += charge(maker, notional, instrument.maker_fee_bp)
         taker_fill: Fill = (trade, "taker", taker_fee)
-        _book_fill(state, order, taker_fill, (cum_qty, cum_cost))
+        _book_fill(state, order, value, taker_fill, (cum_qty, cum_cost))
         maker_fill: Fill = (trade, "maker", maker_fee)
         if maker.display_qty is not None:
             if slices is None:
@@ -77,11 +75,11 @@ def book_sweep(
             done, cost = slices[maker.order_id]
             done, cost = done + qty, cost + price * qty
             slices[maker.order_id] = done, cost
-            _book_fill(state, maker, maker_fill, (done, cost))
+            _book_fill(state, maker, value, maker_fill, (done, cost))
             if done == maker.qty:
                 _finish(state, maker)
             continue
-        _book_fill(state, maker, maker_fill)
+        _book_fill(state, maker, value, maker_fill)
         if not maker.leaves_qty:
             _finish(state, maker)
     if sweep.reason is not None:
@@ -108,23 +106,31 @@ def _filled_before(sweep: Sweep) -> dict[int, Filled]:
 
 def book_cross(state: State, bid: Order, ask: Order, trade: Trade) -> None:
     """Book a trade of two resting orders in an auction."""
+    value = state.listings[bid.symbol].value_of(trade.price)
     for order in (bid, ask):
-        _book_fill(state, order, (trade, "auction", 0))
+        _book_fill(state, order, value, (trade, "auction", 0))
         if not order.leaves_qty:
             _finish(state, order)
 
 
 def _book_fill(
-    state: State, order: Order, fill: Fill, filled: Filled | None = None
+    state: State,
+    order: Order,
+    value: int,
+    fill: Fill,
+    filled: Filled | None = None,
 ) -> None:
-    """Report one order's part in a trade, and book it in the account."""
+    """Report one order's part in a trade, and book it in the account.
+
+    ``value`` is that of a lot at the price, in units of money.
+    """
     state.outputs.append(order_report(state, order, "trade", filled, fill))
     trade, _, fee = fill
     account = state.accounts[order.account]
-    bought = trade.qty if order.side == "buy" else -trade.qty
-    value = state.listings[order.symbol].value_of(trade.price)
+    qty = trade.qty
+    bought = qty if order.side == "buy" else -qty
     account.book_fill(order.symbol, bought, value, fee)
-    account.release(order, trade.qty)
+    account.hold(order, -qty)
     if fee:
         state.account(HOUSE).cash += fee
     state.changed_accounts[account.name] = account
@@ -145,7 +151,7 @@ def _finish(state: State, order: Order) -> None:
     account = state.accounts[order.account]
     unfilled = order.qty - order.cum_qty
     if unfilled:
-        account.release(order, unfilled)
+        account.hold(order, -unfilled)
     account.archive(order)
     if order.expire_ts is not None:
         state.drop_expiry(order)

@@ -68,8 +68,19 @@ class Listing:
     moved_reference: tuple[int, int] | None = None
     frozen_mark: int | None = None  # the mark while "closed"
     stops: Stops = field(default_factory=Stops)
+    has_rates: bool = field(init=False)  # fees in basis points
     # Of the command that is being applied:
     trades: list[Trade | Bust] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.configure(self.instrument)
+
+    def configure(self, instrument: Instrument) -> None:
+        """Set the instrument as it is configured."""
+        self.instrument = instrument
+        self.has_rates = bool(
+            instrument.maker_fee_bp or instrument.taker_fee_bp
+        )
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase; outside "open" orders are collected."""

@@ -43,22 +43,24 @@ def place(state: State, command: Command, request: Place) -> None:
     """Accept a new order, match it and rest it if it may."""
     name = command.account
     account = state.accounts.get(name) or state.account(name)
+    expire_ts = request.expire_ts
     if (
         account.is_suspended
-        or request.expire_ts is not None
+        or expire_ts is not None
         or request.client_order_id in account.by_client_order_id
         or account.conversions
     ):
         _check_sender(state, account, request)
-    listing = state.listing(request.symbol)
+    symbol = request.symbol
+    listing = state.listings.get(symbol or "") or state.listing(symbol)
     instrument = listing.instrument
     side, qty, price = request.side, request.qty, request.price
     trigger_price, display_qty = request.trigger_price, request.display_qty
     time_in_force = request.time_in_force
-    if request.stp == "none" and not instrument.self_trades:
-        _refuse_self_trades(listing)
     if time_in_force is None:
         time_in_force = "ioc" if request.order_type == "market" else "gtc"
+    if request.stp == "none" and not instrument.self_trades:
+        _refuse_self_trades(listing)
     if listing.phase != "open" or time_in_force == "auction":
         listing.check_phase(request.order_type, time_in_force)
     if display_qty is not None:
@@ -67,11 +69,8 @@ def place(state: State, command: Command, request: Place) -> None:
         listing.check_bounds(side, price, qty)
     else:
         listing.check_stop_bounds(qty, price, trigger_price)
-    if (
-        time_in_force == "gtc"
-        or time_in_force == "gtd"
-        or time_in_force == "auction"
-        or trigger_price is not None
+    if account.limits.open_orders and (
+        time_in_force in ("gtc", "gtd", "auction") or trigger_price is not None
     ):
         account.check_count()
     account.check_position(instrument, side, qty, listing.position_max)
@@ -81,28 +80,34 @@ def place(state: State, command: Command, request: Place) -> None:
     cost = unit_cost(instrument, side, limit)
     fees = None
     needed = qty * cost
-    if instrument.maker_fee_bp or instrument.taker_fee_bp:
+    if listing.has_rates:
         fees = fees_of(instrument, side, limit)
         needed += margin(fees.lot, qty)
     account.check_funds(needed)
 
-    # Assignments: all arguments by name take 0.4 us more, 10 % of a command.
-    order = Order(state.order_id + 1, name, side, qty, instrument.symbol)
-    order.price = price
-    order.order_type = request.order_type
-    order.time_in_force = time_in_force
-    order.expire_ts = request.expire_ts
-    order.post_only = request.post_only
-    order.stp = request.stp
-    order.client_order_id = request.client_order_id
-    order.session = command.session
-    order.unit_cost = cost
-    order.fees = fees
-    order.round = state.round
-    if display_qty is not None:
-        order.display_qty = display_qty
+    # By position, in the order of the fields: by name it takes 0.4 us more,
+    # 10 % of a command.
+    order = Order(
+        state.order_id + 1,
+        name,
+        side,
+        qty,
+        instrument.symbol,
+        price,
+        request.order_type,
+        time_in_force,
+        expire_ts,
+        request.post_only,
+        request.stp,
+        request.client_order_id,
+        command.session,
+        cost,
+        fees,
+        state.round,
+        trigger_price,
+        display_qty,
+    )
     if trigger_price is not None:
-        order.trigger_price = trigger_price
         order.worst_price = limit
         _accept_stop(state, listing, order)
     else:
@@ -111,19 +116,15 @@ def place(state: State, command: Command, request: Place) -> None:
         sweep = listing.book.place(order, limit, band, account.open_orders)
         state.order_id = order.order_id
         account.accept(order)
-        if (
-            sweep is RESTED
-            and display_qty is None
-            and request.expire_ts is None
-        ):
+        if sweep is RESTED and display_qty is None and expire_ts is None:
             report_rested(state, account, order)
             mark_changed(state, listing)
         else:
             report = order_report(state, order, "new", NOTHING_FILLED)
             state.outputs.append(report)
             book_arrival(state, order, sweep, NOTHING_FILLED)
-    if order.expire_ts is not None and order.is_open:
-        state.add_expiry(order, order.expire_ts)
+    if expire_ts is not None and order.is_open:
+        state.add_expiry(order, expire_ts)
 
 
 def _check_sender(state: State, account: Account, request: Place) -> None:
@@ -198,24 +199,28 @@ def _wait(state: State, listing: Listing, order: Order) -> None:
 
 def amend(state: State, command: Command, request: Amend) -> None:
     """Change the fields of an open order that may change."""
-    account = state.account(command.account)
+    name = command.account
+    account = state.accounts.get(name) or state.account(name)
     if account.is_suspended:
         refuse_suspended()
     order = account.find(request.order_id, request.client_order_id)
     listing = state.listings[order.symbol]
     is_waiting = order.order_status == "waiting"
-    if (
-        order.price is None
-        or request.expire_ts is not None
-        or request.trigger_price is not None
-        or request.display_qty is not None
-    ):
+    is_plain = (
+        order.price is not None
+        and request.expire_ts is None
+        and request.trigger_price is None
+        and request.display_qty is None
+    )
+    if not is_plain:
         _check_amend(state, order, request)
     if listing.phase != "open":
         listing.check_phase(order.order_type, order.time_in_force)
     price = order.price if request.price is None else request.price
     qty = order.qty if request.qty is None else request.qty
-    display_qty = request.display_qty or order.display_qty
+    display_qty = order.display_qty
+    if not is_plain:
+        display_qty = request.display_qty or display_qty
     if display_qty is not None:
         check_display(qty, display_qty)
     if is_waiting:
@@ -238,7 +243,6 @@ def amend(state: State, command: Command, request: Amend) -> None:
         )
     more = leaves_qty * cost - old_leaves_qty * order.unit_cost
     fees = order.fees
-    lot = 0
     if fees is not None:
         lot = lot_fee(listing.instrument, order.side, limit)
         more += margin(lot, leaves_qty, fees.paid) - fees.margin
@@ -253,7 +257,7 @@ def amend(state: State, command: Command, request: Amend) -> None:
             order.order_id,
             request.price,
             request.qty,
-            listing.band,
+            listing.band if listing.instrument.band else None,
             account.open_orders,
             display_qty=request.display_qty,
             worst_price=limit,
@@ -262,11 +266,9 @@ def amend(state: State, command: Command, request: Amend) -> None:
         state.touched[order.symbol] = listing
         end_order(state, order, "user")
         return
-    account.release(order, old_leaves_qty)
-    order.unit_cost = cost
     if fees is not None:
         fees.lot = lot
-    account.hold(order, leaves_qty)
+    account.hold_anew(order, old_leaves_qty, leaves_qty, cost)
     if request.expire_ts is not None:
         state.drop_expiry(order)
         order.expire_ts = request.expire_ts
@@ -331,7 +333,8 @@ def _change_stop(order: Order, request: Amend, worst_price: int) -> None:
 
 def cancel(state: State, command: Command, request: Cancel) -> None:
     """Cancel one open order."""
-    account = state.account(command.account)
+    name = command.account
+    account = state.accounts.get(name) or state.account(name)
     order = account.find(request.order_id, request.client_order_id)
     cancel_order(state, order, "user")
 

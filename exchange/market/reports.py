@@ -121,11 +121,11 @@ def order_report(
 
 
 def report_rested(state: State, account: Account, order: Order) -> None:
-    """Report a new order that rests with nothing filled, as most do."""
-    if order.expire_ts is not None or order.display_qty is not None:
-        # An amend may change these before the report is encoded.
-        state.outputs.append(order_report(state, order, "new"))
-        return
+    """Report a new order that rests with nothing filled, as most do.
+
+    An amend may change ``expire_ts`` and ``display_qty`` before the report is
+    encoded, so an order that has one is reported in full.
+    """
     account.seq += 1
     report = Rested(account.seq, state.ts, order.qty, order.price, order)
     state.outputs.append((account.name, report))
@@ -145,8 +145,7 @@ def report_trade(
     price: int,
     qty: int,
     side: Side,
-    *,
-    is_self: bool = False,
+    is_self: bool,
 ) -> Trade:
     """Record and return a public trade; ``side`` is the aggressor's.
 
@@ -165,16 +164,18 @@ def report_trade(
         if price >= stops.buy_at or price <= stops.sell_at:
             reached = state.reached.setdefault(symbol, [])
             reached += stops.reach(price)
+    # By position, in the order of the fields, like `Exec`.
     trade = Trade(
-        symbol=symbol,
-        seq=listing.seq + 1,
-        ts=state.ts,
-        trade_id=trade_id,
-        price=price,
-        qty=qty,
-        side=side,
-        round=state.round,
-        is_self=is_self,
+        symbol,
+        listing.seq + 1,
+        state.ts,
+        trade_id,
+        price,
+        qty,
+        side,
+        state.round,
+        False,
+        is_self,
     )
     listing.trades.append(trade)
     return trade

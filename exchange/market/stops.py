@@ -7,16 +7,18 @@ that a trade reaches; `exchange.market.triggers` lets them arrive.
 
 from __future__ import annotations
 
-import heapq
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from orderbook import MAX_INT, Order
 
 NEVER = MAX_INT + 1  # above all prices
-VOID_ENTRIES = 16  # outdated entries of a heap, besides one for each order
 
-Entry: TypeAlias = tuple[int, int]  # of a heap: a key and an order id
+# A key and an order id. The key is the trigger price of an order to buy and
+# minus that of one to sell, so that a price that moves on reaches the
+# smallest key first.
+Entry: TypeAlias = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -27,27 +29,31 @@ class Stops:
     reached and that are about to become active. A trade at ``buy_at`` or
     above, or at ``sell_at`` or below, reaches at least one more.
 
-    The others are in two heaps, by trigger price: its greatest is the first
-    to sell. An entry may be outdated, because its order ended, was amended
-    or is reached. Each call takes O(log n) on average over many calls.
+    The others are in two sorted lists. With n orders a call takes O(log n)
+    and a move of at most n pointers, so that it takes no long time to reach
+    all of them at once.
     """
 
     orders: dict[int, Order] = field(default_factory=dict)
     reached: dict[int, Order] = field(default_factory=dict)
     buy_at: int = NEVER
     sell_at: int = -NEVER
-    _buys: list[Entry] = field(default_factory=list)  # trigger price
-    _sells: list[Entry] = field(default_factory=list)  # minus trigger price
+    _buys: list[Entry] = field(default_factory=list)
+    _sells: list[Entry] = field(default_factory=list)
+    _keys: dict[int, int] = field(default_factory=dict)  # by order id
 
     def add(self, order: Order) -> None:
         """Let an order wait, also one that was reached, or was amended."""
         assert order.trigger_price is not None
-        self.orders[order.order_id] = order
-        self.reached.pop(order.order_id, None)
+        self._leave(order)
+        order_id = order.order_id
+        self.orders[order_id] = order
         if order.side == "buy":
-            heapq.heappush(self._buys, (order.trigger_price, order.order_id))
+            key, entries = order.trigger_price, self._buys
         else:
-            heapq.heappush(self._sells, (-order.trigger_price, order.order_id))
+            key, entries = -order.trigger_price, self._sells
+        self._keys[order_id] = key
+        insort(entries, (key, order_id))
         self._refresh()
 
     def reach_one(self, order: Order, price: int) -> bool:
@@ -56,6 +62,7 @@ class Stops:
         ahead = order.trigger_price - price
         if (ahead if order.side == "buy" else -ahead) > 0:
             return False
+        self._leave(order)
         self.reached[order.order_id] = order
         self._refresh()
         return True
@@ -63,7 +70,7 @@ class Stops:
     def remove(self, order: Order) -> None:
         """Forget an order that ended or has become active."""
         del self.orders[order.order_id]
-        self.reached.pop(order.order_id, None)
+        self._leave(order)
         self._refresh()
 
     def reach(self, price: int) -> list[Order]:
@@ -72,42 +79,33 @@ class Stops:
         They are in ``reached`` from now on.
         """
         found = []
-        for heap, sign in ((self._buys, 1), (self._sells, -1)):
-            while heap and heap[0][0] <= price * sign:
-                entry = heapq.heappop(heap)
-                if self._is_valid(entry, sign):
-                    order = self.orders[entry[1]]
-                    self.reached[order.order_id] = order
-                    found.append(order)
+        for entries, key in ((self._buys, price), (self._sells, -price)):
+            count = bisect_left(entries, (key + 1, 0))
+            for _, order_id in entries[:count]:
+                del self._keys[order_id]
+                order = self.reached[order_id] = self.orders[order_id]
+                found.append(order)
+            del entries[:count]
         self._refresh()
         return found
 
+    def _leave(self, order: Order) -> None:
+        """Take an order out of those that are reached, and those that wait."""
+        order_id = order.order_id
+        self.reached.pop(order_id, None)
+        key = self._keys.pop(order_id, None)
+        if key is not None:
+            entries = self._buys if order.side == "buy" else self._sells
+            del entries[bisect_left(entries, (key, order_id))]
+
     def _refresh(self) -> None:
-        """Drop outdated entries; find the nearest trigger prices."""
-        self._buys = self._tidy(self._buys, 1)
-        self._sells = self._tidy(self._sells, -1)
+        """Find the nearest trigger prices."""
         self.buy_at = self._buys[0][0] if self._buys else NEVER
         self.sell_at = -self._sells[0][0] if self._sells else -NEVER
 
-    def _tidy(self, heap: list[Entry], sign: int) -> list[Entry]:
-        while heap and not self._is_valid(heap[0], sign):
-            heapq.heappop(heap)
-        if len(heap) > 2 * len(self.orders) + VOID_ENTRIES:
-            heap = sorted({e for e in heap if self._is_valid(e, sign)})
-        return heap
-
-    def _is_valid(self, entry: Entry, sign: int) -> bool:
-        key, order_id = entry
-        order = self.orders.get(order_id)
-        return (
-            order is not None
-            and order_id not in self.reached
-            and order.trigger_price == key * sign
-        )
-
     def check(self) -> None:
         """Verify every invariant. For tests: it looks at every order."""
-        waiting = {"buy": set[Entry](), "sell": set[Entry]()}
+        waiting: dict[str, list[Entry]] = {"buy": [], "sell": []}
         for order_id, order in self.orders.items():
             assert order.order_id == order_id and order.is_waiting
             assert order.leaves_qty == order.qty and not order.cum_qty
@@ -115,14 +113,14 @@ class Stops:
             if order_id not in self.reached:
                 sign = 1 if order.side == "buy" else -1
                 key = order.trigger_price * sign
-                waiting[order.side].add((key, order_id))
+                assert self._keys[order_id] == key
+                waiting[order.side].append((key, order_id))
         assert self.reached.keys() <= self.orders.keys()
-        for heap, side, sign, nearest in (
+        assert len(self._keys) == len(self.orders) - len(self.reached)
+        for entries, side, sign, nearest in (
             (self._buys, "buy", 1, self.buy_at),
             (self._sells, "sell", -1, self.sell_at),
         ):
-            valid = {entry for entry in heap if self._is_valid(entry, sign)}
-            assert valid == waiting[side], "each has a valid entry"
-            first = min(valid)[0] * sign if valid else NEVER * sign
+            assert entries == sorted(waiting[side]), "each has an entry"
+            first = entries[0][0] * sign if entries else NEVER * sign
             assert nearest == first, "the nearest is known"
-            assert len(heap) <= 2 * len(self.orders) + VOID_ENTRIES + 1

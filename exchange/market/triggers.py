@@ -116,7 +116,7 @@ def _trigger(state: State, order: Order) -> None:
 def _arrive(account: Account, listing: Listing, order: Order) -> Sweep:
     """Judge an order as a new one, and match it; raises Refused."""
     instrument, side, qty = listing.instrument, order.side, order.qty
-    account.release(order, qty)
+    account.hold(order, -qty)
     try:
         limit = order.price
         if limit is None:

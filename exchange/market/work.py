@@ -202,6 +202,8 @@ def go_on(state: State) -> None:
         state.work_place = None
         if is_finished:
             state.work_ended += 1
+            # So that stop orders that wait for it are elected.
+            state.touched |= {s: state.listings[s] for s in state.reached}
         else:
             _mark(state, item, 1)
             state.work.appendleft(item)

@@ -61,8 +61,8 @@ def test_cash_set_aside_for_an_order_is_released() -> None:
     assert account.buying == {"BOND": 5, "ETF": 2}
     assert account.selling == {"BOND": 6}
     assert account.reserved == 5 * 99 + 2 * 7 + 6 * 4
-    account.release(bid, 3)
-    account.release(ask, 6)
+    account.hold(bid, -3)
+    account.hold(ask, -6)
     assert account.buying == {"BOND": 2, "ETF": 2}
     assert account.selling == {"BOND": 0}
     assert account.reserved == 2 * 99 + 2 * 7
