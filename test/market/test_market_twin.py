@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 
 import pytest
 
 from exchange.market import triggers
 from exchange.market.state import State
+from orderbook import Order
 from util.measure import twin_market
 
 
@@ -22,13 +24,12 @@ def test_a_failed_long_run_says_how_to_repeat_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An engine that queues its elected orders the other way round."""
+    take = triggers._take_reached
 
-    def queue_backwards(state: State) -> None:
-        for orders in state.reached.values():
-            state.elected.extendleft(orders)
-        state.reached.clear()
+    def take_backwards(state: State, symbols: list[str]) -> deque[Order]:
+        return deque(reversed(take(state, symbols)))
 
-    monkeypatch.setattr(triggers, "_queue_reached", queue_backwards)
+    monkeypatch.setattr(triggers, "_take_reached", take_backwards)
     with pytest.raises(AssertionError, match="seed 7, after") as first:
         twin_market.long_run(5_000, 7)
     with pytest.raises(AssertionError) as again:

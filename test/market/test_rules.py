@@ -21,14 +21,20 @@ from exchange.market.command import (
     RULES,
     Action,
     Command,
-    CommandRequest,
     Configure,
     Restart,
 )
 from exchange.market.engine import HANDLERS, Engine
 from exchange.market.reports import in_full
 from exchange.market.state import State
-from orderbook import Error, Exec, Place, Refused, Request
+from orderbook import (
+    CommandRequest,
+    Error,
+    Exec,
+    Place,
+    Refused,
+    Request,
+)
 from test.journal.files import append, read, write
 from test.journal.golden import DAYS, events_digest
 from test.market.flows import MARKET
@@ -119,8 +125,8 @@ def test_a_newer_journal_is_refused_with_both_versions(
 ) -> None:
     path = write(tmp_path / "exchange.db", UPGRADED)
     assert refusal(path) == (
-        f"{path}: needs version {NEXT} of the rules; this program has version"
-        f" {ENGINE_VERSION}: use a newer release"
+        f"{path}: needs version {NEXT} of the rules; this program has"
+        f" versions {RULES[0]} to {ENGINE_VERSION}: use a newer release"
     )
     assert refusal(path, range(1, NEXT)) == (
         f"{path}: needs version {NEXT} of the rules; this program has"

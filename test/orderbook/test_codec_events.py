@@ -174,6 +174,7 @@ EVENTS: list[Event] = [
         side="sell",
         round=2,
         busted=True,
+        is_self=True,
     ),
     Ticker(
         symbol="BOND",
