@@ -102,8 +102,8 @@ from orderbook import (
     BookUpdate,
     Bust,
     Cancel,
-    CancelAfter,
     CancelAll,
+    CommandRequest,
     Conversion,
     Convert,
     Error,
@@ -598,16 +598,6 @@ def _frame(what: Table, rows: list[Any]) -> Any:
 
 # Calls: requests until they are answered -----------------------------------
 
-_Private: TypeAlias = (
-    Place
-    | Amend
-    | Cancel
-    | CancelAll
-    | CancelAfter
-    | Convert
-    | AcceptTender
-    | Admin
-)
 _Reply: TypeAlias = Callable[[Event], None]  # takes the reply to a request
 # A generator that yields a request for rows and is then sent these rows.
 _Steps: TypeAlias = Generator[Get, list[Any], None]
@@ -1792,7 +1782,7 @@ class _Core:
 
         Raises Unauthorized for private ones without a user.
         """
-        if any(isinstance(call.request, _Private) for call in calls):
+        if any(isinstance(call.request, CommandRequest) for call in calls):
             self.account.require_user()
         self.calls.submit(calls)
 

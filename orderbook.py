@@ -665,6 +665,18 @@ Request: TypeAlias = (
     | Admin
 )
 
+# Those that change something: an account sends them, after its login.
+CommandRequest: TypeAlias = (
+    Place
+    | Amend
+    | Cancel
+    | CancelAll
+    | CancelAfter
+    | Convert
+    | AcceptTender
+    | Admin
+)
+
 # Events -------------------------------------------------------------------
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ from exchange.gateway.rates import Limiter
 from exchange.gateway.routing import Routing
 from exchange.gateway.sequencer import Sequencer
 from exchange.gateway.tables import PRIVATE_TABLES, Tables
-from exchange.market.command import REQUESTS, Action, CommandRequest
+from exchange.market.command import REQUESTS, Action
 from exchange.market.engine import Engine
 from exchange.market.work import touches
 from orderbook import (
     REQUEST_TYPES,
     Admin,
+    CommandRequest,
     Error,
     Get,
     Login,

@@ -18,6 +18,7 @@ from orderbook import (
     Cancel,
     CancelAfter,
     CancelAll,
+    CommandRequest,
     Convert,
     Error,
     Event,
@@ -191,16 +192,6 @@ OwnAction: TypeAlias = (
     | Restart
     | Shutdown
     | TimePassed
-)
-CommandRequest: TypeAlias = (
-    Place
-    | Amend
-    | Cancel
-    | CancelAll
-    | CancelAfter
-    | Convert
-    | AcceptTender
-    | Admin
 )
 Action: TypeAlias = CommandRequest | OwnAction
 

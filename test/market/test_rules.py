@@ -21,14 +21,20 @@ from exchange.market.command import (
     RULES,
     Action,
     Command,
-    CommandRequest,
     Configure,
     Restart,
 )
 from exchange.market.engine import HANDLERS, Engine
 from exchange.market.reports import in_full
 from exchange.market.state import State
-from orderbook import Error, Exec, Place, Refused, Request
+from orderbook import (
+    CommandRequest,
+    Error,
+    Exec,
+    Place,
+    Refused,
+    Request,
+)
 from test.journal.files import append, read, write
 from test.journal.golden import DAYS, events_digest
 from test.market.flows import MARKET

@@ -11,6 +11,7 @@ import copy
 import random
 import sys
 import time
+from argparse import ArgumentParser
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -355,19 +356,29 @@ def long_run(
             done += step[0] in ("place", "amend", "cancel")
 
 
+def compare(
+    parser: ArgumentParser,
+    unit: str,
+    run: Callable[[int, int], None],
+    arguments: list[str] | None,
+) -> int:
+    """Run a comparison of so many steps with a seed, and print its rate."""
+    steps, seed = amount_and_seed(
+        parser, "STEPS", f"random {unit} to take", arguments
+    )
+    print(f"seed {seed}", flush=True)
+    start = time.perf_counter()
+    run(steps, seed)
+    print(f"{steps:,} steps, {steps / (time.perf_counter() - start):,.0f}/s")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.measure.twin``; return the exit status."""
     parser = new_parser(
         "measure.twin", "Compare the order book with a naive twin."
     )
-    steps, seed = amount_and_seed(
-        parser, "STEPS", "random steps to take", arguments
-    )
-    print(f"seed {seed}", flush=True)
-    start = time.perf_counter()
-    long_run(steps, seed)
-    print(f"{steps:,} steps, {steps / (time.perf_counter() - start):,.0f}/s")
-    return 0
+    return compare(parser, "steps", long_run, arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import random
 import sys
-import time
 from typing import Any
 
 from exchange.market.command import Action, Command, Configure
@@ -27,10 +26,10 @@ from orderbook import (
     Place,
     Refused,
 )
-from util.cli import amount_and_seed, new_parser
+from util.cli import new_parser
 from util.measure.naive import TwinOrder
 from util.measure.naive_market import HIGH, LOW, NaiveMarket
-from util.measure.twin import ACCOUNTS, SIDES, STP, agree
+from util.measure.twin import ACCOUNTS, SIDES, STP, agree, compare
 
 SYMBOL = "BOND"
 MID = 100  # the price around which everything happens
@@ -257,14 +256,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = new_parser(
         "measure.twin_market", "Compare the engine with a naive market."
     )
-    steps, seed = amount_and_seed(
-        parser, "STEPS", "random requests to take", arguments
-    )
-    print(f"seed {seed}", flush=True)
-    start = time.perf_counter()
-    long_run(steps, seed)
-    print(f"{steps:,} steps, {steps / (time.perf_counter() - start):,.0f}/s")
-    return 0
+    return compare(parser, "requests", long_run, arguments)
 
 
 if __name__ == "__main__":
