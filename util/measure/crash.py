@@ -4,8 +4,9 @@
 limits and keys, and bots that trade with it at random over real sockets and
 record what they receive. One of them is an administrator, which opens and
 halts the market, suspends and resumes the others, adjusts their cash and lots,
-pays dividends, offers tenders, busts trades, settles and resets. After some number of replies the exchange is killed, and started again
-on the same journal. Then
+pays dividends, offers tenders, busts trades, settles and resets. After some
+number of replies the exchange is killed, and started again on the same
+journal. Then
 
 - all that a bot has received must be in the journal before the restart, to
   the byte, and nothing in it twice;
