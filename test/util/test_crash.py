@@ -100,6 +100,7 @@ async def test_no_event_is_lost_or_doubled(path: Path) -> None:
     for what in (
         *("trades", "auction", "asked again", "statuses by admin"),
         *("forbidden", "market_closed", "invalid_price"),
+        *("triggered", "tender", "settlement", "duplicate_client_order_id"),
     ):
         assert counts[what], what
 

@@ -3,15 +3,18 @@
 ``python -m util.measure.crash CYCLES`` runs a real exchange, with fees,
 limits and keys, and bots that trade with it at random over real sockets and
 record what they receive. One of them is an administrator, which opens and
-halts the market, suspends and resumes the others, and adjusts their cash and
-lots. After some number of replies the exchange is killed, and started again
-on the same journal. Then
+halts the market, suspends and resumes the others, adjusts their cash and lots,
+pays dividends, offers tenders, busts trades, settles and resets. After some
+number of replies the exchange is killed, and started again on the same
+journal. Then
 
 - all that a bot has received must be in the journal before the restart, to
   the byte, and nothing in it twice;
 - the restart must have canceled the orders of clients that asked for
   cancel-on-disconnect, and no other;
 - the sums of cash and of lots over all accounts must be unchanged;
+- no order, conversion, tender, bust or administrator's request took effect
+  twice;
 - every bot resumes its session, finds its own books equal to the exchange's,
   sends again the requests that got no reply, and trades on.
 """
@@ -51,9 +54,19 @@ MARKET = f"""
     collar = 5
     band = 3
     auction_s = 1
+    self_trades = true
     [instruments.ETF]
     taker_fee = 1
+    maker_fee_bp = 20
     phase = "pre_open"
+    [instruments.ETF.convert]
+    lot = 2
+    fee = 3
+    basket = {{ BOND = 1 }}
+    [instruments.FUT]
+    kind = "future"
+    underlying = "BOND"
+    expires = 3
     [account]
     cash = {CASH}
     min_cash = 0

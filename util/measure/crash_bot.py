@@ -19,8 +19,10 @@ from util.measure.requests import ADMINISTRATOR, ROWS, Message, Requests
 WINDOW = 8  # requests of a bot in flight at most
 # What is journaled, and is sent again if it got no reply.
 COMMANDS = frozenset(
-    "place amend cancel cancel_all cancel_after admin".split()
+    "place amend cancel cancel_all cancel_after convert tender admin".split()
 )
+SYMBOLS = ("BOND", "ETF", "FUT")
+LATEST = 20  # trades of which one may be busted
 # Fields of a report that describe the event, not the order.
 OF_THE_EVENT = frozenset(
     "type id seq ts exec_type last_qty last_price trade_id liquidity fee"
@@ -116,10 +118,12 @@ class Bot:
     ) -> None:
         self.name = name
         self.cancel_on_disconnect = cancel_on_disconnect
-        self.skipped = 0  # private events before the first welcome that came
+        self.skipped = 0  # account seq at the first welcome that came
+        self.seq = 0  # account seq of the last private event received
         self.events: list[tuple[str, Any]] = []  # private ones, with their id
         self.lives: list[Life] = []
         self.trades: dict[tuple[str, int], str] = {}  # by symbol, trade_id
+        self.busts: dict[tuple[str, int], str] = {}
         self.views: dict[tuple[str, int], Book] = {}  # by symbol, seq
         self.orders: dict[int, Message] = {}
         self.cash = 0
@@ -129,21 +133,21 @@ class Bot:
         self._token = token
         self._users = users
         self._chance = chance
-        self._requests = Requests(name, chance)
+        self._requests = Requests(name, chance, SYMBOLS)
         self._is_follower = is_follower
         self._session: str | None = None
         self._is_opening = False  # reads its state before it trades
         self._by_client_order_id: dict[str, Message] = {}
+        self._tenders: list[str] = []  # the last ones offered
+        self._fills: list[tuple[str, int]] = []  # the last trades of its own
+        # Settlements that came before the event that they belong to.
+        self._settlements: list[str] = []
+        self._answered: set[tuple[str, str]] = set()  # what took effect
         self._last_id = 0
         self._again: deque[Message] = deque()
         self._unanswered: deque[Message] = deque()
         self._books: dict[str, Book] = {}
         self._held: dict[str, int] = {}  # seq of each symbol, in this life
-
-    @property
-    def seq(self) -> int:
-        """The account seq of the last private event received."""
-        return self.skipped + len(self.events)
 
     @property
     def open_orders(self) -> list[Message]:
@@ -154,6 +158,7 @@ class Bot:
         """Trade with one process of the exchange until it ends."""
         self._books.clear()
         self._held.clear()
+        self._settlements.clear()  # sent again
         self._is_opening = True
         self.lives.append(Life())
         with contextlib.suppress(OSError, EOFError, WebSocketException):
@@ -231,7 +236,11 @@ class Bot:
     def _choose(self) -> Message:
         if self.name == ADMINISTRATOR and self._chance.random() < 0.7:
             newest = max(self.orders, default=1)
-            return self._requests.administer(self._users, newest)
+            trades = [*self._fills, *self.trades][-LATEST:]
+            return self._requests.administer(self._users, newest, trades)
+        if self._tenders and self._chance.random() < 0.05:
+            tender_id = self._chance.choice(self._tenders[-3:])
+            return {"type": "tender", "tender_id": tender_id}
         orders = self.open_orders or list(self.orders.values())
         return self._requests.choose(orders)
 
@@ -252,6 +261,14 @@ class Bot:
                     self._record_private(text, message)
                 case "trade" | "book":
                     self._record_public(text, message)
+                case "settlement":
+                    self._settlements.append(text)
+                case "tender":
+                    self._tenders.append(message["tender_id"])
+                case "bust":
+                    key = message["symbol"], message["trade_id"]
+                    assert key not in self.busts
+                    self.busts[key] = text
                 case "status":
                     self.lives[-1].statuses.append(text)
                 case "heartbeat":
@@ -285,9 +302,24 @@ class Bot:
                     assert message[name] == order[name]
                 assert message.get("cum_qty", 0) == order.get("cum_qty", 0)
                 self.counts["recognized"] += 1
+            case "convert" | "admin" | "tender":
+                self._check_once(message, request)
             case "place":
                 client_order_id = request["client_order_id"]
                 assert client_order_id not in self._by_client_order_id
+
+    def _check_once(self, message: Message, request: Message) -> None:
+        """Check that what was told to have taken effect does so once."""
+        name = request["type"], (
+            request.get("client_order_id")
+            or request.get("client_request_id")
+            or request["tender_id"]
+        )
+        if message["type"] == "ok":
+            assert name not in self._answered
+            self._answered.add(name)
+        elif str(message["code"]).startswith("duplicate_"):
+            self.counts[f"recognized {request['type']}"] += 1
 
     def _log_in(self, welcome: Message) -> None:
         assert welcome["type"] == "welcome" and welcome["durable"]
@@ -296,7 +328,7 @@ class Bot:
         if self._session is not None:
             assert welcome["session"] == self._session
         else:
-            self.skipped = welcome["seq"]
+            self.skipped = self.seq = welcome["seq"]
         self._session = welcome["session"]
         self.lives[-1].is_welcome = True
 
@@ -304,8 +336,13 @@ class Bot:
         if not self.events and message["seq"] == self.seq:
             assert message["type"] == "account"  # as it was at the login
         else:
-            assert message["seq"] == self.seq + 1
+            # A settlement has a number of its own, or that of what follows.
+            more = len(self._settlements)
+            assert 1 <= message["seq"] - self.seq <= 1 + more
+            self.events += [(told, None) for told in self._settlements]
+            self._settlements.clear()
             self.events.append((text, message.get("id")))
+            self.seq = message["seq"]
         if message["type"] == "account":
             self.cash = message["cash"]
             self.realized = message.get("realized", 0)
@@ -313,6 +350,8 @@ class Bot:
         else:
             order = as_order(message)
             self.orders[order["order_id"]] = order
+            if "trade_id" in message:
+                self._fills.append((message["symbol"], message["trade_id"]))
             self._by_client_order_id[order["client_order_id"]] = order
 
     def _record_public(self, text: str, message: Message) -> None:

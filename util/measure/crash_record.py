@@ -9,13 +9,25 @@ from pathlib import Path
 
 from exchange.journal.sqlite import read_journal
 from exchange.market.accounts import HOUSE
-from exchange.market.command import Action, Command, Connect, Restart
+from exchange.market.command import (
+    Action,
+    BustTrade,
+    Command,
+    Connect,
+    Restart,
+)
 from exchange.market.engine import Engine
 from exchange.market.reports import in_full
 from orderbook import (
+    AcceptTender,
     AccountReport,
+    Admin,
+    Bust,
+    Convert,
     Error,
     Exec,
+    Place,
+    Settlement,
     Status,
     Trade,
     decode_requests,
@@ -23,7 +35,6 @@ from orderbook import (
     with_id,
 )
 from util.measure.crash_bot import Bot, Life
-from util.measure.requests import SYMBOLS
 
 
 class Record:
@@ -36,7 +47,13 @@ class Record:
 
     def __init__(self, path: Path, bots: Sequence[Bot], cash: int) -> None:
         self.commands = 0
-        self.events: defaultdict[str, list[str]] = defaultdict(list)
+        # Private events with their seq, the last seq, and what happens once.
+        self.events: defaultdict[str, list[tuple[int, str]]]
+        self.events = defaultdict(list)
+        self.seqs: Counter[str] = Counter()
+        self.busts: dict[tuple[str, int], str] = {}
+        self._done: set[tuple[object, ...]] = set()
+        self._settlements: Counter[str] = Counter()  # since the last report
         self.trades: defaultdict[str, list[str]] = defaultdict(list)
         self.runs: list[defaultdict[str, list[tuple[Action, str]]]] = [
             defaultdict(list)
@@ -56,7 +73,7 @@ class Record:
         opened = engine.accounts.keys() - {HOUSE}
         accounts = engine.accounts.values()
         assert sum(account.cash for account in accounts) == cash * len(opened)
-        for symbol in SYMBOLS:
+        for symbol in engine.listings:
             assert not sum(a.positions.get(symbol, 0) for a in accounts)
 
     def check(self) -> None:
@@ -74,7 +91,7 @@ class Record:
         is_restart = isinstance(command.action, Restart)
         if is_restart:
             doomed = self._doomed()
-            self.before = {k: len(v) for k, v in self.events.items()}
+            self.before = dict(self.seqs)
             self.runs.append(defaultdict(list))
             self.statuses.append([])
         outputs = in_full(self._engine.apply(command))
@@ -88,7 +105,24 @@ class Record:
         elif command.account:
             reply = encode(outputs[0][1]) if outputs else ""
             self.runs[-1][command.account].append((command.action, reply))
+            if outputs and not isinstance(outputs[0][1], Error):
+                self._once(command.account, command.action)
         self._compare_books()
+
+    def _once(self, name: str, action: Action) -> None:
+        """Note what took effect; it must be for the first time."""
+        key: tuple[object, ...] | None = None
+        match action:
+            case Place() | Convert():
+                key = "order", name, action.client_order_id
+            case AcceptTender():
+                key = "tender", name, action.tender_id, self._engine.round
+            case Admin() | BustTrade():
+                key = "request", name, action.client_request_id
+        if key is not None:
+            assert key not in self._done
+            self._done.add(key)
+            self.counts[action.type] += 1
 
     def _doomed(self) -> list[int]:
         """Return the orders that a restart cancels."""
@@ -104,9 +138,22 @@ class Record:
             case Trade():
                 self.trades[event.symbol].append(encode(event))
                 assert event.trade_id == len(self.trades[event.symbol])
+            case Bust():
+                key = event.symbol, event.trade_id
+                assert key not in self.busts
+                self.busts[key] = encode(event)
+                self.counts["bust"] += 1
+            case Settlement():
+                # It may have a number of its own, or that of what follows.
+                self.events[recipient].append((event.seq, encode(event)))
+                assert event.seq > self.seqs[recipient]
+                self._settlements[recipient] += 1
+                self.counts["settlement"] += 1
             case Exec() | AccountReport():
-                self.events[recipient].append(encode(event))
-                assert event.seq == len(self.events[recipient])
+                self.events[recipient].append((event.seq, encode(event)))
+                more = self._settlements.pop(recipient, 0)
+                assert 1 <= event.seq - self.seqs[recipient] <= 1 + more
+                self.seqs[recipient] = event.seq
             case Status():
                 self.statuses[-1].append(encode(event))
                 self.counts[f"statuses by {by}"] += 1
@@ -114,6 +161,8 @@ class Record:
                 self.counts[event.code] += 1
         if isinstance(event, Exec) and event.liquidity is not None:
             self.counts[event.liquidity] += 1
+        if isinstance(event, Exec) and event.exec_type == "triggered":
+            self.counts["triggered"] += 1
         if isinstance(event, Exec) and event.exec_type == "new":
             self._order_id += 1
             assert event.order_id == self._order_id
@@ -132,12 +181,13 @@ class Record:
                     assert view["asks"] == dict(book.depth("sell"))
 
     def _check(self, bot: Bot) -> None:
-        events = self.events[bot.name]
         assert bot.seq <= self.before.get(bot.name, 0)
-        for (text, request_id), event in zip(
-            bot.events, events[bot.skipped :]
-        ):
+        kept = self.events[bot.name]
+        events = [event for seq, event in kept if seq > bot.skipped]
+        for (text, request_id), event in zip(bot.events, events):
             assert text == with_id(event, request_id)
+        for key, text in bot.busts.items():
+            assert text == self.busts[key]
         for (symbol, trade_id), text in bot.trades.items():
             assert text == self.trades[symbol][trade_id - 1]
         assert not bot.views
@@ -160,6 +210,12 @@ def _check_life(life: Life, done: list[tuple[Action, str]]) -> None:
     done = done[1:]
     assert len(life.replies) <= len(done) <= len(life.requests)
     for request, (action, _) in zip(life.requests, done):
-        assert decode_requests(json.dumps(request)) == [action]
+        (asked,) = decode_requests(json.dumps(request))
+        if isinstance(action, BustTrade):  # with what the exchange looked up
+            assert isinstance(asked, Admin) and asked.action == "bust"
+            for name in ("symbol", "trade_id", "reason", "client_request_id"):
+                assert getattr(asked, name) == getattr(action, name)
+        else:
+            assert asked == action
     for request, text, (_, reply) in zip(life.requests, life.replies, done):
         assert text == with_id(reply, request["id"])

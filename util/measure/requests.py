@@ -26,18 +26,30 @@ ACTIONS = {
     "suspend": 8,
     "cancel": 8,
     "message": 2,
+    "news": 2,
+    "bust": 4,
+    "dividend": 3,
+    "tender": 6,
+    "reference": 1,
     "reset": 1,
     "settle": 1,
 }
+Trade = tuple[str, int]  # symbol and trade_id
 
 
 class Requests:
     """The requests of one account, without ids; ``chance`` decides."""
 
-    def __init__(self, user: str, chance: random.Random) -> None:
+    def __init__(
+        self,
+        user: str,
+        chance: random.Random,
+        symbols: Sequence[str] = SYMBOLS,
+    ) -> None:
         self._user = user
         self._chance = chance
-        self._named = 0  # the last client_order_id
+        self._symbols = symbols
+        self._named = 0  # the last client_order_id or client_request_id
 
     def choose(self, orders: Sequence[Message]) -> Message:
         """Return any request of a trader.
@@ -56,10 +68,13 @@ class Requests:
         if draw < 0.68:
             return {"type": "ping"}
         if draw < 0.69:
-            return {"type": "cancel_all", "symbol": chance.choice(SYMBOLS)}
+            symbol = chance.choice(self._symbols)
+            return {"type": "cancel_all", "symbol": symbol}
         if draw < 0.70:
             timeout_ms = chance.choice((0, 1_000, 60_000))
             return {"type": "cancel_after", "timeout_ms": timeout_ms}
+        if draw < 0.73:
+            return self.convert()
         key = chance.choice(("order_id", "client_order_id"))
         name = {key: chance.choice(orders)[key]}
         if draw < 0.85:
@@ -73,13 +88,13 @@ class Requests:
         self._named += 1
         request: Message = {
             "type": "place",
-            "symbol": chance.choice(SYMBOLS),
+            "symbol": chance.choice(self._symbols),
             "side": chance.choice(("buy", "sell")),
             "qty": chance.randint(1, QTY),
             "price": chance.choice(PRICES),
             "client_order_id": f"{self._user}-{self._named}",
         }
-        match chance.randrange(20):
+        match chance.randrange(26):
             case 0:
                 request["post_only"] = True
             case 1:
@@ -93,17 +108,51 @@ class Requests:
                 in_us = chance.randrange(1_000, 2_000_000)
                 request["time_in_force"] = "gtd"
                 request["expire_ts"] = time.time_ns() // 1_000 + in_us
+            case 5 | 6:
+                request["display_qty"] = chance.randint(1, 5)
+            case 7:
+                del request["price"]
+                request["order_type"] = "market"
+                request["time_in_force"] = "auction"
+            case 8 | 9:
+                del request["price"]
+                request["order_type"] = "stop"
+                request["trigger_price"] = chance.choice(PRICES)
+            case 10:
+                request["order_type"] = "stop_limit"
+                request["trigger_price"] = chance.choice(PRICES)
         return request
 
-    def administer(self, users: Sequence[str], newest: int) -> Message:
+    def convert(self) -> Message:
+        """Return a conversion of any instrument; of most it is refused."""
+        self._named += 1
+        return {
+            "type": "convert",
+            "symbol": self._chance.choice((*self._symbols, "ETF", "ETF")),
+            "side": self._chance.choice(("buy", "sell")),
+            "qty": self._chance.randint(1, 4),
+            "client_order_id": f"{self._user}-{self._named}",
+        }
+
+    def administer(
+        self, users: Sequence[str], newest: int, trades: Sequence[Trade] = ()
+    ) -> Message:
         """Return what an administrator may do to one of the users.
 
-        ``newest`` is the last order_id that is known.
+        ``newest`` is the last order_id that is known, ``trades`` are some
+        that may be busted.
         """
         chance = self._chance
         action = chance.choices([*ACTIONS], [*ACTIONS.values()])[0]
-        request: Message = {"type": "admin", "action": action, "reason": "é"}
-        symbol = {"symbol": chance.choice(SYMBOLS)}
+        self._named += 1
+        number = f"{self._user}-{self._named}"
+        request: Message = {
+            "type": "admin",
+            "action": action,
+            "reason": "é",
+            "client_request_id": number,
+        }
+        symbol = {"symbol": chance.choice(self._symbols)}
         match action:
             case "phase":
                 request["phase"] = "open"
@@ -124,6 +173,22 @@ class Requests:
                 request["order_id"] = order_id
             case "message":
                 request["message"] = "lunch is served"
-            case "settle":
+            case "news":
+                request["headline"] = "it rains"
+            case "bust":
+                bust = chance.choice(trades or [("BOND", 1)])
+                request |= {"symbol": bust[0], "trade_id": bust[1]}
+            case "dividend":
+                request |= {**symbol, "amount": chance.randint(-9, 9)}
+            case "tender":
+                request |= {
+                    **symbol,
+                    "tender_id": number,
+                    "side": chance.choice(("buy", "sell")),
+                    "qty": chance.randint(1, 9),
+                    "price": chance.choice(PRICES),
+                    "valid_ms": chance.choice((1_000, 60_000)),
+                }
+            case "reference" | "settle":
                 request |= {**symbol, "price": chance.choice(PRICES)}
         return request
