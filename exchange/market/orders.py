@@ -89,7 +89,8 @@ def place(state: State, command: Command, request: Place) -> None:
     order = Order(state.order_id + 1, name, side, qty, instrument.symbol)
     order.price = price
     order.order_type = request.order_type
-    order.time_in_force = time_in_force
+    if time_in_force != "auction":
+        order.time_in_force = time_in_force
     order.expire_ts = request.expire_ts
     order.post_only = request.post_only
     order.stp = request.stp
@@ -102,6 +103,8 @@ def place(state: State, command: Command, request: Place) -> None:
         order.display_qty = display_qty
     if trigger_price is not None:
         order.trigger_price = trigger_price
+        # It shows what it becomes: reports know only "limit" and "market".
+        order.order_type = "market" if price is None else "limit"
         order.worst_price = limit
         _accept_stop(state, listing, order)
     else:
@@ -123,6 +126,16 @@ def place(state: State, command: Command, request: Place) -> None:
             book_arrival(state, order, sweep, NOTHING_FILLED)
     if order.expire_ts is not None and order.is_open:
         state.add_expiry(order, order.expire_ts)
+
+
+def _check_phase_of(listing: Listing, order: Order) -> None:
+    """Judge an open order by the phase as if it were placed now."""
+    order_type, time_in_force = order.order_type, order.time_in_force
+    if order.order_status == "waiting":
+        order_type = "stop"
+    elif order_type == "market":
+        time_in_force = "auction"
+    listing.check_phase(order_type, time_in_force)
 
 
 def _check_sender(state: State, account: Account, request: Place) -> None:
@@ -211,7 +224,7 @@ def amend(state: State, command: Command, request: Amend) -> None:
     ):
         _check_amend(state, order, request)
     if listing.phase != "open":
-        listing.check_phase(order.order_type, order.time_in_force)
+        _check_phase_of(listing, order)
     price = order.price if request.price is None else request.price
     qty = order.qty if request.qty is None else request.qty
     display_qty = request.display_qty or order.display_qty
