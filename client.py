@@ -2361,10 +2361,10 @@ class OrderView:
 
     @property
     def order_type(self) -> OrderType:
-        """``"limit"``, ``"market"``, ``"stop"`` or ``"stop_limit"``.
+        """``"limit"`` or ``"market"``.
 
-        A stop order becomes "market" and a stop-limit order "limit" when it
-        is triggered, if the exchange reports it so.
+        Of a stop order it says what that becomes when it is triggered;
+        ``trigger_price`` says that it is one.
         """
         return self._state.report.order_type
 

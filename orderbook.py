@@ -2209,7 +2209,7 @@ class OrderBook:
                 assert order is self.orders.get(order_id), "indexed"
                 assert order.order_id == order_id and order.side == side
                 assert order.price is None and order.leaves_qty >= 1
-                assert order.time_in_force == "auction"
+                assert order.may_rest
                 assert self.is_collecting, "expired after an uncrossing"
         assert seen == len(self.orders), "each order in exactly one level"
         bid, ask = self.best("buy"), self.best("sell")

@@ -107,7 +107,11 @@ def place(state: State, command: Command, request: Place) -> None:
         trigger_price,
         display_qty,
     )
+    if time_in_force == "auction":
+        order.time_in_force = "gtc"  # reports know no other that rests
     if trigger_price is not None:
+        # It shows what it becomes: reports know only "limit" and "market".
+        order.order_type = "market" if price is None else "limit"
         order.worst_price = limit
         _accept_stop(state, listing, order)
     else:
@@ -125,6 +129,16 @@ def place(state: State, command: Command, request: Place) -> None:
             book_arrival(state, order, sweep, NOTHING_FILLED)
     if expire_ts is not None and order.is_open:
         state.add_expiry(order, expire_ts)
+
+
+def _check_phase_of(listing: Listing, order: Order) -> None:
+    """Judge an open order by the phase as if it were placed now."""
+    order_type, time_in_force = order.order_type, order.time_in_force
+    if order.order_status == "waiting":
+        order_type = "stop"
+    elif order_type == "market":
+        time_in_force = "auction"
+    listing.check_phase(order_type, time_in_force)
 
 
 def _check_sender(state: State, account: Account, request: Place) -> None:
@@ -215,7 +229,7 @@ def amend(state: State, command: Command, request: Amend) -> None:
     if not is_plain:
         _check_amend(state, order, request)
     if listing.phase != "open":
-        listing.check_phase(order.order_type, order.time_in_force)
+        _check_phase_of(listing, order)
     price = order.price if request.price is None else request.price
     qty = order.qty if request.qty is None else request.qty
     display_qty = order.display_qty

@@ -95,13 +95,11 @@ def _trigger(state: State, order: Order) -> None:
         return
     listing.stops.remove(order)
     order.order_status = "new"
-    if order.order_type == "stop":
-        order.order_type, order.time_in_force = "market", "ioc"
+    if order.order_type == "market":
+        order.time_in_force = "ioc"
         if order.expire_ts is not None:
             state.drop_expiry(order)
             order.expire_ts = None
-    else:
-        order.order_type = "limit"
     state.outputs.append(order_report(state, order, "triggered"))
     try:
         sweep = _arrive(state.accounts[order.account], listing, order)

@@ -214,14 +214,14 @@ async def test_a_stop_waits_is_triggered_and_trades() -> None:
         await line.hear()
         placing = asyncio.create_task(bond.buy(9, trigger_price=105))
         [place] = await line.hear()
-        stop: dict[str, Any] = {"order_type": "stop", "trigger_price": 105}
+        stop: dict[str, Any] = {"order_type": "market", "trigger_price": 105}
         stop |= {"client_order_id": place["client_order_id"]}
         waits = report(1, 1, id=place["id"], order_status="waiting", **stop)
         del waits["price"]
         await line.hear(waits)
         order = await placing
         assert ex.orders == [order] and order.is_waiting and order.is_open
-        assert (order.order_type, order.trigger_price) == ("stop", 105)
+        assert (order.order_type, order.trigger_price) == ("market", 105)
         assert (order.price, order.price_money) == (None, None)
         assert "market stop 105, waiting" in repr(order)
         triggered = {**waits, "seq": 2, "exec_type": "triggered"}
