@@ -58,7 +58,9 @@ def book_sweep(
         cum_qty += qty
         cum_cost += price * qty
         is_self = maker.account == order.account
-        trade = report_trade(state, listing, price, qty, order.side, is_self)
+        trade = report_trade(
+            state, listing, price, qty, order.side, is_self=is_self
+        )
         value = price * instrument.tick_value
         taker_fee = qty * instrument.taker_fee
         maker_fee = qty * instrument.maker_fee

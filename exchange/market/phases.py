@@ -157,7 +157,9 @@ class Uncrossing:
             # The younger order is the aggressor.
             side: Side = "buy" if bid.order_id > ask.order_id else "sell"
             is_self = bid.account == ask.account
-            trade = report_trade(state, listing, price, qty, side, is_self)
+            trade = report_trade(
+                state, listing, price, qty, side, is_self=is_self
+            )
             book_cross(state, bid, ask, trade)
             made += 1
         work.spend(state, made * CROSS_OPERATIONS)

@@ -145,6 +145,7 @@ def report_trade(
     price: int,
     qty: int,
     side: Side,
+    *,
     is_self: bool,
 ) -> Trade:
     """Record and return a public trade; ``side`` is the aggressor's.
