@@ -274,12 +274,12 @@ def test_admin_actions_are_printed_with_user_and_reason(
         5 bob order 2 new: sell 2 BOND at 99; 0 of 2 filled
         6 op > admin set BOND to open because: why
         6 op ok
-        6 ann order 1 trade 1: 2 BOND at 100 as auction; 2 of 3 filled
-        6 bob order 2 trade 1: 2 BOND at 100 as auction; 2 of 2 filled
-        6 ann cash 800, 2 BOND; worth 1000
-        6 bob cash 200, -2 BOND; worth 0
+        6 ann order 1 trade 1: 2 BOND at 101 as auction; 2 of 3 filled
+        6 bob order 2 trade 1: 2 BOND at 101 as auction; 2 of 2 filled
+        6 ann cash 798, 2 BOND; worth 1000
+        6 bob cash 202, -2 BOND; worth 0
         6 * status BOND open: why
-        6 * trade 1: 2 BOND at 100 sold
+        6 * trade 1: 2 BOND at 101 sold
         7 ann > buy 1 BOND at 98
         7 ann order 3 new: buy 1 BOND at 98; 0 of 1 filled
         8 op > admin set all to halted for 2000 ms because: why
@@ -569,7 +569,7 @@ def same(row: dict[str, str], command: Command, who: str, what: Any) -> None:
             assert text == ""
         elif isinstance(value, (str, int)) and not isinstance(value, bool):
             assert text == str(value)
-        elif name == "limits":
+        elif name in ("limits", "money"):
             assert json.loads(text) == asdict(value)
         elif name == "accounts":
             its = {user: asdict(limits) for user, limits in value.items()}
