@@ -123,8 +123,9 @@ class Follower:
         self.auctioned = defaultdict(Counter)
         moved = self._act(command, outputs)
         self._reply(command, outputs)
-        executions = (Exec, Settlement, Ok, Error)
-        order: list[Any] = [executions, AccountReport, Status, Trade]
+        # An account follows its settlements directly.
+        money = (Settlement, AccountReport)
+        order: list[Any] = [(Exec, Ok, Error), money, Status, Trade]
         parts = [
             next(n for n, kind in enumerate(order) if isinstance(event, kind))
             for _, event in outputs
