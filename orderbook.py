@@ -729,8 +729,8 @@ class Instrument:
     kind: Annotated[Kind, _Open()] = "spot"
     underlying: str | None = None  # of a future, call or put
     strike: int | None = None  # of a call or put, in ticks of the underlying
-    # When it settles: "round", with its underlying, or after so many seconds
-    # from the moment when it first opens in a round.
+    # "round": it settles with its underlying; a number: that many seconds
+    # after it first opens in a round.
     expires: Literal["round"] | int | None = None
     pays: int | None = None  # of a binary that comes true, in ticks
     question: str | None = None  # of a binary
@@ -1631,7 +1631,7 @@ class OrderBook:
     gets the better price. If both are of one account, the arriving order's
     ``stp`` says which of them is canceled.
 
-    An order with ``display_qty`` shows at most so many lots. When they are
+    An order with ``display_qty`` shows at most that many lots. When they are
     traded, the next ones are shown, behind all orders of the same price.
 
     While ``is_collecting``, orders rest as they arrive, nothing matches, and

@@ -173,7 +173,7 @@ class Account:
     def hold(self, order: Order, qty: int) -> None:
         """Set aside what ``qty`` lots of an order may need.
 
-        Below 0: release what was set aside for so many lots.
+        Below 0: release what was set aside for ``-qty`` lots.
         """
         lots = self.buying if order.side == "buy" else self.selling
         lots[order.symbol] = lots.get(order.symbol, 0) + qty
@@ -291,9 +291,7 @@ class Account:
 
     def remember_conversion(self, client_order_id: str) -> None:
         """Remember the name of a conversion; forget the oldest."""
-        self.conversions[client_order_id] = None
-        if len(self.conversions) > ORDERS_REMEMBERED:
-            del self.conversions[next(iter(self.conversions))]
+        _remember(self.conversions, client_order_id, ORDERS_REMEMBERED)
 
     def find(self, order_id: int | None, client_order_id: str | None) -> Order:
         """Return the open order with one of the two ids.
@@ -344,9 +342,9 @@ class Account:
 
     def remember_request(self, client_request_id: str) -> None:
         """Remember an administrator's request; forget the oldest."""
-        self.admin_requests[client_request_id] = None
-        if len(self.admin_requests) > ADMIN_REQUESTS_REMEMBERED:
-            del self.admin_requests[next(iter(self.admin_requests))]
+        _remember(
+            self.admin_requests, client_request_id, ADMIN_REQUESTS_REMEMBERED
+        )
 
     # Sessions
 
@@ -373,6 +371,13 @@ class Account:
             for order in self.open_orders.values()
             if order.session == session
         ]
+
+
+def _remember(names: dict[str, None], name: str, most: int) -> None:
+    """Add a name; drop the oldest if there are more than ``most``."""
+    names[name] = None
+    if len(names) > most:
+        del names[next(iter(names))]
 
 
 def leaderboard(

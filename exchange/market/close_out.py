@@ -6,6 +6,7 @@ from functools import partial
 
 from exchange.market import work
 from exchange.market.accounts import HOUSE, Account
+from exchange.market.pricing import check_within
 from exchange.market.products import value_bounds
 from exchange.market.reports import reply_ok, report_status
 from exchange.market.state import State
@@ -54,13 +55,8 @@ def _values(
                 "unknown_symbol", f"{symbol} is not listed", field="prices"
             )
         instrument = state.listings[symbol].instrument
-        low, high = value_bounds(instrument, state.underlying(instrument))
-        if not low <= price <= high:
-            raise Refused(
-                "invalid_price",
-                f"price {price} of {symbol} is not within {low} and {high}",
-                field="prices",
-            )
+        bounds = value_bounds(instrument, state.underlying(instrument))
+        check_within(bounds, symbol, price, "prices")
     held = {s: qty for s, qty in account.positions.items() if qty}
     for symbol in held:
         if symbol not in prices:

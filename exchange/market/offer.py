@@ -9,7 +9,7 @@ from orderbook import Tender
 
 @dataclass(slots=True)
 class Offer:
-    """A tender, who may accept it, and who has.
+    """A tender, the accounts that may accept it, and those that have.
 
     ``user`` None: every account. ``ends_ts`` None: it has ended.
     """

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 
 from exchange.market import work
 from exchange.market.auction import clearing_price
@@ -106,7 +107,7 @@ def _uncross(state: State, listing: Listing, then: work.Then) -> None:
     book = listing.book
     left = book.market_orders("buy") + book.market_orders("sell")
     if left:
-        left.sort(key=lambda order: order.order_id)
+        left.sort(key=attrgetter("order_id"))
         work.each(state, left, _expire_market, then, symbols=[left[0].symbol])
     else:
         then(state)

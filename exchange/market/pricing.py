@@ -99,7 +99,15 @@ def _check_price(
                 field=field,
             )
         return
-    low, high = settlement_bounds(instrument, state.underlying(instrument))
+    bounds = settlement_bounds(instrument, state.underlying(instrument))
+    check_within(bounds, symbol, price, field)
+
+
+def check_within(
+    bounds: tuple[int, int], symbol: str, price: int, field: str
+) -> None:
+    """Refuse ("invalid_price") a price outside of these bounds."""
+    low, high = bounds
     if not low <= price <= high:
         raise Refused(
             "invalid_price",

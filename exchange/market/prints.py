@@ -47,7 +47,7 @@ class Prints:
                 return
 
     def postpone(self, by_us: int) -> None:
-        """Make every trade so much later: the clock is set forward."""
+        """Move every trade forward with the clock, which is set forward."""
         for moment in self.moments:
             moment.ms += by_us // 1_000
 

@@ -14,6 +14,7 @@ from exchange.market.accounts import HOUSE, Account
 from exchange.market.command import Command
 from exchange.market.listing import Listing
 from exchange.market.offer import Offer
+from exchange.market.orders import refuse_suspended
 from exchange.market.reports import new_tender, reply_ok, report_status
 from exchange.market.state import TENDER_ENDS, State
 from exchange.market.transfers import (
@@ -168,9 +169,7 @@ def _check_offer(
             field="tender_id",
         )
     if account.is_suspended:
-        raise Refused(
-            "forbidden", "the account is suspended and may only cancel"
-        )
+        refuse_suspended()
     if offer is None or not _may_accept(offer, account):
         raise Refused(
             "unknown_tender",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import cast
 
 from exchange.market import work
@@ -71,14 +72,10 @@ def _take_reached(state: State, symbols: list[str]) -> deque[Order]:
         last = state.listings[symbol].last
         assert last is not None
         # Two sorts, because 10,000 tuples would cost as much as the sorting.
-        orders.sort(key=_order_id)
+        orders.sort(key=attrgetter("order_id"))
         orders.sort(key=partial(_nearness, last=last))
         taken.extend(orders)
     return taken
-
-
-def _order_id(order: Order) -> int:
-    return order.order_id
 
 
 def _nearness(order: Order, last: int) -> int:

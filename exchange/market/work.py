@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from exchange.market.command import (
@@ -98,7 +99,7 @@ def cancel_all(
     that makes them busy.
     """
     item = Each(
-        deque(sorted(orders, key=_order_id)),
+        deque(sorted(orders, key=attrgetter("order_id"))),
         partial(_end, reason=reason),
         then,
         symbols,
@@ -165,10 +166,6 @@ def _end(
 ) -> None:
     if order.is_open:  # earlier work may have filled it
         cancel_order(state, order, reason, order_status)
-
-
-def _order_id(order: Order) -> int:
-    return order.order_id
 
 
 def _symbols_of(orders: Iterable[Order]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from client import Market
-from orderbook import Side
+from orderbook import PriceLevel, Side
 
 MOST = 200  # lots of one leg held at most, long or short
 
@@ -68,11 +68,17 @@ def _profit(market: Market, parts: list[Leg], side: Side) -> int:
 
 def _proceeds(market: Market, qty: int, side: Side) -> int | None:
     """Return the cash for an order at the best price; below 0: its cost."""
-    levels = market.book.asks if side == "buy" else market.book.bids
-    if not levels or levels[0][1] < qty:
+    best = _best(market, side)
+    if best is None or best[1] < qty:
         return None
-    price = levels[0][0] if side == "sell" else -levels[0][0]
+    price = best[0] if side == "sell" else -best[0]
     return price * qty * market.instrument.tick_value
+
+
+def _best(market: Market, side: Side) -> PriceLevel | None:
+    """Return the level with which an order of a side would trade first."""
+    levels = market.book.asks if side == "buy" else market.book.bids
+    return levels[0] if levels else None
 
 
 async def _exploit(market: Market, parts: list[Leg], side: Side) -> None:
@@ -92,9 +98,9 @@ async def _exploit(market: Market, parts: list[Leg], side: Side) -> None:
 
 async def _take(market: Market, qty: int, side: Side) -> bool:
     """Trade at the best price; return whether all lots were filled."""
-    levels = market.book.asks if side == "buy" else market.book.bids
-    if not levels:
+    best = _best(market, side)
+    if best is None:
         return False
     place = market.buy if side == "buy" else market.sell
-    order = await place(qty, levels[0][0], time_in_force="fok")
+    order = await place(qty, best[0], time_in_force="fok")
     return order.cum_qty == qty

@@ -34,14 +34,12 @@ async def make_derived_market(
         bid = ask = None
         if worth is not None:
             middle = round(worth - position / LEAN)
+            low = middle - EDGE
+            high = max(middle + EDGE, limits.min_price)
             # A quote can be filled while the next is on its way, hence two.
-            if position + 2 * qty <= MOST:
-                bid = middle - EDGE
-            if position - 2 * qty >= -MOST:
-                ask = max(middle + EDGE, limits.min_price)
-        if bid is not None and bid < limits.min_price:
-            bid = None
-        if ask is not None and ask > limits.max_price:
-            ask = None
+            if position + 2 * qty <= MOST and low >= limits.min_price:
+                bid = low
+            if position - 2 * qty >= -MOST and high <= limits.max_price:
+                ask = high
         await market.quote(bid, ask, qty)
         await asyncio.sleep(1 / speed)

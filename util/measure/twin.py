@@ -362,7 +362,7 @@ def compare(
     run: Callable[[int, int], None],
     arguments: list[str] | None,
 ) -> int:
-    """Run a comparison of so many steps with a seed, and print its rate."""
+    """Run a comparison as the command line says, and print its rate."""
     steps, seed = amount_and_seed(
         parser, "STEPS", f"random {unit} to take", arguments
     )

@@ -39,7 +39,7 @@ LOOK_S = 0.2  # of the wall clock, between looks at the loop
 FINISH_S = 3.0  # market time for bots to finish after the round
 # Market time between collections of garbage. They run at fixed moments, or
 # they would close a forgotten Exchange at a random one. A full one visits all
-# objects of the process, so only one of so many is.
+# objects of the process, so only one in FULL_COLLECTION is.
 GARBAGE_S = 20.0
 FULL_COLLECTION = 30
 HOUSE_BOTS = "house"
