@@ -192,6 +192,10 @@ PHASES: dict[PhaseName, Literal["all", "resting", "none"]] = {
     "halted": "none",
     "closed": "none",
 }
+# What the owner of a key may do. A house account trades for the market, such
+# as a market maker: it is not ranked. A spectator places no orders.
+RoleName: TypeAlias = Literal["trader", "admin", "house", "spectator"]
+Role: TypeAlias = Annotated[RoleName, _Open()]
 Code: TypeAlias = Annotated[
     Literal[  # in order of precedence: the first that applies is answered
         "bad_request",
@@ -768,6 +772,7 @@ class Welcome:
     unit: str | None = None  # of cash, a decimal number; None: ticks x lots
     currency: str | None = None
     round: int = 1  # counts resets
+    role: Role = "trader"
 
 
 @_event

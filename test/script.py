@@ -34,7 +34,8 @@ Commands
 ``cancel_all symbol=ETF side=buy``
 ``cancel_after 5000``              milliseconds
 ``connect``, ``connect keep``      log in; ``keep``: orders outlive the
-                                   connection; ``admin``: an administrator
+                                   connection; ``admin``, ``house`` or
+                                   ``spectator``: the role
 ``disconnect``
 ``admin phase halted symbol=BOND`` an administrator's action, with the reason
                                    "why"
@@ -340,7 +341,10 @@ def parse(words: list[str]) -> Action:
     """Make the action of, say, ``buy 5@99 ioc as=mine``."""
     match words:
         case ["connect", *how]:
-            return Connect("keep" not in how, is_admin="admin" in how)
+            (role,) = {"house", "spectator"} & {*how} or {None}
+            return Connect(
+                "keep" not in how, is_admin="admin" in how, role=role
+            )
         case ["admin", action, *more]:
             return Admin(action=action, reason="why", **fields(more))
         case ["bust", trade_id, buyer, what, seller, *more]:

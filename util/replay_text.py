@@ -89,6 +89,7 @@ def _words(command: Command) -> list[object]:
         case Connect() as connect:
             words = ["connect", command.session]
             words.append(connect.is_admin and "as an administrator")
+            words.append(connect.role is not None and f"as {connect.role}")
             stays = not connect.cancel_on_disconnect
             words.append(stays and "without cancel_on_disconnect")
             return words

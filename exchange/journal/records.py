@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json, to_json
 
-from exchange.market.command import Action, Command, OwnAction
+from exchange.market.command import Action, Command, Connect, OwnAction
 from orderbook import MAX_INT, encode
 
 _Ts = Annotated[int, Field(ge=1, le=MAX_INT)]
@@ -22,11 +22,21 @@ _RECORDS: TypeAdapter[list[_Record]] = TypeAdapter(
 )
 
 
+# Fields of the exchange's own actions that records have only if they are not
+# at this default: an older program reads a record without them.
+LATER: dict[type, dict[str, Any]] = {Connect: {"role": None}}
+
+
 def encode_record(command: Command) -> str:
     """Return a command as JSON."""
     action = command.action
     if isinstance(action, OwnAction):
-        text = to_json(action).decode()
+        left_out = {
+            name
+            for name, default in LATER.get(action.__class__, {}).items()
+            if getattr(action, name) == default
+        }
+        text = to_json(action, exclude=left_out or None).decode()
     else:
         text = encode(action)
     # Account and session are names that need no escaping.

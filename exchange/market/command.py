@@ -28,6 +28,7 @@ from orderbook import (
     Ping,
     Place,
     Rested,
+    RoleName,
     Subscribe,
     Unsubscribe,
 )
@@ -119,6 +120,7 @@ class Connect:
     cancel_on_disconnect: bool
     is_admin: bool = False
     type: Literal["connect"] = "connect"
+    role: RoleName | None = None  # None: as ``is_admin`` says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

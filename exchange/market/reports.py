@@ -12,12 +12,11 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from exchange.market.accounts import Account, leaderboard
+from exchange.market.accounts import Account
 from exchange.market.command import PUBLIC, Output
 from exchange.market.listing import Listing
 from exchange.market.state import State
 from orderbook import (
-    MAX_ROWS,
     AccountReport,
     Admin,
     BookUpdate,
@@ -407,8 +406,3 @@ def order_reports(state: State, orders: Iterable[Order]) -> Iterator[str]:
     for order in orders:
         seq = state.accounts[order.account].seq
         yield encode_order(order, seq, state.ts)
-
-
-def standings(state: State) -> list[dict[str, Any]]:
-    """Return the leaderboard: the richest accounts as rows."""
-    return leaderboard(state.accounts.values(), state.value, MAX_ROWS)

@@ -272,7 +272,12 @@ ACTIONS: dict[type, st.SearchStrategy[Any]] = {
         sell_order_id=st.integers(1, MAX_INT),
         sell_fee=INTEGER,
     ),
-    Connect: st.builds(Connect, st.booleans(), is_admin=st.booleans()),
+    Connect: st.builds(
+        Connect,
+        st.booleans(),
+        is_admin=st.booleans(),
+        role=st.sampled_from([None, "house", "spectator"]),
+    ),
     Disconnect: st.just(Disconnect()),
     TimePassed: st.just(TimePassed()),
     Configure: st.builds(
@@ -312,6 +317,21 @@ def test_every_command_survives(kind: type) -> None:
         assert type(decoded.action) is kind
 
     survives()
+
+
+def test_a_record_has_no_role_that_an_older_program_knows_otherwise() -> None:
+    """It reads the record then, and golden journals stay as they were."""
+    for action, fields in (
+        (Connect(True), ""),
+        (Connect(True, is_admin=True), ""),
+        (Connect(True, role="house"), ',"role":"house"'),
+    ):
+        is_admin = "true" if action.is_admin else "false"
+        text = encode_record(Command(1, 5, "ann", "a", action))
+        assert text == (
+            '[5,"ann","a",{"cancel_on_disconnect":true,'
+            f'"is_admin":{is_admin},"type":"connect"{fields}}}]'
+        )
 
 
 def test_a_place_in_the_journal_is_the_sequence_number() -> None:

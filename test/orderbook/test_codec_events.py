@@ -103,6 +103,7 @@ EVENTS: list[Event] = [
         unit="0.01",
         currency="USD",
         round=2,
+        role="house",
     ),
     Ok(id="é", ts=9, count=3, data=[{"a": [1, "x"]}]),
     Error(
