@@ -142,6 +142,7 @@ class Logins:
                 currency=None if money is None else money.currency,
                 round=self._engine.round,
                 role=link.role,
+                match=self._engine.match,
             ),
         )
         if missed is None:

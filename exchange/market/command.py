@@ -25,6 +25,7 @@ from orderbook import (
     Get,
     Instrument,
     Login,
+    MatchInfo,
     Ping,
     Place,
     Rested,
@@ -111,6 +112,7 @@ class Configure:
     accounts: dict[str, AccountLimits] = field(default_factory=dict)
     money: Money | None = None
     engine_version: int = ENGINE_VERSION
+    match: MatchInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)

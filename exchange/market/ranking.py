@@ -16,14 +16,22 @@ from orderbook import MAX_ROWS
 def leaderboard(state: State) -> list[dict[str, Any]]:
     """Rank accounts by equity, the best first; equal ones share a rank.
 
+    Ranked are traders who have had a position in this round (a closed one
+    stays in ``positions``, as 0, until `reset`), and the teams of the match.
     Returns at most MAX_ROWS rows: rank, user, equity, cash, positions.
     """
+    due = dict.fromkeys(state.match.teams if state.match else ())
+    ranked = [
+        account
+        for account in state.accounts.values()
+        if _may_rank(account) and (account.positions or account.name in due)
+    ]
+    for name in due:  # those that have never logged in
+        if name not in state.accounts:
+            limits = state.limits(name)
+            ranked.append(Account(name, limits.cash, limits))
     standings = sorted(
-        (
-            (account.equity(state.value), account)
-            for account in state.accounts.values()
-            if _is_ranked(account)
-        ),
+        ((account.equity(state.value), account) for account in ranked),
         key=lambda standing: (-standing[0], standing[1].name),
     )
     rows: list[dict[str, Any]] = []
@@ -41,13 +49,5 @@ def leaderboard(state: State) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_ranked(account: Account) -> bool:
-    """Whether it is a trader's that has had a position in this round.
-
-    A position that was closed stays in ``positions``, as 0, until `reset`.
-    """
-    return (
-        bool(account.positions)
-        and account.role == "trader"
-        and account.name != HOUSE
-    )
+def _may_rank(account: Account) -> bool:
+    return account.role == "trader" and account.name != HOUSE

@@ -25,6 +25,8 @@ from orderbook import (
     Exec,
     ExecType,
     Liquidity,
+    MatchChanged,
+    MatchInfo,
     News,
     Ok,
     Order,
@@ -231,6 +233,12 @@ def report_news(state: State, admin: Admin) -> None:
         value=admin.value,
     )
     state.outputs.append((PUBLIC, news))
+
+
+def report_match(state: State, match: MatchInfo) -> None:
+    """Publish the match that begins."""
+    event = MatchChanged(ts=state.ts, match=match)
+    state.outputs.append((PUBLIC, event))
 
 
 def new_tender(state: State, admin: Admin, symbol: str) -> Tender:

@@ -171,6 +171,7 @@ MATRIX: list[Row] = [
     ({"type": "ping"}, EVERYBODY),
     ({"type": "login", "user": "alice"}, AGAIN),
     ({"type": "login", "user": "eve", "token": "guess"}, AGAIN),
+    (admin("match", name="A/03", teams=["bob"]), ADMIN_ALONE),
     (admin("phase", phase="halted"), ADMIN_ALONE),
     (
         admin("phase", phase="auction", symbol="BOND", reopen_ms=5_000),
