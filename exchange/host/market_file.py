@@ -68,6 +68,7 @@ class Rules:
 
     configure: Configure
     quotas: Quotas
+    public_positions: bool = False
 
 
 # A decimal number; a text, so that it is exact.
@@ -282,6 +283,7 @@ class MarketSettings(BaseModel):
     account: AccountSettings = AccountSettings()  # of every account
     accounts: dict[User, AccountSettings] = {}
     match: MatchSettings | None = None
+    public_positions: bool = False  # whether the leaderboard shows them
 
     @model_validator(mode="after")
     def _products_fit(self) -> Self:
@@ -371,6 +373,7 @@ class MarketSettings(BaseModel):
                 rates={n: a.rate() for n, a in accounts.items()},
                 connections=connections,
             ),
+            public_positions=self.public_positions,
         )
 
 
