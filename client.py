@@ -1739,6 +1739,30 @@ class _Tenders:
         self._offered.clear()
 
 
+class _Time:
+    """The exchange's time: last told by a message, and estimated since.
+
+    ``clock`` returns seconds of real time; the link sets it.
+    """
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.speed = 1.0
+        self._told_ts = 0
+        self._told_at = 0.0
+
+    def tell(self, event: Welcome | Heartbeat) -> None:
+        self.speed = float(event.speed or 1)
+        self._told_ts = event.ts
+        self._told_at = self.clock()
+
+    def now(self) -> int:
+        if not self._told_ts:
+            return 0
+        passed_s = (self.clock() - self._told_at) * self.speed
+        return self._told_ts + round(passed_s * 1e6)
+
+
 # All of it, without sockets and clocks -------------------------------------
 
 
@@ -1751,6 +1775,7 @@ class _Core:
         self.account = _Account(login, self.calls, self.markets, prefix)
         self.news = _Newsroom(self.calls)
         self.tenders = _Tenders()
+        self.time = _Time()
         self._quotes: dict[str, _Quotes] = {}
 
     @property
@@ -1826,6 +1851,7 @@ class _Core:
                 self.account.bust(event)
                 self.markets.receive_bust(event)
             case Heartbeat():
+                self.time.tell(event)
                 self._check(event)
             case _:
                 pass
@@ -1853,6 +1879,7 @@ class _Core:
             self.markets.relist(event.instruments)
             self.markets.round = event.round
             self.markets.currency = event.currency
+            self.time.tell(event)
             self.account.welcome(event)
 
     def _go_online(self) -> None:
@@ -1988,6 +2015,7 @@ class _Link:
             if not self._loop.is_closed():
                 return False
         self._loop = asyncio.get_running_loop()
+        self._core.time.clock = self._loop.time
         self._to_send = asyncio.Event()
         self._locks.clear()
         self._waiters.clear()
@@ -2574,6 +2602,21 @@ class ExchangeView:
         return self._core.markets.round
 
     @property
+    def speed(self) -> float:
+        """How many times as fast as real time the exchange's time runs.
+
+        Known after a login, or after the first heartbeat; 1 before.
+        """
+        return self._core.time.speed
+
+    def now(self) -> int:
+        """Return the exchange's time, in microseconds since the epoch.
+
+        It is estimated from the last heartbeat, or from the login; 0 before.
+        """
+        return self._core.time.now()
+
+    @property
     def unit(self) -> Decimal | None:
         """The money of one unit of cash.
 
@@ -2653,10 +2696,11 @@ class Exchange(ExchangeView):
     ``cancel_on_disconnect`` is False. A revoked key ends this client:
     pending and later requests raise Unauthorized.
 
-    Timeouts are in seconds. A request waits for its answer as long as the
-    connection lives; put it into ``asyncio.timeout`` to wait less. While the
-    connection is lost, ``request_timeout`` bounds the wait. The connection
-    counts as lost after ``silence_timeout`` without a heartbeat.
+    Timeouts are in seconds of real time, whatever the exchange's ``speed``. A
+    request waits for its answer as long as the connection lives; put it into
+    ``asyncio.timeout`` to wait less. While the connection is lost,
+    ``request_timeout`` bounds the wait. The connection counts as lost after
+    ``silence_timeout`` without a heartbeat.
     ``connect`` opens each connection to ``url``: see ``Connection``; the
     default is that of ``surroundings``.
 
@@ -2775,7 +2819,8 @@ class Exchange(ExchangeView):
     async def cancel_after(self, seconds: float) -> None:
         """Cancel all orders after 1 to 86,400 seconds, unless called again.
 
-        The dead man's switch of the account; 0 turns it off.
+        The seconds are of the exchange's time: see ``speed``. It is the dead
+        man's switch of the account; 0 turns it off.
         """
         timeout_ms = round(seconds * 1_000)
         await self._ask(_make("cancel_after", timeout_ms=timeout_ms))
