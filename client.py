@@ -2609,10 +2609,12 @@ class ExchangeView:
         """
         return self._core.time.speed
 
+    @property
     def now(self) -> int:
-        """Return the exchange's time, in microseconds since the epoch.
+        """The exchange's time in microseconds, as ``ts`` of messages is.
 
-        It is estimated from the last heartbeat, or from the login; 0 before.
+        It is that of the last heartbeat, or of the login, and what has passed
+        since; 0 before.
         """
         return self._core.time.now()
 

@@ -237,7 +237,7 @@ def _fair_values(
     value of any other is a walk.
     """
     real_time, speed = asyncio.get_running_loop().time, exchange.speed
-    now = plan.now or exchange.now
+    now = plan.now or (lambda: exchange.now)
     values: dict[str, Worth] = {}
 
     def derived(instrument: Instrument) -> int:
@@ -290,7 +290,7 @@ def _trade(
         case "maker" if instrument.kind in DERIVATIVES and (
             instrument.underlying in markets
         ):
-            now = plan.now or bot.exchange.now
+            now = plan.now or (lambda: bot.exchange.now)
             value = partial(_model_value, market, markets, plan.speed, now)
             return partial(make_derived_market, market, value, speed)
         case "maker":
