@@ -1743,6 +1743,30 @@ class _Tenders:
         self._offered.clear()
 
 
+class _Time:
+    """The exchange's time: last told by a message, and estimated since.
+
+    ``clock`` returns seconds of real time; the link sets it.
+    """
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.speed = 1.0
+        self._told_ts = 0
+        self._told_at = 0.0
+
+    def tell(self, event: Welcome | Heartbeat) -> None:
+        self.speed = float(event.speed or 1)
+        self._told_ts = event.ts
+        self._told_at = self.clock()
+
+    def now(self) -> int:
+        if not self._told_ts:
+            return 0
+        passed_s = (self.clock() - self._told_at) * self.speed
+        return self._told_ts + round(passed_s * 1e6)
+
+
 # All of it, without sockets and clocks -------------------------------------
 
 
@@ -1755,6 +1779,7 @@ class _Core:
         self.account = _Account(login, self.calls, self.markets, prefix)
         self.news = _Newsroom(self.calls)
         self.tenders = _Tenders()
+        self.time = _Time()
         self._quotes: dict[str, _Quotes] = {}
 
     @property
@@ -1830,6 +1855,7 @@ class _Core:
                 self.account.bust(event)
                 self.markets.receive_bust(event)
             case Heartbeat():
+                self.time.tell(event)
                 self._check(event)
             case _:
                 pass
@@ -1857,6 +1883,7 @@ class _Core:
             self.markets.relist(event.instruments)
             self.markets.round = event.round
             self.markets.currency = event.currency
+            self.time.tell(event)
             self.account.welcome(event)
 
     def _go_online(self) -> None:
@@ -1992,6 +2019,7 @@ class _Link:
             if not self._loop.is_closed():
                 return False
         self._loop = asyncio.get_running_loop()
+        self._core.time.clock = self._loop.time
         self._to_send = asyncio.Event()
         self._locks.clear()
         self._waiters.clear()
@@ -2578,6 +2606,23 @@ class ExchangeView:
         return self._core.markets.round
 
     @property
+    def speed(self) -> float:
+        """How many times as fast as real time the exchange's time runs.
+
+        Known after a login, or after the first heartbeat; 1 before.
+        """
+        return self._core.time.speed
+
+    @property
+    def now(self) -> int:
+        """The exchange's time in microseconds, as ``ts`` of messages is.
+
+        It is that of the last heartbeat, or of the login, and what has passed
+        since; 0 before.
+        """
+        return self._core.time.now()
+
+    @property
     def unit(self) -> Decimal | None:
         """The money of one unit of cash.
 
@@ -2657,10 +2702,11 @@ class Exchange(ExchangeView):
     ``cancel_on_disconnect`` is False. A revoked key ends this client:
     pending and later requests raise Unauthorized.
 
-    Timeouts are in seconds. A request waits for its answer as long as the
-    connection lives; put it into ``asyncio.timeout`` to wait less. While the
-    connection is lost, ``request_timeout`` bounds the wait. The connection
-    counts as lost after ``silence_timeout`` without a heartbeat.
+    Timeouts are in seconds of real time, whatever the exchange's ``speed``. A
+    request waits for its answer as long as the connection lives; put it into
+    ``asyncio.timeout`` to wait less. While the connection is lost,
+    ``request_timeout`` bounds the wait. The connection counts as lost after
+    ``silence_timeout`` without a heartbeat.
     ``connect`` opens each connection to ``url``: see ``Connection``; the
     default is that of ``surroundings``.
 
@@ -2779,7 +2825,8 @@ class Exchange(ExchangeView):
     async def cancel_after(self, seconds: float) -> None:
         """Cancel all orders after 1 to 86,400 seconds, unless called again.
 
-        The dead man's switch of the account; 0 turns it off.
+        The seconds are of the exchange's time: see ``speed``. It is the dead
+        man's switch of the account; 0 turns it off.
         """
         timeout_ms = round(seconds * 1_000)
         await self._ask(_make("cancel_after", timeout_ms=timeout_ms))

@@ -804,6 +804,7 @@ class Welcome:
     round: int = 1  # counts resets
     role: Role = "trader"
     match: MatchInfo | None = None
+    speed: str | None = None  # of the exchange's time, a decimal; None: 1
 
 
 @_event
@@ -1013,6 +1014,7 @@ class Heartbeat:
     type: Literal["heartbeat"] = "heartbeat"
     ts: int
     seq: dict[str, int]
+    speed: str | None = None  # as in `Welcome`
 
 
 Event: TypeAlias = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -46,10 +45,6 @@ Worth: TypeAlias = Callable[[], int]  # the fair value of now, in ticks
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
-def _wall_clock() -> int:
-    return time.time_ns() // 1_000
-
-
 class BadPlan(Exception):
     """The plan does not fit the instruments that are listed."""
 
@@ -59,10 +54,11 @@ class Plan:
     """Which bots trade which instruments.
 
     ``values`` holds the mean of the fair value in ticks by symbol, and under
-    "" that of all other instruments; ``speed`` is how often per second each
-    bot acts on each instrument. Empty ``symbols`` mean all instruments
-    listed; ``tokens`` holds the keys of the bots by name, if the exchange
-    asks for keys. ``now`` returns the time, in microseconds.
+    "" that of all other instruments; ``speed`` is how often per second of the
+    exchange's time each bot acts on each instrument. Empty ``symbols`` mean
+    all instruments listed; ``tokens`` holds the keys of the bots by name, if
+    the exchange asks for keys. ``now`` returns the exchange's time in
+    microseconds; None: as the bots' clients know it.
     """
 
     url: str | None
@@ -76,7 +72,7 @@ class Plan:
     speed: float
     user_prefix: str
     tokens: dict[str, str]
-    now: Callable[[], int] = _wall_clock
+    now: Callable[[], int] | None = None
 
     def mean(self, instrument: Instrument) -> int:
         """Return the mean of an instrument's fair value; raises BadPlan."""
@@ -169,8 +165,9 @@ async def run_house(
 async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
     """Let a bot trade, again after each temporary refusal or lost connection.
 
-    The phase of an instrument follows `status` messages, and the welcome
-    after a lost connection.
+    After a refusal it pauses in the exchange's time. The phase of an
+    instrument follows `status` messages, and the welcome after a lost
+    connection.
     """
     while True:
         try:
@@ -180,9 +177,10 @@ async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
         except Refused as refusal:
             bot.report_refusal(refusal)
             retry_after_ms = getattr(refusal, "retry_after_ms", None) or 0
-            await asyncio.sleep(max(PAUSE_S, retry_after_ms / 1_000))
+            pause_s = PAUSE_S / bot.exchange.speed
+            await asyncio.sleep(max(pause_s, retry_after_ms / 1_000))
             while market.instrument.phase in NO_TRADING:
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(pause_s)
         except ExchangeError:  # the client is connecting again
             await asyncio.sleep(PAUSE_S)
 
@@ -217,8 +215,9 @@ async def _assign(
         bot.name: {s: await bot.exchange.market(s) for s in symbols}
         for bot in bots
     }
-    listed = bots[0].exchange.instruments
-    values = _fair_values(plan, {s: listed[s] for s in symbols})
+    exchange = bots[0].exchange
+    listed = exchange.instruments
+    values = _fair_values(plan, {s: listed[s] for s in symbols}, exchange)
     works: list[Work] = []
     for bot in bots:
         its = markets[bot.name]
@@ -230,19 +229,20 @@ async def _assign(
 
 
 def _fair_values(
-    plan: Plan, instruments: Mapping[str, Instrument]
+    plan: Plan, instruments: Mapping[str, Instrument], exchange: Exchange
 ) -> dict[str, Worth]:
     """Return the fair value of each instrument; raises BadPlan.
 
     One that follows from the values of others is computed from them. The
     value of any other is a walk.
     """
-    clock = asyncio.get_running_loop().time
+    real_time, speed = asyncio.get_running_loop().time, exchange.speed
+    now = plan.now or (lambda: exchange.now)
     values: dict[str, Worth] = {}
 
     def derived(instrument: Instrument) -> int:
         price = values[instrument.underlying or ""]()
-        seconds = seconds_left(instrument, plan.now())
+        seconds = seconds_left(instrument, now())
         return round(derived_value(instrument, price, seconds, plan.speed))
 
     def of_basket(instrument: Instrument) -> int:
@@ -258,7 +258,9 @@ def _fair_values(
             values[symbol] = partial(worth, instrument)
         else:
             walk = fair_values(plan.seed, instrument, mean)
-            values[symbol] = FairValue(walk, plan.speed, clock).now
+            values[symbol] = FairValue(
+                walk, plan.speed, lambda: real_time() * speed
+            ).now
     return values
 
 
@@ -281,13 +283,15 @@ def _trade(
     worth: Worth,
 ) -> Work | None:
     """Return what a bot does in an instrument; None: nothing."""
-    speed, market = plan.speed, markets[symbol]
+    market = markets[symbol]
+    speed = plan.speed * bot.exchange.speed  # acts per real second
     instrument = market.instrument
     match bot.kind:
         case "maker" if instrument.kind in DERIVATIVES and (
             instrument.underlying in markets
         ):
-            value = partial(_model_value, market, markets, speed, plan.now)
+            now = plan.now or (lambda: bot.exchange.now)
+            value = partial(_model_value, market, markets, plan.speed, now)
             return partial(make_derived_market, market, value, speed)
         case "maker":
             mean = plan.mean(instrument)
