@@ -101,6 +101,7 @@ class Server:
             quotas=rules.quotas,
             new_session=new_session,
             public_positions=rules.public_positions,
+            public_leaderboard=rules.public_leaderboard,
         )
         self.answers = Answers(
             self.gateway, self.step, keys=self.keys, timing=self._timing

@@ -46,7 +46,7 @@ class Gateway:
     ``now`` returns microseconds since the epoch. ``keys`` say who may log in;
     None: everybody, without a token. ``new_session`` returns the id of a new
     session. ``engine`` None: a new one. ``public_positions``: everybody sees
-    what accounts hold.
+    what accounts hold; ``public_leaderboard``: and what they are worth.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Gateway:
         new_session: Callable[[], str] = random_session,
         engine: Engine | None = None,
         public_positions: bool = False,
+        public_leaderboard: bool = True,
     ) -> None:
         self._now = now
         self._heartbeat_seq = 0  # sequencer.seq at the last heartbeat
@@ -79,6 +80,7 @@ class Gateway:
             self.history,
             self.feed,
             public_positions=public_positions,
+            public_leaderboard=public_leaderboard,
         )
         self.logins = Logins(
             self.engine,
