@@ -48,6 +48,7 @@ function showLength(ms) {
 /** Show the position of a leader; "" if the exchange does not tell it. */
 const showHeld = (positions, symbol) =>
   Object.keys(positions).length ? showPosition(positions[symbol] ?? 0) : "";
+
 const showPhase = (phase) => PHASES[phase] ?? phase.replaceAll("_", " ");
 
 /** Return the unit of cash, as a tick; 1 if the instruments share none. */
