@@ -114,6 +114,8 @@ from orderbook import (
     Instrument,
     Interval,
     Login,
+    MatchChanged,
+    MatchInfo,
     News,
     Ok,
     OrderStatus,
@@ -125,6 +127,7 @@ from orderbook import (
     Reason,
     Refused,
     Request,
+    Role,
     Settlement,
     Side,
     Status,
@@ -509,6 +512,16 @@ class AdminArguments(TypedDict, total=False):
     round: str
     teams: Sequence[str]
     fair_sha256: str
+
+
+class Leader(TypedDict):
+    """A row of the leaderboard."""
+
+    rank: int
+    user: str
+    equity: int
+    cash: int
+    positions: dict[str, int]  # by symbol
 
 
 class Candle(NamedTuple):
@@ -974,6 +987,7 @@ class _Account:
         prefix: str,
     ) -> None:
         self.user = login.user if login else None
+        self.role: Role = "trader"
         self.fills: WeakSet[_Topic[Exec]] = WeakSet()
         self.settlements: WeakSet[_Topic[Settlement]] = WeakSet()
         self.holdings: dict[str, _Holding] = {}
@@ -1406,6 +1420,7 @@ class _Markets:
         self.followed: dict[str, _MarketState] = {}
         self.statuses: WeakSet[_Topic[Status]] = WeakSet()
         self.round = 1
+        self.match: MatchInfo | None = None
         self.currency: str | None = None
         self._calls = calls
         # Of symbols with a position that are not followed, and of those whose
@@ -1849,6 +1864,8 @@ class _Core:
                 self.markets.receive_status(event)
             case News():
                 self.news.receive(event)
+            case MatchChanged():
+                self.markets.match = event.match
             case Tender():
                 self.tenders.receive(event)
             case Bust():
@@ -1882,8 +1899,10 @@ class _Core:
         if isinstance(event, Welcome):
             self.markets.relist(event.instruments)
             self.markets.round = event.round
+            self.markets.match = event.match
             self.markets.currency = event.currency
             self.time.tell(event)
+            self.account.role = event.role
             self.account.welcome(event)
 
     def _go_online(self) -> None:
@@ -2623,6 +2642,22 @@ class ExchangeView:
         return self._core.time.now()
 
     @property
+    def match(self) -> MatchInfo | None:
+        """The match that is played, with its teams; None: none is set.
+
+        Known after a login, or once it has changed.
+        """
+        return self._core.markets.match
+
+    @property
+    def role(self) -> Role:
+        """What the account may do: "trader" unless its key says otherwise.
+
+        The others are "admin", "house" and "spectator"; known after a login.
+        """
+        return self._core.account.role
+
+    @property
     def unit(self) -> Decimal | None:
         """The money of one unit of cash.
 
@@ -2915,9 +2950,14 @@ class Exchange(ExchangeView):
         )
         return _frame(what, rows)
 
-    async def leaderboard(self) -> list[dict[str, Any]]:
-        """Return rank, user, equity, cash and positions, the best first."""
-        return await self.get("leaderboard", limit=MAX_ROWS)
+    async def leaderboard(self) -> list[Leader]:
+        """Return who has traded in this round, the best first.
+
+        The positions of others are empty unless the exchange makes them
+        public; their cash is then the same as their equity.
+        """
+        rows: list[Leader] = await self.get("leaderboard", limit=MAX_ROWS)
+        return rows
 
     def fills(self) -> Stream[Exec]:
         """Iterate over every execution of the account from now on."""

@@ -103,6 +103,7 @@ class Server:
             public_positions=rules.public_positions,
             elapsed=self._clock.elapsed,
             speed=self._clock.speed,
+            public_leaderboard=rules.public_leaderboard,
         )
         self.answers = Answers(
             self.gateway, self.step, keys=self.keys, timing=self._timing

@@ -48,8 +48,9 @@ class Gateway:
     ``now`` returns microseconds since the epoch. ``keys`` say who may log in;
     None: everybody, without a token. ``new_session`` returns the id of a new
     session. ``engine`` None: a new one. ``public_positions``: everybody sees
-    what accounts hold. ``elapsed`` counts real microseconds; None: as ``now``.
-    ``speed`` is how many times as fast ``now`` runs.
+    what accounts hold; ``public_leaderboard``: and what they are worth.
+    ``elapsed`` counts real microseconds; None: as ``now``. ``speed`` is how
+    many times as fast ``now`` runs.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Gateway:
         public_positions: bool = False,
         elapsed: Callable[[], int] | None = None,
         speed: Decimal = Decimal(1),
+        public_leaderboard: bool = True,
     ) -> None:
         self._now = now
         self._elapsed = elapsed or now
@@ -86,6 +88,7 @@ class Gateway:
             self.history,
             self.feed,
             public_positions=public_positions,
+            public_leaderboard=public_leaderboard,
         )
         self.logins = Logins(
             self.engine,

@@ -69,6 +69,7 @@ class Rules:
     configure: Configure
     quotas: Quotas
     public_positions: bool = False
+    public_leaderboard: bool = True
 
 
 # A decimal number; a text, so that it is exact.
@@ -284,6 +285,7 @@ class MarketSettings(BaseModel):
     accounts: dict[User, AccountSettings] = {}
     match: MatchSettings | None = None
     public_positions: bool = False  # whether the leaderboard shows them
+    public_leaderboard: bool = True  # False: administrators see it
 
     @model_validator(mode="after")
     def _products_fit(self) -> Self:
@@ -374,6 +376,7 @@ class MarketSettings(BaseModel):
                 connections=connections,
             ),
             public_positions=self.public_positions,
+            public_leaderboard=self.public_leaderboard,
         )
 
 

@@ -28,6 +28,7 @@ from test.support import (
     PATIENCE_S,
     ROOT,
     Wire,
+    add_key,
     address,
     greeting,
     launched,
@@ -326,6 +327,37 @@ async def test_news_rounds_and_busts_are_shown(browser: Browser) -> None:
             )
             said_to_all(server, encode(tender))
             await shows_message(page, "Offer t: buy 5 BOND at 99")
+
+
+async def test_the_match_and_the_time_left_are_shown(
+    browser: Browser, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    token = add_key(keys, "boss", is_admin=True)
+    async with (
+        serving(keys=keys) as server,
+        wired(server.url, "boss", token=token) as boss,
+        visiting(browser, server.url) as page,
+    ):
+
+        async def act(action: str, **arguments: Any) -> None:
+            request = {"action": action, "reason": "r", **arguments}
+            assert (await boss.ask(type="admin", **request))[0]["type"] == "ok"
+
+        match = page.locator("#match")
+        await expect(match).to_be_hidden()
+        await act("match", name=MARKUP, round="A")
+        await expect(match).to_have_text(f"{MARKUP} · round A")
+        await act("phase", phase="open", close_ms=3_600_000)
+        running = re.compile(r" · round A · (60:00|59:\d\d) left$")
+        await expect(match).to_have_text(running)
+        await act("phase", phase="halted")
+        await act("match", name="paused")  # what it shows is of now
+        await expect(page.locator("#phase")).to_have_text("❙❙ Halted")
+        standing = re.compile(r"^paused · (60:00|59:\d\d) left$")
+        await expect(match).to_have_text(standing)
+        await act("phase", phase="closed")
+        await expect(match).to_have_text("paused")
 
 
 async def test_a_derivative_says_what_it_is(browser: Browser) -> None:

@@ -454,6 +454,15 @@ def test_a_bad_field_is_refused_by_name(
     assert "BOND" in message and field in message
 
 
+def test_the_leaderboard_is_public_unless_the_file_says_no(
+    market: Path,
+) -> None:
+    assert rules(market, "[instruments.BOND]").public_leaderboard
+    assert Settings().rules(is_guarded=False).public_leaderboard
+    lines = "public_leaderboard = false", "[instruments.BOND]"
+    assert not rules(market, *lines).public_leaderboard
+
+
 def test_positions_are_public_only_if_the_file_says_so(market: Path) -> None:
     assert not rules(market, "[instruments.BOND]").public_positions
     assert not Settings().rules(is_guarded=False).public_positions

@@ -25,13 +25,14 @@ const MESSAGES_KEPT = 50;
 const NEWS = 5; // past ones that are shown
 const ROWS = 1_000; // most rows of a table
 const OUR_ORDERS = "page-"; // prefix of the client_order_ids made here
+const MATCH_MS = 200; // after a change, to ask once for several of them
 const UNKNOWN = "the outcome of the order is unknown";
 
 export class Exchange {
   /**
    * `publish(what)` is called after each change of "connection", "market",
-   * "book", "trades", "tickers", "leaderboard", "account", "news" or
-   * "messages";
+   * "book", "trades", "tickers", "leaderboard", "account", "news",
+   * "match" or "messages";
    * `publish("reports", list)` with the unsolicited `exec` events of orders
    * placed here.
    */
@@ -49,6 +50,9 @@ export class Exchange {
     this.news = null; // the newest
     this.round = 1;
     this.speed = "1"; // of the exchange's time
+    this.match = null; // what is played
+    this.closes = new Map(); // by symbol: close_ts or close_left_ms
+    this.ahead = 0; // the exchange's clock before ours, in ms
     this.symbol = null; // the instrument shown
     this.interval = "1s";
     this.account = null;
@@ -67,6 +71,7 @@ export class Exchange {
   #hasOpened = false; // this connection has been open
   #isBack = true; // false between "Connection lost" and "Connected again"
   #retry = null; // timer of the next try
+  #asking = null; // timer of the next question what is played
   #awaitsBook = false; // subscribed, and no snapshot has arrived yet
   #isAnswer = false; // the next snapshot answers our subscribe
   #awaitsHistory = false;
@@ -385,6 +390,7 @@ export class Exchange {
         this.#begin();
         if (this.symbol) this.#follow(null);
         this.fetchLeaderboard();
+        this.#fetchMatch();
         this.publish("market");
       },
       undefined,
@@ -464,6 +470,25 @@ export class Exchange {
     }, reply.retry_after_ms ?? RETRY_MS);
   }
 
+  /** Ask soon over HTTP what is played, and until when. */
+  #fetchMatch() {
+    this.#asking ??= setTimeout(async () => {
+      this.#asking = null;
+      if (!this.#isOpen) return;
+      try {
+        const answer = await fetch("v1/match");
+        if (!answer.ok) return;
+        const { ts, match, instruments } = await answer.json();
+        this.match = match ?? null;
+        this.closes = new Map(instruments.map((row) => [row.symbol, row]));
+        this.ahead = ts / 1_000 - Date.now();
+        this.publish("match");
+      } catch {
+        // The next change, or the next connection, asks again.
+      }
+    }, MATCH_MS);
+  }
+
   // Messages ----------------------------------------------------------------
 
   #receive(message) {
@@ -491,6 +516,9 @@ export class Exchange {
         break;
       case "news":
         this.#receiveNews(message);
+        break;
+      case "match":
+        this.#fetchMatch();
         break;
       case "tender":
         this.#receiveTender(message);
@@ -601,6 +629,7 @@ export class Exchange {
     const instrument = this.instruments.get(symbol);
     if (instrument && phase) {
       this.instruments.set(symbol, { ...instrument, phase });
+      this.#fetchMatch();
       this.publish("market");
     }
     const words = [symbol, phase?.replaceAll("_", " "), message];
