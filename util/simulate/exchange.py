@@ -15,9 +15,12 @@ from websockets.http11 import Request
 from exchange.doors.http import Reply
 from exchange.doors.listener import Listener
 from exchange.doors.tcp import Receiver
+from exchange.gateway.rates import Quotas
 from exchange.host.clock import Clock
 from exchange.host.lookout import run_into
+from exchange.host.market_file import Rules
 from exchange.host.settings import Settings
+from exchange.market.command import Configure
 from server import Server
 
 from .journal import MemoryJournal
@@ -81,11 +84,11 @@ class MemoryListener(Listener):
         self._network.close(self._port)
 
 
-def clock_of(loop: VirtualLoop) -> Clock:
-    """Return the exchange's clock: that of the loop, from EPOCH_NS on."""
+def clock_of(loop: VirtualLoop, epoch_ns: int) -> Clock:
+    """Return the exchange's clock: that of the loop, from a moment on."""
 
     def wall_ns() -> int:
-        return EPOCH_NS + loop.now
+        return epoch_ns + loop.now
 
     def elapsed_ns() -> int:
         return loop.now
@@ -93,19 +96,34 @@ def clock_of(loop: VirtualLoop) -> Clock:
     return Clock(wall_ns, elapsed_ns, elapsed_ns)
 
 
+class OfRecording(Settings):
+    """Settings whose market was recorded; nobody has a quota."""
+
+    recorded: Configure
+
+    def rules(self, is_guarded: bool) -> Rules:
+        """Return the recorded market."""
+        return Rules(configure=self.recorded, quotas=Quotas())
+
+
 def new_server(
     loop: VirtualLoop,
     network: Network,
     journal: MemoryJournal,
-    market: Path | None,
+    market: Path | Configure | None,
     chance: Random,
+    epoch_ns: int = EPOCH_NS,
 ) -> Server:
     """Return an exchange, to be started; call this in the running loop.
 
-    Raises SettingsError if the market file is wrong.
+    ``market`` is a file, or a market that was recorded. Raises SettingsError
+    if the market file is wrong.
     """
-    settings = Settings(
-        _env_prefix=NO_PREFIX,  # type: ignore[call-arg]
+    make: Callable[..., Settings] = Settings
+    if isinstance(market, Configure):
+        make, market = partial(OfRecording, recorded=market), None
+    settings = make(
+        _env_prefix=NO_PREFIX,
         hostname=ADDRESS,
         port=PORT,
         journal=journal.path,
@@ -116,7 +134,7 @@ def new_server(
     )
     return Server(
         settings,
-        clock_of(loop),
+        clock_of(loop, epoch_ns),
         listener=partial(MemoryListener, network),
         open_journal=lambda path: journal,
         new_session=lambda: f"{chance.getrandbits(128):032x}",

@@ -18,10 +18,13 @@ from .world import Nowhere, Simulation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run: the arguments of `Simulation`, and how often."""
+    """What to run: the arguments of `Simulation`, and how often.
+
+    ``seconds`` None: as long as a round usually is, or as its flow.
+    """
 
     bots: tuple[str, ...]
-    seconds: float
+    seconds: float | None
     seed: int
     runs: int
     is_json: bool
