@@ -572,6 +572,26 @@ def test_ctrl_c_gives_the_result_so_far(tmp_path: Path) -> None:
     assert "digest" in printed
 
 
+def test_ctrl_c_ends_many_rounds(tmp_path: Path) -> None:
+    """Each process is told, as by a terminal; nothing is left behind."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "util.simulate", "--json"),
+            *("--runs", "999", "--seconds", "20"),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, errors) == (0, b"")
+    assert first["seconds"] == 20
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
