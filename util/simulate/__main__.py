@@ -10,6 +10,7 @@ import argparse
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -193,10 +194,14 @@ def run_one(plan: Plan) -> list[Result]:
 def run_many(plan: Plan) -> list[Result]:
     """Run rounds over all processors; print and return their results."""
     results: list[Result] = []
-    with tqdm(
-        total=plan.runs, unit=" rounds", leave=False, disable=None
-    ) as bar:
-        for result in rounds(plan):
+    with (
+        closing(rounds(plan)) as played,
+        tqdm(
+            total=plan.runs, unit=" rounds", leave=False, disable=None
+        ) as bar,
+        suppress(KeyboardInterrupt),
+    ):
+        for result in played:
             results.append(result)
             bar.update()
             if plan.is_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Plan:
     options: dict[str, Any]
 
 
-def rounds(plan: Plan) -> Iterator[Result]:
+def rounds(plan: Plan) -> Generator[Result, None, None]:
     """Yield the result of each round, in order of the seeds.
 
     Ctrl-C ends the rounds, and each process leaves the one it is in: killed,
