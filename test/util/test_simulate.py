@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -497,20 +498,31 @@ def test_a_coroutine_is_injected() -> None:
 def test_what_the_manual_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it but the plot, which needs matplotlib."""
+    """All of it, and the plot where matplotlib is installed."""
     bot = write(tmp_path, "careful.py", PROGRAMS["careful.py"])
-    result, _ = play(bot, seconds=5)
-    line = json.dumps(result.as_dict())
-    (tmp_path / "rounds.jsonl").write_text(f"{line}\n")
+    lines = []
+    for seed in (1, 2):
+        result, _ = play(bot, seconds=5, seed=seed)
+        lines.append(json.dumps(result.as_dict()) + "\n")
+    (tmp_path / "rounds.jsonl").write_text("".join(lines))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")  # no display
     manual = (ROOT / "docs" / "SIMULATION.md").read_text()
-    table, plot, steps = blocks(manual, "python")
-    assert "plot" in plot
+    profits, plot, table, steps, episode = blocks(manual, "python")
     names: dict[str, Any] = {}
+    exec(profits, names)
+    assert len(names["profits"]["you"]) == 2
+    if find_spec("matplotlib"):
+        exec(plot, names)
+        assert (tmp_path / "profits.png").stat().st_size > 5_000
+    else:
+        compile(plot, "plot", "exec")
     exec(table, names)
-    assert "you" in names["profits"].columns
+    assert "you" in names["table"]["account"].values
     exec(steps, names)
     assert names["bond"].position > 0
+    exec(episode, names)
+    assert names["info"]["time"] == 62
 
 
 async def test_inside_another_loop() -> None:
