@@ -355,6 +355,16 @@ def test_ids_amends_and_cancels_amid_a_bot_s_orders(tmp_path: Path) -> None:
     assert outcome(commands_of(path))[1]["ann"][2] == {}
 
 
+def test_a_round_may_end_before_its_flow(tmp_path: Path) -> None:
+    path = recorded(
+        tmp_path / "live.db",
+        *[(n * 100, "ann", place("buy", 1, n)) for n in range(1, 40)],
+    )
+    result, _ = play(flow=path, seconds=1.05)
+    assert result.flow_orders == 10
+    assert result.flow_refused == {}
+
+
 def test_a_seed_gives_one_digest(tmp_path: Path) -> None:
     path = tmp_path / "one.db"
     with Simulation(seed=3, speed=3) as simulation:

@@ -17,6 +17,7 @@ import pytest
 
 from client import Exchange
 from exchange.journal.sqlite import read_journal
+from test.journal.golden import PYTHONS
 from test.support import PATIENCE_S, ROOT, serving
 from test.test_docs import README, blocks
 from test.test_tutorial import PROGRAMS
@@ -54,9 +55,11 @@ def only(folder: Path, program: str, **options: Any) -> str:
     return printed
 
 
-def run_tool(*arguments: str, **variables: str) -> tuple[int, str, str]:
+def run_tool(
+    *arguments: str, python: str = sys.executable, **variables: str
+) -> tuple[int, str, str]:
     ran = subprocess.run(
-        [sys.executable, "-m", "util.simulate", *arguments],
+        [python, "-m", "util.simulate", *arguments],
         cwd=ROOT,
         env={**os.environ, **variables},
         capture_output=True,
@@ -404,23 +407,43 @@ def test_a_bot_that_exits_with_a_status_has_failed(tmp_path: Path) -> None:
 # The same again -------------------------------------------------------------
 
 
-def test_a_seed_gives_one_digest_under_any_hash_seed(tmp_path: Path) -> None:
+WAITING = """
+    import asyncio
+    from client import Exchange
+
+    async def main():
+        async with Exchange(user="waits") as ex:
+            bond = await ex.market("BOND")
+            async for trade in bond.trades():
+                await bond.quote(trade.price - 2, trade.price + 2, 3)
+                await asyncio.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_a_seed_gives_one_digest_everywhere(
+    tmp_path: Path, python: str
+) -> None:
+    """Under any seed of hashes, and under any Python: see `make pythons`."""
     bots = (
         f"{write(tmp_path, 'slow.py', BLOCKING)}@5ms±3ms",
         write(tmp_path, "careful.py", PROGRAMS["careful.py"]),
+        write(tmp_path, "waits.py", WAITING),
     )
 
     def digest(seed: str, hash_seed: str) -> str:
         status, printed, _ = run_tool(
             *(*bots, "--seconds", "20", "--seed", seed),
+            python=python,
             PYTHONHASHSEED=hash_seed,
         )
         assert status == 0
         return printed.splitlines()[-1]
 
     first = digest("1", "1")
-    assert digest("1", "2") == first
     assert digest("2", "1") != first
+    here, _ = play(*bots, seconds=20, seed=1)
+    assert first == f"digest {here.digest}"
 
 
 def test_steps_give_the_digest_of_one_go() -> None:

@@ -16,6 +16,7 @@ The recorded commands are also applied to an engine of their own, the
 
 from __future__ import annotations
 
+from asyncio import TimerHandle
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -90,6 +91,7 @@ class Flow:
         self._loop = loop
         self._keeps_market = keeps_market
         self._commands = recording.commands()
+        self._due: TimerHandle | None = None
         self._original = Engine()
         self._original.apply(
             Command(1, recording.start, "", "", recording.market)
@@ -102,6 +104,12 @@ class Flow:
         """Begin to play."""
         self._wait_for_next()
 
+    def stop(self) -> None:
+        """Play nothing more, and close the recording."""
+        if self._due is not None:
+            self._due.cancel()
+        self._commands.close()
+
     def _wait_for_next(self) -> None:
         try:
             command = next(self._commands, None)
@@ -110,7 +118,8 @@ class Flow:
             return
         if command is not None:
             since_us = command.ts - self._recording.start
-            self._loop.call_at(since_us * 1_000 / NS, self._play, command)
+            when = since_us * 1_000 / NS
+            self._due = self._loop.call_at(when, self._play, command)
 
     def _play(self, command: Command) -> None:
         leaving = []

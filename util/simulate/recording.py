@@ -9,11 +9,11 @@ directly after it one that takes it.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, TypeAlias
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -33,6 +33,8 @@ COLUMNS = ("ts", "symbol", "price", "qty", "side")
 # Before the first trade, for bots to connect and to quote.
 LEAD_US = 1_000_000
 MAKER, TAKER = "maker", "taker"
+# To be closed in the thread that has begun to read it.
+Commands: TypeAlias = Generator[Command, None, None]
 
 
 class FlowError(Exception):
@@ -51,7 +53,7 @@ class Recording(Protocol):
     start: int
     end: int
 
-    def commands(self) -> Iterator[Command]:
+    def commands(self) -> Commands:
         """Yield the commands that follow the first configuration."""
 
 
@@ -79,7 +81,7 @@ class JournalRecording:
         self.start = first.ts
         self.end = _last_ts(path)
 
-    def commands(self) -> Iterator[Command]:
+    def commands(self) -> Commands:
         """Yield all commands but the first; raises JournalError."""
         for batch in read_journal(self.path):
             for command in batch:
@@ -137,7 +139,7 @@ class TradesRecording:
         for command in self.commands():
             self.end = command.ts
 
-    def commands(self) -> Iterator[Command]:
+    def commands(self) -> Commands:
         """Yield the two orders of each trade, with times that ascend."""
         seq, ts = 1, self.start
         for trade in self._trades:

@@ -385,6 +385,8 @@ class Simulation:
 
     def _stop(self) -> None:
         """Let bots finish, then end them and the exchange."""
+        if self._flow is not None:
+            self._flow.stop()
         for bot in self.bots:
             bot.finish()
         self.loop.run_until(self.time + FINISH_S)
