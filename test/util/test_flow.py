@@ -42,7 +42,7 @@ from test.journal.files import write as write_journal
 from test.market.day import USERS, Day
 from test.script import listing
 from test.server.test_administration import admin, all_in, keys_for
-from test.support import order, serving
+from test.support import order, serving, wired
 from test.test_tutorial import PROGRAMS
 from test.util.test_simulate import play, write
 from util.bots.house import Plan, run_house
@@ -214,6 +214,26 @@ async def test_a_live_round(tmp_path: Path) -> None:
     assert again(path) == (trades, accounts)
     assert {"ann", "bob", "bot-maker-1", "bot-noise-2"} <= set(accounts)
     assert trades["BOND", 7, "busted"] == 1
+
+
+async def test_a_live_round_in_two_processes(tmp_path: Path) -> None:
+    """Who was connected is not, when the exchange has begun again."""
+    path = tmp_path / "live.db"
+    for number in range(2):
+        async with serving(journal=path) as server:
+            async with (
+                wired(server.url, "ann") as ann,
+                wired(server.url, "bob", cancel_on_disconnect=False) as bob,
+            ):
+                await ann.ask(**order("sell", 3, 101))
+                await bob.ask(**order("buy", 2, 101))
+                await bob.ask(**order("buy", 1, 90 + number))
+                await ann.ask(**order("sell", 1, 90))
+                await bob.ask(**order("buy", 1, 80 + number))
+    trades, accounts = outcome(commands_of(path))
+    assert again(path) == (trades, accounts)
+    assert accounts["ann"][3] == []
+    assert [o[2] for o in accounts["bob"][3]] == [80, 81]
 
 
 def test_a_simulated_round_again(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from util.replay import main as replay
 from util.simulate.__main__ import main
 from util.simulate.journal import MemoryJournal
 from util.simulate.result import Activity, Result
-from util.simulate.world import Entry, Simulation
+from util.simulate.world import Entry, Simulation, SimulationError
 
 QUIET = {"makers": 0, "noise": 0, "informed": 0}
 
@@ -551,6 +551,19 @@ def test_what_the_manual_shows(
 async def test_inside_another_loop() -> None:
     """A notebook has one."""
     assert play(seconds=5)[0].seconds == 5
+
+
+def test_an_exchange_that_fails_ends_the_round() -> None:
+    """Links that wait to be served do not keep the loop busy."""
+
+    async def fail() -> None:
+        simulation.server.step(lambda: 1 // 0)
+
+    with Simulation(seed=1, speed=9) as simulation:
+        simulation.run_until(5)
+        simulation.inject(fail())
+        with pytest.raises(SimulationError, match="the exchange failed"):
+            simulation.run_until(8)
 
 
 # The command line -----------------------------------------------------------
