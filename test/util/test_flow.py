@@ -47,7 +47,7 @@ from test.test_tutorial import PROGRAMS
 from test.util.test_simulate import play, write
 from util.bots.house import Plan, run_house
 from util.simulate.__main__ import main, parse
-from util.simulate.flow import flow_account
+from util.simulate.recording import flow_account
 from util.simulate.rounds import run_seed
 from util.simulate.world import Simulation
 
@@ -506,6 +506,17 @@ def test_another_market(
     assert result["trades"] == 2
     assert result["flow_orders"] == 8
     assert result["flow_refused"] == {"invalid_price": 2, "unknown_symbol": 2}
+
+
+def test_limits_of_a_recorded_account(tmp_path: Path) -> None:
+    path, market = tmp_path / "trades.csv", tmp_path / "market.toml"
+    path.write_text(ROWS)
+    market.write_text(
+        "[instruments.BOND]\n[instruments.ETF]\n"
+        "[accounts.maker]\nmax_position = {BOND = 5}\n"
+    )
+    result, _ = play(flow=path, market=market, seconds=None)
+    assert result.flow_refused == {"position_limit": 1}
 
 
 def test_one_of_many_rounds(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from server import Server
 from .journal import MemoryJournal
 from .loop import NS, VirtualLoop
 from .network import ADDRESS, Network
+from .recording import Recording, market_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,32 +98,41 @@ def clock_of(loop: VirtualLoop, epoch_ns: int) -> Clock:
     return Clock(wall_ns, elapsed_ns, elapsed_ns)
 
 
-class OfRecording(Settings):
-    """Settings whose market was recorded; nobody has a quota."""
+class ForFlow(Settings):
+    """Settings of a market in which recorded orders are sent again.
 
-    recorded: Configure
+    ``recorded`` is the market, with no quotas; None: that of the settings.
+    """
+
+    recorded: Configure | None
 
     def rules(self, is_guarded: bool) -> Rules:
-        """Return the recorded market."""
-        return Rules(configure=self.recorded, quotas=Quotas())
+        """Return the rules, in which the flow has its accounts' limits."""
+        if self.recorded is not None:
+            rules = Rules(configure=self.recorded, quotas=Quotas())
+        else:
+            rules = super().rules(is_guarded)
+        return replace(rules, configure=market_of(rules.configure))
 
 
 def new_server(
     loop: VirtualLoop,
     network: Network,
     journal: MemoryJournal,
-    market: Path | Configure | None,
+    market: Path | None,
     chance: Random,
-    epoch_ns: int = EPOCH_NS,
+    flow: Recording | None = None,
 ) -> Server:
     """Return an exchange, to be started; call this in the running loop.
 
-    ``market`` is a file, or a market that was recorded. Raises SettingsError
-    if the market file is wrong.
+    It begins when the recorded ``flow`` does. Raises SettingsError if the
+    market file is wrong.
     """
     make: Callable[..., Settings] = Settings
-    if isinstance(market, Configure):
-        make, market = partial(OfRecording, recorded=market), None
+    epoch_ns = EPOCH_NS
+    if flow is not None:
+        make = partial(ForFlow, recorded=None if market else flow.market)
+        epoch_ns = flow.start * 1_000
     settings = make(
         _env_prefix=NO_PREFIX,
         hostname=ADDRESS,

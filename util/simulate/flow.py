@@ -37,32 +37,14 @@ from exchange.market.command import (
 )
 from exchange.market.engine import Engine
 from exchange.market.listing import TRADES_BUSTABLE
-from exchange.market.work import touches
 from orderbook import Admin, Amend, Cancel, Error, Exec, Place, Rested
 from server import Server
 
 from .loop import NS, VirtualLoop
-from .recording import Recording
+from .recording import Recording, flow_account, market_of
 
-PREFIX = "@flow"
 # Ended orders whose ids are kept, for trades that are busted later.
 ENDED_KEPT = 100_000
-
-
-def flow_account(name: str) -> str:
-    """Return the account that plays a recorded one; "" stays "".
-
-    Those of the exchange, and of a flow that was recorded again, keep theirs.
-    """
-    if not name or name.startswith("@"):
-        return name
-    return f"{PREFIX}.{name}"
-
-
-def market_of(recorded: Configure) -> Configure:
-    """Return a recorded market, in which the flow has its accounts' limits."""
-    played = {flow_account(n): x for n, x in recorded.accounts.items()}
-    return replace(recorded, accounts={**recorded.accounts, **played})
 
 
 class Flow:
@@ -88,6 +70,7 @@ class Flow:
         self._recording = recording
         self._server = server
         self._gateway = server.gateway
+        self._run = server.gateway.sequencer.run
         self._loop = loop
         self._keeps_market = keeps_market
         self._commands = recording.commands()
@@ -158,7 +141,7 @@ class Flow:
         if isinstance(command.action, TimePassed):
             self._gateway.pass_time()
         for account, session in leaving:
-            self._run(account, session, Disconnect())
+            self._run(Disconnect(), account, session)
         if not outputs or not isinstance(outputs[0][1], Error):
             action = self._translate(command.action)
             if action is not None:
@@ -180,7 +163,7 @@ class Flow:
         self, command: Command, action: Action, recorded: list[Output]
     ) -> None:
         account = flow_account(command.account)
-        answers = self._run(account, command.session, action)
+        answers = self._run(action, account, command.session)
         if not isinstance(action, Place):
             return
         self.orders += 1
@@ -189,17 +172,6 @@ class Flow:
             self.refused[reply.code] += 1
         else:
             self._ids[_order_id(recorded[0][1])] = _order_id(reply)
-
-    def _run(self, account: str, session: str, action: Action) -> list[Output]:
-        """Apply an action and route its events."""
-        gateway = self._gateway
-        engine, sequencer = gateway.engine, gateway.sequencer
-        if engine.work and touches(engine, account, session, action):
-            sequencer.finish_work()
-        now = self._recording.start + self._loop.now // 1_000
-        outputs = sequencer.apply(account, session, action, now)
-        gateway.routing.route(outputs)
-        return outputs
 
     def _end_orders(self, outputs: Iterable[Output]) -> None:
         """Cancel what is left here of orders that ended in the recording."""
@@ -215,7 +187,7 @@ class Flow:
             name = flow_account(recipient)
             order = self._gateway.engine.accounts[name].orders.get(order_id)
             if order is not None and order.is_open:
-                self._run(name, "", Cancel(order_id=order_id))
+                self._run(Cancel(order_id=order_id), name)
 
     # As it is here
 

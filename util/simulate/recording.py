@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Protocol, TypeAlias
 
@@ -28,6 +28,7 @@ from exchange.journal.sqlite import JournalError, open_journal, read_journal
 from exchange.market.command import Command, Configure
 from orderbook import MAX_INT, Place, Price, Qty, Side, Symbol
 
+PREFIX = "@flow"
 SQLITE = b"SQLite format 3\0"  # the first bytes of a journal
 COLUMNS = ("ts", "symbol", "price", "qty", "side")
 # Before the first trade, for bots to connect and to quote.
@@ -35,6 +36,22 @@ LEAD_US = 1_000_000
 MAKER, TAKER = "maker", "taker"
 # To be closed in the thread that has begun to read it.
 Commands: TypeAlias = Generator[Command, None, None]
+
+
+def flow_account(name: str) -> str:
+    """Return the account that plays a recorded one; "" stays "".
+
+    Those of the exchange, and of a flow that was recorded again, keep theirs.
+    """
+    if not name or name.startswith("@"):
+        return name
+    return f"{PREFIX}.{name}"
+
+
+def market_of(recorded: Configure) -> Configure:
+    """Return a recorded market, in which the flow has its accounts' limits."""
+    played = {flow_account(n): x for n, x in recorded.accounts.items()}
+    return replace(recorded, accounts={**recorded.accounts, **played})
 
 
 class FlowError(Exception):
@@ -191,7 +208,7 @@ def _read_trades(path: Path) -> Iterator[_Trade]:
                 )
             last = row.ts
             if row.ts <= LEAD_US:
-                raise FlowError(f"{where}: ts: no microseconds since 1970")
+                raise FlowError(f"{where}: ts: not in microseconds since 1970")
             if not row.busted:
                 yield _Trade(
                     rows.line_num,

@@ -25,7 +25,7 @@ from . import guard
 from .bots import Bot, Program, current, raise_in
 from .connection import Decoder
 from .exchange import EPOCH_NS, PORT, URL, new_server
-from .flow import Flow, market_of
+from .flow import Flow
 from .journal import MemoryJournal
 from .latency import DEFAULT_LATENCY, Latency
 from .loop import VirtualLoop
@@ -172,7 +172,7 @@ class Simulation:
         recording = self._recording
         if recording is None:
             return SECONDS
-        return -(-(recording.end - recording.start) // 1_000) / 1_000 + 0.001
+        return (-(-(recording.end - recording.start) // 1_000) + 1) / 1_000
 
     @property
     def time(self) -> float:
@@ -334,27 +334,22 @@ class Simulation:
 
     async def _start(self) -> None:
         """Open the exchange, and add its bots and those of the round."""
-        recording, market = self._recording, self._market
         self.server = new_server(
             self.loop,
             self.network,
             self.journal,
-            (
-                market_of(recording.market)
-                if recording and not market
-                else market
-            ),
+            self._market,
             Random(f"{self.seed} sessions"),
-            self._epoch_ns,
+            self._recording,
         )
         await self.server.start()
         self._collect_garbage()
-        if recording is not None:
+        if self._recording is not None:
             self._flow = Flow(
-                recording,
+                self._recording,
                 self.server,
                 self.loop,
-                keeps_market=market is not None,
+                keeps_market=self._market is not None,
             )
             self._flow.start()
         if self._plan.names():
