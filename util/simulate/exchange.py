@@ -86,7 +86,7 @@ class MemoryListener(Listener):
         self._network.close(self._port)
 
 
-def clock_of(loop: VirtualLoop, epoch_ns: int) -> Clock:
+def clock_of(loop: VirtualLoop, epoch_ns: int = EPOCH_NS) -> Clock:
     """Return the exchange's clock: that of the loop, from a moment on."""
 
     def wall_ns() -> int:
@@ -128,26 +128,30 @@ def new_server(
     It begins when the recorded ``flow`` does. Raises SettingsError if the
     market file is wrong.
     """
-    make: Callable[..., Settings] = Settings
-    epoch_ns = EPOCH_NS
-    if flow is not None:
-        make = partial(ForFlow, recorded=None if market else flow.market)
-        epoch_ns = flow.start * 1_000
-    settings = make(
-        _env_prefix=NO_PREFIX,
-        hostname=ADDRESS,
-        port=PORT,
-        journal=journal.path,
-        keys=NO_KEYS,
-        max_connections=CONNECTIONS,
-        debug=False,
-        market=market,
-    )
+    epoch_ns = EPOCH_NS if flow is None else flow.start * 1_000
     return Server(
-        settings,
+        _settings(journal.path, market, flow),
         clock_of(loop, epoch_ns),
         listener=partial(MemoryListener, network),
         open_journal=lambda path: journal,
         new_session=lambda: f"{chance.getrandbits(128):032x}",
         executor=Inline(),
+    )
+
+
+def _settings(
+    journal: Path, market: Path | None, flow: Recording | None
+) -> Settings:
+    kind: Callable[..., Settings] = Settings
+    if flow is not None:
+        kind = partial(ForFlow, recorded=None if market else flow.market)
+    return kind(
+        _env_prefix=NO_PREFIX,
+        hostname=ADDRESS,
+        port=PORT,
+        journal=journal,
+        keys=NO_KEYS,
+        max_connections=CONNECTIONS,
+        debug=False,
+        market=market,
     )
