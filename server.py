@@ -316,7 +316,7 @@ class Server:
     def drain(self) -> None:
         """Serve links that had nothing waiting, then one of the backlog."""
         self._drain_due = None
-        if self._is_stopping:
+        if self._is_stopping or self.failure.done():
             return
         turns = self.turns
         if turns.fresh:

@@ -185,7 +185,7 @@ class Routing:
                     texts = by_account.get(recipient)
                     if texts is None:
                         if recipient not in self.online:
-                            history.account(recipient).add(event)
+                            history.record([(recipient, event)])
                             continue
                         texts = by_account[recipient] = []
                     text = encode(event)

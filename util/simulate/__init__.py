@@ -15,6 +15,8 @@ and the journal's disk are ours:
 ``modules``     what a bot imports as ``time``, ``random`` and so on
 ``guard``       what a bot may not do
 ``bots``        one bot: its file, its thread, its end
+``recording``   recorded orders: a journal, or a file of trades
+``flow``        the accounts that send them again
 ``world``       all of it, step by step: `Simulation`
 ``result``      who won; the digest
 ``rounds``      many rounds, over all processors
