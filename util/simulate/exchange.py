@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any, ParamSpec, TypeVar
@@ -18,9 +18,9 @@ from exchange.doors.tcp import Receiver
 from exchange.host.clock import Clock
 from exchange.host.lookout import run_into
 from exchange.host.settings import Settings
+from exchange.journal.storage import Storage
 from server import Server
 
-from .journal import MemoryJournal
 from .loop import NS, VirtualLoop
 from .network import ADDRESS, Network
 
@@ -96,29 +96,39 @@ def clock_of(loop: VirtualLoop) -> Clock:
 def new_server(
     loop: VirtualLoop,
     network: Network,
-    journal: MemoryJournal,
+    journal: Storage,
     market: Path | None,
     chance: Random,
+    *,
+    make: Callable[..., Server] = Server,
+    clock: Clock | None = None,
+    executor: Executor | None = None,
 ) -> Server:
     """Return an exchange, to be started; call this in the running loop.
 
-    Raises SettingsError if the market file is wrong.
+    ``make`` is called in the place of `Server`. ``clock`` None: that of the
+    loop. ``executor`` runs commits and looks at files; None: each takes no
+    time. Raises SettingsError if the market file is wrong.
     """
-    settings = Settings(
+    return make(
+        _settings(journal.path, market),
+        clock or clock_of(loop),
+        listener=partial(MemoryListener, network),
+        open_journal=lambda path: journal,
+        new_session=lambda: f"{chance.getrandbits(128):032x}",
+        executor=executor or Inline(),
+    )
+
+
+@lru_cache
+def _settings(journal: Path, market: Path | None) -> Settings:
+    return Settings(
         _env_prefix=NO_PREFIX,  # type: ignore[call-arg]
         hostname=ADDRESS,
         port=PORT,
-        journal=journal.path,
+        journal=journal,
         keys=NO_KEYS,
         max_connections=CONNECTIONS,
         debug=False,
         market=market,
-    )
-    return Server(
-        settings,
-        clock_of(loop),
-        listener=partial(MemoryListener, network),
-        open_journal=lambda path: journal,
-        new_session=lambda: f"{chance.getrandbits(128):032x}",
-        executor=Inline(),
     )
