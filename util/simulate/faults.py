@@ -70,6 +70,7 @@ class Faults:
             self.fail_disk: 0.2,
             self.fill_disk: 0.3,
             self.set_clock: 0.3,
+            self.stall: 8.0,
         }
         for fault, mean in faults.items():
             moment = chance.expovariate(mean / seconds)
@@ -83,6 +84,11 @@ class Faults:
         self._set_speed(DISKS[0])
         disk = self._world.disk
         disk.free, disk.failure, disk.begun = PLENTY, "", None
+
+    def restarted(self) -> None:
+        """Let clients come back to an exchange that is busy."""
+        for _ in range(2):
+            self._world.later(self._chance.random() / 2, self._stall)
 
     def restart_pause(self) -> float:
         """Return the seconds until the next process starts."""
@@ -134,6 +140,17 @@ class Faults:
             world.machine.kill(is_power)
             world.note("the process is dead")
             world.later(self.restart_pause(), world.machine.start)
+
+    def stall(self) -> None:
+        """Let everything stand still, as on a machine that is busy.
+
+        What arrives meanwhile is taken together.
+        """
+        self._stall()
+
+    def _stall(self) -> None:
+        if not self._is_over:
+            self._world.loop.now += self._chance.randint(MS, 150 * MS)
 
     # The network
 

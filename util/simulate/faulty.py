@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ from random import Random
 from typing import Any
 
 from exchange.host.timers import HEARTBEAT_S
-from orderbook import AccountReport, Event, Exec, Welcome, encode
+from exchange.journal import history
+from orderbook import AccountReport, BookUpdate, Event, Exec, Welcome, encode
 from server import Server
 
 from .bots import Bot, Program, current
@@ -94,6 +96,7 @@ class World:
         self.disk = Disk(self.loop, Random(f"{seed} disk"))
         chance = Random(f"{seed} world")
         self._slice_ops = chance.choice((2, 10, 500))
+        self._resume_events = chance.choice((3, 10, 2_000, 2_000))
         self._seconds = seconds
         self._names = [f"trader{number}" for number in range(traders)]
         self._traders: list[Trader] = []
@@ -136,6 +139,10 @@ class World:
 
     def run(self) -> Outcome:
         """Let the world happen; return how it ended."""
+        with _remembered(self._resume_events):
+            return self._run()
+
+    def _run(self) -> Outcome:
         faults = Faults(self, Random(f"{self.seed} faults"))
         self._faults = faults
         outcome = Outcome(self.seed)
@@ -196,7 +203,15 @@ class World:
         engine = server.gateway.engine
         engine.check()
         lives = [life for trader in self._traders for life in trader.lives]
-        updates = list(told_books(lives))
+        updates = [
+            *told_books(lives),
+            *(
+                row
+                for trader in self._traders
+                for row in trader.rows
+                if isinstance(row, BookUpdate)
+            ),
+        ]
         wanted = {(update.symbol, update.seq) for update in updates}
         for trader in self._traders:
             wanted |= trader.books.keys()
@@ -228,6 +243,7 @@ class World:
         server.gateway.engine.slice_ops = self._slice_ops
         self._starts.add(self.disk.last_seq)
         self._seen = (0, 0)
+        self._faults.restarted()
         self.note(f"a process starts after command {self.disk.last_seq}")
 
     def _ended(self, why: str) -> None:
@@ -331,6 +347,24 @@ class World:
         if bot is not None:
             bot.connected(transport)
         return transport, protocol
+
+
+@contextmanager
+def _remembered(events: int) -> Iterator[None]:
+    """Let every exchange keep so many events from which sessions resume.
+
+    With few of them, a login reports the state instead, as after a long
+    absence.
+    """
+    names = "RESUME_EVENTS", "JOINED"
+    before = [getattr(history, name) for name in names]
+    for name, value in zip(names, before, strict=True):
+        setattr(history, name, min(value, events))
+    try:
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            setattr(history, name, value)
 
 
 def _told(life: Life) -> list[tuple[int, str]]:

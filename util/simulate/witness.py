@@ -287,6 +287,7 @@ def compare(trader: Trader, truth: Truth) -> None:
         _compare_private(trader.name, life, truth)
         _compare_streams(trader.name, life, truth)
     _compare_outcomes(trader, truth)
+    _compare_rows(trader, truth)
     for (symbol, seq), books in trader.books.items():
         for book in books:
             depth = {p: q for p, q in book.bids}, {p: q for p, q in book.asks}
@@ -420,6 +421,20 @@ def _compare_outcomes(trader: Trader, truth: Truth) -> None:
             f"order {order_id} was canceled, but is open",
             trader.name,
         )
+
+
+def _compare_rows(trader: Trader, truth: Truth) -> None:
+    """Check that the rows of tables have happened."""
+    for row in trader.rows:
+        if isinstance(row, Exec):
+            happened: Sequence[Event] = truth.events[trader.name].get(
+                row.seq, ()
+            )
+        elif isinstance(row, Trade):
+            happened = truth.trades[row.symbol][row.trade_id - 1 :][:1]
+        else:
+            continue  # the book is compared with all others
+        require(row in happened, f"the row {row} did not happen", trader.name)
 
 
 # Views ---------------------------------------------------------------------
