@@ -58,8 +58,8 @@ class Faults:
         """Draw faults for some seconds from now on."""
         chance = self._chance
         faults: dict[Callable[[], object], float] = {
-            self.kill: 1.2,
-            self.kill_in_commit: 1.2,
+            self.kill: 1.5,
+            self.kill_in_commit: 2.5,
             self.lose_power: 0.4,
             self.stop: 0.3,
             self.cut: 3.0,
@@ -70,7 +70,8 @@ class Faults:
             self.fail_disk: 0.2,
             self.fill_disk: 0.3,
             self.set_clock: 0.3,
-            self.stall: 8.0,
+            self.stall: 3.0,
+            self.hold_up: 10.0,
         }
         for fault, mean in faults.items():
             moment = chance.expovariate(mean / seconds)
@@ -86,9 +87,10 @@ class Faults:
         disk.free, disk.failure, disk.begun = PLENTY, "", None
 
     def restarted(self) -> None:
-        """Let clients come back to an exchange that is busy."""
-        for _ in range(2):
-            self._world.later(self._chance.random() / 2, self._stall)
+        """Let the first requests to a new process come all at once."""
+        if not self._is_over:
+            for _ in range(2):
+                self._world.later(self._chance.random() / 2, self.hold_up)
 
     def restart_pause(self) -> float:
         """Return the seconds until the next process starts."""
@@ -142,15 +144,8 @@ class Faults:
             world.later(self.restart_pause(), world.machine.start)
 
     def stall(self) -> None:
-        """Let everything stand still, as on a machine that is busy.
-
-        What arrives meanwhile is taken together.
-        """
-        self._stall()
-
-    def _stall(self) -> None:
-        if not self._is_over:
-            self._world.loop.now += self._chance.randint(MS, 150 * MS)
+        """Let everything stand still, as on a machine that is busy."""
+        self._world.loop.now += self._chance.randint(MS, 150 * MS)
 
     # The network
 
@@ -167,6 +162,13 @@ class Faults:
         """Break a connection at any byte that arrives."""
         if (link := self._link()) is not None:
             link.cut_after(self._chance.randint(1, 2_000))
+
+    def hold_up(self) -> None:
+        """Let all that clients send for a while arrive at one instant."""
+        loop = self._world.loop
+        until = loop.now + self._chance.randint(MS, 200 * MS)
+        for link in self._world.network.links:
+            link.near.hold_until(until)
 
     def silence(self) -> None:
         """Lose all that is sent on a connection; nobody is told."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sqlite3
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -163,6 +165,9 @@ class World:
         except Violation as violation:
             outcome.violation = str(violation)
             outcome.story = self._tell(violation.trader)
+        except Exception:  # a bug, also of the world itself
+            outcome.violation = traceback.format_exc()
+            outcome.story = self._tell("")
         outcome.seconds = (self._violated_at or self.loop.now) / NS
         outcome.digest = self._digest()
         outcome.counts = self._counts(truth)
@@ -181,6 +186,9 @@ class World:
         """Wait until everybody is connected and nothing happens any more."""
         end = self.loop.time() + QUIET_S
         while True:
+            for trader in self._traders:
+                failure = trader.bot.failure
+                require(not failure, f"it failed: {failure}", trader.name)
             seq, since = self.disk.last_seq, self.loop.time() + SLOWEST_S
             self._run_until(self.loop.time() + STILL_S)
             if seq == self.disk.last_seq and all(
@@ -246,8 +254,10 @@ class World:
         self._faults.restarted()
         self.note(f"a process starts after command {self.disk.last_seq}")
 
-    def _ended(self, why: str) -> None:
+    def _ended(self, why: str, failure: Exception | None) -> None:
         self.note(f"the process has ended: {why}")
+        if failure is not None and not isinstance(failure, sqlite3.Error):
+            self._violate(Violation(f"the exchange failed: {failure!r}"))
         self.later(self._faults.restart_pause(), self.machine.start)
 
     def _stepped(self) -> None:
@@ -270,7 +280,8 @@ class World:
                 self._seen = seen
                 check_market(engine)
             due = engine.first_deadline
-            now = server._clock.now()
+            require(not server.listener.errors, "a connection raised an error")
+            now = self.machine.now_us()
             require(
                 due is None or now - due < LATE_US,
                 f"a deadline is {now - (due or 0)} us late",

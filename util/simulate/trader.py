@@ -24,7 +24,7 @@ from client import (
     Order,
     surroundings,
 )
-from orderbook import Event, Exec, Refused, Side, Trade
+from orderbook import Event, Exec, Refused, Side, Table, Trade
 
 from .bots import Bot
 from .bots import World as Place
@@ -218,11 +218,16 @@ class Trader:
         patience = self._chance.choice((0.02, 0.3, 5.0, 5.0, 5.0, 5.0))
         task = asyncio.create_task(self._act(name, patience))
         self._acting[task] = None
-        task.add_done_callback(self._acting.pop)
+        task.add_done_callback(self._acted)
         if len(self._acting) >= AT_ONCE:
             await asyncio.wait(
                 self._acting, return_when=asyncio.FIRST_COMPLETED
             )
+
+    def _acted(self, task: asyncio.Task[None]) -> None:
+        del self._acting[task]
+        if not task.cancelled():
+            task.result()  # raises what no trader expects, into the loop
 
     async def _finish(self) -> None:
         """Wait until everything that was begun has ended."""
@@ -254,7 +259,7 @@ class Trader:
             "cancel_after": 3,
             "convert": 4,
             "look": 5,
-            "glance": 8,
+            "glance": 16,
             "leave": 1,
             "renew": 1,
         }
@@ -398,7 +403,8 @@ class Trader:
 
     async def _look(self, life: Life) -> None:
         """Read a table."""
-        table = self._chance.choice(("fills", "trades", "book"))
+        tables: tuple[Table, ...] = ("fills", "trades", "book")
+        table = self._chance.choice(tables)
         symbol = None if table == "fills" else self._chance.choice(SYMBOLS)
         self.rows += await life.exchange.get(table, symbol=symbol, limit=5)
 
