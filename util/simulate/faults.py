@@ -26,6 +26,7 @@ DISKS = ((50_000, 250_000), (MS // 2, 5 * MS), (5 * MS, 40 * MS))
 # some ten turns from a request to the reply.
 TURNS = 60
 SLOWEST_S = 0.6  # the longest time of a message on a slow network
+SLOW = Latency(round(SLOWEST_S * NS) // 2, round(SLOWEST_S * NS) // 2)
 
 
 class World(Protocol):
@@ -71,7 +72,7 @@ class Faults:
             self.fill_disk: 0.3,
             self.set_clock: 0.3,
             self.stall: 3.0,
-            self.hold_up: 10.0,
+            self.hold_up: 12.0,
         }
         for fault, mean in faults.items():
             moment = chance.expovariate(mean / seconds)
@@ -96,7 +97,7 @@ class Faults:
         """Return the seconds until the next process starts."""
         if self._is_over:
             return 0.1
-        return self._chance.choice((0.0, 0.02, 0.3, 1.0, 3.0))
+        return self._chance.choice((0.0, 0.02, 0.1, 0.5, 2.0))
 
     def _guarded(self, fault: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:
@@ -153,6 +154,11 @@ class Faults:
         links = list(self._world.network.links)
         return self._chance.choice(links) if links else None
 
+    def latency(self, usual: Latency) -> Latency:
+        """Return the latency of a new connection."""
+        is_slow = not self._is_over and self._chance.random() < 0.25
+        return SLOW if is_slow else usual
+
     def cut(self) -> None:
         """Break a connection; what is on the way is lost."""
         if (link := self._link()) is not None:
@@ -166,7 +172,7 @@ class Faults:
     def hold_up(self) -> None:
         """Let all that clients send for a while arrive at one instant."""
         loop = self._world.loop
-        until = loop.now + self._chance.randint(MS, 200 * MS)
+        until = loop.now + self._chance.randint(MS, 400 * MS)
         for link in self._world.network.links:
             link.near.hold_until(until)
 
@@ -178,8 +184,7 @@ class Faults:
     def slow_network(self) -> None:
         """Let the messages of a connection take long."""
         if (link := self._link()) is not None:
-            mean = round(SLOWEST_S * NS) // 2
-            link.latency = Latency(mean, mean)
+            link.latency = SLOW
 
     # The disk
 

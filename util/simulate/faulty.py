@@ -98,7 +98,7 @@ class World:
         self.disk = Disk(self.loop, Random(f"{seed} disk"))
         chance = Random(f"{seed} world")
         self._slice_ops = chance.choice((2, 10, 500))
-        self._resume_events = chance.choice((3, 10, 2_000, 2_000))
+        self._resume_events = chance.choice((1, 3, 10, 2_000))
         self._seconds = seconds
         self._names = [f"trader{number}" for number in range(traders)]
         self._traders: list[Trader] = []
@@ -351,7 +351,8 @@ class World:
         self, bot: Bot | None, factory: Callable[[], asyncio.BaseProtocol]
     ) -> tuple[Transport, asyncio.BaseProtocol]:
         """Connect to the exchange with the latency of a bot."""
-        latency = bot.latency if bot else DEFAULT_LATENCY
+        usual = bot.latency if bot else DEFAULT_LATENCY
+        latency = self._faults.latency(usual)
         transport, protocol = await self.network.connect(
             factory, PORT, latency
         )

@@ -32,7 +32,7 @@ from .exchange import URL
 from .latency import Latency
 from .loop import NS
 
-SYMBOLS = ("BOND", "ETF", "FUT")
+SYMBOLS = ("BOND", "ETF")
 PRICE = 100  # about which orders are priced, in ticks
 LATENCIES = ("200us", "1ms±1ms", "5ms±4ms", "30ms±25ms", "100ms±90ms")
 AT_ONCE = 4  # actions whose answers a trader waits for
@@ -91,9 +91,9 @@ class Trader:
         self.bot = Bot(
             world, name, latency=Latency.read(latency), chance=chance
         )
-        self._stays = chance.random() < 0.5
-        self._pause_s = chance.choice((0.15, 0.3, 0.6))
-        self._is_maker = chance.random() < 0.4
+        self._stays = chance.random() < 0.7
+        self._pause_s = chance.choice((0.1, 0.2, 0.4))
+        self._is_maker = chance.random() < 0.6
         self._silence_s = chance.choice((6.0, 11.0, 16.0))
         self._request_s = chance.choice((0.5, 3.0, 10.0))
         self._named = 0
@@ -248,7 +248,7 @@ class Trader:
             self.counts[type(error).__name__] += 1
 
     def _choose(self) -> str:
-        weights = {
+        weights: dict[str, float] = {
             "place": 24,
             "stop": 5,
             "repeat": 30 if self._again else 0,
@@ -260,8 +260,8 @@ class Trader:
             "convert": 4,
             "look": 5,
             "glance": 16,
-            "leave": 1,
-            "renew": 1,
+            "leave": 2,
+            "renew": 0.5,
         }
         return self._chance.choices(list(weights), list(weights.values()))[0]
 
@@ -272,7 +272,7 @@ class Trader:
         return market
 
     def _price(self, side: Side) -> int:
-        away = int(self._chance.gauss(0, 3))
+        away = int(self._chance.gauss(-0.5, 2))
         return PRICE - away if side == "buy" else PRICE + away
 
     async def _place(self, life: Life) -> None:
@@ -425,7 +425,7 @@ class Trader:
     async def _leave(self, life: Life) -> None:
         """Close the Exchange, and use it again."""
         await life.exchange.close()
-        await asyncio.sleep(self._chance.random() * 2)
+        await asyncio.sleep(self._chance.random() * 3)
         await self._come_back()
         self._read(life, life.exchange.fills(), life.fills)
         for symbol, market in life.markets.items():
