@@ -7,7 +7,7 @@ STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test pure mutants lint types format bench stress crash twin conformance chart demo \
-	hostile fuzz soak pythons clean
+	hostile fuzz soak simulate pythons clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -80,6 +80,9 @@ soak: $(STAMP) ## Trade for SECONDS=14400 and look for growth of memory
 
 pythons: $(STAMP) ## Compare the digests under the other Pythons on the PATH
 	.ci/pythons
+
+simulate: $(STAMP) ## Let 10,000 exchanges live through faults, in virtual time
+	$(PY) -m util.simulate.worlds 10000 $(or $(SEED),1)
 
 clean: ## Remove .venv and all caches
 	rm -rf .venv .mypy_cache .pytest_cache .hypothesis

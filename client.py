@@ -713,9 +713,12 @@ class _Calls:
             self.outbox.append(calls)
 
     def withdraw(self, call: _Call) -> None:
-        """Stop waiting for an answer; an unsent call is never sent."""
+        """Stop waiting for an answer; an unsent call is never sent.
+
+        While there is no connection no answer will come: see `disconnected`.
+        """
         call.is_withdrawn = True
-        if not call.times_sent:
+        if not call.times_sent or not self.is_online:
             self.pending.pop(call, None)
 
     def give_up(self, call: _Call) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any, ParamSpec, TypeVar
@@ -21,10 +21,10 @@ from exchange.host.clock import Clock
 from exchange.host.lookout import run_into
 from exchange.host.market_file import Rules
 from exchange.host.settings import Settings
+from exchange.journal.storage import Storage
 from exchange.market.command import Configure
 from server import Server
 
-from .journal import MemoryJournal
 from .loop import NS, VirtualLoop
 from .network import ADDRESS, Network
 from .recording import Recording, market_of
@@ -118,27 +118,34 @@ class ForFlow(Settings):
 def new_server(
     loop: VirtualLoop,
     network: Network,
-    journal: MemoryJournal,
+    journal: Storage,
     market: Path | None,
     chance: Random,
     flow: Recording | None = None,
+    *,
+    make: Callable[..., Server] = Server,
+    clock: Clock | None = None,
+    executor: Executor | None = None,
 ) -> Server:
     """Return an exchange, to be started; call this in the running loop.
 
-    It begins when the recorded ``flow`` does. Raises SettingsError if the
+    It begins when the recorded ``flow`` does. ``make`` is called in the place
+    of `Server`. ``clock`` None: that of the loop. ``executor`` runs commits
+    and looks at files; None: each takes no time. Raises SettingsError if the
     market file is wrong.
     """
     epoch_ns = EPOCH_NS if flow is None else flow.start * 1_000
-    return Server(
+    return make(
         _settings(journal.path, market, flow),
-        clock_of(loop, epoch_ns),
+        clock or clock_of(loop, epoch_ns),
         listener=partial(MemoryListener, network),
         open_journal=lambda path: journal,
         new_session=lambda: f"{chance.getrandbits(128):032x}",
-        executor=Inline(),
+        executor=executor or Inline(),
     )
 
 
+@lru_cache(maxsize=1)
 def _settings(
     journal: Path, market: Path | None, flow: Recording | None
 ) -> Settings:
