@@ -79,6 +79,7 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
+    runtime_checkable,
 )
 from urllib.parse import urlsplit
 from weakref import WeakSet, WeakValueDictionary, finalize
@@ -139,6 +140,7 @@ from orderbook import (
     decode_events,
     decode_requests,
     encode,
+    with_id,
 )
 
 DEFAULT_HOSTNAME = "localhost"
@@ -755,7 +757,7 @@ class _Calls:
     def _numbered(self, request: Request, reply: _Reply) -> str:
         request_id = next(self._ids)
         self._replies[request_id] = reply
-        return encode(replace(request, id=request_id))
+        return with_id(encode(request), request_id)
 
     # Replies
 
@@ -1918,21 +1920,37 @@ class _Core:
 _LOGIN_FAILED, _CUT_OFF = 4001, 4002
 
 
-class Connection(Protocol):
+class _AnyConnection(Protocol):
+    @property
+    def close_code(self) -> int | None: ...
+
+    async def send(self, message: str, /) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Connection(_AnyConnection, Protocol):
     """One connection to an exchange, as `connect` of ``Exchange`` opens it.
 
     ``close_code`` is None until the connection has ended; after the end,
     ``send`` and ``recv`` raise ConnectionClosed of websockets.
     """
 
-    @property
-    def close_code(self) -> int | None: ...
+    async def recv(self) -> str | bytes: ...
 
-    async def send(self, message: str, /) -> None: ...
 
-    def recv(self) -> Awaitable[str | bytes]: ...
+@runtime_checkable
+class PushConnection(_AnyConnection, Protocol):
+    """One connection that calls back with each message, without a task."""
 
-    async def close(self) -> None: ...
+    async def push(self, take: Callable[[str | bytes], None]) -> None:
+        """Call ``take`` with each message; raise what it raises.
+
+        Raises ConnectionClosed after the last message.
+        """
+
+
+_Connect: TypeAlias = Callable[[str], Awaitable[Connection | PushConnection]]
 
 
 class _Socket(ClientConnection):
@@ -1988,7 +2006,7 @@ class _Link:
         connect_timeout: float,
         request_timeout: float,
         silence_timeout: float,
-        connect: Callable[[str], Awaitable[Connection]],
+        connect: _Connect,
         chance: random.Random,
         decode: Callable[[str | bytes], list[Event]],
     ) -> None:
@@ -2015,7 +2033,7 @@ class _Link:
         self._locks: dict[str, asyncio.Lock] = {}  # of quotes, by symbol
         self._waiters: dict[asyncio.Future[None], Callable[[], object]] = {}
         self._timers: dict[_Call, asyncio.TimerHandle] = {}
-        self._sockets: list[Connection] = []  # the newest last
+        self._sockets: list[_AnyConnection] = []  # the newest last
         self._closing: set[asyncio.Task[None]] = set()
         self._backoff = BACKOFF_MIN
         self._lost_at: float | None = None  # None: never connected
@@ -2208,6 +2226,19 @@ class _Link:
         taken over its session: closing it first would cancel the orders.
         """
         loop = asyncio.get_running_loop()
+
+        def take(message: str | bytes) -> None:
+            was_online = self._calls.is_online
+            events = self._decode(message)
+            self._receive(events)
+            if not was_online and self._calls.is_online:
+                self._came_online(socket)
+            elif was_online and Heartbeat in map(type, events):
+                self._backoff = BACKOFF_MIN
+            else:
+                return
+            deadline.reschedule(loop.time() + self._silence_timeout)
+
         async with asyncio.timeout(self._try_timeout) as deadline:
             socket = await self._connect(self._url)
             alive = [s for s in self._sockets if s.close_code is None]
@@ -2216,17 +2247,11 @@ class _Link:
             self.wake()
             writer = asyncio.create_task(self._write(socket))
             try:
-                while True:
-                    was_online = self._calls.is_online
-                    events = self._decode(await socket.recv())
-                    self._receive(events)
-                    if not was_online and self._calls.is_online:
-                        self._came_online(socket)
-                    elif was_online and Heartbeat in map(type, events):
-                        self._backoff = BACKOFF_MIN
-                    else:
-                        continue
-                    deadline.reschedule(loop.time() + self._silence_timeout)
+                if isinstance(socket, PushConnection):
+                    await socket.push(take)
+                else:
+                    while True:
+                        take(await socket.recv())
             finally:
                 writer.cancel()
 
@@ -2245,7 +2270,7 @@ class _Link:
         if self._waiters:
             self._test_waiters()
 
-    async def _write(self, socket: Connection) -> None:
+    async def _write(self, socket: _AnyConnection) -> None:
         with contextlib.suppress(Exception):  # the reader notices, too
             while True:
                 while (frame := self._calls.next_frame()) is not None:
@@ -2253,7 +2278,7 @@ class _Link:
                 self._to_send.clear()
                 await self._to_send.wait()
 
-    def _came_online(self, socket: Connection) -> None:
+    def _came_online(self, socket: _AnyConnection) -> None:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -2350,7 +2375,7 @@ class Surroundings:
     are never changed, so several clients may be given the same ones.
     """
 
-    connect: Callable[[str], Awaitable[Connection]] = open_connection
+    connect: _Connect = open_connection
     chance: random.Random = random.SystemRandom()
     decode: Callable[[str | bytes], list[Event]] = decode_events
     update_book: Callable[[Book, BookUpdate], Book] = Book.updated
@@ -2737,7 +2762,7 @@ class Exchange(ExchangeView):
         connect_timeout: float = CONNECT_TIMEOUT,
         request_timeout: float = REQUEST_TIMEOUT,
         silence_timeout: float = SILENCE_TIMEOUT,
-        connect: Callable[[str], Awaitable[Connection]] | None = None,
+        connect: _Connect | None = None,
     ) -> None:
         around = surroundings.get()
         environ = around.environ

@@ -12,8 +12,7 @@ import asyncio
 import contextlib
 import json
 import struct
-from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 from websockets.client import ClientProtocol
@@ -35,9 +34,6 @@ from orderbook import (
 TEXT = 0x81  # first byte of a text message in one frame
 NO_MASK = bytes(4)
 MASKED = 0x80
-# Messages that wait for `recv`, at which no more is read, and at which reading
-# goes on.
-WAITING_MAX, WAITING_MIN = 64, 16
 # Frames and changes of books kept. All clients read one within two latencies.
 # Longer frames are tables and snapshots, which no two clients share.
 KEPT = 4_096
@@ -122,19 +118,6 @@ def _bounds(data: bytes, start: int) -> tuple[int, int]:
     return body + length, body
 
 
-class _Now:
-    """An awaitable whose result is there."""
-
-    __slots__ = ("_message",)
-
-    def __init__(self, message: bytes) -> None:
-        self._message = message
-
-    def __await__(self) -> Generator[None, None, bytes]:
-        return self._message
-        yield
-
-
 class Websocket(asyncio.Protocol):
     """One connection to the exchange.
 
@@ -152,11 +135,10 @@ class Websocket(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[None] = self._loop.create_future()
-        self._messages: deque[bytes] = deque()
+        self._take: Callable[[str | bytes], None] | None = None
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._fragments: list[bytes] = []
-        self._reader: asyncio.Future[bytes] | None = None  # waits in `recv`
         self._unread = b""
-        self._is_paused = False
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -184,30 +166,23 @@ class Websocket(asyncio.Protocol):
         data = message.encode()
         self._transport.write(_header(len(data)) + data)
 
-    def recv(self) -> Awaitable[bytes]:
-        """Return the next message; raises ConnectionClosed after the last.
+    async def push(self, take: Callable[[str | bytes], None]) -> None:
+        """Call ``take`` with each message; raise what it raises.
 
-        A message that comes for a call that was canceled meanwhile is lost.
+        To be called before the first request. Raises ConnectionClosed after
+        the last message.
         """
-        if not self._messages:
-            if self._lost.done():
-                raise self._protocol.close_exc
-            self._reader = self._loop.create_future()
-            return self._reader
-        message = self._messages.popleft()
-        if self._is_paused and len(self._messages) <= WAITING_MIN:
-            self._is_paused = False
-            self._transport.resume_reading()
-        return _Now(message)
+        self._take = take
+        try:
+            await self._ended
+        finally:
+            self._take = None
 
     async def close(self) -> None:
         """Do the closing handshake, within CLOSE_TIMEOUT."""
         if self._protocol.state is OPEN:
             self._protocol.send_close(1000)
             self._flush()
-        if self._is_paused:  # the answer comes after what was not read
-            self._is_paused = False
-            self._transport.resume_reading()
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -226,36 +201,35 @@ class Websocket(asyncio.Protocol):
         """Take complete text frames; give all others to the library."""
         if not self._opened.done():
             data = self._handshake(data)
-        messages = None if self._unread else self._decoder.messages(data)
-        if messages is None:
-            self._take_apart(data)
-        else:
-            self._messages.extend(messages)
-        waiting = len(self._messages)
-        if waiting:
-            reader = self._reader
-            if reader is not None and not reader.done():
-                reader.set_result(self._messages.popleft())
-            if waiting > WAITING_MAX and not self._is_paused:
-                self._is_paused = True
-                self._transport.pause_reading()
+        known = None if self._unread else self._decoder.messages(data)
+        try:
+            for message in known or self._take_apart(data):
+                if self._take is None:
+                    break
+                self._take(message)
+        except Exception as error:
+            self._take = None  # nobody hears the rest
+            if not self._ended.done():
+                self._ended.set_exception(error)
 
-    def _take_apart(self, data: bytes) -> None:
-        """Take frames of any kind, and keep an incomplete one."""
-        data, found = self._unread + data, list[bytes]()
+    def _take_apart(self, data: bytes) -> list[bytes]:
+        """Return the messages in frames of any kind; keep an incomplete one.
+
+        Pings and closes are answered.
+        """
+        data, messages = self._unread + data, list[bytes]()
         size, start = len(data), 0
         while True:
-            start += split(data[start:], found)
-            self._messages += found
-            found.clear()
+            start += split(data[start:], messages)
             if size - start < 2:
                 break
             end, _ = _bounds(data, start)
             if end > size:
                 break
-            self._feed(data[start:end])
+            self._feed(data[start:end], messages)
             start = end
         self._unread = data[start:]
+        return messages
 
     def eof_received(self) -> None:
         """Let the transport close."""
@@ -271,8 +245,9 @@ class Websocket(asyncio.Protocol):
             )
         self._lost.set_result(None)
         self._writable.set()
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_exception(self._protocol.close_exc)
+        if not self._ended.done():
+            self._ended.set_exception(self._protocol.close_exc)
+            self._ended.exception()  # asyncio need not say that nobody asks
 
     def pause_writing(self) -> None:
         """Let `send` wait."""
@@ -302,14 +277,14 @@ class Websocket(asyncio.Protocol):
         self._flush()
         return b"" if refusal else rest
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes, messages: list[bytes]) -> None:
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             assert isinstance(event, Frame)
             if event.opcode in (Opcode.TEXT, Opcode.CONT):
                 self._fragments.append(bytes(event.data))
                 if event.fin:
-                    self._messages.append(b"".join(self._fragments))
+                    messages.append(b"".join(self._fragments))
                     self._fragments.clear()
         self._flush()
 
