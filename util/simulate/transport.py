@@ -123,7 +123,7 @@ class Transport(asyncio.Transport):
             raise RuntimeError("Cannot call write() after write_eof()")
         if type(data) is not bytes:
             data = bytes(data)
-        if not self._buffer and self._in_window + len(data) <= WINDOW:
+        if self._in_window + len(data) <= WINDOW and not self._buffer:
             self._send(data)
             return
         self._buffer.append(data)
@@ -194,8 +194,12 @@ class Transport(asyncio.Transport):
     def _next_arrival(self) -> tuple[int, int, int]:
         """Return time, link and number of a message that is sent now."""
         link = self._link
-        arrival = self._loop.now + link.latency.draw(link.chance)
-        self._arrival = max(self._arrival, arrival)
+        latency = link.latency
+        arrival = self._loop.now + latency.mean
+        if latency.spread:
+            arrival = self._loop.now + latency.draw(link.chance)
+        if arrival > self._arrival:
+            self._arrival = arrival
         link.messages += 1
         return self._arrival, link.number, link.messages
 
