@@ -347,7 +347,9 @@ async def test_a_screen_shows_the_market_and_q_quits() -> None:
         ):
             await screen.until(SCREEN_ON, "bid 99  ask 101", "alice", "████")
             await (await carl.market("ETF")).buy(7, 42)
-            await (await carl.market("BOND")).buy(3, 100)
+            bond = await carl.market("BOND")
+            await bond.buy(1, 101)  # who has not traded has no rank
+            await bond.buy(3, 100)
             await screen.until("BOND  open  bid 100  ask 101  spread 1")
             screen.press("\t")
             await screen.until("ETF  open  bid 42  ask -")
