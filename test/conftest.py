@@ -36,7 +36,10 @@ KINDS = {
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
         test_connections test_frame test_life test_malformed test_metrics
-        test_money_start test_replies test_resuming test_schema test_session
+        test_money_start test_replies test_resuming test_schema test_rules_orders
+        test_rules_refusals test_rules_rounds test_rules_limits test_rules_keys
+        test_lines
+        test_session
         test_slow_readers test_soak test_tables test_tcp test_timing test_turns
         test_upgrade test_waiting test_web test_websocket
     """,

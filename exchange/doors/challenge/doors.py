@@ -166,12 +166,12 @@ class ChallengeDoors:
 
     @property
     def greeting(self) -> str:
-        """Return what the exchange says of them when it starts."""
+        """Return the end of the line that the exchange prints at its start."""
         ports = (
             ("JSON", self.terms.json_port),
             ("text", self.terms.line_port),
         )
-        return ", ".join(f"{word} lines on {n}" for word, n in ports if n)
+        return "".join(f" | {word} lines on {n}" for word, n in ports if n)
 
     async def bind(self, listener: Listener, hostname: str) -> None:
         """Bind the ports; raises OSError."""

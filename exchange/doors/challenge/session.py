@@ -32,9 +32,9 @@ from orderbook import Cancel as NativeCancel
 from orderbook import Convert as NativeConvert
 from orderbook import Error, Login, Place, Request, Subscribe
 
-# Unsent bytes above which books wait: a bot that reads ahead into a buffer of
-# this size loses what does not fit.
-BOOKS_UNREAD = 8 * 1024
+# Bytes that wait for the disk above which books wait too. A bot that reads
+# ahead into a buffer of this size loses what does not fit.
+BOOKS_SEALED = 8 * 1024
 RATE_LIMIT_S = 1.0  # between two errors that say so
 REPLY = 1  # the ``id`` of all requests: one is carried out at a time
 # Words of rejects, by the code of the native refusal.
@@ -401,8 +401,12 @@ class ChallengeLink(Link):
             self._change = ts, [], []
         self._change[1].extend(opened)
         self._change[2].extend(closed)
+        if closed:
+            self._shared.closed()
         for symbol in closed:
             del self._open[symbol]
+            if not self._has_orders(symbol):  # bots know, or have ended
+                self._last_book[symbol] = self._shared.book(symbol)
         self._open |= dict.fromkeys(opened)
         self._outgoing[self] = None
 
@@ -411,10 +415,8 @@ class ChallengeLink(Link):
         assert self._change is not None and self._open is not None
         (_, opened, closed), self._change = self._change, None
         is_one = self._shared.is_one_market
-        if closed:
-            self._shared.closed()
-            if not (is_one and self._open):
-                self.push(self._language.closed(sorted(closed)))
+        if closed and not (is_one and self._open):
+            self.push(self._language.closed(sorted(closed)))
         self._tell_outs()
         if opened and not (is_one and len(self._open) > len(opened)):
             self.push(self._language.opened(sorted(opened)))
@@ -446,8 +448,8 @@ class ChallengeLink(Link):
 
     @property
     def is_behind(self) -> bool:
-        """Whether the bot has too much unread for another book."""
-        return self.sealed_bytes + self.line.buffered > BOOKS_UNREAD
+        """Whether books wait, because the bot does not read what it has."""
+        return self.line.buffered > 0 or self.sealed_bytes > BOOKS_SEALED
 
     def send_something(self) -> None:
         """Send one of the books with orders in turn, or an error.
