@@ -20,7 +20,8 @@ KINDS = {
         test_cash test_chart test_client_money test_client_notices
         test_client_simulated test_closing test_codec_events test_codec_frames
         test_codec_requests test_conformance_published test_conversion
-        test_damage test_day test_deadlines test_documented test_executions
+        test_damage test_day test_deadlines test_documented
+        test_door_settings test_executions
         test_expiry test_feed test_feed_readers test_fees test_flows test_gate
         test_gateway test_history test_icebergs test_limits test_link
         test_listing test_logins test_market_data test_market_twin test_memory
@@ -38,7 +39,7 @@ KINDS = {
         test_connections test_frame test_life test_malformed test_metrics
         test_money_start test_replies test_resuming test_schema test_rules_orders
         test_rules_refusals test_rules_rounds test_rules_limits test_rules_keys
-        test_lines
+        test_lines test_rules_disk
         test_session
         test_slow_readers test_soak test_tables test_tcp test_timing test_turns
         test_upgrade test_waiting test_web test_websocket
@@ -46,6 +47,7 @@ KINDS = {
     "process": """
         test_abuse test_administration test_backup test_bench test_bots
         test_cli test_client test_client_earlier test_client_life
+        test_doors_crash
         test_client_live test_clock test_commits test_committer test_crash
         test_disk test_docs test_files test_fuzz test_golden test_hostile
         test_image test_keys test_keys_live test_logs test_long_work
