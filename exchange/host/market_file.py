@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from exchange.doors.challenge.doors import Terms
+from exchange.doors.challenge.common import Terms
 from exchange.doors.challenge.messages import CASH as CASH_SYMBOL
 from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.doors.challenge.doors import Terms
+from exchange.doors.challenge.common import Terms
 from exchange.host.market_file import SettingsError, load_market
 
 

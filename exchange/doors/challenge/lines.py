@@ -55,13 +55,15 @@ class Connection(tcp.Connection):
         self.is_json = is_json
         self.is_known = False  # it has said hello; set by its link
         self.linger_s = 0.0  # before it hangs up when a round ends
-        self.wrote_at = 0.0  # when it last sent anything, in the loop's time
+        # When it last sent anything, in the loop's time; None: no hello yet.
+        self.wrote_at: float | None = None
         self._is_deaf = False  # what still comes is ignored
 
     def write(self, data: bytes) -> None:
         """Send lines; do nothing unless open, or without any."""
         if data:
-            self.wrote_at = self._loop.time()
+            if self.is_known:
+                self.wrote_at = self._loop.time()
             super().write(data)
 
     def close(self, code: int, reason: str = "") -> None:

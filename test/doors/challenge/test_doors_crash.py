@@ -117,7 +117,7 @@ async def test_a_round_that_is_killed_and_goes_on(tmp_path: Path) -> None:
                 asyncio.ensure_future(player.play(bot))
                 for player, bot in zip(players, bots)
             ]
-            least = players[0].filled + chance.randrange(50, 300)
+            least = players[0].filled + chance.randrange(50, 150)
             while players[0].filled < least:
                 await asyncio.sleep(0.001)
             process.kill()
