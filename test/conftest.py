@@ -30,7 +30,7 @@ KINDS = {
         test_permissions test_phases test_precedence test_product_flows
         test_product_settings test_products test_products_documented test_rate
         test_records test_replay_text test_reports test_requests test_restart
-        test_rounds test_routing test_rules test_self_trades test_sequencer
+        test_rounds test_routing test_rules test_rules_time test_self_trades test_sequencer
         test_sessions test_settings test_settlement test_solvency test_stops
         test_tenders test_uncrossing test_virtual test_work
     """,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exchange.doors.challenge.lines import LINE_MAX, METHODS
-from exchange.doors.challenge.messages import NO_HELLO, NOT_JSON, TOO_LONG
+from exchange.doors.challenge.messages import NOT_JSON, TOO_LONG
 from test.doors.challenge.bots import Door, hall
 from test.support import until
 
@@ -107,22 +107,6 @@ async def test_rule_2_http_by_other_methods(
         bot = await exchange.connect(door)
         bot.send(b"X\nBREW /pot HTTP/1.0\nX\n")
         assert await bot.ends() == []
-
-
-async def test_rule_2_who_says_no_hello_in_time_is_hung_up_on(
-    tmp_path: Path, door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Lines that are no hello do not count; a hello does."""
-    monkeypatch.setattr("exchange.doors.challenge.lines.HELLO_S", 0.2)
-    async with hall(tmp_path) as exchange:
-        known = await exchange.enter(door, "TEAMA")
-        silent = await exchange.connect(door)
-        chatty = await exchange.connect(door)
-        chatty.say("CANCEL 1")
-        await chatty.hears(f"ERROR {NO_HELLO}")
-        assert await silent.ends() == []
-        assert await chatty.ends() == []
-        await known.is_silent()
 
 
 async def test_a_bot_that_reconnects_all_the_time(
