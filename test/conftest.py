@@ -23,7 +23,7 @@ KINDS = {
         test_damage test_day test_deadlines test_documented
         test_door_settings test_executions
         test_expiry test_feed test_feed_readers test_fees test_flows test_gate
-        test_gateway test_history test_icebergs test_limits test_link
+        test_gateway test_history test_icebergs test_languages test_limits test_link
         test_listing test_logins test_market_data test_market_twin test_memory
         test_model test_money_file test_money_flows test_names test_news
         test_notices test_operator test_orders test_pacing test_payouts
