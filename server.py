@@ -18,6 +18,8 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
+from exchange.doors.challenge.doors import ChallengeDoors
+from exchange.doors.challenge.lines import Connection as LineConnection
 from exchange.doors.listener import Listener, resolve
 from exchange.doors.names import in_url
 from exchange.doors.native import Native
@@ -115,7 +117,8 @@ class Server:
             proxies=settings.proxies,
             per_address=settings.connections_per_address(guarded),
         )
-        self.links: dict[Connection, Link] = {}  # of open websockets
+        self.doors = ChallengeDoors(rules.doors, self.gateway, self.step)
+        self.links: dict[Connection, Link] = {}  # of open connections
         self.turns = Turns()
         self.writer = Writer(self.gateway.pacing, self._clock, self._timing)
         self.timers = Timers(self.gateway, self._clock, self.step)
@@ -148,7 +151,7 @@ class Server:
         text = "" if speed == 1 else f" | time runs {speed} times as fast"
         return (
             f"Exchange on {self.url} | {symbols}"
-            f" | {describe(self.keys)} | {kept}{text}"
+            f" | {describe(self.keys)} | {kept}{self.doors.greeting}{text}"
         )
 
     # Life
@@ -171,7 +174,9 @@ class Server:
                     f"the journal cannot be written: {self.failure.result()}"
                 )
             self.port = await self.listener.bind(settings.hostname, self.port)
+            await self.doors.bind(self.listener, settings.hostname)
         except BaseException:
+            await self.listener.close()
             if self._committer is not None:
                 self._committer.close()
             raise
@@ -208,6 +213,7 @@ class Server:
                 break
         # A later request is ignored: its order would outlive its session.
         self._is_stopping = self.answers.is_stopping = True
+        self.step(self.doors.stop)
         self.step(self.gateway.shut_down)
         await self._finish_commits()
         for connection, link in self.links.items():  # only after a failure
@@ -276,7 +282,10 @@ class Server:
 
     def connected(self, connection: Connection) -> None:
         """Give a connection its link."""
-        self.links[connection] = self.gateway.connect(connection, NATIVE)
+        if isinstance(connection, LineConnection):
+            self.links[connection] = self.doors.connect(connection)
+        else:
+            self.links[connection] = self.gateway.connect(connection, NATIVE)
 
     def received(self, connection: Connection, messages: list[bytes]) -> None:
         """Put messages into the inbox of their link."""

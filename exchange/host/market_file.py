@@ -22,8 +22,11 @@ from pydantic import (
     model_validator,
 )
 
+from exchange.doors.challenge.common import Terms
+from exchange.doors.challenge.messages import CASH as CASH_SYMBOL
 from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
+from exchange.host.door_settings import INSTRUMENTS_MAX, DoorSettings
 from exchange.host.product_settings import (
     PRODUCT_FIELDS,
     ProductSettings,
@@ -70,6 +73,7 @@ class Rules:
     quotas: Quotas
     public_positions: bool = False
     public_leaderboard: bool = True
+    doors: Terms = Terms()  # all shut
 
 
 # A decimal number; a text, so that it is exact.
@@ -286,6 +290,23 @@ class MarketSettings(BaseModel):
     match: MatchSettings | None = None
     public_positions: bool = False  # whether the leaderboard shows them
     public_leaderboard: bool = True  # False: administrators see it
+    doors: DoorSettings = DoorSettings()
+
+    @model_validator(mode="after")
+    def _doors_fit(self) -> Self:
+        """Refuse instruments that the doors' messages cannot name."""
+        if self.doors.json_port or self.doors.line_port:
+            if CASH_SYMBOL in self.instruments:
+                raise ValueError(
+                    f"doors: instruments.{CASH_SYMBOL} is not possible,"
+                    " because it stands for cash there"
+                )
+            if len(self.instruments) > INSTRUMENTS_MAX:
+                raise ValueError(
+                    f"doors: with more than {INSTRUMENTS_MAX} instruments a"
+                    " hello is longer than bots can read"
+                )
+        return self
 
     @model_validator(mode="after")
     def _products_fit(self) -> Self:
@@ -377,6 +398,7 @@ class MarketSettings(BaseModel):
             ),
             public_positions=self.public_positions,
             public_leaderboard=self.public_leaderboard,
+            doors=self.doors.terms(),
         )
 
 

@@ -9,7 +9,7 @@ directly after it one that takes it.
 from __future__ import annotations
 
 import csv
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Hashable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +58,7 @@ class FlowError(Exception):
     """The recorded flow cannot be used; the text names file and line."""
 
 
-class Recording(Protocol):
+class Recording(Hashable, Protocol):
     """Commands as they were recorded, and the market they were made in.
 
     ``start`` and ``end`` are the times of the first and the last command, in

@@ -22,6 +22,7 @@ from client import (
     ExchangeError,
     Market,
     Order,
+    PushConnection,
     surroundings,
 )
 from orderbook import Event, Exec, Refused, Side, Table, Trade
@@ -142,7 +143,7 @@ class Trader:
     async def _enter(self) -> None:
         """Begin with a new Exchange."""
         told: list[tuple[int, list[Event]]] = []
-        loop, decode = self._world.loop, self._world.decoder
+        loop, decode = self._world.loop, self._world.decoder.decode
         connect = surroundings.get().connect
 
         def record(frame: str | bytes) -> list[Event]:
@@ -150,7 +151,7 @@ class Trader:
             told.append((loop.now, events))
             return events
 
-        async def open_connection(url: str) -> Connection:
+        async def open_connection(url: str) -> Connection | PushConnection:
             connection = await connect(url)
             told.append((loop.now, []))
             return connection
