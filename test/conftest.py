@@ -38,8 +38,9 @@ KINDS = {
         test_access test_bounds test_channels test_client_view test_conformance
         test_connections test_fair_file test_frame test_life test_malformed
         test_metrics test_money_start test_replies test_resuming test_schema
-        test_slow_readers test_soak test_tables test_tcp test_timing test_turns
-        test_upgrade test_waiting test_web test_websocket
+        test_session test_slow_readers test_soak test_tables test_tcp
+        test_timing test_turns test_upgrade test_waiting test_web
+        test_websocket
     """,
     "process": """
         test_abuse test_administration test_backup test_bench test_bots
