@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test pure mutants lint types format bench stress crash twin conformance chart demo \
+.PHONY: help install lock run test pure mutants lint types format bench stress doors crash twin conformance chart demo \
 	hostile fuzz soak clean
 
 help: ## List these commands
@@ -55,6 +55,9 @@ bench: $(STAMP) ## Measure the speed; AGAINST=FOLDER is another checkout
 
 stress: $(STAMP) ## Measure how many orders per minute an exchange handles
 	$(PY) -m util.measure.stress --start
+
+doors: $(STAMP) ## Measure orders through each door beside the native one
+	$(PY) -m util.measure.doors
 
 crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
