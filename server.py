@@ -111,9 +111,7 @@ class Server:
             proxies=settings.proxies,
             per_address=settings.connections_per_address(guarded),
         )
-        self.doors: ChallengeDoors | None = None
-        if rules.doors is not None:
-            self.doors = ChallengeDoors(rules.doors, self.gateway, self.step)
+        self.doors = ChallengeDoors(rules.doors, self.gateway, self.step)
         self.links: dict[Connection, Link] = {}  # of open connections
         self.turns = Turns()
         self.writer = Writer(self.gateway.pacing, self._clock, self._timing)
@@ -143,10 +141,9 @@ class Server:
         """Return the line that is printed at the start."""
         symbols = ", ".join(self.gateway.engine.listings)
         kept = self._recovery or IN_MEMORY
-        doors = f" | {self.doors.greeting}" if self.doors else ""
         return (
             f"Exchange on {self.url} | {symbols}"
-            f" | {describe(self.keys)} | {kept}{doors}"
+            f" | {describe(self.keys)} | {kept}{self.doors.greeting}"
         )
 
     # Life
@@ -169,9 +166,9 @@ class Server:
                     f"the journal cannot be written: {self.failure.result()}"
                 )
             self.port = await self.listener.bind(settings.hostname, self.port)
-            if self.doors is not None:
-                await self.doors.bind(self.listener, settings.hostname)
+            await self.doors.bind(self.listener, settings.hostname)
         except BaseException:
+            await self.listener.close()
             if self._committer is not None:
                 self._committer.close()
             raise
@@ -208,8 +205,7 @@ class Server:
                 break
         # A later request is ignored: its order would outlive its session.
         self._is_stopping = self.answers.is_stopping = True
-        if self.doors is not None:
-            self.step(self.doors.stop)
+        self.step(self.doors.stop)
         self.step(self.gateway.shut_down)
         await self._finish_commits()
         for connection, link in self.links.items():  # only after a failure
@@ -279,7 +275,6 @@ class Server:
     def connected(self, connection: Connection) -> None:
         """Give a connection its link."""
         if isinstance(connection, LineConnection):
-            assert self.doors is not None
             self.links[connection] = self.doors.connect(connection)
         else:
             self.links[connection] = self.gateway.connect(connection, NATIVE)

@@ -119,7 +119,8 @@ class Requests:
                         routing.unanswered.append((request, outputs))
                     elif isinstance(request, Deferred):
                         routing.send_replies()
-                        if self.handle(link, link.resolve(request)):
+                        becomes = link.resolve(request)
+                        if becomes and self.handle(link, becomes):
                             waiting = [request, *remaining]
                             break
                     else:

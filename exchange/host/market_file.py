@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from exchange.doors.challenge.doors import Terms
+from exchange.doors.challenge.common import Terms
 from exchange.doors.challenge.messages import CASH as CASH_SYMBOL
 from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
@@ -67,7 +67,7 @@ class Rules:
 
     configure: Configure
     quotas: Quotas
-    doors: Terms | None = None  # None: those of the native protocol only
+    doors: Terms = Terms()  # all shut
 
 
 # A decimal number; a text, so that it is exact.
@@ -255,12 +255,12 @@ class MarketSettings(BaseModel):
     money: MoneySettings | None = None  # None: a unit is a tick times a lot
     account: AccountSettings = AccountSettings()  # of every account
     accounts: dict[User, AccountSettings] = {}
-    doors: DoorSettings | None = None
+    doors: DoorSettings = DoorSettings()
 
     @model_validator(mode="after")
     def _doors_fit(self) -> Self:
         """Refuse instruments that the doors' messages cannot name."""
-        if self.doors is not None:
+        if self.doors.json_port or self.doors.line_port:
             if CASH_SYMBOL in self.instruments:
                 raise ValueError(
                     f"doors: instruments.{CASH_SYMBOL} is not possible,"
@@ -360,7 +360,7 @@ class MarketSettings(BaseModel):
                 rates={n: a.rate() for n, a in accounts.items()},
                 connections=connections,
             ),
-            doors=None if self.doors is None else self.doors.terms(),
+            doors=self.doors.terms(),
         )
 
 

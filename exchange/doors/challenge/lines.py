@@ -12,10 +12,12 @@ from exchange.doors.names import Proxies
 from exchange.doors.queue import Queue
 from exchange.doors.tcp import Admission, Receiver, guarded
 
+HELLO_S = 10.0  # from accepting the socket to a hello
 LINE_MAX = 4_096  # bytes of a line without its newline
 # Lines in one turn, the empty ones included. The rest waits in the queue.
 LINES_PER_TURN = 64
 GOING_AWAY = 1001  # the close code of a round that ends, and of a shutdown
+SLOW_READER = 4008  # the close code for too much unread
 # A web page may make its browser send a request to a port of loopback.
 METHODS = frozenset(
     b"GET HEAD POST PUT DELETE OPTIONS PATCH CONNECT TRACE".split()
@@ -31,7 +33,6 @@ class Connection(tcp.Connection):
         is_json: whether it came in by the JSON door.
         admission: decides which sockets may come in.
         queue: shared by the connections of this loop; None: one of its own.
-        limits: sizes and time-outs.
     """
 
     __slots__ = ("is_json", "is_known", "linger_s", "wrote_at", "_is_deaf")
@@ -43,30 +44,36 @@ class Connection(tcp.Connection):
         *,
         admission: Admission,
         queue: Queue | None = None,
-        limits: tcp.Limits = tcp.Limits(),
     ) -> None:
         super().__init__(
             receiver,
             admission=admission,
             proxies=Proxies(),  # there is no header that names another peer
-            limits=limits,
+            limits=tcp.Limits(open_timeout=HELLO_S),
             queue=queue,
         )
         self.is_json = is_json
         self.is_known = False  # it has said hello; set by its link
         self.linger_s = 0.0  # before it hangs up when a round ends
-        self.wrote_at = 0.0  # when it last sent anything, in the loop's time
+        # When it last sent anything, in the loop's time; None: no hello yet.
+        self.wrote_at: float | None = None
         self._is_deaf = False  # what still comes is ignored
 
     def write(self, data: bytes) -> None:
         """Send lines; do nothing unless open, or without any."""
         if data:
-            self.wrote_at = self._loop.time()
+            if self.is_known:
+                self.wrote_at = self._loop.time()
             super().write(data)
 
     def close(self, code: int, reason: str = "") -> None:
-        """Hang up after what was sent; GOING_AWAY: after ``linger_s``."""
-        if code == GOING_AWAY and self.linger_s > 0 and self.is_open:
+        """Hang up after what was sent; GOING_AWAY: after ``linger_s``.
+
+        Who is too slow is cut off at once.
+        """
+        if code == SLOW_READER:
+            self.abort()
+        elif code == GOING_AWAY and self.linger_s > 0 and self.is_open:
             self._loop.call_later(self.linger_s, self._hang_up)
         else:
             self._hang_up()
