@@ -419,8 +419,8 @@ class Book:
             return None
         return (bid + ask) / 2
 
-    def _updated(self, update: BookUpdate) -> Book:
-        """Return the book after a snapshot or a change."""
+    def updated(self, update: BookUpdate) -> Book:
+        """Return the book after a snapshot, or after the next change."""
         base = Book(self.symbol) if update.snapshot else self
         return Book(
             self.symbol,
@@ -1394,29 +1394,21 @@ class _MarketState:
     trades: WeakSet[_Topic[Trade]] = field(default_factory=WeakSet)
 
 
-def _clock_from(ts: int) -> Callable[[], int]:
-    """Return what tells the exchange's time, which is ``ts`` now."""
-    elapsed = asyncio.get_running_loop().time
-    start = elapsed()
-
-    def now() -> int:
-        return ts + int((elapsed() - start) * 1e6)
-
-    return now
-
-
 class _Markets:
     """The instruments, and the public data of the symbols followed."""
 
-    def __init__(self, calls: _Calls) -> None:
+    def __init__(
+        self,
+        calls: _Calls,
+        update_book: Callable[[Book, BookUpdate], Book],
+    ) -> None:
         self.instruments: dict[str, Instrument] = {}
         self.followed: dict[str, _MarketState] = {}
         self.statuses: WeakSet[_Topic[Status]] = WeakSet()
         self.round = 1
         self.currency: str | None = None
-        # Returns the exchange's time; None before a login.
-        self.clock: Callable[[], int] | None = None
         self._calls = calls
+        self._update_book = update_book
         # Of symbols with a position that are not followed, and of those whose
         # trades do not tell the last price; None: not yet.
         self.tickers: dict[str, Ticker | None] = {}
@@ -1548,14 +1540,14 @@ class _Markets:
         is_newer = update.seq > market.book.seq
         if update.snapshot:
             if is_newer or not market.is_live:
-                market.book = market.book._updated(update)
+                market.book = self._update_book(market.book, update)
                 market.is_live = True
         elif market.is_live and is_newer:
             if (update.prev_seq or 0) > market.book.seq:
                 raise ConnectionLost(
                     f"changes of the book of {market.symbol} are missing"
                 )
-            market.book = market.book._updated(update)
+            market.book = self._update_book(market.book, update)
 
     def receive_trade(self, trade: Trade) -> None:
         market = self.followed.get(trade.symbol)
@@ -1584,8 +1576,9 @@ class _Markets:
 
     def _deliver(self, market: _MarketState, trade: Trade) -> None:
         market.last_trade = trade
-        for topic in market.trades:
-            topic.push(trade)
+        if market.trades:  # to go through a WeakSet takes 1 us, even if empty
+            for topic in market.trades:
+                topic.push(trade)
 
     # Trades missed
 
@@ -1722,34 +1715,57 @@ class _Tenders:
 
     def __init__(self) -> None:
         self.offers: WeakSet[_Topic[Tender]] = WeakSet()
-        self._offered: dict[str, Tender] = {}
+        self.offered: dict[str, Tender] = {}
         self._now = 0
 
     @property
     def valid(self) -> list[Tender]:
-        return list(self._offered.values())
+        return list(self.offered.values())
 
     def receive(self, tender: Tender) -> None:
-        self._offered[tender.tender_id] = tender
+        self.offered[tender.tender_id] = tender
         for topic in self.offers:
             topic.push(tender)
 
     def drop(self, tender_id: str) -> None:
         """Forget an offer that is accepted or has ended."""
-        self._offered.pop(tender_id, None)
+        self.offered.pop(tender_id, None)
 
     def pass_time(self, ts: int) -> None:
         """Forget the offers that have ended by a time of the exchange."""
-        if self._offered:
-            self._now = max(self._now, ts)
-            self._offered = {
-                tender_id: tender
-                for tender_id, tender in self._offered.items()
-                if tender.expire_ts > self._now
-            }
+        self._now = max(self._now, ts)
+        self.offered = {
+            tender_id: tender
+            for tender_id, tender in self.offered.items()
+            if tender.expire_ts > self._now
+        }
 
     def clear(self) -> None:
-        self._offered.clear()
+        self.offered.clear()
+
+
+class _Time:
+    """The exchange's time: last told by a message, and estimated since.
+
+    ``clock`` returns seconds of real time; the link sets it.
+    """
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.speed = 1.0
+        self._told_ts = 0
+        self._told_at = 0.0
+
+    def tell(self, event: Welcome | Heartbeat) -> None:
+        self.speed = float(event.speed or 1)
+        self._told_ts = event.ts
+        self._told_at = self.clock()
+
+    def now(self) -> int:
+        if not self._told_ts:
+            return 0
+        passed_s = (self.clock() - self._told_at) * self.speed
+        return self._told_ts + round(passed_s * 1e6)
 
 
 # All of it, without sockets and clocks -------------------------------------
@@ -1758,12 +1774,18 @@ class _Tenders:
 class _Core:
     """Calls, account and markets: events in, frames out."""
 
-    def __init__(self, login: Login | None, prefix: str) -> None:
+    def __init__(
+        self,
+        login: Login | None,
+        prefix: str,
+        update_book: Callable[[Book, BookUpdate], Book],
+    ) -> None:
         self.calls = _Calls()
-        self.markets = _Markets(self.calls)
+        self.markets = _Markets(self.calls, update_book)
         self.account = _Account(login, self.calls, self.markets, prefix)
         self.news = _Newsroom(self.calls)
         self.tenders = _Tenders()
+        self.time = _Time()
         self._quotes: dict[str, _Quotes] = {}
 
     @property
@@ -1815,16 +1837,19 @@ class _Core:
         Raises ConnectionLost if something is missing, so that the connection
         must be replaced; raises Refused if the login is refused.
         """
-        ts = getattr(event, "ts", None)
-        if ts is not None:
-            self.tenders.pass_time(ts)
+        if self.tenders.offered:
+            ts = getattr(event, "ts", None)
+            if ts is not None:
+                self.tenders.pass_time(ts)
         match event:
-            case Exec() | AccountReport() | Settlement():
-                self.account.receive(event)
-            case BookUpdate():
+            case BookUpdate():  # most of what comes; it is no reply
                 self.markets.receive_book(event)
+                return
             case Trade():
                 self.markets.receive_trade(event)
+                return
+            case Exec() | AccountReport() | Settlement():
+                self.account.receive(event)
             case Ticker():
                 self.markets.tickers[event.symbol] = event
             case Status():
@@ -1839,6 +1864,7 @@ class _Core:
                 self.account.bust(event)
                 self.markets.receive_bust(event)
             case Heartbeat():
+                self.time.tell(event)
                 self._check(event)
             case _:
                 pass
@@ -1866,7 +1892,7 @@ class _Core:
             self.markets.relist(event.instruments)
             self.markets.round = event.round
             self.markets.currency = event.currency
-            self.markets.clock = _clock_from(event.ts)
+            self.time.tell(event)
             self.account.welcome(event)
 
     def _go_online(self) -> None:
@@ -1904,7 +1930,7 @@ class Connection(Protocol):
 
     async def send(self, message: str, /) -> None: ...
 
-    async def recv(self) -> str | bytes: ...
+    def recv(self) -> Awaitable[str | bytes]: ...
 
     async def close(self) -> None: ...
 
@@ -2002,6 +2028,7 @@ class _Link:
             if not self._loop.is_closed():
                 return False
         self._loop = asyncio.get_running_loop()
+        self._core.time.clock = self._loop.time
         self._to_send = asyncio.Event()
         self._locks.clear()
         self._waiters.clear()
@@ -2193,10 +2220,9 @@ class _Link:
                     was_online = self._calls.is_online
                     events = self._decode(await socket.recv())
                     self._receive(events)
-                    beats = any(isinstance(e, Heartbeat) for e in events)
                     if not was_online and self._calls.is_online:
                         self._came_online(socket)
-                    elif beats and self._calls.is_online:
+                    elif was_online and Heartbeat in map(type, events):
                         self._backoff = BACKOFF_MIN
                     else:
                         continue
@@ -2216,7 +2242,8 @@ class _Link:
             raise
         if self._calls.outbox:
             self.wake()
-        self._test_waiters()
+        if self._waiters:
+            self._test_waiters()
 
     async def _write(self, socket: Connection) -> None:
         with contextlib.suppress(Exception):  # the reader notices, too
@@ -2317,14 +2344,16 @@ class Surroundings:
 
     ``connect`` opens connections, ``chance`` makes the prefix of generated
     ids and the pauses between attempts to connect, ``decode`` returns the
-    events of a frame, ``environ`` has the defaults of an Exchange, ``runner``
-    runs the asyncio side of a BlockingExchange. Time is that of the running
-    event loop.
+    events of a frame, ``update_book`` the book after an event, ``environ`` has
+    the defaults of an Exchange, ``runner`` runs the asyncio side of a
+    BlockingExchange. Time is that of the running event loop. Events and books
+    are never changed, so several clients may be given the same ones.
     """
 
     connect: Callable[[str], Awaitable[Connection]] = open_connection
     chance: random.Random = random.SystemRandom()
     decode: Callable[[str | bytes], list[Event]] = decode_events
+    update_book: Callable[[Book, BookUpdate], Book] = Book.updated
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     runner: Callable[[_Link], Runner] = lambda link: _Thread(link)
 
@@ -2588,14 +2617,21 @@ class ExchangeView:
         return self._core.markets.round
 
     @property
+    def speed(self) -> float:
+        """How many times as fast as real time the exchange's time runs.
+
+        Known after a login, or after the first heartbeat; 1 before.
+        """
+        return self._core.time.speed
+
+    @property
     def now(self) -> int:
         """The exchange's time in microseconds, as ``ts`` of messages is.
 
-        It is that of the last login and what has passed here since; 0 before
-        a login.
+        It is that of the last heartbeat, or of the login, and what has passed
+        since; 0 before.
         """
-        clock = self._core.markets.clock
-        return clock() if clock is not None else 0
+        return self._core.time.now()
 
     @property
     def unit(self) -> Decimal | None:
@@ -2677,10 +2713,11 @@ class Exchange(ExchangeView):
     ``cancel_on_disconnect`` is False. A revoked key ends this client:
     pending and later requests raise Unauthorized.
 
-    Timeouts are in seconds. A request waits for its answer as long as the
-    connection lives; put it into ``asyncio.timeout`` to wait less. While the
-    connection is lost, ``request_timeout`` bounds the wait. The connection
-    counts as lost after ``silence_timeout`` without a heartbeat.
+    Timeouts are in seconds of real time, whatever the exchange's ``speed``. A
+    request waits for its answer as long as the connection lives; put it into
+    ``asyncio.timeout`` to wait less. While the connection is lost,
+    ``request_timeout`` bounds the wait. The connection counts as lost after
+    ``silence_timeout`` without a heartbeat.
     ``connect`` opens each connection to ``url``: see ``Connection``; the
     default is that of ``surroundings``.
 
@@ -2719,7 +2756,7 @@ class Exchange(ExchangeView):
         if urlsplit(self.url).scheme not in ("ws", "wss"):
             raise ValueError(f"{self.url} is not like ws://hostname:port")
         prefix = f"{around.chance.getrandbits(32):08x}"
-        super().__init__(_Core(login, prefix))
+        super().__init__(_Core(login, prefix, around.update_book))
         self._link = _Link(
             self.url,
             self._core,
@@ -2799,7 +2836,8 @@ class Exchange(ExchangeView):
     async def cancel_after(self, seconds: float) -> None:
         """Cancel all orders after 1 to 86,400 seconds, unless called again.
 
-        The dead man's switch of the account; 0 turns it off.
+        The seconds are of the exchange's time: see ``speed``. It is the dead
+        man's switch of the account; 0 turns it off.
         """
         timeout_ms = round(seconds * 1_000)
         await self._ask(_make("cancel_after", timeout_ms=timeout_ms))

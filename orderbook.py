@@ -774,6 +774,7 @@ class Welcome:
     unit: str | None = None  # of cash, a decimal number; None: ticks x lots
     currency: str | None = None
     round: int = 1  # counts resets
+    speed: str | None = None  # of the exchange's time, a decimal; None: 1
 
 
 @_event
@@ -974,6 +975,7 @@ class Heartbeat:
     type: Literal["heartbeat"] = "heartbeat"
     ts: int
     seq: dict[str, int]
+    speed: str | None = None  # as in `Welcome`
 
 
 Event: TypeAlias = (

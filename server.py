@@ -84,7 +84,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._settings = settings
-        self._clock = clock or Clock()
+        self._clock = clock or Clock(speed=settings.speed)
         self._open_journal = open_journal
         self._executor = executor
         self._timing = Timing()
@@ -100,6 +100,8 @@ class Server:
             keys=self.keys,
             quotas=rules.quotas,
             new_session=new_session,
+            elapsed=self._clock.elapsed,
+            speed=self._clock.speed,
         )
         self.answers = Answers(
             self.gateway, self.step, keys=self.keys, timing=self._timing
@@ -141,9 +143,11 @@ class Server:
         """Return the line that is printed at the start."""
         symbols = ", ".join(self.gateway.engine.listings)
         kept = self._recovery or IN_MEMORY
+        speed = self._clock.speed
+        text = "" if speed == 1 else f" | time runs {speed} times as fast"
         return (
             f"Exchange on {self.url} | {symbols}"
-            f" | {describe(self.keys)} | {kept}{self.doors.greeting}"
+            f" | {describe(self.keys)} | {kept}{text}{self.doors.greeting}"
         )
 
     # Life

@@ -59,7 +59,7 @@ class Logins:
     """Connects sessions to links.
 
     ``keys`` None: nobody needs a token. ``new_session`` returns the id of a
-    new session.
+    new session. ``speed`` is what a welcome tells.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Logins:
         *,
         keys: Keys | None,
         new_session: Callable[[], str],
+        speed: str | None,
     ) -> None:
         self._engine = engine
         self._routing = routing
@@ -78,6 +79,7 @@ class Logins:
         self._limiter = limiter
         self._keys = keys
         self._new_session = new_session
+        self._speed = speed
 
     def login(self, link: Link, request: Login) -> None:
         """Connect a session to a link, or resume one; raises Refused."""
@@ -135,6 +137,7 @@ class Logins:
                 unit=None if money is None else money.unit,
                 currency=None if money is None else money.currency,
                 round=self._engine.round,
+                speed=self._speed,
             ),
         )
         if missed is None:

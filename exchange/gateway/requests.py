@@ -215,9 +215,8 @@ class Requests:
     def _subscribe(self, link: Link, request: Subscribe) -> None:
         self._tables.check()
         symbols = self._symbols(request.symbols)
-        now = self._now()
-        self._routing.publish(now)  # the reader's snapshot has it
-        link.reply(request, Ok(ts=now))
+        self._routing.publish()  # the reader's snapshot has it
+        link.reply(request, Ok(ts=self._now()))
         channels = dict.fromkeys(request.channels)
         self._routing.feed.subscribe(
             link,

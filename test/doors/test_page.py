@@ -22,7 +22,7 @@ from playwright.async_api import (
     expect,
 )
 
-from orderbook import Instrument, News, Status, Tender, encode
+from orderbook import Heartbeat, Instrument, News, Status, Tender, encode
 from server import Server
 from test.support import (
     PATIENCE_S,
@@ -302,6 +302,12 @@ async def test_news_rounds_and_busts_are_shown(browser: Browser) -> None:
         async with visiting(browser, server.url) as page:
             await shows(page, "#tape", "[0-9:]{8}▲ buy1012")
             await expect(page.locator("#round")).to_be_hidden()
+            beat = Heartbeat(ts=1, seq={}, speed="10")
+            said_to_all(server, encode(beat))
+            live = page.locator("#connection")
+            await expect(live).to_have_text("● Live, time ×10")
+            said_to_all(server, encode(Heartbeat(ts=1, seq={})))
+            await expect(live).to_have_text("● Live")
             await expect(page.locator("#headline")).to_be_hidden()
             news = News(
                 ts=1, news_id=1, headline=MARKUP, symbol="BOND", value=-5

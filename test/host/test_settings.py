@@ -82,6 +82,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "max_connections": 10_000,
         "max_per_address": None,
         "max_per_account": None,
+        "speed": 1,
         "log": "text",
         "debug": True,
     }

@@ -15,6 +15,7 @@ import termios
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -305,6 +306,8 @@ def test_prices_and_cash_are_money() -> None:
         round=2,
     )
     assert plain(view) == PRICED.rstrip()
+    fast = plain(replace(view, round=1, speed=0.5))
+    assert "  open  time x0.5  bid" in fast
 
 
 def test_names_and_messages_do_nothing() -> None:

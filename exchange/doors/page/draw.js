@@ -277,14 +277,15 @@ export function drawNews({ news, round }) {
   byId("round").hidden = round === 1;
 }
 
-export function drawConnection({ isLive, retryAt, trouble }) {
+export function drawConnection({ isLive, retryAt, trouble, speed }) {
   const node = byId("connection");
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
   const why = trouble && `: ${trouble}`;
+  const pace = speed === "1" ? "" : `, time ×${speed}`;
   put(
     node,
     isLive
-      ? "● Live"
+      ? `● Live${pace}`
       : retryAt === null
         ? "○ Connecting …"
         : `○ Not connected${why}, next try in ${seconds} s`,

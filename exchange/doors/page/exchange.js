@@ -48,6 +48,7 @@ export class Exchange {
     this.messages = []; // { ts, text, isBad }, the newest first
     this.news = null; // the newest
     this.round = 1;
+    this.speed = "1"; // of the exchange's time
     this.symbol = null; // the instrument shown
     this.interval = "1s";
     this.account = null;
@@ -219,6 +220,7 @@ export class Exchange {
     if (reply.type !== "error") {
       this.isLoggedIn = true;
       this.#enterRound(reply.round);
+      this.#setSpeed(reply.speed);
       if (this.#uncertain.size) this.#findOrders();
     } else if (reply.retry_after_ms === undefined) {
       this.#forgetLogin();
@@ -500,6 +502,7 @@ export class Exchange {
         break;
       case "heartbeat":
         this.#failures = 0;
+        this.#setSpeed(message.speed);
         this.#compare(message.seq);
         break;
       case "error":
@@ -584,6 +587,13 @@ export class Exchange {
     this.round = round;
     if (this.#isOpen && this.symbol) this.#fetchHistory();
     this.publish("news");
+  }
+
+  /** Note how many times as fast as ours the exchange's time runs. */
+  #setSpeed(speed = "1") {
+    if (speed === this.speed) return;
+    this.speed = speed;
+    this.publish("connection");
   }
 
   #receiveStatus({ ts, symbol, phase, message, round }) {
