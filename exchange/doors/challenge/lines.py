@@ -35,7 +35,14 @@ class Connection(tcp.Connection):
         queue: shared by the connections of this loop; None: one of its own.
     """
 
-    __slots__ = ("is_json", "is_known", "linger_s", "wrote_at", "_is_deaf")
+    __slots__ = (
+        "is_json",
+        "is_known",
+        "linger_s",
+        "wrote_at",
+        "_is_deaf",
+        "_lingers",
+    )
 
     def __init__(
         self,
@@ -58,6 +65,7 @@ class Connection(tcp.Connection):
         # When it last sent anything, in the loop's time; None: no hello yet.
         self.wrote_at: float | None = None
         self._is_deaf = False  # what still comes is ignored
+        self._lingers = False  # it hangs up when ``linger_s`` have passed
 
     def write(self, data: bytes) -> None:
         """Send lines; do nothing unless open, or without any."""
@@ -73,7 +81,10 @@ class Connection(tcp.Connection):
         """
         if code == SLOW_READER:
             self.abort()
+        elif self._lingers:
+            return
         elif code == GOING_AWAY and self.linger_s > 0 and self.is_open:
+            self._lingers = True
             self._loop.call_later(self.linger_s, self._hang_up)
         else:
             self._hang_up()

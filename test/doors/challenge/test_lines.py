@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
 import pytest
 
 from exchange.doors.challenge.lines import LINE_MAX, METHODS
-from exchange.doors.challenge.messages import NO_HELLO, NOT_JSON, TOO_LONG
+from exchange.doors.challenge.messages import NOT_JSON, TOO_LONG
 from test.doors.challenge.bots import Door, hall
 from test.support import until
 
@@ -109,22 +110,6 @@ async def test_rule_2_http_by_other_methods(
         assert await bot.ends() == []
 
 
-async def test_rule_2_who_says_no_hello_in_time_is_hung_up_on(
-    tmp_path: Path, door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Lines that are no hello do not count; a hello does."""
-    monkeypatch.setattr("exchange.doors.challenge.lines.HELLO_S", 0.2)
-    async with hall(tmp_path) as exchange:
-        known = await exchange.enter(door, "TEAMA")
-        silent = await exchange.connect(door)
-        chatty = await exchange.connect(door)
-        chatty.say("CANCEL 1")
-        await chatty.hears(f"ERROR {NO_HELLO}")
-        assert await silent.ends() == []
-        assert await chatty.ends() == []
-        await known.is_silent()
-
-
 async def test_a_bot_that_reconnects_all_the_time(
     tmp_path: Path, door: Door
 ) -> None:
@@ -168,3 +153,43 @@ async def test_the_json_door_knows_no_text_and_the_text_door_no_json(
         text = await exchange.connect("text")
         text.send(b'{"type":"hello","team":"TEAMA"}\n')
         assert (await text.line()).startswith("ERROR PROTOCOL_ERROR:MALFORMED")
+
+
+async def test_no_lines_end_anything_but_their_own_connection(
+    tmp_path: Path, door: Door
+) -> None:
+    """Damaged messages in pieces of any size, while another bot trades."""
+    chance = random.Random(3)
+    async with hall(tmp_path, messages_per_s=1_000_000) as exchange:
+        good = await exchange.enter("text", "GOOD", books=False)
+        for attempt in range(40):
+            bot = await exchange.connect(door)
+            lines = [bot.asked("HELLO BAD")] * (attempt % 4 > 0)
+            lines += [
+                bot.asked(chance.choice(MESSAGES).format(chance.randrange(9)))
+                for _ in range(50)
+            ]
+            data = bytearray("".join(f"{line}\n" for line in lines).encode())
+            for _ in range(chance.randrange(60)):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            while data:
+                size = chance.randrange(1, 400)
+                bot.send(bytes(data[:size]))
+                del data[:size]
+                if chance.random() < 0.2:
+                    await asyncio.sleep(0)
+            if attempt % 3:
+                await bot.line()
+            good.say("CANCEL 1")
+            await good.until("OUT 1")
+            bot.writer.close()
+        await until(lambda: len(exchange.server.links) == 1)
+
+
+MESSAGES = (
+    "ADD {0} BOND BUY 99{0} 1",
+    "ADD {0} XLF SELL 99{0} 1",
+    "CONVERT {0} XLF BUY 10",
+    "CANCEL {0}",
+    "HELLO BAD",
+)

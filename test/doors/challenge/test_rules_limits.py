@@ -1,4 +1,4 @@
-"""Rules 14, 17 and 18 of docs/DOORS.md: rates, and slow readers."""
+"""Rules 14 and 17 of docs/DOORS.md: rates, and slow readers."""
 
 from __future__ import annotations
 
@@ -177,15 +177,3 @@ async def test_rule_17_books_are_merged_while_a_bot_does_not_read(
         slow.resume()
         heard = await slow.until("BOOK BOND BUY 77:1 SELL")
         assert not any('"BOND"' in line or " BOND " in line for line in heard)
-
-
-async def test_rule_18_a_book_comes_once_in_book_ms(
-    tmp_path: Path, door: Door
-) -> None:
-    async with hall(tmp_path, book_ms=1_000) as exchange:
-        bot = await exchange.enter(door, "TEAMA")
-        bot.say(*ADDS)
-        last = " ".join(f"{id_}:1" for id_ in range(39, 24, -1))
-        heard = await bot.until(f"BOOK BOND BUY {last} SELL")
-        books = [line for line in heard if "BOOK" in line or "book" in line]
-        assert len(books) < 10
