@@ -41,11 +41,11 @@ class Bot:
         return sum(qty for way, qty in self.orders.values() if way == side)
 
     def top_up(self) -> None:
-        """Show QTY lots on each side, as far as the limit allows."""
+        """Show QTY lots on each side again where half of them are gone."""
         for side, sign in (("BUY", 1), ("SELL", -1)):
             shown = self.shown(side)
             qty = min(QTY, LIMIT - sign * self.position) - shown
-            if qty > 0:
+            if qty > 0 and shown <= QTY // 2:
                 self.last_id += 1
                 self.orders[str(self.last_id)] = (side, qty)
                 price = FAIR - sign * EDGE
