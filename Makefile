@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test pure mutants lint types format bench stress crash twin conformance chart demo \
+.PHONY: help install lock run test pure mutants lint types format bench stress doors crash twin conformance chart demo \
 	hostile fuzz soak simulate pythons clean
 
 help: ## List these commands
@@ -24,7 +24,7 @@ lock: ## Update poetry.lock after a change to pyproject.toml
 run: $(STAMP) ## Start the exchange
 	$(PY) server.py
 
-demo: $(STAMP) ## Start the exchange and house bots that trade
+demo: $(STAMP) ## Start the exchange and house bots; PRESET=challenge-2020
 	.ci/demo
 
 test: $(STAMP) ## Run all tests; gets Chromium, nginx and Caddy if missing
@@ -55,6 +55,9 @@ bench: $(STAMP) ## Measure the speed; AGAINST=FOLDER is another checkout
 
 stress: $(STAMP) ## Measure how many orders per minute an exchange handles
 	$(PY) -m util.measure.stress --start
+
+doors: $(STAMP) ## Measure orders through each door beside the native one
+	$(PY) -m util.measure.doors
 
 crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)

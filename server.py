@@ -151,7 +151,7 @@ class Server:
         text = "" if speed == 1 else f" | time runs {speed} times as fast"
         return (
             f"Exchange on {self.url} | {symbols}"
-            f" | {describe(self.keys)} | {kept}{self.doors.greeting}{text}"
+            f" | {describe(self.keys)} | {kept}{text}{self.doors.greeting}"
         )
 
     # Life

@@ -27,6 +27,9 @@ _RECORDS: TypeAdapter[list[_Record]] = TypeAdapter(
     list[_Record], config=ConfigDict(strict=True)
 )
 
+# Leaves out the fields that say so (``exclude_if``).
+_CONFIGURE: TypeAdapter[Configure] = TypeAdapter(Configure)
+
 
 # Fields of the exchange's own actions that records have only if they are not
 # at this default: an older program reads a record without them.
@@ -41,7 +44,9 @@ _STATE = {"__all__": {"close_left_ms"}}
 def encode_record(command: Command) -> str:
     """Return a command as JSON."""
     action = command.action
-    if isinstance(action, OwnAction):
+    if isinstance(action, Configure):
+        text = _CONFIGURE.dump_json(action, exclude=_left_out(action)).decode()
+    elif isinstance(action, OwnAction):
         text = to_json(action, exclude=_left_out(action)).decode()
     else:
         text = encode(action)

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from client import (
     Exchange,
@@ -23,81 +23,25 @@ from client import (
     Unauthorized,
     UnknownSymbol,
 )
-from orderbook import Instrument, Refused
+from orderbook import Refused
 
 from ..cli import print_result
 from .arbitrage import arbitrage
 from .derivative import make_derived_market
+from .fair_file import IDLE, TradingTime
 from .informed import trade_on_knowledge
-from .maker import make_market
-from .model import basket_value, derived_value, seconds_left
+from .maker import Opinion, make_market, quote_an_opinion
+from .model import derived_value, seconds_left
 from .noise import trade_at_random
-from .value import FairValue, fair_values, mean_of
+from .pace import Pace, keep_pace
+from .plan import BadPlan, Kind, Plan
+from .worth import Past, Worth, from_file, is_derived, means_of, walks
 
 PAUSE_S = 1.0  # after a refusal or a loss; the client itself reconnects
 LEAVE_S = 3.0  # for each of the last requests; a person waits for the prompt
-NO_TRADING = ("pre_open", "halted", "closed")  # phases without trades
 FINAL = (Unauthorized, UnknownSymbol)  # a retry cannot succeed
 
-DERIVATIVES = ("future", "call", "put")
-Kind: TypeAlias = Literal["maker", "noise", "informed", "arbitrageur"]
-Worth: TypeAlias = Callable[[], int]  # the fair value of now, in ticks
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-
-
-class BadPlan(Exception):
-    """The plan does not fit the instruments that are listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which bots trade which instruments.
-
-    ``values`` holds the mean of the fair value in ticks by symbol, and under
-    "" that of all other instruments; ``speed`` is how often per second of the
-    exchange's time each bot acts on each instrument. Empty ``symbols`` mean
-    all instruments listed; ``tokens`` holds the keys of the bots by name, if
-    the exchange asks for keys. ``now`` returns the exchange's time in
-    microseconds; None: as the bots' clients know it.
-    """
-
-    url: str | None
-    symbols: Sequence[str]
-    makers: int
-    noise: int
-    informed: int
-    arbitrageurs: int
-    values: Mapping[str, int]
-    seed: int
-    speed: float
-    user_prefix: str
-    tokens: dict[str, str]
-    now: Callable[[], int] | None = None
-
-    def mean(self, instrument: Instrument) -> int:
-        """Return the mean of an instrument's fair value; raises BadPlan."""
-        wanted = self.values.get(instrument.symbol, self.values.get(""))
-        mean = mean_of(instrument, wanted)
-        if instrument.symbol in self.values and mean != wanted:
-            raise BadPlan(
-                f"--value {instrument.symbol}={wanted}: must lie between"
-                f" {instrument.min_price} and {instrument.max_price}"
-            )
-        return mean
-
-    def names(self) -> list[tuple[Kind, str]]:
-        """Return the kind and the name of each bot."""
-        kinds: tuple[tuple[Kind, int], ...] = (
-            ("maker", self.makers),
-            ("noise", self.noise),
-            ("informed", self.informed),
-            ("arbitrageur", self.arbitrageurs),
-        )
-        return [
-            (kind, f"{self.user_prefix}{kind}-{number}")
-            for kind, count in kinds
-            for number in range(1, count + 1)
-        ]
 
 
 @dataclass(slots=True)
@@ -125,6 +69,20 @@ class Bot:
         )
         profit = self.equity - self.equity_before
         return f"{self.name}: position {lots or 'none'}, profit {profit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What the bots may know: the mean of each value, and its present one.
+
+    ``past`` has the values of a file, also those of some seconds ago.
+    """
+
+    means: Mapping[str, int]
+    values: dict[str, Worth]
+    past: Mapping[str, Past]
+    pace: Pace
+    time: TradingTime | None = None
 
 
 async def run_house(
@@ -165,11 +123,13 @@ async def run_house(
 async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
     """Let a bot trade, again after each temporary refusal or lost connection.
 
-    After a refusal it pauses in the exchange's time. The phase of an
-    instrument follows `status` messages, and the welcome after a lost
-    connection.
+    It waits while the instrument does not trade, and after a refusal; pauses
+    are in the exchange's time. The phase follows `status` messages, and the
+    welcome after a lost connection.
     """
     while True:
+        while market.instrument.phase in IDLE:
+            await asyncio.sleep(PAUSE_S)
         try:
             await trade()
         except FINAL:
@@ -179,8 +139,6 @@ async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
             retry_after_ms = getattr(refusal, "retry_after_ms", None) or 0
             pause_s = PAUSE_S / bot.exchange.speed
             await asyncio.sleep(max(pause_s, retry_after_ms / 1_000))
-            while market.instrument.phase in NO_TRADING:
-                await asyncio.sleep(pause_s)
         except ExchangeError:  # the client is connecting again
             await asyncio.sleep(PAUSE_S)
 
@@ -192,6 +150,7 @@ async def _connect(
     exchange = Exchange(plan.url, name, plan.tokens.get(name))
     try:
         await stack.enter_async_context(exchange)
+        await exchange.cancel_all()  # of an earlier run that was killed
     except Unauthorized as refusal:
         text = f"{name}: {refusal}"
         if not plan.tokens:
@@ -208,71 +167,50 @@ async def _assign(
     Raises BadPlan, and UnknownSymbol.
     """
     symbols = plan.symbols or [*bots[0].exchange.instruments]
-    for symbol in plan.values:
-        if symbol and symbol not in symbols:
-            raise BadPlan(f"--value: {symbol} is not traded")
+    for option, named in (("value", plan.values), ("fixed", plan.fixed)):
+        for symbol in named:
+            if symbol and symbol not in symbols:
+                raise BadPlan(f"--{option}: {symbol} is not traded")
     markets = {
         bot.name: {s: await bot.exchange.market(s) for s in symbols}
         for bot in bots
     }
-    exchange = bots[0].exchange
-    listed = exchange.instruments
-    values = _fair_values(plan, {s: listed[s] for s in symbols}, exchange)
+    first = markets[bots[0].name]
+    known = await _knowledge(plan, bots[0].exchange, first)
     works: list[Work] = []
     for bot in bots:
         its = markets[bot.name]
         for symbol in symbols:
-            trade = _trade(plan, bot, its, symbol, values[symbol])
+            trade = _trade(plan, bot, its, symbol, known)
             if trade is not None:
                 works.append(partial(keep_trading, bot, its[symbol], trade))
-    return works, values
-
-
-def _fair_values(
-    plan: Plan, instruments: Mapping[str, Instrument], exchange: Exchange
-) -> dict[str, Worth]:
-    """Return the fair value of each instrument; raises BadPlan.
-
-    One that follows from the values of others is computed from them. The
-    value of any other is a walk.
-    """
-    real_time, speed = asyncio.get_running_loop().time, exchange.speed
-    now = plan.now or (lambda: exchange.now)
-    values: dict[str, Worth] = {}
-
-    def derived(instrument: Instrument) -> int:
-        price = values[instrument.underlying or ""]()
-        seconds = seconds_left(instrument, now())
-        return round(derived_value(instrument, price, seconds, plan.speed))
-
-    def of_basket(instrument: Instrument) -> int:
-        return round(
-            basket_value(instrument, lambda s: values[s](), instruments)
+    if plan.trades_per_s is not None:
+        trades_per_s = plan.trades_per_s * bots[0].exchange.speed
+        works.append(
+            partial(keep_pace, known.pace, first.values(), trades_per_s)
         )
-
-    for symbol, instrument in instruments.items():
-        mean = plan.mean(instrument)
-        if symbol not in plan.values and _follows(instrument, instruments):
-            is_basket = instrument.convert is not None
-            worth = of_basket if is_basket else derived
-            values[symbol] = partial(worth, instrument)
-        else:
-            walk = fair_values(plan.seed, instrument, mean)
-            values[symbol] = FairValue(
-                walk, plan.speed, lambda: real_time() * speed
-            ).now
-    return values
+    if known.time is not None:
+        works.append(known.time.keep_looking)
+    return works, known.values
 
 
-def _follows(
-    instrument: Instrument, instruments: Mapping[str, Instrument]
-) -> bool:
-    """Return whether the values of others give the instrument's own."""
-    if instrument.convert is not None:
-        return all(s in instruments for s in instrument.convert.basket)
-    if instrument.kind not in DERIVATIVES:
-        return False
-    return instrument.underlying in instruments
+async def _knowledge(
+    plan: Plan, exchange: Exchange, markets: Mapping[str, Market]
+) -> Knowledge:
+    """Return what there is to know; raises BadPlan."""
+
+    def now() -> int:
+        return exchange.now
+
+    listed = {s: market.instrument for s, market in markets.items()}
+    means, pace = means_of(plan, listed), Pace(plan.speed * exchange.speed)
+    if plan.fair is None:
+        return Knowledge(means, walks(plan, listed, means, now), {}, pace)
+    time = TradingTime(exchange, markets, plan.fair.last_ms)
+    await time.look()
+    past = from_file(plan.fair, markets, time)
+    values: dict[str, Worth] = {s: partial(p, 0.0) for s, p in past.items()}
+    return Knowledge(means, values, past, pace, time)
 
 
 def _trade(
@@ -280,26 +218,27 @@ def _trade(
     bot: Bot,
     markets: Mapping[str, Market],
     symbol: str,
-    worth: Worth,
+    known: Knowledge,
 ) -> Work | None:
     """Return what a bot does in an instrument; None: nothing."""
     market = markets[symbol]
     speed = plan.speed * bot.exchange.speed  # acts per real second
     instrument = market.instrument
+    chance = Random(f"{plan.seed} {bot.name} {symbol}")
     match bot.kind:
-        case "maker" if instrument.kind in DERIVATIVES and (
-            instrument.underlying in markets
-        ):
-            now = plan.now or (lambda: bot.exchange.now)
-            value = partial(_model_value, market, markets, plan.speed, now)
+        case "maker" if is_derived(instrument, markets):
+            value = partial(_model_value, plan, bot.exchange, market, markets)
             return partial(make_derived_market, market, value, speed)
+        case "maker" if symbol in known.past:
+            opinion = Opinion(known.past[symbol], chance)
+            return partial(quote_an_opinion, market, opinion, speed)
         case "maker":
-            mean = plan.mean(instrument)
+            mean = known.means[symbol]
             return partial(make_market, bot.exchange, market, mean, speed)
         case "noise":
-            chance = Random(f"{plan.seed} {bot.name} {symbol}")
-            return partial(trade_at_random, market, chance, speed)
+            return partial(trade_at_random, market, chance, known.pace)
         case "informed":
+            worth = known.values[symbol]
             return partial(trade_on_knowledge, market, worth, speed)
         case "arbitrageur":
             convert = instrument.convert
@@ -309,10 +248,10 @@ def _trade(
 
 
 def _model_value(
+    plan: Plan,
+    exchange: Exchange,
     market: Market,
     markets: Mapping[str, Market],
-    speed: float,
-    now: Callable[[], int],
 ) -> float | None:
     """Return what a derivative is worth at the prices of its underlying.
 
@@ -325,8 +264,8 @@ def _model_value(
         price = (bid + ask) / 2
     if price is None:
         return None
-    seconds = seconds_left(market.instrument, now())
-    return derived_value(market.instrument, price, seconds, speed)
+    seconds = seconds_left(market.instrument, exchange.now)
+    return derived_value(market.instrument, price, seconds, plan.speed)
 
 
 async def _cancel_orders(bot: Bot) -> None:
