@@ -12,7 +12,7 @@ from exchange.journal.gate import Gate
 from util.simulate.faulty import World
 from util.simulate.worlds import main
 
-WORLDS = 30
+WORLDS = 40
 
 
 @pytest.fixture(autouse=True)

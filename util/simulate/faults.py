@@ -26,6 +26,7 @@ DISKS = ((50_000, 250_000), (MS // 2, 5 * MS), (5 * MS, 40 * MS))
 # some ten turns from a request to the reply.
 TURNS = 60
 SLOWEST_S = 0.6  # the longest time of a message on a slow network
+SLOW = Latency(round(SLOWEST_S * NS) // 2, round(SLOWEST_S * NS) // 2)
 
 
 class World(Protocol):
@@ -58,8 +59,8 @@ class Faults:
         """Draw faults for some seconds from now on."""
         chance = self._chance
         faults: dict[Callable[[], object], float] = {
-            self.kill: 1.2,
-            self.kill_in_commit: 1.2,
+            self.kill: 1.5,
+            self.kill_in_commit: 2.5,
             self.lose_power: 0.4,
             self.stop: 0.3,
             self.cut: 3.0,
@@ -70,6 +71,8 @@ class Faults:
             self.fail_disk: 0.2,
             self.fill_disk: 0.3,
             self.set_clock: 0.3,
+            self.stall: 3.0,
+            self.hold_up: 12.0,
         }
         for fault, mean in faults.items():
             moment = chance.expovariate(mean / seconds)
@@ -84,11 +87,17 @@ class Faults:
         disk = self._world.disk
         disk.free, disk.failure, disk.begun = PLENTY, "", None
 
+    def restarted(self) -> None:
+        """Let the first requests to a new process come all at once."""
+        if not self._is_over:
+            for _ in range(2):
+                self._world.later(self._chance.random() / 2, self.hold_up)
+
     def restart_pause(self) -> float:
         """Return the seconds until the next process starts."""
         if self._is_over:
             return 0.1
-        return self._chance.choice((0.0, 0.02, 0.3, 1.0, 3.0))
+        return self._chance.choice((0.0, 0.02, 0.1, 0.5, 2.0))
 
     def _guarded(self, fault: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:
@@ -135,11 +144,20 @@ class Faults:
             world.note("the process is dead")
             world.later(self.restart_pause(), world.machine.start)
 
+    def stall(self) -> None:
+        """Let everything stand still, as on a machine that is busy."""
+        self._world.loop.now += self._chance.randint(MS, 150 * MS)
+
     # The network
 
     def _link(self) -> Link | None:
         links = list(self._world.network.links)
         return self._chance.choice(links) if links else None
+
+    def latency(self, usual: Latency) -> Latency:
+        """Return the latency of a new connection."""
+        is_slow = not self._is_over and self._chance.random() < 0.25
+        return SLOW if is_slow else usual
 
     def cut(self) -> None:
         """Break a connection; what is on the way is lost."""
@@ -151,6 +169,13 @@ class Faults:
         if (link := self._link()) is not None:
             link.cut_after(self._chance.randint(1, 2_000))
 
+    def hold_up(self) -> None:
+        """Let all that clients send for a while arrive at one instant."""
+        loop = self._world.loop
+        until = loop.now + self._chance.randint(MS, 400 * MS)
+        for link in self._world.network.links:
+            link.near.hold_until(until)
+
     def silence(self) -> None:
         """Lose all that is sent on a connection; nobody is told."""
         if (link := self._link()) is not None:
@@ -159,8 +184,7 @@ class Faults:
     def slow_network(self) -> None:
         """Let the messages of a connection take long."""
         if (link := self._link()) is not None:
-            mean = round(SLOWEST_S * NS) // 2
-            link.latency = Latency(mean, mean)
+            link.latency = SLOW
 
     # The disk
 

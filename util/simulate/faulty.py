@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sqlite3
+import traceback
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +16,8 @@ from random import Random
 from typing import Any
 
 from exchange.host.timers import HEARTBEAT_S
-from orderbook import AccountReport, Event, Exec, Welcome, encode
+from exchange.journal import history
+from orderbook import AccountReport, BookUpdate, Event, Exec, Welcome, encode
 from server import Server
 
 from .bots import Bot, Program, current
@@ -27,17 +31,8 @@ from .machine import FaultyLoop, Machine
 from .network import Network
 from .trader import Life, Trader
 from .transport import Transport
-from .witness import (
-    Truth,
-    Violation,
-    check_market,
-    compare,
-    compare_books,
-    compare_view,
-    picture,
-    require,
-    told_books,
-)
+from .truth import Truth, Violation, check_market, picture, require
+from .witness import compare, compare_books, compare_view, told_books
 
 MARKET = Path(__file__).with_name("worlds.toml")
 SECONDS = 20.0  # of market with faults
@@ -94,6 +89,7 @@ class World:
         self.disk = Disk(self.loop, Random(f"{seed} disk"))
         chance = Random(f"{seed} world")
         self._slice_ops = chance.choice((2, 10, 500))
+        self._resume_events = chance.choice((1, 3, 10, 2_000))
         self._seconds = seconds
         self._names = [f"trader{number}" for number in range(traders)]
         self._traders: list[Trader] = []
@@ -136,6 +132,10 @@ class World:
 
     def run(self) -> Outcome:
         """Let the world happen; return how it ended."""
+        with _remembered(self._resume_events):
+            return self._run()
+
+    def _run(self) -> Outcome:
         faults = Faults(self, Random(f"{self.seed} faults"))
         self._faults = faults
         outcome = Outcome(self.seed)
@@ -156,6 +156,9 @@ class World:
         except Violation as violation:
             outcome.violation = str(violation)
             outcome.story = self._tell(violation.trader)
+        except Exception:  # a bug, also of the world itself
+            outcome.violation = traceback.format_exc()
+            outcome.story = self._tell("")
         outcome.seconds = (self._violated_at or self.loop.now) / NS
         outcome.digest = self._digest()
         outcome.counts = self._counts(truth)
@@ -174,6 +177,9 @@ class World:
         """Wait until everybody is connected and nothing happens any more."""
         end = self.loop.time() + QUIET_S
         while True:
+            for trader in self._traders:
+                failure = trader.bot.failure
+                require(not failure, f"it failed: {failure}", trader.name)
             seq, since = self.disk.last_seq, self.loop.time() + SLOWEST_S
             self._run_until(self.loop.time() + STILL_S)
             if seq == self.disk.last_seq and all(
@@ -196,7 +202,15 @@ class World:
         engine = server.gateway.engine
         engine.check()
         lives = [life for trader in self._traders for life in trader.lives]
-        updates = list(told_books(lives))
+        updates = [
+            *told_books(lives),
+            *(
+                row
+                for trader in self._traders
+                for row in trader.rows
+                if isinstance(row, BookUpdate)
+            ),
+        ]
         wanted = {(update.symbol, update.seq) for update in updates}
         for trader in self._traders:
             wanted |= trader.books.keys()
@@ -228,10 +242,13 @@ class World:
         server.gateway.engine.slice_ops = self._slice_ops
         self._starts.add(self.disk.last_seq)
         self._seen = (0, 0)
+        self._faults.restarted()
         self.note(f"a process starts after command {self.disk.last_seq}")
 
-    def _ended(self, why: str) -> None:
+    def _ended(self, why: str, failure: Exception | None) -> None:
         self.note(f"the process has ended: {why}")
+        if failure is not None and not isinstance(failure, sqlite3.Error):
+            self._violate(Violation(f"the exchange failed: {failure!r}"))
         self.later(self._faults.restart_pause(), self.machine.start)
 
     def _stepped(self) -> None:
@@ -254,7 +271,8 @@ class World:
                 self._seen = seen
                 check_market(engine)
             due = engine.first_deadline
-            now = server._clock.now()
+            require(not server.listener.errors, "a connection raised an error")
+            now = self.machine.now_us()
             require(
                 due is None or now - due < LATE_US,
                 f"a deadline is {now - (due or 0)} us late",
@@ -324,13 +342,32 @@ class World:
         self, bot: Bot | None, factory: Callable[[], asyncio.BaseProtocol]
     ) -> tuple[Transport, asyncio.BaseProtocol]:
         """Connect to the exchange with the latency of a bot."""
-        latency = bot.latency if bot else DEFAULT_LATENCY
+        usual = bot.latency if bot else DEFAULT_LATENCY
+        latency = self._faults.latency(usual)
         transport, protocol = await self.network.connect(
             factory, PORT, latency
         )
         if bot is not None:
             bot.connected(transport)
         return transport, protocol
+
+
+@contextmanager
+def _remembered(events: int) -> Iterator[None]:
+    """Let every exchange keep so many events from which sessions resume.
+
+    With few of them, a login reports the state instead, as after a long
+    absence.
+    """
+    names = "RESUME_EVENTS", "JOINED"
+    before = [getattr(history, name) for name in names]
+    for name, value in zip(names, before, strict=True):
+        setattr(history, name, min(value, events))
+    try:
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            setattr(history, name, value)
 
 
 def _told(life: Life) -> list[tuple[int, str]]:

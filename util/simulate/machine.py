@@ -86,6 +86,7 @@ class Process:
     def __init__(self) -> None:
         self.server: Server
         self.stopping: asyncio.Future[None]
+        self.clock: Clock
         self.is_started = False  # it listens
         self.context = copy_context()
         self.context.run(owner.set, self)
@@ -96,7 +97,8 @@ class Machine:
 
     ``process`` is None while none runs. ``clock_ns`` is what must be added to
     the time of the loop to get the wall clock. ``stepped`` is called after
-    each step of a server, ``ended`` when a process has ended by itself.
+    each step of a server, ``ended`` when a process has ended by itself, with
+    the reason, and with the error if the server failed.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class Machine:
         market: Path,
         chance: Random,
         stepped: Callable[[], None],
-        ended: Callable[[str], None],
+        ended: Callable[[str, Exception | None], None],
         prepare: Callable[[Server], None],
     ) -> None:
         self.process: Process | None = None
@@ -135,6 +137,11 @@ class Machine:
     ) -> None:
         """Call back between two callbacks: see `FaultyLoop`."""
         self._loop.call_between(turns, callback, chance)
+
+    def now_us(self) -> int:
+        """Return the time of the exchange, which must have a process."""
+        assert self.process is not None
+        return self.process.clock.now()
 
     def start(self) -> None:
         """Start a process."""
@@ -168,12 +175,13 @@ class Machine:
     async def _live(self, process: Process) -> None:
         process.stopping = self._loop.create_future()
         thread = DiskThread(self._loop, self.disk)
-        process.server = server = self._new_server(thread)
+        process.clock = self._clock()
+        process.server = server = self._new_server(process.clock, thread)
         self._prepare(server)
         try:
             await server.start()
         except JournalError as error:
-            self._end(process, f"it did not start: {error}")
+            self._end(process, f"it did not start: {error}", None)
             return
         process.is_started = True
         await asyncio.wait(
@@ -181,17 +189,18 @@ class Machine:
             return_when=asyncio.FIRST_COMPLETED,
         )
         await server.stop()
-        why = "it was stopped"
-        if server.failure.done():
-            why = f"it failed: {server.failure.result()!r}"
-        self._end(process, why)
+        failure = server.failure.result() if server.failure.done() else None
+        why = f"it failed: {failure!r}" if failure else "it was stopped"
+        self._end(process, why, failure)
 
-    def _end(self, process: Process, why: str) -> None:
+    def _end(
+        self, process: Process, why: str, failure: Exception | None
+    ) -> None:
         assert process is self.process
         self.kill()
-        self._ended(why)
+        self._ended(why, failure)
 
-    def _new_server(self, thread: DiskThread) -> Server:
+    def _new_server(self, clock: Clock, thread: DiskThread) -> Server:
         return new_server(
             self._loop,
             self._network,
@@ -199,7 +208,7 @@ class Machine:
             self._market,
             self._chance,
             make=partial(WatchedServer, stepped=self._stepped),
-            clock=self._clock(),
+            clock=clock,
             executor=thread,
         )
 

@@ -24,7 +24,7 @@ from client import (
     Order,
     surroundings,
 )
-from orderbook import Event, Exec, Refused, Side, Trade
+from orderbook import Event, Exec, Refused, Side, Table, Trade
 
 from .bots import Bot
 from .bots import World as Place
@@ -32,8 +32,10 @@ from .exchange import URL
 from .latency import Latency
 from .loop import NS
 
-SYMBOLS = ("BOND", "ETF", "FUT")
+SYMBOLS = ("BOND", "ETF")
 PRICE = 100  # about which orders are priced, in ticks
+LATENCIES = ("200us", "1ms±1ms", "5ms±4ms", "30ms±25ms", "100ms±90ms")
+AT_ONCE = 4  # actions whose answers a trader waits for
 # What may become of a request.
 ACCEPTED, REFUSED, UNSENT, UNKNOWN = "accepted", "refused", "unsent", "unknown"
 
@@ -81,21 +83,23 @@ class Trader:
         self.outcomes: dict[str, list[str]] = {}
         self.canceled: set[int] = set()  # orders whose cancel was confirmed
         self.books: dict[tuple[str, int], list[client.Book]] = {}
+        self.rows: list[Event] = []  # of tables
         self.counts: Counter[str] = Counter()
         self._world = world
         self._chance = chance
-        latency = chance.choice(("200us", "1ms±1ms", "5ms±4ms", "30ms±25ms"))
+        latency = chance.choice(LATENCIES)
         self.bot = Bot(
             world, name, latency=Latency.read(latency), chance=chance
         )
-        self._stays = chance.random() < 0.5
-        self._pause_s = chance.choice((0.15, 0.3, 0.6))
-        self._is_maker = chance.random() < 0.4
+        self._stays = chance.random() < 0.7
+        self._pause_s = chance.choice((0.1, 0.2, 0.4))
+        self._is_maker = chance.random() < 0.6
         self._silence_s = chance.choice((6.0, 11.0, 16.0))
         self._request_s = chance.choice((0.5, 3.0, 10.0))
         self._named = 0
         # Orders that are sent again under their names: see `_try`.
         self._again: dict[str, tuple[str, Side, int, int | None, Any]] = {}
+        self._acting: dict[asyncio.Task[None], None] = {}
         self._is_away = False  # it closed its Exchange
         self._is_done = False
 
@@ -129,7 +133,8 @@ class Trader:
         while not self._world.is_quiet:
             await asyncio.sleep(self._chance.expovariate(1.0) * self._pause_s)
             if not self._world.is_quiet:
-                await self._act()
+                await self._begin(self._choose())
+        await self._finish()
         await self._come_back()
         self._is_done = True
         await asyncio.Event().wait()
@@ -204,15 +209,35 @@ class Trader:
 
     # Actions
 
-    async def _act(self) -> None:
-        """Do one thing; give up waiting for its answer now and then."""
-        name = self._choose()
+    async def _begin(self, name: str) -> None:
+        """Do one thing, and do not wait for its end if it does not matter."""
+        if name in ("leave", "renew"):
+            await self._finish()
+            await self._act(name, None)
+            return
         patience = self._chance.choice((0.02, 0.3, 5.0, 5.0, 5.0, 5.0))
+        task = asyncio.create_task(self._act(name, patience))
+        self._acting[task] = None
+        task.add_done_callback(self._acted)
+        if len(self._acting) >= AT_ONCE:
+            await asyncio.wait(
+                self._acting, return_when=asyncio.FIRST_COMPLETED
+            )
+
+    def _acted(self, task: asyncio.Task[None]) -> None:
+        del self._acting[task]
+        if not task.cancelled():
+            task.result()  # raises what no trader expects, into the loop
+
+    async def _finish(self) -> None:
+        """Wait until everything that was begun has ended."""
+        if self._acting:
+            await asyncio.wait(self._acting)
+
+    async def _act(self, name: str, patience: float | None) -> None:
+        """Do one thing; give up waiting for its answer after a time."""
         self.counts[name] += 1
         try:
-            if name in ("leave", "renew"):
-                await getattr(self, f"_{name}")(self.lives[-1])
-                return
             async with asyncio.timeout(patience):
                 await getattr(self, f"_{name}")(self.lives[-1])
         except TimeoutError:
@@ -223,7 +248,7 @@ class Trader:
             self.counts[type(error).__name__] += 1
 
     def _choose(self) -> str:
-        weights = {
+        weights: dict[str, float] = {
             "place": 24,
             "stop": 5,
             "repeat": 30 if self._again else 0,
@@ -233,9 +258,10 @@ class Trader:
             "cancel_all": 2,
             "cancel_after": 3,
             "convert": 4,
-            "look": 4,
-            "leave": 1,
-            "renew": 1,
+            "look": 5,
+            "glance": 16,
+            "leave": 2,
+            "renew": 0.5,
         }
         return self._chance.choices(list(weights), list(weights.values()))[0]
 
@@ -246,7 +272,7 @@ class Trader:
         return market
 
     def _price(self, side: Side) -> int:
-        away = int(self._chance.gauss(1, 3))
+        away = int(self._chance.gauss(-0.5, 2))
         return PRICE - away if side == "buy" else PRICE + away
 
     async def _place(self, life: Life) -> None:
@@ -304,32 +330,34 @@ class Trader:
         await self._try(life, name)
 
     async def _repeat(self, life: Life) -> None:
-        """Send an order again whose first copy got no answer."""
-        await self._try(life, self._chance.choice(list(self._again)))
+        """Send an order again whose first copy got no answer yet."""
+        if self._again:
+            await self._try(life, self._chance.choice(list(self._again)))
 
     async def _try(self, life: Life, name: str) -> None:
         symbol, side, qty, price, options = self._again[name]
         market = life.markets[symbol]
         buy_or_sell = market.buy if side == "buy" else market.sell
         outcomes = self.outcomes.setdefault(name, [])
+        copy = len(outcomes)
         outcomes.append(UNKNOWN)
         try:
             order = await buy_or_sell(qty, price, **options)
         except DuplicateClientOrderId:
-            outcomes[-1] = ACCEPTED
-            del self._again[name]
+            outcomes[copy] = ACCEPTED
+            self._again.pop(name, None)
             raise
         except Refused as refusal:
-            outcomes[-1] = REFUSED
+            outcomes[copy] = REFUSED
             if refusal.code not in ("busy", "rate_limited"):
-                del self._again[name]
+                self._again.pop(name, None)
             raise
         except ConnectionLost as error:
             if "nothing was sent" in str(error):
-                outcomes[-1] = UNSENT
+                outcomes[copy] = UNSENT
             raise
-        outcomes[-1] = ACCEPTED
-        del self._again[name]
+        outcomes[copy] = ACCEPTED
+        self._again.pop(name, None)
         life.orders[order.order_id] = order
 
     def _own(self, life: Life) -> Order | None:
@@ -374,12 +402,30 @@ class Trader:
         await life.markets["ETF"].convert(side, 2)
 
     async def _look(self, life: Life) -> None:
-        await life.exchange.get("fills", limit=5)
+        """Read a table."""
+        tables: tuple[Table, ...] = ("fills", "trades", "book")
+        table = self._chance.choice(tables)
+        symbol = None if table == "fills" else self._chance.choice(SYMBOLS)
+        self.rows += await life.exchange.get(table, symbol=symbol, limit=5)
+
+    async def _glance(self, life: Life) -> None:
+        """Place an order, and ask at once for the book that results."""
+        market = self._market(life)
+        side: Side = self._chance.choice(("buy", "sell"))
+        buy_or_sell = market.buy if side == "buy" else market.sell
+        placing = asyncio.create_task(
+            buy_or_sell(self._chance.randint(1, 8), self._price(side))
+        )
+        try:
+            await life.exchange.market(market.symbol)
+        finally:
+            order = await placing
+            life.orders[order.order_id] = order
 
     async def _leave(self, life: Life) -> None:
         """Close the Exchange, and use it again."""
         await life.exchange.close()
-        await asyncio.sleep(self._chance.random() * 2)
+        await asyncio.sleep(self._chance.random() * 3)
         await self._come_back()
         self._read(life, life.exchange.fills(), life.fills)
         for symbol, market in life.markets.items():

@@ -177,6 +177,11 @@ class Transport(asyncio.Transport):
             if self._unread or self._has_eof:
                 self._read_soon()
 
+    def hold_until(self, when_ns: int) -> None:
+        """Let nothing that is written from now on arrive before a time."""
+        self._arrival = max(self._arrival, when_ns)
+        self._newest = None
+
     # Sending -----------------------------------------------------------------
 
     def control(self, callback: Callable[..., object], *args: Any) -> None:
