@@ -27,7 +27,8 @@ and the journal's disk are ours:
 ``machine``     the processes of an exchange, which can be killed
 ``faults``      what fails, and when
 ``trader``      a trader that keeps what it is told
-``witness``     what was told, against the journal
+``truth``       what has happened, by the journal
+``witness``     what was told, against the truth
 ``faulty``      a world of all these
 ``worlds``      many worlds, over all processors
 """

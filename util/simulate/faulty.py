@@ -31,17 +31,8 @@ from .machine import FaultyLoop, Machine
 from .network import Network
 from .trader import Life, Trader
 from .transport import Transport
-from .witness import (
-    Truth,
-    Violation,
-    check_market,
-    compare,
-    compare_books,
-    compare_view,
-    picture,
-    require,
-    told_books,
-)
+from .truth import Truth, Violation, check_market, picture, require
+from .witness import compare, compare_books, compare_view, told_books
 
 MARKET = Path(__file__).with_name("worlds.toml")
 SECONDS = 20.0  # of market with faults

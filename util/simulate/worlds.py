@@ -70,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
             if outcome.violation:
                 broken += 1
                 progress.write(str(outcome))
+                sys.stdout.flush()
             elif amount == 1:
                 print(f"digest {outcome.digest}")
     took_s = time.perf_counter() - start
