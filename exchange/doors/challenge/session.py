@@ -103,6 +103,8 @@ class ChallengeLink(Link):
                 kept.append(line)
                 continue
             self.line.is_beyond_rate = True
+            self.counts[Deferred] += 1  # the figures name who floods
+            self._common.count_refusal("rate_limited")
             if now_us >= self._limited_until:
                 self._limited_until = now_us + RATE_LIMIT_US
                 kept.append(messages.IGNORED)
@@ -194,11 +196,11 @@ class ChallengeLink(Link):
         return "" if is_open else "TRADING_CLOSED"
 
     def _complain(self, text: str) -> None:
-        self._common.count_refusal()
+        self._common.count_refusal("bad_request")
         self.push(self._language.error(text))
 
     def _reject(self, order_id: int, word: str) -> None:
-        self._common.count_refusal()
+        self._common.count_refusal("bad_request")
         self.push(self._language.reject(order_id, word))
 
     # Out ---------------------------------------------------------------------
