@@ -9,6 +9,8 @@ from pydantic_core import from_json
 from exchange.doors.challenge.common import Common
 from exchange.doors.challenge.lines import LINE_MAX
 from exchange.doors.challenge.messages import (
+    IGNORED,
+    RATE_LIMIT,
     TOO_LONG,
     Hello,
     Language,
@@ -30,6 +32,8 @@ class Audience:
         """Return what a line says."""
         if len(message) > LINE_MAX:
             return [Deferred(Malformed(TOO_LONG, is_last=True))]
+        if message == IGNORED:
+            return [Deferred(Malformed(RATE_LIMIT))]
         said = self.language.read(message)
         return [Deferred(said, isinstance(said, Hello))]
 

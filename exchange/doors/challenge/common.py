@@ -15,6 +15,7 @@ from exchange.doors.names import Proxies
 from exchange.gateway.gateway import Gateway
 from exchange.gateway.link import Link
 from exchange.gateway.rates import CANCELS_RATE, Bucket, Rate
+from orderbook import Code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +86,9 @@ class Common:
         networks = self.terms.teams.get(account)
         return networks is not None and networks.include(address)
 
-    def count_refusal(self) -> None:
+    def count_refusal(self, code: Code) -> None:
         """Count a line that the door refused by itself."""
-        self._gateway.routing.refusals["bad_request"] += 1
+        self._gateway.routing.refusals[code] += 1
 
     # The market --------------------------------------------------------------
 

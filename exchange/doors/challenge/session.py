@@ -35,7 +35,7 @@ from orderbook import Error, Login, Place, Request, Subscribe
 # Bytes that wait for the disk above which books wait too. A bot that reads
 # ahead into a buffer of this size loses what does not fit.
 BOOKS_SEALED = 8 * 1024
-RATE_LIMIT_S = 1.0  # between two errors that say so
+RATE_LIMIT_US = 1_000_000  # from one error that says so to the next
 REPLY = 1  # the ``id`` of all requests: one is carried out at a time
 # Words of rejects, by the code of the native refusal.
 WORDS = {
@@ -74,8 +74,7 @@ class ChallengeLink(Link):
         # by the books without orders too.
         self._is_one_market = common.terms.dialect == "2015"
         self._buckets = common.buckets_of("")
-        self._limited_at = -RATE_LIMIT_S  # when a RATE_LIMIT was last sent
-        self._admitted: Deferred | None = None  # the last that had a token
+        self._limited_until = 0  # until then no RATE_LIMIT is sent
         self._asked: Message = Malformed("")  # what is being carried out
         # Own open orders: the bot's id and ours, both ways.
         self._orders: dict[int, int] = {}
@@ -91,14 +90,30 @@ class ChallengeLink(Link):
 
     # In ----------------------------------------------------------------------
 
+    def receive(self, lines: list[bytes], now: int) -> None:
+        """Put lines into the inbox, and ignore those beyond the rate.
+
+        They are not even read, and one error a second says so in their place.
+        """
+        now_us = self._common.now_us()
+        kept: list[bytes] = []
+        for line in lines:
+            bucket = self._buckets[self._language.is_cancel(line)]
+            if not bucket.take(now_us):
+                kept.append(line)
+                continue
+            self.line.is_beyond_rate = True
+            self.counts[Deferred] += 1  # the figures name who floods
+            self._common.count_refusal("rate_limited")
+            if now_us >= self._limited_until:
+                self._limited_until = now_us + RATE_LIMIT_US
+                kept.append(messages.IGNORED)
+        super().receive(kept, now)
+
     def resolve(self, deferred: Deferred) -> Sequence[Request | Error]:
         """Return native requests, or answer at once and return none."""
         self.release_outs()
         message = deferred.message
-        if deferred is not self._admitted:
-            if not self._has_token(message):
-                return ()
-            self._admitted = deferred
         self._asked = message  # type: ignore[assignment]
         if isinstance(message, Malformed):
             self._complain(message.text)
@@ -120,20 +135,6 @@ class ChallengeLink(Link):
         elif isinstance(message, Faulty):
             self._reject(message.order_id, message.word)
         return ()
-
-    def _has_token(self, message: object) -> bool:
-        """Whether a message is within the rate; say so once a second if not.
-
-        What is beyond is ignored.
-        """
-        bucket = self._buckets[isinstance(message, Cancel)]
-        if not bucket.take(self._common.now_us()):
-            return True
-        now_s = self._common.now_s()
-        if now_s - self._limited_at >= RATE_LIMIT_S:
-            self._limited_at = now_s
-            self._complain(messages.RATE_LIMIT)
-        return False
 
     def _hello(self, hello: Hello) -> Sequence[Request | Error]:
         if self.account:
@@ -195,11 +196,11 @@ class ChallengeLink(Link):
         return "" if is_open else "TRADING_CLOSED"
 
     def _complain(self, text: str) -> None:
-        self._common.count_refusal()
+        self._common.count_refusal("bad_request")
         self.push(self._language.error(text))
 
     def _reject(self, order_id: int, word: str) -> None:
-        self._common.count_refusal()
+        self._common.count_refusal("bad_request")
         self.push(self._language.reject(order_id, word))
 
     # Out ---------------------------------------------------------------------

@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from orderbook import Admin
+from exchange.gateway.link import Deferred
+from orderbook import Admin, Place
 from server import Server
 from test.doors.challenge.bots import INSTRUMENT, market
 from util.simulate.exchange import new_server
@@ -294,3 +295,34 @@ def test_rule_12_a_shutdown_waits_as_long(tmp_path: Path) -> None:
     play(tmp_path, test)
     assert bots[0].take() == [(700, "CLOSE BOND ETF")]
     assert bots[0].ended_ms == 1_700
+
+
+def test_rule_14_a_flood_is_read_slowly(tmp_path: Path) -> None:
+    """And a message of an honest moment is answered at once."""
+
+    async def test(world: World) -> None:
+        bot, other = await world.enter("TEAM"), await world.enter("OTHER")
+        flood = "ADD 1 BOND BUY 9 1\n".encode() * 50_000
+        bot.transport.write(flood + b"CANCEL 7\n")
+        await world.until(900)
+        (link,) = (
+            link
+            for link in world.server.gateway.links
+            if link.account == "TEAM"
+        )
+        # Lines that are ignored become no requests; the figures have them.
+        assert link.counts[Place] <= 30
+        assert link.counts[Deferred] > 10_000
+        refusals = world.server.gateway.routing.refusals
+        assert refusals["rate_limited"] > 10_000
+        other.say("CANCEL 1")
+        await world.until(901)
+        assert other.take("OUT") == [(900, "OUT 1")]
+        await world.until(8_000)
+        assert bot.ended_ms is None
+        ((answered, line),) = bot.take("OUT")
+        assert line == "OUT 7"
+        # 950 KB, of which 16 KiB come every 50 ms.
+        assert 2_500 <= answered <= 3_500
+
+    play(tmp_path, test)
