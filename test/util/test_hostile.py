@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -231,20 +232,24 @@ async def test_a_run_beside_a_guarded_exchange() -> None:
     assert line.startswith("cancels     guarded ") and "rate_limited" in line
 
 
+def figures(home: str) -> list[str]:
+    with urlopen(f"{home}/metrics") as answer:
+        lines: list[str] = answer.read().decode().splitlines()
+    return lines
+
+
 async def test_the_end_of_the_exchange_is_reported() -> None:
     with exchange("open") as (server, doors):
         running = asyncio.ensure_future(
             run("trickler", "open", server, doors, 0.5)
         )
         # Once the canaries have come.
-        async with wired(server.url) as wire:
-            async with asyncio.timeout(PATIENCE_S):
-                while True:
-                    request = {"what": "leaderboard"}
-                    (ok,) = await wire.ask(type="get", id=1, **request)
-                    if len(ok["data"]) == hostile.CANARIES:
-                        break
-            server.process.kill()
+        home = server.url.replace("ws", "http", 1)
+        accounts = f"exchange_accounts {float(hostile.CANARIES)}"
+        async with asyncio.timeout(PATIENCE_S):
+            while accounts not in await asyncio.to_thread(figures, home):
+                pass
+        server.process.kill()
         result = await running
     assert sum("disconnected" in fault for fault in result.faults) == 5
     assert "the exchange ended with -9" in result.faults
