@@ -346,8 +346,11 @@ class ChallengeLink(Link):
     ) -> None:
         """Collect what one command opens or closes."""
         assert self._open is not None
-        if self._change is not None and self._change[0] != ts:
-            self._tell_change()
+        if self._change is not None:
+            before, once_opened, _ = self._change
+            # What opened and closed again is told in this order.
+            if before != ts or not set(closed).isdisjoint(once_opened):
+                self._tell_change()
         if self._change is None:
             self._change = ts, [], []
         self._change[1].extend(opened)
