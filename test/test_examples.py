@@ -185,6 +185,9 @@ async def test_a_bot_trades_and_comes_back(case: Case, tmp_path: Path) -> None:
             while await it.bot() != (case.cash, case.positions):
                 assert process.returncode is None
                 await asyncio.sleep(0.01)
+        # It quotes again, and so has nothing more to send.
+        await quoted(market, "buy", case.bid, case.size)
+        await quoted(market, "sell", case.ask, case.size)
         # The round ends, its connection too; it comes back for the next.
         await it.boss.admin("phase", "the round ends", phase="closed")
         await it.boss.admin("reset", "the next round")

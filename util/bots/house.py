@@ -128,8 +128,9 @@ async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
     welcome after a lost connection.
     """
     while True:
+        pause_s = PAUSE_S / bot.exchange.speed
         while market.instrument.phase in IDLE:
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(pause_s)
         try:
             await trade()
         except FINAL:
@@ -137,7 +138,6 @@ async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
         except Refused as refusal:
             bot.report_refusal(refusal)
             retry_after_ms = getattr(refusal, "retry_after_ms", None) or 0
-            pause_s = PAUSE_S / bot.exchange.speed
             await asyncio.sleep(max(pause_s, retry_after_ms / 1_000))
         except ExchangeError:  # the client is connecting again
             await asyncio.sleep(PAUSE_S)
