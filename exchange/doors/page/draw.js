@@ -157,9 +157,10 @@ export function drawHead({ symbol, instrument, trades }) {
 }
 
 /** What is played, and the trading time that is left. */
-export function drawMatch({ match, closes, symbol, ahead }) {
+export function drawMatch({ match, closes, symbol, seen, speed }) {
   const { close_ts: end, close_left_ms: rest } = closes.get(symbol) ?? {};
-  const left = end === undefined ? rest : end / 1_000 - ahead - Date.now();
+  const passed = (Date.now() - seen.at) * Number(speed);
+  const left = end === undefined ? rest : (end - seen.ts) / 1_000 - passed;
   const words = [];
   if (match) words.push(match.name);
   if (match?.round) words.push(`round ${match.round}`);

@@ -52,7 +52,7 @@ export class Exchange {
     this.speed = "1"; // of the exchange's time
     this.match = null; // what is played
     this.closes = new Map(); // by symbol: close_ts or close_left_ms
-    this.ahead = 0; // the exchange's clock before ours, in ms
+    this.seen = { ts: 0, at: 0 }; // its time in us, and ours then in ms
     this.symbol = null; // the instrument shown
     this.interval = "1s";
     this.account = null;
@@ -481,7 +481,7 @@ export class Exchange {
         const { ts, match, instruments } = await answer.json();
         this.match = match ?? null;
         this.closes = new Map(instruments.map((row) => [row.symbol, row]));
-        this.ahead = ts / 1_000 - Date.now();
+        this.seen = { ts, at: Date.now() };
         this.publish("match");
       } catch {
         // The next change, or the next connection, asks again.
