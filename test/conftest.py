@@ -21,6 +21,7 @@ KINDS = {
         test_client_simulated test_closing test_codec_events test_codec_frames
         test_codec_requests test_conformance_published test_conversion
         test_damage test_day test_deadlines test_documented test_executions
+        test_event_record
         test_expiry test_feed test_feed_readers test_fees test_flows test_gate
         test_gateway test_history test_icebergs test_limits test_link
         test_listing test_logins test_market_data test_market_twin test_memory
