@@ -21,7 +21,8 @@ KINDS = {
         test_client_simulated test_closing test_codec_events test_codec_frames
         test_codec_requests test_conformance_published test_conversion
         test_damage test_day test_deadlines test_documented test_event_file
-        test_event_lines
+        test_event_keys
+        test_event_lines test_event_scoring
         test_executions
         test_expiry test_feed test_feed_readers test_fees test_flows test_gate
         test_gateway test_history test_icebergs test_limits test_link
