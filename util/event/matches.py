@@ -1,0 +1,118 @@
+"""Which match is next, and what is played in it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from .conduct import Match, Values
+from .file import Event
+from .market import initial_cash
+from .record import Attempt, Key
+from .schedule import Plan, Timed
+
+EVERYBODY = "all"  # the name of a match of all teams
+
+
+def next_match(
+    event: Event, attempts: Mapping[Key, Attempt], until: str | None = None
+) -> Key | None:
+    """Return the match to be played now; None: all are played.
+
+    A match that was begun goes on. A void one is played again if that was
+    asked for. ``until`` is the last round.
+    """
+    for settings in event.rounds:
+        own = [a for a in attempts.values() if a.key.round == settings.name]
+        if not own:
+            return Key(settings.name, EVERYBODY, 1)
+        last = own[-1]
+        if last.status not in ("scored", "void"):
+            return last.key
+        if last.status == "void" and last.is_again:
+            key = last.key
+            return Key(key.round, key.match, key.attempt + 1)
+        if settings.name == until:
+            break
+    return None
+
+
+def label_of(event: Event, key: Key) -> str:
+    """Return what people call a match."""
+    again = f", attempt {key.attempt}" if key.attempt > 1 else ""
+    return f"round {key.round}{again}"
+
+
+def plan_of(event: Event, round_name: str) -> Plan:
+    """Return what the file says about the matches of a round."""
+    settings = event.settings_of(round_name)
+    acts = []
+    for number, news in enumerate(event.due_in(round_name, event.news), 1):
+        detail = {
+            "headline": news.headline,
+            "symbol": news.symbol,
+            "body": news.body,
+        }
+        acts.append(
+            Timed(f"news-{number}", "news", news.at * 1_000, detail, True)
+        )
+    for number, dividend in enumerate(
+        event.due_in(round_name, event.dividends), 1
+    ):
+        detail = {"symbol": dividend.symbol, "amount": dividend.amount}
+        name = f"dividend-{number}"
+        acts.append(
+            Timed(name, "dividend", dividend.at * 1_000, detail, True)
+        )
+    for number, tender in enumerate(
+        event.due_in(round_name, event.tenders), 1
+    ):
+        detail = {
+            "symbol": tender.symbol,
+            "side": tender.side,
+            "qty": tender.qty,
+            "valid_ms": tender.valid * 1_000,
+        }
+        name = f"tender-{number}"
+        acts.append(Timed(name, "tender", tender.at * 1_000, detail, False))
+    blow_out = settings.blow_out
+    return Plan(
+        warmup_ms=settings.warmup * 1_000,
+        trading_ms=settings.trading * 1_000,
+        acts=tuple(acts),
+        blow_out=None if blow_out is None else blow_out.limit,
+    )
+
+
+def match_of(
+    event: Event, key: Key, number: int, values: Values, secret: bytes
+) -> Match:
+    """Return a match of all teams, to be conducted."""
+    blow_out = event.settings_of(key.round).blow_out
+    return Match(
+        key=key,
+        number=number,
+        label=label_of(event, key),
+        plan=plan_of(event, key.round),
+        cash={team: initial_cash(event, team) for team in event.teams},
+        values=values,
+        valued=tuple(event.fair),
+        edges=edges_of(event, key, secret),
+        at_mark=blow_out is not None and blow_out.at == "mark",
+    )
+
+
+def edges_of(event: Event, key: Key, secret: bytes) -> dict[str, int]:
+    """Draw how much better than fair each tender is, in ticks, by name."""
+    edges = {}
+    for number, tender in enumerate(
+        event.due_in(key.round, event.tenders), 1
+    ):
+        low, high = tender.edge
+        name = f"tender-{number}"
+        text = f"{key.round}/{key.match}/{key.attempt}/{name}"
+        drawn = hmac.new(secret, text.encode(), hashlib.sha256).digest()
+        # 256 bits make the remainder even enough.
+        edges[name] = low + int.from_bytes(drawn) % (high - low + 1)
+    return edges
