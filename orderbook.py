@@ -695,13 +695,19 @@ else:
     _positional_event = dataclass(slots=True)
 
 
+def _is_one(value: object) -> bool:
+    """Leave a field out of the journal that is 1, which is its default."""
+    return value == 1
+
+
 @_event
 class Conversion:
     """What an instrument converts into, and from."""
 
     lot: int  # a conversion is of a multiple of it
     fee: int  # cash, once for each conversion
-    basket: dict[str, int]  # lots of each symbol for one lot
+    basket: dict[str, int]  # lots of each symbol for ``per`` lots
+    per: Annotated[int, Field(exclude_if=_is_one)] = 1
 
 
 @_event

@@ -14,6 +14,7 @@ from test.support import NO_KEYS
 # nothing but this process; sockets in it; programs that they start.
 KINDS = {
     "pure": """
+        test_event_record test_event_schedule
         test_account_limits test_accounts test_architecture test_auction
         test_auction_orders test_band test_book_icebergs test_book_matching
         test_book_orders test_book_state test_book_twin test_bucket test_busts
@@ -29,13 +30,13 @@ KINDS = {
         test_listing test_logins test_market_data test_market_twin test_memory
         test_model test_money_file test_money_flows test_names test_news
         test_notices test_operator test_orders test_pacing test_payouts
-        test_permissions test_phases test_precedence test_product_flows
-        test_product_settings test_products test_products_documented test_rate
-        test_records test_replay_text test_reports test_requests test_restart
-        test_rounds test_routing test_rules test_self_trades test_sequencer
-        test_sessions test_settings test_settlement test_solvency test_stops
-        test_tenders test_uncrossing test_virtual test_work
-        test_event_record test_event_schedule
+        test_permissions test_phases test_precedence test_presets
+        test_product_flows test_product_settings test_products
+        test_products_documented test_rate test_records test_replay_text
+        test_reports test_requests test_restart test_rounds test_routing
+        test_rules test_self_trades test_sequencer test_sessions test_settings
+        test_settlement test_solvency test_stops test_tenders test_uncrossing
+        test_virtual test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -45,6 +46,7 @@ KINDS = {
         test_upgrade test_waiting test_web test_websocket
     """,
     "process": """
+        test_event_run
         test_abuse test_administration test_backup test_bench test_bots
         test_cli test_client test_client_earlier test_client_life
         test_client_live test_clock test_commits test_committer test_crash

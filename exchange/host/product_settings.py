@@ -37,10 +37,19 @@ class ConversionSettings(BaseModel):
 
     lot: Qty = 1  # a conversion is of a multiple of it
     fee: Annotated[int, Field(ge=0, le=CASH_MAX)] = 0  # of one conversion
-    # Lots of each symbol for one lot.
+    # Lots of each symbol for ``per`` lots of the instrument.
     basket: Annotated[
         dict[Symbol, Qty], Field(min_length=1, max_length=LEGS_MAX)
     ]
+    per: Qty = 1
+
+    @model_validator(mode="after")
+    def _has_whole_legs(self) -> Self:
+        if self.lot % self.per:
+            raise ValueError(
+                f"lot {self.lot} is not a multiple of per {self.per}"
+            )
+        return self
 
 
 class ProductSettings(BaseModel):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json, to_json
 
-from exchange.market.command import Action, Command, OwnAction
+from exchange.market.command import Action, Command, Configure, OwnAction
 from orderbook import MAX_INT, encode
 
 _Ts = Annotated[int, Field(ge=1, le=MAX_INT)]
@@ -21,11 +21,16 @@ _RECORDS: TypeAdapter[list[_Record]] = TypeAdapter(
     list[_Record], config=ConfigDict(strict=True)
 )
 
+# Leaves out the fields that say so (``exclude_if``).
+_CONFIGURE: TypeAdapter[Configure] = TypeAdapter(Configure)
+
 
 def encode_record(command: Command) -> str:
     """Return a command as JSON."""
     action = command.action
-    if isinstance(action, OwnAction):
+    if isinstance(action, Configure):
+        text = _CONFIGURE.dump_json(action).decode()
+    elif isinstance(action, OwnAction):
         text = to_json(action).decode()
     else:
         text = encode(action)

@@ -87,7 +87,7 @@ def _legs(
     """Return the instrument itself and the parts of its basket."""
     qty = request.qty if request.side == "buy" else -request.qty
     return [(listing, qty)] + [
-        (state.listings[symbol], -qty * count)
+        (state.listings[symbol], -qty * count // conversion.per)
         for symbol, count in conversion.basket.items()
     ]
 

@@ -176,4 +176,4 @@ def _computed(
         count * state.listings[symbol].value_of(price_of(symbol))
         for symbol, count in instrument.convert.basket.items()
     )
-    return value // instrument.tick_value
+    return value // (instrument.tick_value * instrument.convert.per)

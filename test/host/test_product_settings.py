@@ -135,6 +135,8 @@ def test_the_defaults_of_a_conversion(tmp_path: Path) -> None:
         ("GS = 2", "GS = 0", "instruments.XLF.convert.basket.GS"),
         ("{ GS = 2, MS = 3 }", "{}", "instruments.XLF.convert.basket"),
         ("basket =", "parts =", "instruments.XLF.convert"),
+        ("basket =", "per = 0\nbasket =", "instruments.XLF.convert.per"),
+        ("basket =", "per = 4\nbasket =", "lot 10 is not a multiple of per 4"),
         ("GS = 2", "NONE = 2", "XLF.convert.basket: NONE is not listed"),
         ("GS = 2", "XLF = 2", "XLF.convert.basket: leads back to XLF"),
         (

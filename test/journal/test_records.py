@@ -167,6 +167,7 @@ INSTRUMENT = st.builds(
             lot=INTEGER,
             fee=INTEGER,
             basket=st.dictionaries(SYMBOL, INTEGER, max_size=3),
+            per=INTEGER,
         )
     ),
     tick_value=INTEGER,

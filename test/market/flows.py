@@ -230,7 +230,7 @@ PRODUCTS = Configure(
             tick_value=2,
             reference_price=20,
             max_position=16,
-            convert=Conversion(lot=2, fee=7, basket={"GS": 1, "MS": 2}),
+            convert=Conversion(lot=2, per=2, fee=7, basket={"GS": 1, "MS": 2}),
         ),
         listing(
             "FUT",

@@ -149,7 +149,8 @@ class Ledger:
                 qty = action.qty if action.side == "buy" else -action.qty
                 self._move(name, action.symbol, qty, 0)
                 for part, count in conversion.basket.items():
-                    self._move(name, part, -qty * count, 0)
+                    part_qty = -qty * count // conversion.per
+                    self._move(name, part, part_qty, 0)
                 self.cash.update(
                     {name: -conversion.fee, HOUSE: conversion.fee}
                 )

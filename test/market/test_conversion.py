@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,18 @@ def positions(engine: Engine, name: str = "ann") -> dict[str, int]:
 
 
 # Lots and money -----------------------------------------------------------
+
+
+def test_a_basket_may_be_for_several_lots() -> None:
+    """20 XLF are twice 3 BOND, 2 GS, 3 MS and 2 WFC, whole lots all."""
+    convert = Conversion(lot=10, fee=100, basket=BASKET, per=10)
+    listed_as = [replace(i, convert=convert) for i in market()[-1:]]
+    engine = limited(*market()[:-1], *listed_as)
+    act(engine, "ann convert buy 20 symbol=XLF")
+    got = {"XLF": 20} | {s: -2 * n for s, n in BASKET.items()}
+    assert positions(engine) == got
+    act(engine, "ann convert sell 10 symbol=XLF")
+    assert positions(engine) == {s: n // 2 for s, n in got.items()}
 
 
 def test_buying_gives_the_basket_and_the_fee() -> None:

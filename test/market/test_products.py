@@ -5,6 +5,7 @@ The administrator is op.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -254,6 +255,17 @@ def test_the_value_of_parts_is_counted_in_ticks_of_the_convertible() -> None:
     )
     play("op admin settle symbol=XLF -> ok", engine)
     assert settled(engine) == {"XLF": 11}
+
+
+def test_the_value_of_a_basket_is_shared_by_its_lots() -> None:
+    """(2 x 130 + 3 x 41) / 10 = 38.3, rounded down."""
+    engine = listed(
+        listing("XLF", convert=replace(BASKET, per=10)),
+        listing("GS", reference_price=130),
+        listing("MS", reference_price=41),
+    )
+    play("op admin settle symbol=XLF -> ok", engine)
+    assert settled(engine) == {"XLF": 38}
 
 
 def test_a_convertible_does_not_settle_with_its_parts() -> None:

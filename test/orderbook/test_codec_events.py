@@ -73,7 +73,7 @@ INSTRUMENT = Instrument(
     pays=100,
     question='Will it "rain"?',
     group="weather",
-    convert=Conversion(lot=10, fee=100, basket={"BOND": 3, "GS": 2}),
+    convert=Conversion(lot=10, fee=100, basket={"BOND": 3, "GS": 2}, per=10),
     tick_value=100,
     multiplier=10,
     lot_size="0.001",

@@ -72,7 +72,7 @@ def basket_value(
         count * price(symbol) * instruments[symbol].tick_value
         for symbol, count in instrument.convert.basket.items()
     )
-    return money / instrument.tick_value
+    return money / (instrument.tick_value * instrument.convert.per)
 
 
 def seconds_left(instrument: Instrument, ts: int) -> float:

@@ -44,9 +44,9 @@ class Values(Protocol):
 class Match:
     """A match to be played.
 
-    ``cash`` is what each team begins with, in units. ``valued`` are the
-    symbols that have a hidden value; ``edges`` how much better than fair each
-    tender is, in ticks, by its name. ``at_mark``: P&L for a blow-out counts
+    ``cash`` is what each team begins with, in units. ``settled`` are the
+    symbols that are settled at their hidden values; derivatives follow them.
+    ``edges`` is how much better than fair each tender is, in ticks, by name. ``at_mark``: P&L for a blow-out counts
     at marks instead of hidden values.
     """
 
@@ -56,7 +56,7 @@ class Match:
     plan: Plan
     cash: Mapping[str, int]
     values: Values
-    valued: Collection[str]
+    settled: Collection[str]
     edges: Mapping[str, int]
     at_mark: bool = False
 
@@ -173,17 +173,13 @@ class Conductor:
             team = row["user"]
             if team not in match.cash:
                 continue
-            held = {s: qty for s, qty in row["positions"].items() if qty}
-            if held.keys() <= set(match.valued):
-                worth = sum(
-                    qty
-                    * match.values.at(elapsed_ms, symbol)
-                    * instruments[symbol].tick_value
-                    for symbol, qty in held.items()
-                )
-                pnls[team] = row["cash"] + worth - match.cash[team]
-            else:  # of a derivative only the mark is known
-                pnls[team] = row["equity"] - match.cash[team]
+            worth = sum(
+                qty
+                * match.values.at(elapsed_ms, symbol)
+                * instruments[symbol].tick_value
+                for symbol, qty in row["positions"].items()
+            )
+            pnls[team] = row["cash"] + worth - match.cash[team]
         return pnls
 
     # Acting
@@ -265,7 +261,7 @@ class Conductor:
         if name == "settle":
             prices = {
                 symbol: match.values.at(plan.trading_ms, symbol)
-                for symbol in match.valued
+                for symbol in match.settled
             }
             return _made("settle", reason, prices=prices)
         if name.startswith(CLOSE_OUT):
@@ -297,7 +293,7 @@ class Conductor:
         match, elapsed = self.match, self.seen.elapsed_ms or 0
         prices = {}
         for symbol in self._exchange.instruments:
-            if symbol in match.valued and not match.at_mark:
+            if not match.at_mark:
                 prices[symbol] = match.values.at(elapsed, symbol)
                 continue
             market = await self._until_answered(

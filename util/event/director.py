@@ -18,11 +18,21 @@ from client import Exchange, ExchangeError
 from exchange.files import lock
 from orderbook import Refused
 
+from .conduct import ActRefused, Conductor, MatchVoid
+from .fair import FairPaths, make_paths, read_paths, secret_of
+from .file import Event, read_event
+from .file_checks import ADMINISTRATOR
+from .keys import make_keys, tokens_of
+from .live import write_live
+from .market import write_market
+from .matches import label_of, match_of, next_match
+from .processes import last_line
+from .publish import publish
+from .record import DEATH, EVENT, Attempt, Key, Record
 from .specs import (
     BOT,
     EXCHANGE,
     HOUSE,
-    PAGES,
     bots_of,
     exchange_of,
     house_of,
@@ -31,20 +41,11 @@ from .specs import (
     pages_of,
     port_file,
 )
-from .conduct import ActRefused, Conductor, MatchVoid
-from .fair import FairPaths, make_paths, read_paths, secret_of
-from .file import Event, read_event
-from .keys import ADMINISTRATOR, make_keys, tokens_of
-from .live import write_live
-from .market import write_market
-from .matches import label_of, match_of, next_match
-from .processes import last_line
-from .record import EVENT, Attempt, Key, Record
-from .results_files import publish
 from .supervise import LOOK_S, Supervisor
 
 LOCK = "director.lock"
 LIVE_S = 0.5  # between two writes of what the pages show
+BEING_PLAYED = ("started", "open", "closed")  # statuses of a match
 DEATHS_MAX = 3  # of the exchange in a match, which is void then
 
 
@@ -118,12 +119,16 @@ class Director:
     async def end(self) -> None:
         """End everything but the pages, the exchange last."""
         supervisor = self._supervisor
-        for name in [n for n in supervisor.wanted if n.startswith(BOT)]:
-            supervisor.drop(name)
-        supervisor.drop(HOUSE)
+        self._drop(BOT)
+        self._drop(HOUSE)
         await supervisor.stopped()
         supervisor.drop(EXCHANGE)
         await supervisor.stopped()
+
+    def _drop(self, kind: str) -> None:
+        """Want no process any more whose name begins so."""
+        for name in [n for n in self._supervisor.wanted if n.startswith(kind)]:
+            self._supervisor.drop(name)
 
     # Preparing
 
@@ -135,9 +140,13 @@ class Director:
         write_market(event)
 
     def _want(self) -> None:
-        """Want the exchange, the pages and the bots of teams."""
-        event = self.event
+        """Want the exchange, the pages, and who trades in the match."""
+        event, key = self.event, self._key
         specs = [exchange_of(event), pages_of(event), *bots_of(event)]
+        attempt = self._record.attempts().get(key)
+        if attempt is not None and "fair" in attempt.done:
+            if attempt.status in BEING_PLAYED:
+                specs += house_of(event, key)
         self._supervisor.wanted |= {spec.name: spec for spec in specs}
 
     # Processes
@@ -174,7 +183,7 @@ class Director:
         attempt = self._record.attempts().get(self._key)
         if attempt is None or attempt.status != "open":
             return
-        self._record.done(self._key, f"death-{attempt.deaths + 1}")
+        self._record.done(self._key, f"{DEATH}{attempt.deaths + 1}")
         if attempt.deaths + 1 >= DEATHS_MAX:
             reason = f"the exchange ended {DEATHS_MAX} times"
             self._record.done(self._key, "void", reason=reason, again=True)
@@ -229,7 +238,7 @@ class Director:
             is_first = not self._record.attempts() and exchange.round == 1
             number = 1 if is_first else exchange.round + 1
             self._record.begin(key, "start", number=number)
-        if attempt is None or attempt.status in ("started", "open", "closed"):
+        if attempt is None or attempt.status in BEING_PLAYED:
             paths = self._paths(key)
             match = match_of(event, key, number, paths, self._secret)
             conductor = Conductor(
@@ -237,9 +246,6 @@ class Director:
             )
             self._conductor = conductor
             self._want()
-            house = house_of(event, key)
-            if house is not None:
-                self._supervisor.wanted[HOUSE] = house
             warmup = match.plan.warmup_ms / 1_000
             self._say(f"{match.label}: warm-up of {warmup:g} s")
             try:
@@ -249,7 +255,7 @@ class Director:
                 return
             finally:
                 self._conductor = None
-                self._supervisor.drop(HOUSE)
+                self._drop(HOUSE)
                 await self._supervisor.stopped()
         await asyncio.to_thread(publish, event, key)
         self._record.done(key, "score")

@@ -12,7 +12,6 @@ from typing import Any
 
 from .conduct import Conductor
 from .file import Event
-from .output import write_text
 from .record import EVENT, Key
 
 LIVE_FILE = "live.json"
@@ -41,4 +40,7 @@ def write_live(event: Event, key: Key, conductor: Conductor | None) -> None:
             live["left_ms"] = plan.trading_ms - seen.elapsed_ms
         if event.event.live_board and seen.state in ("open", "paused"):
             live["pnls"] = conductor.equities()
-    write_text(event.folder / LIVE_FILE, json.dumps(live))
+    path = event.folder / LIVE_FILE
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(live), "utf-8")  # not synced: it is soon stale
+    new.replace(path)

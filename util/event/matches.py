@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping
+from typing import Any
 
 from .conduct import Match, Values
+from .fair import edge_of
+from .fair import label_of as chance_of
 from .file import Event
 from .market import initial_cash
 from .record import Attempt, Key
@@ -49,7 +50,7 @@ def plan_of(event: Event, round_name: str) -> Plan:
     settings = event.settings_of(round_name)
     acts = []
     for number, news in enumerate(event.due_in(round_name, event.news), 1):
-        detail = {
+        detail: dict[str, Any] = {
             "headline": news.headline,
             "symbol": news.symbol,
             "body": news.body,
@@ -62,9 +63,7 @@ def plan_of(event: Event, round_name: str) -> Plan:
     ):
         detail = {"symbol": dividend.symbol, "amount": dividend.amount}
         name = f"dividend-{number}"
-        acts.append(
-            Timed(name, "dividend", dividend.at * 1_000, detail, True)
-        )
+        acts.append(Timed(name, "dividend", dividend.at * 1_000, detail, True))
     for number, tender in enumerate(
         event.due_in(round_name, event.tenders), 1
     ):
@@ -97,22 +96,20 @@ def match_of(
         plan=plan_of(event, key.round),
         cash={team: initial_cash(event, team) for team in event.teams},
         values=values,
-        valued=tuple(event.fair),
+        settled=tuple(event.fair),
         edges=edges_of(event, key, secret),
         at_mark=blow_out is not None and blow_out.at == "mark",
     )
 
 
 def edges_of(event: Event, key: Key, secret: bytes) -> dict[str, int]:
-    """Draw how much better than fair each tender is, in ticks, by name."""
-    edges = {}
-    for number, tender in enumerate(
-        event.due_in(key.round, event.tenders), 1
-    ):
-        low, high = tender.edge
-        name = f"tender-{number}"
-        text = f"{key.round}/{key.match}/{key.attempt}/{name}"
-        drawn = hmac.new(secret, text.encode(), hashlib.sha256).digest()
-        # 256 bits make the remainder even enough.
-        edges[name] = low + int.from_bytes(drawn) % (high - low + 1)
-    return edges
+    """Return how much better than fair each tender is, in ticks, by name."""
+    label = chance_of(key.round, key.match, key.attempt)
+    return {
+        f"tender-{number}": edge_of(
+            tender, event.tenders.index(tender), label, secret
+        )
+        for number, tender in enumerate(
+            event.due_in(key.round, event.tenders), 1
+        )
+    }

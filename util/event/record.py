@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 FILE = "director.db"
+DEATH = "death-"  # and a number: the exchange ended during the match
 BUSY_S = 10.0  # to wait while another process writes
 
 Stage: TypeAlias = Literal["begin", "done", "typed"]
@@ -31,6 +32,7 @@ STATUS_AFTER: dict[tuple[str, Stage], Status] = {
     ("settled", "done"): "settled",
     ("score", "done"): "scored",
     ("void", "typed"): "void",
+    ("void", "done"): "void",  # by the director
 }
 
 _TABLES = """
@@ -120,6 +122,11 @@ class Attempt:
     is_again: bool = False  # void, and to be played once more
     begun: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     done: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def deaths(self) -> int:
+        """Return how often the exchange has ended during the match."""
+        return sum(name.startswith(DEATH) for name in self.done)
 
     def add(self, row: Row) -> None:
         """Follow one row."""

@@ -80,14 +80,14 @@ def exchange_of(event: Event) -> Spec:
     )
 
 
-def house_of(event: Event, key: Key) -> Spec | None:
-    """Return the house bots of a match; None: there are none."""
+def house_of(event: Event, key: Key) -> Iterator[Spec]:
+    """Yield the house bots of a match, if there are any."""
     house = event.house
     if house is None:
-        return None
+        return
     folder = event.folder
     rate = house.trades_per_s
-    return Spec(
+    yield Spec(
         name=f"{HOUSE}{key.round}/{key.match}/{key.attempt}",
         owner=folder,
         command=python(
