@@ -46,8 +46,8 @@ class Match:
 
     ``cash`` is what each team begins with, in units. ``settled`` are the
     symbols that are settled at their hidden values; derivatives follow them.
-    ``edges`` is how much better than fair each tender is, in ticks, by name. ``at_mark``: P&L for a blow-out counts
-    at marks instead of hidden values.
+    ``edges`` is how much better than fair each tender is, in ticks, by name.
+    ``at_mark``: P&L for a blow-out counts at marks, not at hidden values.
     """
 
     key: Key

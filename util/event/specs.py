@@ -86,14 +86,12 @@ def house_of(event: Event, key: Key) -> Iterator[Spec]:
     if house is None:
         return
     folder = event.folder
-    rate = house.trades_per_s
     yield Spec(
         name=f"{HOUSE}{key.round}/{key.match}/{key.attempt}",
         owner=folder,
         command=python(
             *("-m", "util.bots"),
             *("--url", local_url(event)),
-            *("--fair", str(folder / key.round / key.match / "fair.csv")),
             *("--tokens", str(folder / TOKENS_FILE)),
             *("--user-prefix", HOUSE_PREFIX),
             *("--makers", str(house.makers)),
@@ -101,7 +99,6 @@ def house_of(event: Event, key: Key) -> Iterator[Spec]:
             *("--informed", str(house.informed)),
             *("--arbitrageurs", str(house.arbitrageurs)),
             *("--speed", str(house.speed)),
-            *(() if rate is None else ("--trades-per-s", str(rate))),
         ),
         folder=folder,
         log=folder / "house.log",
