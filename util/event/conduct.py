@@ -123,9 +123,7 @@ class Conductor:
 
     async def close(self, reason: str) -> None:
         """Close the market of a match that does not count any more."""
-        await self._until_answered(
-            lambda: self._exchange.admin("phase", reason, phase="closed")
-        )
+        await self._admin("phase", reason, phase="closed")
 
     # Looking
 
@@ -204,6 +202,8 @@ class Conductor:
         detail: dict[str, Any] = {"refused": outcome} if outcome else {}
         if name == "open":
             await self._note_opening(detail)
+            if self._record.paused() is not None:  # called just now
+                await self._admin("phase", reason="pause", phase="halted")
         elif name == "reset":
             await self._until(
                 lambda: self._exchange.round >= self.match.number
@@ -221,11 +221,7 @@ class Conductor:
         }
         reason: str = begun["reason"]
         try:
-            await self._until_answered(
-                lambda: self._exchange.admin(
-                    action, reason, **cast(AdminArguments, arguments)
-                )
-            )
+            await self._admin(action, reason, **arguments)
         except DuplicateClientRequestId:  # an earlier copy took effect
             return ""
         except MarketClosed as refusal:
@@ -237,6 +233,16 @@ class Conductor:
                 raise ActRefused(f"{name}: {refusal}") from None
             return str(refusal)
         return ""
+
+    async def _admin(
+        self, action: AdminAction, reason: str, **arguments: Any
+    ) -> None:
+        """Send a request until the exchange has answered; raises Refused."""
+        await self._until_answered(
+            lambda: self._exchange.admin(
+                action, reason, **cast(AdminArguments, arguments)
+            )
+        )
 
     def _id(self, name: str) -> str:
         """Return the client_request_id of an act: the same at each try."""

@@ -118,17 +118,8 @@ class Director:
 
     async def end(self) -> None:
         """End everything but the pages, the exchange last."""
-        supervisor = self._supervisor
-        self._drop(BOT)
-        self._drop(HOUSE)
-        await supervisor.stopped()
-        supervisor.drop(EXCHANGE)
-        await supervisor.stopped()
-
-    def _drop(self, kind: str) -> None:
-        """Want no process any more whose name begins so."""
-        for name in [n for n in self._supervisor.wanted if n.startswith(kind)]:
-            self._supervisor.drop(name)
+        await self._supervisor.end(BOT, HOUSE)
+        await self._supervisor.end(EXCHANGE)
 
     # Preparing
 
@@ -250,13 +241,13 @@ class Director:
             self._say(f"{match.label}: warm-up of {warmup:g} s")
             try:
                 await conductor.play()
+                await self._supervisor.end(HOUSE)
             except MatchVoid as void:
                 await self._let_void(conductor, str(void))
+                await self._supervisor.end(HOUSE)
                 return
             finally:
                 self._conductor = None
-                self._drop(HOUSE)
-                await self._supervisor.stopped()
         await asyncio.to_thread(publish, event, key)
         self._record.done(key, "score")
         self._say(f"{label_of(event, key)}: scored")

@@ -16,6 +16,15 @@ from .schedule import Plan, Timed
 EVERYBODY = "all"  # the name of a match of all teams
 
 
+def names_of(event: Event, round_name: str) -> list[str]:
+    """Return the names of the matches of a round, in order."""
+    repeats = event.settings_of(round_name).repeats
+    return [
+        EVERYBODY if number == 1 else f"{EVERYBODY}-{number}"
+        for number in range(1, repeats + 1)
+    ]
+
+
 def next_match(
     event: Event, attempts: Mapping[Key, Attempt], until: str | None = None
 ) -> Key | None:
@@ -25,24 +34,62 @@ def next_match(
     asked for. ``until`` is the last round.
     """
     for settings in event.rounds:
-        own = [a for a in attempts.values() if a.key.round == settings.name]
-        if not own:
-            return Key(settings.name, EVERYBODY, 1)
-        last = own[-1]
-        if last.status not in ("scored", "void"):
-            return last.key
-        if last.status == "void" and last.is_again:
-            key = last.key
-            return Key(key.round, key.match, key.attempt + 1)
+        for name in names_of(event, settings.name):
+            key = _due(settings.name, name, attempts)
+            if key is not None:
+                return key
         if settings.name == until:
             break
     return None
 
 
+def _due(
+    round_name: str, name: str, attempts: Mapping[Key, Attempt]
+) -> Key | None:
+    """Return the attempt at a match that is to be played; None: none is."""
+    last = last_attempt(attempts, round_name, name)
+    if last is None:
+        return Key(round_name, name, 1)
+    if last.status == "scored" or last.status == "void" and not last.is_again:
+        return None
+    is_new = last.status == "void"
+    return Key(round_name, name, last.key.attempt + is_new)
+
+
+def last_attempt(
+    attempts: Mapping[Key, Attempt], round_name: str, name: str
+) -> Attempt | None:
+    """Return the newest attempt at a match, None if there is none."""
+    own = [
+        attempt
+        for key, attempt in attempts.items()
+        if (key.round, key.match) == (round_name, name)
+    ]
+    return own[-1] if own else None
+
+
+def find_match(event: Event, text: str) -> tuple[str, str]:
+    """Read ROUND, or ROUND/MATCH; raises ValueError."""
+    round_name, slash, name = text.partition("/")
+    if round_name not in [settings.name for settings in event.rounds]:
+        raise ValueError(f"there is no round {round_name!r}")
+    names = names_of(event, round_name)
+    if slash and name not in names:
+        raise ValueError(f"round {round_name} has no match {name!r}")
+    if not slash and len(names) > 1:
+        raise ValueError(
+            f"round {round_name} has several matches: name one, as in"
+            f" {round_name}/{names[-1]}"
+        )
+    return round_name, name or names[0]
+
+
 def label_of(event: Event, key: Key) -> str:
     """Return what people call a match."""
     again = f", attempt {key.attempt}" if key.attempt > 1 else ""
-    return f"round {key.round}{again}"
+    is_one = len(names_of(event, key.round)) == 1
+    name = key.round if is_one else f"{key.round}/{key.match}"
+    return f"round {name}{again}"
 
 
 def plan_of(event: Event, round_name: str) -> Plan:

@@ -8,3 +8,8 @@ from .record import Key
 
 def publish(event: Event, key: Key) -> None:
     """Write the dossiers of a match, and the standings."""
+    write_results(event)
+
+
+def write_results(event: Event) -> None:
+    """Write the standings."""

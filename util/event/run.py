@@ -56,6 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
         event = read_event(options.event)
         if options.until not in (None, *(r.name for r in event.rounds)):
             return failed(TOOL, f"there is no round {options.until!r}")
+        for settings in event.rounds:
+            if event.settings_of(settings.name).pairs_as != "all":
+                return failed(
+                    TOOL,
+                    f"{options.event}: round {settings.name}: per_match must"
+                    " be 0: `run` plays all teams in one market",
+                )
         with alone(event.folder):
             is_over = asyncio.run(play(event, options.event, options.until))
     except (EventError, KeysError, ValueError, OSError) as error:

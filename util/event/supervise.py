@@ -43,6 +43,7 @@ class Supervisor:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._not_before: dict[str, float] = {}
         self._ending: dict[str, float] = {}  # when it is killed
+        self._ended: list[str] = []  # wanted ones, since the last `tend`
         self.running = {
             name: process
             for name, process in record.processes().items()
@@ -58,7 +59,8 @@ class Supervisor:
 
     def tend(self) -> list[str]:
         """Look once; return the wanted processes that have ended."""
-        ended = self._reap()
+        self._reap()
+        ended, self._ended = self._ended, []
         for name, spec in list(self.wanted.items()):
             if name not in self.running:
                 if time.monotonic() >= self._not_before.get(name, 0):
@@ -69,23 +71,25 @@ class Supervisor:
             self._stop(name)
         return ended
 
-    def drop(self, name: str) -> None:
-        """Want a process no more."""
-        self.wanted.pop(name, None)
-
-    async def stopped(self) -> None:
-        """Wait until nothing runs that is not wanted."""
-        while self.running.keys() - self.wanted.keys():
-            self.tend()
+    async def end(self, *kinds: str) -> list[str]:
+        """End processes whose names begin so; return their names."""
+        for name in [n for n in self.wanted if n.startswith(kinds)]:
+            del self.wanted[name]
+        ended = [n for n in self.running if n.startswith(kinds)]
+        while any(name in self.running for name in ended):
+            self._reap()
+            for name in ended:
+                if name in self.running:
+                    self._stop(name)
             await asyncio.sleep(LOOK_S)
+        return ended
 
     def may_start_now(self, name: str) -> None:
         """Let a process that has ended be started without a delay."""
         self._not_before.pop(name, None)
 
-    def _reap(self) -> list[str]:
-        """Forget processes that have ended; return those that are wanted."""
-        ended = []
+    def _reap(self) -> None:
+        """Forget processes that have ended, but note those wanted."""
         for name, process in list(self.running.items()):
             child = self._children.get(process.pid)
             if child is not None and child.poll() is None:
@@ -98,10 +102,9 @@ class Supervisor:
             self._ending.pop(name, None)
             if name in self.wanted:
                 self._not_before[name] = time.monotonic() + AGAIN_S
-                ended.append(name)
+                self._ended.append(name)
             else:
                 self._record.forget(name)
-        return ended
 
     def _start(self, spec: Spec) -> None:
         try:
