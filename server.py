@@ -38,6 +38,8 @@ from exchange.host.process import (
     FILES_RESERVED,
     GC_THRESHOLDS,
     Signals,
+    announce_port,
+    forget_port,
     raise_file_limit,
 )
 from exchange.host.recovery import Recovery, check_money, recover
@@ -377,10 +379,12 @@ class Server:
 async def serve(settings: Settings) -> int:
     """Run an exchange until a signal or a failure; return the exit status."""
     gc.set_threshold(*GC_THRESHOLDS)
+    forget_port(settings.port_file)
     server = Server(settings)
     await server.start()
     gc.freeze()
     signals = Signals()
+    announce_port(settings.port_file, server.port)
     print(server.greeting)
     async for _ in signals.reloads(server.failure):
         server.looks.reload()

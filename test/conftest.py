@@ -14,6 +14,7 @@ from test.support import NO_KEYS
 # nothing but this process; sockets in it; programs that they start.
 KINDS = {
     "pure": """
+        test_event_record test_event_schedule
         test_account_limits test_accounts test_architecture test_auction
         test_auction_orders test_band test_book_icebergs test_book_matching
         test_book_orders test_book_state test_book_twin test_bucket test_busts
@@ -43,6 +44,7 @@ KINDS = {
         test_upgrade test_waiting test_web test_websocket
     """,
     "process": """
+        test_event_run
         test_abuse test_administration test_backup test_bench test_bots
         test_cli test_client test_client_earlier test_client_life
         test_client_live test_clock test_commits test_committer test_crash

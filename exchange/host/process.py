@@ -1,4 +1,4 @@
-"""The process: its loop, its open files, its terminal and its signals."""
+"""The process: its loop, open files, port file, terminal and signals."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 try:
     import resource
@@ -43,6 +44,23 @@ def raise_file_limit(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def forget_port(path: Path | None) -> None:
+    """Remove the port file of an earlier process; raises OSError."""
+    if path is not None:
+        path.unlink(missing_ok=True)
+
+
+def announce_port(path: Path | None, port: int) -> None:
+    """Write a port file as a whole: it is there with the port, or not.
+
+    Raises OSError.
+    """
+    if path is not None:
+        new = path.with_name(f"{path.name}.new")
+        new.write_text(f"{port}\n")
+        os.replace(new, path)
 
 
 def has_terminal() -> bool:

@@ -76,6 +76,11 @@ class Settings(BaseSettings):
     port: int = Field(
         8765, ge=0, le=65_535, description="port to listen on; 0: any free one"
     )
+    port_file: Path | None = Field(
+        None,
+        description="file to write the port to as soon as the exchange"
+        " listens, for programs that start it",
+    )
     symbols: Annotated[tuple[Symbol, ...], NoDecode] = Field(
         DEFAULT_SYMBOLS,
         min_length=1,

@@ -70,6 +70,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.model_dump() == {
         "hostname": "localhost",
         "port": 8765,
+        "port_file": None,
         "symbols": ("BOND",),
         "market": None,
         "origins": (),
@@ -109,6 +110,7 @@ GOOD = [
     ("HOSTNAME", "::1", "::1"),
     ("PORT", "0", 0),
     ("PORT", "65535", 65_535),
+    ("PORT_FILE", "some/port", Path("some/port")),
     ("SYMBOLS", "ETF", ("ETF",)),
     ("SYMBOLS", "BOND,ETF", ("BOND", "ETF")),
     ("SYMBOLS", " BOND , ETF ,", ("BOND", "ETF")),

@@ -9,6 +9,7 @@ import signal
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -107,6 +108,42 @@ sys.exit(server.main())
             messages, _ = await alice.rest()
         assert words(messages) == ["canceled", "status"]
         assert await ended(process) == (0, "", f"{name}\n")
+
+
+async def test_a_program_finds_a_free_port_in_a_file(tmp_path: Path) -> None:
+    file, journal = tmp_path / "port", tmp_path / "match.db"
+    file.write_text("1\n")  # of an earlier process
+    arguments = ("--port", "0", "--port-file", str(file))
+    more = ("--journal", str(journal), "--keys", str(tmp_path / "keys.json"))
+    async with launched(*arguments, *more) as process:
+        url = address(await greeting(process))
+        assert file.read_text() == f"{urlsplit(url).port}\n" != "0\n"
+        assert journal.exists()
+        names = {entry.name for entry in tmp_path.iterdir()}
+        assert not {name for name in names if name.endswith(".new")}
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[0] == 0
+
+
+async def test_an_exchange_that_does_not_start_leaves_no_port(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "port"
+    file.write_text("1\n")
+    async with launched(market="/nowhere.toml", port_file=str(file)) as it:
+        assert (await ended(it))[0] == 2
+    assert not file.exists()
+
+
+async def test_a_port_file_that_cannot_be_written_is_one_clear_line(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "nowhere" / "port"
+    async with launched(port_file=str(file)) as process:
+        status, output, errors = await ended(process)
+    assert (status, output) == (2, "")
+    (line,) = errors.splitlines()
+    assert str(file) in line
 
 
 async def test_a_port_in_use_is_one_clear_line() -> None:
