@@ -33,10 +33,16 @@ class Figures:
     refusals: Counter[str] = field(default_factory=Counter)
     largest: dict[str, int] = field(default_factory=dict)  # by symbol
     logins: int = 0
+    was_there: bool = False  # connected when the round began
     connected_ms: int = 0
     connected_since: int | None = None  # in ms of trading time
     was_connected: bool = False
     blown_out_ms: int | None = None
+
+    @property
+    def reconnects(self) -> int:
+        """Return the logins after the first connection."""
+        return self.logins if self.was_there else max(0, self.logins - 1)
 
     def value(self, equity: int) -> None:
         """Note the equity of a moment."""

@@ -76,6 +76,7 @@ class Match:
         """Yield all rows; raises JournalError, and ResultError at the end."""
         for team, figures in self.figures.items():
             figures.cash = self._cash(team)
+            figures.was_there = self._is_connected(team)
         for step in self._tape.steps(self._fair.last_ms):
             if isinstance(step, int):
                 yield from self._second(step)
@@ -221,7 +222,13 @@ class Match:
             figures.maker_qty += qty if fill.liquidity == "maker" else 0
         cells: list[Any] = [t_ms, fill.ts, fill.trade_id, fill.order_id]
         cells += [symbol, fill.side, qty, price, fill.liquidity, fee]
-        cells += [position, figures.cash, fair, edge, self._markouts.mid(symbol)]
+        cells += [
+            position,
+            figures.cash,
+            fair,
+            edge,
+            self._markouts.mid(symbol),
+        ]
         self._markouts.add(Marked(fill.ts, symbol, figures.team, cells))
 
     def _conversion(self, team: str, request: Convert, t_ms: int) -> Row:
@@ -290,14 +297,18 @@ class Match:
     def _look_at(self, name: str, t_ms: int) -> None:
         """Note whether a team is connected while the market is open."""
         figures = self.figures.get(name)
-        account = self._engine.accounts.get(name)
-        if figures is None or account is None:
+        if figures is None:
             return
         figures.connect(
             t_ms,
-            self._tape.is_open
-            and any(one.connected for one in account.sessions.values()),
+            self._tape.is_open and self._is_connected(name),
         )
+
+    def _is_connected(self, team: str) -> bool:
+        account = self._engine.accounts.get(team)
+        if account is None:
+            return False
+        return any(one.connected for one in account.sessions.values())
 
     def _undo(self, bust: BustTrade) -> None:
         """Take back the volume and the fees of a trade."""
