@@ -163,7 +163,7 @@ def test_another_rule_is_shown_only(
     )
     own = "own_rule_of_score:points"
     assert main(["score", path, "--rule", own]) == 0
-    assert "   1  LEMON   1.00  1.00  1.00" in capsys.readouterr().out
+    assert "   1  LEMON    1.00  1.00  1.00" in capsys.readouterr().out
     assert main(["score", path, "--rule", "best"]) == 2
     assert "best" in capsys.readouterr().err
 
