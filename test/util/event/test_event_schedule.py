@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from util.event.schedule import LOOK_S, Plan, Seen, Timed, due, state_of, wait_s
+from util.event.schedule import (
+    LOOK_S,
+    Plan,
+    Seen,
+    Timed,
+    due,
+    state_of,
+    wait_s,
+)
 
 NEWS = Timed("news-1", "news", 2_000, {}, is_late=True)
 DIVIDEND = Timed("dividend-1", "dividend", 1_000, {}, is_late=True)
