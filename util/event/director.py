@@ -148,9 +148,9 @@ class Director:
         while True:
             if EXCHANGE not in supervisor.running:
                 port_file(self.event).unlink(missing_ok=True)
-            for name in supervisor.tend():
+            for name, status in supervisor.tend():
                 if name == EXCHANGE:
-                    self._exchange_ended()
+                    self._exchange_ended(status)
                 else:
                     log = supervisor.wanted[name].log
                     self._say(f"{name} has ended: {last_line(log)}")
@@ -158,9 +158,10 @@ class Director:
             self._show()
             await asyncio.sleep(LOOK_S)
 
-    def _exchange_ended(self) -> None:
+    def _exchange_ended(self, status: int | None) -> None:
+        """Let the exchange be started again, unless it gave up itself."""
         log = self._supervisor.wanted[EXCHANGE].log
-        if self._ready_pid is None:
+        if self._ready_pid is None and status is not None and status > 0:
             raise DirectorError(
                 f"the exchange does not start: {last_line(log)}"
             )

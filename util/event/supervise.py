@@ -43,7 +43,8 @@ class Supervisor:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._not_before: dict[str, float] = {}
         self._ending: dict[str, float] = {}  # when it is killed
-        self._ended: list[str] = []  # wanted ones, since the last `tend`
+        # Wanted ones, since the last `tend`.
+        self._ended: list[tuple[str, int | None]] = []
         self.running = {
             name: process
             for name, process in record.processes().items()
@@ -57,8 +58,12 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def tend(self) -> list[str]:
-        """Look once; return the wanted processes that have ended."""
+    def tend(self) -> list[tuple[str, int | None]]:
+        """Look once; return the wanted processes that have ended.
+
+        With their exit status, as `subprocess` gives it; None if another
+        director has started it.
+        """
         self._reap()
         ended, self._ended = self._ended, []
         for name, spec in list(self.wanted.items()):
@@ -97,12 +102,13 @@ class Supervisor:
             if child is None and is_alive(process):
                 continue
             self._children.pop(process.pid, None)
+            status = None if child is None else child.returncode
             end_group(process.pid)
             del self.running[name]
             self._ending.pop(name, None)
             if name in self.wanted:
                 self._not_before[name] = time.monotonic() + AGAIN_S
-                self._ended.append(name)
+                self._ended.append((name, status))
             else:
                 self._record.forget(name)
 
