@@ -38,7 +38,9 @@ function arrow(change) {
 }
 
 function showStandings() {
-  const { rows = [], rounds = [] } = state.standings ?? {};
+  const { teams = [], last_match: lastMatch = null } = state.standings ?? {};
+  const rounds = (state.standings?.rounds ?? []).map((round) => round.name);
+  const rows = lastMatch === null ? [] : teams;
   get("empty").hidden = rows.length > 0;
   const heads = [
     ["Rank", ""], ["", ""], ["Team", "word"], ["Total", ""],
@@ -53,14 +55,16 @@ function showStandings() {
   );
   get("rows").replaceChildren(...rows.map((row) => {
     const line = document.createElement("tr");
-    const [sign, kind] = arrow(row.change ?? 0);
+    const change = row.rank_before === null ? 0 : row.rank_before - row.rank;
+    const [sign, kind] = arrow(change);
     const mark = text("td", sign, kind);
-    if (row.change) mark.title = `${Math.abs(row.change)} ranks ${row.change > 0 ? "up" : "down"}`;
+    if (change) mark.title = `${Math.abs(change)} ranks ${change > 0 ? "up" : "down"}`;
     line.append(text("td", row.rank), mark, text("td", row.team, "word"));
     line.append(text("td", row.total));
     for (const name of rounds) line.append(text("td", row.points?.[name] ?? "–"));
-    const last = row.last ?? null;
-    line.append(text("td", last === null ? "–" : signed(last), last < 0 ? "bad" : "good"));
+    const last = row.last?.connected ? row.last.pnl : null;
+    const colour = last < 0 ? "bad" : "good";
+    line.append(text("td", last === null ? "–" : signed(last), colour));
     return line;
   }));
 }
