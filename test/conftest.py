@@ -14,27 +14,27 @@ from test.support import NO_KEYS
 # nothing but this process; sockets in it; programs that they start.
 KINDS = {
     "pure": """
-        test_event_record test_event_schedule
         test_account_limits test_accounts test_architecture test_auction
         test_auction_orders test_band test_book_icebergs test_book_matching
         test_book_orders test_book_state test_book_twin test_bucket test_busts
         test_cash test_chart test_client_money test_client_notices
         test_client_simulated test_closing test_codec_events test_codec_frames
         test_codec_requests test_conformance_published test_conversion
-        test_damage test_day test_deadlines test_documented test_event_fair
-        test_event_file test_event_keys test_event_lines test_event_scoring
-        test_executions test_expiry test_feed test_feed_readers test_fees
-        test_flows test_gate test_gateway test_history test_icebergs
-        test_limits test_link test_listing test_logins test_market_data
-        test_market_twin test_memory test_model test_money_file
-        test_money_flows test_names test_news test_notices test_operator
-        test_orders test_pacing test_payouts test_permissions test_phases
-        test_precedence test_presets test_product_flows test_product_settings
-        test_products test_products_documented test_rate test_records
-        test_replay_text test_reports test_requests test_restart test_rounds
-        test_routing test_rules test_self_trades test_sequencer test_sessions
-        test_settings test_settlement test_solvency test_stops test_tenders
-        test_uncrossing test_virtual test_work
+        test_damage test_day test_deadlines test_documented test_event_dossier
+        test_event_fair test_event_file test_event_keys test_event_lines
+        test_event_record test_event_schedule test_event_scoring
+        test_event_standings test_executions test_expiry test_feed
+        test_feed_readers test_fees test_flows test_gate test_gateway
+        test_history test_icebergs test_limits test_link test_listing
+        test_logins test_market_data test_market_twin test_memory test_model
+        test_money_file test_money_flows test_names test_news test_notices
+        test_operator test_orders test_pacing test_payouts test_permissions
+        test_phases test_precedence test_presets test_product_flows
+        test_product_settings test_products test_products_documented test_rate
+        test_records test_replay_text test_reports test_requests test_restart
+        test_rounds test_routing test_rules test_self_trades test_sequencer
+        test_sessions test_settings test_settlement test_solvency test_stops
+        test_tenders test_uncrossing test_virtual test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -44,16 +44,15 @@ KINDS = {
         test_upgrade test_waiting test_web test_websocket
     """,
     "process": """
-        test_event_run
         test_abuse test_administration test_backup test_bench test_bots
         test_cli test_client test_client_earlier test_client_life
         test_client_live test_clock test_commits test_committer test_crash
-        test_disk test_docs test_files test_fuzz test_golden test_hostile
-        test_image test_keys test_keys_live test_logs test_long_work
-        test_package test_page test_printing test_process test_products_live
-        test_proxies test_replay test_simulate test_sqlite test_stress test_tls
-        test_tutorial test_util_accounts test_util_admin test_watch
-        test_windows
+        test_disk test_docs test_event_run test_files test_fuzz test_golden
+        test_hostile test_image test_keys test_keys_live test_logs
+        test_long_work test_package test_page test_printing test_process
+        test_products_live test_proxies test_replay test_simulate test_sqlite
+        test_stress test_tls test_tutorial test_util_accounts test_util_admin
+        test_watch test_windows
     """,
 }
 KIND_OF = {

@@ -23,7 +23,7 @@ COMMANDS = {
     "resume": ("resume", "let the trading time go on"),
     "stop": ("stop", "end all processes of the event in order"),
     "practice": ("practice", "run practice servers until stopped"),
-    "score": ("score", "make the standings from the journals"),
+    "score": ("standings", "make the standings from the journals"),
     "dossier": ("dossier", "write dossiers from the journals"),
     "void": ("void", "let a match count for nothing"),
     "replay": ("replay", "serve the replay page of a match"),
