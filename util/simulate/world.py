@@ -19,7 +19,8 @@ from random import Random
 from typing import Any, Self, TextIO, TypeVar
 
 from server import Server
-from util.bots.house import Plan, run_house
+from util.bots.house import run_house
+from util.bots.plan import Plan
 
 from . import guard
 from .bots import Bot, Program, current, raise_in
@@ -118,7 +119,6 @@ class Simulation:
             speed=speed,
             user_prefix="house-",
             tokens={},
-            now=lambda: (EPOCH_NS + self.loop.now) // 1_000,
         )
         self._out = sys.stdout if out is None else out
         self._hang_s = hang_s
