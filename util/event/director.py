@@ -27,7 +27,7 @@ from .live import write_live
 from .market import write_market
 from .matches import label_of, match_of, next_match
 from .processes import last_line
-from .publish import publish
+from .publish import UNSCORED, publish
 from .record import DEATH, EVENT, Attempt, Key, Record
 from .specs import (
     BOT,
@@ -188,7 +188,7 @@ class Director:
         if await asyncio.to_thread(is_ready, self.event):
             self._ready_pid = running.pid
             if self._conductor is not None:
-                self._conductor.warm_ts = _now()
+                self._conductor.warm_up()
 
     async def _until_ready(self) -> None:
         while self._ready_pid is None:
@@ -233,9 +233,7 @@ class Director:
         if attempt is None or attempt.status in BEING_PLAYED:
             paths = self._paths(key)
             match = match_of(event, key, number, paths, self._secret)
-            conductor = Conductor(
-                exchange, match, self._record, _now, self._say
-            )
+            conductor = Conductor(exchange, match, self._record, self._say)
             self._conductor = conductor
             self._want()
             warmup = match.plan.warmup_ms / 1_000
@@ -249,7 +247,13 @@ class Director:
                 return
             finally:
                 self._conductor = None
-        await asyncio.to_thread(publish, event, key)
+        try:
+            await asyncio.to_thread(publish, event, key)
+        except UNSCORED as error:
+            raise DirectorError(
+                f"{label_of(event, key)} cannot be scored: {error}; mend that"
+                " and `run` again, or `void` it"
+            ) from None
         self._record.done(key, "score")
         self._say(f"{label_of(event, key)}: scored")
 
@@ -279,7 +283,3 @@ class Director:
         if time.monotonic() - self._written >= LIVE_S:
             self._written = time.monotonic()
             write_live(self.event, self._key, self._conductor)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000
