@@ -108,6 +108,7 @@ def new_server(
     journal: MemoryJournal,
     market: Path | None,
     chance: Random,
+    keys: Path | None = None,
 ) -> Server:
     """Return an exchange, to be started; call this in the running loop.
 
@@ -118,7 +119,8 @@ def new_server(
         hostname=ADDRESS,
         port=PORT,
         journal=journal.path,
-        keys=NO_KEYS,
+        keys=keys or NO_KEYS,
+        open=keys is not None,
         max_connections=CONNECTIONS,
         debug=False,
         market=market,
