@@ -111,11 +111,11 @@ def house_of(event: Event, key: Key) -> Iterator[Spec]:
 
 
 def bots_of(event: Event) -> Iterator[Spec]:
-    """Yield the bots of teams that run on this machine."""
+    """Yield the bots of teams that run on this machine and have a key."""
     tokens = tokens_of(event.folder)
     doors = event.event.doors
     for team, settings in event.teams.items():
-        if not settings.bot:
+        if not settings.bot or team not in tokens:
             continue
         variables = {
             "EXCHANGE_URL": local_url(event),
