@@ -77,16 +77,10 @@ class Standings:
         value = {
             "event": self.event,
             "last_match": self.last_match,
-            "rounds": [
-                {
-                    "name": one.name,
-                    "weight": one.weight,
-                    "rule": one.rule,
-                    "matches": one.matches,
-                }
-                for one in self.rounds
-            ],
-            "teams": [_team_json(team) for team in self.teams],
+            "rounds": [one.name for one in self.rounds],
+            "weights": {one.name: one.weight for one in self.rounds},
+            "rules": {one.name: one.rule for one in self.rounds},
+            "rows": [_row(team) for team in self.teams],
         }
         return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
@@ -121,24 +115,17 @@ class Standings:
             yield "  ".join(cells).rstrip()
 
 
-def _team_json(team: TeamStandings) -> dict[str, Any]:
+def _row(team: TeamStandings) -> dict[str, Any]:
+    """Return a row of ``standings.json``; ``last`` is a P&L."""
     last = team.last
     return {
         "rank": team.rank,
-        "rank_before": team.before,
+        "change": None if team.before is None else team.before - team.rank,
         "team": team.team,
         "total": decimals(team.total),
         "points": {n: decimals(value) for n, value in team.points.items()},
-        "last": (
-            None
-            if last is None
-            else {
-                "rank": last.rank,
-                "pnl": last.pnl,
-                "blown_out": last.blown_out,
-                "connected": last.connected,
-            }
-        ),
+        "last": None if last is None else last.pnl,
+        "last_rank": None if last is None else last.rank,
     }
 
 

@@ -100,24 +100,17 @@ def test_the_files_of_standings(tmp_path: Path) -> None:
     )
     value = json.loads((folder / "standings.json").read_text())
     assert value["event"] == "Played" and value["last_match"] == "B/all"
-    assert value["rounds"][1] == {
-        "name": "B",
-        "weight": 60,
-        "rule": "rank_squared",
-        "matches": 1,
-    }
-    assert value["teams"][1] == {
+    assert value["rounds"] == ["A", "B"]
+    assert value["weights"] == {"A": 40, "B": 60}
+    assert value["rules"] == {"A": "pnl", "B": "rank_squared"}
+    assert value["rows"][1] == {
         "rank": 2,
-        "rank_before": 2,
+        "change": 0,
         "team": "PLUM",
         "total": "0.00",
         "points": {"A": "0.00", "B": "0.00"},
-        "last": {
-            "rank": 1,
-            "pnl": 300,
-            "blown_out": False,
-            "connected": True,
-        },
+        "last": 300,
+        "last_rank": 1,
     }
 
 

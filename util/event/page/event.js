@@ -38,9 +38,8 @@ function arrow(change) {
 }
 
 function showStandings() {
-  const { teams = [], last_match: lastMatch = null } = state.standings ?? {};
-  const rounds = (state.standings?.rounds ?? []).map((round) => round.name);
-  const rows = lastMatch === null ? [] : teams;
+  const { rounds = [], last_match: lastMatch = null } = state.standings ?? {};
+  const rows = lastMatch === null ? [] : state.standings.rows;
   get("empty").hidden = rows.length > 0;
   const heads = [
     ["Rank", ""], ["", ""], ["Team", "word"], ["Total", ""],
@@ -55,14 +54,14 @@ function showStandings() {
   );
   get("rows").replaceChildren(...rows.map((row) => {
     const line = document.createElement("tr");
-    const change = row.rank_before === null ? 0 : row.rank_before - row.rank;
+    const change = row.change ?? 0;
     const [sign, kind] = arrow(change);
     const mark = text("td", sign, kind);
     if (change) mark.title = `${Math.abs(change)} ranks ${change > 0 ? "up" : "down"}`;
     line.append(text("td", row.rank), mark, text("td", row.team, "word"));
     line.append(text("td", row.total));
     for (const name of rounds) line.append(text("td", row.points?.[name] ?? "–"));
-    const last = row.last?.connected ? row.last.pnl : null;
+    const { last } = row;
     const colour = last < 0 ? "bad" : "good";
     line.append(text("td", last === null ? "–" : signed(last), colour));
     return line;
