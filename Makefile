@@ -24,7 +24,7 @@ lock: ## Update poetry.lock after a change to pyproject.toml
 run: $(STAMP) ## Start the exchange
 	$(PY) server.py
 
-demo: $(STAMP) ## Start the exchange and house bots that trade
+demo: $(STAMP) ## Start the exchange and house bots; PRESET=challenge-2020
 	.ci/demo
 
 test: $(STAMP) ## Run all tests; gets Chromium, nginx and Caddy if missing

@@ -1394,6 +1394,17 @@ class _MarketState:
     trades: WeakSet[_Topic[Trade]] = field(default_factory=WeakSet)
 
 
+def _clock_from(ts: int) -> Callable[[], int]:
+    """Return what tells the exchange's time, which is ``ts`` now."""
+    elapsed = asyncio.get_running_loop().time
+    start = elapsed()
+
+    def now() -> int:
+        return ts + int((elapsed() - start) * 1e6)
+
+    return now
+
+
 class _Markets:
     """The instruments, and the public data of the symbols followed."""
 
@@ -1403,6 +1414,8 @@ class _Markets:
         self.statuses: WeakSet[_Topic[Status]] = WeakSet()
         self.round = 1
         self.currency: str | None = None
+        # Returns the exchange's time; None before a login.
+        self.clock: Callable[[], int] | None = None
         self._calls = calls
         # Of symbols with a position that are not followed, and of those whose
         # trades do not tell the last price; None: not yet.
@@ -1853,6 +1866,7 @@ class _Core:
             self.markets.relist(event.instruments)
             self.markets.round = event.round
             self.markets.currency = event.currency
+            self.markets.clock = _clock_from(event.ts)
             self.account.welcome(event)
 
     def _go_online(self) -> None:
@@ -2572,6 +2586,16 @@ class ExchangeView:
     def round(self) -> int:
         """The number of the round: 1, then one more with each reset."""
         return self._core.markets.round
+
+    @property
+    def now(self) -> int:
+        """The exchange's time in microseconds, as ``ts`` of messages is.
+
+        It is that of the last login and what has passed here since; 0 before
+        a login.
+        """
+        clock = self._core.markets.clock
+        return clock() if clock is not None else 0
 
     @property
     def unit(self) -> Decimal | None:

@@ -18,6 +18,8 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
+from exchange.doors.challenge.doors import ChallengeDoors
+from exchange.doors.challenge.lines import Connection as LineConnection
 from exchange.doors.listener import Listener, resolve
 from exchange.doors.names import in_url
 from exchange.doors.native import Native
@@ -111,7 +113,10 @@ class Server:
             proxies=settings.proxies,
             per_address=settings.connections_per_address(guarded),
         )
-        self.links: dict[Connection, Link] = {}  # of open websockets
+        self.doors: ChallengeDoors | None = None
+        if rules.doors is not None:
+            self.doors = ChallengeDoors(rules.doors, self.gateway, self.step)
+        self.links: dict[Connection, Link] = {}  # of open connections
         self.turns = Turns()
         self.writer = Writer(self.gateway.pacing, self._clock, self._timing)
         self.timers = Timers(self.gateway, self._clock, self.step)
@@ -140,9 +145,10 @@ class Server:
         """Return the line that is printed at the start."""
         symbols = ", ".join(self.gateway.engine.listings)
         kept = self._recovery or IN_MEMORY
+        doors = f" | {self.doors.greeting}" if self.doors else ""
         return (
             f"Exchange on {self.url} | {symbols}"
-            f" | {describe(self.keys)} | {kept}"
+            f" | {describe(self.keys)} | {kept}{doors}"
         )
 
     # Life
@@ -165,6 +171,8 @@ class Server:
                     f"the journal cannot be written: {self.failure.result()}"
                 )
             self.port = await self.listener.bind(settings.hostname, self.port)
+            if self.doors is not None:
+                await self.doors.bind(self.listener, settings.hostname)
         except BaseException:
             if self._committer is not None:
                 self._committer.close()
@@ -202,6 +210,8 @@ class Server:
                 break
         # A later request is ignored: its order would outlive its session.
         self._is_stopping = self.answers.is_stopping = True
+        if self.doors is not None:
+            self.step(self.doors.stop)
         self.step(self.gateway.shut_down)
         await self._finish_commits()
         for connection, link in self.links.items():  # only after a failure
@@ -270,7 +280,11 @@ class Server:
 
     def connected(self, connection: Connection) -> None:
         """Give a connection its link."""
-        self.links[connection] = self.gateway.connect(connection, NATIVE)
+        if isinstance(connection, LineConnection):
+            assert self.doors is not None
+            self.links[connection] = self.doors.connect(connection)
+        else:
+            self.links[connection] = self.gateway.connect(connection, NATIVE)
 
     def received(self, connection: Connection, messages: list[bytes]) -> None:
         """Put messages into the inbox of their link."""

@@ -39,17 +39,18 @@ KINDS = {
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
-        test_connections test_frame test_life test_malformed test_metrics
-        test_money_start test_replies test_resuming test_schema
-        test_slow_readers test_soak test_tables test_tcp test_timing test_turns
-        test_upgrade test_waiting test_web test_websocket
+        test_connections test_fair_file test_frame test_life test_malformed
+        test_metrics test_money_start test_replies test_resuming test_schema
+        test_session test_slow_readers test_soak test_tables test_tcp
+        test_timing test_turns test_upgrade test_waiting test_web
+        test_websocket
     """,
     "process": """
         test_abuse test_administration test_backup test_bench test_bots
-        test_cli test_client test_client_earlier test_client_life
-        test_client_live test_clock test_commits test_committer test_crash
-        test_disk test_docs test_event_run test_files test_fuzz test_golden
-        test_hostile test_image test_keys test_keys_live test_logs
+        test_challenge_house test_cli test_client test_client_earlier
+        test_client_life test_client_live test_clock test_commits
+        test_committer test_crash test_disk test_docs test_event_run test_files
+        test_fuzz test_golden test_hostile test_image test_keys test_keys_live test_logs
         test_long_work test_package test_page test_printing test_process
         test_products_live test_proxies test_replay test_simulate test_sqlite
         test_stress test_tls test_tutorial test_util_accounts test_util_admin

@@ -33,7 +33,12 @@ from exchange.doors.names import (
 )
 from exchange.doors.once import OncePerMinute
 from exchange.doors.queue import Queue
-from exchange.doors.tcp import OPEN_TIMEOUT_S, Connection, Receiver
+from exchange.doors.tcp import (
+    OPEN_TIMEOUT_S,
+    Admission,
+    Connection,
+    Receiver,
+)
 from exchange.doors.websocket import Connection as Websocket
 
 # Connections that the kernel holds until they are accepted: enough for a class
@@ -54,6 +59,10 @@ LEAVING_FROM_ONE = 50
 # Per-address counters kept (LRU). Bounds memory and /metrics.
 ADDRESSES_COUNTED = 1_000
 
+# Bytes that the kernel holds for a reader of another door, twice this with its
+# overhead. The usual 2.5 MiB would hide for long that a bot is behind.
+SEND_BUFFER = 32 * 1024
+
 logger = logging.getLogger("exchange")
 
 
@@ -61,6 +70,15 @@ class Certificate(Protocol):
     """The context for TLS; it may be replaced at any time."""
 
     context: ssl.SSLContext
+
+
+class MakeConnection(Protocol):
+    """Makes the protocol of a socket that a door has accepted."""
+
+    def __call__(
+        self, receiver: Receiver, *, admission: Admission, queue: Queue
+    ) -> Connection:
+        """Return the protocol."""
 
 
 class Listener:
@@ -103,6 +121,8 @@ class Listener:
         self._refusals_logged = OncePerMinute()
         self._connections_max = 0  # set by `open`
         self._sockets: list[socket.socket] = []
+        # What makes the connections of other doors, by their sockets.
+        self._others: dict[socket.socket, MakeConnection] = {}
         self._queue = Queue()
         # Accepted sockets that are not connections yet.
         self._arriving: set[asyncio.Task[None]] = set()
@@ -118,6 +138,14 @@ class Listener:
         self._sockets = await bind(hostname, port)
         return int(self._sockets[0].getsockname()[1])
 
+    async def bind_other(
+        self, hostname: str, port: int, make: MakeConnection
+    ) -> None:
+        """Bind a port of another door, without TLS; raises OSError."""
+        for sock in await bind(hostname, port):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            self._others[sock] = make
+
     async def open(
         self, hostname: str, origins: Iterable[str], connections_max: int
     ) -> None:
@@ -129,7 +157,7 @@ class Listener:
             origins,
             is_tls=self._certificate is not None,
         )
-        for sock in self._sockets:
+        for sock in (*self._sockets, *self._others):
             sock.listen(BACKLOG)
             sock.setblocking(False)
             self._watch(sock)
@@ -137,7 +165,7 @@ class Listener:
     async def close(self) -> None:
         """Stop accepting; wait until accepted sockets are connections."""
         self._is_closed = True
-        for sock in self._sockets:
+        for sock in (*self._sockets, *self._others):
             self._loop.remove_reader(sock)
             sock.close()
         for _ in range(ACCEPT_ROUNDS):
@@ -175,7 +203,9 @@ class Listener:
             return
         else:
             sock.setblocking(False)
-            task = self._loop.create_task(self._make_connection(sock))
+            task = self._loop.create_task(
+                self._make_connection(sock, self._others.get(listening))
+            )
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
         self._watch(listening)
@@ -191,12 +221,24 @@ class Listener:
             queue=self._queue,
         )
 
-    async def _make_connection(self, sock: socket.socket) -> None:
-        tls = self._certificate.context if self._certificate else None
+    def make_other(self, make: MakeConnection) -> Connection:
+        """Return the protocol of a socket that another door has accepted."""
+        return make(self._receiver, admission=self, queue=self._queue)
+
+    async def _make_connection(
+        self, sock: socket.socket, make: MakeConnection | None
+    ) -> None:
+        tls = None
+        if make is None and self._certificate:
+            tls = self._certificate.context
         # A failed TLS handshake concerns only the client.
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await self._loop.connect_accepted_socket(
-                self.make_connection,
+                (
+                    partial(self.make_other, make)
+                    if make
+                    else self.make_connection
+                ),
                 sock,
                 ssl=tls,
                 ssl_handshake_timeout=OPEN_TIMEOUT_S if tls else None,

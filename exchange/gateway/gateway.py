@@ -126,10 +126,14 @@ class Gateway:
     def connect(self, peer: Peer, door: Door) -> Link:
         """Return the link of a new connection."""
         link = Link(peer, door, self.outbox.links)
-        link.counts = self.limiter.counts[""]
         link.bucket = self.limiter.of_link()
-        self.links[link] = None
+        self.add(link)
         return link
+
+    def add(self, link: Link) -> None:
+        """Serve a link, which a door has made."""
+        link.counts = self.limiter.counts[""]
+        self.links[link] = None
 
     def disconnect(self, link: Link) -> None:
         """Remove the link of a connection that has ended; end its session."""

@@ -8,13 +8,15 @@ requests and messages into bytes.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Protocol, TypeAlias
 
 from exchange.gateway import pacing
 from exchange.gateway.pacing import SLOW_BYTES
 from exchange.gateway.rates import Bucket
-from exchange.market.command import REQUESTS
+from exchange.market.command import LONG_WEIGHT, REQUESTS
 from orderbook import Error, Event, Get, Login, Request, encode, with_id
 
 # Bytes of messages in the inbox from which the connection is not read. No less
@@ -26,15 +28,33 @@ ROWS_PER_REQUEST = 12
 # Bytes of a message that take as long, if most of it is invalid.
 BYTES_PER_REQUEST = 1024
 _SHORT_TABLES = ("account", "instruments")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deferred:
+    """A request of another protocol, which is not yet a native one.
+
+    What it becomes may depend on the replies to the requests before it, so
+    `Link.resolve` says so in its turn. ``is_login``: it may log in.
+    """
+
+    message: object
+    is_login: bool = False
+
+
+Incoming: TypeAlias = Request | Error | Deferred
 # Requests that may weigh more than one.
-_LONG = {Get} | {kind for kind, row in REQUESTS.items() if row.weight > 1}
+_LONG = {Get, Deferred}
+_LONG |= {kind for kind, row in REQUESTS.items() if row.weight > 1}
 
 # Requests, their weight, and when the first of them came, 0 if there is none.
-Taken: TypeAlias = tuple[list[Request | Error], int, int]
+Taken: TypeAlias = tuple[list[Incoming], int, int]
 
 
-def weigh(request: Request | Error) -> int:
+def weigh(request: Incoming) -> int:
     """Return as how many requests one counts, by its greatest cost."""
+    if isinstance(request, Deferred):
+        return 2 * LONG_WEIGHT if request.is_login else 1
     if isinstance(request, Get):
         rows = 0 if request.what in _SHORT_TABLES else request.limit
         return 1 + rows // ROWS_PER_REQUEST
@@ -48,7 +68,7 @@ class Door(Protocol):
     encoded once for all its readers.
     """
 
-    def decode(self, message: bytes) -> list[Request | Error]:
+    def decode(self, message: bytes) -> Sequence[Incoming]:
         """Return the requests of one message; never raises."""
 
     def encode(self, texts: list[str]) -> bytes:
@@ -78,8 +98,14 @@ class Link:
 
     ``account`` and ``session_id`` name its session. They are "" before the
     login, and after another connection has taken the session over. A link
-    with anything to send adds itself to ``outgoing``.
+    with anything to send adds itself to ``outgoing``. The link of a door with
+    another protocol is a subclass.
     """
+
+    # Whether the door limits its requests, and no bucket of the gateway does.
+    is_limited_by_door = False
+    # An account that it may log in to without the key, by its address.
+    vouched_for = ""
 
     def __init__(
         self, peer: Peer, door: Door, outgoing: dict[Link, None]
@@ -129,7 +155,7 @@ class Link:
         inbox, decode = self._inbox, self.door.decode
         arrival = inbox[0][1] if inbox else 0
         self.has_login = False
-        taken: list[Request | Error] = []
+        taken: list[Incoming] = []
         weight = 0
         while inbox and weight < enough:
             message, _ = inbox.popleft()
@@ -140,9 +166,19 @@ class Link:
             for request in requests:
                 if request.__class__ in _LONG:
                     weight += weigh(request) - 1
-                    if request.__class__ is Login:
+                    if request.__class__ is Login or (
+                        request.__class__ is Deferred and request.is_login
+                    ):
                         self.has_login = True
         return taken, weight, arrival
+
+    def resolve(self, deferred: Deferred) -> Sequence[Request | Error]:
+        """Return the native requests that a deferred one becomes.
+
+        All replies before it have been sent. Called again if one of these
+        requests had to wait.
+        """
+        raise AssertionError(f"the native door made {deferred}")
 
     @property
     def waiting(self) -> int:

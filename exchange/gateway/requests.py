@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from exchange.gateway.busts import busting
-from exchange.gateway.link import Link
+from exchange.gateway.link import Deferred, Incoming, Link
 from exchange.gateway.logins import Logins
 from exchange.gateway.outbox import FLOODING
 from exchange.gateway.rates import Limiter
@@ -42,6 +42,7 @@ BUSY_RETRY_MS = 1_000
 
 TYPE_NAMES: dict[type, str] = {  # on the wire
     Error: "bad_request",
+    Deferred: "line",
     **{kind: name for name, kind in REQUEST_TYPES.items()},
 }
 # Requests that become commands; each needs a login.
@@ -73,8 +74,8 @@ class Requests:
         self._now = now
 
     def handle(
-        self, link: Link, requests: Iterable[Request | Error]
-    ) -> list[Request | Error]:
+        self, link: Link, requests: Iterable[Incoming]
+    ) -> list[Incoming]:
         """Carry out requests of a link, and queue the messages that result.
 
         Returns the requests that wait for long work: the first one needs what
@@ -89,7 +90,7 @@ class Requests:
         routing.requester = link
         self._tables.rows_used = 0
         remaining = iter(requests)
-        waiting: list[Request | Error] = []
+        waiting: list[Incoming] = []
         try:
             if now >= engine.earliest:  # it may make something busy
                 sequencer.pass_time(now)
@@ -116,10 +117,16 @@ class Requests:
                             link.account, link.session_id, action, now
                         )
                         routing.unanswered.append((request, outputs))
+                    elif isinstance(request, Deferred):
+                        routing.send_replies()
+                        if self.handle(link, link.resolve(request)):
+                            waiting = [request, *remaining]
+                            break
                     else:
                         routing.send_replies()
                         self._answer(link, request)
                 except Refused as refusal:
+                    assert not isinstance(request, Deferred)
                     routing.send_replies()
                     routing.refusals[refusal.code] += 1
                     link.reply(request, refusal.as_error())
@@ -129,7 +136,7 @@ class Requests:
 
     # Within
 
-    def _must_wait(self, link: Link, request: Request | Error) -> bool:
+    def _must_wait(self, link: Link, request: Incoming) -> bool:
         """Whether a request would become a command that needs what is busy."""
         return (
             isinstance(request, COMMANDS)
@@ -159,7 +166,7 @@ class Requests:
             return busting(self._routing.history, request)
         return request
 
-    def _charge(self, link: Link, request: Request | Error) -> None:
+    def _charge(self, link: Link, request: Incoming) -> None:
         """Take a token for a request; refuse it if there is none.
 
         A request refused for a higher-precedence reason still costs a token.
@@ -230,7 +237,7 @@ class Requests:
         return chosen
 
 
-def _has_earlier_refusal(link: Link, request: Request | Error) -> bool:
+def _has_earlier_refusal(link: Link, request: Incoming) -> bool:
     """Whether a reason that precedes "rate_limited" refuses a request."""
     if isinstance(request, Login):
         return bool(link.account)

@@ -12,8 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from exchange.gateway.link import Link, Taken, weigh
-from orderbook import Error, Request
+from exchange.gateway.link import Incoming, Link, Taken, weigh
 
 # Weight served in a link's first turn. 16, so that a client with 32 requests
 # in flight reads its first replies while we work on the rest.
@@ -27,7 +26,7 @@ REQUESTS_PER_ROUND = 64
 TURN_COUNTS = 4
 
 Turn: TypeAlias = tuple[int, int]  # requests, arrival of the first one
-Requests: TypeAlias = list[Request | Error]
+Requests: TypeAlias = list[Incoming]
 
 
 class Turns:

@@ -22,8 +22,11 @@ from pydantic import (
     model_validator,
 )
 
+from exchange.doors.challenge.doors import Terms
+from exchange.doors.challenge.messages import CASH as CASH_SYMBOL
 from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
+from exchange.host.door_settings import INSTRUMENTS_MAX, DoorSettings
 from exchange.host.product_settings import (
     PRODUCT_FIELDS,
     ProductSettings,
@@ -64,6 +67,7 @@ class Rules:
 
     configure: Configure
     quotas: Quotas
+    doors: Terms | None = None  # None: those of the native protocol only
 
 
 # A decimal number; a text, so that it is exact.
@@ -251,6 +255,23 @@ class MarketSettings(BaseModel):
     money: MoneySettings | None = None  # None: a unit is a tick times a lot
     account: AccountSettings = AccountSettings()  # of every account
     accounts: dict[User, AccountSettings] = {}
+    doors: DoorSettings | None = None
+
+    @model_validator(mode="after")
+    def _doors_fit(self) -> Self:
+        """Refuse instruments that the doors' messages cannot name."""
+        if self.doors is not None:
+            if CASH_SYMBOL in self.instruments:
+                raise ValueError(
+                    f"doors: instruments.{CASH_SYMBOL} is not possible,"
+                    " because it stands for cash there"
+                )
+            if len(self.instruments) > INSTRUMENTS_MAX:
+                raise ValueError(
+                    f"doors: with more than {INSTRUMENTS_MAX} instruments a"
+                    " hello is longer than bots can read"
+                )
+        return self
 
     @model_validator(mode="after")
     def _products_fit(self) -> Self:
@@ -339,6 +360,7 @@ class MarketSettings(BaseModel):
                 rates={n: a.rate() for n, a in accounts.items()},
                 connections=connections,
             ),
+            doors=None if self.doors is None else self.doors.terms(),
         )
 
 

@@ -52,7 +52,7 @@ def rules(name: str) -> Rules:
 
 
 def test_every_preset_is_tested_here() -> None:
-    names = {path.stem for path in PRESETS.glob("*")}
+    names = {path.stem for path in PRESETS.glob("*.toml")}
     assert names == {"demo"} | {f"challenge-{year}" for year in POSITIONS}
 
 

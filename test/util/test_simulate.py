@@ -118,6 +118,23 @@ def test_a_main_that_nobody_calls(tmp_path: Path) -> None:
     assert only(tmp_path, program) == "ran 3 __main__\n"
 
 
+def test_the_exchange_s_time(tmp_path: Path) -> None:
+    """It is late by the time that the reply to the login took."""
+    program = """
+        import asyncio, time
+        from client import Exchange
+
+        async def main():
+            async with Exchange() as ex:
+                await asyncio.sleep(5)
+                print(ex.now - time.time_ns() // 1_000)
+            with_nobody = Exchange(user="")
+            async with with_nobody:
+                print(with_nobody.now)
+    """
+    assert only(tmp_path, program) == "-1000\n0\n"
+
+
 def test_a_websocket_of_the_bot_s_own(tmp_path: Path) -> None:
     program = """
         import asyncio

@@ -28,7 +28,9 @@ from ..cli import (
     set_up_output,
     utf8,
 )
-from .house import BadPlan, Plan, run_house
+from .fair_file import FairFile
+from .house import run_house
+from .plan import BadPlan, Plan
 from .value import DEFAULT_MEAN
 
 SEED_BITS = 128  # so that nobody finds the seed from the prices
@@ -75,6 +77,25 @@ def new_options() -> argparse.ArgumentParser:
         " is outside them)",
     )
     add(
+        "--fixed",
+        type=utf8,
+        metavar="SYMBOLS",
+        help="instruments whose fair value stays at its mean, as in BOND,BILL",
+    )
+    add(
+        "--fair",
+        type=Path,
+        metavar="FILE",
+        help="file of the fair values over the trading time of a round",
+    )
+    add(
+        "--trades-per-s",
+        type=above_0,
+        metavar="X",
+        help="trades per second, of all instruments together, at which the"
+        " noise traders aim (default: none; they act --speed times)",
+    )
+    add(
         "--seed",
         type=int,
         help="seed of all random choices (default: a new one, printed)",
@@ -108,7 +129,8 @@ def parse(arguments: list[str] | None = None) -> Plan:
     """Read the command line; exits with status 2 if it is wrong."""
     parser = new_options()
     given = vars(parser.parse_args(arguments))
-    symbols = [s.strip() for s in (given.pop("symbols") or "").split(",")]
+    symbols = _symbols(given.pop("symbols"))
+    given["fixed"] = _symbols(given["fixed"])
     path = given.pop("tokens")
     given["values"] = dict(given.pop("value") or [])
     if given["seed"] is None:
@@ -117,12 +139,27 @@ def parse(arguments: list[str] | None = None) -> Plan:
         tokens = read_tokens(path) if path else {}
     except (OSError, ValueError) as error:
         parser.error(f"--tokens: {error}")
-    plan = Plan(symbols=[*filter(None, symbols)], tokens=tokens, **given)
+    if given["fair"]:
+        if given["values"] or given["fixed"]:
+            parser.error("--fair: the file has the values, no other option")
+        given["fair"] = _fair(parser, given["fair"])
+    plan = Plan(symbols=symbols, tokens=tokens, **given)
     if not plan.names():
         parser.error("no bots")
     if path and (missing := [n for _, n in plan.names() if n not in tokens]):
         parser.error(f"--tokens: {path} has no {missing[0]}")
     return plan
+
+
+def _symbols(text: str | None) -> list[str]:
+    return [*filter(None, (s.strip() for s in (text or "").split(",")))]
+
+
+def _fair(parser: argparse.ArgumentParser, path: Path) -> FairFile:
+    try:
+        return FairFile.read(path)
+    except (OSError, ValueError) as error:
+        parser.error(f"--fair: {path}: {error}")
 
 
 def _value(argument: str) -> tuple[str, int]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from client import (
     Exchange,
@@ -24,84 +23,25 @@ from client import (
     Unauthorized,
     UnknownSymbol,
 )
-from orderbook import Instrument, Refused
+from orderbook import Refused
 
 from ..cli import print_result
 from .arbitrage import arbitrage
 from .derivative import make_derived_market
+from .fair_file import IDLE, TradingTime
 from .informed import trade_on_knowledge
-from .maker import make_market
-from .model import basket_value, derived_value, seconds_left
+from .maker import Opinion, make_market, quote_an_opinion
+from .model import derived_value, seconds_left
 from .noise import trade_at_random
-from .value import FairValue, fair_values, mean_of
+from .pace import Pace, keep_pace
+from .plan import BadPlan, Kind, Plan
+from .worth import Past, Worth, from_file, is_derived, means_of, walks
 
 PAUSE_S = 1.0  # after a refusal or a loss; the client itself reconnects
 LEAVE_S = 3.0  # for each of the last requests; a person waits for the prompt
-NO_TRADING = ("pre_open", "halted", "closed")  # phases without trades
 FINAL = (Unauthorized, UnknownSymbol)  # a retry cannot succeed
 
-DERIVATIVES = ("future", "call", "put")
-Kind: TypeAlias = Literal["maker", "noise", "informed", "arbitrageur"]
-Worth: TypeAlias = Callable[[], int]  # the fair value of now, in ticks
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-
-
-def _wall_clock() -> int:
-    return time.time_ns() // 1_000
-
-
-class BadPlan(Exception):
-    """The plan does not fit the instruments that are listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which bots trade which instruments.
-
-    ``values`` holds the mean of the fair value in ticks by symbol, and under
-    "" that of all other instruments; ``speed`` is how often per second each
-    bot acts on each instrument. Empty ``symbols`` mean all instruments
-    listed; ``tokens`` holds the keys of the bots by name, if the exchange
-    asks for keys. ``now`` returns the time, in microseconds.
-    """
-
-    url: str | None
-    symbols: Sequence[str]
-    makers: int
-    noise: int
-    informed: int
-    arbitrageurs: int
-    values: Mapping[str, int]
-    seed: int
-    speed: float
-    user_prefix: str
-    tokens: dict[str, str]
-    now: Callable[[], int] = _wall_clock
-
-    def mean(self, instrument: Instrument) -> int:
-        """Return the mean of an instrument's fair value; raises BadPlan."""
-        wanted = self.values.get(instrument.symbol, self.values.get(""))
-        mean = mean_of(instrument, wanted)
-        if instrument.symbol in self.values and mean != wanted:
-            raise BadPlan(
-                f"--value {instrument.symbol}={wanted}: must lie between"
-                f" {instrument.min_price} and {instrument.max_price}"
-            )
-        return mean
-
-    def names(self) -> list[tuple[Kind, str]]:
-        """Return the kind and the name of each bot."""
-        kinds: tuple[tuple[Kind, int], ...] = (
-            ("maker", self.makers),
-            ("noise", self.noise),
-            ("informed", self.informed),
-            ("arbitrageur", self.arbitrageurs),
-        )
-        return [
-            (kind, f"{self.user_prefix}{kind}-{number}")
-            for kind, count in kinds
-            for number in range(1, count + 1)
-        ]
 
 
 @dataclass(slots=True)
@@ -129,6 +69,20 @@ class Bot:
         )
         profit = self.equity - self.equity_before
         return f"{self.name}: position {lots or 'none'}, profit {profit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What the bots may know: the mean of each value, and its present one.
+
+    ``past`` has the values of a file, also those of some seconds ago.
+    """
+
+    means: Mapping[str, int]
+    values: dict[str, Worth]
+    past: Mapping[str, Past]
+    pace: Pace
+    time: TradingTime | None = None
 
 
 async def run_house(
@@ -169,10 +123,12 @@ async def run_house(
 async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
     """Let a bot trade, again after each temporary refusal or lost connection.
 
-    The phase of an instrument follows `status` messages, and the welcome
-    after a lost connection.
+    It waits while the instrument does not trade. The phase follows `status`
+    messages, and the welcome after a lost connection.
     """
     while True:
+        while market.instrument.phase in IDLE:
+            await asyncio.sleep(PAUSE_S)
         try:
             await trade()
         except FINAL:
@@ -181,8 +137,6 @@ async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
             bot.report_refusal(refusal)
             retry_after_ms = getattr(refusal, "retry_after_ms", None) or 0
             await asyncio.sleep(max(PAUSE_S, retry_after_ms / 1_000))
-            while market.instrument.phase in NO_TRADING:
-                await asyncio.sleep(PAUSE_S)
         except ExchangeError:  # the client is connecting again
             await asyncio.sleep(PAUSE_S)
 
@@ -194,6 +148,7 @@ async def _connect(
     exchange = Exchange(plan.url, name, plan.tokens.get(name))
     try:
         await stack.enter_async_context(exchange)
+        await exchange.cancel_all()  # of an earlier run that was killed
     except Unauthorized as refusal:
         text = f"{name}: {refusal}"
         if not plan.tokens:
@@ -210,67 +165,49 @@ async def _assign(
     Raises BadPlan, and UnknownSymbol.
     """
     symbols = plan.symbols or [*bots[0].exchange.instruments]
-    for symbol in plan.values:
-        if symbol and symbol not in symbols:
-            raise BadPlan(f"--value: {symbol} is not traded")
+    for option, named in (("value", plan.values), ("fixed", plan.fixed)):
+        for symbol in named:
+            if symbol and symbol not in symbols:
+                raise BadPlan(f"--{option}: {symbol} is not traded")
     markets = {
         bot.name: {s: await bot.exchange.market(s) for s in symbols}
         for bot in bots
     }
-    listed = bots[0].exchange.instruments
-    values = _fair_values(plan, {s: listed[s] for s in symbols})
+    first = markets[bots[0].name]
+    known = await _knowledge(plan, bots[0].exchange, first)
     works: list[Work] = []
     for bot in bots:
         its = markets[bot.name]
         for symbol in symbols:
-            trade = _trade(plan, bot, its, symbol, values[symbol])
+            trade = _trade(plan, bot, its, symbol, known)
             if trade is not None:
                 works.append(partial(keep_trading, bot, its[symbol], trade))
-    return works, values
-
-
-def _fair_values(
-    plan: Plan, instruments: Mapping[str, Instrument]
-) -> dict[str, Worth]:
-    """Return the fair value of each instrument; raises BadPlan.
-
-    One that follows from the values of others is computed from them. The
-    value of any other is a walk.
-    """
-    clock = asyncio.get_running_loop().time
-    values: dict[str, Worth] = {}
-
-    def derived(instrument: Instrument) -> int:
-        price = values[instrument.underlying or ""]()
-        seconds = seconds_left(instrument, plan.now())
-        return round(derived_value(instrument, price, seconds, plan.speed))
-
-    def of_basket(instrument: Instrument) -> int:
-        return round(
-            basket_value(instrument, lambda s: values[s](), instruments)
+    if plan.trades_per_s is not None:
+        works.append(
+            partial(keep_pace, known.pace, first.values(), plan.trades_per_s)
         )
-
-    for symbol, instrument in instruments.items():
-        mean = plan.mean(instrument)
-        if symbol not in plan.values and _follows(instrument, instruments):
-            is_basket = instrument.convert is not None
-            worth = of_basket if is_basket else derived
-            values[symbol] = partial(worth, instrument)
-        else:
-            walk = fair_values(plan.seed, instrument, mean)
-            values[symbol] = FairValue(walk, plan.speed, clock).now
-    return values
+    if known.time is not None:
+        works.append(known.time.keep_looking)
+    return works, known.values
 
 
-def _follows(
-    instrument: Instrument, instruments: Mapping[str, Instrument]
-) -> bool:
-    """Return whether the values of others give the instrument's own."""
-    if instrument.convert is not None:
-        return all(s in instruments for s in instrument.convert.basket)
-    if instrument.kind not in DERIVATIVES:
-        return False
-    return instrument.underlying in instruments
+async def _knowledge(
+    plan: Plan, exchange: Exchange, markets: Mapping[str, Market]
+) -> Knowledge:
+    """Return what there is to know; raises BadPlan."""
+
+    def now() -> int:
+        return exchange.now
+
+    listed = {s: market.instrument for s, market in markets.items()}
+    means, pace = means_of(plan, listed), Pace(plan.speed)
+    if plan.fair is None:
+        return Knowledge(means, walks(plan, listed, means, now), {}, pace)
+    time = TradingTime(exchange, markets, plan.fair.last_ms)
+    await time.look()
+    past = from_file(plan.fair, markets, time)
+    values: dict[str, Worth] = {s: partial(p, 0.0) for s, p in past.items()}
+    return Knowledge(means, values, past, pace, time)
 
 
 def _trade(
@@ -278,24 +215,26 @@ def _trade(
     bot: Bot,
     markets: Mapping[str, Market],
     symbol: str,
-    worth: Worth,
+    known: Knowledge,
 ) -> Work | None:
     """Return what a bot does in an instrument; None: nothing."""
     speed, market = plan.speed, markets[symbol]
     instrument = market.instrument
+    chance = Random(f"{plan.seed} {bot.name} {symbol}")
     match bot.kind:
-        case "maker" if instrument.kind in DERIVATIVES and (
-            instrument.underlying in markets
-        ):
-            value = partial(_model_value, market, markets, speed, plan.now)
+        case "maker" if is_derived(instrument, markets):
+            value = partial(_model_value, market, markets, bot.exchange, speed)
             return partial(make_derived_market, market, value, speed)
+        case "maker" if symbol in known.past:
+            opinion = Opinion(known.past[symbol], chance)
+            return partial(quote_an_opinion, market, opinion, speed)
         case "maker":
-            mean = plan.mean(instrument)
+            mean = known.means[symbol]
             return partial(make_market, bot.exchange, market, mean, speed)
         case "noise":
-            chance = Random(f"{plan.seed} {bot.name} {symbol}")
-            return partial(trade_at_random, market, chance, speed)
+            return partial(trade_at_random, market, chance, known.pace)
         case "informed":
+            worth = known.values[symbol]
             return partial(trade_on_knowledge, market, worth, speed)
         case "arbitrageur":
             convert = instrument.convert
@@ -307,8 +246,8 @@ def _trade(
 def _model_value(
     market: Market,
     markets: Mapping[str, Market],
+    exchange: Exchange,
     speed: float,
-    now: Callable[[], int],
 ) -> float | None:
     """Return what a derivative is worth at the prices of its underlying.
 
@@ -321,7 +260,7 @@ def _model_value(
         price = (bid + ask) / 2
     if price is None:
         return None
-    seconds = seconds_left(market.instrument, now())
+    seconds = seconds_left(market.instrument, exchange.now)
     return derived_value(market.instrument, price, seconds, speed)
 
 

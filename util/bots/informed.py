@@ -1,7 +1,7 @@
 """An informed trader: knows the value, and trades when the market is wrong.
 
 It profits from quotes at a wrong price, and so moves the price towards the
-value.
+value. It gives back what it holds as soon as that costs nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from collections.abc import Callable
 
 from client import Market
 
-EDGE = 2  # ticks of profit for which it trades
+from .bounds import most_held, order_size
+from .value import grain
+
+EDGE = 2  # grains of profit for which it trades
 QTY = 5  # lots of an order, at most
 MOST = 50  # lots held at most, long or short
 
@@ -24,17 +27,21 @@ async def trade_on_knowledge(
     ``value`` returns the fair value of the instrument. Raises Refused and
     ExchangeError.
     """
-    size = min(QTY, market.instrument.max_qty)
+    most = most_held(market.instrument, MOST)
+    size = order_size(market.instrument, QTY, most)
     while True:
         await asyncio.sleep(1 / speed)
         worth, position, book = value(), market.position, market.book
-        if book.asks and book.asks[0][0] <= worth - EDGE:
+        edge = EDGE * grain(worth)
+        cheap = worth - (0 if position < 0 else edge)
+        dear = worth + (0 if position > 0 else edge)
+        if book.asks and book.asks[0][0] <= cheap:
             price, offered = book.asks[0]
-            qty = min(size, offered, MOST - position)
+            qty = min(size, offered, most - position)
             if qty > 0:
                 await market.buy(qty, price, time_in_force="ioc")
-        elif book.bids and book.bids[0][0] >= worth + EDGE:
+        elif book.bids and book.bids[0][0] >= dear:
             price, wanted = book.bids[0]
-            qty = min(size, wanted, MOST + position)
+            qty = min(size, wanted, most + position)
             if qty > 0:
                 await market.sell(qty, price, time_in_force="ioc")

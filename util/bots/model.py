@@ -13,21 +13,21 @@ from statistics import NormalDist
 
 from orderbook import Instrument
 
-from .value import MOVE, SWING
+from .value import MOVE, SWING, grain
 
 STANDARD = NormalDist()
 # Time to expiry that is assumed for an instrument that settles with its
 # underlying, which nobody knows beforehand.
 ROUND_S = 600.0
-# The fair value stays within SWING ticks of its mean, so its deviation does
+# The fair value stays within SWING grains of its mean, so its deviation does
 # not grow for ever. This is that of a value anywhere between the two bounds.
 DEVIATION_MAX = SWING / math.sqrt(3)
 
 
 def deviation(seconds: float, speed: float) -> float:
-    """Return the deviation of a fair value after some time, in ticks.
+    """Return the deviation of a fair value after some time, in grains.
 
-    ``speed`` is the number of steps per second; a step moves it by one tick
+    ``speed`` is the number of steps per second; a step moves it by one grain
     with the probability MOVE.
     """
     return min(math.sqrt(MOVE * speed * max(0.0, seconds)), DEVIATION_MAX)
@@ -55,7 +55,8 @@ def derived_value(
     if instrument.kind == "future":
         return price
     assert instrument.strike is not None
-    value = call_value(price, instrument.strike, deviation(seconds, speed))
+    sigma = deviation(seconds, speed) * grain(price)
+    value = call_value(price, instrument.strike, sigma)
     if instrument.kind == "put":  # put-call parity
         value -= price - instrument.strike
     return value

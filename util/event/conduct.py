@@ -3,8 +3,8 @@
 It asks `schedule` what is due, and sends that to the exchange. Every act has
 a row before and after it, and a number that the exchange accepts once, so a
 conductor that takes over does again what the last one may not have finished.
-It starts no process and reads no clock of its own: a simulation uses it as
-the director does.
+It starts no process and follows the exchange's clock: a simulation uses it
+as the director does.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class ActRefused(Exception):
 class Conductor:
     """Plays one match; ``exchange`` is an administrator's connection.
 
-    ``now`` returns the time in microseconds. ``warm_ts`` is when teams could
-    connect; the owner may move it. ``seen`` is the last look.
+    ``seen`` is the last look, and ``close_ts`` when the market closes by
+    itself, in microseconds of the exchange's time.
     """
 
     def __init__(
@@ -81,16 +81,14 @@ class Conductor:
         exchange: Exchange,
         match: Match,
         record: Record,
-        now: Callable[[], int],
         say: Callable[[str], None],
     ) -> None:
         self.match = match
         self.seen = Seen("waiting")
         self.close_ts: int | None = None
-        self.warm_ts = now()
         self._exchange = exchange
+        self._warm_ts = exchange.now
         self._record = record
-        self._now = now
         self._say = say
         self._acts = {act.name: act for act in match.plan.acts}
         self._attempt = self._read()
@@ -125,6 +123,10 @@ class Conductor:
         """Close the market of a match that does not count any more."""
         await self._admin("phase", reason, phase="closed")
 
+    def warm_up(self) -> None:
+        """Begin the warm-up again: teams cannot have connected before."""
+        self._warm_ts = self._exchange.now
+
     # Looking
 
     async def look(self) -> None:
@@ -138,7 +140,7 @@ class Conductor:
         closing = [row["close_ts"] for row in rows if row.get("close_ts")]
         phases = [row["phase"] for row in rows]
         state = state_of(phases, bool(closing), is_opened)
-        now = self._now()
+        now = self._exchange.now
         self.close_ts = max(closing, default=None)
         elapsed = self.seen.elapsed_ms
         if self.close_ts is not None:
@@ -147,7 +149,7 @@ class Conductor:
         elif state == "closed":
             elapsed = plan.trading_ms
         self.seen = Seen(
-            state, (now - self.warm_ts) // 1_000, elapsed, self._pnls(elapsed)
+            state, (now - self._warm_ts) // 1_000, elapsed, self._pnls(elapsed)
         )
 
     def equities(self) -> dict[str, int]:

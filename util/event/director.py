@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from client import Exchange, ExchangeError
@@ -20,14 +21,14 @@ from orderbook import Refused
 
 from .conduct import ActRefused, Conductor, MatchVoid
 from .fair import FairPaths, make_paths, read_paths, secret_of
-from .file import Event, read_event
+from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
 from .keys import make_keys, tokens_of
 from .live import write_live
 from .market import write_market
-from .matches import label_of, match_of, next_match
+from .matches import cash_of, label_of, match_of, next_match
 from .processes import last_line
-from .publish import publish
+from .publish import UNSCORED, publish
 from .record import DEATH, EVENT, Attempt, Key, Record
 from .specs import (
     BOT,
@@ -88,6 +89,7 @@ class Director:
         self._conductor: Conductor | None = None
         self._ready_pid: int | None = None  # the exchange that is ready
         self._secret = secret_of(self.event.folder)
+        self._changed = path.stat().st_mtime_ns
         self._written = 0.0
 
     async def run(self, until: str | None) -> None:
@@ -140,6 +142,32 @@ class Director:
                 specs += house_of(event, key)
         self._supervisor.wanted |= {spec.name: spec for spec in specs}
 
+    def _read_again(self) -> None:
+        """Follow a change of the event file: a team may have come late.
+
+        The match that is played keeps its times. While the file is wrong,
+        nothing changes.
+        """
+        with contextlib.suppress(OSError):
+            changed = self._path.stat().st_mtime_ns
+            if changed == self._changed:
+                return
+            self._changed = changed
+            try:
+                event = read_event(self._path)
+            except EventError as error:
+                self._say(f"{error}; the event goes on as it was")
+                return
+            come = event.teams.keys() - self.event.teams.keys()
+            for team in sorted(come):
+                self._say(f"{team} takes part; `keys` shows its key")
+            self.event = event
+            self._want()
+            if self._conductor is not None:
+                self._conductor.match = replace(
+                    self._conductor.match, cash=cash_of(event)
+                )
+
     # Processes
 
     async def _tend(self) -> None:
@@ -155,7 +183,10 @@ class Director:
                     log = supervisor.wanted[name].log
                     self._say(f"{name} has ended: {last_line(log)}")
             await self._look_at_exchange()
-            self._show()
+            if time.monotonic() - self._written >= LIVE_S:
+                self._written = time.monotonic()
+                self._read_again()
+                write_live(self.event, self._key, self._conductor)
             await asyncio.sleep(LOOK_S)
 
     def _exchange_ended(self, status: int | None) -> None:
@@ -188,7 +219,7 @@ class Director:
         if await asyncio.to_thread(is_ready, self.event):
             self._ready_pid = running.pid
             if self._conductor is not None:
-                self._conductor.warm_ts = _now()
+                self._conductor.warm_up()
 
     async def _until_ready(self) -> None:
         while self._ready_pid is None:
@@ -198,10 +229,9 @@ class Director:
 
     async def _play_all(self, until: str | None) -> None:
         await self._until_ready()
-        event = self.event
-        token = tokens_of(event.folder)[ADMINISTRATOR]
+        token = tokens_of(self.event.folder)[ADMINISTRATOR]
         exchange = Exchange(
-            local_url(event),
+            local_url(self.event),
             ADMINISTRATOR,
             token,
             cancel_on_disconnect=False,
@@ -209,7 +239,7 @@ class Director:
         try:
             async with exchange:
                 while True:
-                    self.event = event = read_event(self._path)
+                    event = self.event
                     attempts = self._record.attempts()
                     key = next_match(event, attempts, until)
                     if key is None:
@@ -233,9 +263,7 @@ class Director:
         if attempt is None or attempt.status in BEING_PLAYED:
             paths = self._paths(key)
             match = match_of(event, key, number, paths, self._secret)
-            conductor = Conductor(
-                exchange, match, self._record, _now, self._say
-            )
+            conductor = Conductor(exchange, match, self._record, self._say)
             self._conductor = conductor
             self._want()
             warmup = match.plan.warmup_ms / 1_000
@@ -249,7 +277,13 @@ class Director:
                 return
             finally:
                 self._conductor = None
-        await asyncio.to_thread(publish, event, key)
+        try:
+            await asyncio.to_thread(publish, self.event, key)
+        except UNSCORED as error:
+            raise DirectorError(
+                f"{label_of(event, key)} cannot be scored: {error}; mend that"
+                " and `run` again, or `void` it"
+            ) from None
         self._record.done(key, "score")
         self._say(f"{label_of(event, key)}: scored")
 
@@ -273,13 +307,3 @@ class Director:
         commitment = paths.write(path)
         self._record.done(key, "fair", sha256=commitment)
         return paths
-
-    def _show(self) -> None:
-        """Write what the pages show of the match, twice a second."""
-        if time.monotonic() - self._written >= LIVE_S:
-            self._written = time.monotonic()
-            write_live(self.event, self._key, self._conductor)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000

@@ -22,7 +22,7 @@ from exchange.host.keyfile import (
     rotate,
 )
 from util.accounts import show
-from util.bots.house import Plan
+from util.bots.plan import Plan
 from util.cli import failed, read_tokens, utf8
 
 from .file import Event, EventError, read_event

@@ -1,7 +1,8 @@
 """The market file of an event's exchange: ``DATA/market.toml``.
 
 It is the market file that the event names, with every instrument closed at
-the start, and house bots without limits of their rates.
+the start, house bots without limits of their rates, and the doors of the
+event.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ def write_market(event: Event) -> None:
     accounts = data.setdefault("accounts", {})
     for name in house_names(event):
         accounts.setdefault(name, HOUSE_LIMITS)
+    if event.event.doors is not None:
+        doors = data.setdefault("doors", {})
+        doors |= event.event.doors.model_dump()
+        doors["teams"] = {
+            name: team.address
+            for name, team in event.teams.items()
+            if team.address and team.door != "native"
+        }
     write_text(event.folder / MARKET_FILE, toml(data))
 
 

@@ -141,12 +141,17 @@ def match_of(
         number=number,
         label=label_of(event, key),
         plan=plan_of(event, key.round),
-        cash={team: initial_cash(event, team) for team in event.teams},
+        cash=cash_of(event),
         values=values,
         settled=tuple(event.fair),
         edges=edges_of(event, key, secret),
         at_mark=blow_out is not None and blow_out.at == "mark",
     )
+
+
+def cash_of(event: Event) -> dict[str, int]:
+    """Return the cash of each team at the start of a round, in units."""
+    return {team: initial_cash(event, team) for team in event.teams}
 
 
 def edges_of(event: Event, key: Key, secret: bytes) -> dict[str, int]:

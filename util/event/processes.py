@@ -57,7 +57,9 @@ def launch(spec: Spec) -> subprocess.Popen[bytes]:
         for name, value in os.environ.items()
         if not name.startswith("EXCHANGE_")
     }
-    with open(spec.log, "ab") as log:
+    # For its owner only: a log of house bots shows their seed.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    with open(os.open(spec.log, flags, 0o600), "ab") as log:
         return subprocess.Popen(
             spec.command,
             cwd=spec.folder,

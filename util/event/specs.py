@@ -10,6 +10,7 @@ from pathlib import Path
 from exchange.doors.names import in_url
 from util.measure.process import ROOT
 
+from .fair import FILE as FAIR
 from .file import Event
 from .file_checks import HOUSE_PREFIX
 from .keys import KEYS_FILE, TOKENS_FILE, tokens_of
@@ -85,13 +86,14 @@ def house_of(event: Event, key: Key) -> Iterator[Spec]:
     house = event.house
     if house is None:
         return
-    folder = event.folder
+    folder, rate = event.folder, house.trades_per_s
     yield Spec(
         name=f"{HOUSE}{key.round}/{key.match}/{key.attempt}",
         owner=folder,
         command=python(
             *("-m", "util.bots"),
             *("--url", local_url(event)),
+            *("--fair", str(folder / key.round / key.match / FAIR)),
             *("--tokens", str(folder / TOKENS_FILE)),
             *("--user-prefix", HOUSE_PREFIX),
             *("--makers", str(house.makers)),
@@ -99,6 +101,7 @@ def house_of(event: Event, key: Key) -> Iterator[Spec]:
             *("--informed", str(house.informed)),
             *("--arbitrageurs", str(house.arbitrageurs)),
             *("--speed", str(house.speed)),
+            *(() if rate is None else ("--trades-per-s", str(rate))),
         ),
         folder=folder,
         log=folder / "house.log",
@@ -108,11 +111,11 @@ def house_of(event: Event, key: Key) -> Iterator[Spec]:
 
 
 def bots_of(event: Event) -> Iterator[Spec]:
-    """Yield the bots of teams that run on this machine."""
+    """Yield the bots of teams that run on this machine and have a key."""
     tokens = tokens_of(event.folder)
     doors = event.event.doors
     for team, settings in event.teams.items():
-        if not settings.bot:
+        if not settings.bot or team not in tokens:
             continue
         variables = {
             "EXCHANGE_URL": local_url(event),

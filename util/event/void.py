@@ -11,8 +11,8 @@ from util.cli import failed, utf8
 from .file import EventError, read_event
 from .matches import find_match, label_of, last_attempt
 from .options import event_parser
-from .publish import write_results
 from .record import Record
+from .standings import write_standings
 
 TOOL = "event void"
 
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
                 last.key, "void", reason=options.reason, again=options.again
             )
         if last.status == "scored":
-            write_results(event)
+            write_standings(event)
     except (EventError, ValueError, OSError) as error:
         return failed(TOOL, error)
     then = "it is played again" if options.again else "it is not played again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from websockets.http11 import Request
 
 from exchange.doors.http import Reply
-from exchange.doors.listener import Listener
+from exchange.doors.listener import Listener, MakeConnection
 from exchange.doors.tcp import Receiver
 from exchange.host.clock import Clock
 from exchange.host.lookout import run_into
@@ -62,23 +63,31 @@ class MemoryListener(Listener):
     ) -> None:
         super().__init__(receiver, respond, **options)
         self._network = network
-        self._port = 0
+        self._doors: dict[int, Callable[[], asyncio.BaseProtocol]] = {}
 
     async def bind(self, hostname: str, port: int) -> int:
         """Take a port of the network."""
-        self._port = port
+        self._doors[port] = self.make_connection
         return port
+
+    async def bind_other(
+        self, hostname: str, port: int, make: MakeConnection
+    ) -> None:
+        """Take another port of the network, for another door."""
+        self._doors[port] = partial(self.make_other, make)
 
     async def open(
         self, hostname: str, origins: Iterable[str], connections_max: int
     ) -> None:
         """Listen, for requests to any name."""
         self._connections_max = connections_max
-        self._network.listen(self._port, self.make_connection)
+        for port, factory in self._doors.items():
+            self._network.listen(port, factory)
 
     async def close(self) -> None:
         """Accept no more connections."""
-        self._network.close(self._port)
+        for port in self._doors:
+            self._network.close(port)
 
 
 def clock_of(loop: VirtualLoop) -> Clock:
@@ -99,6 +108,7 @@ def new_server(
     journal: MemoryJournal,
     market: Path | None,
     chance: Random,
+    keys: Path | None = None,
 ) -> Server:
     """Return an exchange, to be started; call this in the running loop.
 
@@ -109,7 +119,8 @@ def new_server(
         hostname=ADDRESS,
         port=PORT,
         journal=journal.path,
-        keys=NO_KEYS,
+        keys=keys or NO_KEYS,
+        open=keys is not None,
         max_connections=CONNECTIONS,
         debug=False,
         market=market,

@@ -19,7 +19,8 @@ from random import Random
 from typing import Any, Self, TextIO, TypeVar
 
 from server import Server
-from util.bots.house import Plan, run_house
+from util.bots.house import run_house
+from util.bots.plan import Plan
 
 from . import guard
 from .bots import Bot, Program, current, raise_in
@@ -51,10 +52,14 @@ class SimulationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A bot's file, and its latency; None: that of the round."""
+    """A bot's file, and its latency; None: that of the round.
+
+    ``user`` is its name, and as whom it logs in; None: the file's name.
+    """
 
     path: Path
     latency: Latency | None = None
+    user: str | None = None
 
     @classmethod
     def read(cls, text: str) -> Entry:
@@ -74,6 +79,7 @@ class Simulation:
     ``bots`` are files, as in ``mybot.py`` or ``mybot.py@5ms±1ms``. ``seed``
     is that of all chance. ``latency`` is the time of a message in one
     direction. ``market`` is a market file; without one BOND is listed.
+    ``keys`` is a key file; users who are not in it log in by name.
     ``makers``, ``noise``, ``informed`` and ``speed`` are the house bots', as
     in ``util.bots``. ``out`` takes what bots print; None: standard output.
     ``hang_s`` are the seconds of the wall clock after which a bot that does
@@ -85,10 +91,11 @@ class Simulation:
 
     def __init__(
         self,
-        *bots: str,
+        *bots: str | Entry,
         seed: int = 0,
         latency: str = str(DEFAULT_LATENCY),
         market: Path | str | None = None,
+        keys: Path | None = None,
         makers: int = 1,
         noise: int = 3,
         informed: int = 1,
@@ -104,7 +111,10 @@ class Simulation:
         self.journal = MemoryJournal(Path("memory"))
         self.bots: list[Bot] = []
         self._latency = Latency.read(latency)
-        self._entries = [Entry.read(text) for text in bots]
+        self._entries = [
+            bot if isinstance(bot, Entry) else Entry.read(bot) for bot in bots
+        ]
+        self._keys = keys
         self._market = Path(market) if market else None
         self._plan = Plan(
             url=URL,
@@ -118,7 +128,6 @@ class Simulation:
             speed=speed,
             user_prefix="house-",
             tokens={},
-            now=lambda: (EPOCH_NS + self.loop.now) // 1_000,
         )
         self._out = sys.stdout if out is None else out
         self._hang_s = hang_s
@@ -307,6 +316,7 @@ class Simulation:
             self.journal,
             self._market,
             Random(f"{self.seed} sessions"),
+            keys=self._keys,
         )
         await self.server.start()
         self._collect_garbage()
@@ -315,7 +325,7 @@ class Simulation:
             house.start(run_house(self._plan, say=_say_nothing))
         names: Counter[str] = Counter()
         for entry in self._entries:
-            stem = entry.path.stem
+            stem = entry.user or entry.path.stem
             names[stem] += 1
             name = stem if names[stem] == 1 else f"{stem}-{names[stem]}"
             self._add(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 
 from test.support import PATIENCE_S, ROOT
@@ -151,16 +153,11 @@ class Playing:
 
     def do(self, command: str, *options: str) -> str:
         """Run another command to its end; return what it prints."""
-        done = subprocess.run(
-            self._command(command, *options),
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        main = import_module(f"util.event.{command}").main
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            assert main([str(self.path), *options]) == 0
+        return printed.getvalue()
 
     def _command(self, name: str, *options: str) -> list[str]:
         return [
@@ -203,22 +200,24 @@ class Playing:
 
         self.until(is_done)
 
-    def process(self, name: str) -> Process:
+    def process(self, name: str, other_than: int = 0) -> Process:
         """Wait for a process whose name begins so, and return it."""
+        found: list[Process] = []
 
-        def find() -> Process | None:
-            if not (self.data / "director.db").exists():
-                return None
-            with Record.of(self.data) as record:
-                for process in record.processes().values():
-                    if process.name.startswith(name) and is_alive(process):
-                        return process
-            return None
+        def find() -> bool:
+            if (self.data / "director.db").exists():
+                with Record.of(self.data) as record:
+                    found[:] = [
+                        one
+                        for one in record.processes().values()
+                        if one.name.startswith(name)
+                        and one.pid != other_than
+                        and is_alive(one)
+                    ]
+            return bool(found)
 
         self.until(find)
-        found = find()
-        assert found is not None
-        return found
+        return found[0]
 
     def kill_processes(self, *names: str) -> None:
         """Kill processes, and wait until others run in their places."""
@@ -226,7 +225,7 @@ class Playing:
         for pid in old.values():
             os.killpg(pid, signal.SIGKILL)
         for name, pid in old.items():
-            self.until(lambda: self.process(name).pid != pid)
+            self.process(name, other_than=pid)
 
     @property
     def statuses(self) -> list[str]:

@@ -38,7 +38,8 @@ function arrow(change) {
 }
 
 function showStandings() {
-  const { rows = [], rounds = [] } = state.standings ?? {};
+  const { rounds = [], last_match: lastMatch = null } = state.standings ?? {};
+  const rows = lastMatch === null ? [] : state.standings.rows;
   get("empty").hidden = rows.length > 0;
   const heads = [
     ["Rank", ""], ["", ""], ["Team", "word"], ["Total", ""],
@@ -53,14 +54,16 @@ function showStandings() {
   );
   get("rows").replaceChildren(...rows.map((row) => {
     const line = document.createElement("tr");
-    const [sign, kind] = arrow(row.change ?? 0);
+    const change = row.change ?? 0;
+    const [sign, kind] = arrow(change);
     const mark = text("td", sign, kind);
-    if (row.change) mark.title = `${Math.abs(row.change)} ranks ${row.change > 0 ? "up" : "down"}`;
+    if (change) mark.title = `${Math.abs(change)} ranks ${change > 0 ? "up" : "down"}`;
     line.append(text("td", row.rank), mark, text("td", row.team, "word"));
     line.append(text("td", row.total));
     for (const name of rounds) line.append(text("td", row.points?.[name] ?? "–"));
-    const last = row.last ?? null;
-    line.append(text("td", last === null ? "–" : signed(last), last < 0 ? "bad" : "good"));
+    const { last } = row;
+    const colour = last < 0 ? "bad" : "good";
+    line.append(text("td", last === null ? "–" : signed(last), colour));
     return line;
   }));
 }

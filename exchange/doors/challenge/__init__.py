@@ -1,0 +1,1 @@
+"""The doors of a trading challenge: lines of JSON or of text over TCP."""
