@@ -505,6 +505,10 @@ class AdminArguments(TypedDict, total=False):
     side: Side
     valid_ms: int
     trade_id: int
+    name: str
+    round: str
+    teams: Sequence[str]
+    fair_sha256: str
 
 
 class Candle(NamedTuple):

@@ -91,6 +91,11 @@ Ts: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INT)]
 Id: TypeAlias = Integer | Annotated[str, Field(max_length=36)]
 User: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 Symbol: TypeAlias = Annotated[str, Field(pattern=r"^[A-Z0-9_.-]{1,16}$")]
+TEAMS_MAX = 1_000  # of a match; each login gets their names
+Teams: TypeAlias = Annotated[
+    tuple[User, ...],
+    Field(min_length=1, max_length=TEAMS_MAX, fail_fast=True),
+]
 ClientOrderId: TypeAlias = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,36}$")
 ]
@@ -98,6 +103,7 @@ ClientOrderId: TypeAlias = Annotated[
 Line: TypeAlias = Annotated[
     str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
+Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Text of several lines for people; of the control characters only line feeds.
 Lines: TypeAlias = Annotated[
     str,
@@ -192,6 +198,10 @@ PHASES: dict[PhaseName, Literal["all", "resting", "none"]] = {
     "halted": "none",
     "closed": "none",
 }
+# What the owner of a key may do. A house account trades for the market, such
+# as a market maker: it is not ranked. A spectator places no orders.
+RoleName: TypeAlias = Literal["trader", "admin", "house", "spectator"]
+Role: TypeAlias = Annotated[RoleName, _Open()]
 Code: TypeAlias = Annotated[
     Literal[  # in order of precedence: the first that applies is answered
         "bad_request",
@@ -534,6 +544,7 @@ AdminAction: TypeAlias = Literal[
     "close_out",
     "bust",
     "reference",
+    "match",
 ]
 # The arguments of each action: those it needs, and those it may have.
 # "kill" and "unkill" are older names of "suspend" and "resume".
@@ -557,6 +568,7 @@ ADMIN_ARGUMENTS: dict[AdminAction, tuple[set[str], set[str]]] = {
     "close_out": ({"user", "prices"}, set()),
     "bust": ({"symbol", "trade_id"}, set()),
     "reference": ({"symbol", "price"}, set()),
+    "match": ({"name"}, {"round", "teams", "fair_sha256"}),
 }
 
 
@@ -592,6 +604,10 @@ class Admin(_Strict):
     side: Maybe[Side] = None  # what an account that accepts does
     valid_ms: Maybe[Annotated[int, Field(ge=1_000, le=86_400_000)]] = None
     trade_id: Maybe[Seq] = None
+    name: Maybe[Line] = None  # of the match, and so are the next three
+    round: Maybe[Line] = None
+    teams: Maybe[Teams] = None
+    fair_sha256: Maybe[Sha256] = None
 
     def __post_init__(self) -> None:
         needed, allowed = ADMIN_ARGUMENTS[self.action]
@@ -625,6 +641,8 @@ class Admin(_Strict):
                 raise FieldError("price", "not allowed with prices")
         if self.action == "tender" and self.qty is not None and self.qty < 1:
             raise FieldError("qty", "of a tender must be 1 or more")
+        if self.teams is not None and len({*self.teams}) < len(self.teams):
+            raise FieldError("teams", "one is named twice")
 
 
 ADMIN_FIELDS = (
@@ -647,6 +665,10 @@ ADMIN_FIELDS = (
     "side",
     "valid_ms",
     "trade_id",
+    "name",
+    "round",
+    "teams",
+    "fair_sha256",
 )
 
 Request: TypeAlias = (
@@ -751,8 +773,20 @@ class Instrument:
     reason: str | None = None  # of the last change of phase
     reopen_ts: int | None = None  # when the phase ends by itself
     close_ts: int | None = None  # when the instrument closes by itself
+    close_left_ms: int | None = None  # trading time left, while that stands
     expire_ts: int | None = None  # when the instrument settles by itself
     settlement_price: int | None = None  # once it is settled
+
+
+@_event
+class MatchInfo:
+    """What an exchange is used for just now, as a match of an event."""
+
+    name: str
+    round: str | None = None  # of the event, as its organiser calls it
+    teams: tuple[str, ...] = ()  # accounts that are due to take part
+    # Of the file of hidden values, which is published after the match.
+    fair_sha256: str | None = None
 
 
 @_event
@@ -774,6 +808,8 @@ class Welcome:
     unit: str | None = None  # of cash, a decimal number; None: ticks x lots
     currency: str | None = None
     round: int = 1  # counts resets
+    role: Role = "trader"
+    match: MatchInfo | None = None
 
 
 @_event
@@ -930,6 +966,15 @@ class News:
 
 
 @_event
+class MatchChanged:
+    """An administrator set another match."""
+
+    type: Literal["match"] = "match"
+    ts: int
+    match: MatchInfo
+
+
+@_event
 class Tender:
     """An offer of the exchange, which an account may accept once."""
 
@@ -987,6 +1032,7 @@ Event: TypeAlias = (
     | Ticker
     | Status
     | News
+    | MatchChanged
     | Tender
     | Settlement
     | Bust

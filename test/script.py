@@ -34,7 +34,8 @@ Commands
 ``cancel_all symbol=ETF side=buy``
 ``cancel_after 5000``              milliseconds
 ``connect``, ``connect keep``      log in; ``keep``: orders outlive the
-                                   connection; ``admin``: an administrator
+                                   connection; ``admin``, ``house`` or
+                                   ``spectator``: the role
 ``disconnect``
 ``admin phase halted symbol=BOND`` an administrator's action, with the reason
                                    "why"
@@ -80,6 +81,7 @@ Events
                                                 unless it is 1
 ``news 1 BOND hello 5``                         news_id, symbol, headline, body
                                                 and value
+``match A/03 A ann bob 0f...``                  name, round, teams and digest
 ``tender t-1 BOND buy 5@99 until 9000000``      tender_id, symbol, side, qty,
                                                 price, expire_ts
 ``bust BOND 4 #1``                              symbol, seq, trade_id
@@ -150,6 +152,7 @@ from orderbook import (
     Event,
     Exec,
     Instrument,
+    MatchChanged,
     News,
     Ok,
     Order,
@@ -340,7 +343,10 @@ def parse(words: list[str]) -> Action:
     """Make the action of, say, ``buy 5@99 ioc as=mine``."""
     match words:
         case ["connect", *how]:
-            return Connect("keep" not in how, is_admin="admin" in how)
+            (role,) = {"house", "spectator"} & {*how} or {None}
+            return Connect(
+                "keep" not in how, is_admin="admin" in how, role=role
+            )
         case ["admin", action, *more]:
             return Admin(action=action, reason="why", **fields(more))
         case ["bust", trade_id, buyer, what, seller, *more]:
@@ -465,6 +471,9 @@ def tell(recipient: str, event: Event) -> str:
             words = [word for word in words if word] + _round(event)
         case News() as e:
             words = ["news", e.news_id, e.symbol, e.headline, e.body, e.value]
+            words = [word for word in words if word is not None]
+        case MatchChanged(match=m):
+            words = ["match", m.name, m.round, *m.teams, m.fair_sha256]
             words = [word for word in words if word is not None]
         case Tender() as e:
             words = ["tender", e.tender_id, e.symbol, e.side]

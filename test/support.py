@@ -144,7 +144,7 @@ def state_of(server: Server | Gateway) -> Any:
             sorted(account.orders),
             account.cancel_after_ts,
             account.is_suspended,
-            account.is_admin,
+            account.role,
         )
         for name, account in engine.accounts.items()
     }

@@ -330,6 +330,9 @@ def test_the_times_in_force_of_an_order_type(
 async def test_limits_and_leaderboard() -> None:
     async with serving() as server, wired(server.url) as wire:
         welcome = await wire.login("alice")
+        async with wired(server.url, "bob") as bob:
+            await bob.ask(**order("buy", 1, 100))
+            await wire.ask(**order("sell", 1, 100))
         [reply] = await wire.ask(type="get", what="leaderboard")
     assert names(PROTOCOL, "limit") == list(welcome["limits"])
     [meaning] = [

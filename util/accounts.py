@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 from urllib.request import urlopen
 
 from client import Exchange
@@ -29,9 +30,11 @@ from exchange.host.keyfile import (
     make_entry,
     make_token,
     read_keys,
+    role_of,
     rotate,
 )
 from exchange.host.keyring import ACCESS_BY_KEY
+from orderbook import RoleName
 
 from .cli import drop_output, failed, new_parser, set_up_output, utf8
 
@@ -89,7 +92,18 @@ def new_options() -> argparse.ArgumentParser:
         help="first part of the names that --count makes",
     )
     adding.add_argument(
-        "--admin", action="store_true", help="make them administrators"
+        "--role",
+        choices=get_args(RoleName),
+        default="trader",
+        help="what they may do: a house account trades and is not ranked, a"
+        " spectator does not trade (default: trader)",
+    )
+    adding.add_argument(
+        "--admin",
+        action="store_const",
+        const="admin",
+        dest="role",
+        help="make them administrators, the same as --role admin",
     )
     listing = commands.add_parser("list", help="Show the accounts.")
     listing.add_argument("--json", action="store_true", help="print JSON")
@@ -170,7 +184,7 @@ def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
         for name in names:
             match command:
                 case "add":
-                    accounts[name] = make_entry(tokens[name], options.admin)
+                    accounts[name] = make_entry(tokens[name], options.role)
                 case "rotate":
                     accounts[name] = rotate(accounts[name], tokens[name])
                 case "remove":
@@ -227,9 +241,8 @@ def as_table(accounts: Entries) -> str:
             f"{datetime.fromtimestamp(ts // 1_000_000, UTC):%Y-%m-%d %H:%M:%S}"
             for ts in (entry.created_ts, entry.rotated_ts)
         )
-        role = "admin" if entry.is_admin else "trader"
         login = "disabled" if entry.is_disabled else "enabled"
-        rows.append((name, role, login, added, made))
+        rows.append((name, role_of(entry), login, added, made))
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join(
         "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows
@@ -239,7 +252,11 @@ def as_table(accounts: Entries) -> str:
 def describe(accounts: Entries) -> list[dict[str, object]]:
     """Return accounts as plain values, without the digests of their keys."""
     return [
-        {"user": name, **entry.model_dump(exclude={"sha256"})}
+        {
+            "user": name,
+            **entry.model_dump(exclude={"sha256"}),
+            "role": role_of(entry),
+        }
         for name, entry in sorted(accounts.items())
     ]
 

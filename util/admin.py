@@ -175,6 +175,23 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
             "trade_id": {"type": int, "metavar": "TRADE_ID"},
         },
     ),
+    "match": (
+        "tell all clients which match is played from now on",
+        {
+            "name": {"type": utf8, "metavar": "TEXT"},
+            "--round": {"type": utf8, "help": "name of the event's round"},
+            "--teams": {
+                "type": utf8,
+                "nargs": "+",
+                "metavar": "USER",
+                "help": "accounts that take part",
+            },
+            "--fair-sha256": {
+                "metavar": "HEX",
+                "help": "digest of the file of hidden values",
+            },
+        },
+    ),
     "reference": (
         "move the reference price of an instrument",
         {"symbol": SYMBOL, "price": PRICE},
@@ -289,6 +306,8 @@ def summary(options: argparse.Namespace) -> str:
 def _shown(value: object) -> object:
     if isinstance(value, dict):
         return ",".join(f"{name}={price}" for name, price in value.items())
+    if isinstance(value, list):
+        return ",".join(value)
     return value
 
 

@@ -46,6 +46,7 @@ from orderbook import (
     Error,
     Event,
     Exec,
+    MatchChanged,
     News,
     Ok,
     Place,
@@ -86,7 +87,7 @@ REQUESTS = (
 )
 EVENTS = (
     *(Ok, Error, Exec, AccountReport, Status, Trade, BookUpdate),
-    *(News, Tender, Settlement, Bust),
+    *(News, MatchChanged, Tender, Settlement, Bust),
 )
 
 

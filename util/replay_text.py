@@ -34,6 +34,8 @@ from orderbook import (
     Error,
     Exec,
     Instrument,
+    MatchChanged,
+    MatchInfo,
     News,
     Ok,
     Place,
@@ -89,6 +91,7 @@ def _words(command: Command) -> list[object]:
         case Connect() as connect:
             words = ["connect", command.session]
             words.append(connect.is_admin and "as an administrator")
+            words.append(connect.role is not None and f"as {connect.role}")
             stays = not connect.cancel_on_disconnect
             words.append(stays and "without cancel_on_disconnect")
             return words
@@ -143,6 +146,8 @@ def _market(market: Configure) -> list[object]:
     ]
     if market.money is not None:
         words.append(f"| cash in {market.money.unit} {market.money.currency}")
+    if market.match is not None:
+        words.append(f"| {_match(market.match)}")
     limits = {"everybody": market.limits, **market.accounts}
     for name, its in limits.items():
         changes = _changes(its, AccountLimits())
@@ -192,6 +197,8 @@ def describe_admin(admin: Admin) -> str:
             return f"{text} at {admin.price} for {admin.valid_ms} ms"
         case "close_out":
             return f"close out {admin.user} at {_prices(admin.prices or {})}"
+        case "match":
+            return _match(admin)
         case "bust":
             return f"bust trade {admin.trade_id} of {admin.symbol}"
         case "reference":
@@ -209,6 +216,7 @@ Described: TypeAlias = (
     | Trade
     | BookUpdate
     | News
+    | MatchChanged
     | Tender
     | Settlement
     | Bust
@@ -252,6 +260,8 @@ def describe_event(event: Described) -> str:
             head = filter(None, ("news", str(n.news_id), n.symbol))
             value = "" if n.value is None else f" ({n.value})"
             return f"{' '.join(head)}: {n.headline}{value}"
+        case MatchChanged(match=match):
+            return _match(match)
         case Tender() as t:
             text = f"tender {t.tender_id}: {t.side} {t.qty} {t.symbol}"
             return f"{text} at {t.price} until {iso(t.expire_ts)}"
@@ -265,6 +275,13 @@ def describe_event(event: Described) -> str:
             return f"book {event.symbol} {event.seq}: {bids} | {asks}"
         case _:
             assert_never(event)
+
+
+def _match(match: MatchInfo | Admin) -> str:
+    words = ["match", match.name, match.round and f"of round {match.round}"]
+    if match.teams:
+        words.append(f"with {' '.join(match.teams)}")
+    return " ".join(filter(None, words))
 
 
 def _prices(prices: dict[str, int]) -> str:

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from exchange.gateway.link import Door, Link, Peer
 from exchange.gateway.logins import Keys, Logins, random_session
@@ -32,7 +35,9 @@ from exchange.market.command import (
 )
 from exchange.market.engine import Engine
 from exchange.market.work import touches
-from orderbook import Heartbeat, encode
+from orderbook import Heartbeat, MatchInfo, encode
+
+_MATCH = TypeAdapter(MatchInfo)
 
 
 class Gateway:
@@ -218,6 +223,30 @@ class Gateway:
         self.gate.commit(seq)
 
     # Figures
+
+    def match_report(self) -> dict[str, Any]:
+        """Return what is played, and the phase and end of each instrument.
+
+        Fields that have no value are left out.
+        """
+        engine = self.engine
+        report: dict[str, Any] = {"ts": self._now(), "round": engine.round}
+        if engine.match is not None:
+            report["match"] = _MATCH.dump_python(
+                engine.match, exclude_defaults=True
+            )
+        report["instruments"] = [
+            {
+                name: getattr(instrument, name)
+                for name in ("symbol", "phase", "close_ts", "close_left_ms")
+                if getattr(instrument, name) is not None
+            }
+            for instrument in (
+                listing.current_instrument()
+                for listing in engine.listings.values()
+            )
+        ]
+        return report
 
     def requests_by_type(self, most: int) -> dict[str, dict[str, int]]:
         """Return the numbers of requests by account and type.

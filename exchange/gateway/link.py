@@ -17,7 +17,16 @@ from exchange.gateway import pacing
 from exchange.gateway.pacing import SLOW_BYTES
 from exchange.gateway.rates import Bucket
 from exchange.market.command import LONG_WEIGHT, REQUESTS
-from orderbook import Error, Event, Get, Login, Request, encode, with_id
+from orderbook import (
+    Error,
+    Event,
+    Get,
+    Login,
+    Request,
+    RoleName,
+    encode,
+    with_id,
+)
 
 # Bytes of messages in the inbox from which the connection is not read. No less
 # than one read brings, so that a usual client is not slowed down.
@@ -115,7 +124,7 @@ class Link:
         self.account = ""
         self.session_id = ""
         self.key: object = None  # the key that it logged in with
-        self.is_admin = False
+        self.role: RoleName = "trader"
         # The buckets of its requests, by type; those of other types use
         # `bucket`. None: unlimited.
         self.buckets: dict[type, Bucket | None] = {}

@@ -12,7 +12,12 @@ from exchange.gateway.rates import Limiter
 from exchange.gateway.routing import Routing
 from exchange.gateway.sequencer import Sequencer
 from exchange.journal.history import RESUME_EVENTS
-from exchange.market.accounts import ACCOUNTS_MAX, ORDERS_REMEMBERED, Account
+from exchange.market.accounts import (
+    ACCOUNTS_MAX,
+    LATER_ROLES,
+    ORDERS_REMEMBERED,
+    Account,
+)
 from exchange.market.command import Connect, Disconnect
 from exchange.market.engine import Engine
 from exchange.market.tenders import open_tenders
@@ -21,6 +26,7 @@ from orderbook import (
     PROTOCOL_VERSION,
     Login,
     Refused,
+    RoleName,
     Welcome,
     encode,
 )
@@ -35,8 +41,8 @@ class Key(Protocol):
     """The key of an account, as found by its token."""
 
     @property
-    def is_admin(self) -> bool:
-        """Whether it is the key of an administrator."""
+    def role(self) -> RoleName:
+        """What its account may do."""
 
 
 class Keys(Protocol):
@@ -98,7 +104,11 @@ class Logins:
                 self._log_out(other)
                 self._routing.outbox.cut(other, 4009, "session taken over")
         self._sequencer.run(
-            Connect(request.cancel_on_disconnect, link.is_admin),
+            Connect(
+                request.cancel_on_disconnect,
+                is_admin=link.role == "admin",
+                role=link.role if link.role in LATER_ROLES else None,
+            ),
             user,
             session_id,
         )
@@ -135,6 +145,8 @@ class Logins:
                 unit=None if money is None else money.unit,
                 currency=None if money is None else money.currency,
                 round=self._engine.round,
+                role=link.role,
+                match=self._engine.match,
             ),
         )
         if missed is None:
@@ -182,7 +194,7 @@ class Logins:
                     raise Refused(
                         "unauthorized", "unknown user or wrong token"
                     )
-                link.key, link.is_admin = key, key.is_admin
+                link.key, link.role = key, key.role
             accounts = self._engine.accounts
             if user not in accounts and len(accounts) >= ACCOUNTS_MAX:
                 raise Refused(
@@ -229,5 +241,5 @@ class Logins:
         if not others:
             del online[link.account]
         link.account = link.session_id = ""
-        link.key, link.is_admin, link.buckets = None, False, {}
+        link.key, link.role, link.buckets = None, "trader", {}
         link.counts = self._limiter.counts[""]

@@ -141,7 +141,7 @@ class Requests:
         return (
             isinstance(request, COMMANDS)
             and bool(link.account)
-            and (link.is_admin or type(request) is not Admin)
+            and (link.role == "admin" or type(request) is not Admin)
             and touches(self._engine, link.account, link.session_id, request)
         )
 
@@ -157,7 +157,7 @@ class Requests:
                 " cancels are accepted",
                 retry_after_ms=BUSY_RETRY_MS,
             )
-        if isinstance(request, Admin) and not link.is_admin:
+        if isinstance(request, Admin) and link.role != "admin":
             raise Refused(
                 "forbidden", "only an administrator may send this request"
             )
@@ -173,7 +173,7 @@ class Requests:
         A link that sends too many for long is cut off.
         """
         bucket = link.buckets.get(request.__class__, link.bucket)
-        if bucket is None or (link.is_admin and type(request) is Admin):
+        if bucket is None or (link.role == "admin" and type(request) is Admin):
             return
         retry_after_ms, is_flood = self._limiter.draw(bucket, link.strikes)
         if is_flood:

@@ -2,10 +2,9 @@
 
 Private events go to every link of their account, and into the history from
 which sessions resume. Trades, busts and changes of books go to the feed,
-statuses and news to every link, tenders to the accounts that may accept them.
-The replies
-to successive commands of a link are encoded after the last of them: it is
-faster to repeat one kind of work.
+statuses, news and matches to every link, tenders to the accounts that may
+accept them. The replies to successive commands of a link are encoded after the
+last of them: it is faster to repeat one kind of work.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from orderbook import (
     Bust,
     Error,
     Exec,
+    MatchChanged,
     News,
     Request,
     Rested,
@@ -39,6 +39,8 @@ from orderbook import (
     with_id,
 )
 
+# Events without a ``seq``, sent after the private events of a command.
+NOTICES = (Status, News, MatchChanged, Tender)
 DEBUG_LEVELS = 10  # of each side of a book, in what debug mode prints
 
 
@@ -166,8 +168,8 @@ class Routing:
         """Add private events to the lists of accounts; return notices.
 
         These have no ``seq``, and are sent after all private events of the
-        command: statuses, news and tenders. Trades and busts are recorded,
-        and an ``Ok`` or ``Error`` is ignored.
+        command. Trades and busts are recorded, and an ``Ok`` or ``Error`` is
+        ignored.
         """
         history = self.history
         notices: list[Output] = []
@@ -192,7 +194,7 @@ class Routing:
                 elif isinstance(event, Bust):
                     history.record_public(event)
                     self.feed.record(event)
-                elif isinstance(event, (Status, News, Tender)):
+                elif isinstance(event, NOTICES):
                     history.record_public(event)
                     notices.append((recipient, event))
         except Exception:

@@ -53,6 +53,7 @@ class Answers:
         self._pages.add("/metrics", self._metrics_text)
         schema = reply(to_json(protocol_schema()), "application/schema+json")
         self._pages.add("/schema.json", lambda query: schema)
+        self._pages.add("/v1/match", self._match)
         for what in COLUMNS:
             self._pages.add(f"/v1/{what}.csv", partial(self._table, what))
 
@@ -104,11 +105,20 @@ class Answers:
                 status=HTTPStatus(404 if is_unknown else 400),
             )
         text = as_csv(what, rows, gateway.engine.listings)
-        response = reply(text, "text/csv; charset=utf-8")
+        return self._later(reply(text, "text/csv; charset=utf-8"))
+
+    def _match(self, query: Query) -> Reply:
+        """Tell what is played, and until when."""
+        return self._later(
+            reply(to_json(self._gateway.match_report()), "application/json")
+        )
+
+    def _later(self, response: Response) -> Reply:
+        """Answer as soon as what the answer shows is on disk."""
         loop = asyncio.get_running_loop()
         later: asyncio.Future[Response] = loop.create_future()
         leave = partial(later.set_result, response)
-        self._step(lambda: gateway.outbox.answers.append(leave))
+        self._step(lambda: self._gateway.outbox.answers.append(leave))
         return later
 
     def figures(self) -> Figures:

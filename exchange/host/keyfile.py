@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -24,10 +24,12 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
 from exchange.files import HAS_OWNERS, lock, sync_folder, text_of
-from orderbook import Ts, User
+from exchange.market.accounts import LATER_ROLES
+from orderbook import RoleName, Ts, User
 
 DEFAULT_PATH = Path("data/keys.json")
 FORMAT_VERSION: Final = 1
@@ -63,7 +65,12 @@ def digest_of(token: str) -> str:
 
 
 class Entry(BaseModel):
-    """One account in the key file; times are microseconds."""
+    """One account in the key file; times are microseconds.
+
+    ``is_admin`` says which of the first two roles it has, as it did before
+    there were others. ``role`` is written for the other ones only: a program
+    of that time reads a file that has none of them.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -74,6 +81,13 @@ class Entry(BaseModel):
     is_disabled: bool
     created_ts: Ts
     rotated_ts: Ts  # when its key was made; at first created_ts
+    role: RoleName | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.role and self.is_admin != (self.role == "admin"):
+            raise ValueError(f"role {self.role}: is_admin does not agree")
+        return self
 
 
 Entries: TypeAlias = dict[User, Entry]  # by name
@@ -98,16 +112,22 @@ def is_user(name: str) -> bool:
     return True
 
 
-def make_entry(token: str, is_admin: bool = False) -> Entry:
-    """Return a new account with this token."""
+def make_entry(token: str, role: RoleName = "trader") -> Entry:
+    """Return a new account with this token and role."""
     now = _now()
     return Entry(
         sha256=digest_of(token),
-        is_admin=is_admin,
+        is_admin=role == "admin",
         is_disabled=False,
         created_ts=now,
         rotated_ts=now,
+        role=role if role in LATER_ROLES else None,
     )
+
+
+def role_of(entry: Entry) -> RoleName:
+    """Return the role of an account."""
+    return entry.role or ("admin" if entry.is_admin else "trader")
 
 
 def rotate(entry: Entry, token: str) -> Entry:
@@ -197,7 +217,8 @@ def _write(path: Path, accounts: Entries) -> None:
             owner = path.stat()
             if owner.st_uid != os.geteuid():
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-        file.write(content.model_dump_json(indent=2) + "\n")
+        text = content.model_dump_json(indent=2, exclude_none=True)
+        file.write(f"{text}\n")
         file.flush()
         os.fsync(file.fileno())
     os.replace(new, path)

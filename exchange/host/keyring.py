@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from exchange.host.keyfile import KeysError, digest_of, read_keys
+from exchange.host.keyfile import KeysError, digest_of, read_keys, role_of
+from orderbook import RoleName
 
 # Answers of /v1/access: how a client logs in.
 ACCESS_BY_KEY = "ok: a login needs a key"
@@ -27,10 +28,10 @@ _NO_DIGEST = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The account and the digest of one key."""
+    """The account, the role and the digest of one key."""
 
     user: str
-    is_admin: bool
+    role: RoleName
     sha256: str = field(repr=False)
 
 
@@ -105,15 +106,15 @@ class KeyRing:
         return key if is_same and token else None
 
     def of_trader(self, user: str) -> Key | None:
-        """Return the valid key of a user who is no administrator."""
+        """Return the valid key of a user whose role is that of a trader."""
         key = self._found.keys.get(user)
-        return None if key is None or key.is_admin else key
+        return None if key is None or key.role != "trader" else key
 
     def is_valid(self, key: Key) -> bool:
         """Return whether a session with this key may go on.
 
-        False after the account is removed or disabled, has another key, or
-        its rights have changed.
+        False after the account is removed or disabled, or has another key or
+        role.
         """
         return self._found.keys.get(key.user) == key
 
@@ -150,7 +151,7 @@ class KeyRing:
         except KeysError as error:
             return replace(self._found, is_needed=True, problem=str(error))
         keys = {
-            user: Key(user, entry.is_admin, entry.sha256)
+            user: Key(user, role_of(entry), entry.sha256)
             for user, entry in accounts.items()
             if not entry.is_disabled
         }

@@ -38,11 +38,15 @@ from exchange.market.fees import BASIS_POINTS
 from exchange.market.products import value_bounds
 from orderbook import (
     MAX_INT,
+    TEAMS_MAX,
     Instrument,
     Integer,
+    Line,
+    MatchInfo,
     PhaseName,
     Price,
     Qty,
+    Sha256,
     Symbol,
     User,
 )
@@ -246,6 +250,32 @@ def _given(settings: AccountSettings) -> dict[str, Any]:
     }
 
 
+class MatchSettings(BaseModel):
+    """The ``[match]`` table of the market file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Line
+    round: Line | None = None  # of the event, as its organiser calls it
+    teams: Annotated[list[User], Field(max_length=TEAMS_MAX)] = []
+    fair_sha256: Sha256 | None = None  # of the file of hidden values
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if len({*self.teams}) < len(self.teams):
+            raise ValueError("teams: one is named twice")
+        return self
+
+    def match(self) -> MatchInfo:
+        """Return the match as clients are told of it."""
+        return MatchInfo(
+            name=self.name,
+            round=self.round,
+            teams=tuple(self.teams),
+            fair_sha256=self.fair_sha256,
+        )
+
+
 class MarketSettings(BaseModel):
     """The market file."""
 
@@ -255,6 +285,7 @@ class MarketSettings(BaseModel):
     money: MoneySettings | None = None  # None: a unit is a tick times a lot
     account: AccountSettings = AccountSettings()  # of every account
     accounts: dict[User, AccountSettings] = {}
+    match: MatchSettings | None = None
     doors: DoorSettings | None = None
 
     @model_validator(mode="after")
@@ -354,6 +385,7 @@ class MarketSettings(BaseModel):
                 limits=common.limits(),
                 accounts={n: a.limits() for n, a in accounts.items()},
                 money=None if money is None else Money(**money.model_dump()),
+                match=None if self.match is None else self.match.match(),
             ),
             quotas=Quotas(
                 rate=common.rate(),

@@ -12,7 +12,13 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json, to_json
 
-from exchange.market.command import Action, Command, Configure, OwnAction
+from exchange.market.command import (
+    Action,
+    Command,
+    Configure,
+    Connect,
+    OwnAction,
+)
 from orderbook import MAX_INT, encode
 
 _Ts = Annotated[int, Field(ge=1, le=MAX_INT)]
@@ -25,17 +31,41 @@ _RECORDS: TypeAdapter[list[_Record]] = TypeAdapter(
 _CONFIGURE: TypeAdapter[Configure] = TypeAdapter(Configure)
 
 
+# Fields of the exchange's own actions that records have only if they are not
+# at this default: an older program reads a record without them.
+LATER: dict[type, dict[str, Any]] = {
+    Connect: {"role": None},
+    Configure: {"match": None},
+}
+# Of each instrument: state, which no configuration has.
+_STATE = {"__all__": {"close_left_ms"}}
+
+
 def encode_record(command: Command) -> str:
     """Return a command as JSON."""
     action = command.action
     if isinstance(action, Configure):
-        text = _CONFIGURE.dump_json(action).decode()
+        text = _CONFIGURE.dump_json(
+            action, exclude=_left_out(action)
+        ).decode()
     elif isinstance(action, OwnAction):
-        text = to_json(action).decode()
+        text = to_json(action, exclude=_left_out(action)).decode()
     else:
         text = encode(action)
     # Account and session are names that need no escaping.
     return f'[{command.ts},"{command.account}","{command.session}",{text}]'
+
+
+def _left_out(action: OwnAction) -> dict[str, Any] | None:
+    """Return what `to_json` is to leave out; None: nothing."""
+    later = LATER.get(action.__class__)
+    if later is None:
+        return None
+    names = [n for n, value in later.items() if getattr(action, n) == value]
+    left_out: dict[str, Any] = dict.fromkeys(names, True)
+    if isinstance(action, Configure):
+        left_out["instruments"] = _STATE
+    return left_out
 
 
 def decode_records(first_seq: int, records: bytes) -> list[Command]:

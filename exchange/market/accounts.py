@@ -14,12 +14,11 @@ accounts, so one account gains at most what all others had and may owe.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from exchange.market.fees import hold as hold_fees
-from orderbook import Instrument, Order, Refused, Side
+from orderbook import Instrument, Order, Refused, RoleName, Side
 
 # The exchange's own account: it receives fees, pays rebates, and is the
 # counterparty of an administrator's adjustments.
@@ -31,6 +30,9 @@ CASH_MAX = 200_000_000_000
 # The most that all positions of an account may be worth. With the cash above,
 # equity stays within 8 * 10**15, below 2**53 = 9 * 10**15.
 VALUE_MAX = 4_000_000_000_000_000
+
+# Roles that ``is_admin``, in key files and journals, does not tell.
+LATER_ROLES: tuple[RoleName, ...] = ("house", "spectator")
 
 # Finished orders that an account keeps, and names of conversions. A
 # client_order_id that is sent again is recognized for 100 seconds at 100
@@ -101,7 +103,7 @@ class Account:
     buying: dict[str, int] = field(default_factory=dict)
     selling: dict[str, int] = field(default_factory=dict)
     reserved: int = 0
-    is_admin: bool = False
+    role: RoleName = "trader"  # of its last login
     is_suspended: bool = False  # by an administrator: no new orders
     is_closed_out: bool = False  # suspended by `close_out`, until `reset`
     seq: int = 0
@@ -194,6 +196,24 @@ class Account:
         order.unit_cost = cost
         if order.fees is not None:
             self.reserved += hold_fees(order.fees, qty - old_qty)
+
+    @property
+    def may_trade(self) -> bool:
+        """Whether it may place orders, convert, and accept tenders."""
+        return not self.is_suspended and self.role != "spectator"
+
+    def check_rights(self) -> None:
+        """Refuse ("forbidden") what needs an account that may trade."""
+        if self.is_suspended:
+            raise Refused(
+                "forbidden", "the account is suspended and may only cancel"
+            )
+        if self.role == "spectator":
+            raise Refused(
+                "forbidden",
+                "the account is a spectator's, which may look on and cancel,"
+                " but not trade",
+            )
 
     def check_count(self) -> None:
         """Refuse ("too_many_orders") one more open order."""
@@ -378,34 +398,3 @@ def _remember(names: dict[str, None], name: str, most: int) -> None:
     names[name] = None
     if len(names) > most:
         del names[next(iter(names))]
-
-
-def leaderboard(
-    accounts: Iterable[Account], value: Callable[[str], int], most: int
-) -> list[dict[str, Any]]:
-    """Rank accounts by equity, the best first; equal ones share a rank.
-
-    Returns at most ``most`` rows: rank, user, equity, cash, positions. The
-    exchange's own account and administrators are left out.
-    """
-    standings = sorted(
-        (
-            (account.equity(value), account)
-            for account in accounts
-            if account.name != HOUSE and not account.is_admin
-        ),
-        key=lambda standing: (-standing[0], standing[1].name),
-    )
-    rows: list[dict[str, Any]] = []
-    for place, (equity, account) in enumerate(standings[:most], start=1):
-        is_tied = rows and rows[-1]["equity"] == equity
-        rows.append(
-            {
-                "rank": rows[-1]["rank"] if is_tied else place,
-                "user": account.name,
-                "equity": equity,
-                "cash": account.cash,
-                "positions": dict(account.positions),
-            }
-        )
-    return rows

@@ -25,9 +25,11 @@ from orderbook import (
     Get,
     Instrument,
     Login,
+    MatchInfo,
     Ping,
     Place,
     Rested,
+    RoleName,
     Subscribe,
     Unsubscribe,
 )
@@ -110,6 +112,7 @@ class Configure:
     accounts: dict[str, AccountLimits] = field(default_factory=dict)
     money: Money | None = None
     engine_version: int = ENGINE_VERSION
+    match: MatchInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ class Connect:
     cancel_on_disconnect: bool
     is_admin: bool = False
     type: Literal["connect"] = "connect"
+    role: RoleName | None = None  # None: as ``is_admin`` says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

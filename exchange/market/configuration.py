@@ -17,9 +17,12 @@ def configure(state: State, command: Command, action: Configure) -> None:
     """List new instruments; apply new bounds, limits and rules.
 
     An instrument that is listed keeps its phase, and one that is no longer
-    configured stays.
+    configured stays. A match that an administrator set stays, unless another
+    one is configured than before.
     """
     assert action.engine_version in state.known_rules
+    if action.match != state.configured.match:
+        state.match = action.match
     state.configured = action
     state.rules = action.engine_version
     for instrument in action.instruments:

@@ -13,7 +13,6 @@ from exchange.market import solvency
 from exchange.market.accounts import HOUSE, Account
 from exchange.market.command import Command
 from exchange.market.listing import Listing
-from exchange.market.orders import refuse_suspended
 from exchange.market.reports import reply_ok
 from exchange.market.state import State
 from exchange.market.transfers import (
@@ -66,8 +65,8 @@ def _check_request(
     """
     name = request.client_order_id
     is_repeated = name is not None and account.has_used(name)
-    if account.is_suspended and not is_repeated:
-        refuse_suspended()
+    if not is_repeated:
+        account.check_rights()
     listing = state.listing(request.symbol)
     conversion = listing.instrument.convert
     if conversion is None:

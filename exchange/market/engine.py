@@ -41,6 +41,7 @@ from exchange.market.configuration import configure
 from exchange.market.conversion import convert
 from exchange.market.operator import administer
 from exchange.market.orders import amend, cancel, cancel_all, place
+from exchange.market.ranking import leaderboard
 from exchange.market.sessions import (
     connect,
     disconnect,
@@ -127,11 +128,11 @@ class Engine(State):
             reports.finish_command(self)
         return outputs
 
-    # Views, which `reports` makes of the state.
+    # Views, which `reports` and `ranking` make of the state.
     take_book_updates = reports.take_book_updates
     snapshot = reports.snapshot
     ticker = reports.ticker
     account_report = reports.account_report
     positions = reports.positions
     order_reports = reports.order_reports
-    leaderboard = reports.standings
+    leaderboard = leaderboard

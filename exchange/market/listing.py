@@ -144,6 +144,7 @@ class Listing:
         instrument = self.instrument
         if max_position is None:
             max_position = instrument.max_position
+        left = self.close_left_us
         return replace(
             instrument,
             phase=self.phase,
@@ -151,6 +152,7 @@ class Listing:
             reason=self.reason,
             reopen_ts=self.reopen_ts,
             close_ts=self.close_ts,
+            close_left_ms=None if left is None else left // 1_000,
             expire_ts=self.expire_ts,
             settlement_price=self.settlement_price,
         )

@@ -20,7 +20,7 @@ from exchange.market.interventions import (
     set_phase,
     suspend,
 )
-from exchange.market.news import publish_message, publish_news
+from exchange.market.news import publish_message, publish_news, set_match
 from exchange.market.rounds import reset
 from exchange.market.settlement import settle
 from exchange.market.state import State
@@ -45,6 +45,7 @@ ACTIONS: dict[AdminAction, Callable[[State, str, Any], None]] = {
     "reference": move_reference,
     "dividend": pay_dividend,
     "close_out": close_out,
+    "match": set_match,
 }
 
 

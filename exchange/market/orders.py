@@ -46,6 +46,7 @@ def place(state: State, command: Command, request: Place) -> None:
     expire_ts = request.expire_ts
     if (
         account.is_suspended
+        or account.role == "spectator"
         or expire_ts is not None
         or request.client_order_id in account.by_client_order_id
         or account.conversions
@@ -142,10 +143,10 @@ def _check_phase_of(listing: Listing, order: Order) -> None:
 
 
 def _check_sender(state: State, account: Account, request: Place) -> None:
-    """Refuse a repeated order, an expired one, or a suspended account.
+    """Refuse a repeated order, an expired one, or one without the right.
 
     A repeated client_order_id is answered as a duplicate even if it has
-    expired or the account is suspended: the first copy was accepted.
+    expired or the account may not trade: the first copy was accepted.
     """
     name = request.client_order_id
     if name is not None and account.has_used(name):
@@ -157,18 +158,10 @@ def _check_sender(state: State, account: Account, request: Place) -> None:
             f"expire_ts: must be later than {state.ts}, which is now",
             field="expire_ts",
         )
-    if account.is_suspended:
+    if not account.may_trade:
         if request.symbol is None:
             state.listing(None)
-        refuse_suspended()
-
-
-def refuse_suspended() -> None:
-    """Refuse ("forbidden") what a suspended account must not do."""
-    raise Refused(
-        "forbidden",
-        "the account is suspended and may only cancel",
-    )
+        account.check_rights()
 
 
 def _refuse_self_trades(listing: Listing) -> None:
@@ -215,8 +208,8 @@ def amend(state: State, command: Command, request: Amend) -> None:
     """Change the fields of an open order that may change."""
     name = command.account
     account = state.accounts.get(name) or state.account(name)
-    if account.is_suspended:
-        refuse_suspended()
+    if account.is_suspended or account.role == "spectator":
+        account.check_rights()
     order = account.find(request.order_id, request.client_order_id)
     listing = state.listings[order.symbol]
     is_waiting = order.order_status == "waiting"

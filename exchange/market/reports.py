@@ -12,12 +12,11 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from exchange.market.accounts import Account, leaderboard
+from exchange.market.accounts import Account
 from exchange.market.command import PUBLIC, Output
 from exchange.market.listing import Listing
 from exchange.market.state import State
 from orderbook import (
-    MAX_ROWS,
     AccountReport,
     Admin,
     BookUpdate,
@@ -26,6 +25,8 @@ from orderbook import (
     Exec,
     ExecType,
     Liquidity,
+    MatchChanged,
+    MatchInfo,
     News,
     Ok,
     Order,
@@ -234,6 +235,12 @@ def report_news(state: State, admin: Admin) -> None:
     state.outputs.append((PUBLIC, news))
 
 
+def report_match(state: State, match: MatchInfo) -> None:
+    """Publish the match that begins."""
+    event = MatchChanged(ts=state.ts, match=match)
+    state.outputs.append((PUBLIC, event))
+
+
 def new_tender(state: State, admin: Admin, symbol: str) -> Tender:
     """Return the event that tells a tender."""
     assert admin.tender_id is not None and admin.side is not None
@@ -407,8 +414,3 @@ def order_reports(state: State, orders: Iterable[Order]) -> Iterator[str]:
     for order in orders:
         seq = state.accounts[order.account].seq
         yield encode_order(order, seq, state.ts)
-
-
-def standings(state: State) -> list[dict[str, Any]]:
-    """Return the leaderboard: the richest accounts as rows."""
-    return leaderboard(state.accounts.values(), state.value, MAX_ROWS)

@@ -17,7 +17,8 @@ from exchange.market.state import State
 def connect(state: State, command: Command, action: Connect) -> None:
     """Start or resume a session."""
     account = state.account(command.account)
-    account.is_admin = action.is_admin
+    role = action.role or ("admin" if action.is_admin else "trader")
+    account.role = role
     account.connect(command.session, action.cancel_on_disconnect)
 
 

@@ -18,7 +18,15 @@ from exchange.market.command import RULES, Configure, Output
 from exchange.market.fees import margin
 from exchange.market.listing import Listing
 from exchange.market.offer import Offer
-from orderbook import MAX_INT, Instrument, Order, Refused, Settlement, Status
+from orderbook import (
+    MAX_INT,
+    Instrument,
+    MatchInfo,
+    Order,
+    Refused,
+    Settlement,
+    Status,
+)
 
 DEADLINES_MIN = 1_000  # entries kept before outdated ones are removed
 # What is due, in a `Deadline`. Of what is due at the same time, the smallest
@@ -80,6 +88,7 @@ class State:
         self.accounts: dict[str, Account] = {}
         self.order_id = 0  # of the last order accepted
         self.news_id = 0  # of the last news
+        self.match: MatchInfo | None = None
         self.tenders: dict[str, Offer] = {}  # of this round, ended ones too
         # The open gtd orders by expire_ts and then by id.
         self.expiring: dict[int, dict[int, Order]] = {}

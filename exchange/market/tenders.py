@@ -14,7 +14,6 @@ from exchange.market.accounts import HOUSE, Account
 from exchange.market.command import Command
 from exchange.market.listing import Listing
 from exchange.market.offer import Offer
-from exchange.market.orders import refuse_suspended
 from exchange.market.reports import new_tender, reply_ok, report_status
 from exchange.market.state import TENDER_ENDS, State
 from exchange.market.transfers import (
@@ -117,7 +116,7 @@ def _may_accept(offer: Offer, account: Account) -> bool:
         offer.ends_ts is not None
         and offer.user in (None, account.name)
         and account.name != HOUSE
-        and not account.is_suspended
+        and account.may_trade
     )
 
 
@@ -168,8 +167,7 @@ def _check_offer(
             f"the account has accepted {tender_id}",
             field="tender_id",
         )
-    if account.is_suspended:
-        refuse_suspended()
+    account.check_rights()
     if offer is None or not _may_accept(offer, account):
         raise Refused(
             "unknown_tender",

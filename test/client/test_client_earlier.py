@@ -106,6 +106,7 @@ async def play(d: Desk, boss: Exchange, bob: Exchange) -> None:
     await theirs.sell(40, 100)
     await gs.buy(5, 100)
     await act("news", headline="rain")
+    await act("match", name="A/03", teams=["ann", "bob"])
     offer = {"side": "buy", "qty": 2, "price": 99, "valid_ms": 60_000}
     await act("tender", tender_id="t-1", symbol="GS", **offer)
     await d.new.accept("t-1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from orderbook import MAX_INT
 from server import Server
 from test.host.test_metrics import fetch
 from test.journal.disks import slowed
-from test.support import order, serving, until, wired
+from test.support import add_key, order, serving, until, wired
 
 CSV = "text/csv; charset=utf-8"
 
@@ -127,3 +128,41 @@ async def test_a_client_that_hangs_up_before_the_answer_does_no_harm(
             writer.transport.abort()
             await until(lambda: len(server.listener.connections) == 1)
         assert (await ann.until(exec_type="new"))["order_id"] == 1
+
+
+async def test_what_is_played_and_until_when(tmp_path: Path) -> None:
+    keys, market = tmp_path / "keys.json", tmp_path / "market.toml"
+    token = add_key(keys, "boss", is_admin=True)
+    market.write_text(
+        '[instruments.BOND]\n[instruments.ETF]\nphase = "closed"\n'
+        '[match]\nname = "A/01"\nteams = ["ann"]\n'
+    )
+
+    async def played(server: Server) -> Any:
+        status, content_type, body = await fetch(server, "/v1/match")
+        assert (status, content_type) == (200, "application/json")
+        return json.loads(body)
+
+    async with serving(keys=keys, market=market) as server:
+        async with wired(server.url) as boss:
+            welcome = await boss.login("boss", token=token)
+            assert welcome["match"] == {"name": "A/01", "teams": ["ann"]}
+            before = await played(server)
+            for arguments in (
+                {"action": "match", "name": "A/02", "round": "A"},
+                {"action": "reset"},
+                {"action": "phase", "phase": "open", "close_ms": 60_000},
+                {"action": "phase", "phase": "halted", "symbol": "ETF"},
+            ):
+                await boss.ask(type="admin", reason="r", **arguments)
+        after = await played(server)
+    bond, etf = before["instruments"]
+    assert before["match"] == welcome["match"] and before["round"] == 1
+    assert bond == {"symbol": "BOND", "phase": "open"}
+    assert etf == {"symbol": "ETF", "phase": "closed"}
+    assert after["match"] == {"name": "A/02", "round": "A"}
+    assert after["round"] == 2 and after["ts"] > before["ts"]
+    bond, etf = after["instruments"]
+    assert 0 < bond["close_ts"] - after["ts"] <= 60_000_000
+    assert etf["phase"] == "halted" and 0 < etf["close_left_ms"] <= 60_000
+    assert "close_ts" not in etf and "close_left_ms" not in bond

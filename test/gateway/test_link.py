@@ -288,4 +288,4 @@ def test_a_new_link_has_no_account() -> None:
     session = new_session()
     assert (session.account, session.session_id) == ("", "")
     assert not session.is_gone and not session.is_full
-    assert not session.is_admin and not session.is_cut and not session.key
+    assert session.role == "trader" and not session.is_cut and not session.key

@@ -51,7 +51,7 @@ def floor() -> Floor:
 def boss_of(floor: Floor) -> Link:
     """Log an administrator in."""
     boss = floor.join("boss")
-    boss.is_admin = True
+    boss.role = "admin"
     return boss
 
 

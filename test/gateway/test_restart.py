@@ -108,7 +108,7 @@ def test_connections_end_before_a_phase_that_was_to_end_meanwhile() -> None:
     """A phase that an administrator began with ``reopen_ms``."""
     floor = Floor(market=jumpy(phase="auction", band=0), durable=True)
     boss = floor.join("boss")
-    boss.is_admin = True
+    boss.role = "admin"
     reopen = {"phase": "auction", "symbol": "BOND", "reopen_ms": 2_000}
     request = {"type": "admin", "action": "phase", "reason": "r", **reopen}
     floor.do(boss, request)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISDIR
 from subprocess import PIPE
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -36,6 +36,8 @@ from exchange.host.keyfile import (
     rotate,
 )
 from exchange.host.keyring import Key, KeyRing
+from exchange.market.accounts import LATER_ROLES
+from orderbook import RoleName
 from test.support import PATIENCE_S, ROOT
 
 ENOUGH = 2_000  # tokens: otherwise one in 64 would begin with a hyphen
@@ -59,12 +61,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "keys.json"
 
 
-def add(path: Path, *names: str, is_admin: bool = False) -> list[str]:
+def add(path: Path, *names: str, role: RoleName = "trader") -> list[str]:
     """Add accounts; return their tokens."""
     tokens = [make_token() for _ in names]
     with changing(path, create=True) as accounts:
         for name, token in zip(names, tokens):
-            accounts[name] = make_entry(token, is_admin)
+            accounts[name] = make_entry(token, role)
     return tokens
 
 
@@ -164,7 +166,7 @@ def test_valid_names_are_those_of_the_protocol(
 def test_the_file_has_the_accounts_written(path: Path) -> None:
     before = time.time_ns() // 1_000
     [alice] = add(path, "alice")
-    [bob] = add(path, "bob", is_admin=True)
+    [bob] = add(path, "bob", role="admin")
     content = json.loads(path.read_text())
     accounts = content["accounts"]
     for entry in accounts.values():
@@ -187,8 +189,44 @@ def test_the_file_has_the_accounts_written(path: Path) -> None:
     }
 
 
+ROLES: list[tuple[dict[str, Any], RoleName]] = [
+    ({}, "trader"),
+    ({"is_admin": True}, "admin"),
+    ({"role": "trader"}, "trader"),
+    ({"is_admin": True, "role": "admin"}, "admin"),
+    ({"role": "house"}, "house"),
+    ({"role": "spectator"}, "spectator"),
+]
+
+
+@pytest.mark.parametrize("fields, role", ROLES)
+def test_a_file_tells_roles(
+    path: Path, fields: dict[str, Any], role: RoleName
+) -> None:
+    path.touch(0o600)
+    overwrite(path, content(sha256=digest_of("key"), **fields))
+    key = KeyRing(path).check("alice", "key")
+    assert key and key.role == role
+
+
+@pytest.mark.parametrize("role", get_args(RoleName))
+def test_only_roles_that_an_older_program_does_not_know_are_written(
+    path: Path, role: RoleName
+) -> None:
+    """It refuses fields that it does not know."""
+    [token] = add(path, "alice", role=role)
+    with changing(path) as accounts:
+        accounts["alice"] = rotate(accounts["alice"], token)
+    entry = json.loads(path.read_text())["accounts"]["alice"]
+    assert entry.keys() - {"role"} == ENTRY.keys()
+    assert entry.get("role") == (role if role in LATER_ROLES else None)
+    assert entry["is_admin"] is (role == "admin")
+    key = KeyRing(path).check("alice", token)
+    assert key and key.role == role
+
+
 def test_a_rotated_account_keeps_all_but_its_key(path: Path) -> None:
-    add(path, "alice", is_admin=True)
+    add(path, "alice", role="admin")
     give(path, "alice", created_ts=1, rotated_ts=1)
     before = read_keys(path)["alice"]
     token = make_token()
@@ -313,6 +351,9 @@ DAMAGED = [
     (content(created_ts=-1), "accounts.alice.created_ts"),
     (content(rotated_ts="1"), "accounts.alice.rotated_ts"),
     (content(colour="red"), "accounts.alice.colour"),
+    (content(role="owner"), "accounts.alice.role"),
+    (content(role="house", is_admin=True), "role house: is_admin does not"),
+    (content(role="admin"), "role admin: is_admin does not"),
     *((content(**{name: None}), f"accounts.alice.{name}") for name in ENTRY),
 ]
 
@@ -460,11 +501,13 @@ def test_two_concurrent_changes_lose_nothing(path: Path) -> None:
 
 def test_the_right_key_logs_in(path: Path) -> None:
     [alice] = add(path, "alice")
-    [bob] = add(path, "bob", is_admin=True)
+    [bob] = add(path, "bob", role="admin")
     ring = KeyRing(path)
     assert ring.is_needed and ring.problem is None
-    assert ring.check("alice", alice) == Key("alice", False, digest_of(alice))
-    assert ring.check("bob", bob) == Key("bob", True, digest_of(bob))
+    assert ring.check("alice", alice) == Key(
+        "alice", "trader", digest_of(alice)
+    )
+    assert ring.check("bob", bob) == Key("bob", "admin", digest_of(bob))
 
 
 def test_no_other_token_logs_in(path: Path) -> None:
@@ -555,6 +598,7 @@ CHANGES: list[tuple[str, Callable[[Path], object]]] = [
     ("rotate", lambda path: give(path, "alice", sha256="0" * 64)),
     ("disable", lambda path: give(path, "alice", is_disabled=True)),
     ("rights", lambda path: give(path, "alice", is_admin=True)),
+    ("role", lambda path: give(path, "alice", role="house")),
     ("remove", lambda path: remove(path, "alice")),
     ("add again", lambda path: add(path, "alice")),
     ("delete the file", lambda path: path.unlink()),
@@ -597,14 +641,14 @@ def test_a_key_is_valid_again_after_enabling(path: Path) -> None:
 
 
 def test_a_session_ends_when_its_rights_change(path: Path) -> None:
-    [token] = add(path, "alice", is_admin=True)
+    [token] = add(path, "alice", role="admin")
     ring = KeyRing(path)
     key = ring.check("alice", token)
-    assert key and key.is_admin
+    assert key and key.role == "admin"
     give(path, "alice", is_admin=False)
     assert ring.refresh() and not ring.is_valid(key)
     key = ring.check("alice", token)
-    assert key and not key.is_admin
+    assert key and key.role == "trader"
 
 
 def test_a_change_that_concerns_no_login_is_none(path: Path) -> None:
@@ -806,7 +850,7 @@ def test_no_token_or_digest_is_shown(path: Path) -> None:
     [token] = add(path, "alice")
     ring = KeyRing(path)
     key = ring.check("alice", token)
-    assert key and repr(key) == "Key(user='alice', is_admin=False)"
+    assert key and repr(key) == "Key(user='alice', role='trader')"
     shown = [repr(ring), repr(read_keys(path)), repr(key)]
     for text in shown:
         assert token not in text and digest_of(token) not in text

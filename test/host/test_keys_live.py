@@ -752,6 +752,51 @@ async def test_a_process_follows_its_key_file(path: Path) -> None:
             assert await alice.rest() == ([], 4001)
 
 
+async def test_roles_survive_a_crash_and_follow_the_key_file(
+    tmp_path: Path, path: Path
+) -> None:
+    """A house account is not ranked, before and after `kill -9`."""
+    tokens = {
+        user: add_key(path, user, role=role)
+        for user, role in (("mm", "house"), ("eve", "spectator"))
+    } | {user: add_key(path, user) for user in ("ann", "bob")}
+    settings = {"keys": str(path), "journal": str(tmp_path / "a.db")}
+    settings |= {"debug": "0"}
+    leaders = {"type": "get", "what": "leaderboard"}
+
+    async def ranked(url: str) -> list[str]:
+        async with wired(url) as wall:
+            (reply,) = await wall.ask(**leaders)
+            return [row["user"] for row in reply["data"]]
+
+    async with launched(**settings) as process:
+        url = address(await greeting(process))
+        async with wired(url) as mm, wired(url) as ann, wired(url) as eve:
+            for wire, user, role in (
+                (mm, "mm", "house"),
+                (ann, "ann", None),
+                (eve, "eve", "spectator"),
+            ):
+                welcome = await wire.login(user, token=tokens[user])
+                assert welcome.get("role") == role
+            assert words(await mm.ask(**order("sell", 1, 100))) == ["new"]
+            await ann.ask(**order("buy", 1, 100))
+            (error,) = await eve.ask(**order("buy", 1, 100))
+            assert error["code"] == "forbidden"
+            assert "spectator" in error["message"]
+        assert await ranked(url) == ["ann"]
+        process.kill()
+        await process.wait()
+    async with launched(**settings) as process:
+        url = address(await greeting(process))
+        assert await ranked(url) == ["ann"]  # before anybody logs in
+        async with wired(url, "mm", token=tokens["mm"]) as mm:
+            edit(path, lambda a: a.update(mm=make_entry(tokens["mm"])))
+            assert await mm.rest() == ([], 4001)
+        async with wired(url, "mm", token=tokens["mm"]):
+            assert sorted(await ranked(url)) == ["ann", "mm"]
+
+
 async def test_a_reset_shows_in_the_ticker(tmp_path: Path) -> None:
     """Also if no order was open, so that no book has changed."""
     keys = tmp_path / "keys.json"

@@ -21,7 +21,7 @@ from exchange.host.product_settings import ProductSettings
 from exchange.host.settings import Settings, load_settings
 from exchange.market.accounts import CASH_MAX, VALUE_MAX, AccountLimits
 from exchange.market.command import Configure
-from orderbook import MAX_INT, Instrument
+from orderbook import MAX_INT, Instrument, MatchInfo
 
 
 @pytest.fixture
@@ -451,6 +451,47 @@ def test_a_bad_field_is_refused_by_name(
 ) -> None:
     message = refusal(market, "[instruments.BOND]", line)
     assert "BOND" in message and field in message
+
+
+MATCH = f"""
+[match]
+name = "Spring A/03"
+round = "A"
+teams = ["ORANGE", "APPLE"]
+fair_sha256 = "{"0f" * 32}"
+"""
+
+
+def test_a_match_table(market: Path) -> None:
+    listed = "[instruments.BOND]"
+    assert rules(market, listed).configure.match is None
+    assert rules(market, listed, MATCH).configure.match == MatchInfo(
+        name="Spring A/03",
+        round="A",
+        teams=("ORANGE", "APPLE"),
+        fair_sha256="0f" * 32,
+    )
+    short = rules(market, listed, '[match]\nname = "x"').configure.match
+    assert short == MatchInfo(name="x")
+
+
+@pytest.mark.parametrize(
+    "line, field",
+    [
+        ("", "match.name"),
+        ('name = ""', "match.name"),
+        ('name = "x"\nround = 2', "match.round"),
+        ('name = "x"\nteams = ["a b"]', "match.teams.0"),
+        ('name = "x"\nteams = ["A", "A"]', "teams: one is named twice"),
+        (f'name = "x"\nteams = {["T%d" % i for i in range(1_001)]}', "teams"),
+        ('name = "x"\nfair_sha256 = "0f"', "match.fair_sha256"),
+        ('name = "x"\nseed = 5', "match.seed"),
+    ],
+)
+def test_a_bad_match_is_refused_by_name(
+    market: Path, line: str, field: str
+) -> None:
+    assert field in refusal(market, "[instruments.BOND]\n[match]", line)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ SCENES = """
 EVERYTHING: dict[str, set[Any]] = {
     "command": set(get_args(Action)),
     # A bust is a command of its own, BustTrade.
-    "interference": set(get_args(AdminAction)) - {"bust"},
+    "interference": set(get_args(AdminAction)) - {"bust", "match"},
     "event": set(
         "ok error exec account status trade book news tender settlement bust"
         "".split()

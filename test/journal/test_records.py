@@ -38,6 +38,7 @@ from orderbook import (
     Convert,
     Instrument,
     Kind,
+    MatchInfo,
     Place,
 )
 from test.journal.files import COMMANDS
@@ -202,6 +203,10 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "side": SIDE,
     "valid_ms": st.integers(1_000, 86_400_000),
     "trade_id": st.integers(0, MAX_INT),
+    "name": WORDS,
+    "round": WORDS,
+    "teams": st.lists(USER, min_size=1, max_size=3, unique=True).map(tuple),
+    "fair_sha256": name("[0-9a-f]{64}"),
 }
 
 
@@ -273,7 +278,12 @@ ACTIONS: dict[type, st.SearchStrategy[Any]] = {
         sell_order_id=st.integers(1, MAX_INT),
         sell_fee=INTEGER,
     ),
-    Connect: st.builds(Connect, st.booleans(), is_admin=st.booleans()),
+    Connect: st.builds(
+        Connect,
+        st.booleans(),
+        is_admin=st.booleans(),
+        role=st.sampled_from([None, "house", "spectator"]),
+    ),
     Disconnect: st.just(Disconnect()),
     TimePassed: st.just(TimePassed()),
     Configure: st.builds(
@@ -283,6 +293,15 @@ ACTIONS: dict[type, st.SearchStrategy[Any]] = {
         accounts=st.dictionaries(USER, LIMITS, max_size=3),
         money=maybe(st.builds(Money, unit=DECIMAL, currency=WORDS)),
         engine_version=st.integers(1, MAX_INT),
+        match=maybe(
+            st.builds(
+                MatchInfo,
+                name=WORDS,
+                round=maybe(WORDS),
+                teams=st.lists(USER, max_size=3).map(tuple),
+                fair_sha256=maybe(name("[0-9a-f]{64}")),
+            )
+        ),
     ),
     Shutdown: st.just(Shutdown()),
     Restart: st.just(Restart()),
@@ -313,6 +332,43 @@ def test_every_command_survives(kind: type) -> None:
         assert type(decoded.action) is kind
 
     survives()
+
+
+def test_a_configuration_has_only_what_an_older_program_knows() -> None:
+    """Unless something newer is configured."""
+    listed = (Instrument(symbol="A", **BOUNDS),)
+    plain = encode_record(Command(1, 5, "", "", Configure(instruments=listed)))
+    assert "match" not in plain and "close_left_ms" not in plain
+    assert '"close_ts":null' in plain
+    match = MatchInfo(name="A/03")
+    action = Configure(instruments=listed, match=match)
+    assert '"match":{"name":"A/03"' in encode_record(
+        Command(1, 5, "", "", action)
+    )
+
+
+BOUNDS: dict[str, Any] = {
+    "tick_size": "1",
+    "min_price": 1,
+    "max_price": 9,
+    "max_qty": 5,
+    "phase": "open",
+}
+
+
+def test_a_record_has_no_role_that_an_older_program_knows_otherwise() -> None:
+    """It reads the record then, and golden journals stay as they were."""
+    for action, fields in (
+        (Connect(True), ""),
+        (Connect(True, is_admin=True), ""),
+        (Connect(True, role="house"), ',"role":"house"'),
+    ):
+        is_admin = "true" if action.is_admin else "false"
+        text = encode_record(Command(1, 5, "ann", "a", action))
+        assert text == (
+            '[5,"ann","a",{"cancel_on_disconnect":true,'
+            f'"is_admin":{is_admin},"type":"connect"{fields}}}]'
+        )
 
 
 def test_a_place_in_the_journal_is_the_sequence_number() -> None:

@@ -1,4 +1,4 @@
-"""Accounts: money, orders, sessions, and the leaderboard."""
+"""Accounts: money, orders, sessions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.market.accounts import (
-    HOUSE,
     ORDERS_REMEMBERED,
     SESSIONS_REMEMBERED,
     Account,
     AccountLimits,
-    leaderboard,
 )
 from orderbook import Order, Refused
 
@@ -325,51 +323,6 @@ def test_the_oldest_ended_sessions_are_forgotten() -> None:
     account.connect("e", True)
     account.connect("f", True)
     assert list(account.sessions) == [*kept, "d", "e", "f"], "all connected"
-
-
-# Leaderboard ----------------------------------------------------------------
-
-
-def test_the_richest_come_first_and_equals_share_a_rank() -> None:
-    standings = [
-        Account("cat", cash=5),
-        Account(HOUSE, cash=1_000),
-        Account("boss", cash=1_000, is_admin=True),
-        Account("ann", cash=5),
-        Account("bob", cash=-7, positions={"BOND": 4}),
-        Account("eve"),
-        Account("dan", cash=-300, positions={"BOND": 3}),
-        Account("fay", cash=5),
-    ]
-    rows = leaderboard(standings, {"BOND": 100}.__getitem__, 6)
-    assert [(row["rank"], row["user"], row["equity"]) for row in rows] == [
-        (1, "bob", 393),
-        (2, "ann", 5),
-        (2, "cat", 5),
-        (2, "fay", 5),
-        (5, "dan", 0),
-        (5, "eve", 0),
-    ]
-    best = leaderboard(standings, {"BOND": 100}.__getitem__, 3)
-    assert best == rows[:3]
-    assert rows[0] == {
-        "rank": 1,
-        "user": "bob",
-        "equity": 393,
-        "cash": -7,
-        "positions": {"BOND": 4},
-    }
-
-
-def test_a_row_is_not_the_account_itself() -> None:
-    account = Account("ann", positions={"BOND": 1})
-    (row,) = leaderboard([account], lambda symbol: 1, 9)
-    account.book_fill("BOND", 1, 1, 0)
-    assert row["positions"] == {"BOND": 1}
-
-
-def test_an_unknown_account_has_no_row() -> None:
-    assert leaderboard([], lambda symbol: 1, 9) == []
 
 
 def test_a_free_order_is_accepted_below_the_least_cash() -> None:

@@ -362,14 +362,3 @@ def test_profit_is_made_by_closing_at_the_average_cost() -> None:
     report = engine.account_report(engine.accounts["ann"])
     assert (report.equity, report.realized) == (10_235, 100)
     assert report.unrealized == 9 * (110 - 95)
-
-
-def test_the_leaderboard_leaves_administrators_out() -> None:
-    engine = play("""
-        given ann connect
-        given boss connect admin
-        given cat connect admin
-        given cat connect
-        """)
-    users = [row["user"] for row in engine.leaderboard()]
-    assert users == ["ann", "cat"]

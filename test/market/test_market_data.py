@@ -1,4 +1,4 @@
-"""Marks, snapshots, tickers, the leaderboard, a new configuration."""
+"""Marks, snapshots, tickers, a new configuration."""
 
 from __future__ import annotations
 
@@ -156,18 +156,3 @@ def test_listings_are_found_by_symbol_or_as_the_only_one() -> None:
         with pytest.raises(Refused) as refused:
             two.listing(symbol)
         assert (refused.value.code, refused.value.field) == (code, "symbol")
-
-
-def test_the_leaderboard_ranks_by_equity_at_the_mark() -> None:
-    engine = play("""
-        given ann sell 2@100
-        given bob buy 1@100
-        given cat buy 1@100
-        given dan connect
-        given dan buy 5@105
-        given ann sell 5@110
-        """)
-    assert [
-        (row["rank"], row["user"], row["equity"])
-        for row in engine.leaderboard()
-    ] == [(1, "bob", 5), (1, "cat", 5), (3, "dan", 0), (4, "ann", -10)]

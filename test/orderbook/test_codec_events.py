@@ -29,6 +29,8 @@ from orderbook import (
     Heartbeat,
     Instrument,
     Login,
+    MatchChanged,
+    MatchInfo,
     News,
     Ok,
     Order,
@@ -83,8 +85,12 @@ INSTRUMENT = Instrument(
     reason="back at 15:00",
     reopen_ts=10,
     close_ts=11,
+    close_left_ms=500,
     expire_ts=12,
     settlement_price=0,
+)
+MATCH = MatchInfo(
+    name='"A"/03', round="A", teams=("ann", "bob"), fair_sha256="0f" * 32
 )
 # One of each class with no field at its default.
 EVENTS: list[Event] = [
@@ -103,6 +109,8 @@ EVENTS: list[Event] = [
         unit="0.01",
         currency="USD",
         round=2,
+        role="house",
+        match=MATCH,
     ),
     Ok(id="é", ts=9, count=3, data=[{"a": [1, "x"]}]),
     Error(
@@ -201,6 +209,7 @@ EVENTS: list[Event] = [
         body="two\nlines",
         value=0,
     ),
+    MatchChanged(ts=9, match=MATCH),
     Tender(
         ts=9,
         tender_id="t-1",

@@ -60,6 +60,7 @@ def test_the_requests_and_events() -> None:
         "ticker",
         "status",
         "news",
+        "match",
         "tender",
         "settlement",
         "bust",

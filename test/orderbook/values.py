@@ -128,6 +128,15 @@ ACTIONS: dict[str, tuple[JsonObject, list[str]]] = {
     ),
     "bust": ({"symbol": "BOND", "trade_id": 7}, ["symbol", "trade_id"]),
     "reference": ({"symbol": "BOND", "price": 99}, ["symbol", "price"]),
+    "match": (
+        {
+            "name": "Spring A/03",
+            "round": "A",
+            "teams": ["ORANGE", "APPLE"],
+            "fair_sha256": "0f" * 32,
+        },
+        ["name"],
+    ),
 }
 # What some actions take instead.
 INSTEAD: dict[str, JsonObject] = {
@@ -228,6 +237,16 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     ),
     "trade_id": ([0, 1, MAX_INT], NO_COUNT),
     "headline": (["x", "é" * 200, '"\\,}{'], NO_TEXT),
+    "name": (["x", "é" * 200, '"\\,}{'], NO_TEXT),
+    "round": (["2", "é" * 200, '"\\,}{'], NO_TEXT),
+    "teams": (
+        [["A"], ["ORANGE", "APPLE"], ["x" * 32]],
+        [5, "A", None, {}, [], [5], ["A", None], ["a b"], ["A", "A"]],
+    ),
+    "fair_sha256": (
+        ["0" * 64, "0123456789abcdef" * 4],
+        [*NO_STRING, "0" * 63, "0" * 65, "F" * 64],
+    ),
     "body": (["x", "é" * 2_000, "a\n\nb"], NO_LINES),
     "close_ms": (
         [1_000, 86_400_000],

@@ -20,7 +20,9 @@ import pytest
 
 from client import Exchange, Market, MarketClosed, MarketView, Unauthorized
 from exchange.host.market_file import InstrumentSettings
+from exchange.market.accounts import HOUSE
 from orderbook import Side
+from server import Server
 from test.relay import Direction, Fate, Relay, relaying, tell
 from test.support import (
     PATIENCE_S,
@@ -115,8 +117,14 @@ async def book_until(market: Market, is_so: Callable[[], object]) -> None:
                 return
 
 
-async def positions(ex: Exchange) -> dict[str, dict[str, int]]:
-    """Return the positions of each account."""
+def positions(server: Server) -> dict[str, dict[str, int]]:
+    """Return the positions of each account of a trader."""
+    accounts = server.gateway.engine.accounts
+    return {n: a.positions for n, a in accounts.items() if n != HOUSE}
+
+
+async def public_positions(ex: Exchange) -> dict[str, dict[str, int]]:
+    """Return the positions that the leaderboard of an exchange shows."""
     return {row["user"]: row["positions"] for row in await ex.leaderboard()}
 
 
@@ -517,7 +525,7 @@ async def test_four_instruments_trade_in_the_demo() -> None:
                 for one in seen:
                     await book_until(one, lambda: one.book.mid)
                 await asyncio.gather(*(trades(one, 10) for one in seen))
-            traders = await positions(ex)
+            traders = positions(server)
     assert set(traders) == {name for _, name in plan.names()}
 
 
@@ -532,12 +540,12 @@ async def test_bots_make_a_market() -> None:
             async with working(run_house(plan)):
                 for _ in range(ENOUGH // 10):
                     await trades(market, 10)
-                    for user, lots in (await positions(ex)).items():
+                    for user, lots in positions(server).items():
                         most = MOST[user.split("-")[1]]
                         assert all(abs(p) <= most for p in lots.values())
                 for one in (market, etf):
                     await book_until(one, lambda: one.book.mid)
-            held = await positions(ex)
+            held = positions(server)
     assert set(held) == {name for _, name in plan.names()}
     for symbol in ("BOND", "ETF"):
         each = [row.get(symbol, 0) for row in held.values()]
@@ -558,7 +566,7 @@ async def test_a_house_can_be_small() -> None:
             etf, bond = await ex.market("ETF"), await ex.market("BOND")
             async with working(run_house(plan)):
                 await book_until(etf, lambda: shown_prices(etf) == (498, 502))
-            assert set(await positions(ex)) == {"my.maker-1"}
+            assert set(positions(server)) == {"my.maker-1"}
             assert shown(bond) == ((), ())
 
 
@@ -685,9 +693,9 @@ async def test_bots_live_through_kill_9(tmp_path: Path, name: str) -> None:
                 async with asyncio.timeout(PATIENCE_S):
                     while not {"house-maker-1", "house-noise-1"} <= set(held):
                         await trades(market, 20)
-                        held = await positions(ex)
+                        held = await public_positions(ex)
                 await book_until(market, lambda: market.book.mid)
-                held = await positions(ex)
+                held = await public_positions(ex)
                 assert sum(p.get("BOND", 0) for p in held.values()) == 0
 
 
@@ -737,9 +745,9 @@ async def test_a_signal_ends_the_house_in_order() -> None:
         told = {m[1]: (int(m[2] or 0), int(m[3])) for m in found if m}
         assert len(found) == len(told) == 5, output
         assert [sum(column) for column in zip(*told.values())] == [0, 0]
-        for row in await ex.leaderboard():
-            name = row["user"].removeprefix("house-")
-            assert told[name][0] == row["positions"].get("BOND", 0)
+        for user, held in positions(server).items():
+            name = user.removeprefix("house-")
+            assert told[name][0] == held.get("BOND", 0)
         assert shown(market) == ((), ())
         # Canceled by themselves, not by hanging up; and once at the start.
         cancels = [f for f in relay.seen["up"] if '"cancel_all"' in f]

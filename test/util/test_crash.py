@@ -303,8 +303,6 @@ async def test_deadlines_hold_through_a_crash(
             expired = await bob.until(exec_type="expired")
             assert expired["reason"] == "gtd"
             opened = await opens(watcher, "ETF", at_once=is_down)
-            traders = {r["user"] for r in await rows(watcher, "leaderboard")}
-            assert traders == {"alice", "bob", "carol"}
             # Once, and only what was armed.
             await alice.ask(**request)
             (row,) = await rows(carol, "orders")

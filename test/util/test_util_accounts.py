@@ -185,11 +185,11 @@ def test_added_accounts_log_in(capsys: Capture, path: Path) -> None:
     made |= tokens(capsys, "add", "--admin", "boss", "--", "-x")
     ring = KeyRing(path)
     keys = [ring.check(*item) for item in made.items()]
-    assert [(key.user, key.is_admin) for key in keys if key] == [
-        ("alice", False),
-        ("A.b_c-9", False),
-        ("boss", True),
-        ("-x", True),
+    assert [(key.user, key.role) for key in keys if key] == [
+        ("alice", "trader"),
+        ("A.b_c-9", "trader"),
+        ("boss", "admin"),
+        ("-x", "admin"),
     ]
 
 
@@ -271,16 +271,20 @@ def test_an_account_is_removed(capsys: Capture, path: Path) -> None:
 def test_accounts_are_listed(capsys: Capture, path: Path) -> None:
     done(capsys, "add", "zoe", "Alice")
     done(capsys, "add", "bob", "--admin")
+    done(capsys, "add", "maker", "--role", "house")
+    done(capsys, "add", "wall", "--role", "spectator")
     done(capsys, "disable", "zoe")
     output = done(capsys, "list")
     time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
     for line, pattern in zip(
         output.splitlines(),
         (
-            "name   role    login     added +key made",
-            f"Alice  trader  enabled   {time}  {time}",
-            f"bob    admin   enabled   {time}  {time}",
-            f"zoe    trader  disabled  {time}  {time}",
+            "name   role       login     added +key made",
+            f"Alice  trader     enabled   {time}  {time}",
+            f"bob    admin      enabled   {time}  {time}",
+            f"maker  house      enabled   {time}  {time}",
+            f"wall   spectator  enabled   {time}  {time}",
+            f"zoe    trader     disabled  {time}  {time}",
         ),
         strict=True,
     ):
@@ -293,8 +297,13 @@ def test_accounts_are_listed(capsys: Capture, path: Path) -> None:
             "is_disabled": entry.is_disabled,
             "created_ts": entry.created_ts,
             "rotated_ts": entry.rotated_ts,
+            "role": role,
         }
-        for user, entry in sorted(read_keys(path).items())
+        for (user, entry), role in zip(
+            sorted(read_keys(path).items()),
+            ("trader", "admin", "house", "spectator", "trader"),
+            strict=True,
+        )
     ]
 
 

@@ -285,6 +285,16 @@ async def test_message(hall: Hall) -> None:
         ),
         ("bust BOND 7 --yes", {"symbol": "BOND", "trade_id": 7}),
         ("reference BOND 99", {"symbol": "BOND", "price": 99}),
+        ("match A/03", {"name": "A/03"}),
+        (
+            f"match A/03 --round A --teams x y --fair-sha256 {'0f' * 32}",
+            {
+                "name": "A/03",
+                "round": "A",
+                "teams": ["x", "y"],
+                "fair_sha256": "0f" * 32,
+            },
+        ),
     ],
 )
 def test_the_arguments_of_an_action(line: str, arguments: Any) -> None:
@@ -330,6 +340,14 @@ async def test_news_tender_and_bust(hall: Hall) -> None:
     )
     told = await hall.alice.until(type="account")
     assert (told["cash"], told["positions"]["BOND"]) == (1_000, 0)
+
+
+async def test_match(hall: Hall) -> None:
+    argv = "match A/03 --teams alice bob --reason x"
+    line = await hall.done(*argv.split())
+    assert line == "done: match name=A/03 teams=alice,bob"
+    told = await hall.alice.until(type="match")
+    assert told["match"] == {"name": "A/03", "teams": ["alice", "bob"]}
 
 
 async def test_as_json(hall: Hall) -> None:

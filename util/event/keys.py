@@ -21,6 +21,7 @@ from exchange.host.keyfile import (
     make_token,
     rotate,
 )
+from orderbook import RoleName
 from util.accounts import show
 from util.bots.plan import Plan
 from util.cli import failed, read_tokens, utf8
@@ -107,7 +108,16 @@ def _set_key(accounts: Entries, name: str, token: str) -> None:
     if name in accounts:
         accounts[name] = rotate(accounts[name], token)
     else:
-        accounts[name] = make_entry(token, is_admin=name == ADMINISTRATOR)
+        accounts[name] = make_entry(token, _role(name))
+
+
+def _role(name: str) -> RoleName:
+    """Return the role of an account of the event."""
+    if name == ADMINISTRATOR:
+        return "admin"
+    if name == SPECTATOR:
+        return "spectator"
+    return "house" if name.startswith(HOUSE_PREFIX) else "trader"
 
 
 def _write_tokens(path: Path, tokens: dict[str, str]) -> None:

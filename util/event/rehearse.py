@@ -69,7 +69,7 @@ class Rehearsal:
         self._token = make_token()
         keys = event.folder / KEYS_FILE
         with changing(keys, create=True) as accounts:
-            accounts[ADMINISTRATOR] = make_entry(self._token, is_admin=True)
+            accounts[ADMINISTRATOR] = make_entry(self._token, "admin")
         write_market(event)
         self._simulation = Simulation(
             *self._entries(),

@@ -14,6 +14,7 @@ from subprocess import PIPE
 from typing import IO
 
 from exchange.host.keyfile import changing, make_entry, make_token
+from orderbook import RoleName
 
 ROOT = Path(__file__).parent.parent.parent
 NO_KEYS = "/dev/null/keys.json"  # a path where no file can be
@@ -118,11 +119,13 @@ def launched(
                 process.kill()
 
 
-def add_key(path: Path, user: str, is_admin: bool = False) -> str:
+def add_key(
+    path: Path, user: str, is_admin: bool = False, role: RoleName = "trader"
+) -> str:
     """Add an account to a key file; return its token."""
     token = make_token()
     with changing(path, create=True) as accounts:
-        accounts[user] = make_entry(token, is_admin)
+        accounts[user] = make_entry(token, "admin" if is_admin else role)
     return token
 
 
