@@ -21,10 +21,11 @@ KINDS = {
         test_client_simulated test_closing test_codec_events test_codec_frames
         test_codec_requests test_conformance_published test_conversion
         test_damage test_day test_deadlines test_documented test_event_dossier
-        test_event_fair test_event_file test_event_keys test_event_lines
-        test_event_pairings test_event_record test_event_schedule
-        test_event_scoring test_event_standings test_executions test_expiry
-        test_feed test_feed_readers test_fees test_flows test_gate test_gateway
+        test_event_examples test_event_fair test_event_file test_event_keys
+        test_event_lines test_event_market test_event_pairings
+        test_event_record test_event_schedule test_event_scoring
+        test_event_standings test_executions test_expiry test_feed
+        test_feed_readers test_fees test_flows test_gate test_gateway
         test_history test_icebergs test_limits test_link test_listing
         test_logins test_market_data test_market_twin test_matches test_memory
         test_model test_money_file test_money_flows test_names test_news

@@ -6,6 +6,7 @@ field may be is in `tables`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol, TypeAlias
 
@@ -36,7 +37,6 @@ HOUSE_PREFIX = "house-"
 PUBLIC_FOLDER = "public"
 # Names of the data folder that no round may have.
 RESERVED_ROUNDS = ("secret", "practice", "all")
-DOOR_TEAM_MAX = 32
 RULES = ("pnl", "rank_weighted", "rank_squared", "drawdown")
 
 Problem: TypeAlias = tuple[KeyPath, str]
@@ -122,11 +122,20 @@ def _teams(tables: Tables) -> Iterator[Problem]:
                     (*path, "door"),
                     f"event.doors has no {team.door}_port",
                 )
-            if not (name.isascii() and name.isalpha() and name.isupper()):
-                yield (
-                    (*path, "door"),
-                    "a team at this door has a name of A-Z only",
-                )
+        uses_door = "door" if team.door != "native" else "address"
+        is_at_door = doors is not None and (
+            team.address or team.door != "native"
+        )
+        if is_at_door and not is_door_name(name):
+            yield (
+                (*path, uses_door),
+                "a team at the doors has a name of A-Z only",
+            )
+
+
+def is_door_name(name: str) -> bool:
+    """Return whether a team of this name can enter the challenge doors."""
+    return re.fullmatch("[A-Z]{1,32}", name) is not None
 
 
 def _rounds(tables: Tables) -> Iterator[Problem]:

@@ -16,12 +16,15 @@ from exchange.files import text_of
 from orderbook import PhaseName
 
 from .file import Event
+from .file_checks import is_door_name
 from .keys import house_names
 from .output import write_text
 
 MARKET_FILE = "market.toml"
 # Limits of a house bot; 0: unlimited.
 HOUSE_LIMITS = {"orders_per_s": 0, "open_orders": 0}
+
+LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
 def write_market(event: Event, phase: PhaseName = "closed") -> None:
@@ -35,12 +38,22 @@ def write_market(event: Event, phase: PhaseName = "closed") -> None:
     if event.event.doors is not None:
         doors = data.setdefault("doors", {})
         doors |= event.event.doors.model_dump()
-        doors["teams"] = {
-            name: team.address
-            for name, team in event.teams.items()
-            if team.address and team.door != "native"
-        }
+        doors["teams"] = _entrances(event)
     write_text(event.folder / MARKET_FILE, toml(data))
+
+
+def _entrances(event: Event) -> dict[str, list[str]]:
+    """Return the networks from which teams may enter the doors.
+
+    A bot that is started here comes from this machine. Only names that the
+    doors know can enter.
+    """
+    networks = {
+        name: team.address + (LOOPBACK if team.bot else [])
+        for name, team in event.teams.items()
+        if is_door_name(name)
+    }
+    return {name: found for name, found in networks.items() if found}
 
 
 def initial_cash(event: Event, team: str) -> int:

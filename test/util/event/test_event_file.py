@@ -144,6 +144,7 @@ def test_a_preset_goes_before_a_file() -> None:
         ("PLUM   =", "public =", "teams.public", "cannot be that of a folder"),
         ("PLUM   =", '"a b" =', "teams.a b", "String should match pattern"),
         ("LEMON  =", "LEMON1  =", "teams.LEMON1.door", "a name of A-Z only"),
+        ("ORANGE =", "Orange =", "teams.Orange.address", "name of A-Z only"),
         (", line_port = 20000", "", "teams.LEMON.door", "has no line_port"),
         ("limit = -30000", "limit = 0", "match.blow_out.limit", "less than 0"),
         (
