@@ -102,6 +102,7 @@ class Server:
             keys=self.keys,
             quotas=rules.quotas,
             new_session=new_session,
+            public_positions=rules.public_positions,
         )
         self.answers = Answers(
             self.gateway, self.step, keys=self.keys, timing=self._timing

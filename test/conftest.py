@@ -22,7 +22,7 @@ KINDS = {
         test_codec_requests test_conformance_published test_conversion
         test_damage test_day test_deadlines test_documented test_event_dossier
         test_event_examples test_event_fair test_event_file test_event_keys
-        test_event_lines test_event_market test_event_pairings
+        test_event_lines test_event_market test_event_pages test_event_pairings
         test_event_record test_event_schedule test_event_scoring
         test_event_standings test_executions test_expiry test_feed
         test_feed_readers test_fees test_flows test_gate test_gateway
@@ -50,12 +50,13 @@ KINDS = {
         test_abuse test_administration test_backup test_bench test_bots
         test_challenge_house test_cli test_client test_client_earlier
         test_client_life test_client_live test_clock test_commits
-        test_committer test_crash test_disk test_docs test_event_run test_files
-        test_fuzz test_golden test_hostile test_image test_keys test_keys_live
-        test_logs test_long_work test_package test_page test_printing
-        test_process test_products_live test_proxies test_replay test_simulate
-        test_sqlite test_stress test_tls test_tutorial test_util_accounts
-        test_util_admin test_watch test_windows
+        test_committer test_crash test_disk test_docs test_event_practice
+        test_event_rehearse test_event_run test_files test_fuzz test_golden
+        test_hostile test_image test_keys test_keys_live test_logs
+        test_long_work test_package test_page test_printing test_process
+        test_products_live test_proxies test_replay test_simulate test_sqlite
+        test_stress test_tls test_tutorial test_util_accounts test_util_admin
+        test_watch test_windows
     """,
 }
 KIND_OF = {

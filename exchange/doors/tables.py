@@ -44,18 +44,26 @@ def asked(what: str, query: Query) -> Get:
     return request
 
 
-def as_csv(what: str, rows: Iterable[str], symbols: Iterable[str]) -> str:
+def as_csv(
+    what: str,
+    rows: Iterable[str],
+    symbols: Iterable[str],
+    has_positions: bool,
+) -> str:
     """Return the encoded rows of a table as CSV.
 
-    The leaderboard has a column for the position in each symbol. Trades
-    have the columns LATER that are not at their default in every row.
+    The leaderboard has a column for the position in each symbol; without
+    ``has_positions`` its cells are empty. Trades have the columns LATER that
+    are not at their default in every row.
     """
     columns = COLUMNS[what]
     decoded = [from_json(row) for row in rows]
     if what == "leaderboard":
         symbols = list(symbols)
         for row in decoded:
-            row |= {s: row["positions"].get(s, 0) for s in symbols}
+            held = row["positions"]
+            none = 0 if has_positions else None
+            row |= {s: held.get(s, none) for s in symbols}
         columns = (*columns, *symbols)
     if what == "trades":
         names = [name for name in LATER if any(name in r for r in decoded)]

@@ -45,7 +45,8 @@ class Gateway:
 
     ``now`` returns microseconds since the epoch. ``keys`` say who may log in;
     None: everybody, without a token. ``new_session`` returns the id of a new
-    session. ``engine`` None: a new one.
+    session. ``engine`` None: a new one. ``public_positions``: everybody sees
+    what accounts hold.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Gateway:
         quotas: Quotas = Quotas(),
         new_session: Callable[[], str] = random_session,
         engine: Engine | None = None,
+        public_positions: bool = False,
     ) -> None:
         self._now = now
         self._heartbeat_seq = 0  # sequencer.seq at the last heartbeat
@@ -72,7 +74,12 @@ class Gateway:
         self._replica = Replica(self.engine, self.history)
         self.gate: Gate[Batch] = Gate(self.sequencer.committed)
         self.limiter = Limiter(quotas, now)
-        self.tables = Tables(self.engine, self.history, self.feed)
+        self.tables = Tables(
+            self.engine,
+            self.history,
+            self.feed,
+            public_positions=public_positions,
+        )
         self.logins = Logins(
             self.engine,
             self.routing,

@@ -204,7 +204,7 @@ class Requests:
                 link.reply(request, Ok(ts=self._now()))
             case Get():
                 ok = encode(Ok(ts=self._now()))
-                text = with_data(ok, self._tables.rows(link.account, request))
+                text = with_data(ok, self._tables.rows(link, request))
                 link.send(with_id(text, request.id))
             case Ping():
                 link.reply(request, Ok(ts=self._now()))

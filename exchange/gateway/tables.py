@@ -33,12 +33,21 @@ _INSTRUMENT = TypeAdapter(Instrument)
 
 
 class Tables:
-    """Rows of tables, encoded, and how many of them one turn may have."""
+    """Rows of tables, encoded, and how many of them one turn may have.
+
+    ``public_positions``: the leaderboard shows what accounts hold.
+    """
 
     def __init__(
-        self, engine: Engine, history: History, feed: Feed[Link]
+        self,
+        engine: Engine,
+        history: History,
+        feed: Feed[Link],
+        *,
+        public_positions: bool,
     ) -> None:
         self.rows_used = 0  # in this turn
+        self.public_positions = public_positions
         self._engine = engine
         self._history = history
         self._feed = feed
@@ -47,17 +56,19 @@ class Tables:
 
     def public(self, request: Get) -> list[str]:
         """Return the rows of a public table; raises Refused."""
-        return [*self._rows("", request)]
+        return [*self._rows("", request, self.public_positions)]
 
-    def rows(self, account: str, request: Get) -> list[str]:
-        """Return the rows of a table for an account, "" before the login.
+    def rows(self, link: Link, request: Get) -> list[str]:
+        """Return the rows of a table for the account of a link.
 
-        Raises Refused.
+        An administrator sees what other accounts hold. Raises Refused.
         """
+        account = link.account
         if request.what in PRIVATE_TABLES and not account:
             raise Refused("unauthorized", "log in first")
         self.check()
-        rows = list(self._rows(account, request))
+        sees_all = self.public_positions or link.role == "admin"
+        rows = list(self._rows(account, request, sees_all))
         self.rows_used += len(rows)
         return rows
 
@@ -77,7 +88,7 @@ class Tables:
         self.rows_used += len(text) // BOOK_CHARS_PER_ROW
         return text
 
-    def _rows(self, name: str, request: Get) -> Iterable[str]:
+    def _rows(self, name: str, request: Get, sees_all: bool) -> Iterable[str]:
         """Return the rows of a table, encoded."""
         engine, after, limit = self._engine, request.after, request.limit
         match request.what:
@@ -85,7 +96,10 @@ class Tables:
                 if self._leaderboard[0] != engine.seq:
                     self.rows_used += len(engine.accounts)
                     self._leaderboard = engine.seq, engine.leaderboard()
-                return _json(self._leaderboard[1][:limit])
+                leaders = self._leaderboard[1][:limit]
+                if not sees_all:
+                    leaders = [_as_seen_by(name, row) for row in leaders]
+                return _json(leaders)
             case "instruments":
                 listings = list(engine.listings.values())[:limit]
                 return (
@@ -147,6 +161,17 @@ class Tables:
         else:
             table = self._history.statuses
         return table(request.symbol, request.after, request.limit)
+
+
+def _as_seen_by(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the leaderboard without another's positions.
+
+    It is as if these were sold at their marks: cash beside equity would tell
+    the value of the positions, and so the position in a single instrument.
+    """
+    if row["user"] == name:
+        return row
+    return {**row, "cash": row["equity"], "positions": {}}
 
 
 def _json(rows: Iterable[object]) -> Iterable[str]:

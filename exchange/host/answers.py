@@ -104,7 +104,8 @@ class Answers:
                 f"{refusal.message}\n",
                 status=HTTPStatus(404 if is_unknown else 400),
             )
-        text = as_csv(what, rows, gateway.engine.listings)
+        has_positions = gateway.tables.public_positions
+        text = as_csv(what, rows, gateway.engine.listings, has_positions)
         return self._later(reply(text, "text/csv; charset=utf-8"))
 
     def _match(self, query: Query) -> Reply:

@@ -71,6 +71,7 @@ class Rules:
 
     configure: Configure
     quotas: Quotas
+    public_positions: bool = False
     doors: Terms | None = None  # None: those of the native protocol only
 
 
@@ -286,6 +287,7 @@ class MarketSettings(BaseModel):
     account: AccountSettings = AccountSettings()  # of every account
     accounts: dict[User, AccountSettings] = {}
     match: MatchSettings | None = None
+    public_positions: bool = False  # whether the leaderboard shows them
     doors: DoorSettings | None = None
 
     @model_validator(mode="after")
@@ -392,6 +394,7 @@ class MarketSettings(BaseModel):
                 rates={n: a.rate() for n, a in accounts.items()},
                 connections=connections,
             ),
+            public_positions=self.public_positions,
             doors=None if self.doors is None else self.doors.terms(),
         )
 

@@ -6,6 +6,7 @@ which the journal has, so a replay ranks as the exchange did.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from exchange.market.accounts import HOUSE, Account
@@ -14,11 +15,10 @@ from orderbook import MAX_ROWS
 
 
 def leaderboard(state: State) -> list[dict[str, Any]]:
-    """Rank accounts by equity, the best first; equal ones share a rank.
+    """Return the leaderboard: the best MAX_ROWS rows of `rank`.
 
     Ranked are traders who have had a position in this round (a closed one
     stays in ``positions``, as 0, until `reset`), and the teams of the match.
-    Returns at most MAX_ROWS rows: rank, user, equity, cash, positions.
     """
     due = dict.fromkeys(state.match.teams if state.match else ())
     ranked = [
@@ -30,12 +30,20 @@ def leaderboard(state: State) -> list[dict[str, Any]]:
         if name not in state.accounts:
             limits = state.limits(name)
             ranked.append(Account(name, limits.cash, limits))
+    return rank(state, ranked)[:MAX_ROWS]
+
+
+def rank(state: State, accounts: Iterable[Account]) -> list[dict[str, Any]]:
+    """Rank accounts by equity, the best first; equal ones share a rank.
+
+    Returns a row for each: rank, user, equity, cash, positions.
+    """
     standings = sorted(
-        ((account.equity(state.value), account) for account in ranked),
+        ((account.equity(state.value), account) for account in accounts),
         key=lambda standing: (-standing[0], standing[1].name),
     )
     rows: list[dict[str, Any]] = []
-    for place, (equity, account) in enumerate(standings[:MAX_ROWS], start=1):
+    for place, (equity, account) in enumerate(standings, start=1):
         is_tied = rows and rows[-1]["equity"] == equity
         rows.append(
             {

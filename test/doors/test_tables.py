@@ -27,9 +27,18 @@ async def table(server: Server, path: str) -> Any:
     return pandas.read_csv(io.StringIO(body))
 
 
-async def test_trades_candles_and_leaderboard() -> None:
+PUBLIC = """
+public_positions = true
+[instruments.BOND]
+[instruments.ETF]
+"""
+
+
+async def test_trades_candles_and_leaderboard(tmp_path: Path) -> None:
+    market = tmp_path / "market.toml"
+    market.write_text(PUBLIC)
     async with (
-        serving(symbols="BOND,ETF") as server,
+        serving(market=market) as server,
         wired(server.url, "ann") as ann,
         wired(server.url, "bob") as bob,
     ):
@@ -56,6 +65,24 @@ async def test_trades_candles_and_leaderboard() -> None:
     rows = {row["user"]: row for row in leaders.to_dict("records")}
     assert rows["ann"]["ETF"] == -6 and rows["bob"]["ETF"] == 6
     assert rows["ann"]["BOND"] == 0 and rows["ann"]["cash"] == 606
+
+
+async def test_positions_of_others_are_private() -> None:
+    async with (
+        serving(symbols="BOND,ETF") as server,
+        wired(server.url, "ann") as ann,
+        wired(server.url, "bob") as bob,
+    ):
+        await ann.ask(**order("sell", 2, 100, symbol="ETF"))
+        await bob.ask(**order("buy", 2, 100, symbol="ETF"))
+        await bob.ask(**order("buy", 1, 106, symbol="ETF"))
+        await ann.ask(**order("sell", 1, 106, symbol="ETF"))
+        leaders = await table(server, "/v1/leaderboard.csv")
+    assert list(leaders.columns) == [
+        *("rank", "user", "equity", "cash", "BOND", "ETF")
+    ]
+    assert leaders["BOND"].isna().all() and leaders["ETF"].isna().all()
+    assert list(leaders["cash"]) == list(leaders["equity"]) == [12, -12]
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_expensive_tables_count_as_rows(
 def test_a_leaderboard_is_made_once_as_long_as_nothing_happens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    floor = Floor()
+    floor = Floor(public_positions=True)
     alice, bob = floor.join("alice"), floor.join("bob")
     made = 0
     make = Engine.leaderboard

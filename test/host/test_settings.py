@@ -453,6 +453,15 @@ def test_a_bad_field_is_refused_by_name(
     assert "BOND" in message and field in message
 
 
+def test_positions_are_public_only_if_the_file_says_so(market: Path) -> None:
+    assert not rules(market, "[instruments.BOND]").public_positions
+    assert not Settings().rules(is_guarded=False).public_positions
+    lines = "public_positions = true", "[instruments.BOND]"
+    assert rules(market, *lines).public_positions
+    lines = "public_positions = 1", "[instruments.BOND]"
+    assert "public_positions" in refusal(market, *lines)
+
+
 MATCH = f"""
 [match]
 name = "Spring A/03"

@@ -321,6 +321,34 @@ def test_an_administrator_is_on_no_leaderboard(world: World) -> None:
     assert users == {"alice", "bob"}
 
 
+HOLDS = {"alice": 2, "bob": -2}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_who_sees_the_positions_of_whom(world: World, role: str) -> None:
+    world.do("boss", "buy 1@95")  # the mark moves: cash is not equity
+    (reply,) = world.do(role, get("leaderboard"))
+    assert len(reply["data"]) == 2
+    for row in reply["data"]:
+        held = HOLDS[row["user"]]
+        if role in ("boss", row["user"]):
+            assert row["positions"] == {"BOND": held}
+            assert row["cash"] == -90 * held
+        else:
+            assert (row["positions"], row["cash"]) == ({}, row["equity"])
+
+
+def test_where_positions_are_public_everybody_sees_them() -> None:
+    floor = Floor(public_positions=True)
+    alice, bob, nobody = map(floor.join, ("alice", "bob", ""))
+    floor.do(alice, "buy 2@90")
+    floor.do(bob, "sell 2@90")
+    for link in (alice, bob, nobody):
+        *_, reply = floor.do(link, get("leaderboard"))
+        held = {row["user"]: row["positions"] for row in reply["data"]}
+        assert held == {u: {"BOND": n} for u, n in HOLDS.items()}
+
+
 def test_a_private_event_goes_only_to_its_account(world: World) -> None:
     world.do("boss", admin("cancel", order_id=2))
     canceled, status = world.read("alice")

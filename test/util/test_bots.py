@@ -677,7 +677,10 @@ async def test_a_bot_waits_while_the_market_is_closed(
 @pytest.mark.parametrize("name", ["exchange.db", "off"])
 async def test_bots_live_through_kill_9(tmp_path: Path, name: str) -> None:
     journal = name if name == "off" else str(tmp_path / name)
-    async with launched(journal=journal, debug="0") as process:
+    market = tmp_path / "market.toml"
+    market.write_text("public_positions = true\n[instruments.BOND]\n")
+    settings = {"journal": journal, "debug": "0", "market": str(market)}
+    async with launched(**settings) as process:
         url = address(await greeting(process))
         async with (
             watching(url) as (ex, market),
@@ -687,7 +690,7 @@ async def test_bots_live_through_kill_9(tmp_path: Path, name: str) -> None:
             process.kill()
             await process.wait()
             port = url.rpartition(":")[2]
-            async with launched(journal=journal, debug="0", port=port) as new:
+            async with launched(**settings, port=port) as new:
                 await greeting(new)
                 held: dict[str, dict[str, int]] = {}
                 async with asyncio.timeout(PATIENCE_S):

@@ -53,6 +53,8 @@ class Match:
     key: Key
     number: int  # of the round of the market
     label: str
+    name: str  # of event and match, as clients are told it
+    fair_sha256: str  # of the file of hidden values
     plan: Plan
     cash: Mapping[str, int]
     values: Values
@@ -142,9 +144,11 @@ class Conductor:
         state = state_of(phases, bool(closing), is_opened)
         now = self._exchange.now
         self.close_ts = max(closing, default=None)
-        elapsed = self.seen.elapsed_ms
+        elapsed: int | None = None
+        left_ms = max((row.get("close_left_ms", -1) for row in rows))
         if self.close_ts is not None:
             left_ms = (self.close_ts - now) // 1_000
+        if self.close_ts is not None or left_ms >= 0:
             elapsed = min(max(plan.trading_ms - left_ms, 0), plan.trading_ms)
         elif state == "closed":
             elapsed = plan.trading_ms
@@ -261,7 +265,14 @@ class Conductor:
             is_there = self._exchange.round >= match.number
             return _made(None if is_there else "reset", reason)
         if name == "announce":
-            return _made(None, reason)
+            return _made(
+                "match",
+                reason,
+                name=match.name,
+                round=match.key.round,
+                teams=[*match.cash],
+                fair_sha256=match.fair_sha256,
+            )
         if name == "open":
             return _made(
                 "phase", reason, phase="open", close_ms=plan.trading_ms

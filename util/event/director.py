@@ -46,6 +46,7 @@ from .supervise import LOOK_S, Supervisor
 
 LOCK = "director.lock"
 LIVE_S = 0.5  # between two writes of what the pages show
+TOLD_S = 60.0  # between two lines about ends of one process
 BEING_PLAYED = ("started", "open", "closed")  # statuses of a match
 DEATHS_MAX = 3  # of the exchange in a match, which is void then
 
@@ -90,6 +91,7 @@ class Director:
         self._ready_pid: int | None = None  # the exchange that is ready
         self._secret = secret_of(self.event.folder)
         self._changed = path.stat().st_mtime_ns
+        self._told: dict[str, float] = {}  # when an end is told again
         self._written = 0.0
 
     async def run(self, until: str | None) -> None:
@@ -179,7 +181,8 @@ class Director:
             for name, status in supervisor.tend():
                 if name == EXCHANGE:
                     self._exchange_ended(status)
-                else:
+                elif time.monotonic() >= self._told.get(name, 0):
+                    self._told[name] = time.monotonic() + TOLD_S
                     log = supervisor.wanted[name].log
                     self._say(f"{name} has ended: {last_line(log)}")
             await self._look_at_exchange()

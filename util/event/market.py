@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exchange.files import text_of
+from orderbook import PhaseName
 
 from .file import Event
 from .file_checks import is_door_name
@@ -26,11 +27,11 @@ HOUSE_LIMITS = {"orders_per_s": 0, "open_orders": 0}
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
-def write_market(event: Event) -> None:
-    """Write the market file; raises OSError."""
+def write_market(event: Event, phase: PhaseName = "closed") -> None:
+    """Write the market file; raises OSError. It starts in this phase."""
     data = tomllib.loads(text_of(event.market_path.read_bytes()))
     for instrument in data["instruments"].values():
-        instrument["phase"] = "closed"
+        instrument["phase"] = phase
     accounts = data.setdefault("accounts", {})
     for name in house_names(event):
         accounts.setdefault(name, HOUSE_LIMITS)

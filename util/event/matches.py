@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .conduct import Match, Values
-from .fair import edge_of
+from .conduct import Match
+from .fair import FairPaths, edge_of
 from .fair import label_of as chance_of
 from .file import Event
 from .market import initial_cash
 from .record import Attempt, Key
 from .schedule import Plan, Timed
 
+LINE_MAX = 200  # characters of a name that clients are told
 EVERYBODY = "all"  # the name of a match of all teams
 
 
@@ -132,7 +133,7 @@ def plan_of(event: Event, round_name: str) -> Plan:
 
 
 def match_of(
-    event: Event, key: Key, number: int, values: Values, secret: bytes
+    event: Event, key: Key, number: int, values: FairPaths, secret: bytes
 ) -> Match:
     """Return a match of all teams, to be conducted."""
     blow_out = event.settings_of(key.round).blow_out
@@ -140,6 +141,8 @@ def match_of(
         key=key,
         number=number,
         label=label_of(event, key),
+        name=f"{event.event.name}, {label_of(event, key)}"[:LINE_MAX],
+        fair_sha256=values.commitment,
         plan=plan_of(event, key.round),
         cash=cash_of(event),
         values=values,

@@ -83,17 +83,23 @@ def exchange_of(event: Event) -> Spec:
 
 def house_of(event: Event, key: Key) -> Iterator[Spec]:
     """Yield the house bots of a match, if there are any."""
+    fair = event.folder / key.round / key.match / FAIR
+    yield from house_at(event, fair, f"{key.round}/{key.match}/{key.attempt}")
+
+
+def house_at(event: Event, fair: Path | None, label: str) -> Iterator[Spec]:
+    """Yield house bots of hidden values in a file; None: of their own."""
     house = event.house
     if house is None:
         return
     folder, rate = event.folder, house.trades_per_s
     yield Spec(
-        name=f"{HOUSE}{key.round}/{key.match}/{key.attempt}",
+        name=f"{HOUSE}{label}",
         owner=folder,
         command=python(
             *("-m", "util.bots"),
             *("--url", local_url(event)),
-            *("--fair", str(folder / key.round / key.match / FAIR)),
+            *(() if fair is None else ("--fair", str(fair))),
             *("--tokens", str(folder / TOKENS_FILE)),
             *("--user-prefix", HOUSE_PREFIX),
             *("--makers", str(house.makers)),

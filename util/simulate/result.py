@@ -11,6 +11,7 @@ from typing import Any
 from exchange.market.accounts import HOUSE
 from exchange.market.command import Command
 from exchange.market.engine import Engine
+from exchange.market.ranking import rank
 from exchange.market.reports import in_full
 from orderbook import Exec, Place
 
@@ -130,10 +131,13 @@ def standings_of(
 ) -> tuple[Standing, ...]:
     """Return the standings; ``bots`` has name and latency by account."""
     standings = []
-    for row in engine.leaderboard():
+    traders = [
+        account
+        for name, account in engine.accounts.items()
+        if name != HOUSE and account.role != "admin"
+    ]
+    for row in rank(engine, traders):
         account = row["user"]
-        if account == HOUSE:
-            continue
         ours = bots.get(account, ())
         standings.append(
             Standing(

@@ -39,6 +39,9 @@ export function make(tag, className = "", text = "") {
 export const showTime = (ts) => clock.format(ts / 1_000);
 const showLots = (lots) => lots.toLocaleString("en").replace("-", "−");
 const showPosition = (lots) => (lots > 0 ? "+" : "") + showLots(lots);
+/** Show the position of a leader; "" if the exchange does not tell it. */
+const showHeld = (positions, symbol) =>
+  Object.keys(positions).length ? showPosition(positions[symbol] ?? 0) : "";
 const showPhase = (phase) => PHASES[phase] ?? phase.replaceAll("_", " ");
 
 /** Return the unit of cash, as a tick; 1 if the instruments share none. */
@@ -249,7 +252,7 @@ export class Leaderboard {
           texts: [
             String(row.rank),
             row.user + (isUs ? " (you)" : ""),
-            showPosition(row.positions[symbol] ?? 0),
+            showHeld(row.positions, symbol),
             money.show(row.equity),
           ],
         };

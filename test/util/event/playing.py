@@ -126,9 +126,13 @@ class Playing:
 
     def start(self) -> None:
         """Start a director, up to the end of the round."""
+        self.launch("run", "--until", self.round)
+
+    def launch(self, *words: str) -> None:
+        """Start a command."""
         with open(self._out, "ab") as out:
             self.director = subprocess.Popen(
-                self._command("run", "--until", self.round),
+                self._command(*words),
                 cwd=ROOT,
                 env=environment(),
                 stdout=out,
@@ -226,6 +230,14 @@ class Playing:
             os.killpg(pid, signal.SIGKILL)
         for name, pid in old.items():
             self.process(name, other_than=pid)
+
+    def started(self, records: str) -> list[Process]:
+        """Return the processes of some records in the data folder."""
+        found: list[Process] = []
+        for path in self.data.glob(records):
+            with Record.of(path.parent) as record:
+                found += record.processes().values()
+        return found
 
     @property
     def statuses(self) -> list[str]:
