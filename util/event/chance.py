@@ -111,13 +111,13 @@ class Stream:
         )
 
     def within(self, low: int, high: int) -> int:
-        """Return a number from low to high, each equally likely."""
-        count = high - low + 1
-        limit = (1 << 64) // count * count
-        while True:
-            number = self.word() << WORD_BITS | self.word()
-            if number < limit:
-                return low + number % count
+        """Return a number from low to high.
+
+        Each is equally likely, to one part in 2**24, if they are fewer than
+        2**40.
+        """
+        number = self.word() << WORD_BITS | self.word()
+        return low + number % (high - low + 1)
 
 
 def scale(deviation: Fraction) -> int:

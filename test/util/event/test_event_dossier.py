@@ -566,6 +566,19 @@ def test_equity_is_cash_and_positions_at_fair_value(tmp_path: Path) -> None:
         assert int(row["equity_fair"]) == int(row["cash"]) + worth
 
 
+def test_a_debt_at_the_start_is_no_loss(tmp_path: Path) -> None:
+    day = a_round(
+        tmp_path,
+        "1 ORANGE buy 2@990 symbol=BOND\n2 APPLE sell 2@990 symbol=BOND",
+        text=CALM,
+        market="[account]\ncash = -700\n" + MARKET,
+    )
+    results = written(day)
+    assert [results[team].pnl for team in TEAMS] == [20, -20, 0, 0]
+    assert [results[team].drawdown for team in TEAMS] == [0, 20, 0, 0]
+    assert results["PLUM"].equity == (-700,) * 61
+
+
 def test_dividends_and_tenders_are_profit(tmp_path: Path) -> None:
     day = Day(tmp_path, CALM)
     day.begin("A")

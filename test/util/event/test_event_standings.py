@@ -69,6 +69,8 @@ def test_the_rank_of_a_match_ago_is_kept(tmp_path: Path) -> None:
     ]
     assert [t.last and t.last.rank for t in standings.teams] == [2, 4, 1, 3]
     assert standings.last_match == "B/all"
+    rows = json.loads(standings.as_json())["rows"]
+    assert [row["change"] for row in rows] == [1, -1, 1, -1]
 
 
 def test_equal_totals_share_a_rank(tmp_path: Path) -> None:
