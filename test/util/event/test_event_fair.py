@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hmac
 import statistics
+from collections.abc import Iterator
 from fractions import Fraction
 from hashlib import sha256
+from itertools import count, islice
+from math import isqrt
 from pathlib import Path
 
 import pytest
@@ -254,6 +257,36 @@ def test_the_first_and_the_last_value_hold_beyond(event: Event) -> None:
     assert paths.at(-5, "GS") == paths.at(99, "GS") == paths.values["GS"][0]
     assert paths.at(10**9, "GS") == paths.values["GS"][-1]
     assert paths.at(150, "GS") == paths.values["GS"][1]
+
+
+def numbers_of(secret: bytes, label: str) -> Iterator[int]:
+    """Yield a stream of numbers as `docs/EVENT.md` describes it."""
+    key = hmac.new(secret, label.encode(), sha256).digest()
+    for block in count():
+        text = hmac.new(key, block.to_bytes(8, "big"), sha256).hexdigest()
+        yield from (int(text[at : at + 8], 16) for at in range(0, 64, 8))
+
+
+def test_the_document_is_enough_to_draw_the_values(event: Event) -> None:
+    """GS: sigma 2, a jump of 40 each 90 s, news of 60 ticks at 120 s."""
+    numbers = numbers_of(SECRET, "A/all/1/GS")
+
+    def normal() -> int:
+        return sum(islice(numbers, 12)) - 6 * 2**32
+
+    sigma = isqrt(4 * 2**40 // 10)  # 2 / sqrt(10), in units of 2**-20
+    place, values = 4200 * 2**52, [4200]
+    for step in range(1, 3_001):
+        place += normal() * sigma
+        if next(numbers) < 2**32 // (10 * 90):
+            place += normal() * 40 * 2**20
+        if step == 1_200:
+            place += 60 * 2**52
+        values.append((place + 2**51) // 2**52)
+    paths = made(event)
+    assert [*paths.values["GS"]] == values
+    salt = hmac.new(SECRET, b"A/all/1/salt", sha256).hexdigest()[:32]
+    assert paths.salt == salt
 
 
 # The file -----------------------------------------------------------------
