@@ -21,6 +21,7 @@ from client import (
     DuplicateClientRequestId,
     Exchange,
     ExchangeError,
+    Market,
     MarketClosed,
 )
 from orderbook import AdminAction, Refused
@@ -315,10 +316,10 @@ class Conductor:
             if not match.at_mark:
                 prices[symbol] = match.values.at(elapsed, symbol)
                 continue
-            market = await self._until_answered(
+            market: Market = await self._until_answered(
                 partial(self._exchange.market, symbol)
             )
-            prices[symbol] = market.mark or 0
+            prices[symbol] = mark_of(market)
         return prices
 
     async def _note_opening(self, detail: dict[str, Any]) -> None:
@@ -380,6 +381,16 @@ class Conductor:
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             await asyncio.sleep(PAUSE_S / 10)
+
+
+def mark_of(market: Market) -> int:
+    """Return the price that values a position, as the exchange has it."""
+    book, last = market.book, market.last
+    if last is None:
+        last = market.instrument.reference_price
+    if book.bid is None or book.ask is None:
+        return last
+    return sorted((book.bid, last, book.ask))[1]
 
 
 def _made(action: str | None, reason: str, **arguments: Any) -> dict[str, Any]:
