@@ -85,17 +85,18 @@ def write_dossiers(
     if not found:
         raise ResultError(f"{round_name}/{match_name} has no result")
     for one, fair, match in follow_all(event, found):
-        return _write(event, one, fair, match, teams)
+        return write_match(event, one, fair, match, teams)
     raise AssertionError
 
 
-def _write(
+def write_match(
     event: Event,
     one: Played,
     fair: FairPaths,
     match: Match,
     teams: Iterable[str] | None = None,
 ) -> list[Result]:
+    """Read the rows of a match and write them, as `write_dossiers` does."""
     wanted = set(event.teams if teams is None else teams)
     tables = CsvTables()
     writer = _Writer(event, one, tables, wanted, is_public=teams is None)
@@ -324,7 +325,7 @@ def main(arguments: list[str] | None = None) -> int:
             name = options.match or "the event"
             return failed("event dossier", f"{name} has no result yet", 1)
         for one, fair, match in follow_all(event, matches):
-            _write(event, one, fair, match, teams)
+            write_match(event, one, fair, match, teams)
             print(f"{one.name}: {one.folder}", flush=True)
     except (EventError, RuleError) as error:
         return failed("event dossier", error)

@@ -31,6 +31,7 @@ from orderbook import (
     Ok,
     Place,
     Side,
+    Status,
     Trade,
 )
 
@@ -165,6 +166,10 @@ class Match:
         for listing in step.changed:
             self._markouts.follow(listing)
             yield from self._book(listing, t_ms)
+        for _, event in step.outputs:
+            if isinstance(event, Status) and event.phase is not None:
+                assert event.symbol is not None
+                self._markouts.follow(self._engine.listings[event.symbol])
 
     def _private(
         self,

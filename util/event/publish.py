@@ -7,7 +7,6 @@ import shutil
 
 from exchange.journal.sqlite import JournalError
 
-from .dossier import write_dossiers
 from .fair import FairError
 from .figures import ResultError
 from .file import Event
@@ -22,11 +21,10 @@ UNSCORED = (ResultError, FairError, JournalError, RuleError, OSError)
 
 def publish(event: Event, key: Key) -> None:
     """Write the dossiers of a match, and the standings; raises UNSCORED."""
-    write_dossiers(event, key.round, key.match)
+    write_standings(event, dossiers_of=(key.round, key.match))
     for team in event.teams:
         log = event.folder / BOTS_FOLDER / team / BOT_LOG
         if log.exists():
             folder = event.folder / key.round / key.match / team
             shutil.copyfile(log, folder / BOT_LOG)
             os.truncate(log, 0)  # the bot appends, and goes on at the start
-    write_standings(event)

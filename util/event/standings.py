@@ -17,9 +17,11 @@ from typing import Any
 from exchange.journal.sqlite import JournalError
 from util.cli import failed, utf8
 
+from .dossier import write_match
 from .fair import FairError
 from .figures import ResultError
 from .file import Event, EventError, read_event
+from .follow import Match
 from .options import event_parser
 from .output import write_text
 from .results import Played, follow_all, played, results_of
@@ -136,22 +138,34 @@ def _shown(points: Fraction | None, otherwise: str = "") -> str:
 # Making them --------------------------------------------------------------
 
 
-def standings_of(event: Event, rule: str | None = None) -> Standings:
+def standings_of(
+    event: Event,
+    rule: str | None = None,
+    dossiers_of: tuple[str, str] | None = None,
+) -> Standings:
     """Return the standings, from the journals of the matches that count.
 
-    ``rule`` replaces those of the event file. Raises RuleError, ResultError,
-    JournalError, FairError and OSError.
+    ``rule`` replaces those of the event file. The dossiers of the round and
+    match ``dossiers_of`` are written on the way: a long journal is read once.
+    Raises RuleError, ResultError, JournalError, FairError and OSError.
     """
     found: list[tuple[Played, list[Result]]] = []
-    for one, _, match in follow_all(event, played(event)):
-        try:
-            for _ in match.rows():
-                pass
-        except ResultError as error:
-            raise ResultError(f"{one.name}: {error}") from None
-        settings = event.settings_of(one.row.round)
-        found.append((one, results_of(match, settings)))
+    for one, fair, match in follow_all(event, played(event)):
+        if (one.row.round, one.row.match) == dossiers_of:
+            found.append((one, write_match(event, one, fair, match)))
+        else:
+            found.append((one, _read(event, one, match)))
     return make_standings(event, found, rule)
+
+
+def _read(event: Event, one: Played, match: Match) -> list[Result]:
+    """Read the rows of a match; return its results."""
+    try:
+        for _ in match.rows():
+            pass
+    except ResultError as error:
+        raise ResultError(f"{one.name}: {error}") from None
+    return results_of(match, event.settings_of(one.row.round))
 
 
 def make_standings(
@@ -229,9 +243,11 @@ def _totals(
     }
 
 
-def write_standings(event: Event) -> Standings:
-    """Write the standings, and return them; raises as `standings_of`."""
-    standings = standings_of(event)
+def write_standings(
+    event: Event, dossiers_of: tuple[str, str] | None = None
+) -> Standings:
+    """Write the standings, and return them; as `standings_of`."""
+    standings = standings_of(event, dossiers_of=dossiers_of)
     write_text(event.folder / JSON_FILE, standings.as_json())
     write_text(event.folder / CSV_FILE, standings.as_csv())
     return standings

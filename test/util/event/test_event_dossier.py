@@ -141,6 +141,23 @@ def test_middles_are_those_of_their_moments(tmp_path: Path) -> None:
     assert second == ("", "", "", "")
 
 
+def test_a_halted_market_has_no_middle(tmp_path: Path) -> None:
+    """Its orders stay, and after the halt it has one again."""
+    day = a_round(
+        tmp_path,
+        """
+        0.5 LEMON buy 1@980 symbol=BOND
+        1 ORANGE sell 2@1001 symbol=BOND
+        2 APPLE buy 1@1001 symbol=BOND
+        2.5 director admin phase halted
+        6.5 director admin phase open
+        """,
+    )
+    written(day)
+    [fill] = rows(day, "fills")
+    assert (fill["mid_1s"], fill["mid_5s"]) == ("", "990.5")
+
+
 def test_equity_has_a_row_each_second_and_the_end(tmp_path: Path) -> None:
     day = played(tmp_path)
     results = written(day)
@@ -318,7 +335,7 @@ def test_whoever_never_came_is_behind_all_others(tmp_path: Path) -> None:
 def test_connections_go_on_over_a_reset(tmp_path: Path) -> None:
     day = Day(tmp_path)
     day.round("A", "30 PLUM disconnect", CONNECT)
-    day.round("B", "")
+    day.round("B", "10 APPLE disconnect\n11 APPLE connect")
     written(day)
     results = written(day, "B")
     assert [results[team].connected for team in TEAMS] == [
@@ -326,6 +343,8 @@ def test_connections_go_on_over_a_reset(tmp_path: Path) -> None:
     ]
     assert summary(day, "ORANGE", "B")["logins"] == 0
     assert summary(day, "ORANGE", "B")["connected_s"] == 60
+    assert summary(day, "APPLE", "B")["reconnects"] == 1
+    assert summary(day, "APPLE", "B")["connected_s"] == 59
 
 
 # Time ---------------------------------------------------------------------
@@ -374,6 +393,36 @@ def test_time_stands_still_in_a_halt(tmp_path: Path) -> None:
     assert column(day, "executions", "t_ms") == ["11000", "60000"]
     assert column(day, "refused", "t_ms") == ["10000"]
     assert summary(day, "ORANGE")["connected_s"] == 60
+
+
+def test_the_time_of_one_halted_instrument_does_not_count_twice(
+    tmp_path: Path,
+) -> None:
+    """The others go on, and it closes 15 s after them."""
+    day = a_round(
+        tmp_path,
+        """
+        10 director admin phase halted symbol=MS
+        24 ORANGE buy 1@9 symbol=BOND
+        25 director admin phase open symbol=MS
+        26 ORANGE buy 1@9 symbol=BOND
+        50 ORANGE buy 1@9 symbol=BOND
+        70 ORANGE buy 1@9 symbol=MS
+        """,
+    )
+    written(day)
+    times = [int(t) for t in column(day, "executions", "t_ms")]
+    assert times == [
+        24_000,
+        25_000,
+        35_000,
+        45_000,
+        45_000,
+        45_000,
+        *times[6:],
+    ]
+    table = rows(day, "equity")
+    assert [int(row["t_ms"]) for row in table] == [*range(0, 60_001, 1_000)]
 
 
 def test_a_round_that_is_closed_early_ends_then(tmp_path: Path) -> None:

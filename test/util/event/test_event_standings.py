@@ -12,6 +12,7 @@ from orderbook import Admin
 from test.util.event.days import CONNECT, EVENT, ROUND_A, Day, played
 from test.util.event.test_event_scoring import match
 from util.event.__main__ import main
+from util.event.dossier import write_dossiers
 from util.event.file import read_event
 from util.event.record import MatchRow
 from util.event.results import Played
@@ -112,6 +113,18 @@ def test_the_files_of_standings(tmp_path: Path) -> None:
         "last": 300,
         "last_rank": 1,
     }
+
+
+def test_dossiers_are_written_on_the_way(tmp_path: Path) -> None:
+    day = two_rounds(tmp_path)
+    standings = write_standings(day.event, dossiers_of=("B", "all"))
+    assert standings == standings_of(day.event)
+    assert not (day.event.folder / "A/all/public").exists()
+    path = day.event.folder / "B/all/PLUM/summary.json"
+    assert json.loads(path.read_text())["pnl"] == 300
+    before = path.read_bytes()
+    write_dossiers(day.event, "B", "all")
+    assert path.read_bytes() == before
 
 
 def test_a_round_that_was_not_played_has_no_points(tmp_path: Path) -> None:
