@@ -26,7 +26,7 @@ from client import (
 )
 from orderbook import AdminAction, Refused
 
-from .record import Attempt, Key, Record
+from .record import EVENT, Attempt, Key, Record
 from .schedule import CLOSE_OUT, Plan, Seen, due, state_of, wait_s
 
 PAUSE_S = 0.2  # after a request that was lost with its connection
@@ -108,11 +108,15 @@ class Conductor:
             if "action" in attempt.begun[name]:
                 await self._do(name)
         while True:
+            was_standing = self.seen.state == "paused"
             await self.look()
             self._attempt = attempt = self._read()
             if attempt.status == "void":
                 raise MatchVoid(attempt.reason)
             paused = self._record.paused() is not None
+            if paused and was_standing and self.seen.state == "open":
+                reason = "the market was opened by hand"
+                self._record.done(EVENT, "resume", reason=reason)
             plan, done = self.match.plan, attempt.done
             names = due(plan, done, self.seen, paused)
             for name in names:
