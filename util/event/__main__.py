@@ -26,7 +26,7 @@ COMMANDS = {
     "score": ("standings", "make the standings from the journals"),
     "dossier": ("dossier", "write dossiers from the journals"),
     "void": ("void", "let a match count for nothing"),
-    "replay": ("replay", "serve the replay page of a match"),
+    "replay": ("replay", "print every command and event of a match"),
     "serve": ("serve", "serve standings, dossiers and downloads"),
 }
 

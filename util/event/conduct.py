@@ -21,11 +21,12 @@ from client import (
     DuplicateClientRequestId,
     Exchange,
     ExchangeError,
+    Market,
     MarketClosed,
 )
 from orderbook import AdminAction, Refused
 
-from .record import Attempt, Key, Record
+from .record import EVENT, Attempt, Key, Record
 from .schedule import CLOSE_OUT, Plan, Seen, due, state_of, wait_s
 
 PAUSE_S = 0.2  # after a request that was lost with its connection
@@ -107,11 +108,15 @@ class Conductor:
             if "action" in attempt.begun[name]:
                 await self._do(name)
         while True:
+            was_standing = self.seen.state == "paused"
             await self.look()
             self._attempt = attempt = self._read()
             if attempt.status == "void":
                 raise MatchVoid(attempt.reason)
             paused = self._record.paused() is not None
+            if paused and was_standing and self.seen.state == "open":
+                reason = "the market was opened by hand"
+                self._record.done(EVENT, "resume", reason=reason)
             plan, done = self.match.plan, attempt.done
             names = due(plan, done, self.seen, paused)
             for name in names:
@@ -315,10 +320,10 @@ class Conductor:
             if not match.at_mark:
                 prices[symbol] = match.values.at(elapsed, symbol)
                 continue
-            market = await self._until_answered(
+            market: Market = await self._until_answered(
                 partial(self._exchange.market, symbol)
             )
-            prices[symbol] = market.mark or 0
+            prices[symbol] = mark_of(market)
         return prices
 
     async def _note_opening(self, detail: dict[str, Any]) -> None:
@@ -380,6 +385,16 @@ class Conductor:
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             await asyncio.sleep(PAUSE_S / 10)
+
+
+def mark_of(market: Market) -> int:
+    """Return the price that values a position, as the exchange has it."""
+    book, last = market.book, market.last
+    if last is None:
+        last = market.instrument.reference_price
+    if book.bid is None or book.ask is None:
+        return last
+    return sorted((book.bid, last, book.ask))[1]
 
 
 def _made(action: str | None, reason: str, **arguments: Any) -> dict[str, Any]:

@@ -183,14 +183,22 @@ class Director:
                     self._exchange_ended(status)
                 elif time.monotonic() >= self._told.get(name, 0):
                     self._told[name] = time.monotonic() + TOLD_S
-                    log = supervisor.wanted[name].log
-                    self._say(f"{name} has ended: {last_line(log)}")
+                    self._say(f"{name} has ended{self._why(name)}")
             await self._look_at_exchange()
             if time.monotonic() - self._written >= LIVE_S:
                 self._written = time.monotonic()
                 self._read_again()
                 write_live(self.event, self._key, self._conductor)
             await asyncio.sleep(LOOK_S)
+
+    def _why(self, name: str) -> str:
+        """Return the last line of a bot or of the pages.
+
+        House bots may have printed their seed, which is nobody's business.
+        """
+        if name.startswith(HOUSE):
+            return ""
+        return f": {last_line(self._supervisor.wanted[name].log)}"
 
     def _exchange_ended(self, status: int | None) -> None:
         """Let the exchange be started again, unless it gave up itself."""

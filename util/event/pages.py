@@ -29,12 +29,14 @@ from .keys import KEYS_FILE
 from .live import LIVE_FILE
 from .matches import last_attempt, names_of
 from .record import EVENT, Attempt, Record
+from .results import JOURNAL
 
 PAGE = Path(__file__).parent / "page"
 SHARED = ("page.css", "icon.svg")  # files of the exchange's own page
 TYPES = {
     **CONTENT_TYPES,
     ".csv": "text/csv; charset=utf-8",
+    ".db": "application/vnd.sqlite3",
     ".json": "application/json",
     ".toml": PLAIN,
     ".log": PLAIN,
@@ -104,8 +106,8 @@ class Pages:
                 return _file(self._event.folder / name)
             case ["now.json"]:
                 return _json(self._now())
-            case ["secret"]:
-                return self._secret()
+            case ["secret" | "journal.db" as name]:
+                return self._after_event(name)
             case ["public", round_name, name, ""]:
                 return self._listing(self._public(round_name, name))
             case ["public", round_name, name, file]:
@@ -159,11 +161,12 @@ class Pages:
                     return False
         return True
 
-    def _secret(self) -> Answer:
-        """Answer with the secret of the hidden values, after the event."""
-        if not self._record()[1]:
-            return NOT_FOUND
-        return _file(self._event.folder / "secret")
+    def _after_event(self, name: str) -> Answer:
+        """Answer with the secret of the hidden values, or the journal."""
+        is_public = self._record()[1]
+        if name == JOURNAL:
+            is_public = is_public and self._event.event.publish_journals
+        return _file(self._event.folder / name) if is_public else NOT_FOUND
 
     # Dossiers
 

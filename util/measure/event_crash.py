@@ -58,7 +58,7 @@ async def main():
             market = chance.choice(markets)
             trade = chance.choice((market.buy, market.sell))
             try:
-                price = (market.mark or 1000) + chance.randint(-3, 3)
+                price = (market.last or 1000) + chance.randint(-3, 3)
                 await trade(chance.randint(1, 9), max(price, 1))
             except (Refused, ExchangeError):
                 pass

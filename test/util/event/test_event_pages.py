@@ -28,7 +28,8 @@ def event(tmp_path: Path) -> Event:
         (match / name).parent.mkdir(parents=True, exist_ok=True)
         (match / name).write_text(name)
     (match / "fair.csv").write_text("the values")
-    (event.folder / "secret").write_text("the secret")
+    for name in ("secret", "journal.db"):
+        (event.folder / name).write_text(name)
     (event.folder / "standings.csv").write_text("rank,team\n")
     return event
 
@@ -86,10 +87,10 @@ def test_hidden_values_are_public_once_the_match_is_scored(
 
 def test_the_secret_is_public_after_the_event(event: Event) -> None:
     play(event, "start", "score")
-    assert status(event, "/secret") == 404
+    assert status(event, "/secret") == status(event, "/journal.db") == 404
     with Record.of(event.folder) as record:
         record.done(EVENT, "finished")
-    assert status(event, "/secret") == 200
+    assert status(event, "/secret") == status(event, "/journal.db") == 200
     assert now(event)["is_over"]
 
 

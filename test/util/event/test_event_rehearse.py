@@ -106,10 +106,14 @@ def test_all_acts_of_a_match_are_done_in_their_order(tmp_path: Path) -> None:
     assert (again, same) == (pnls, digest)
 
 
-def test_a_team_that_loses_too_much_is_closed_out(tmp_path: Path) -> None:
-    text = """\
+@pytest.mark.parametrize("at", ["fair", "mark"])
+def test_a_team_that_loses_too_much_is_closed_out(
+    tmp_path: Path, at: str
+) -> None:
+    text = f"""\
 [match.blow_out]
 limit = -100
+at = "{at}"
 """
     attempts, pnls, _ = rehearse(tmp_path, {"LEMON": LOSING}, text)
     for attempt in attempts:
@@ -117,7 +121,7 @@ limit = -100
     # What it lost by then; it could not trade on, and started again in B.
     assert pnls["LEMON"] < -100
     summary = tmp_path / "rehearsed/B/all/LEMON/summary.json"
-    assert json.loads(summary.read_text())["blow_out_ms"]
+    assert json.loads(summary.read_text())["blown_out_ms"]
 
 
 def test_the_command_prints_standings(

@@ -19,6 +19,11 @@ function signed(number) {
   return number > 0 ? `+${number.toLocaleString("en")}` : number.toLocaleString("en");
 }
 
+function colourOf(number) {
+  if (!number) return "";
+  return number > 0 ? "good" : "bad";
+}
+
 function span(seconds) {
   const whole = Math.max(0, Math.ceil(seconds));
   const minutes = Math.floor(whole / 60);
@@ -62,8 +67,7 @@ function showStandings() {
     line.append(text("td", row.total));
     for (const name of rounds) line.append(text("td", row.points?.[name] ?? "–"));
     const { last } = row;
-    const colour = last < 0 ? "bad" : "good";
-    line.append(text("td", last === null ? "–" : signed(last), colour));
+    line.append(text("td", last === null ? "–" : signed(last), colourOf(last)));
     return line;
   }));
 }
@@ -105,7 +109,7 @@ function showNow() {
       .slice(0, BOARD)
       .map(([team, pnl]) => {
         const line = document.createElement("li");
-        line.append(text("span", team), text("span", signed(pnl), pnl < 0 ? "bad" : "good"));
+        line.append(text("span", team), text("span", signed(pnl), colourOf(pnl)));
         return line;
       }),
   );
