@@ -141,10 +141,12 @@ class TradingClock:
     def after(self) -> None:
         """Find out whether a command has opened or closed the market."""
         listings = self._engine.listings.values()
+        is_closing = any(one.close_ts is not None for one in listings)
         if self.is_open:
-            self.is_open = any(one.phase != "closed" for one in listings)
+            is_trading = any(one.phase != "closed" for one in listings)
+            self.is_open = is_closing or is_trading
         else:
-            self.is_open = any(one.close_ts is not None for one in listings)
+            self.is_open = is_closing
 
     def _at(self, ts: int) -> int:
         """Return the time at ``ts``; it never goes back."""
