@@ -74,7 +74,11 @@ class Match:
         self._was_open = False
 
     def rows(self) -> Iterator[Row]:
-        """Yield all rows; raises JournalError, and ResultError at the end."""
+        """Yield all rows; raises JournalError, and ResultError at the end.
+
+        What follows the settlement does not count, or rows would depend on
+        how long the exchange went on.
+        """
         for team, figures in self.figures.items():
             figures.cash = self._cash(team)
             figures.was_there = self._is_connected(team)
@@ -83,6 +87,8 @@ class Match:
                 yield from self._second(step)
             else:
                 yield from self._step(step)
+                if self._is_over():
+                    break
         for fill in self._markouts.rest():
             yield _fill_row(fill)
         yield from self._end()
@@ -119,6 +125,13 @@ class Match:
             fall = figures.peak - fair_equity
             cells = [t_ms, cash, mark, fair_equity, fall, *positions]
             yield Row(team, "equity", cells)
+
+    def _is_over(self) -> bool:
+        """Return whether all instruments are settled and everybody is paid."""
+        if self.opened_ts is None or self._tape.is_open or self._engine.work:
+            return False
+        listings = self._engine.listings.values()
+        return all(one.settlement_price is not None for one in listings)
 
     def _end(self) -> Iterator[Row]:
         """Yield the last equity; raises ResultError."""

@@ -701,6 +701,24 @@ def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
     assert not [name for name in first if name.endswith(".new")]
 
 
+def test_what_follows_the_settlement_does_not_count(tmp_path: Path) -> None:
+    """A match is scored at once, and scored again after the next reset."""
+    day = played(tmp_path)
+    written(day)
+    first = content(day.event.folder / "A")
+    day.say("""
+        70 ORANGE buy 1@9 symbol=BOND
+        71 APPLE disconnect
+        72 APPLE connect
+        73 director admin adjust user=PLUM cash=5
+        """)
+    written(day)
+    assert content(day.event.folder / "A") == first
+    day.round("B", "1 ORANGE buy 1@9 symbol=BOND")
+    written(day)
+    assert content(day.event.folder / "A") == first
+
+
 def test_what_is_killed_amid_the_writing_leaves_the_old_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
