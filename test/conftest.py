@@ -51,12 +51,12 @@ KINDS = {
         test_challenge_house test_cli test_client test_client_earlier
         test_client_life test_client_live test_clock test_commits
         test_committer test_crash test_disk test_docs test_event_practice
-        test_event_rehearse test_event_run test_files test_fuzz test_golden
-        test_hostile test_image test_keys test_keys_live test_logs
-        test_long_work test_package test_page test_printing test_process
-        test_products_live test_proxies test_replay test_simulate test_sqlite
-        test_stress test_tls test_tutorial test_util_accounts test_util_admin
-        test_watch test_windows
+        test_event_processes test_event_rehearse test_event_run test_files
+        test_fuzz test_golden test_hostile test_image test_keys test_keys_live
+        test_logs test_long_work test_package test_page test_printing
+        test_process test_products_live test_proxies test_replay test_simulate
+        test_sqlite test_stress test_tls test_tutorial test_util_accounts
+        test_util_admin test_watch test_windows
     """,
 }
 KIND_OF = {
