@@ -7,10 +7,10 @@ STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test pure mutants lint types format bench stress doors crash twin conformance chart demo \
-	hostile fuzz soak simulate pythons clean
+	hostile fuzz soak simulate event-crash pythons clean
 
 help: ## List these commands
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(STAMP) ## Make .venv; PYTHON=python3.13 chooses the interpreter
 
@@ -61,6 +61,9 @@ doors: $(STAMP) ## Measure orders through each door beside the native one
 
 crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
+
+event-crash: $(STAMP) ## Kill parts of an event of 3 rounds every 5 s, and check its end
+	$(PY) -m util.measure.event_crash 3 $(or $(SEED),1)
 
 twin: $(STAMP) ## Compare book and engine with naive ones, 2.5 million steps
 	$(PY) -m util.measure.twin 1500000 $(or $(SEED),1)

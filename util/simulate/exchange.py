@@ -135,6 +135,7 @@ def new_server(
     make: Callable[..., Server] = Server,
     clock: Clock | None = None,
     executor: Executor | None = None,
+    keys: Path | None = None,
 ) -> Server:
     """Return an exchange, to be started; call this in the running loop.
 
@@ -145,7 +146,7 @@ def new_server(
     """
     epoch_ns = EPOCH_NS if flow is None else flow.start * 1_000
     return make(
-        _settings(journal.path, market, flow),
+        _settings(journal.path, market, flow, keys),
         clock or clock_of(loop, epoch_ns),
         listener=partial(MemoryListener, network),
         open_journal=lambda path: journal,
@@ -156,7 +157,10 @@ def new_server(
 
 @lru_cache(maxsize=1)
 def _settings(
-    journal: Path, market: Path | None, flow: Recording | None
+    journal: Path,
+    market: Path | None,
+    flow: Recording | None,
+    keys: Path | None,
 ) -> Settings:
     kind: Callable[..., Settings] = Settings
     if flow is not None:
@@ -166,7 +170,8 @@ def _settings(
         hostname=ADDRESS,
         port=PORT,
         journal=journal,
-        keys=NO_KEYS,
+        keys=keys or NO_KEYS,
+        open=keys is not None,
         max_connections=CONNECTIONS,
         debug=False,
         market=market,

@@ -56,10 +56,14 @@ class SimulationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A bot's file, and its latency; None: that of the round."""
+    """A bot's file, and its latency; None: that of the round.
+
+    ``user`` is its name, and as whom it logs in; None: the file's name.
+    """
 
     path: Path
     latency: Latency | None = None
+    user: str | None = None
 
     @classmethod
     def read(cls, text: str) -> Entry:
@@ -79,6 +83,7 @@ class Simulation:
     ``bots`` are files, as in ``mybot.py`` or ``mybot.py@5ms±1ms``. ``seed``
     is that of all chance. ``latency`` is the time of a message in one
     direction. ``market`` is a market file; without one BOND is listed.
+    ``keys`` is a key file; users who are not in it log in by name.
     ``makers``, ``noise``, ``informed`` and ``speed`` are the house bots', as
     in ``util.bots``. ``out`` takes what bots print; None: standard output.
     ``hang_s`` are the seconds of the wall clock after which a bot that does
@@ -96,7 +101,7 @@ class Simulation:
 
     def __init__(
         self,
-        *bots: str,
+        *bots: str | Entry,
         seed: int = 0,
         latency: str = str(DEFAULT_LATENCY),
         market: Path | str | None = None,
@@ -104,6 +109,7 @@ class Simulation:
         makers: int | None = None,
         noise: int | None = None,
         informed: int | None = None,
+        keys: Path | None = None,
         speed: float = 1.0,
         out: TextIO | None = None,
         hang_s: float = HANG_S,
@@ -116,7 +122,10 @@ class Simulation:
         self.journal = MemoryJournal(Path("memory"))
         self.bots: list[Bot] = []
         self._latency = Latency.read(latency)
-        self._entries = [Entry.read(text) for text in bots]
+        self._entries = [
+            bot if isinstance(bot, Entry) else Entry.read(bot) for bot in bots
+        ]
+        self._keys = keys
         self._market = Path(market) if market else None
         self._recording = read_recording(Path(flow)) if flow else None
         self._flow: Flow | None = None
@@ -341,6 +350,7 @@ class Simulation:
             self._market,
             Random(f"{self.seed} sessions"),
             self._recording,
+            keys=self._keys,
         )
         await self.server.start()
         self._collect_garbage()
@@ -357,7 +367,7 @@ class Simulation:
             house.start(run_house(self._plan, say=_say_nothing))
         names: Counter[str] = Counter()
         for entry in self._entries:
-            stem = entry.path.stem
+            stem = entry.user or entry.path.stem
             names[stem] += 1
             name = stem if names[stem] == 1 else f"{stem}-{names[stem]}"
             self._add(

@@ -1,0 +1,171 @@
+"""An event is played to its end, whatever is killed meanwhile.
+
+The tests share one event. Each of them plays one more round of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client import BlockingExchange
+from test.util.event.playing import Playing, playing
+from util.event.record import Record
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
+    folder = tmp_path_factory.mktemp("event")
+    with playing(folder, rounds="ABCDEFGHIJKL", trading=2) as event:
+        yield event
+
+
+@pytest.fixture
+def event(shared: Playing) -> Iterator[Playing]:
+    """The event, with its next round open."""
+    shared.begin()
+    try:
+        shared.until_done("open")
+        yield shared
+    finally:
+        shared.kill()
+
+
+def test_a_director_that_is_killed_goes_on_where_it_was(
+    event: Playing,
+) -> None:
+    before = event.said.count("open for")
+    for act in ("open", "close"):
+        event.until_done(act)
+        exchange = event.process("exchange")
+        event.kill()
+        event.start()
+    event.is_scored()
+    [attempt] = event.attempts()
+    assert attempt.deaths == 0
+    assert event.process("exchange") == exchange
+    assert event.said.count("open for") == before
+
+
+def test_any_act_may_be_done_twice(event: Playing) -> None:
+    """As after a kill between an act and its second row."""
+    event.until_done("settled")
+    event.kill()
+    with Record.of(event.data) as record:
+        record._file.execute(
+            "DELETE FROM acts WHERE stage = 'done' AND round = ?"
+            " AND act != 'score'",
+            (event.round,),
+        )
+    event.start()
+    event.is_scored()
+    assert event.statuses == ["scored"]
+
+
+def test_an_exchange_that_is_killed_gives_the_time_back(
+    event: Playing,
+) -> None:
+    event.kill_processes("exchange")
+    event.is_scored()
+    [attempt] = event.attempts()
+    assert attempt.deaths == 1
+
+
+def test_the_third_death_of_the_exchange_makes_the_match_void(
+    event: Playing,
+) -> None:
+    for _ in range(3):
+        event.kill_processes("exchange")
+    event.is_scored()
+    assert event.statuses == ["void", "scored"]
+    first, second = event.attempts()
+    assert first.reason == "the exchange ended 3 times"
+    assert first.done["fair"] != second.done["fair"]
+
+
+def test_bots_and_pages_are_started_again(event: Playing) -> None:
+    event.kill_processes("house bots", "bot of APPLE", "pages")
+    event.is_scored()
+
+
+def test_after_a_crash_of_the_machine_the_round_goes_on(
+    event: Playing,
+) -> None:
+    names = ("exchange", "house bots", "bot of APPLE", "pages")
+    old = [event.process(name).pid for name in names]
+    event.kill()
+    for pid in old:
+        os.killpg(pid, signal.SIGKILL)
+    event.start()
+    event.is_scored()
+    [attempt] = event.attempts()
+    assert attempt.deaths == 1
+    assert event.process("pages").pid not in old
+
+
+def test_a_void_match_is_played_again_if_asked_for(event: Playing) -> None:
+    event.do("void", event.round, "--reason", "the net is down", "--again")
+    event.is_scored()
+    assert event.statuses == ["void", "scored"]
+    event.do("void", event.round, "--reason", "a wrong file")
+    event.start()
+    assert event.ended() == 0
+    assert event.statuses == ["void", "void"]
+
+
+def test_a_pause_holds_over_a_start_of_the_director(event: Playing) -> None:
+    event.do("pause", "--reason", "lunch")
+    event.signal(signal.SIGINT)
+    assert "go on, and an open round closes at its time" in event.said
+    event.start()
+    event.until(lambda: "another `run`" in event.do("status"))
+    status = event.do("status")
+    assert "market: halted" in status
+    assert "paused: lunch" in status
+    assert event.statuses == ["open"]
+    event.do("resume")
+    event.is_scored()
+
+
+def test_a_pause_delays_the_opening(shared: Playing) -> None:
+    shared.do("pause")
+    shared.begin()
+    shared.until_done("announce")
+    assert "market: closed" in shared.do("status")
+    assert "open" not in shared.attempts()[0].done
+    shared.do("resume")
+    shared.is_scored()
+
+
+def test_a_team_that_comes_late_gets_in(event: Playing) -> None:
+    event.change("ORANGE = {}", "ORANGE = {}\nLATE = {}")
+    [line] = event.do("keys").splitlines()
+    name, token = line.split("\t")
+    assert name == "LATE"
+    url = f"ws://127.0.0.1:{event.front}"
+    with BlockingExchange(url, name, token) as exchange:
+        assert exchange.cash == 0
+    first = event.director
+    event.start()
+    assert event.ended() == 1
+    assert "another `run`" in event.said
+    event.director = first
+    event.is_scored()
+    with Record.of(event.data) as record:
+        last = [*record.attempts().values()][-1]
+    assert {"LATE", "APPLE"} <= last.done["settled"]["cash"].keys()
+
+
+def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
+    with playing(tmp_path) as event, socket.socket() as taken:
+        taken.bind(("127.0.0.1", event.front))
+        taken.listen()
+        event.begin()
+        assert event.ended() == 1
+        assert "the exchange does not start" in event.said
+        assert f":{event.front}: Address already in use" in event.said

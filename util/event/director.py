@@ -1,0 +1,320 @@
+"""The director: plays the rounds of an event in one exchange, in order.
+
+It starts the exchange, the house bots, the bots of teams and the pages, and
+keeps them running. They outlive it: a director that starts finds them, and
+goes on where the last one was, as the record says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from client import Exchange, ExchangeError
+from exchange.files import lock
+from orderbook import Refused
+
+from .conduct import ActRefused, Conductor, MatchVoid
+from .fair import FairPaths, make_paths, read_paths, secret_of
+from .file import Event, EventError, read_event
+from .file_checks import ADMINISTRATOR
+from .keys import make_keys, tokens_of
+from .live import write_live
+from .market import write_market
+from .matches import cash_of, label_of, match_of, next_match
+from .processes import last_line
+from .publish import UNSCORED, publish
+from .record import DEATH, EVENT, Attempt, Key, Record
+from .specs import (
+    BOT,
+    EXCHANGE,
+    HOUSE,
+    bots_of,
+    exchange_of,
+    house_of,
+    is_ready,
+    local_url,
+    pages_of,
+    port_file,
+)
+from .supervise import LOOK_S, Supervisor
+
+LOCK = "director.lock"
+LIVE_S = 0.5  # between two writes of what the pages show
+TOLD_S = 60.0  # between two lines about ends of one process
+BEING_PLAYED = ("started", "open", "closed")  # statuses of a match
+DEATHS_MAX = 3  # of the exchange in a match, which is void then
+
+
+class DirectorError(Exception):
+    """The event cannot go on; the text says why and what to do."""
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of an event; raises DirectorError if another has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    try:
+        held = lock(path, mode=0o600, is_waiting=False)
+    except BlockingIOError:
+        pid = path.read_text().strip()
+        raise DirectorError(
+            f"another `run` (process {pid}) plays this event"
+        ) from None
+    try:
+        os.ftruncate(held, 0)
+        os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(held)
+
+
+class Director:
+    """Plays one event; ``say`` prints a line."""
+
+    def __init__(
+        self, path: Path, record: Record, say: Callable[[str], None]
+    ) -> None:
+        self.event: Event = read_event(path)
+        self._path = path
+        self._record = record
+        self._say = say
+        self._supervisor = Supervisor(record, say)
+        self._key = EVENT  # of the match that is played
+        self._conductor: Conductor | None = None
+        self._ready_pid: int | None = None  # the exchange that is ready
+        self._secret = secret_of(self.event.folder)
+        self._changed = path.stat().st_mtime_ns
+        self._told: dict[str, float] = {}  # when an end is told again
+        self._written = 0.0
+
+    async def run(self, until: str | None) -> None:
+        """Play what is left up to a round; raises DirectorError."""
+        self._prepare()
+        supervisor = self._supervisor
+        lost = EXCHANGE in self._record.processes().keys() - (
+            supervisor.running.keys()
+        )
+        supervisor.end_strays(self.event.folder)
+        self._key = next_match(self.event, self._record.attempts()) or EVENT
+        if lost:
+            self._count_death()
+        self._want()
+        tending = asyncio.create_task(self._tend())
+        playing = asyncio.create_task(self._play_all(until))
+        try:
+            await asyncio.wait(
+                [tending, playing], return_when=asyncio.FIRST_COMPLETED
+            )
+            if tending.done():
+                tending.result()
+            playing.result()
+        finally:
+            for task in (tending, playing):
+                task.cancel()
+            await asyncio.gather(tending, playing, return_exceptions=True)
+
+    async def end(self) -> None:
+        """End everything but the pages, the exchange last."""
+        await self._supervisor.end(BOT, HOUSE)
+        await self._supervisor.end(EXCHANGE)
+
+    # Preparing
+
+    def _prepare(self) -> None:
+        """Make keys and files that are missing."""
+        event = self.event
+        for team, token in make_keys(event).items():
+            self._say(f"new key of {team}: {token}")
+        write_market(event)
+
+    def _want(self) -> None:
+        """Want the exchange, the pages, and who trades in the match."""
+        event, key = self.event, self._key
+        specs = [exchange_of(event), pages_of(event), *bots_of(event)]
+        attempt = self._record.attempts().get(key)
+        if attempt is not None and "fair" in attempt.done:
+            if attempt.status in BEING_PLAYED:
+                specs += house_of(event, key)
+        self._supervisor.wanted |= {spec.name: spec for spec in specs}
+
+    def _read_again(self) -> None:
+        """Follow a change of the event file: a team may have come late.
+
+        The match that is played keeps its times. While the file is wrong,
+        nothing changes.
+        """
+        with contextlib.suppress(OSError):
+            changed = self._path.stat().st_mtime_ns
+            if changed == self._changed:
+                return
+            self._changed = changed
+            try:
+                event = read_event(self._path)
+            except EventError as error:
+                self._say(f"{error}; the event goes on as it was")
+                return
+            come = event.teams.keys() - self.event.teams.keys()
+            for team in sorted(come):
+                self._say(f"{team} takes part; `keys` shows its key")
+            self.event = event
+            self._want()
+            if self._conductor is not None:
+                self._conductor.match = replace(
+                    self._conductor.match, cash=cash_of(event)
+                )
+
+    # Processes
+
+    async def _tend(self) -> None:
+        """Keep the processes running; raises DirectorError if one cannot."""
+        supervisor = self._supervisor
+        while True:
+            if EXCHANGE not in supervisor.running:
+                port_file(self.event).unlink(missing_ok=True)
+            for name, status in supervisor.tend():
+                if name == EXCHANGE:
+                    self._exchange_ended(status)
+                elif time.monotonic() >= self._told.get(name, 0):
+                    self._told[name] = time.monotonic() + TOLD_S
+                    self._say(f"{name} has ended{self._why(name)}")
+            await self._look_at_exchange()
+            if time.monotonic() - self._written >= LIVE_S:
+                self._written = time.monotonic()
+                self._read_again()
+                write_live(self.event, self._key, self._conductor)
+            await asyncio.sleep(LOOK_S)
+
+    def _why(self, name: str) -> str:
+        """Return the last line of a bot or of the pages.
+
+        House bots may have printed their seed, which is nobody's business.
+        """
+        if name.startswith(HOUSE):
+            return ""
+        return f": {last_line(self._supervisor.wanted[name].log)}"
+
+    def _exchange_ended(self, status: int | None) -> None:
+        """Let the exchange be started again, unless it gave up itself."""
+        log = self._supervisor.wanted[EXCHANGE].log
+        if self._ready_pid is None and status is not None and status > 0:
+            raise DirectorError(
+                f"the exchange does not start: {last_line(log)}"
+            )
+        self._ready_pid = None
+        self._say("the exchange has ended; it is started again")
+        self._count_death()
+        self._supervisor.may_start_now(EXCHANGE)
+
+    def _count_death(self) -> None:
+        """Note the end of the exchange; too many make a match void."""
+        attempt = self._record.attempts().get(self._key)
+        if attempt is None or attempt.status != "open":
+            return
+        self._record.done(self._key, f"{DEATH}{attempt.deaths + 1}")
+        if attempt.deaths + 1 >= DEATHS_MAX:
+            reason = f"the exchange ended {DEATHS_MAX} times"
+            self._record.done(self._key, "void", reason=reason, again=True)
+
+    async def _look_at_exchange(self) -> None:
+        """Find out whether the exchange that runs now accepts orders."""
+        running = self._supervisor.running.get(EXCHANGE)
+        if running is None or running.pid == self._ready_pid:
+            return
+        if await asyncio.to_thread(is_ready, self.event):
+            self._ready_pid = running.pid
+            if self._conductor is not None:
+                self._conductor.warm_up()
+
+    async def _until_ready(self) -> None:
+        while self._ready_pid is None:
+            await asyncio.sleep(LOOK_S)
+
+    # Rounds
+
+    async def _play_all(self, until: str | None) -> None:
+        await self._until_ready()
+        token = tokens_of(self.event.folder)[ADMINISTRATOR]
+        exchange = Exchange(
+            local_url(self.event),
+            ADMINISTRATOR,
+            token,
+            cancel_on_disconnect=False,
+        )
+        try:
+            async with exchange:
+                while True:
+                    event = self.event
+                    attempts = self._record.attempts()
+                    key = next_match(event, attempts, until)
+                    if key is None:
+                        return
+                    await self._play(exchange, key, attempts.get(key))
+        except (ActRefused, Refused, ExchangeError) as error:
+            raise DirectorError(str(error)) from None
+
+    async def _play(
+        self, exchange: Exchange, key: Key, attempt: Attempt | None
+    ) -> None:
+        """Play one match until it is scored or void."""
+        self._key = key
+        event = self.event
+        self._prepare()
+        number = attempt.number if attempt is not None else None
+        if number is None:
+            is_first = not self._record.attempts() and exchange.round == 1
+            number = 1 if is_first else exchange.round + 1
+            self._record.begin(key, "start", number=number)
+        if attempt is None or attempt.status in BEING_PLAYED:
+            paths = self._paths(key)
+            match = match_of(event, key, number, paths, self._secret)
+            conductor = Conductor(exchange, match, self._record, self._say)
+            self._conductor = conductor
+            self._want()
+            warmup = match.plan.warmup_ms / 1_000
+            self._say(f"{match.label}: warm-up of {warmup:g} s")
+            try:
+                await conductor.play()
+                await self._supervisor.end(HOUSE)
+            except MatchVoid as void:
+                await self._let_void(conductor, str(void))
+                await self._supervisor.end(HOUSE)
+                return
+            finally:
+                self._conductor = None
+        try:
+            await asyncio.to_thread(publish, self.event, key)
+        except UNSCORED as error:
+            raise DirectorError(
+                f"{label_of(event, key)} cannot be scored: {error}; mend that"
+                " and `run` again, or `void` it"
+            ) from None
+        self._record.done(key, "score")
+        self._say(f"{label_of(event, key)}: scored")
+
+    async def _let_void(self, conductor: Conductor, reason: str) -> None:
+        """Close the market of a void match."""
+        key = conductor.match.key
+        self._say(f"{conductor.match.label}: void: {reason}")
+        if self._record.attempts()[key].status != "void":
+            self._record.done(key, "void", reason=reason, again=True)
+        await conductor.close(f"void: {reason}")
+
+    def _paths(self, key: Key) -> FairPaths:
+        """Return the hidden values of a match, made once."""
+        path = self.event.folder / key.round / key.match / "fair.csv"
+        attempt = self._record.attempts()[key]
+        if "fair" in attempt.done and path.exists():
+            return read_paths(path)
+        paths = make_paths(
+            self.event, key.round, key.match, key.attempt, self._secret
+        )
+        commitment = paths.write(path)
+        self._record.done(key, "fair", sha256=commitment)
+        return paths

@@ -1,0 +1,92 @@
+"""Let the trading time stand still: ``python -m util.event pause``.
+
+A pause lasts until `resume`, whatever is started again meanwhile. Before the
+opening of a match it delays the opening.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from client import Exchange, ExchangeError
+from exchange.host.keyfile import KeysError
+from orderbook import PhaseName, Refused
+from util.cli import CONNECT_TIMEOUT_S, failed, utf8
+
+from .file import Event, EventError, read_event
+from .file_checks import ADMINISTRATOR
+from .keys import tokens_of
+from .options import event_parser
+from .record import EVENT, Record
+from .specs import local_url
+
+RUNNING = ("open", "auction")  # phases in which the trading time runs
+STANDING = ("halted", "pre_open")
+
+
+async def set_phases(event: Event, is_pause: bool, reason: str) -> int:
+    """Halt or open the instruments that trade; return how many.
+
+    Closed ones stay closed. Raises ExchangeError and Refused.
+    """
+    before = RUNNING if is_pause else STANDING
+    phase: PhaseName = "halted" if is_pause else "open"
+    token = tokens_of(event.folder).get(ADMINISTRATOR)
+    async with Exchange(
+        local_url(event),
+        ADMINISTRATOR,
+        token,
+        cancel_on_disconnect=False,
+        connect_timeout=CONNECT_TIMEOUT_S,
+    ) as exchange:
+        rows = await exchange.get("instruments")
+        symbols = [r["symbol"] for r in rows if r["phase"] in before]
+        if len(symbols) == len(rows):  # in one command
+            await exchange.admin("phase", reason, phase=phase)
+        else:
+            for symbol in symbols:
+                await exchange.admin(
+                    "phase", reason, symbol=symbol, phase=phase
+                )
+        return len(symbols)
+
+
+def main(arguments: list[str] | None = None, is_pause: bool = True) -> int:
+    """Run ``python -m util.event pause``; return the exit status."""
+    name = "pause" if is_pause else "resume"
+    words = "stand still" if is_pause else "go on"
+    parser = event_parser(name, f"Let the trading time {words}.")
+    parser.add_argument(
+        "--reason",
+        type=utf8,
+        default=name,
+        metavar="TEXT",
+        help="it is recorded, and sent to all clients",
+    )
+    options = parser.parse_args(arguments)
+    tool = f"event {name}"
+    try:
+        event = read_event(options.event)
+        with Record.of(event.folder) as record:
+            was_paused = record.paused() is not None
+            is_open = any(
+                attempt.status == "open"
+                for attempt in record.attempts().values()
+            )
+            if was_paused != is_pause:
+                record.typed(EVENT, name, reason=options.reason)
+        if is_open:
+            count = asyncio.run(set_phases(event, is_pause, options.reason))
+        else:
+            count = 0
+    except (EventError, KeysError, ValueError, OSError) as error:
+        return failed(tool, error)
+    except (Refused, ExchangeError) as error:
+        return failed(tool, f"the exchange has not done it: {error}", 1)
+    if is_open:
+        print(f"{name}: {count} instruments {words}")
+    elif is_pause:
+        print("pause: no round opens until `resume`")
+    else:
+        print("resume: rounds open at their times")
+    return 0

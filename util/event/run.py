@@ -1,0 +1,87 @@
+"""Play an event: ``python -m util.event run event.toml``.
+
+Exit status: 0 all rounds up to the last one wanted are scored, 1 it was
+stopped or cannot go on, 2 the command line or a file is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+
+from exchange.host.keyfile import KeysError
+from util.cli import failed, on_stop, utf8
+
+from .director import Director, DirectorError, alone
+from .file import Event, EventError, read_event
+from .options import event_parser
+from .record import EVENT, Record
+
+TOOL = "event run"
+
+
+def say(line: str) -> None:
+    """Print a line with the time of day."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+async def play(event: Event, path: Path, until: str | None) -> bool:
+    """Play the event; return whether it was not stopped."""
+    with Record.of(event.folder) as record:
+        director = Director(path, record, say)
+        playing = asyncio.create_task(director.run(until))
+        on_stop(playing.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await playing
+            if until is None:
+                record.done(EVENT, "finished")
+                await director.end()
+            return True
+    return False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m util.event run``; return the exit status."""
+    parser = event_parser("run", "Play an event, or go on where it was.")
+    parser.add_argument(
+        "--until",
+        type=utf8,
+        metavar="ROUND",
+        help="stop after this round; everything keeps running",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        event = read_event(options.event)
+        if options.until not in (None, *(r.name for r in event.rounds)):
+            return failed(TOOL, f"there is no round {options.until!r}")
+        for settings in event.rounds:
+            if event.settings_of(settings.name).pairs_as != "all":
+                return failed(
+                    TOOL,
+                    f"{options.event}: round {settings.name}: per_match must"
+                    " be 0: `run` plays all teams in one market",
+                )
+        with alone(event.folder):
+            is_over = asyncio.run(play(event, options.event, options.until))
+    except (EventError, KeysError, ValueError, OSError) as error:
+        return failed(TOOL, error)
+    except DirectorError as error:
+        return failed(TOOL, error, 1)
+    pages = f"http://{event.event.host}:{event.event.pages}/"
+    again = f"python -m util.event run {options.event}"
+    stop = f"python -m util.event stop {options.event}"
+    if not is_over:
+        say("stopped. The exchange, the house bots, the bots and the pages")
+        say("go on, and an open round closes at its time.")
+        say(f"To go on: {again}")
+        say(f"To end everything in order: {stop}")
+        return 1
+    if options.until is None:
+        say(f"all rounds are scored. Standings and downloads: {pages}")
+        say(f"To end the pages: {stop}")
+    else:
+        say(f"round {options.until} is scored; everything keeps running.")
+        say(f"To go on: {again}")
+    return 0

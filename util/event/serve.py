@@ -1,0 +1,145 @@
+"""Serve standings and downloads: ``python -m util.event serve event.toml``.
+
+`run` starts it. It may also be started without a director, to look at an
+event that is over. Exit status: 0 stopped, 2 a wrong argument, or the port is
+in use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from util.cli import failed
+
+from .file import Event, EventError, read_event
+from .options import event_parser
+from .pages import Pages
+
+TOOL = "event serve"
+REQUEST_S = 10.0  # for one request to arrive, and to be read
+CONNECTIONS_MAX = 200  # at a time; each has a thread
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD; every other method is refused."""
+
+    server_version = "exchange"
+    sys_version = ""
+    protocol_version = "HTTP/1.1"
+    timeout = REQUEST_S
+
+    def __init__(self, pages: Callable[[], Pages], *arguments: Any) -> None:
+        self._pages = pages
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        """Answer a request."""
+        self._answer(is_head=False)
+
+    def do_HEAD(self) -> None:
+        """Answer a request without the body."""
+        self._answer(is_head=True)
+
+    def _answer(self, is_head: bool) -> None:
+        answer = self._pages().answer(
+            self.path, self.headers.get("Authorization")
+        )
+        self.send_response(answer.status)
+        for name, value in answer.all_headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if not is_head:
+            self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Print nothing for each request."""
+
+
+class PagesServer(ThreadingHTTPServer):
+    """Listens on the port of the pages; bounds its threads."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, event: Event, handler: Callable[..., Any]) -> None:
+        host, port = event.event.host, event.event.pages
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        self.address_family = family
+        self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        super().__init__(address[:2], handler)  # type: ignore[arg-type]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread, if not too many are served."""
+        if self._slots.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(
+        self, request: Any, client_address: Any
+    ) -> None:
+        """Serve a connection; then another one may come."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Drop a connection that has ended early; report what is a bug."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class Current:
+    """The pages of an event file, read again when it has changed.
+
+    While the file is wrong, the pages stay as they were.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.event = read_event(path)
+        self._path = path
+        self._pages = Pages(self.event)
+        self._changed = path.stat().st_mtime_ns
+
+    def pages(self) -> Pages:
+        """Return the pages."""
+        with contextlib.suppress(EventError, OSError):
+            changed = self._path.stat().st_mtime_ns
+            if changed != self._changed:
+                self._pages = Pages(read_event(self._path))
+                self._changed = changed
+        return self._pages
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m util.event serve``; return the exit status."""
+    parser = event_parser("serve", "Serve standings and downloads.")
+    options = parser.parse_args(arguments)
+    try:
+        current = Current(options.event)
+    except EventError as error:
+        return failed(TOOL, error)
+    event = current.event
+    try:
+        server = PagesServer(event, partial(Handler, current.pages))
+    except OSError as error:
+        where = f"port {event.event.pages}"
+        return failed(TOOL, f"{where}: {error.strerror}")
+    print(f"pages on http://{event.event.host}:{event.event.pages}/")
+    with server:
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            pass
+    return 0

@@ -1,0 +1,115 @@
+"""Where an event stands: ``python -m util.event status``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from client import Exchange, ExchangeError
+from orderbook import Refused
+from util.cli import CONNECT_TIMEOUT_S, failed
+
+from .director import DirectorError, alone
+from .file import Event, EventError, read_event
+from .file_checks import ADMINISTRATOR
+from .keys import tokens_of
+from .market import initial_cash
+from .matches import last_attempt, names_of
+from .options import event_parser
+from .processes import is_alive
+from .record import Attempt, Record
+from .specs import local_url
+
+
+async def look(event: Event) -> dict[str, Any]:
+    """Ask the exchange; raises ExchangeError, Refused."""
+    token = tokens_of(event.folder).get(ADMINISTRATOR)
+    async with Exchange(
+        local_url(event),
+        ADMINISTRATOR,
+        token,
+        cancel_on_disconnect=False,
+        connect_timeout=CONNECT_TIMEOUT_S,
+    ) as exchange:
+        return {
+            "instruments": await exchange.get("instruments"),
+            "leaderboard": await exchange.leaderboard(),
+        }
+
+
+def lines_of(event: Event, record: Record) -> Iterator[str]:
+    """Yield what the record says: director, processes, matches."""
+    try:
+        with alone(event.folder):
+            yield "no director: start it with `run`"
+    except DirectorError as error:
+        yield str(error)
+    for process in record.processes().values():
+        state = f"process {process.pid}"
+        if not is_alive(process):
+            state = "has ended"
+        port = f", port {process.port}" if process.port else ""
+        yield f"{process.name}: {state}{port}"
+    paused = record.paused()
+    if paused is not None:
+        yield f"paused: {paused}"
+    attempts = record.attempts()
+    for settings in event.rounds:
+        for name in names_of(event, settings.name):
+            last = last_attempt(attempts, settings.name, name)
+            yield _match(settings.name, name, last)
+
+
+def _match(round_name: str, name: str, last: Attempt | None) -> str:
+    """Return the line of a match."""
+    text = f"{round_name}/{name}: "
+    if last is None:
+        return text + "to come"
+    if last.key.attempt > 1:
+        text += f"attempt {last.key.attempt}, "
+    text += last.status
+    if last.opened_ts is not None:
+        opened = datetime.fromtimestamp(last.opened_ts / 1e6)
+        text += f", opened at {opened:%H:%M:%S}"
+    if last.deaths:
+        text += f", the exchange ended {last.deaths} times"
+    return text + (f": {last.reason}" if last.reason else "")
+
+
+def live_lines(event: Event, seen: dict[str, Any]) -> Iterator[str]:
+    """Yield what the exchange says: phases, time left, P&L at marks."""
+    rows = seen["instruments"]
+    phases = sorted({row["phase"] for row in rows})
+    closing = [row["close_ts"] for row in rows if row.get("close_ts")]
+    left = ""
+    if closing:
+        left = f", {max(closing) / 1e6 - time.time():.0f} s left"
+    yield f"market: {', '.join(phases)}{left}"
+    for row in seen["leaderboard"]:
+        team = row["user"]
+        if team in event.teams:
+            pnl = row["equity"] - initial_cash(event, team)
+            yield f"{row['rank']:>4} {team:<20} {pnl:>12,}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m util.event status``; return the exit status."""
+    parser = event_parser("status", "Show where an event stands.")
+    options = parser.parse_args(arguments)
+    try:
+        event = read_event(options.event)
+        with Record.of(event.folder) as record:
+            for line in lines_of(event, record):
+                print(line)
+        seen = asyncio.run(look(event))
+    except (EventError, ValueError, OSError) as error:
+        return failed("event status", error)
+    except (Refused, ExchangeError) as error:
+        print(f"the exchange does not answer: {error}")
+        return 0
+    for line in live_lines(event, seen):
+        print(line)
+    return 0

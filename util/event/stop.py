@@ -1,0 +1,70 @@
+"""End an event's processes in order: ``python -m util.event stop``.
+
+First the director, then bots, then the exchange, then the pages. Nothing is
+lost: `run` goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+from util.cli import failed
+
+from .director import LOCK, DirectorError, alone
+from .file import Event, EventError, read_event
+from .options import event_parser
+from .record import Record
+from .specs import BOT, EXCHANGE, HOUSE, PAGES
+from .supervise import Supervisor
+
+TOOL = "event stop"
+WAIT_S = 30.0  # for the director to end
+LOOK_S = 0.1
+
+
+def end_director(event: Event) -> None:
+    """End the director, if there is one; raises DirectorError."""
+    deadline = time.monotonic() + WAIT_S
+    is_told = False
+    while True:
+        try:
+            with alone(event.folder):
+                return
+        except DirectorError:
+            if time.monotonic() > deadline:
+                raise
+        if not is_told:
+            pid = int((event.folder / LOCK).read_text())
+            os.kill(pid, signal.SIGTERM)
+            is_told = True
+        time.sleep(LOOK_S)
+
+
+async def end_all(event: Event) -> list[str]:
+    """End all processes of the record in order; return their names."""
+    with Record.of(event.folder) as record:
+        supervisor = Supervisor(record, print)
+        ended = await supervisor.end(BOT, HOUSE)
+        ended += await supervisor.end(EXCHANGE)
+        ended += await supervisor.end(PAGES)
+        supervisor.end_strays(event.folder)
+    return ended
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m util.event stop``; return the exit status."""
+    parser = event_parser("stop", "End all processes of an event in order.")
+    options = parser.parse_args(arguments)
+    try:
+        event = read_event(options.event)
+        end_director(event)
+        ended = asyncio.run(end_all(event))
+    except (EventError, OSError) as error:
+        return failed(TOOL, error)
+    except DirectorError as error:
+        return failed(TOOL, error, 1)
+    print(f"ended: {', '.join(ended) or 'nothing ran'}")
+    return 0
