@@ -18,11 +18,13 @@ from typing import Any, Protocol, cast
 
 from client import (
     AdminArguments,
+    Busy,
     DuplicateClientRequestId,
     Exchange,
     ExchangeError,
     Market,
     MarketClosed,
+    RateLimited,
 )
 from orderbook import AdminAction, Refused
 
@@ -379,7 +381,7 @@ class Conductor:
         while True:
             try:
                 return await ask()
-            except ExchangeError:
+            except (ExchangeError, Busy, RateLimited):
                 await asyncio.sleep(PAUSE_S)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
