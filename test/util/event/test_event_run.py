@@ -145,11 +145,10 @@ def test_a_pause_delays_the_opening(shared: Playing) -> None:
 
 def test_a_team_that_comes_late_gets_in(event: Playing) -> None:
     event.change("ORANGE = {}", "ORANGE = {}\nLATE = {}")
-    [line] = event.do("keys").splitlines()
-    name, token = line.split("\t")
-    assert name == "LATE"
+    lines = event.do("keys").splitlines()
+    token = dict(line.split("\t") for line in lines)["LATE"]
     url = f"ws://127.0.0.1:{event.front}"
-    with BlockingExchange(url, name, token) as exchange:
+    with BlockingExchange(url, "LATE", token) as exchange:
         assert exchange.cash == 0
     first = event.director
     event.start()
