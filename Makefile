@@ -6,8 +6,8 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test pure mutants lint types format bench stress crash twin conformance chart demo \
-	hostile fuzz soak event-crash clean
+.PHONY: help install lock run test pure mutants lint types format bench stress doors crash twin conformance chart demo \
+	hostile fuzz soak event-crash simulate pythons clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -56,6 +56,9 @@ bench: $(STAMP) ## Measure the speed; AGAINST=FOLDER is another checkout
 stress: $(STAMP) ## Measure how many orders per minute an exchange handles
 	$(PY) -m util.measure.stress --start
 
+doors: $(STAMP) ## Measure orders through each door beside the native one
+	$(PY) -m util.measure.doors
+
 crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
 
@@ -80,6 +83,12 @@ fuzz: $(STAMP) ## Make 100,000 hostile connections to an exchange
 
 soak: $(STAMP) ## Trade for SECONDS=14400 and look for growth of memory
 	$(PY) -m util.measure.soak $(or $(SECONDS),14400) $(or $(SEED),1)
+
+pythons: $(STAMP) ## Compare the digests under the other Pythons on the PATH
+	.ci/pythons
+
+simulate: $(STAMP) ## Let 10,000 exchanges live through faults, in virtual time
+	$(PY) -m util.simulate.worlds 10000 $(or $(SEED),1)
 
 clean: ## Remove .venv and all caches
 	rm -rf .venv .mypy_cache .pytest_cache .hypothesis

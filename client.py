@@ -79,6 +79,7 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
+    runtime_checkable,
 )
 from urllib.parse import urlsplit
 from weakref import WeakSet, WeakValueDictionary, finalize
@@ -114,6 +115,8 @@ from orderbook import (
     Instrument,
     Interval,
     Login,
+    MatchChanged,
+    MatchInfo,
     News,
     Ok,
     OrderStatus,
@@ -125,6 +128,7 @@ from orderbook import (
     Reason,
     Refused,
     Request,
+    Role,
     Settlement,
     Side,
     Status,
@@ -139,6 +143,7 @@ from orderbook import (
     decode_events,
     decode_requests,
     encode,
+    with_id,
 )
 
 DEFAULT_HOSTNAME = "localhost"
@@ -419,8 +424,8 @@ class Book:
             return None
         return (bid + ask) / 2
 
-    def _updated(self, update: BookUpdate) -> Book:
-        """Return the book after a snapshot or a change."""
+    def updated(self, update: BookUpdate) -> Book:
+        """Return the book after a snapshot, or after the next change."""
         base = Book(self.symbol) if update.snapshot else self
         return Book(
             self.symbol,
@@ -509,6 +514,16 @@ class AdminArguments(TypedDict, total=False):
     round: str
     teams: Sequence[str]
     fair_sha256: str
+
+
+class Leader(TypedDict):
+    """A row of the leaderboard."""
+
+    rank: int
+    user: str
+    equity: int
+    cash: int
+    positions: dict[str, int]  # by symbol
 
 
 class Candle(NamedTuple):
@@ -700,9 +715,12 @@ class _Calls:
             self.outbox.append(calls)
 
     def withdraw(self, call: _Call) -> None:
-        """Stop waiting for an answer; an unsent call is never sent."""
+        """Stop waiting for an answer; an unsent call is never sent.
+
+        While there is no connection no answer will come: see `disconnected`.
+        """
         call.is_withdrawn = True
-        if not call.times_sent:
+        if not call.times_sent or not self.is_online:
             self.pending.pop(call, None)
 
     def give_up(self, call: _Call) -> None:
@@ -759,7 +777,7 @@ class _Calls:
     def _numbered(self, request: Request, reply: _Reply) -> str:
         request_id = next(self._ids)
         self._replies[request_id] = reply
-        return encode(replace(request, id=request_id))
+        return with_id(encode(request), request_id)
 
     # Replies
 
@@ -974,6 +992,7 @@ class _Account:
         prefix: str,
     ) -> None:
         self.user = login.user if login else None
+        self.role: Role = "trader"
         self.fills: WeakSet[_Topic[Exec]] = WeakSet()
         self.settlements: WeakSet[_Topic[Settlement]] = WeakSet()
         self.holdings: dict[str, _Holding] = {}
@@ -1398,29 +1417,22 @@ class _MarketState:
     trades: WeakSet[_Topic[Trade]] = field(default_factory=WeakSet)
 
 
-def _clock_from(ts: int) -> Callable[[], int]:
-    """Return what tells the exchange's time, which is ``ts`` now."""
-    elapsed = asyncio.get_running_loop().time
-    start = elapsed()
-
-    def now() -> int:
-        return ts + int((elapsed() - start) * 1e6)
-
-    return now
-
-
 class _Markets:
     """The instruments, and the public data of the symbols followed."""
 
-    def __init__(self, calls: _Calls) -> None:
+    def __init__(
+        self,
+        calls: _Calls,
+        update_book: Callable[[Book, BookUpdate], Book],
+    ) -> None:
         self.instruments: dict[str, Instrument] = {}
         self.followed: dict[str, _MarketState] = {}
         self.statuses: WeakSet[_Topic[Status]] = WeakSet()
         self.round = 1
+        self.match: MatchInfo | None = None
         self.currency: str | None = None
-        # Returns the exchange's time; None before a login.
-        self.clock: Callable[[], int] | None = None
         self._calls = calls
+        self._update_book = update_book
         # Of symbols with a position that are not followed, and of those whose
         # trades do not tell the last price; None: not yet.
         self.tickers: dict[str, Ticker | None] = {}
@@ -1552,14 +1564,14 @@ class _Markets:
         is_newer = update.seq > market.book.seq
         if update.snapshot:
             if is_newer or not market.is_live:
-                market.book = market.book._updated(update)
+                market.book = self._update_book(market.book, update)
                 market.is_live = True
         elif market.is_live and is_newer:
             if (update.prev_seq or 0) > market.book.seq:
                 raise ConnectionLost(
                     f"changes of the book of {market.symbol} are missing"
                 )
-            market.book = market.book._updated(update)
+            market.book = self._update_book(market.book, update)
 
     def receive_trade(self, trade: Trade) -> None:
         market = self.followed.get(trade.symbol)
@@ -1588,8 +1600,9 @@ class _Markets:
 
     def _deliver(self, market: _MarketState, trade: Trade) -> None:
         market.last_trade = trade
-        for topic in market.trades:
-            topic.push(trade)
+        if market.trades:  # to go through a WeakSet takes 1 us, even if empty
+            for topic in market.trades:
+                topic.push(trade)
 
     # Trades missed
 
@@ -1726,34 +1739,57 @@ class _Tenders:
 
     def __init__(self) -> None:
         self.offers: WeakSet[_Topic[Tender]] = WeakSet()
-        self._offered: dict[str, Tender] = {}
+        self.offered: dict[str, Tender] = {}
         self._now = 0
 
     @property
     def valid(self) -> list[Tender]:
-        return list(self._offered.values())
+        return list(self.offered.values())
 
     def receive(self, tender: Tender) -> None:
-        self._offered[tender.tender_id] = tender
+        self.offered[tender.tender_id] = tender
         for topic in self.offers:
             topic.push(tender)
 
     def drop(self, tender_id: str) -> None:
         """Forget an offer that is accepted or has ended."""
-        self._offered.pop(tender_id, None)
+        self.offered.pop(tender_id, None)
 
     def pass_time(self, ts: int) -> None:
         """Forget the offers that have ended by a time of the exchange."""
-        if self._offered:
-            self._now = max(self._now, ts)
-            self._offered = {
-                tender_id: tender
-                for tender_id, tender in self._offered.items()
-                if tender.expire_ts > self._now
-            }
+        self._now = max(self._now, ts)
+        self.offered = {
+            tender_id: tender
+            for tender_id, tender in self.offered.items()
+            if tender.expire_ts > self._now
+        }
 
     def clear(self) -> None:
-        self._offered.clear()
+        self.offered.clear()
+
+
+class _Time:
+    """The exchange's time: last told by a message, and estimated since.
+
+    ``clock`` returns seconds of real time; the link sets it.
+    """
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.speed = 1.0
+        self._told_ts = 0
+        self._told_at = 0.0
+
+    def tell(self, event: Welcome | Heartbeat) -> None:
+        self.speed = float(event.speed or 1)
+        self._told_ts = event.ts
+        self._told_at = self.clock()
+
+    def now(self) -> int:
+        if not self._told_ts:
+            return 0
+        passed_s = (self.clock() - self._told_at) * self.speed
+        return self._told_ts + round(passed_s * 1e6)
 
 
 # All of it, without sockets and clocks -------------------------------------
@@ -1762,12 +1798,18 @@ class _Tenders:
 class _Core:
     """Calls, account and markets: events in, frames out."""
 
-    def __init__(self, login: Login | None, prefix: str) -> None:
+    def __init__(
+        self,
+        login: Login | None,
+        prefix: str,
+        update_book: Callable[[Book, BookUpdate], Book],
+    ) -> None:
         self.calls = _Calls()
-        self.markets = _Markets(self.calls)
+        self.markets = _Markets(self.calls, update_book)
         self.account = _Account(login, self.calls, self.markets, prefix)
         self.news = _Newsroom(self.calls)
         self.tenders = _Tenders()
+        self.time = _Time()
         self._quotes: dict[str, _Quotes] = {}
 
     @property
@@ -1819,16 +1861,19 @@ class _Core:
         Raises ConnectionLost if something is missing, so that the connection
         must be replaced; raises Refused if the login is refused.
         """
-        ts = getattr(event, "ts", None)
-        if ts is not None:
-            self.tenders.pass_time(ts)
+        if self.tenders.offered:
+            ts = getattr(event, "ts", None)
+            if ts is not None:
+                self.tenders.pass_time(ts)
         match event:
-            case Exec() | AccountReport() | Settlement():
-                self.account.receive(event)
-            case BookUpdate():
+            case BookUpdate():  # most of what comes; it is no reply
                 self.markets.receive_book(event)
+                return
             case Trade():
                 self.markets.receive_trade(event)
+                return
+            case Exec() | AccountReport() | Settlement():
+                self.account.receive(event)
             case Ticker():
                 self.markets.tickers[event.symbol] = event
             case Status():
@@ -1837,12 +1882,15 @@ class _Core:
                 self.markets.receive_status(event)
             case News():
                 self.news.receive(event)
+            case MatchChanged():
+                self.markets.match = event.match
             case Tender():
                 self.tenders.receive(event)
             case Bust():
                 self.account.bust(event)
                 self.markets.receive_bust(event)
             case Heartbeat():
+                self.time.tell(event)
                 self._check(event)
             case _:
                 pass
@@ -1869,8 +1917,10 @@ class _Core:
         if isinstance(event, Welcome):
             self.markets.relist(event.instruments)
             self.markets.round = event.round
+            self.markets.match = event.match
             self.markets.currency = event.currency
-            self.markets.clock = _clock_from(event.ts)
+            self.time.tell(event)
+            self.account.role = event.role
             self.account.welcome(event)
 
     def _go_online(self) -> None:
@@ -1896,21 +1946,37 @@ class _Core:
 _LOGIN_FAILED, _CUT_OFF = 4001, 4002
 
 
-class Connection(Protocol):
+class _AnyConnection(Protocol):
+    @property
+    def close_code(self) -> int | None: ...
+
+    async def send(self, message: str, /) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Connection(_AnyConnection, Protocol):
     """One connection to an exchange, as `connect` of ``Exchange`` opens it.
 
     ``close_code`` is None until the connection has ended; after the end,
     ``send`` and ``recv`` raise ConnectionClosed of websockets.
     """
 
-    @property
-    def close_code(self) -> int | None: ...
-
-    async def send(self, message: str, /) -> None: ...
-
     async def recv(self) -> str | bytes: ...
 
-    async def close(self) -> None: ...
+
+@runtime_checkable
+class PushConnection(_AnyConnection, Protocol):
+    """One connection that calls back with each message, without a task."""
+
+    async def push(self, take: Callable[[str | bytes], None]) -> None:
+        """Call ``take`` with each message; raise what it raises.
+
+        Raises ConnectionClosed after the last message.
+        """
+
+
+_Connect: TypeAlias = Callable[[str], Awaitable[Connection | PushConnection]]
 
 
 class _Socket(ClientConnection):
@@ -1966,7 +2032,7 @@ class _Link:
         connect_timeout: float,
         request_timeout: float,
         silence_timeout: float,
-        connect: Callable[[str], Awaitable[Connection]],
+        connect: _Connect,
         chance: random.Random,
         decode: Callable[[str | bytes], list[Event]],
     ) -> None:
@@ -1993,7 +2059,7 @@ class _Link:
         self._locks: dict[str, asyncio.Lock] = {}  # of quotes, by symbol
         self._waiters: dict[asyncio.Future[None], Callable[[], object]] = {}
         self._timers: dict[_Call, asyncio.TimerHandle] = {}
-        self._sockets: list[Connection] = []  # the newest last
+        self._sockets: list[_AnyConnection] = []  # the newest last
         self._closing: set[asyncio.Task[None]] = set()
         self._backoff = BACKOFF_MIN
         self._lost_at: float | None = None  # None: never connected
@@ -2006,6 +2072,7 @@ class _Link:
             if not self._loop.is_closed():
                 return False
         self._loop = asyncio.get_running_loop()
+        self._core.time.clock = self._loop.time
         self._to_send = asyncio.Event()
         self._locks.clear()
         self._waiters.clear()
@@ -2185,6 +2252,19 @@ class _Link:
         taken over its session: closing it first would cancel the orders.
         """
         loop = asyncio.get_running_loop()
+
+        def take(message: str | bytes) -> None:
+            was_online = self._calls.is_online
+            events = self._decode(message)
+            self._receive(events)
+            if not was_online and self._calls.is_online:
+                self._came_online(socket)
+            elif was_online and Heartbeat in map(type, events):
+                self._backoff = BACKOFF_MIN
+            else:
+                return
+            deadline.reschedule(loop.time() + self._silence_timeout)
+
         async with asyncio.timeout(self._try_timeout) as deadline:
             socket = await self._connect(self._url)
             alive = [s for s in self._sockets if s.close_code is None]
@@ -2193,18 +2273,11 @@ class _Link:
             self.wake()
             writer = asyncio.create_task(self._write(socket))
             try:
-                while True:
-                    was_online = self._calls.is_online
-                    events = self._decode(await socket.recv())
-                    self._receive(events)
-                    beats = any(isinstance(e, Heartbeat) for e in events)
-                    if not was_online and self._calls.is_online:
-                        self._came_online(socket)
-                    elif beats and self._calls.is_online:
-                        self._backoff = BACKOFF_MIN
-                    else:
-                        continue
-                    deadline.reschedule(loop.time() + self._silence_timeout)
+                if isinstance(socket, PushConnection):
+                    await socket.push(take)
+                else:
+                    while True:
+                        take(await socket.recv())
             finally:
                 writer.cancel()
 
@@ -2220,9 +2293,10 @@ class _Link:
             raise
         if self._calls.outbox:
             self.wake()
-        self._test_waiters()
+        if self._waiters:
+            self._test_waiters()
 
-    async def _write(self, socket: Connection) -> None:
+    async def _write(self, socket: _AnyConnection) -> None:
         with contextlib.suppress(Exception):  # the reader notices, too
             while True:
                 while (frame := self._calls.next_frame()) is not None:
@@ -2230,7 +2304,7 @@ class _Link:
                 self._to_send.clear()
                 await self._to_send.wait()
 
-    def _came_online(self, socket: Connection) -> None:
+    def _came_online(self, socket: _AnyConnection) -> None:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -2321,14 +2395,16 @@ class Surroundings:
 
     ``connect`` opens connections, ``chance`` makes the prefix of generated
     ids and the pauses between attempts to connect, ``decode`` returns the
-    events of a frame, ``environ`` has the defaults of an Exchange, ``runner``
-    runs the asyncio side of a BlockingExchange. Time is that of the running
-    event loop.
+    events of a frame, ``update_book`` the book after an event, ``environ`` has
+    the defaults of an Exchange, ``runner`` runs the asyncio side of a
+    BlockingExchange. Time is that of the running event loop. Events and books
+    are never changed, so several clients may be given the same ones.
     """
 
-    connect: Callable[[str], Awaitable[Connection]] = open_connection
+    connect: _Connect = open_connection
     chance: random.Random = random.SystemRandom()
     decode: Callable[[str | bytes], list[Event]] = decode_events
+    update_book: Callable[[Book, BookUpdate], Book] = Book.updated
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     runner: Callable[[_Link], Runner] = lambda link: _Thread(link)
 
@@ -2592,14 +2668,37 @@ class ExchangeView:
         return self._core.markets.round
 
     @property
+    def speed(self) -> float:
+        """How many times as fast as real time the exchange's time runs.
+
+        Known after a login, or after the first heartbeat; 1 before.
+        """
+        return self._core.time.speed
+
+    @property
     def now(self) -> int:
         """The exchange's time in microseconds, as ``ts`` of messages is.
 
-        It is that of the last login and what has passed here since; 0 before
-        a login.
+        It is that of the last heartbeat, or of the login, and what has passed
+        since; 0 before.
         """
-        clock = self._core.markets.clock
-        return clock() if clock is not None else 0
+        return self._core.time.now()
+
+    @property
+    def match(self) -> MatchInfo | None:
+        """The match that is played, with its teams; None: none is set.
+
+        Known after a login, or once it has changed.
+        """
+        return self._core.markets.match
+
+    @property
+    def role(self) -> Role:
+        """What the account may do: "trader" unless its key says otherwise.
+
+        The others are "admin", "house" and "spectator"; known after a login.
+        """
+        return self._core.account.role
 
     @property
     def unit(self) -> Decimal | None:
@@ -2681,10 +2780,11 @@ class Exchange(ExchangeView):
     ``cancel_on_disconnect`` is False. A revoked key ends this client:
     pending and later requests raise Unauthorized.
 
-    Timeouts are in seconds. A request waits for its answer as long as the
-    connection lives; put it into ``asyncio.timeout`` to wait less. While the
-    connection is lost, ``request_timeout`` bounds the wait. The connection
-    counts as lost after ``silence_timeout`` without a heartbeat.
+    Timeouts are in seconds of real time, whatever the exchange's ``speed``. A
+    request waits for its answer as long as the connection lives; put it into
+    ``asyncio.timeout`` to wait less. While the connection is lost,
+    ``request_timeout`` bounds the wait. The connection counts as lost after
+    ``silence_timeout`` without a heartbeat.
     ``connect`` opens each connection to ``url``: see ``Connection``; the
     default is that of ``surroundings``.
 
@@ -2704,7 +2804,7 @@ class Exchange(ExchangeView):
         connect_timeout: float = CONNECT_TIMEOUT,
         request_timeout: float = REQUEST_TIMEOUT,
         silence_timeout: float = SILENCE_TIMEOUT,
-        connect: Callable[[str], Awaitable[Connection]] | None = None,
+        connect: _Connect | None = None,
     ) -> None:
         around = surroundings.get()
         environ = around.environ
@@ -2723,7 +2823,7 @@ class Exchange(ExchangeView):
         if urlsplit(self.url).scheme not in ("ws", "wss"):
             raise ValueError(f"{self.url} is not like ws://hostname:port")
         prefix = f"{around.chance.getrandbits(32):08x}"
-        super().__init__(_Core(login, prefix))
+        super().__init__(_Core(login, prefix, around.update_book))
         self._link = _Link(
             self.url,
             self._core,
@@ -2803,7 +2903,8 @@ class Exchange(ExchangeView):
     async def cancel_after(self, seconds: float) -> None:
         """Cancel all orders after 1 to 86,400 seconds, unless called again.
 
-        The dead man's switch of the account; 0 turns it off.
+        The seconds are of the exchange's time: see ``speed``. It is the dead
+        man's switch of the account; 0 turns it off.
         """
         timeout_ms = round(seconds * 1_000)
         await self._ask(_make("cancel_after", timeout_ms=timeout_ms))
@@ -2892,9 +2993,14 @@ class Exchange(ExchangeView):
         )
         return _frame(what, rows)
 
-    async def leaderboard(self) -> list[dict[str, Any]]:
-        """Return rank, user, equity, cash and positions, the best first."""
-        return await self.get("leaderboard", limit=MAX_ROWS)
+    async def leaderboard(self) -> list[Leader]:
+        """Return who has traded in this round, the best first.
+
+        The positions of others are empty unless the exchange makes them
+        public; their cash is then the same as their equity.
+        """
+        rows: list[Leader] = await self.get("leaderboard", limit=MAX_ROWS)
+        return rows
 
     def fills(self) -> Stream[Exec]:
         """Iterate over every execution of the account from now on."""

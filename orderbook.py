@@ -90,6 +90,10 @@ Seq: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INT)]
 Ts: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INT)]
 Id: TypeAlias = Integer | Annotated[str, Field(max_length=36)]
 User: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
+# What an administrator may name: users, and those of flow in a simulation.
+AccountName: TypeAlias = Annotated[
+    str, Field(pattern=r"^(@flow\.)?[A-Za-z0-9_.-]{1,32}$")
+]
 Symbol: TypeAlias = Annotated[str, Field(pattern=r"^[A-Z0-9_.-]{1,16}$")]
 TEAMS_MAX = 1_000  # of a match; each login gets their names
 Teams: TypeAlias = Annotated[
@@ -588,7 +592,7 @@ class Admin(_Strict):
     symbol: Maybe[Symbol] = None
     phase: Maybe[PhaseName] = None
     reopen_ms: Maybe[Annotated[int, Field(ge=1_000, le=86_400_000)]] = None
-    user: Maybe[User] = None
+    user: Maybe[AccountName] = None
     order_id: Maybe[Seq] = None
     cash: Maybe[Integer] = None  # to add
     qty: Maybe[Integer] = None  # to add to a position; of a tender: lots
@@ -810,6 +814,7 @@ class Welcome:
     round: int = 1  # counts resets
     role: Role = "trader"
     match: MatchInfo | None = None
+    speed: str | None = None  # of the exchange's time, a decimal; None: 1
 
 
 @_event
@@ -1019,6 +1024,7 @@ class Heartbeat:
     type: Literal["heartbeat"] = "heartbeat"
     ts: int
     seq: dict[str, int]
+    speed: str | None = None  # as in `Welcome`
 
 
 Event: TypeAlias = (

@@ -86,7 +86,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[Exception] = self._loop.create_future()
         self._settings = settings
-        self._clock = clock or Clock()
+        self._clock = clock or Clock(speed=settings.speed)
         self._open_journal = open_journal
         self._executor = executor
         self._timing = Timing()
@@ -103,6 +103,9 @@ class Server:
             quotas=rules.quotas,
             new_session=new_session,
             public_positions=rules.public_positions,
+            elapsed=self._clock.elapsed,
+            speed=self._clock.speed,
+            public_leaderboard=rules.public_leaderboard,
         )
         self.answers = Answers(
             self.gateway, self.step, keys=self.keys, timing=self._timing
@@ -114,9 +117,7 @@ class Server:
             proxies=settings.proxies,
             per_address=settings.connections_per_address(guarded),
         )
-        self.doors: ChallengeDoors | None = None
-        if rules.doors is not None:
-            self.doors = ChallengeDoors(rules.doors, self.gateway, self.step)
+        self.doors = ChallengeDoors(rules.doors, self.gateway, self.step)
         self.links: dict[Connection, Link] = {}  # of open connections
         self.turns = Turns()
         self.writer = Writer(self.gateway.pacing, self._clock, self._timing)
@@ -146,10 +147,11 @@ class Server:
         """Return the line that is printed at the start."""
         symbols = ", ".join(self.gateway.engine.listings)
         kept = self._recovery or IN_MEMORY
-        doors = f" | {self.doors.greeting}" if self.doors else ""
+        speed = self._clock.speed
+        text = "" if speed == 1 else f" | time runs {speed} times as fast"
         return (
             f"Exchange on {self.url} | {symbols}"
-            f" | {describe(self.keys)} | {kept}{doors}"
+            f" | {describe(self.keys)} | {kept}{text}{self.doors.greeting}"
         )
 
     # Life
@@ -172,9 +174,9 @@ class Server:
                     f"the journal cannot be written: {self.failure.result()}"
                 )
             self.port = await self.listener.bind(settings.hostname, self.port)
-            if self.doors is not None:
-                await self.doors.bind(self.listener, settings.hostname)
+            await self.doors.bind(self.listener, settings.hostname)
         except BaseException:
+            await self.listener.close()
             if self._committer is not None:
                 self._committer.close()
             raise
@@ -211,8 +213,7 @@ class Server:
                 break
         # A later request is ignored: its order would outlive its session.
         self._is_stopping = self.answers.is_stopping = True
-        if self.doors is not None:
-            self.step(self.doors.stop)
+        self.step(self.doors.stop)
         self.step(self.gateway.shut_down)
         await self._finish_commits()
         for connection, link in self.links.items():  # only after a failure
@@ -282,7 +283,6 @@ class Server:
     def connected(self, connection: Connection) -> None:
         """Give a connection its link."""
         if isinstance(connection, LineConnection):
-            assert self.doors is not None
             self.links[connection] = self.doors.connect(connection)
         else:
             self.links[connection] = self.gateway.connect(connection, NATIVE)
@@ -325,7 +325,7 @@ class Server:
     def drain(self) -> None:
         """Serve links that had nothing waiting, then one of the backlog."""
         self._drain_due = None
-        if self._is_stopping:
+        if self._is_stopping or self.failure.done():
             return
         turns = self.turns
         if turns.fresh:

@@ -24,6 +24,10 @@ NEED_EXTRA = {"exchange-backup", "exchange-replay", "exchange-watch"}
 NOT_TAKEN = ("server", "test.relay", "util")
 # A module of the participant's own, which has nothing to do with us.
 OWN_MODULE = "raise SystemExit('this module is not for you')\n"
+LIST_PRESETS = """
+from importlib.resources import files
+print(*(found.name for found in files("exchange.util.presets").iterdir()))
+"""
 LIST_PACKAGES = """
 from importlib.metadata import distributions
 print(*{found.name for found in distributions()})
@@ -88,6 +92,7 @@ async def test_a_participant_gets_client_and_tools(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     check_packages(desk)
     check_names(desk)
+    check_presets(desk)
     check_scripts_without_the_extra(desk)
     async with serving() as server:
         status, output, errors = await asyncio.to_thread(
@@ -120,6 +125,13 @@ def check_names(desk: Desk) -> None:
     for name in NOT_TAKEN:
         status, _, errors = desk.python(f"import {name}")
         assert status == 1 and f"No module named '{name}'" in errors
+
+
+def check_presets(desk: Desk) -> None:
+    """The market files are there, with the values that bots trade on."""
+    _, names, _ = desk.python(LIST_PRESETS)
+    here = {path.name for path in (ROOT / "util" / "presets").iterdir()}
+    assert {*names.split()} == here
 
 
 def check_scripts_without_the_extra(desk: Desk) -> None:

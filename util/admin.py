@@ -16,7 +16,14 @@ import sys
 from typing import Any, cast, get_args
 
 from client import AdminArguments, Exchange, ExchangeError
-from orderbook import ADMIN_FIELDS, PHASES, AdminAction, Refused, Side
+from orderbook import (
+    ADMIN_FIELDS,
+    PHASES,
+    AdminAction,
+    PhaseName,
+    Refused,
+    Side,
+)
 
 from .cli import (
     CONNECT_TIMEOUT_S,
@@ -31,6 +38,12 @@ from .cli import (
 
 # Actions that cannot be undone.
 FINAL = ("settle", "reset", "close_out", "bust")
+# Actions that are a `phase` for each instrument in one of some phases: these,
+# and the new phase. So instruments that have ended stay as they are.
+PAUSES: dict[str, tuple[tuple[PhaseName, ...], PhaseName]] = {
+    "pause": (("open", "auction"), "halted"),
+    "continue": (("halted",), "open"),
+}
 # Older names of actions, which the command line still accepts.
 OLD_NAMES = {"kill": "suspend", "unkill": "resume"}
 
@@ -74,6 +87,12 @@ ACTIONS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
             },
         },
     ),
+    "pause": (
+        "halt all instruments that trade; the time until they close by"
+        " themselves stands still",
+        {},
+    ),
+    "continue": ("open all halted instruments; their time goes on", {}),
     "suspend": ("cancel all orders of an account and refuse new ones", USER),
     "resume": ("let a suspended account trade again", USER),
     "cancel": (
@@ -286,6 +305,14 @@ async def send(options: argparse.Namespace) -> None:
         cancel_on_disconnect=False,
         connect_timeout=CONNECT_TIMEOUT_S,
     ) as exchange:
+        if options.action in PAUSES:
+            phases, phase = PAUSES[options.action]
+            for symbol, instrument in exchange.instruments.items():
+                if instrument.phase in phases:
+                    await exchange.admin(
+                        "phase", options.reason, symbol=symbol, phase=phase
+                    )
+            return
         await exchange.admin(
             cast(AdminAction, options.action),
             options.reason,

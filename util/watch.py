@@ -156,6 +156,7 @@ class Watcher:
             instrument,
             exchange.unit,
             exchange.round,
+            exchange.speed,
         )
 
     def _own(self, market: Market) -> str:

@@ -54,6 +54,7 @@ class View:
     instrument: Instrument | None = None
     unit: Decimal | None = None
     round: int = 1
+    speed: float = 1.0  # of the exchange's time
 
     def price(self, ticks: int) -> str:
         """Return a price as money."""
@@ -125,6 +126,8 @@ def _head(view: View) -> str:
     words = [view.symbol, *_terms(view.instrument), view.phase]
     if view.round != 1:
         words.append(f"round {view.round}")
+    if view.speed != 1:
+        words.append(f"time x{view.speed:g}")
     for name, value in facts.items():
         words.append(f"{name} {'-' if value is None else view.price(value)}")
     if not view.is_live:

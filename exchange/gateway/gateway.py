@@ -9,6 +9,7 @@ batches that are committed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from heapq import nlargest
 from typing import Any
 
@@ -32,6 +33,7 @@ from exchange.market.command import (
     Disconnect,
     Restart,
     Shutdown,
+    TimePassed,
 )
 from exchange.market.engine import Engine
 from exchange.market.work import touches
@@ -46,7 +48,9 @@ class Gateway:
     ``now`` returns microseconds since the epoch. ``keys`` say who may log in;
     None: everybody, without a token. ``new_session`` returns the id of a new
     session. ``engine`` None: a new one. ``public_positions``: everybody sees
-    what accounts hold.
+    what accounts hold; ``public_leaderboard``: and what they are worth.
+    ``elapsed`` counts real microseconds; None: as ``now``. ``speed`` is how
+    many times as fast ``now`` runs.
     """
 
     def __init__(
@@ -60,11 +64,16 @@ class Gateway:
         new_session: Callable[[], str] = random_session,
         engine: Engine | None = None,
         public_positions: bool = False,
+        elapsed: Callable[[], int] | None = None,
+        speed: Decimal = Decimal(1),
+        public_leaderboard: bool = True,
     ) -> None:
         self._now = now
+        self._elapsed = elapsed or now
+        self._speed = None if speed == 1 else f"{speed.normalize():f}"
         self._heartbeat_seq = 0  # sequencer.seq at the last heartbeat
         self.engine = engine or Engine()
-        self.routing = Routing(self.engine, now, debug)
+        self.routing = Routing(self.engine, now, self._elapsed, debug)
         self.history = self.routing.history
         self.feed = self.routing.feed
         self.outbox = self.routing.outbox
@@ -73,12 +82,13 @@ class Gateway:
         self.sequencer = Sequencer(self.engine, self.routing, now, durable)
         self._replica = Replica(self.engine, self.history)
         self.gate: Gate[Batch] = Gate(self.sequencer.committed)
-        self.limiter = Limiter(quotas, now)
+        self.limiter = Limiter(quotas, now, speed)
         self.tables = Tables(
             self.engine,
             self.history,
             self.feed,
             public_positions=public_positions,
+            public_leaderboard=public_leaderboard,
         )
         self.logins = Logins(
             self.engine,
@@ -87,6 +97,7 @@ class Gateway:
             self.limiter,
             keys=keys,
             new_session=new_session,
+            speed=self._speed,
         )
         self.requests = Requests(
             self.engine,
@@ -104,7 +115,7 @@ class Gateway:
         """Apply the commands of a journal again; nothing is sent."""
         self._replica.apply(commands)
         self.sequencer.seq = self.engine.seq
-        self.routing.publish(self._now())
+        self.routing.publish()
 
     def begin(self, market: Configure) -> None:
         """Open the market, or go on with the one that was replayed.
@@ -119,7 +130,7 @@ class Gateway:
             self.sequencer.pass_time(self._now())
         if self.engine.configured != market:
             self.sequencer.run(market)
-        self.routing.publish(self._now())
+        self.routing.publish()
 
     def shut_down(self) -> None:
         """End every session, announce it, and close every link.
@@ -128,7 +139,7 @@ class Gateway:
         """
         self.sequencer.run(Shutdown())
         self.sequencer.finish_work()
-        self.routing.publish(self._now())
+        self.routing.publish()
         self.announce("the exchange is shutting down")
         for link in self.links:
             self.outbox.close(link, 1001, "shutdown")
@@ -171,6 +182,16 @@ class Gateway:
         self.sequencer.pass_time(now)
         self.sequencer.continue_work(now)
 
+    def note_time(self) -> None:
+        """Journal the time if something ends by it, so a restart knows it.
+
+        Only a clock needs this whose time is not the wall clock's.
+        """
+        engine = self.engine
+        if engine.first_deadline is not None and not engine.work:
+            if self._now() > engine.ts:
+                self.sequencer.run(TimePassed())
+
     def step_clock(self, forward_us: int) -> None:
         """Note that the clock is about to be set forward by this much."""
         self.sequencer.run(ClockStep(forward_us=forward_us))
@@ -193,12 +214,13 @@ class Gateway:
                 seq["@"] = self.engine.accounts[link.account].seq
             link.committed_heartbeat = link.last_heartbeat
             link.last_heartbeat = seq
-            link.send(encode(Heartbeat(ts=ts, seq=seq)))
+            link.send(encode(Heartbeat(ts=ts, seq=seq, speed=self._speed)))
 
     def _repeat_heartbeats(self, ts: int) -> None:
         frames: list[tuple[Link, bytes]] = []
         for link in self.links:
-            text = encode(Heartbeat(ts=ts, seq=link.committed_heartbeat))
+            seq = link.committed_heartbeat
+            text = encode(Heartbeat(ts=ts, seq=seq, speed=self._speed))
             frames.append((link, link.door.encode([text])))
             link.sealed_bytes += len(frames[-1][1])
         self.gate.pass_by(Batch([], frames, [], [], turns=(), report=""))
@@ -217,9 +239,9 @@ class Gateway:
         stay until ``pacing.due``.
         """
         if self.routing.has_news:
-            now = self._now()
+            now = self._elapsed()
             if self.pacing.may_publish(now, self.feed.readers, is_more):
-                self.routing.publish(now)
+                self.routing.publish()
         batch = self.outbox.seal(turns, self.routing.report())
         if batch is not None:
             self.gate.hold(self.sequencer.seq, batch)

@@ -65,7 +65,7 @@ class Logins:
     """Connects sessions to links.
 
     ``keys`` None: nobody needs a token. ``new_session`` returns the id of a
-    new session.
+    new session. ``speed`` is what a welcome tells.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Logins:
         *,
         keys: Keys | None,
         new_session: Callable[[], str],
+        speed: str | None,
     ) -> None:
         self._engine = engine
         self._routing = routing
@@ -84,6 +85,7 @@ class Logins:
         self._limiter = limiter
         self._keys = keys
         self._new_session = new_session
+        self._speed = speed
 
     def login(self, link: Link, request: Login) -> None:
         """Connect a session to a link, or resume one; raises Refused."""
@@ -147,6 +149,7 @@ class Logins:
                 round=self._engine.round,
                 role=link.role,
                 match=self._engine.match,
+                speed=self._speed,
             ),
         )
         if missed is None:

@@ -13,6 +13,8 @@ from collections.abc import Hashable, Iterable
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
+from orderbook import MAX_INT
+
 # Unread bytes above which a reader gets no public data.
 SLOW_BYTES = 256 * 1024
 # Unread bytes above which a reader is cut off.
@@ -72,21 +74,23 @@ class Pacing(Generic[R]):
     """When public data are sent, and what is pending for each reader."""
 
     def __init__(self) -> None:
-        # When public data that wait are sent; None: none wait.
+        # When public data that wait are sent, in elapsed microseconds; None:
+        # none wait.
         self.due: int | None = None
         self.is_busy = False  # the last data are pending for some readers
         self.pending: dict[R, bytes] = {}
-        self._published_ts = 0  # when public data were last sent
+        self._published_at = -MAX_INT  # when public data were last sent
 
     def may_publish(self, now: int, readers: int, is_more: bool) -> bool:
         """Return whether public data may be sent now; set ``due`` if not.
 
+        ``now`` counts real microseconds, because sending takes real time.
         ``is_more``: requests wait. ``readers`` is the number of subscribers.
         """
         pause_us = FEED_US if is_more else 0
         if readers >= MANY_READERS:
             pause_us = max(pause_us, readers * FEED_READER_US)
-        due = self._published_ts + pause_us
+        due = self._published_at + pause_us
         if self.is_busy:
             due = max(due, now + FEED_US)
         self.due = due if now < due else None
@@ -94,7 +98,7 @@ class Pacing(Generic[R]):
 
     def note_published(self, now: int) -> None:
         """Note that all public data that waited are sent now."""
-        self._published_ts = now
+        self._published_at = now
         self.due = None
 
     def enqueue(self, frames: bytes, readers: Iterable[R]) -> None:

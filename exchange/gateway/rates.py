@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
+from math import ceil
 
 from exchange.market.command import REQUESTS
 
@@ -73,16 +75,23 @@ class Bucket:
 class Limiter:
     """The buckets of accounts and links, and the requests counted.
 
-    ``now`` returns microseconds since the epoch.
+    ``now`` returns microseconds since the epoch, and runs ``speed`` times as
+    fast as the time in which clients wait.
     """
 
-    def __init__(self, quotas: Quotas, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        quotas: Quotas,
+        now: Callable[[], int],
+        speed: Decimal = Decimal(1),
+    ) -> None:
         self.quotas = quotas
         # Requests by account ("" before the login) and type.
         self.counts: defaultdict[str, defaultdict[type, int]]
         self.counts = defaultdict(lambda: defaultdict(int))
         self.buckets: dict[str, dict[type, Bucket | None]] = {}  # by account
         self._now = now
+        self._speed = speed
 
     def rate_of(self, user: str) -> Rate:
         """Return the rate of an account's orders."""
@@ -119,8 +128,8 @@ class Limiter:
     ) -> tuple[int, bool]:
         """Take a token; return the wait, and whether the client floods.
 
-        The wait is in milliseconds, 0 if there was a token. ``strikes`` has
-        for each bucket another one, of the refusals that are forgiven.
+        The wait is in real milliseconds, 0 if there was a token. ``strikes``
+        has for each bucket another one, of the refusals that are forgiven.
         """
         now = self._now()
         retry_after_ms = bucket.take(now)
@@ -131,4 +140,5 @@ class Limiter:
             rate = bucket.rate
             forgiven = Rate(rate.per_s, rate.burst * STRIKES_BURST)
             forgiven_bucket = strikes[bucket] = Bucket(forgiven, now)
-        return retry_after_ms, bool(forgiven_bucket.take(now))
+        is_flood = bool(forgiven_bucket.take(now))
+        return ceil(retry_after_ms / self._speed), is_flood

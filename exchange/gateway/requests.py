@@ -119,7 +119,8 @@ class Requests:
                         routing.unanswered.append((request, outputs))
                     elif isinstance(request, Deferred):
                         routing.send_replies()
-                        if self.handle(link, link.resolve(request)):
+                        becomes = link.resolve(request)
+                        if becomes and self.handle(link, becomes):
                             waiting = [request, *remaining]
                             break
                     else:
@@ -214,9 +215,8 @@ class Requests:
     def _subscribe(self, link: Link, request: Subscribe) -> None:
         self._tables.check()
         symbols = self._symbols(request.symbols)
-        now = self._now()
-        self._routing.publish(now)  # the reader's snapshot has it
-        link.reply(request, Ok(ts=now))
+        self._routing.publish()  # the reader's snapshot has it
+        link.reply(request, Ok(ts=self._now()))
         channels = dict.fromkeys(request.channels)
         self._routing.feed.subscribe(
             link,

@@ -55,11 +55,16 @@ class _Placed:
 class Routing:
     """The way of events from the engine to links, feed and history.
 
-    ``now`` returns microseconds since the epoch.
+    ``now`` returns microseconds since the epoch, ``elapsed`` counts real
+    ones.
     """
 
     def __init__(
-        self, engine: Engine, now: Callable[[], int], debug: bool
+        self,
+        engine: Engine,
+        now: Callable[[], int],
+        elapsed: Callable[[], int],
+        debug: bool,
     ) -> None:
         self.history = History()
         self.feed: Feed[Link] = Feed(self._snapshot, self._ticker)
@@ -75,6 +80,7 @@ class Routing:
         self.unanswered: list[tuple[Request, list[Output]]] = []
         self._engine = engine
         self._now = now
+        self._elapsed = elapsed
         self._placed = _Placed() if debug else None
 
     def send_replies(self) -> None:
@@ -127,9 +133,9 @@ class Routing:
         )
         self._send_notices([(PUBLIC, status)])
 
-    def publish(self, now: int) -> None:
+    def publish(self) -> None:
         """Send trades and changes of books to their subscribers."""
-        self.pacing.note_published(now)
+        self.pacing.note_published(self._elapsed())
         if self.is_broken:
             return
         engine, feed = self._engine, self.feed
@@ -179,7 +185,7 @@ class Routing:
                     texts = by_account.get(recipient)
                     if texts is None:
                         if recipient not in self.online:
-                            history.account(recipient).add(event)
+                            history.record([(recipient, event)])
                             continue
                         texts = by_account[recipient] = []
                     text = encode(event)

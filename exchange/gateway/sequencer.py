@@ -88,8 +88,8 @@ class Sequencer:
 
     def run(
         self, action: Action, account: str = "", session_id: str = ""
-    ) -> None:
-        """Apply an action that no link waits for, and route its events.
+    ) -> list[Output]:
+        """Apply an action that no link waits for; route and return its events.
 
         What it needs must not be busy, or all long work is finished first.
         """
@@ -98,6 +98,7 @@ class Sequencer:
             self.finish_work()
         outputs = self.apply(account, session_id, action, self._now())
         self._routing.route(outputs)
+        return outputs
 
     def pass_time(self, now: int) -> int:
         """Fire every deadline that is due; return the next command's ts."""

@@ -36,6 +36,7 @@ class Tables:
     """Rows of tables, encoded, and how many of them one turn may have.
 
     ``public_positions``: the leaderboard shows what accounts hold.
+    ``public_leaderboard``: others than administrators see it.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class Tables:
         feed: Feed[Link],
         *,
         public_positions: bool,
+        public_leaderboard: bool,
     ) -> None:
         self.rows_used = 0  # in this turn
         self.public_positions = public_positions
+        self._public_leaderboard = public_leaderboard
         self._engine = engine
         self._history = history
         self._feed = feed
@@ -56,7 +59,7 @@ class Tables:
 
     def public(self, request: Get) -> list[str]:
         """Return the rows of a public table; raises Refused."""
-        return [*self._rows("", request, self.public_positions)]
+        return [*self._rows("", request)]
 
     def rows(self, link: Link, request: Get) -> list[str]:
         """Return the rows of a table for the account of a link.
@@ -67,8 +70,7 @@ class Tables:
         if request.what in PRIVATE_TABLES and not account:
             raise Refused("unauthorized", "log in first")
         self.check()
-        sees_all = self.public_positions or link.role == "admin"
-        rows = list(self._rows(account, request, sees_all))
+        rows = list(self._rows(account, request, link.role == "admin"))
         self.rows_used += len(rows)
         return rows
 
@@ -88,7 +90,9 @@ class Tables:
         self.rows_used += len(text) // BOOK_CHARS_PER_ROW
         return text
 
-    def _rows(self, name: str, request: Get, sees_all: bool) -> Iterable[str]:
+    def _rows(
+        self, name: str, request: Get, is_admin: bool = False
+    ) -> Iterable[str]:
         """Return the rows of a table, encoded."""
         engine, after, limit = self._engine, request.after, request.limit
         match request.what:
@@ -97,7 +101,9 @@ class Tables:
                     self.rows_used += len(engine.accounts)
                     self._leaderboard = engine.seq, engine.leaderboard()
                 leaders = self._leaderboard[1][:limit]
-                if not sees_all:
+                if not (is_admin or self._public_leaderboard):
+                    return []
+                if not (is_admin or self.public_positions):
                     leaders = [_as_seen_by(name, row) for row in leaders]
                 return _json(leaders)
             case "instruments":

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from exchange.doors.challenge.doors import Terms
+from exchange.doors.challenge.common import Terms
 from exchange.doors.names import Proxies, read_network
 
 # A message out has less than 10,000 bytes, the buffer of some bots: this many

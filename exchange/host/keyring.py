@@ -106,9 +106,9 @@ class KeyRing:
         return key if is_same and token else None
 
     def of_trader(self, user: str) -> Key | None:
-        """Return the valid key of a user whose role is that of a trader."""
+        """Return the valid key of a user who is no administrator."""
         key = self._found.keys.get(user)
-        return None if key is None or key.role != "trader" else key
+        return None if key is None or key.role == "admin" else key
 
     def is_valid(self, key: Key) -> bool:
         """Return whether a session with this key may go on.

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from exchange.doors.challenge.doors import Terms
+from exchange.doors.challenge.common import Terms
 from exchange.doors.challenge.messages import CASH as CASH_SYMBOL
 from exchange.files import text_of
 from exchange.gateway.rates import Quotas, Rate
@@ -72,7 +72,8 @@ class Rules:
     configure: Configure
     quotas: Quotas
     public_positions: bool = False
-    doors: Terms | None = None  # None: those of the native protocol only
+    public_leaderboard: bool = True
+    doors: Terms = Terms()  # all shut
 
 
 # A decimal number; a text, so that it is exact.
@@ -288,12 +289,13 @@ class MarketSettings(BaseModel):
     accounts: dict[User, AccountSettings] = {}
     match: MatchSettings | None = None
     public_positions: bool = False  # whether the leaderboard shows them
-    doors: DoorSettings | None = None
+    public_leaderboard: bool = True  # False: administrators see it
+    doors: DoorSettings = DoorSettings()
 
     @model_validator(mode="after")
     def _doors_fit(self) -> Self:
         """Refuse instruments that the doors' messages cannot name."""
-        if self.doors is not None:
+        if self.doors.json_port or self.doors.line_port:
             if CASH_SYMBOL in self.instruments:
                 raise ValueError(
                     f"doors: instruments.{CASH_SYMBOL} is not possible,"
@@ -395,7 +397,8 @@ class MarketSettings(BaseModel):
                 connections=connections,
             ),
             public_positions=self.public_positions,
-            doors=None if self.doors is None else self.doors.terms(),
+            public_leaderboard=self.public_leaderboard,
+            doors=self.doors.terms(),
         )
 
 

@@ -28,16 +28,17 @@ class Recovery:
     journal: Storage
     commands: int
     took_s: float
-    ahead_us: int  # the exchange's time, ahead of the machine's clock
+    ahead_us: int  # of the machine's clock; below 0: behind it
 
     def __str__(self) -> str:
         text = f"journal {self.journal.path}: "
         if not self.commands:
             return f"{text}new"
         text += f"{self.commands:,} commands recovered in {self.took_s:.1f} s"
-        if self.ahead_us >= JUMP_US:
+        if abs(self.ahead_us) >= JUMP_US:
+            where = "ahead of" if self.ahead_us > 0 else "behind"
             text += (
-                f", its time goes on {self.ahead_us / 1e6:,.1f} s ahead of"
+                f", its time goes on {abs(self.ahead_us) / 1e6:,.1f} s {where}"
                 " this machine's"
             )
         return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ssl
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,6 +28,7 @@ from pydantic_settings import (
 )
 
 from exchange.doors.names import read_network, read_origin, write_origin
+from exchange.host.clock import SPEED_DECIMALS, SPEED_MAX, SPEED_MIN
 from exchange.host.keyfile import DEFAULT_PATH
 from exchange.host.market_file import (
     InstrumentSettings,
@@ -45,6 +47,7 @@ METAVARS = {
     "str": "TEXT",
     "bool": "0|1",
     "Path": "FILE",
+    "Decimal": "N",
     "tuple[str,...]": "A,B",
 }
 DEFAULT_SYMBOLS = ("BOND",)
@@ -138,6 +141,14 @@ class Settings(BaseSettings):
         description="most connections of one account; 0: unlimited"
         f" (default: {CONNECTIONS_PER_ACCOUNT} if others can connect or there"
         " are keys, else 0)",
+    )
+    speed: Decimal = Field(
+        Decimal(1),
+        ge=SPEED_MIN,
+        le=SPEED_MAX,
+        decimal_places=SPEED_DECIMALS,
+        description="times as fast as real time that the exchange's time runs,"
+        f" {SPEED_MIN} to {SPEED_MAX}",
     )
     log: Literal["text", "json"] = Field(
         "text", description="format of the log on standard error"

@@ -1,6 +1,7 @@
 """Timers: heartbeats, tickers, deadlines, looks at the clock.
 
-Each timer does its work in a step of the server.
+Each timer does its work in a step of the server. Delays are real time: a
+heartbeat shows that a connection lives, whatever the speed of the clock.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import logging
 from collections.abc import Callable
 
 from exchange.gateway.gateway import Gateway
-from exchange.host.clock import JUMP_US, Clock
+from exchange.host.clock import JUMP_US, Clock, as_delay
 
-HEARTBEAT_S = 5.0  # between heartbeats; fixed by the protocol
-TICKER_S = 0.1  # between tickers of a symbol; fixed by the protocol
+HEARTBEAT_S = 5.0  # between heartbeats, at any speed; fixed by the protocol
+# Between tickers of a symbol, in the exchange's time; fixed by the protocol.
+TICKER_S = 0.1
 CLOCK_S = 0.5  # between looks at the machine's clock
 
 logger = logging.getLogger("exchange")
@@ -35,6 +37,7 @@ class Timers:
         self._gateway = gateway
         self._clock = clock
         self._step = step
+        self._ticker_s = TICKER_S / float(clock.speed)
         self._heartbeat_due: asyncio.TimerHandle | None = None
         self._clock_due: asyncio.TimerHandle | None = None
         self._ticker_due: asyncio.TimerHandle | None = None
@@ -63,10 +66,10 @@ class Timers:
         """Set the timers for what is due next; called after each step."""
         gateway = self._gateway
         if gateway.feed.is_ticker_due and self._ticker_due is None:
-            self._ticker_due = self._loop.call_later(TICKER_S, self.tick)
+            self._ticker_due = self._loop.call_later(self._ticker_s, self.tick)
         due = gateway.pacing.due
         if due is not None and self._feed_due is None:
-            delay_s = self._until(due)
+            delay_s = as_delay(due - self._clock.elapsed())
             self._feed_due = self._loop.call_later(delay_s, self._publish)
         deadline = gateway.engine.next_deadline
         if deadline == self._deadline:
@@ -75,16 +78,8 @@ class Timers:
         if self._deadline_due is not None:
             self._deadline_due.cancel()
         if deadline is not None:
-            delay_s = self._until(deadline)
+            delay_s = self._clock.seconds_until(deadline)
             self._deadline_due = self._loop.call_later(delay_s, self._fire)
-
-    def _until(self, due: int) -> float:
-        """Return the seconds until ``due``, up to 1 ms too many.
-
-        uvloop rounds a delay to milliseconds. If it rounded 0.4 ms to 0, it
-        would call the timer in each of its rounds until that time.
-        """
-        return max(0, (due - self._clock.now()) // 1_000 + 1) / 1_000
 
     def beat(self) -> None:
         """Send heartbeats, now and every HEARTBEAT_S."""
@@ -112,6 +107,8 @@ class Timers:
         """Follow the machine's clock forward, and log its jumps."""
         self._clock_due = self._loop.call_later(CLOCK_S, self._look_at_clock)
         change = self._clock.look()
+        if not self._clock.is_wall_clock:
+            self._step(self._gateway.note_time)
         if change is None:
             return
         for text, us in (

@@ -45,9 +45,7 @@ def encode_record(command: Command) -> str:
     """Return a command as JSON."""
     action = command.action
     if isinstance(action, Configure):
-        text = _CONFIGURE.dump_json(
-            action, exclude=_left_out(action)
-        ).decode()
+        text = _CONFIGURE.dump_json(action, exclude=_left_out(action)).decode()
     elif isinstance(action, OwnAction):
         text = to_json(action, exclude=_left_out(action)).decode()
     else:

@@ -18,7 +18,7 @@ from client import (
     Unauthorized,
     UnknownTender,
 )
-from orderbook import MAX_ROWS, News
+from orderbook import MAX_ROWS, MatchInfo, News
 from test.client.simulation import Line, Venue, simulated
 from test.client.test_client_simulated import (
     BOND,
@@ -179,6 +179,21 @@ async def test_an_offer_is_valid_until_it_is_accepted_or_ends() -> None:
             with pytest.raises(kind):
                 await accepting
             assert ex.tenders == []
+
+
+@simulated
+async def test_match_and_role_are_those_of_the_last_welcome() -> None:
+    async with private() as (venue, ex, bond):
+        assert (ex.match, ex.role) == (None, "trader")
+        match = {"name": "A/02", "round": "A", "teams": ["ann", "bob"]}
+        await venue.line.hear({"type": "match", "ts": 6, "match": match})
+        assert ex.match == MatchInfo(
+            name="A/02", round="A", teams=("ann", "bob")
+        )
+        await back(venue, match={"name": "A/03"}, role="house")
+        assert (ex.match, ex.role) == (MatchInfo(name="A/03"), "house")
+        await back(venue, role="of a later exchange")
+        assert (ex.match, ex.role) == (None, "of a later exchange")
 
 
 @simulated

@@ -646,3 +646,44 @@ async def test_a_client_keeps_nothing_of_orders_that_have_ended() -> None:
         del order, buying, canceling
         await line.hear(trade(8))
         assert (alive(Exec, 777), alive(Place, 777)) == (0, 0)
+
+
+async def resumed(venue: Venue) -> Line:
+    """Let a client resume its session; return the new line."""
+    line = await again(venue)
+    [login] = await line.hear()
+    requests = await line.hear(welcome(login, seq=0, resumed=True))
+    await line.hear(*(ok(r, data=[]) for r in requests))
+    return line
+
+
+@simulated
+async def test_an_order_given_up_while_away_leaves_its_name() -> None:
+    async with private() as (venue, ex, bond):
+        buying = asyncio.create_task(bond.buy(9, 99, client_order_id="a"))
+        assert len(await venue.line.hear()) == 1
+        venue.line.end(1006)
+        await settle()
+        buying.cancel()
+        line = await resumed(venue)
+        buying = asyncio.create_task(bond.buy(9, 99, client_order_id="a"))
+        [place] = await line.hear()
+        await line.hear(report(1, 1, client_order_id="a", id=place["id"]))
+        assert (await buying).order_id == 1
+
+
+@simulated
+async def test_a_quote_given_up_while_away_does_not_stop_the_next() -> None:
+    async with private() as (venue, ex, bond):
+        quoting = asyncio.create_task(bond.quote(99, None, 9))
+        assert len(await venue.line.hear()) == 1
+        venue.line.end(1006)
+        await settle()
+        quoting.cancel()
+        line = await resumed(venue)
+        quoting = asyncio.create_task(bond.quote(98, None, 9))
+        [place] = await line.hear()
+        name = place["client_order_id"]
+        await line.hear(report(1, 1, client_order_id=name, id=place["id"]))
+        bid, _ = await quoting
+        assert bid is not None and bid.order_id == 1

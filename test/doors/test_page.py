@@ -22,12 +22,13 @@ from playwright.async_api import (
     expect,
 )
 
-from orderbook import Instrument, News, Status, Tender, encode
+from orderbook import Heartbeat, Instrument, News, Status, Tender, encode
 from server import Server
 from test.support import (
     PATIENCE_S,
     ROOT,
     Wire,
+    add_key,
     address,
     greeting,
     launched,
@@ -302,6 +303,12 @@ async def test_news_rounds_and_busts_are_shown(browser: Browser) -> None:
         async with visiting(browser, server.url) as page:
             await shows(page, "#tape", "[0-9:]{8}▲ buy1012")
             await expect(page.locator("#round")).to_be_hidden()
+            beat = Heartbeat(ts=1, seq={}, speed="10")
+            said_to_all(server, encode(beat))
+            live = page.locator("#connection")
+            await expect(live).to_have_text("● Live, time ×10")
+            said_to_all(server, encode(Heartbeat(ts=1, seq={})))
+            await expect(live).to_have_text("● Live")
             await expect(page.locator("#headline")).to_be_hidden()
             news = News(
                 ts=1, news_id=1, headline=MARKUP, symbol="BOND", value=-5
@@ -320,6 +327,37 @@ async def test_news_rounds_and_busts_are_shown(browser: Browser) -> None:
             )
             said_to_all(server, encode(tender))
             await shows_message(page, "Offer t: buy 5 BOND at 99")
+
+
+async def test_the_match_and_the_time_left_are_shown(
+    browser: Browser, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    token = add_key(keys, "boss", is_admin=True)
+    async with (
+        serving(keys=keys) as server,
+        wired(server.url, "boss", token=token) as boss,
+        visiting(browser, server.url) as page,
+    ):
+
+        async def act(action: str, **arguments: Any) -> None:
+            request = {"action": action, "reason": "r", **arguments}
+            assert (await boss.ask(type="admin", **request))[0]["type"] == "ok"
+
+        match = page.locator("#match")
+        await expect(match).to_be_hidden()
+        await act("match", name=MARKUP, round="A")
+        await expect(match).to_have_text(f"{MARKUP} · round A")
+        await act("phase", phase="open", close_ms=3_600_000)
+        running = re.compile(r" · round A · (60:00|59:\d\d) left$")
+        await expect(match).to_have_text(running)
+        await act("phase", phase="halted")
+        await act("match", name="paused")  # what it shows is of now
+        await expect(page.locator("#phase")).to_have_text("❙❙ Halted")
+        standing = re.compile(r"^paused · (60:00|59:\d\d) left$")
+        await expect(match).to_have_text(standing)
+        await act("phase", phase="closed")
+        await expect(match).to_have_text("paused")
 
 
 async def test_a_derivative_says_what_it_is(browser: Browser) -> None:

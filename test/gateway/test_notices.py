@@ -261,6 +261,19 @@ def test_a_bust_gives_back_what_the_history_says(floor: Floor) -> None:
     assert engine.listings["BOND"].last == 100
 
 
+def test_a_seller_may_be_offline(floor: Floor) -> None:
+    """His fills count among the parties of trades as everybody's do."""
+    boss, ann = boss_of(floor), floor.join("ann")
+    bob = floor.join("bob", cancel_on_disconnect=False)
+    floor.do(bob, "sell 2@100 symbol=BOND", "sell 3@101 symbol=BOND")
+    floor.gateway.disconnect(bob)
+    floor.do(ann, "buy 5@101 symbol=BOND")
+    assert floor.do(boss, bust(1))[0]["type"] == "ok"
+    accounts = floor.gateway.engine.accounts
+    assert accounts["ann"].positions == {"BOND": 3}
+    assert accounts["bob"].positions == {"BOND": -3}
+
+
 def test_it_does_not_matter_which_side_arrived(floor: Floor) -> None:
     boss, ann, bob = trade(floor)
     floor.do(ann, "buy 4@90 symbol=BOND")

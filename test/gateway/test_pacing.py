@@ -148,7 +148,7 @@ def test_public_data_keep_their_place_among_replies(
     (place,) = decode_requests(json.dumps(message("buy 1@90")))
     (ping,) = decode_requests(json.dumps(PING))
     gateway.requests.handle(alice, [place])
-    gateway.routing.publish(0)  # as a subscription does
+    gateway.routing.publish()  # as a subscription does
     gateway.requests.handle(reader, [ping])
     gateway.requests.handle(alice, [ping])
     gateway.seal()

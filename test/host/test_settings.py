@@ -83,6 +83,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "max_connections": 10_000,
         "max_per_address": None,
         "max_per_account": None,
+        "speed": 1,
         "log": "text",
         "debug": True,
     }
@@ -451,6 +452,15 @@ def test_a_bad_field_is_refused_by_name(
 ) -> None:
     message = refusal(market, "[instruments.BOND]", line)
     assert "BOND" in message and field in message
+
+
+def test_the_leaderboard_is_public_unless_the_file_says_no(
+    market: Path,
+) -> None:
+    assert rules(market, "[instruments.BOND]").public_leaderboard
+    assert Settings().rules(is_guarded=False).public_leaderboard
+    lines = "public_leaderboard = false", "[instruments.BOND]"
+    assert not rules(market, *lines).public_leaderboard
 
 
 def test_positions_are_public_only_if_the_file_says_so(market: Path) -> None:

@@ -51,7 +51,9 @@ class Ledger:
         self.cash: Counter[str] = Counter()
         self.lots: Counter[tuple[str, str]] = Counter()
         self.given: Counter[str] = Counter()  # what accounts did not earn
-        self._tenders: dict[str, Admin] = {}  # of this round
+        # The last offer of each id; a reset that goes on in slices may still
+        # tell one of the round before.
+        self._tenders: dict[str, Admin] = {}
         self._seqs: Counter[str] = Counter()
         self._settlements: Counter[str] = Counter()  # since the last report
         self._symbol_seqs: Counter[str] = Counter()
@@ -195,7 +197,6 @@ class Ledger:
             case "reset":
                 self.lots.clear()
                 self.fills.clear()
-                self._tenders.clear()
                 for name in self.engine.accounts:
                     cash = self.engine.accounts[name].limits.cash
                     self.cash[name] = self.given[name] = cash

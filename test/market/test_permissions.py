@@ -18,6 +18,7 @@ from exchange.host.keyring import KeyRing
 from orderbook import (
     ADMIN_ARGUMENTS,
     REQUEST_TYPES,
+    Get,
     Table,
     decode_requests,
 )
@@ -336,6 +337,28 @@ def test_who_sees_the_positions_of_whom(world: World, role: str) -> None:
             assert row["cash"] == -90 * held
         else:
             assert (row["positions"], row["cash"]) == ({}, row["equity"])
+
+
+def test_a_leaderboard_that_is_not_public_is_empty(
+    tokens: dict[str, str],
+) -> None:
+    """For all but administrators."""
+    floor = Floor(
+        public_leaderboard=False,
+        public_positions=True,
+        keys=KeyRing(Path(tokens[""])),
+    )
+    alice, bob, boss = (
+        floor.join(user, token=tokens[user])
+        for user in ("alice", "bob", "boss")
+    )
+    floor.do(alice, "buy 2@90")
+    floor.do(bob, "sell 2@90")
+    for link, count in ((alice, 0), (floor.join(), 0), (boss, 2)):
+        *_, reply = floor.do(link, get("leaderboard"))
+        assert len(reply["data"]) == count
+    request = Get(what="leaderboard")
+    assert floor.gateway.tables.public(request) == []
 
 
 def test_where_positions_are_public_everybody_sees_them() -> None:

@@ -111,6 +111,7 @@ EVENTS: list[Event] = [
         round=2,
         role="house",
         match=MATCH,
+        speed="10",
     ),
     Ok(id="é", ts=9, count=3, data=[{"a": [1, "x"]}]),
     Error(
@@ -221,7 +222,7 @@ EVENTS: list[Event] = [
     ),
     Settlement(seq=1, ts=9, symbol="BOND", position=-5, price=0, realized=-7),
     Bust(symbol="BOND", seq=3, ts=9, trade_id=901),
-    Heartbeat(ts=9, seq={"BOND": 8812, "@": 1291}),
+    Heartbeat(ts=9, seq={"BOND": 8812, "@": 1291}, speed="10"),
 ]
 SHORT_EVENTS: list[Event] = [
     Ok(ts=9),

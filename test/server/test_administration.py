@@ -178,3 +178,40 @@ async def test_a_killed_exchange_knows_all_of_it_again(
         "close_ts"
     ), "the outage is given back"
     assert new == old
+
+
+async def test_a_pause_outlives_a_crash(tmp_path: Path) -> None:
+    """What is left of the time stands still, and goes on at the next open."""
+    keys, tokens = keys_for(tmp_path)
+    settings = {
+        "journal": str(tmp_path / "exchange.db"),
+        "symbols": "BOND,ETF",
+        "keys": str(keys),
+        "debug": "0",
+    }
+    async with launched(**settings) as process:
+        url = address(await greeting(process))
+        async with wired(url, "boss", token=tokens["boss"]) as boss:
+            opening = {"phase": "open", "close_ms": 3_600_000}
+            assert "ok" in words(await boss.ask(**admin("phase", **opening)))
+            running = await rows(boss, "instruments")
+            halt = admin("phase", phase="halted")
+            assert "ok" in words(await boss.ask(**halt))
+            halted = await rows(boss, "instruments")
+            process.kill()
+        await ended(process)
+    async with launched(**settings) as process:
+        url = address(await greeting(process))
+        async with wired(url, "boss", token=tokens["boss"]) as boss:
+            assert await rows(boss, "instruments") == halted
+            refused = await boss.ask(**order("buy", 1, 99), symbol="BOND")
+            assert words(refused) == ["market_closed"]
+            go_on = await boss.ask(**admin("phase", phase="open"))
+            assert go_on[0]["type"] == "ok"
+            again = await rows(boss, "instruments")
+    for before, during, after in zip(running, halted, again, strict=True):
+        assert "close_left_ms" not in {**before, **after}
+        assert during["phase"] == "halted" and "close_ts" not in during
+        left_us = after["close_ts"] - go_on[0]["ts"]
+        assert left_us // 1_000 == during["close_left_ms"]
+        assert 0 < left_us <= 3_600_000_000

@@ -45,8 +45,9 @@ async def test_the_unit_of_a_journal_stays(tmp_path: Path) -> None:
                 33,
                 0,
             )
-            first, _ = await rows(ann, "leaderboard")
-            assert (first["user"], first["cash"]) == ("bob", 11_650)
+            first, last = await rows(ann, "leaderboard")
+            assert (first["user"], first["equity"]) == ("bob", 10_000)
+            assert last["cash"] == 10_000 - 1_658
     assert welcome["rules"] == 3
     assert (welcome["unit"], welcome["currency"]) == ("0.01", "EUR")
     (fund,) = welcome["instruments"]

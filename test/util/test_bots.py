@@ -491,6 +491,34 @@ async def test_the_arbitrageur_converts(
         assert (it.bot.cash, it.lots()) == (5, {})
 
 
+async def test_the_arbitrageur_converts_all_it_can_for_one_fee(
+    tmp_path: Path,
+) -> None:
+    async with basket(tmp_path) as it:
+        await it.fair("sell")  # enough for two conversions
+        await it.theirs["FUND"].buy(13, 203)
+        work = trade_the_basket(it.mine["FUND"], it.mine, SPEED)
+        async with working(work):
+            await until(lambda: it.bot.cash == 10 * 3 - 10)
+            await until(lambda: not it.lots())
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+async def test_the_arbitrageur_gives_back_what_is_left(
+    side: Side, tmp_path: Path
+) -> None:
+    """As after a conversion of which a leg was not filled."""
+    async with basket(tmp_path) as it:
+        mine, theirs = it.mine["SHARE"], it.theirs["SHARE"]
+        await (theirs.sell if side == "buy" else theirs.buy)(7, 50)
+        await (mine.buy if side == "buy" else mine.sell)(7, 50)
+        await (theirs.buy if side == "buy" else theirs.sell)(7, 48)
+        work = trade_the_basket(it.mine["FUND"], it.mine, SPEED)
+        async with working(work):
+            await until(lambda: not it.lots())
+        assert abs(it.bot.cash) == 7 * 2
+
+
 async def test_the_arbitrageur_has_a_bound(
     tmp_path: Path, looks: Looks
 ) -> None:

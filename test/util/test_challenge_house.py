@@ -70,12 +70,16 @@ class Onlooker:
 
 
 @contextmanager
-def round_of(folder: Path, year: str, *more: str) -> Iterator[Onlooker]:
-    """Play a round of the demo in virtual time."""
+def round_of(
+    folder: Path, year: str | None, *more: str, seconds: float = SECONDS
+) -> Iterator[Onlooker]:
+    """Play a round of the demo in virtual time; None: 2020, other values."""
     market = folder / "market.toml"
-    text = (PRESETS / f"challenge-{year}.toml").read_text()
+    text = (PRESETS / f"challenge-{year or 2020}.toml").read_text()
     market.write_text(text.replace('phase = "closed"', 'phase = "open"'))
-    words = (PRESETS / f"challenge-{year}.bots").read_text().split()
+    words: list[str] = []
+    if year is not None:
+        words = (PRESETS / f"challenge-{year}.bots").read_text().split()
     plan = parse([*words, "--seed=7", "--url", URL, *more])
     onlooker = Onlooker()
     none = {"makers": 0, "noise": 0, "informed": 0}
@@ -83,7 +87,7 @@ def round_of(folder: Path, year: str, *more: str) -> Iterator[Onlooker]:
         simulation.inject(run_house(plan, lambda line: None), name="house")
         simulation.run_until(WARM_UP_S)
         simulation.inject(onlooker.look(), name="onlooker")
-        simulation.run_until(WARM_UP_S + SECONDS)
+        simulation.run_until(WARM_UP_S + seconds)
         yield onlooker
 
 
@@ -105,6 +109,40 @@ def test_pairs_and_baskets_stay_near(tmp_path: Path) -> None:
 def test_all_instruments_trade(year: str, tmp_path: Path) -> None:
     with round_of(tmp_path, year, "--makers=2", "--arbitrageurs=1") as seen:
         assert seen.trades.keys() == POSITIONS[year].keys()
+
+
+# Values from a file --------------------------------------------------------
+
+JUMP_S, JUMP, RATE = 12, 100, 15.0
+
+
+def test_the_market_follows_a_file(tmp_path: Path) -> None:
+    """Nobody knows the jump before it; then all of them come to know it."""
+    fair = tmp_path / "fair.csv"
+    values = {"BOND": 1_000, "VALBZ": 4_200, "VALE": 4_200, "GS": 8_000}
+    values |= {"MS": 4_000, "WFC": 5_000, "XLF": 4_100}
+    rows = [",".join(["ms", *values])]
+    for ms in range(0, 30_001, 100):
+        jump = JUMP if ms >= 1_000 * (WARM_UP_S + JUMP_S) else 0
+        now = [v + jump * (s in ("VALE", "VALBZ")) for s, v in values.items()]
+        rows.append(",".join(map(str, [ms, *now])))
+    fair.write_text("\n".join(rows))
+    options = ("--makers=3", "--noise=6", "--fair", str(fair))
+    with round_of(
+        tmp_path, None, *options, f"--trades-per-s={RATE}", seconds=2 * JUMP_S
+    ) as seen:
+        looks = round(JUMP_S / LOOK_S)
+        for symbol in ("VALE", "VALBZ"):
+            mids = seen.mids[symbol]
+            start, value = grain(values[symbol]), values[symbol]
+            before = mids[: looks - 4]
+            assert all(abs(mid - value) < 6 * start for mid in before)
+            after = mids[-looks // 2 :]
+            assert abs(median(after) - value - JUMP) < 4 * start
+        for distances in seen.distances.values():
+            assert median(distances) < NEAR
+        found = seen.trades.total() / (2 * JUMP_S)
+        assert found == pytest.approx(RATE, rel=0.3)
 
 
 # The demo -----------------------------------------------------------------

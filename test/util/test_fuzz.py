@@ -23,13 +23,13 @@ async def test_whatever_is_thrown_at_it_the_healthy_go_on(
     unhandled: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: unhandled.append(context))
-    settings, tokens = set_up(tmp_path)
+    settings, tokens, doors = set_up(tmp_path)
     is_over = asyncio.Event()
     async with serving(**settings) as server:
         async with asyncio.TaskGroup() as group:
             trading = group.create_task(trade(server.url, tokens, is_over))
             counts = await assault(
-                server.port, tokens, SEED, range(CONNECTIONS)
+                server.port, doors, tokens, SEED, range(CONNECTIONS)
             )
             is_over.set()
     assert unhandled == []
@@ -40,4 +40,5 @@ async def test_whatever_is_thrown_at_it_the_healthy_go_on(
     assert set(counts) >= {
         *("reset", "gone", "no reply", "no close"),
         *("HTTP 405", "HTTP 431", "1000", "1002", "1007"),
+        *("deaf", "door ended", "door ended, no reply"),
     }, counts

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -19,8 +21,10 @@ from util.measure.hostile.__main__ import (
     main,
     run,
 )
-from util.measure.hostile.bots import ATTACKS, HIDEOUT, Stage
+from util.measure.hostile.attacks import ATTACKS
+from util.measure.hostile.bots import HIDEOUT, Stage
 from util.measure.hostile.canary import Canary
+from util.measure.lines import door_ports, doors_table
 from util.measure.trader import Flow
 
 # The bad bots ----------------------------------------------------------------
@@ -62,13 +66,20 @@ SIGNS: dict[str, Callable[[Server], bool]] = {
     "thousand": lambda server: len(server.gateway.feed._follows) >= 1_000,
     "tables": lambda server: commands(server) > 200,
     "hit-and-run": lambda server: len(server.listener.leaving) > 0,
+    "door-flood": lambda server: commands(server) > 200,
+    "door-deaf": lambda server: commands(server) > 200,
+    "door-junk": lambda server: server.gateway.routing.refusals.total() > 50,
+    "door-hellos": lambda server: commands(server) > 200,
 }
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[tuple[Server, Stage]]:
-    async with serving() as server:
-        yield server, Stage(server.port, seconds=60)
+async def stage(tmp_path: Path) -> AsyncIterator[tuple[Server, Stage]]:
+    ports = door_ports()
+    market = tmp_path / "market.toml"
+    market.write_text(hostile.OPEN + doors_table(ports))
+    async with serving(market=market) as server:
+        yield server, Stage(server.port, 60, ports)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -111,6 +122,19 @@ async def test_the_tally_counts_refusals_and_closed_connections(
         )
         attack.cancel()
         await asyncio.wait([attack])
+
+
+async def test_the_tally_counts_words_of_the_doors(
+    stage: tuple[Server, Stage],
+) -> None:
+    _, there = stage
+    attack = asyncio.ensure_future(ATTACKS["door-junk"](there))
+    told = there.tally
+    words = ("PROTOCOL_ERROR:MALFORMED", "PROTOCOL_ERROR:TOO_LONG")
+    await until(lambda: all(told.refused[w] for w in words))
+    await until(lambda: told.closed["dropped"])
+    attack.cancel()
+    await asyncio.wait([attack])
 
 
 # The canaries ----------------------------------------------------------------
@@ -195,8 +219,8 @@ async def test_a_canary_reports_missing_replies(
 
 async def test_a_run_beside_a_guarded_exchange() -> None:
     for seconds in (0.5, 2.0, 8.0, 32.0):  # the bad bots get what is left
-        with exchange("guarded") as server:
-            result = await run("cancels", "guarded", server, seconds)
+        with exchange("guarded") as (server, doors):
+            result = await run("cancels", "guarded", server, doors, seconds)
         if {"unknown_order", "rate_limited"} <= result.refused.keys():
             break
     assert result.faults == []
@@ -208,18 +232,24 @@ async def test_a_run_beside_a_guarded_exchange() -> None:
     assert line.startswith("cancels     guarded ") and "rate_limited" in line
 
 
+def figures(home: str) -> list[str]:
+    with urlopen(f"{home}/metrics") as answer:
+        lines: list[str] = answer.read().decode().splitlines()
+    return lines
+
+
 async def test_the_end_of_the_exchange_is_reported() -> None:
-    with exchange("open") as server:
-        running = asyncio.ensure_future(run("trickler", "open", server, 0.5))
+    with exchange("open") as (server, doors):
+        running = asyncio.ensure_future(
+            run("trickler", "open", server, doors, 0.5)
+        )
         # Once the canaries have come.
-        async with wired(server.url) as wire:
-            async with asyncio.timeout(PATIENCE_S):
-                while True:
-                    request = {"what": "leaderboard"}
-                    (ok,) = await wire.ask(type="get", id=1, **request)
-                    if len(ok["data"]) == hostile.CANARIES:
-                        break
-            server.process.kill()
+        home = server.url.replace("ws", "http", 1)
+        accounts = f"exchange_accounts {float(hostile.CANARIES)}"
+        async with asyncio.timeout(PATIENCE_S):
+            while accounts not in await asyncio.to_thread(figures, home):
+                pass
+        server.process.kill()
         result = await running
     assert sum("disconnected" in fault for fault in result.faults) == 5
     assert "the exchange ended with -9" in result.faults

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from client import Exchange
 from exchange.journal.sqlite import read_journal
+from test.journal.golden import PYTHONS
 from test.support import PATIENCE_S, ROOT, serving
 from test.test_docs import README, blocks
 from test.test_tutorial import PROGRAMS
@@ -23,7 +25,7 @@ from util.replay import main as replay
 from util.simulate.__main__ import main
 from util.simulate.journal import MemoryJournal
 from util.simulate.result import Activity, Result
-from util.simulate.world import Entry, Simulation
+from util.simulate.world import Entry, Simulation, SimulationError
 
 QUIET = {"makers": 0, "noise": 0, "informed": 0}
 
@@ -53,9 +55,11 @@ def only(folder: Path, program: str, **options: Any) -> str:
     return printed
 
 
-def run_tool(*arguments: str, **variables: str) -> tuple[int, str, str]:
+def run_tool(
+    *arguments: str, python: str = sys.executable, **variables: str
+) -> tuple[int, str, str]:
     ran = subprocess.run(
-        [sys.executable, "-m", "util.simulate", *arguments],
+        [python, "-m", "util.simulate", *arguments],
         cwd=ROOT,
         env={**os.environ, **variables},
         capture_output=True,
@@ -116,23 +120,6 @@ def test_a_main_that_nobody_calls(tmp_path: Path) -> None:
             print("ran", count, __name__)
     """
     assert only(tmp_path, program) == "ran 3 __main__\n"
-
-
-def test_the_exchange_s_time(tmp_path: Path) -> None:
-    """It is late by the time that the reply to the login took."""
-    program = """
-        import asyncio, time
-        from client import Exchange
-
-        async def main():
-            async with Exchange() as ex:
-                await asyncio.sleep(5)
-                print(ex.now - time.time_ns() // 1_000)
-            with_nobody = Exchange(user="")
-            async with with_nobody:
-                print(with_nobody.now)
-    """
-    assert only(tmp_path, program) == "-1000\n0\n"
 
 
 def test_a_websocket_of_the_bot_s_own(tmp_path: Path) -> None:
@@ -420,23 +407,43 @@ def test_a_bot_that_exits_with_a_status_has_failed(tmp_path: Path) -> None:
 # The same again -------------------------------------------------------------
 
 
-def test_a_seed_gives_one_digest_under_any_hash_seed(tmp_path: Path) -> None:
+WAITING = """
+    import asyncio
+    from client import Exchange
+
+    async def main():
+        async with Exchange(user="waits") as ex:
+            bond = await ex.market("BOND")
+            async for trade in bond.trades():
+                await bond.quote(trade.price - 2, trade.price + 2, 3)
+                await asyncio.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_a_seed_gives_one_digest_everywhere(
+    tmp_path: Path, python: str
+) -> None:
+    """Under any seed of hashes, and under any Python: see `make pythons`."""
     bots = (
         f"{write(tmp_path, 'slow.py', BLOCKING)}@5ms±3ms",
         write(tmp_path, "careful.py", PROGRAMS["careful.py"]),
+        write(tmp_path, "waits.py", WAITING),
     )
 
     def digest(seed: str, hash_seed: str) -> str:
         status, printed, _ = run_tool(
             *(*bots, "--seconds", "20", "--seed", seed),
+            python=python,
             PYTHONHASHSEED=hash_seed,
         )
         assert status == 0
         return printed.splitlines()[-1]
 
     first = digest("1", "1")
-    assert digest("1", "2") == first
     assert digest("2", "1") != first
+    here, _ = play(*bots, seconds=20, seed=1)
+    assert first == f"digest {here.digest}"
 
 
 def test_steps_give_the_digest_of_one_go() -> None:
@@ -514,25 +521,49 @@ def test_a_coroutine_is_injected() -> None:
 def test_what_the_manual_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it but the plot, which needs matplotlib."""
+    """All of it, and the plot where matplotlib is installed."""
     bot = write(tmp_path, "careful.py", PROGRAMS["careful.py"])
-    result, _ = play(bot, seconds=5)
-    line = json.dumps(result.as_dict())
-    (tmp_path / "rounds.jsonl").write_text(f"{line}\n")
+    lines = []
+    for seed in (1, 2):
+        result, _ = play(bot, seconds=5, seed=seed)
+        lines.append(json.dumps(result.as_dict()) + "\n")
+    (tmp_path / "rounds.jsonl").write_text("".join(lines))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")  # no display
     manual = (ROOT / "docs" / "SIMULATION.md").read_text()
-    table, plot, steps = blocks(manual, "python")
-    assert "plot" in plot
+    profits, plot, table, steps, episode = blocks(manual, "python")
     names: dict[str, Any] = {}
+    exec(profits, names)
+    assert len(names["profits"]["you"]) == 2
+    if find_spec("matplotlib"):
+        exec(plot, names)
+        assert (tmp_path / "profits.png").stat().st_size > 5_000
+    else:
+        compile(plot, "plot", "exec")
     exec(table, names)
-    assert "you" in names["profits"].columns
+    assert "you" in names["table"]["account"].values
     exec(steps, names)
     assert names["bond"].position > 0
+    exec(episode, names)
+    assert names["info"]["time"] == 62
 
 
 async def test_inside_another_loop() -> None:
     """A notebook has one."""
     assert play(seconds=5)[0].seconds == 5
+
+
+def test_an_exchange_that_fails_ends_the_round() -> None:
+    """Links that wait to be served do not keep the loop busy."""
+
+    async def fail() -> None:
+        simulation.server.step(lambda: 1 // 0)
+
+    with Simulation(seed=1, speed=9) as simulation:
+        simulation.run_until(5)
+        simulation.inject(fail())
+        with pytest.raises(SimulationError, match="the exchange failed"):
+            simulation.run_until(8)
 
 
 # The command line -----------------------------------------------------------
@@ -587,6 +618,26 @@ def test_ctrl_c_gives_the_result_so_far(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "house-maker-1" in printed
     assert "digest" in printed
+
+
+def test_ctrl_c_ends_many_rounds(tmp_path: Path) -> None:
+    """Each process is told, as by a terminal; nothing is left behind."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "util.simulate", "--json"),
+            *("--runs", "999", "--seconds", "20"),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, errors) == (0, b"")
+    assert first["seconds"] == 20
 
 
 @pytest.mark.parametrize(

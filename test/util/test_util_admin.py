@@ -28,7 +28,7 @@ from test.support import (
     wired,
     words,
 )
-from util.admin import ACTIONS, OLD_NAMES, arguments_of, main, parse
+from util.admin import ACTIONS, OLD_NAMES, PAUSES, arguments_of, main, parse
 
 NOBODY = "ws://127.0.0.1:9"  # where nobody listens
 MARKET = """
@@ -119,7 +119,7 @@ async def trade(hall: Hall, qty: int, price: int) -> None:
 
 
 def test_it_knows_every_action() -> None:
-    assert {*ACTIONS, *OLD_NAMES} == {*get_args(AdminAction)}
+    assert {*ACTIONS, *OLD_NAMES} == {*get_args(AdminAction), *PAUSES}
 
 
 async def test_phase(hall: Hall) -> None:
@@ -340,6 +340,20 @@ async def test_news_tender_and_bust(hall: Hall) -> None:
     )
     told = await hall.alice.until(type="account")
     assert (told["cash"], told["positions"]["BOND"]) == (1_000, 0)
+
+
+async def test_pause_and_continue_leave_what_has_ended(hall: Hall) -> None:
+    await hall.done("phase", "ETF", "closed", "--reason", "x")
+    argv = ("phase", "BOND", "open", "--close", "3600", "--reason", "x")
+    await hall.done(*argv)
+    bond, etf = hall.engine.listings.values()
+    assert bond.close_ts and not bond.close_left_us
+    assert await hall.done("pause", "--reason", "lunch") == "done: pause"
+    assert (bond.phase, etf.phase) == ("halted", "closed")
+    assert bond.close_left_us and not bond.close_ts
+    assert await hall.done("continue", "--reason", "go") == "done: continue"
+    assert (bond.phase, etf.phase) == ("open", "closed")
+    assert bond.close_ts and not bond.close_left_us
 
 
 async def test_match(hall: Hall) -> None:

@@ -15,6 +15,7 @@ import termios
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -305,6 +306,8 @@ def test_prices_and_cash_are_money() -> None:
         round=2,
     )
     assert plain(view) == PRICED.rstrip()
+    fast = plain(replace(view, round=1, speed=0.5))
+    assert "  open  time x0.5  bid" in fast
 
 
 def test_names_and_messages_do_nothing() -> None:
@@ -344,7 +347,9 @@ async def test_a_screen_shows_the_market_and_q_quits() -> None:
         ):
             await screen.until(SCREEN_ON, "bid 99  ask 101", "alice", "████")
             await (await carl.market("ETF")).buy(7, 42)
-            await (await carl.market("BOND")).buy(3, 100)
+            bond = await carl.market("BOND")
+            await bond.buy(1, 101)  # who has not traded has no rank
+            await bond.buy(3, 100)
             await screen.until("BOND  open  bid 100  ask 101  spread 1")
             screen.press("\t")
             await screen.until("ETF  open  bid 42  ask -")

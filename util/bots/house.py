@@ -123,12 +123,14 @@ async def run_house(
 async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
     """Let a bot trade, again after each temporary refusal or lost connection.
 
-    It waits while the instrument does not trade. The phase follows `status`
-    messages, and the welcome after a lost connection.
+    It waits while the instrument does not trade, and after a refusal; pauses
+    are in the exchange's time. The phase follows `status` messages, and the
+    welcome after a lost connection.
     """
     while True:
+        pause_s = PAUSE_S / bot.exchange.speed
         while market.instrument.phase in IDLE:
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(pause_s)
         try:
             await trade()
         except FINAL:
@@ -136,7 +138,7 @@ async def keep_trading(bot: Bot, market: Market, trade: Work) -> None:
         except Refused as refusal:
             bot.report_refusal(refusal)
             retry_after_ms = getattr(refusal, "retry_after_ms", None) or 0
-            await asyncio.sleep(max(PAUSE_S, retry_after_ms / 1_000))
+            await asyncio.sleep(max(pause_s, retry_after_ms / 1_000))
         except ExchangeError:  # the client is connecting again
             await asyncio.sleep(PAUSE_S)
 
@@ -183,8 +185,9 @@ async def _assign(
             if trade is not None:
                 works.append(partial(keep_trading, bot, its[symbol], trade))
     if plan.trades_per_s is not None:
+        trades_per_s = plan.trades_per_s * bots[0].exchange.speed
         works.append(
-            partial(keep_pace, known.pace, first.values(), plan.trades_per_s)
+            partial(keep_pace, known.pace, first.values(), trades_per_s)
         )
     if known.time is not None:
         works.append(known.time.keep_looking)
@@ -200,7 +203,7 @@ async def _knowledge(
         return exchange.now
 
     listed = {s: market.instrument for s, market in markets.items()}
-    means, pace = means_of(plan, listed), Pace(plan.speed)
+    means, pace = means_of(plan, listed), Pace(plan.speed * exchange.speed)
     if plan.fair is None:
         return Knowledge(means, walks(plan, listed, means, now), {}, pace)
     time = TradingTime(exchange, markets, plan.fair.last_ms)
@@ -218,12 +221,13 @@ def _trade(
     known: Knowledge,
 ) -> Work | None:
     """Return what a bot does in an instrument; None: nothing."""
-    speed, market = plan.speed, markets[symbol]
+    market = markets[symbol]
+    speed = plan.speed * bot.exchange.speed  # acts per real second
     instrument = market.instrument
     chance = Random(f"{plan.seed} {bot.name} {symbol}")
     match bot.kind:
         case "maker" if is_derived(instrument, markets):
-            value = partial(_model_value, market, markets, bot.exchange, speed)
+            value = partial(_model_value, plan, bot.exchange, market, markets)
             return partial(make_derived_market, market, value, speed)
         case "maker" if symbol in known.past:
             opinion = Opinion(known.past[symbol], chance)
@@ -244,10 +248,10 @@ def _trade(
 
 
 def _model_value(
+    plan: Plan,
+    exchange: Exchange,
     market: Market,
     markets: Mapping[str, Market],
-    exchange: Exchange,
-    speed: float,
 ) -> float | None:
     """Return what a derivative is worth at the prices of its underlying.
 
@@ -261,7 +265,7 @@ def _model_value(
     if price is None:
         return None
     seconds = seconds_left(market.instrument, exchange.now)
-    return derived_value(market.instrument, price, seconds, speed)
+    return derived_value(market.instrument, price, seconds, plan.speed)
 
 
 async def _cancel_orders(bot: Bot) -> None:

@@ -22,10 +22,11 @@ class Plan:
     ``values`` holds the mean of the fair value in ticks by symbol, and under
     "" that of all other instruments; those in ``fixed`` stay at their mean.
     With a file in ``fair`` the values are those of the file instead.
-    ``speed`` is how often per second each bot acts on each instrument;
-    ``trades_per_s``, of all instruments together, changes the pace of the
-    noise traders. Empty ``symbols`` mean all instruments listed; ``tokens``
-    holds the keys of the bots by name, if the exchange asks for keys.
+    ``speed`` is how often per second of the exchange's time each bot acts on
+    each instrument; ``trades_per_s``, of all instruments together and in that
+    time too, changes the pace of the noise traders. Empty ``symbols`` mean
+    all instruments listed; ``tokens`` holds the keys of the bots by name, if
+    the exchange asks for keys.
     """
 
     url: str | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import TypeAlias
@@ -56,7 +55,6 @@ def walks(
     it has a mean of its own. ``now`` returns the exchange's time in
     microseconds.
     """
-    clock = asyncio.get_running_loop().time
     own = {*plan.values, *plan.fixed}
     values: dict[str, Worth] = {}
 
@@ -78,6 +76,7 @@ def walks(
             values[symbol] = partial(int, mean)
         else:
             walk = fair_values(plan.seed, instrument, mean)
+            clock = partial(_seconds, now)
             values[symbol] = FairValue(walk, plan.speed, clock).now
     return values
 
@@ -94,6 +93,10 @@ def from_file(
         if symbol not in file.symbols:
             raise BadPlan(f"--fair: the file has no {symbol}")
     return {symbol: partial(past, symbol) for symbol in symbols}
+
+
+def _seconds(now: Callable[[], int]) -> float:
+    return now() / 1e6
 
 
 def is_derived(instrument: Instrument, listed: Collection[str]) -> bool:

@@ -1,7 +1,9 @@
 """Send anything to the exchange while two healthy traders trade.
 
 ``python -m util.measure.fuzz COUNT`` makes COUNT hostile connections: damaged
-handshakes and frames, noise, and invalid requests of every type. A seed and
+handshakes and frames, noise, and invalid requests of every type; every third
+goes to one of the doors of challenge bots, where it sends split lines, lines
+of a mebibyte and bytes that are no text, and may never read. A seed and
 the number of a connection give the same bytes again. Meanwhile alice and bob
 trade with each other, and check every message that they receive.
 
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from multiprocessing import get_context
@@ -31,7 +33,9 @@ from typing import Any
 from tqdm import tqdm
 
 from util.cli import amount_and_seed, new_parser
+from util.measure.door_speech import CULPRIT, DoorSpeech
 from util.measure.histogram import Histogram
+from util.measure.lines import door_ports, doors_table
 from util.measure.process import launched, prepare
 from util.measure.speech import Speech
 from util.measure.wire import PATIENCE_S, Wire, order, wired, words
@@ -53,7 +57,9 @@ orders_per_s = 50
 burst = 100
 open_orders = 100
 """
-USERS = ("alice", "bob", "mallory", "boss")
+USERS = ("alice", "bob", "mallory", "boss", CULPRIT)
+DEAF_S = 0.2  # at most, for which a bot at a door does not read
+AT_DOORS = 1 / 3  # of the hostile connections
 
 # What the exchange may log: whose page or address it refused.
 REFUSED = " WARNING refused "
@@ -62,10 +68,18 @@ Message = dict[str, Any]
 Tokens = dict[str, str]
 
 
-def set_up(folder: Path) -> tuple[dict[str, str], Tokens]:
-    """Write what an exchange needs; return its settings and the tokens."""
-    settings, tokens = prepare(folder, MARKET, USERS)
-    return settings | {"max_per_address": "0", "max_per_account": "0"}, tokens
+def set_up(
+    folder: Path,
+) -> tuple[dict[str, str], Tokens, dict[str, int]]:
+    """Write what an exchange needs.
+
+    Return its settings, the tokens, and the ports of the doors.
+    """
+    doors = door_ports()
+    market = MARKET + doors_table(doors, {CULPRIT: "127.0.0.1"})
+    settings, tokens = prepare(folder, market, USERS)
+    settings |= {"max_per_address": "0", "max_per_account": "0"}
+    return settings, tokens, doors
 
 
 # The healthy ----------------------------------------------------------------
@@ -141,7 +155,9 @@ async def trade(
 # The hostile ----------------------------------------------------------------
 
 
-async def attack(port: int, speech: bytes, chance: random.Random) -> str:
+async def attack(
+    port: int, speech: bytes, chance: random.Random, is_door: bool = False
+) -> str:
     """Send bytes in pieces, and leave; return how it ended.
 
     Raises AssertionError if the exchange leaves a closed connection open.
@@ -154,6 +170,11 @@ async def attack(port: int, speech: bytes, chance: random.Random) -> str:
             writer.write(speech[start:end])
             await asyncio.sleep(0)
         match chance.randrange(4):
+            case 1 if is_door:  # it never reads, and stays for a while
+                reading: Any = writer.transport
+                reading.pause_reading()
+                await asyncio.sleep(chance.random() * DEAF_S)
+                return "deaf"
             case 0:  # a reset
                 linger = struct.pack("ii", 1, 0)
                 sock = writer.get_extra_info("socket")
@@ -164,7 +185,7 @@ async def attack(port: int, speech: bytes, chance: random.Random) -> str:
         writer.write_eof()
         async with asyncio.timeout(PATIENCE_S):
             while data := await reader.read(2**16):
-                status = status or data[9:12].decode()
+                status = status or data[9:12].decode("latin-1")
                 received = (received + data)[
                     -127:
                 ]  # a close frame is the last
@@ -174,6 +195,8 @@ async def attack(port: int, speech: bytes, chance: random.Random) -> str:
         raise AssertionError("the connection was not ended") from None
     finally:
         writer.transport.abort()
+    if is_door:
+        return "door ended" if received else "door ended, no reply"
     return result(received, status) if received else "no reply"
 
 
@@ -188,7 +211,11 @@ def result(received: bytes, status: str) -> str:
 
 
 async def assault(
-    port: int, tokens: Tokens, seed: int, numbers: range
+    port: int,
+    doors: Mapping[str, int],
+    tokens: Tokens,
+    seed: int,
+    numbers: range,
 ) -> Counter[str]:
     """Make the hostile connections of these numbers; count how they ended.
 
@@ -199,9 +226,14 @@ async def assault(
     async def work(left: Iterator[int]) -> None:
         for number in left:
             chance = random.Random(f"{seed}/{number}")
-            speech = Speech(chance, tokens).make()
+            to, speech, is_door = port, b"", chance.random() < AT_DOORS
+            if is_door:
+                door = chance.choice([*doors])
+                to, speech = doors[door], DoorSpeech(chance, door).make()
+            else:
+                speech = Speech(chance, tokens).make()
             try:
-                counts[await attack(port, speech, chance)] += 1
+                counts[await attack(to, speech, chance, is_door)] += 1
             except BaseException as error:
                 error.add_note(f"hostile connection {number} of seed {seed}")
                 raise
@@ -217,10 +249,14 @@ async def assault(
 
 
 def assault_alone(
-    port: int, tokens: Tokens, seed: int, numbers: range
+    port: int,
+    doors: Mapping[str, int],
+    tokens: Tokens,
+    seed: int,
+    numbers: range,
 ) -> Counter[str]:
     """`assault` in a process of its own."""
-    return asyncio.run(assault(port, tokens, seed, numbers))
+    return asyncio.run(assault(port, doors, tokens, seed, numbers))
 
 
 async def fuzz(count: int, seed: int) -> tuple[Counter[str], list[float]]:
@@ -235,7 +271,7 @@ async def fuzz(count: int, seed: int) -> tuple[Counter[str], list[float]]:
         ) as pool,
         tqdm(total=count, unit=" connections") as progress,
     ):
-        settings, tokens = set_up(Path(folder))
+        settings, tokens, doors = set_up(Path(folder))
         with launched(**settings) as server:
             port = int(server.url.rpartition(":")[2])
             is_over = asyncio.Event()
@@ -246,7 +282,9 @@ async def fuzz(count: int, seed: int) -> tuple[Counter[str], list[float]]:
                 for start in range(0, count, BATCH):
                     numbers = range(start, min(count, start + BATCH))
                     counts += await loop.run_in_executor(
-                        pool, assault_alone, port, tokens, seed, numbers
+                        pool,
+                        assault_alone,
+                        *(port, doors, tokens, seed, numbers),
                     )
                     progress.update(len(numbers))
                 is_over.set()

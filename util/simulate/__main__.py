@@ -10,6 +10,7 @@ import argparse
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -29,11 +30,11 @@ from util.cli import (
 )
 
 from .latency import DEFAULT_LATENCY, Latency
+from .recording import FlowError
 from .result import Result, summary
 from .rounds import Plan, rounds
-from .world import Entry, Simulation, SimulationError
+from .world import HOUSE, SECONDS, Entry, Simulation, SimulationError
 
-SECONDS = 300.0
 SEED_BITS = 32
 
 
@@ -57,9 +58,9 @@ def new_options() -> argparse.ArgumentParser:
     add(
         "--seconds",
         type=above_0,
-        default=SECONDS,
         metavar="S",
-        help="market time of a round",
+        help=f"market time of a round (default: {SECONDS:g}; with --flow, that"
+        " of the recording)",
     )
     add(
         "--seed",
@@ -80,16 +81,30 @@ def new_options() -> argparse.ArgumentParser:
         metavar="T",
         help="time of each message in one direction, as in 2ms or 500us±100us",
     )
-    add("--market", type=Path, metavar="FILE", help="market file")
-    add("--makers", type=count, default=1, metavar="N", help="market makers")
-    add("--noise", type=count, default=3, metavar="N", help="noise traders")
     add(
-        "--informed",
-        type=count,
-        default=1,
-        metavar="N",
-        help="informed traders",
+        "--flow",
+        type=Path,
+        metavar="FILE",
+        help="journal or trades.csv, whose orders are sent again by accounts"
+        " @flow.NAME",
     )
+    add(
+        "--market",
+        type=Path,
+        metavar="FILE",
+        help="market file (default with --flow: the market of the recording)",
+    )
+    for option, number, what in zip(
+        ("--makers", "--noise", "--informed"),
+        HOUSE,
+        ("market makers", "noise traders", "informed traders"),
+    ):
+        add(
+            option,
+            type=count,
+            metavar="N",
+            help=f"{what} (default: {number}; with --flow: 0)",
+        )
     add(
         "--speed",
         type=above_0,
@@ -155,18 +170,18 @@ def run_one(plan: Plan) -> list[Result]:
             *plan.bots, seed=plan.seed, out=out, **plan.options
         ) as simulation,
         tqdm(
-            total=plan.seconds,
             unit=" s",
             desc="market time",
             bar_format="{desc}: {n:.0f} of {total:.0f} s {bar}"
             " {elapsed}<{remaining}",
             leave=False,
             disable=None,  # where standard error is no terminal
+            total=plan.seconds or simulation.round_seconds,
         ) as bar,
     ):
 
         def progress(seconds: float) -> None:
-            bar.update(min(seconds, plan.seconds) - bar.n)
+            bar.update(min(seconds, float(bar.total or 0)) - bar.n)
 
         result = simulation.run(plan.seconds, progress)
         bar.close()
@@ -179,10 +194,14 @@ def run_one(plan: Plan) -> list[Result]:
 def run_many(plan: Plan) -> list[Result]:
     """Run rounds over all processors; print and return their results."""
     results: list[Result] = []
-    with tqdm(
-        total=plan.runs, unit=" rounds", leave=False, disable=None
-    ) as bar:
-        for result in rounds(plan):
+    with (
+        closing(rounds(plan)) as played,
+        tqdm(
+            total=plan.runs, unit=" rounds", leave=False, disable=None
+        ) as bar,
+        suppress(KeyboardInterrupt),
+    ):
+        for result in played:
             results.append(result)
             bar.update()
             if plan.is_json:
@@ -192,7 +211,7 @@ def run_many(plan: Plan) -> list[Result]:
         for line in _failures(results):
             print(line)
         print(
-            f"{len(results)} rounds of {plan.seconds:g} s of market,"
+            f"{len(results)} rounds of {results[0].seconds:g} s of market,"
             f" seeds {plan.seed} to {results[-1].seed}"
         )
     return results
@@ -235,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except SimulationError as error:
         return failed("simulate", error.__cause__ or error, 1)
-    except (SettingsError, JournalError, OSError) as error:
+    except (FlowError, SettingsError, JournalError, OSError) as error:
         return failed("simulate", error)
     return 1 if any(result.failures for result in results) else 0
 

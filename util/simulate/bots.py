@@ -112,7 +112,8 @@ class Bot:
             Surroundings(
                 connect=self._connect,
                 chance=Random(chance.getrandbits(64)),
-                decode=world.decoder,
+                decode=world.decoder.decode,
+                update_book=world.decoder.update_book,
                 environ=self.environ,
                 runner=self._runner,
             ),
@@ -181,7 +182,7 @@ class Bot:
         raise RuntimeError("BlockingExchange is for scripts: use Exchange")
 
     async def _connect(self, url: str) -> Websocket:
-        socket = Websocket(url, self._note_login)
+        socket = Websocket(url, self._note_login, self._world.decoder)
         await self._world.connect_as(self, lambda: socket)
         await socket.open()
         return socket

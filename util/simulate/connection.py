@@ -2,8 +2,8 @@
 
 It does what the client's own connection does, without masks, keep-alive and
 queues of tasks, which a network in memory does not need. The handshake, pings
-and the closing handshake are those of the websockets library. Public data of
-an identical frame are decoded once for all clients of a process.
+and the closing handshake are those of the websockets library. What many
+clients of a process read alike is taken apart, decoded and applied once.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import asyncio
 import contextlib
 import json
 import struct
-from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
@@ -21,7 +21,7 @@ from websockets.http11 import Response
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from client import CLOSE_TIMEOUT, MAX_FRAME_BYTES
+from client import CLOSE_TIMEOUT, MAX_FRAME_BYTES, Book
 from orderbook import (
     BookUpdate,
     Event,
@@ -34,31 +34,88 @@ from orderbook import (
 TEXT = 0x81  # first byte of a text message in one frame
 NO_MASK = bytes(4)
 MASKED = 0x80
-# Messages that wait for `recv`, at which no more is read, and at which reading
-# goes on.
-WAITING_MAX, WAITING_MIN = 64, 16
-# Frames of public data kept. All clients read one within two latencies.
-FRAMES_KEPT = 4_096
+# Frames and changes of books kept. All clients read one within two latencies.
+# Longer frames are tables and snapshots, which no two clients share.
+KEPT = 4_096
+KEPT_BYTES = 4_096
 # Events that nobody can change: they are frozen and hold only tuples.
 PUBLIC = (BookUpdate, Trade, Ticker, Status)
 
 
 class Decoder:
-    """Decodes frames, and those of public data only once."""
+    """Does once what many clients do alike: with frames, and with books."""
 
     def __init__(self) -> None:
-        self._known: dict[str | bytes, list[Event]] = {}
+        self._messages: dict[bytes, tuple[bytes, ...]] = {}
+        self._events: dict[str | bytes, list[Event]] = {}
+        # By the id of the change, which is kept with it.
+        self._books: dict[int, tuple[BookUpdate, Book, Book]] = {}
 
-    def __call__(self, frame: str | bytes) -> list[Event]:
+    def messages(self, data: bytes) -> tuple[bytes, ...] | None:
+        """Return the messages of complete text frames; None: other bytes."""
+        messages = self._messages.get(data)
+        if messages is None and len(data) < KEPT_BYTES:
+            found: list[bytes] = []
+            if split(data, found) == len(data):
+                messages = tuple(found)
+                _keep(self._messages, data, messages)
+        return messages
+
+    def decode(self, frame: str | bytes) -> list[Event]:
         """Return the events of a frame; the list must not be changed."""
-        events = self._known.get(frame)
+        events = self._events.get(frame)
         if events is None:
             events = decode_events(frame)
             if all(isinstance(event, PUBLIC) for event in events):
-                if len(self._known) >= FRAMES_KEPT:
-                    del self._known[next(iter(self._known))]
-                self._known[frame] = events
+                _keep(self._events, frame, events)
         return events
+
+    def update_book(self, book: Book, update: BookUpdate) -> Book:
+        """Return a book after a change, the same for equal books."""
+        known = self._books.get(id(update))
+        if known is not None and known[0] is update:
+            before = known[1]
+            if before is book or before == book:
+                return known[2]
+        updated = book.updated(update)
+        _keep(self._books, id(update), (update, book, updated))
+        return updated
+
+
+def _keep(known: dict[Any, Any], key: object, value: object) -> None:
+    if len(known) >= KEPT:
+        del known[next(iter(known))]
+    known[key] = value
+
+
+def split(data: bytes, messages: list[bytes]) -> int:
+    """Take complete text frames apart; return where the first other begins.
+
+    That is the length of ``data`` if all are such frames.
+    """
+    size, start = len(data), 0
+    while size - start >= 2 and data[start] == TEXT:
+        end, body = _bounds(data, start)
+        if end > size:
+            break
+        messages.append(data[body:end])
+        start = end
+    return start
+
+
+def _bounds(data: bytes, start: int) -> tuple[int, int]:
+    """Return where a frame of the exchange ends, and where its body begins.
+
+    The end is beyond the data if the frame is not complete.
+    """
+    length, body = data[start + 1], start + 2
+    if length == 126:
+        body += 2
+        length = int.from_bytes(data[start + 2 : body], "big")
+    elif length == 127:
+        body += 8
+        length = int.from_bytes(data[start + 2 : body], "big")
+    return body + length, body
 
 
 class Websocket(asyncio.Protocol):
@@ -67,19 +124,21 @@ class Websocket(asyncio.Protocol):
     ``logged_in`` is called with the user of each login that is sent.
     """
 
-    def __init__(self, url: str, logged_in: Callable[[str], None]) -> None:
+    def __init__(
+        self, url: str, logged_in: Callable[[str], None], decoder: Decoder
+    ) -> None:
         self._logged_in = logged_in
+        self._decoder = decoder
         self._protocol = ClientProtocol(
             parse_uri(url), max_size=MAX_FRAME_BYTES
         )
-        loop = asyncio.get_running_loop()
-        self._opened: asyncio.Future[None] = loop.create_future()
-        self._lost: asyncio.Future[None] = loop.create_future()
-        self._messages: deque[bytes] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._take: Callable[[str | bytes], None] | None = None
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._fragments: list[bytes] = []
-        self._reader: asyncio.Future[None] | None = None
         self._unread = b""
-        self._is_paused = False
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -107,28 +166,23 @@ class Websocket(asyncio.Protocol):
         data = message.encode()
         self._transport.write(_header(len(data)) + data)
 
-    async def recv(self) -> bytes:
-        """Return the next message; raises ConnectionClosed after the last."""
-        while not self._messages:
-            if self._lost.done():
-                raise self._protocol.close_exc
-            loop = asyncio.get_running_loop()
-            self._reader = loop.create_future()
-            await self._reader
-        message = self._messages.popleft()
-        if self._is_paused and len(self._messages) <= WAITING_MIN:
-            self._is_paused = False
-            self._transport.resume_reading()
-        return message
+    async def push(self, take: Callable[[str | bytes], None]) -> None:
+        """Call ``take`` with each message; raise what it raises.
+
+        To be called before the first request. Raises ConnectionClosed after
+        the last message.
+        """
+        self._take = take
+        try:
+            await self._ended
+        finally:
+            self._take = None
 
     async def close(self) -> None:
         """Do the closing handshake, within CLOSE_TIMEOUT."""
         if self._protocol.state is OPEN:
             self._protocol.send_close(1000)
             self._flush()
-        if self._is_paused:  # the answer comes after what was not read
-            self._is_paused = False
-            self._transport.resume_reading()
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -147,31 +201,35 @@ class Websocket(asyncio.Protocol):
         """Take complete text frames; give all others to the library."""
         if not self._opened.done():
             data = self._handshake(data)
-        if self._unread:
-            data, self._unread = self._unread + data, b""
+        known = None if self._unread else self._decoder.messages(data)
+        try:
+            for message in known or self._take_apart(data):
+                if self._take is None:
+                    break
+                self._take(message)
+        except Exception as error:
+            self._take = None  # nobody hears the rest
+            if not self._ended.done():
+                self._ended.set_exception(error)
+
+    def _take_apart(self, data: bytes) -> list[bytes]:
+        """Return the messages in frames of any kind; keep an incomplete one.
+
+        Pings and closes are answered.
+        """
+        data, messages = self._unread + data, list[bytes]()
         size, start = len(data), 0
-        while size - start >= 2:
-            length, body = data[start + 1], start + 2
-            if length == 126:
-                body += 2
-                length = int.from_bytes(data[start + 2 : body], "big")
-            elif length == 127:
-                body += 8
-                length = int.from_bytes(data[start + 2 : body], "big")
-            end = body + length
+        while True:
+            start += split(data[start:], messages)
+            if size - start < 2:
+                break
+            end, _ = _bounds(data, start)
             if end > size:
                 break
-            if data[start] == TEXT:
-                self._messages.append(data[body:end])
-            else:
-                self._feed(data[start:end])
+            self._feed(data[start:end], messages)
             start = end
         self._unread = data[start:]
-        if self._messages:
-            self._wake()
-            if len(self._messages) > WAITING_MAX and not self._is_paused:
-                self._is_paused = True
-                self._transport.pause_reading()
+        return messages
 
     def eof_received(self) -> None:
         """Let the transport close."""
@@ -187,7 +245,9 @@ class Websocket(asyncio.Protocol):
             )
         self._lost.set_result(None)
         self._writable.set()
-        self._wake()
+        if not self._ended.done():
+            self._ended.set_exception(self._protocol.close_exc)
+            self._ended.exception()  # asyncio need not say that nobody asks
 
     def pause_writing(self) -> None:
         """Let `send` wait."""
@@ -217,14 +277,14 @@ class Websocket(asyncio.Protocol):
         self._flush()
         return b"" if refusal else rest
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes, messages: list[bytes]) -> None:
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             assert isinstance(event, Frame)
             if event.opcode in (Opcode.TEXT, Opcode.CONT):
                 self._fragments.append(bytes(event.data))
                 if event.fin:
-                    self._messages.append(b"".join(self._fragments))
+                    messages.append(b"".join(self._fragments))
                     self._fragments.clear()
         self._flush()
 
@@ -235,10 +295,6 @@ class Websocket(asyncio.Protocol):
                 self._transport.write(data)
             elif not self._transport.is_closing():
                 self._transport.write_eof()
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
 
     def _note_login(self, message: str) -> None:
         """Say who logs in, as a frame that names a login says."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any, ParamSpec, TypeVar
@@ -16,14 +17,18 @@ from websockets.http11 import Request
 from exchange.doors.http import Reply
 from exchange.doors.listener import Listener, MakeConnection
 from exchange.doors.tcp import Receiver
+from exchange.gateway.rates import Quotas
 from exchange.host.clock import Clock
 from exchange.host.lookout import run_into
+from exchange.host.market_file import Rules
 from exchange.host.settings import Settings
+from exchange.journal.storage import Storage
+from exchange.market.command import Configure
 from server import Server
 
-from .journal import MemoryJournal
 from .loop import NS, VirtualLoop
 from .network import ADDRESS, Network
+from .recording import Recording, market_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,11 +95,11 @@ class MemoryListener(Listener):
             self._network.close(port)
 
 
-def clock_of(loop: VirtualLoop) -> Clock:
-    """Return the exchange's clock: that of the loop, from EPOCH_NS on."""
+def clock_of(loop: VirtualLoop, epoch_ns: int = EPOCH_NS) -> Clock:
+    """Return the exchange's clock: that of the loop, from a moment on."""
 
     def wall_ns() -> int:
-        return EPOCH_NS + loop.now
+        return epoch_ns + loop.now
 
     def elapsed_ns() -> int:
         return loop.now
@@ -102,34 +107,73 @@ def clock_of(loop: VirtualLoop) -> Clock:
     return Clock(wall_ns, elapsed_ns, elapsed_ns)
 
 
+class ForFlow(Settings):
+    """Settings of a market in which recorded orders are sent again.
+
+    ``recorded`` is the market, with no quotas; None: that of the settings.
+    """
+
+    recorded: Configure | None
+
+    def rules(self, is_guarded: bool) -> Rules:
+        """Return the rules, in which the flow has its accounts' limits."""
+        if self.recorded is not None:
+            rules = Rules(configure=self.recorded, quotas=Quotas())
+        else:
+            rules = super().rules(is_guarded)
+        return replace(rules, configure=market_of(rules.configure))
+
+
 def new_server(
     loop: VirtualLoop,
     network: Network,
-    journal: MemoryJournal,
+    journal: Storage,
     market: Path | None,
     chance: Random,
+    flow: Recording | None = None,
+    *,
     keys: Path | None = None,
+    make: Callable[..., Server] = Server,
+    clock: Clock | None = None,
+    executor: Executor | None = None,
 ) -> Server:
     """Return an exchange, to be started; call this in the running loop.
 
-    Raises SettingsError if the market file is wrong.
+    It begins when the recorded ``flow`` does. ``make`` is called in the place
+    of `Server`. ``clock`` None: that of the loop. ``executor`` runs commits
+    and looks at files; None: each takes no time. Users who are not in the key
+    file ``keys`` log in by name. Raises SettingsError if the
+    market file is wrong.
     """
-    settings = Settings(
-        _env_prefix=NO_PREFIX,  # type: ignore[call-arg]
+    epoch_ns = EPOCH_NS if flow is None else flow.start * 1_000
+    return make(
+        _settings(journal.path, market, flow, keys),
+        clock or clock_of(loop, epoch_ns),
+        listener=partial(MemoryListener, network),
+        open_journal=lambda path: journal,
+        new_session=lambda: f"{chance.getrandbits(128):032x}",
+        executor=executor or Inline(),
+    )
+
+
+@lru_cache(maxsize=1)
+def _settings(
+    journal: Path,
+    market: Path | None,
+    flow: Recording | None,
+    keys: Path | None,
+) -> Settings:
+    kind: Callable[..., Settings] = Settings
+    if flow is not None:
+        kind = partial(ForFlow, recorded=None if market else flow.market)
+    return kind(
+        _env_prefix=NO_PREFIX,
         hostname=ADDRESS,
         port=PORT,
-        journal=journal.path,
+        journal=journal,
         keys=keys or NO_KEYS,
         open=keys is not None,
         max_connections=CONNECTIONS,
         debug=False,
         market=market,
-    )
-    return Server(
-        settings,
-        clock_of(loop),
-        listener=partial(MemoryListener, network),
-        open_journal=lambda path: journal,
-        new_session=lambda: f"{chance.getrandbits(128):032x}",
-        executor=Inline(),
     )

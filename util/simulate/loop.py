@@ -9,10 +9,10 @@ of the machine reaches the loop.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from heapq import heappop, heappush
 from typing import Any, Protocol
 
 NS = 1_000_000_000
@@ -102,7 +102,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         self._timers += 1
         entry = (round(when * NS), TIMER, self._timers, timer)
-        heapq.heappush(self._due, entry)
+        heappush(self._due, entry)
         return timer
 
     def call_later(  # type: ignore[override]
@@ -131,7 +131,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, when_ns: int, link: int, number: int, handle: asyncio.Handle
     ) -> None:
         """Run a handle at a time: message ``number`` of a link arrives."""
-        heapq.heappush(self._due, (when_ns, link, number, handle))
+        heappush(self._due, (when_ns, link, number, handle))
 
     def run_until(self, seconds: float) -> None:
         """Run until the clock shows this time, or `stop` is called.
@@ -159,7 +159,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self.now += SPIN_NS
         else:
             while due and due[0][3]._cancelled:
-                heapq.heappop(due)
+                heappop(due)
             if due:
                 if due[0][0] > self.now:
                     self.now = due[0][0]
@@ -168,7 +168,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 raise Deadlock(self._who_waits())
         now = self.now
         while due and due[0][0] <= now:
-            handle = heapq.heappop(due)[3]
+            handle = heappop(due)[3]
             if not handle._cancelled:
                 ready.append(handle)
         for _ in range(len(ready)):

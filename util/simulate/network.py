@@ -66,9 +66,7 @@ class Network:
             raise ConnectionRefusedError(
                 f"nobody listens on port {port} of the simulation"
             )
-        protocol = link.near.get_protocol()
-        protocol.connection_made(link.near)
-        return link.near, protocol
+        return link.near, link.near.get_protocol()
 
     def _arrived(
         self, link: Link, port: int, answered: asyncio.Future[bool]
@@ -79,12 +77,17 @@ class Network:
             protocol = listener.context.run(listener.factory)
             link.far.use(protocol, listener.context)
             listener.context.run(protocol.connection_made, link.far)
-        link.near.control(_answer, answered, listener is not None)
+        link.near.control(_answer, link, answered, listener is not None)
 
 
-def _answer(answered: asyncio.Future[bool], is_open: bool) -> None:
+def _answer(link: Link, answered: asyncio.Future[bool], is_open: bool) -> None:
+    """Tell the end that connects; before anything else arrives there."""
     if not answered.done():
+        if is_open:
+            link.near.get_protocol().connection_made(link.near)
         answered.set_result(is_open)
+    elif is_open:  # it has given up meanwhile
+        link.near.die()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,10 @@ class Link:
         self.latency = latency
         self.chance = chance
         self.messages = 0  # sent so far, in both directions
-        self.is_silent = False
+        self.is_silent = False  # what arrives is asked of `let_through`
+        self._loop = loop
         self._network = network
+        self._bytes_left = 0  # that still arrive
         here, there = (ADDRESS, FIRST_PORT + number), (ADDRESS, 0)
         self.near = Transport(loop, self, here, there)
         self.far = Transport(loop, self, there, here)
@@ -123,6 +128,25 @@ class Link:
     def silence(self) -> None:
         """Lose everything from now on; neither end is told."""
         self.is_silent = True
+
+    def cut_after(self, count: int) -> None:
+        """Break the connection when some more bytes have arrived, 1 or more.
+
+        Both directions count. So a message can be cut anywhere.
+        """
+        self.is_silent = True
+        self._bytes_left = count
+
+    def let_through(self, data: bytes) -> bytes:
+        """Return what arrives of some bytes on a silent or breaking link."""
+        if not self._bytes_left:
+            return b""
+        data = data[: self._bytes_left]
+        self._bytes_left -= len(data)
+        if not data or not self._bytes_left:  # an EOF, or the last byte
+            self._bytes_left = 0
+            self._loop.call_soon(self.cut)
+        return data
 
     def ended(self) -> None:
         """Note that an end is closed; after both, forget the link."""

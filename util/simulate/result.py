@@ -42,6 +42,8 @@ class Result:
     """A round. ``failures`` are the bots that ended early, with the reason.
 
     ``digest`` is the SHA-256 of the journal; ``seconds`` is market time.
+    ``flow_orders`` are those of the recorded flow so far, and ``flow_refused``
+    those of them that were refused, by code.
     """
 
     seed: int
@@ -52,6 +54,8 @@ class Result:
     commands: int
     trades: int
     digest: str
+    flow_orders: int = 0
+    flow_refused: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain values, for JSON."""
@@ -80,6 +84,15 @@ class Result:
         lines = table([head, *rows])
         lines += [f"{bot}: never logged in" for bot in self.silent]
         lines += [text for text in self.failures.values()]
+        if self.flow_orders:
+            refused = ", ".join(
+                f"{count:,} {code}"
+                for code, count in sorted(self.flow_refused.items())
+            )
+            lines.append(
+                f"flow: {self.flow_orders:,} orders, refused:"
+                f" {refused or 'none'}"
+            )
         lines.append(
             f"{self.seconds:g} s of market, {self.commands:,} commands,"
             f" {self.trades:,} trades, seed {self.seed}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from .world import Nowhere, Simulation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run: the arguments of `Simulation`, and how often."""
+    """What to run: the arguments of `Simulation`, and how often.
+
+    ``seconds`` None: as long as a round usually is, or as its flow.
+    """
 
     bots: tuple[str, ...]
-    seconds: float
+    seconds: float | None
     seed: int
     runs: int
     is_json: bool
@@ -29,34 +33,76 @@ class Plan:
     options: dict[str, Any]
 
 
-def rounds(plan: Plan) -> Iterator[Result]:
+def rounds(plan: Plan) -> Generator[Result, None, None]:
     """Yield the result of each round, in order of the seeds.
 
-    Ctrl-C ends the rounds. Raises BrokenProcessPool if a process dies.
+    Ctrl-C ends the rounds, and each process leaves the one it is in: killed,
+    it would leave locks behind. Raises BrokenProcessPool if a process dies.
     """
-    seeds = range(plan.seed, plan.seed + plan.runs)
+    context = multiprocessing.get_context("spawn")
+    ending = context.Event()
     pool = ProcessPoolExecutor(
-        min(plan.runs, os.cpu_count() or 1),
-        multiprocessing.get_context("spawn"),
-        _ignore_interrupts,
+        min(plan.runs, os.cpu_count() or 1), context, _begin, (ending,)
     )
     try:
-        yield from pool.map(partial(run_seed, plan), seeds)
+        with _interrupts_held_back():
+            results = [
+                pool.submit(run_seed, plan, seed)
+                for seed in range(plan.seed, plan.seed + plan.runs)
+            ]
+        for future in results:
+            result = future.result()
+            assert result is not None  # nobody has said that they end
+            yield result
     except KeyboardInterrupt:
-        for process in multiprocessing.active_children():
-            process.terminate()
+        pass
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        ending.set()
+        pool.shutdown(cancel_futures=True)
 
 
-def run_seed(plan: Plan, seed: int) -> Result:
-    """Run one of many rounds; what bots print is dropped."""
+def run_seed(plan: Plan, seed: int) -> Result | None:
+    """Run one of many rounds; None: it was left, because they end.
+
+    What bots print is dropped.
+    """
     with Simulation(
         *plan.bots, seed=seed, out=Nowhere(), **plan.options
     ) as simulation:
-        return simulation.run(plan.seconds)
+        try:
+            simulation.run_until(
+                plan.seconds or simulation.round_seconds, _leave_if_ending
+            )
+        except KeyboardInterrupt:
+            return None
+        return simulation.end()
 
 
-def _ignore_interrupts() -> None:
+# In each process: whether the rounds end.
+_ending: Event | None = None
+
+
+def _begin(ending: Event) -> None:
     """Leave Ctrl-C to the process that waits for the results."""
+    global _ending
+    _ending = ending
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _leave_if_ending(seconds: float) -> None:
+    """Raise KeyboardInterrupt if the rounds end."""
+    if _ending is not None and _ending.is_set():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach before they ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -123,7 +123,7 @@ class Transport(asyncio.Transport):
             raise RuntimeError("Cannot call write() after write_eof()")
         if type(data) is not bytes:
             data = bytes(data)
-        if not self._buffer and self._in_window + len(data) <= WINDOW:
+        if self._in_window + len(data) <= WINDOW and not self._buffer:
             self._send(data)
             return
         self._buffer.append(data)
@@ -177,6 +177,11 @@ class Transport(asyncio.Transport):
             if self._unread or self._has_eof:
                 self._read_soon()
 
+    def hold_until(self, when_ns: int) -> None:
+        """Let nothing that is written from now on arrive before a time."""
+        self._arrival = max(self._arrival, when_ns)
+        self._newest = None
+
     # Sending -----------------------------------------------------------------
 
     def control(self, callback: Callable[..., object], *args: Any) -> None:
@@ -189,8 +194,12 @@ class Transport(asyncio.Transport):
     def _next_arrival(self) -> tuple[int, int, int]:
         """Return time, link and number of a message that is sent now."""
         link = self._link
-        arrival = self._loop.now + link.latency.draw(link.chance)
-        self._arrival = max(self._arrival, arrival)
+        latency = link.latency
+        arrival = self._loop.now + latency.mean
+        if latency.spread:
+            arrival = self._loop.now + latency.draw(link.chance)
+        if arrival > self._arrival:
+            self._arrival = arrival
         link.messages += 1
         return self._arrival, link.number, link.messages
 
@@ -252,7 +261,9 @@ class Transport(asyncio.Transport):
         if peer._newest is message:
             peer._newest = None
         if self._link.is_silent:
-            return
+            data = self._link.let_through(data)
+            if not data:
+                return
         if self.is_lost or self._is_closing:
             if data:  # nobody will read it
                 self._reset_peer()
@@ -321,6 +332,25 @@ class Transport(asyncio.Transport):
             self.lose(error)
 
     # The end -----------------------------------------------------------------
+
+    def die(self) -> None:
+        """End as the system ends a socket whose process is killed.
+
+        The peer gets what was sent, then an EOF, or a reset if something was
+        not read. The protocol is not called.
+        """
+        if self.is_lost:
+            return
+        self._buffer.clear()
+        self._buffered = 0
+        if self._unread:
+            self._unread.clear()
+            self._reset_peer()
+        elif not self._is_eof_sent:
+            self._is_eof_sent = True
+            self._send(b"", is_eof=True)
+        self.is_lost = self._is_closing = True
+        self._link.ended()
 
     def lose(self, error: Exception | None) -> None:
         """End this end at once; the peer is not told."""

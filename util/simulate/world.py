@@ -26,15 +26,18 @@ from . import guard
 from .bots import Bot, Program, current, raise_in
 from .connection import Decoder
 from .exchange import EPOCH_NS, PORT, URL, new_server
+from .flow import Flow
 from .journal import MemoryJournal
 from .latency import DEFAULT_LATENCY, Latency
 from .loop import VirtualLoop
 from .network import Network
+from .recording import read_recording
 from .result import Activity, Result, Standing, standings_of
 from .transport import Transport
 
 T = TypeVar("T")
 
+SECONDS = 300.0  # market time of a round
 HANG_S = 10.0  # of the wall clock, that a bot may run without a wait
 LOOK_S = 0.2  # of the wall clock, between looks at the loop
 FINISH_S = 3.0  # market time for bots to finish after the round
@@ -44,6 +47,7 @@ FINISH_S = 3.0  # market time for bots to finish after the round
 GARBAGE_S = 20.0
 FULL_COLLECTION = 30
 HOUSE_BOTS = "house"
+HOUSE = (1, 3, 1)  # makers, noise and informed traders, without a flow
 
 
 class SimulationError(Exception):
@@ -85,8 +89,14 @@ class Simulation:
     ``hang_s`` are the seconds of the wall clock after which a bot that does
     not wait is stopped.
 
+    ``flow`` is a journal or a file of trades, whose orders are sent again by
+    the accounts ``@flow.NAME``; see `flow`. The market is then the recorded
+    one unless ``market`` is given, and there are no house bots unless their
+    numbers are.
+
     The market opens at the first `run_until`. Use it in a ``with`` block, or
-    call `close`. Raises ValueError for a wrong bot or latency.
+    call `close`. Raises ValueError for a wrong bot or latency; FlowError,
+    JournalError or OSError for a wrong flow.
     """
 
     def __init__(
@@ -96,9 +106,10 @@ class Simulation:
         latency: str = str(DEFAULT_LATENCY),
         market: Path | str | None = None,
         keys: Path | None = None,
-        makers: int = 1,
-        noise: int = 3,
-        informed: int = 1,
+        flow: Path | str | None = None,
+        makers: int | None = None,
+        noise: int | None = None,
+        informed: int | None = None,
         speed: float = 1.0,
         out: TextIO | None = None,
         hang_s: float = HANG_S,
@@ -116,12 +127,18 @@ class Simulation:
         ]
         self._keys = keys
         self._market = Path(market) if market else None
+        self._recording = read_recording(Path(flow)) if flow else None
+        self._flow: Flow | None = None
+        if self._recording is None:
+            house, self._epoch_ns = HOUSE, EPOCH_NS
+        else:
+            house, self._epoch_ns = (0, 0, 0), self._recording.start * 1_000
         self._plan = Plan(
             url=URL,
             symbols=(),
-            makers=makers,
-            noise=noise,
-            informed=informed,
+            makers=house[0] if makers is None else makers,
+            noise=house[1] if noise is None else noise,
+            informed=house[2] if informed is None else informed,
             arbitrageurs=0,
             values={},
             seed=seed,
@@ -153,7 +170,18 @@ class Simulation:
     @property
     def epoch_ns(self) -> int:
         """Nanoseconds since 1970 at which the market opens."""
-        return EPOCH_NS
+        return self._epoch_ns
+
+    @property
+    def round_seconds(self) -> float:
+        """The length of a round, in seconds: that of the flow, if any.
+
+        The exchange's timers come up to 1 ms after what they are for.
+        """
+        recording = self._recording
+        if recording is None:
+            return SECONDS
+        return (-(-(recording.end - recording.start) // 1_000) + 1) / 1_000
 
     @property
     def time(self) -> float:
@@ -232,16 +260,21 @@ class Simulation:
             commands=engine.seq,
             trades=trades,
             digest=self.journal.digest(),
+            flow_orders=self._flow.orders if self._flow else 0,
+            flow_refused=dict(self._flow.refused) if self._flow else {},
         )
 
     def run(
         self,
-        seconds: float,
+        seconds: float | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Result:
-        """Run a round of this length; Ctrl-C ends it earlier."""
+        """Run a round of this length; Ctrl-C ends it earlier.
+
+        None: of `round_seconds`.
+        """
         with contextlib.suppress(KeyboardInterrupt):
-            self.run_until(seconds, progress)
+            self.run_until(seconds or self.round_seconds, progress)
         return self.end()
 
     def close(self) -> None:
@@ -316,10 +349,19 @@ class Simulation:
             self.journal,
             self._market,
             Random(f"{self.seed} sessions"),
+            self._recording,
             keys=self._keys,
         )
         await self.server.start()
         self._collect_garbage()
+        if self._recording is not None:
+            self._flow = Flow(
+                self._recording,
+                self.server,
+                self.loop,
+                keeps_market=self._market is not None,
+            )
+            self._flow.start()
         if self._plan.names():
             house = self._add(Bot, HOUSE_BOTS, latency=self._latency)
             house.start(run_house(self._plan, say=_say_nothing))
@@ -348,6 +390,8 @@ class Simulation:
 
     def _stop(self) -> None:
         """Let bots finish, then end them and the exchange."""
+        if self._flow is not None:
+            self._flow.stop()
         for bot in self.bots:
             bot.finish()
         self.loop.run_until(self.time + FINISH_S)
@@ -359,6 +403,8 @@ class Simulation:
         if self.server.failure.done():
             error = self.server.failure.result()
             raise SimulationError("the exchange failed") from error
+        if self._flow is not None and self._flow.failure is not None:
+            raise self._flow.failure
 
     def _collect_garbage(self) -> None:
         self._collections += 1

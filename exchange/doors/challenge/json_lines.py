@@ -12,6 +12,7 @@ from exchange.doors.challenge.messages import (
     DIRS,
     NOT_JSON,
     UNKNOWN_VERB,
+    Cancel,
     Dialect,
     Malformed,
     Message,
@@ -58,6 +59,10 @@ class Json:
             case "cancel":
                 return read_cancel(get("order_id"))
         return Malformed(UNKNOWN_VERB)
+
+    def is_cancel(self, line: bytes) -> bool:
+        """Whether a line says to cancel; others have the word seldom."""
+        return b'"cancel"' in line and isinstance(self.read(line), Cancel)
 
     # Out ---------------------------------------------------------------------
 

@@ -12,10 +12,16 @@ from exchange.doors.names import Proxies
 from exchange.doors.queue import Queue
 from exchange.doors.tcp import Admission, Receiver, guarded
 
+HELLO_S = 10.0  # from accepting the socket to a hello
 LINE_MAX = 4_096  # bytes of a line without its newline
 # Lines in one turn, the empty ones included. The rest waits in the queue.
 LINES_PER_TURN = 64
 GOING_AWAY = 1001  # the close code of a round that ends, and of a shutdown
+SLOW_READER = 4008  # the close code for too much unread
+# From one read of a bot that is beyond its rate to the next: 320 KB/s, more
+# than bots in a loop were seen to send. So lines that are ignored cannot keep
+# the exchange busy.
+IGNORING_S = 0.05
 # A web page may make its browser send a request to a port of loopback.
 METHODS = frozenset(
     b"GET HEAD POST PUT DELETE OPTIONS PATCH CONNECT TRACE".split()
@@ -31,10 +37,12 @@ class Connection(tcp.Connection):
         is_json: whether it came in by the JSON door.
         admission: decides which sockets may come in.
         queue: shared by the connections of this loop; None: one of its own.
-        limits: sizes and time-outs.
     """
 
-    __slots__ = ("is_json", "is_known", "linger_s", "wrote_at", "_is_deaf")
+    __slots__ = (
+        *("is_json", "is_known", "is_beyond_rate", "linger_s", "wrote_at"),
+        *("_is_deaf", "_lingers"),
+    )
 
     def __init__(
         self,
@@ -43,30 +51,42 @@ class Connection(tcp.Connection):
         *,
         admission: Admission,
         queue: Queue | None = None,
-        limits: tcp.Limits = tcp.Limits(),
     ) -> None:
         super().__init__(
             receiver,
             admission=admission,
             proxies=Proxies(),  # there is no header that names another peer
-            limits=limits,
+            limits=tcp.Limits(open_timeout=HELLO_S),
             queue=queue,
         )
         self.is_json = is_json
         self.is_known = False  # it has said hello; set by its link
         self.linger_s = 0.0  # before it hangs up when a round ends
-        self.wrote_at = 0.0  # when it last sent anything, in the loop's time
+        # When it last sent anything, in the loop's time; None: no hello yet.
+        self.wrote_at: float | None = None
         self._is_deaf = False  # what still comes is ignored
+        # What it sends is ignored; set by its link, and reset here.
+        self.is_beyond_rate = False
+        self._lingers = False  # it hangs up when ``linger_s`` have passed
 
     def write(self, data: bytes) -> None:
         """Send lines; do nothing unless open, or without any."""
         if data:
-            self.wrote_at = self._loop.time()
+            if self.is_known:
+                self.wrote_at = self._loop.time()
             super().write(data)
 
     def close(self, code: int, reason: str = "") -> None:
-        """Hang up after what was sent; GOING_AWAY: after ``linger_s``."""
-        if code == GOING_AWAY and self.linger_s > 0 and self.is_open:
+        """Hang up after what was sent; GOING_AWAY: after ``linger_s``.
+
+        Who is too slow is cut off at once.
+        """
+        if code == SLOW_READER:
+            self.abort()
+        elif self._lingers:
+            return
+        elif code == GOING_AWAY and self.linger_s > 0 and self.is_open:
+            self._lingers = True
             self._loop.call_later(self.linger_s, self._hang_up)
         else:
             self._hang_up()
@@ -111,8 +131,19 @@ class Connection(tcp.Connection):
             if line:
                 lines.append(line)
         self._unread = data[start:]
-        self._is_queueing = b"\n" in self._unread
+        is_more = b"\n" in self._unread
+        self._is_queueing = is_more or self.is_beyond_rate
         return lines
+
+    def _wait_turn(self) -> None:
+        """Wait for a turn; longer if what the bot sends is ignored."""
+        if self.is_beyond_rate and b"\n" not in self._unread:
+            self.is_beyond_rate = False
+            self._is_queueing = True
+            self._loop.call_later(IGNORING_S, self._queue.join, self.take_turn)
+            self._update_reading()
+        else:
+            super()._wait_turn()
 
     def _break_off(self) -> None:
         self.abort()

@@ -30,6 +30,7 @@ NO_HELLO = "PROTOCOL_ERROR:NO_HELLO say hello first"
 SECOND_HELLO = "PROTOCOL_ERROR:SECOND_HELLO this connection has said hello"
 TOO_LONG = "PROTOCOL_ERROR:TOO_LONG a line has at most 4096 bytes"
 RATE_LIMIT = "RATE_LIMIT"
+IGNORED = b""  # stands for lines that were ignored; no line is empty
 IDLE = "IDLE"
 
 
@@ -96,6 +97,9 @@ class Language(Protocol):
 
     def read(self, line: bytes) -> Message:
         """Return what a line without its end says; never raises."""
+
+    def is_cancel(self, line: bytes) -> bool:
+        """Whether a line says to cancel; quick if it does not."""
 
     def hello(
         self, cash: int, positions: Sequence[tuple[str, int]], is_open: bool

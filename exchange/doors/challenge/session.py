@@ -8,11 +8,14 @@ none of its business, and nor are those of other sessions of its account.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic_core import from_json
 
 from exchange.doors.challenge import messages
+from exchange.doors.challenge.audience import Audience
+from exchange.doors.challenge.books import Books
+from exchange.doors.challenge.common import Common
 from exchange.doors.challenge.lines import Connection
 from exchange.doors.challenge.messages import (
     Add,
@@ -20,22 +23,19 @@ from exchange.doors.challenge.messages import (
     Convert,
     Faulty,
     Hello,
-    Language,
     Malformed,
     Message,
 )
 from exchange.gateway.link import Deferred, Link
 from exchange.gateway.outbox import FLOODING
-from exchange.gateway.rates import Bucket
-from exchange.market.engine import Engine
 from orderbook import Cancel as NativeCancel
 from orderbook import Convert as NativeConvert
 from orderbook import Error, Login, Place, Request, Subscribe
 
-# Unsent bytes above which books wait: a bot that reads ahead into a buffer of
-# this size loses what does not fit.
-BOOKS_UNREAD = 8 * 1024
-RATE_LIMIT_S = 1.0  # between two errors that say so
+# Bytes that wait for the disk above which books wait too. A bot that reads
+# ahead into a buffer of this size loses what does not fit.
+BOOKS_SEALED = 8 * 1024
+RATE_LIMIT_US = 1_000_000  # from one error that says so to the next
 REPLY = 1  # the ``id`` of all requests: one is carried out at a time
 # Words of rejects, by the code of the native refusal.
 WORDS = {
@@ -54,51 +54,8 @@ WORDS = {
 ENDS_WITH_PHASE = ("closed", "admin")
 
 
-class Shared(Protocol):
-    """What all bots with one language share."""
-
-    language: Language
-    engine: Engine
-    # 2015: the market opens and closes as a whole, and a hello is followed by
-    # the books without orders too.
-    is_one_market: bool
-
-    def decode(self, message: bytes) -> Sequence[Deferred]:
-        """Return what a line says."""
-
-    def encode(self, texts: list[str]) -> bytes:
-        """Return public texts as lines."""
-
-    def book(self, symbol: str) -> bytes:
-        """Return the line of a whole book as it is now."""
-
-    def now_s(self) -> float:
-        """Return the time of the loop."""
-
-    def buckets_of(self, account: str) -> tuple[Bucket, Bucket]:
-        """Return the buckets of an account's messages and cancels."""
-
-    def vouches_for(self, account: str, address: str) -> bool:
-        """Whether this address may use an account without its key."""
-
-    def changed(self, symbol: str) -> None:
-        """Note that a book may have changed."""
-
-    def refused(self) -> None:
-        """Count a line that became no request."""
-
-    def closed(self) -> None:
-        """Note that trading ended."""
-
-    def end(self, link: ChallengeLink) -> None:
-        """Hang up because a round is over."""
-
-    def cut(self, link: ChallengeLink, code: int, reason: str) -> None:
-        """Hang up on a bot after what was sent to it."""
-
-
 class ChallengeLink(Link):
-    """One bot. Its door limits its requests: see `Shared.buckets_of`."""
+    """One bot. Its door limits its requests: see `Common.buckets_of`."""
 
     is_limited_by_door = True
     line: Connection
@@ -106,16 +63,18 @@ class ChallengeLink(Link):
     def __init__(
         self,
         connection: Connection,
-        shared: Shared,
-        outgoing: dict[Link, None],
+        common: Common,
+        audience: Audience,
     ) -> None:
-        super().__init__(connection, shared, outgoing)
+        super().__init__(connection, audience, common.outgoing)
         self.line = connection
-        self._shared = shared
-        self._language = shared.language
-        self._buckets = shared.buckets_of("")
-        self._limited_at = -RATE_LIMIT_S  # when a RATE_LIMIT was last sent
-        self._admitted: Deferred | None = None  # the last that had a token
+        self._common = common
+        self._language = audience.language
+        # 2015: the market opens and closes as a whole, and a hello is followed
+        # by the books without orders too.
+        self._is_one_market = common.terms.dialect == "2015"
+        self._buckets = common.buckets_of("")
+        self._limited_until = 0  # until then no RATE_LIMIT is sent
         self._asked: Message = Malformed("")  # what is being carried out
         # Own open orders: the bot's id and ours, both ways.
         self._orders: dict[int, int] = {}
@@ -127,26 +86,39 @@ class ChallengeLink(Link):
         # A change of phases that is not yet told: its time, and both lists.
         self._change: tuple[int, list[str], list[str]] | None = None
         self._ended: list[int] = []  # own orders whose end follows it
-        self._owed: dict[str, None] = {}  # symbols whose book has changed
-        self._sent_s: dict[str, float] = {}  # when a book was last sent
-        self._last_book: dict[str, bytes] = {}
-        self._turn = 0  # of books that are sent because nothing happens
+        self._books = Books(common, audience)
 
     # In ----------------------------------------------------------------------
+
+    def receive(self, lines: list[bytes], now: int) -> None:
+        """Put lines into the inbox, and ignore those beyond the rate.
+
+        They are not even read, and one error a second says so in their place.
+        """
+        now_us = self._common.now_us()
+        kept: list[bytes] = []
+        for line in lines:
+            bucket = self._buckets[self._language.is_cancel(line)]
+            if not bucket.take(now_us):
+                kept.append(line)
+                continue
+            self.line.is_beyond_rate = True
+            self.counts[Deferred] += 1  # the figures name who floods
+            self._common.count_refusal("rate_limited")
+            if now_us >= self._limited_until:
+                self._limited_until = now_us + RATE_LIMIT_US
+                kept.append(messages.IGNORED)
+        super().receive(kept, now)
 
     def resolve(self, deferred: Deferred) -> Sequence[Request | Error]:
         """Return native requests, or answer at once and return none."""
         self.release_outs()
         message = deferred.message
-        if deferred is not self._admitted:
-            if not self._has_token(message):
-                return ()
-            self._admitted = deferred
         self._asked = message  # type: ignore[assignment]
         if isinstance(message, Malformed):
             self._complain(message.text)
             if message.is_last:
-                self._shared.cut(self, FLOODING, "the line is too long")
+                self._common.cut(self, FLOODING, "the line is too long")
         elif isinstance(message, Hello):
             return self._hello(message)
         elif not self.account:
@@ -164,20 +136,6 @@ class ChallengeLink(Link):
             self._reject(message.order_id, message.word)
         return ()
 
-    def _has_token(self, message: object) -> bool:
-        """Whether a message is within the rate; say so once a second if not.
-
-        What is beyond is ignored.
-        """
-        bucket = self._buckets[isinstance(message, Cancel)]
-        now_s = self._shared.now_s()
-        if not bucket.take(int(now_s * 1e6)):
-            return True
-        if now_s - self._limited_at >= RATE_LIMIT_S:
-            self._limited_at = now_s
-            self._complain(messages.RATE_LIMIT)
-        return False
-
     def _hello(self, hello: Hello) -> Sequence[Request | Error]:
         if self.account:
             self._complain(messages.SECOND_HELLO)
@@ -185,7 +143,7 @@ class ChallengeLink(Link):
         if hello.team is None:
             self._complain(messages.BAD_TEAM)
             return ()
-        if self._shared.vouches_for(hello.team, self.line.remote):
+        if self._common.vouches_for(hello.team, self.line.remote):
             self.vouched_for = hello.team
         return [
             Login(id=REPLY, user=hello.team),
@@ -197,7 +155,7 @@ class ChallengeLink(Link):
         if word:
             self._reject(add.order_id, word)
             return ()
-        listing = self._shared.engine.listings[add.symbol]
+        listing = self._common.engine.listings[add.symbol]
         self_trades = listing.instrument.self_trades
         return [
             Place(
@@ -230,20 +188,19 @@ class ChallengeLink(Link):
         Orders gather natively in phases in which nothing trades; a bot's do
         not.
         """
-        listing = self._shared.engine.listings.get(message.symbol)
-        if listing is None:
+        if message.symbol not in self._common.engine.listings:
             return "BAD_SYMBOL"
         if message.order_id in self._orders:
             return "DUPLICATE_ID"
-        is_open = listing.phase == "open" and not self._is_over
+        is_open = self._common.is_open(message.symbol) and not self._is_over
         return "" if is_open else "TRADING_CLOSED"
 
     def _complain(self, text: str) -> None:
-        self._shared.refused()
+        self._common.count_refusal("bad_request")
         self.push(self._language.error(text))
 
     def _reject(self, order_id: int, word: str) -> None:
-        self._shared.refused()
+        self._common.count_refusal("bad_request")
         self.push(self._language.reject(order_id, word))
 
     # Out ---------------------------------------------------------------------
@@ -258,7 +215,7 @@ class ChallengeLink(Link):
                     self._phase_changed(from_json(text))
                 case "book" if not isinstance(self._asked, Hello):
                     # It was slow, and gets what it missed.
-                    self._shared.changed(from_json(text)["symbol"])
+                    self._common.note_change(from_json(text)["symbol"])
                 case "account":
                     if self.account and self._open is None:
                         self._greet(from_json(text))
@@ -284,7 +241,7 @@ class ChallengeLink(Link):
 
     def release_outs(self) -> None:
         """Tell the ends of orders, unless a change of phases is under way."""
-        if self._ended and not self._shared.engine.work:
+        if self._ended and not self._common.engine.work:
             self._tell_outs()
 
     def _executed(self, report: dict[str, Any]) -> None:
@@ -335,7 +292,7 @@ class ChallengeLink(Link):
         elif isinstance(asked, (Add, Convert)):
             word = WORDS.get(code, "BUSY")
             if code == "invalid_price" and isinstance(asked, Add):
-                listing = self._shared.engine.listings[asked.symbol]
+                listing = self._common.engine.listings[asked.symbol]
                 bounds = listing.instrument
                 is_within = bounds.min_price <= asked.price <= bounds.max_price
                 word = "LIMIT:PRICE_BAND" if is_within else "BAD_PRICE"
@@ -347,15 +304,13 @@ class ChallengeLink(Link):
 
     def _greet(self, account: dict[str, Any]) -> None:
         """Answer a hello with the state of the account and of the market."""
-        shared, language = self._shared, self._language
-        engine = shared.engine
+        common, language = self._common, self._language
+        engine = common.engine
         self.line.is_known = True
-        self._buckets = shared.buckets_of(self.account)
+        self._buckets = common.buckets_of(self.account)
         self._round = engine.round
         symbols = sorted(engine.listings)
-        self._open = {
-            s: None for s in symbols if engine.listings[s].phase == "open"
-        }
+        self._open = dict.fromkeys(filter(common.is_open, symbols))
         positions = account["positions"]
         self.push(
             language.hello(
@@ -366,10 +321,7 @@ class ChallengeLink(Link):
         )
         if self._open:
             self.push(language.opened(self._open))
-        for symbol in symbols:
-            self._last_book[symbol] = shared.book(symbol)
-            if shared.is_one_market or self._has_orders(symbol):
-                self._send_book(symbol)
+        self.push(self._books.begin(symbols, is_all=self._is_one_market))
 
     def _phase_changed(self, status: dict[str, Any]) -> None:
         """Note that an instrument opened or closed."""
@@ -379,7 +331,7 @@ class ChallengeLink(Link):
         if status.get("round", 1) != self._round and not self._is_over:
             self._is_over = True
             self._note_change(status["ts"], closed=[*self._open])
-            self._shared.end(self)
+            self._common.end_round(self, self.line)
         is_open = phase == "open" and not self._is_over
         if is_open and symbol not in self._open:
             self._note_change(status["ts"], opened=[symbol])
@@ -395,14 +347,21 @@ class ChallengeLink(Link):
     ) -> None:
         """Collect what one command opens or closes."""
         assert self._open is not None
-        if self._change is not None and self._change[0] != ts:
-            self._tell_change()
+        if self._change is not None:
+            before, once_opened, _ = self._change
+            # What opened and closed again is told in this order.
+            if before != ts or not set(closed).isdisjoint(once_opened):
+                self._tell_change()
         if self._change is None:
             self._change = ts, [], []
         self._change[1].extend(opened)
         self._change[2].extend(closed)
+        if closed:
+            self._common.note_close()
         for symbol in closed:
             del self._open[symbol]
+            if not self._common.has_orders(symbol):
+                self._books.skip(symbol)
         self._open |= dict.fromkeys(opened)
         self._outgoing[self] = None
 
@@ -410,11 +369,9 @@ class ChallengeLink(Link):
         """Send what opened and closed, then the orders that ended by it."""
         assert self._change is not None and self._open is not None
         (_, opened, closed), self._change = self._change, None
-        is_one = self._shared.is_one_market
-        if closed:
-            self._shared.closed()
-            if not (is_one and self._open):
-                self.push(self._language.closed(sorted(closed)))
+        is_one = self._is_one_market
+        if closed and not (is_one and self._open):
+            self.push(self._language.closed(sorted(closed)))
         self._tell_outs()
         if opened and not (is_one and len(self._open) > len(opened)):
             self.push(self._language.opened(sorted(opened)))
@@ -422,64 +379,29 @@ class ChallengeLink(Link):
     def close_all(self) -> None:
         """Tell that all that is open closes, because the exchange stops."""
         if self._open:
-            ts = self._shared.engine.ts
+            ts = self._common.engine.ts
             self._note_change(ts, closed=[*self._open])
 
-    # Books -------------------------------------------------------------------
+    # By time -----------------------------------------------------------------
 
-    def owe(self, symbols: Sequence[str]) -> None:
-        """Note that books have changed, if the bot gets any."""
-        if self._open is not None and not self._is_over:
-            self._owed |= dict.fromkeys(symbols)
-
-    def send_books(self, now_s: float, pause_s: float) -> bool:
-        """Send the books that are due; return whether some must wait.
-
-        ``pause_s`` is the least time between two books of one symbol.
-        """
-        if self._owed and not self.is_behind:
-            for symbol in list(self._owed):
-                if now_s - self._sent_s.get(symbol, -pause_s) >= pause_s:
-                    del self._owed[symbol]
-                    self._send_change(symbol)
-        return bool(self._owed)
+    def send_books(self, changed: Sequence[str]) -> bool:
+        """Send the books that are due; return whether some must wait."""
+        if self._open is None or self._is_over:
+            return False
+        self._books.owe(changed)
+        if self._books.is_owed and not self._is_behind:
+            self.push(self._books.due(self._open))
+        return self._books.is_owed
 
     @property
-    def is_behind(self) -> bool:
-        """Whether the bot has too much unread for another book."""
-        return self.sealed_bytes + self.line.buffered > BOOKS_UNREAD
+    def _is_behind(self) -> bool:
+        """Whether books wait, because the bot does not read what it has."""
+        return self.line.buffered > 0 or self.sealed_bytes > BOOKS_SEALED
 
     def send_something(self) -> None:
-        """Send one of the books with orders in turn, or an error.
+        """Send one of the books in turn, or an error if all are empty.
 
         A bot whose socket has a time-out ends when it gets nothing.
         """
-        symbols = [
-            s
-            for s in sorted(self._shared.engine.listings)
-            if self._has_orders(s)
-        ]
-        if symbols:
-            self._turn += 1
-            self._send_book(symbols[self._turn % len(symbols)])
-        else:
-            self.push(self._language.error(messages.IDLE))
-
-    def _send_change(self, symbol: str) -> None:
-        """Send a book that changed, unless it is that of a closed market."""
-        assert self._open is not None
-        is_shown = symbol in self._open or self._has_orders(symbol)
-        if is_shown and self._shared.book(symbol) != self._last_book.get(
-            symbol
-        ):
-            self._send_book(symbol)
-
-    def _send_book(self, symbol: str) -> None:
-        book = self._shared.book(symbol)
-        self._sent_s[symbol] = self._shared.now_s()
-        self._last_book[symbol] = book
-        self.push(book)
-
-    def _has_orders(self, symbol: str) -> bool:
-        bid, ask = self._shared.engine.listings[symbol].book.top()
-        return bid is not None or ask is not None
+        line = self._books.next()
+        self.push(line or self._language.error(messages.IDLE))

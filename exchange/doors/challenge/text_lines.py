@@ -55,6 +55,10 @@ class Text:
                 return read_cancel(_number(padded[0]))
         return Malformed(UNKNOWN_VERB)
 
+    def is_cancel(self, line: bytes) -> bool:
+        """Whether a line says to cancel."""
+        return line.split(None, 1)[:1] == [b"CANCEL"]
+
     # Out ---------------------------------------------------------------------
 
     def hello(

@@ -39,9 +39,16 @@ export function make(tag, className = "", text = "") {
 export const showTime = (ts) => clock.format(ts / 1_000);
 const showLots = (lots) => lots.toLocaleString("en").replace("-", "−");
 const showPosition = (lots) => (lots > 0 ? "+" : "") + showLots(lots);
+/** Show a length of time in minutes and seconds. */
+function showLength(ms) {
+  const seconds = Math.max(0, Math.ceil(ms / 1_000));
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
 /** Show the position of a leader; "" if the exchange does not tell it. */
 const showHeld = (positions, symbol) =>
   Object.keys(positions).length ? showPosition(positions[symbol] ?? 0) : "";
+
 const showPhase = (phase) => PHASES[phase] ?? phase.replaceAll("_", " ");
 
 /** Return the unit of cash, as a tick; 1 if the instruments share none. */
@@ -147,6 +154,19 @@ export function drawHead({ symbol, instrument, trades }) {
   const terms = instrument ? describeTerms(instrument) : "";
   put(byId("terms"), terms);
   byId("terms").hidden = !terms;
+}
+
+/** What is played, and the trading time that is left. */
+export function drawMatch({ match, closes, symbol, seen, speed }) {
+  const { close_ts: end, close_left_ms: rest } = closes.get(symbol) ?? {};
+  const passed = (Date.now() - seen.at) * Number(speed);
+  const left = end === undefined ? rest : (end - seen.ts) / 1_000 - passed;
+  const words = [];
+  if (match) words.push(match.name);
+  if (match?.round) words.push(`round ${match.round}`);
+  if (left !== undefined) words.push(`${showLength(left)} left`);
+  put(byId("match"), words.join(" · "));
+  byId("match").hidden = !words.length;
 }
 
 /** The book: asks above, bids below, the best prices in the middle. */
@@ -280,14 +300,15 @@ export function drawNews({ news, round }) {
   byId("round").hidden = round === 1;
 }
 
-export function drawConnection({ isLive, retryAt, trouble }) {
+export function drawConnection({ isLive, retryAt, trouble, speed }) {
   const node = byId("connection");
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
   const why = trouble && `: ${trouble}`;
+  const pace = speed === "1" ? "" : `, time ×${speed}`;
   put(
     node,
     isLive
-      ? "● Live"
+      ? `● Live${pace}`
       : retryAt === null
         ? "○ Connecting …"
         : `○ Not connected${why}, next try in ${seconds} s`,

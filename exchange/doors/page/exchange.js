@@ -25,13 +25,14 @@ const MESSAGES_KEPT = 50;
 const NEWS = 5; // past ones that are shown
 const ROWS = 1_000; // most rows of a table
 const OUR_ORDERS = "page-"; // prefix of the client_order_ids made here
+const MATCH_MS = 200; // after a change, to ask once for several of them
 const UNKNOWN = "the outcome of the order is unknown";
 
 export class Exchange {
   /**
    * `publish(what)` is called after each change of "connection", "market",
-   * "book", "trades", "tickers", "leaderboard", "account", "news" or
-   * "messages";
+   * "book", "trades", "tickers", "leaderboard", "account", "news",
+   * "match" or "messages";
    * `publish("reports", list)` with the unsolicited `exec` events of orders
    * placed here.
    */
@@ -48,6 +49,10 @@ export class Exchange {
     this.messages = []; // { ts, text, isBad }, the newest first
     this.news = null; // the newest
     this.round = 1;
+    this.speed = "1"; // of the exchange's time
+    this.match = null; // what is played
+    this.closes = new Map(); // by symbol: close_ts or close_left_ms
+    this.seen = { ts: 0, at: 0 }; // its time in us, and ours then in ms
     this.symbol = null; // the instrument shown
     this.interval = "1s";
     this.account = null;
@@ -66,6 +71,7 @@ export class Exchange {
   #hasOpened = false; // this connection has been open
   #isBack = true; // false between "Connection lost" and "Connected again"
   #retry = null; // timer of the next try
+  #asking = null; // timer of the next question what is played
   #awaitsBook = false; // subscribed, and no snapshot has arrived yet
   #isAnswer = false; // the next snapshot answers our subscribe
   #awaitsHistory = false;
@@ -219,6 +225,7 @@ export class Exchange {
     if (reply.type !== "error") {
       this.isLoggedIn = true;
       this.#enterRound(reply.round);
+      this.#setSpeed(reply.speed);
       if (this.#uncertain.size) this.#findOrders();
     } else if (reply.retry_after_ms === undefined) {
       this.#forgetLogin();
@@ -383,6 +390,7 @@ export class Exchange {
         this.#begin();
         if (this.symbol) this.#follow(null);
         this.fetchLeaderboard();
+        this.#fetchMatch();
         this.publish("market");
       },
       undefined,
@@ -462,6 +470,25 @@ export class Exchange {
     }, reply.retry_after_ms ?? RETRY_MS);
   }
 
+  /** Ask soon over HTTP what is played, and until when. */
+  #fetchMatch() {
+    this.#asking ??= setTimeout(async () => {
+      this.#asking = null;
+      if (!this.#isOpen) return;
+      try {
+        const answer = await fetch("v1/match");
+        if (!answer.ok) return;
+        const { ts, match, instruments } = await answer.json();
+        this.match = match ?? null;
+        this.closes = new Map(instruments.map((row) => [row.symbol, row]));
+        this.seen = { ts, at: Date.now() };
+        this.publish("match");
+      } catch {
+        // The next change, or the next connection, asks again.
+      }
+    }, MATCH_MS);
+  }
+
   // Messages ----------------------------------------------------------------
 
   #receive(message) {
@@ -490,6 +517,9 @@ export class Exchange {
       case "news":
         this.#receiveNews(message);
         break;
+      case "match":
+        this.#fetchMatch();
+        break;
       case "tender":
         this.#receiveTender(message);
         break;
@@ -500,6 +530,7 @@ export class Exchange {
         break;
       case "heartbeat":
         this.#failures = 0;
+        this.#setSpeed(message.speed);
         this.#compare(message.seq);
         break;
       case "error":
@@ -586,11 +617,19 @@ export class Exchange {
     this.publish("news");
   }
 
+  /** Note how many times as fast as ours the exchange's time runs. */
+  #setSpeed(speed = "1") {
+    if (speed === this.speed) return;
+    this.speed = speed;
+    this.publish("connection");
+  }
+
   #receiveStatus({ ts, symbol, phase, message, round }) {
     this.#enterRound(round);
     const instrument = this.instruments.get(symbol);
     if (instrument && phase) {
       this.instruments.set(symbol, { ...instrument, phase });
+      this.#fetchMatch();
       this.publish("market");
     }
     const words = [symbol, phase?.replaceAll("_", " "), message];

@@ -6,6 +6,7 @@ import {
   drawAccount,
   drawConnection,
   drawHead,
+  drawMatch,
   drawMessages,
   drawNews,
   Fills,
@@ -69,11 +70,12 @@ const drawings = {
   ],
   messages: [drawMessages, announceSoon],
   news: [drawNews],
+  match: [drawMatch],
   market: [drawMarket],
 };
 drawings.account.push(...drawings.book, ...drawings.leaderboard);
 drawings.market.push(
-  ...["connection", "trades", "tickers", "account"].flatMap(
+  ...["connection", "trades", "tickers", "account", "match"].flatMap(
     (what) => drawings[what],
   ),
 );
@@ -170,7 +172,10 @@ drawTheme();
 window.onhashchange = followHash;
 followHash();
 setUpLogin(exchange);
-setInterval(() => changed("connection"), 1_000); // counts down to the retry
+setInterval(() => {
+  changed("connection"); // counts down to the retry
+  changed("match"); // and to the end
+}, 1_000);
 setInterval(() => {
   if (!document.hidden) exchange.fetchLeaderboard();
 }, LEADERBOARD_MS);

@@ -88,6 +88,7 @@ class Bot:
         self.door = door
         self.reader = reader
         self.writer = writer
+        self.hears_books = True
 
     def send(self, data: bytes) -> None:
         """Send any bytes."""
@@ -95,17 +96,30 @@ class Bot:
 
     def say(self, *lines: str) -> None:
         """Send messages in one write."""
-        self.send("".join(f"{self._asked(line)}\n" for line in lines).encode())
+        self.send("".join(f"{self.asked(line)}\n" for line in lines).encode())
+
+    def pause(self) -> None:
+        """Read no more from the socket."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def resume(self) -> None:
+        """Read on after `pause`."""
+        self.writer.transport.resume_reading()  # type: ignore[attr-defined]
 
     async def line(self) -> str:
         """Return the next line as it came; "" if there is none any more."""
         async with asyncio.timeout(PATIENCE_S):
-            return (await self.reader.readline()).decode()
+            while True:
+                line = (await self.reader.readline()).decode()
+                is_book = line.startswith(("BOOK ", '{"type":"book"'))
+                if self.hears_books or not is_book:
+                    return line
 
     async def hears(self, *lines: str) -> None:
         """Check that the next lines are these, to the byte."""
         for line in lines:
-            assert await self.line() == f"{self.told(line)}\n"
+            heard = await self.line()
+            assert heard == f"{self.told(line)}\n", (heard, line)
 
     async def until(self, line: str) -> list[str]:
         """Return the lines before this one, as they came."""
@@ -134,7 +148,7 @@ class Bot:
 
     # The language of its door
 
-    def _asked(self, line: str) -> str:
+    def asked(self, line: str) -> str:
         if self.door == "text":
             return line
         verb, *fields = line.split(" ")
@@ -210,18 +224,32 @@ class Hall:
         self.ports = ports
         self._bots: list[Bot] = []
 
-    async def connect(self, door: Door) -> Bot:
-        """Connect a bot that has not said hello."""
+    async def connect(self, door: Door, buffer: int = 0) -> Bot:
+        """Connect a bot that has not said hello.
+
+        ``buffer`` limits the bytes that wait for it unread.
+        """
+        sock = socket.socket()
+        if buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", self.ports[door]))
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self.ports[door]
+            sock=sock, limit=buffer or 2**16
         )
         bot = Bot(door, reader, writer)
         self._bots.append(bot)
         return bot
 
-    async def enter(self, door: Door, team: str) -> Bot:
-        """Connect a bot, and drop all that it gets after its hello."""
+    async def enter(self, door: Door, team: str, *, books: bool = True) -> Bot:
+        """Connect a bot, and drop all that it gets after its hello.
+
+        Without ``books`` it hears none: they come a moment after what changed
+        them.
+        """
         bot = await self.connect(door)
+        bot.hears_books = books
         bot.say(f"HELLO {team}", "CANCEL 5050505")
         await bot.until("OUT 5050505")
         return bot

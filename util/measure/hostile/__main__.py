@@ -18,7 +18,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,8 +29,9 @@ from exchange.host.settings import (
 )
 from util.cli import above_0, new_parser
 from util.measure.histogram import Histogram
-from util.measure.hostile.bots import ATTACKS
+from util.measure.hostile.attacks import ATTACKS
 from util.measure.hostile.canary import RATE, Canary
+from util.measure.lines import DOORS, door_ports, doors_table
 from util.measure.load import fine_loop
 from util.measure.process import MIB, Launched, launched, resident
 from util.measure.trader import look
@@ -39,9 +40,9 @@ SECONDS = 5.0  # of calm, and again of each attack
 WARM_UP_S = 0.5  # of the canaries; not counted
 CANARIES = 5
 WEIGH_S = 0.1  # between two readings of the memory
+OPEN = "[instruments.BOND]\nself_trades = true\n"
 GUARDED = f"""\
-[instruments.BOND]
-[account]
+{OPEN}[account]
 orders_per_s = {ORDERS_PER_S}
 burst = {BURST}
 open_orders = {OPEN_ORDERS}
@@ -85,25 +86,28 @@ class Memory:
 
 
 @contextlib.contextmanager
-def exchange(kind: str) -> Iterator[Launched]:
-    """Run an exchange, "open" or "guarded", on a processor of its own."""
+def exchange(kind: str) -> Iterator[tuple[Launched, dict[str, int]]]:
+    """Run an exchange, "open" or "guarded", on a processor of its own.
+
+    Also yield the ports of its doors.
+    """
+    ports = door_ports()
     with tempfile.TemporaryDirectory() as folder:
-        settings = {}
-        if kind == "guarded":
-            market = Path(folder, "market.toml")
-            market.write_text(GUARDED)
-            settings = {
-                "market": str(market),
-                "max_per_account": str(CONNECTIONS_PER_ACCOUNT),
-                "max_per_address": str(CONNECTIONS_PER_ADDRESS),
-            }
+        market = Path(folder, "market.toml")
+        is_guarded = kind == "guarded"
+        text = GUARDED if is_guarded else OPEN
+        market.write_text(text + doors_table(ports))
+        settings = {"market": str(market)}
+        if is_guarded:
+            settings["max_per_account"] = str(CONNECTIONS_PER_ACCOUNT)
+            settings["max_per_address"] = str(CONNECTIONS_PER_ADDRESS)
         mine = allowed()
         with launched(**settings) as server:
             try:
                 if len(mine) > 1:
                     os.sched_setaffinity(server.pid, mine[:1])
                     os.sched_setaffinity(0, mine[1:])
-                yield server
+                yield server, ports
             finally:
                 if len(mine) > 1:
                     os.sched_setaffinity(0, mine)
@@ -132,7 +136,11 @@ async def end(server: Launched) -> list[str]:
 
 
 async def run(
-    attack: str, kind: str, server: Launched, seconds: float
+    attack: str,
+    kind: str,
+    server: Launched,
+    doors: Mapping[str, int],
+    seconds: float,
 ) -> Result:
     """Measure the canaries in calm, and then beside an attack."""
     loop = asyncio.get_running_loop()
@@ -140,8 +148,9 @@ async def run(
     port = url.rpartition(":")[2]
     canaries = [Canary(f"canary{n}", flow) for n in range(1, CANARIES + 1)]
     calm, bad = Histogram(), Histogram()
-    program = ("-m", "util.measure.hostile.bots", attack, port, f"{seconds}")
-    with launched(*program) as attacker:
+    program = ("-m", "util.measure.hostile.attacks", attack, f"{seconds}")
+    ports = (port, *(f"{doors[door]}" for door in DOORS))
+    with launched(*program, *ports) as attacker:
         start = loop.time() + WARM_UP_S
         async with asyncio.TaskGroup() as group:
             for number, canary in enumerate(canaries):
@@ -168,9 +177,9 @@ def run_on(attack: str, kind: str, seconds: float) -> Result:
     """Run an attack on an exchange of its own."""
     with (
         asyncio.Runner(loop_factory=fine_loop) as loop,
-        exchange(kind) as server,
+        exchange(kind) as (server, doors),
     ):
-        return loop.run(run(attack, kind, server, seconds))
+        return loop.run(run(attack, kind, server, doors, seconds))
 
 
 # The report -----------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 They log in as one account, connect from an address of their own on the
 loopback, and count what the exchange does to them.
-
-``python -m util.measure.hostile.bots ATTACK PORT SECONDS`` runs one attack.
 """
 
 from __future__ import annotations
@@ -11,25 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
 import re
 import socket
 import struct
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from exchange.doors.tcp import MAX_MESSAGE, READ_SIZE
 from exchange.gateway.link import BYTES_WAITING
-from exchange.host.process import raise_file_limit
 from orderbook import MAX_FRAME, MAX_ROWS
 from util.measure.wire import framed
 
-NICENESS = 19  # of this process, where the system knows no idle class
-FILES = 4_096  # open at a time
 CULPRIT = "mallory"  # their account
 HIDEOUT = "127.0.0.2"  # their address
 NARROW = 4_096  # bytes that the kernel buffers for a bot that does not read
@@ -144,15 +137,21 @@ class Stage:
 
     port: int
     seconds: float
+    doors: Mapping[str, int] = field(default_factory=dict)  # ports
     tally: Tally = field(default_factory=Tally)
 
     @contextlib.asynccontextmanager
     async def dial(
-        self, *first: bytes, is_narrow: bool = False
+        self,
+        *first: bytes,
+        is_narrow: bool = False,
+        port: int | None = None,
+        kind: type[Line] = Line,
     ) -> AsyncIterator[Line]:
         """Connect, send ``first`` at once, and abort at the end.
 
-        Raises OSError if the exchange accepts no connection.
+        ``port`` is by default that of the native protocol. Raises
+        OSError if the exchange accepts no connection.
         """
         sock = socket.socket()
         sock.setblocking(False)
@@ -161,12 +160,12 @@ class Stage:
         try:
             sock.bind((HIDEOUT, 0))
             loop = asyncio.get_running_loop()
-            await loop.sock_connect(sock, ("127.0.0.1", self.port))
+            await loop.sock_connect(sock, ("127.0.0.1", port or self.port))
             streams = await asyncio.open_connection(sock=sock)
         except BaseException:
             sock.close()
             raise
-        line = Line(self.tally, *streams)
+        line = kind(self.tally, *streams)
         line.writer.write(b"".join(first))
         try:
             yield line
@@ -374,41 +373,3 @@ async def hit_and_run(stage: Stage) -> None:
             await line.reader.read(1)
 
     await stage.crowd(32, bot)
-
-
-ATTACKS: dict[str, Bot] = {
-    bot.__name__.replace("_", "-"): bot
-    for bot in (
-        flood,
-        logins,
-        cancels,
-        filler,
-        deaf,
-        trickler,
-        junk,
-        handshakes,
-        thousand,
-        tables,
-        hit_and_run,
-    )
-}
-
-
-async def main(attack: str, port: int, seconds: float) -> None:
-    """Print a line, attack when one comes, and print the tally."""
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(NICENESS)
-    raise_file_limit(FILES)
-    stage = Stage(port, seconds)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await ATTACKS[attack](stage)
-    print(json.dumps(vars(stage.tally)), flush=True)
-
-
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
