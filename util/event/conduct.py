@@ -18,11 +18,13 @@ from typing import Any, Protocol, cast
 
 from client import (
     AdminArguments,
+    Busy,
     DuplicateClientRequestId,
     Exchange,
     ExchangeError,
     Market,
     MarketClosed,
+    RateLimited,
 )
 from orderbook import AdminAction, Refused
 
@@ -96,6 +98,7 @@ class Conductor:
         self._acts = {act.name: act for act in match.plan.acts}
         self._attempt = self._read()
         self._board: list[dict[str, Any]] = []
+        self._teams: list[str] = []  # that the exchange was told last
 
     async def play(self) -> None:
         """Play the match from where it is until it is settled.
@@ -118,6 +121,8 @@ class Conductor:
                 reason = "the market was opened by hand"
                 self._record.done(EVENT, "resume", reason=reason)
             plan, done = self.match.plan, attempt.done
+            if "announce" in done:
+                await self._welcome_teams()
             names = due(plan, done, self.seen, paused)
             for name in names:
                 await self._do(name)
@@ -125,6 +130,15 @@ class Conductor:
                 return
             if not names:
                 await asyncio.sleep(wait_s(plan, done, self.seen))
+
+    async def _welcome_teams(self) -> None:
+        """Announce the match again if teams have come since."""
+        begun = self._attempt.begun["announce"]
+        teams = [*self.match.cash]
+        if teams != (self._teams or begun["arguments"]["teams"]):
+            arguments = {**begun["arguments"], "teams": teams}
+            await self._admin("match", begun["reason"], **arguments)
+        self._teams = teams
 
     async def close(self, reason: str) -> None:
         """Close the market of a match that does not count any more."""
@@ -379,7 +393,7 @@ class Conductor:
         while True:
             try:
                 return await ask()
-            except ExchangeError:
+            except (ExchangeError, Busy, RateLimited):
                 await asyncio.sleep(PAUSE_S)
 
     async def _until(self, condition: Callable[[], bool]) -> None:

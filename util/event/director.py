@@ -23,7 +23,7 @@ from .conduct import ActRefused, Conductor, MatchVoid
 from .fair import FairPaths, make_paths, read_paths, secret_of
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
-from .keys import make_keys, tokens_of
+from .keys import make_own_keys, tokens_of
 from .live import write_live
 from .market import write_market
 from .matches import cash_of, label_of, match_of, next_match
@@ -96,6 +96,12 @@ class Director:
 
     async def run(self, until: str | None) -> None:
         """Play what is left up to a round; raises DirectorError."""
+        attempts = self._record.attempts()
+        if self._record.is_over() and next_match(self.event, attempts):
+            raise DirectorError(
+                "the event is over and its secret is public: hidden values of"
+                " more matches could be known; use another data folder"
+            )
         self._prepare()
         supervisor = self._supervisor
         lost = EXCHANGE in self._record.processes().keys() - (
@@ -130,8 +136,8 @@ class Director:
     def _prepare(self) -> None:
         """Make keys and files that are missing."""
         event = self.event
-        for team, token in make_keys(event).items():
-            self._say(f"new key of {team}: {token}")
+        if without := make_own_keys(event):
+            self._say(f"no key, which `keys` makes: {', '.join(without)}")
         write_market(event)
 
     def _want(self) -> None:
@@ -248,16 +254,26 @@ class Director:
             cancel_on_disconnect=False,
         )
         try:
-            async with exchange:
-                while True:
-                    event = self.event
-                    attempts = self._record.attempts()
-                    key = next_match(event, attempts, until)
-                    if key is None:
-                        return
-                    await self._play(exchange, key, attempts.get(key))
-        except (ActRefused, Refused, ExchangeError) as error:
+            await self._connect(exchange)
+            while True:
+                attempts = self._record.attempts()
+                key = next_match(self.event, attempts, until)
+                if key is None:
+                    return
+                await self._play(exchange, key, attempts.get(key))
+        except (ActRefused, Refused) as error:
             raise DirectorError(str(error)) from None
+        finally:
+            await exchange.close()
+
+    async def _connect(self, exchange: Exchange) -> None:
+        """Log in; the exchange may end and be started again meanwhile."""
+        while True:
+            with contextlib.suppress(ExchangeError):
+                await exchange.connect()
+                return
+            await self._until_ready()
+            await asyncio.sleep(LOOK_S)
 
     async def _play(
         self, exchange: Exchange, key: Key, attempt: Attempt | None

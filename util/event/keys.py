@@ -19,6 +19,7 @@ from exchange.host.keyfile import (
     digest_of,
     make_entry,
     make_token,
+    read_keys,
     rotate,
 )
 from orderbook import RoleName
@@ -71,19 +72,35 @@ def tokens_of(folder: Path) -> dict[str, str]:
     return read_tokens(path) if path.exists() else {}
 
 
-def make_keys(event: Event, anew: Iterable[str] = ()) -> dict[str, str]:
+def make_own_keys(event: Event) -> list[str]:
+    """Make the keys that the director needs; return teams without a key.
+
+    Raises what `make_keys` raises.
+    """
+    make_keys(event, teams=())
+    keys = read_keys(event.folder / KEYS_FILE)
+    return [team for team in event.teams if team not in keys]
+
+
+def make_keys(
+    event: Event,
+    anew: Iterable[str] = (),
+    teams: Iterable[str] | None = None,
+) -> dict[str, str]:
     """Make the keys that are missing; return the new ones of teams.
 
+    ``teams`` are those that get a key, besides those with a bot; None: all.
     The teams in ``anew`` get other keys; their old ones end. Raises KeysError,
     OSError or ValueError; then no key has changed.
     """
+    names = [*own_names(event), *(event.teams if teams is None else teams)]
     anew = set(anew)
     own = own_names(event)
     before = tokens_of(event.folder)
     tokens: dict[str, str] = {}
     made: dict[str, str] = {}
     with changing(event.folder / KEYS_FILE, create=True) as accounts:
-        for name in dict.fromkeys((*own, *event.teams)):
+        for name in dict.fromkeys(names):
             token = before.get(name)
             is_known = name in accounts and (
                 name not in own or _opens(accounts, name, token)

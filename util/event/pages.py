@@ -28,7 +28,7 @@ from .file import Event
 from .keys import KEYS_FILE
 from .live import LIVE_FILE
 from .matches import last_attempt, names_of
-from .record import EVENT, Attempt, Record
+from .record import Attempt, Record
 from .results import JOURNAL
 
 PAGE = Path(__file__).parent / "page"
@@ -122,11 +122,7 @@ class Pages:
     def _record(self) -> tuple[dict[Any, Attempt], bool]:
         """Return all attempts, and whether the event is over."""
         with Record.of(self._event.folder) as record:
-            rows = record.rows()
-            is_over = any(
-                row.key == EVENT and row.act == "finished" for row in rows
-            )
-            return record.attempts(), is_over
+            return record.attempts(), record.is_over()
 
     def _scored(self, round_name: str, name: str) -> Attempt | None:
         """Return the attempt at a match that counts, if it is scored."""

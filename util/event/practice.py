@@ -26,7 +26,7 @@ from .director import DirectorError, alone
 from .fair import FILE, make_paths, secret_of
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
-from .keys import KEYS_FILE, TOKENS_FILE, make_keys, tokens_of
+from .keys import KEYS_FILE, TOKENS_FILE, make_own_keys, tokens_of
 from .market import write_market
 from .matches import EVERYBODY, match_of
 from .options import event_parser
@@ -220,8 +220,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         event = read_event(options.event)
-        for team, token in make_keys(event).items():
-            say(f"new key of {team}: {token}")
+        if without := make_own_keys(event):
+            say(f"no key, which `keys` makes: {', '.join(without)}")
         with alone(event.folder / FOLDER):
             asyncio.run(serve(event))
     except (EventError, KeysError, ValueError, OSError) as error:

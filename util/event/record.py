@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 FILE = "director.db"
+FINISHED = "finished"  # the event: all its rounds are scored
 DEATH = "death-"  # and a number: the exchange ended during the match
 BUSY_S = 10.0  # to wait while another process writes
 
@@ -250,6 +251,12 @@ class Record:
                 is_pause = row.act == "pause"
                 reason = row.detail["reason"] if is_pause else None
         return reason
+
+    def is_over(self) -> bool:
+        """Return whether all rounds were scored, and the event has ended."""
+        return any(
+            row.key == EVENT and row.act == FINISHED for row in self.rows()
+        )
 
     # Processes
 

@@ -17,7 +17,7 @@ from util.cli import failed, on_stop, utf8
 from .director import Director, DirectorError, alone
 from .file import Event, EventError, read_event
 from .options import event_parser
-from .record import EVENT, Record
+from .record import EVENT, FINISHED, Record
 
 TOOL = "event run"
 
@@ -36,7 +36,7 @@ async def play(event: Event, path: Path, until: str | None) -> bool:
         with contextlib.suppress(asyncio.CancelledError):
             await playing
             if until is None:
-                record.done(EVENT, "finished")
+                record.done(EVENT, FINISHED)
                 await director.end()
             return True
     return False

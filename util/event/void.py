@@ -34,6 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
                 return failed(
                     TOOL, f"{options.match} has not begun: nothing to void", 1
                 )
+            if options.again and record.is_over():
+                return failed(
+                    TOOL,
+                    "the event is over and its secret is public: a match"
+                    " cannot be played again",
+                    1,
+                )
             record.typed(
                 last.key, "void", reason=options.reason, again=options.again
             )

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
@@ -75,23 +75,29 @@ asyncio.run(main())
 """
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback that nobody uses."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+def free_ports(count: int) -> int:
+    """Return the first of some ports in a row that nobody uses."""
+    while True:
+        with ExitStack() as stack:
+            first = stack.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                for number in range(port + 1, port + count):
+                    other = stack.enter_context(socket.socket())
+                    other.bind(("127.0.0.1", number))
+            except OSError:
+                continue
+            return port
 
 
 class Playing:
     """An event in a folder, and the director that plays it."""
 
     def __init__(self, folder: Path, *, rounds: str, trading: int) -> None:
-        self.front, self.pages = free_ports(2)
+        # Practice servers take the two ports after the first one.
+        self.front = free_ports(4)
+        self.pages = self.front + 3
         self.path = folder / "event.toml"
         self.data = folder / "data"
         self._out = folder / "out.txt"

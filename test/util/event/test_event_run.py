@@ -15,6 +15,7 @@ import pytest
 
 from client import BlockingExchange
 from test.util.event.playing import Playing, playing
+from util.event import void
 from util.event.record import Record
 
 
@@ -144,11 +145,10 @@ def test_a_pause_delays_the_opening(shared: Playing) -> None:
 
 def test_a_team_that_comes_late_gets_in(event: Playing) -> None:
     event.change("ORANGE = {}", "ORANGE = {}\nLATE = {}")
-    [line] = event.do("keys").splitlines()
-    name, token = line.split("\t")
-    assert name == "LATE"
+    lines = event.do("keys").splitlines()
+    token = dict(line.split("\t") for line in lines)["LATE"]
     url = f"ws://127.0.0.1:{event.front}"
-    with BlockingExchange(url, name, token) as exchange:
+    with BlockingExchange(url, "LATE", token) as exchange:
         assert exchange.cash == 0
     first = event.director
     event.start()
@@ -159,6 +159,26 @@ def test_a_team_that_comes_late_gets_in(event: Playing) -> None:
     with Record.of(event.data) as record:
         last = [*record.attempts().values()][-1]
     assert {"LATE", "APPLE"} <= last.done["settled"]["cash"].keys()
+
+
+def test_one_command_plays_an_event(tmp_path: Path) -> None:
+    with playing(tmp_path, trading=1) as event:
+        event.launch("run")
+        assert event.ended() == 0
+        event.round = "A"
+        assert event.statuses == ["scored"]
+        assert "all rounds are scored" in event.said
+        # The pages go on; everything else has ended.
+        with Record.of(event.data) as record:
+            assert [*record.processes()] == ["pages"]
+        # Its secret is public now: no other values can be drawn from it.
+        assert void.main([str(event.path), "A", "--reason", "x", "--again"])
+        event.launch("run")
+        assert event.ended() == 0
+        event.change('name = "A"', 'name = "A"\n[[rounds]]\nname = "B"')
+        event.launch("run")
+        assert event.ended() == 1
+        assert "use another data folder" in event.said
 
 
 def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
