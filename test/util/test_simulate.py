@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -14,8 +15,9 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from websockets.frames import Frame, Opcode
 
-from client import Exchange
+from client import Exchange, Market
 from exchange.journal.sqlite import read_journal
 from test.journal.golden import PYTHONS
 from test.support import PATIENCE_S, ROOT, serving
@@ -23,6 +25,7 @@ from test.test_docs import README, blocks
 from test.test_tutorial import PROGRAMS
 from util.replay import main as replay
 from util.simulate.__main__ import main
+from util.simulate.connection import split
 from util.simulate.journal import MemoryJournal
 from util.simulate.result import Activity, Result
 from util.simulate.world import Entry, Simulation, SimulationError
@@ -221,7 +224,7 @@ def test_each_bot_has_its_own_modules(tmp_path: Path) -> None:
 def test_a_bot_without_a_user_has_its_name(tmp_path: Path) -> None:
     program = """
         import os
-        from client import Exchange
+        from client import Exchange, Market
 
         async def main():
             async with Exchange() as ex:
@@ -235,7 +238,7 @@ def test_a_bot_without_a_user_has_its_name(tmp_path: Path) -> None:
 
 RACE = """
     import asyncio
-    from client import Exchange
+    from client import Exchange, Market
 
     async def main():
         async with Exchange() as ex:
@@ -248,7 +251,7 @@ RACE = """
 """
 SELLER = """
     import asyncio
-    from client import Exchange
+    from client import Exchange, Market
 
     async def main():
         async with Exchange() as ex:
@@ -349,7 +352,7 @@ def test_outside_of_bots_nothing_is_refused() -> None:
 def test_a_bot_that_raises_ends_alone(tmp_path: Path) -> None:
     program = """
         import asyncio
-        from client import Exchange
+        from client import Exchange, Market
         from orderbook import Refused
 
         async def trade(bond):
@@ -491,6 +494,47 @@ def test_a_journal_is_as_a_file(tmp_path: Path) -> None:
 
 
 # Step by step ---------------------------------------------------------------
+
+
+def test_clients_share_what_they_read_alike() -> None:
+    """Also those that came at different times, with different latencies."""
+
+    async def join(seconds: float) -> Market:
+        await asyncio.sleep(seconds)
+        ex = Exchange()
+        await ex.connect()
+        return await ex.market("BOND")
+
+    with Simulation(seed=1, speed=5, out=io.StringIO()) as simulation:
+        joining = [
+            simulation.inject(join(1), "early", "1ms"),
+            simulation.inject(join(3), "late", "7ms"),
+        ]
+        early, late = map(simulation.run_until, joining)
+        seen = set()
+        for step in range(50):
+            simulation.run_until(5 + step / 7)
+            if early.book.seq == late.book.seq:
+                assert early.book is late.book
+                seen.add(early.book)
+        assert len(seen) > 10
+
+
+def test_frames_are_taken_apart() -> None:
+    sizes = (0, 1, 125, 126, 65_535, 65_536)
+    data = b"".join(
+        Frame(Opcode.TEXT, b"x" * size).serialize(mask=False) for size in sizes
+    )
+    for rest in (
+        b"",
+        b"\x81",
+        b"\x81\x7e",
+        Frame(Opcode.PING, b"").serialize(mask=False),
+        Frame(Opcode.TEXT, b"x" * 200).serialize(mask=False)[:-1],
+    ):
+        messages: list[bytes] = []
+        assert split(data + rest, messages) == len(data)
+        assert [len(message) for message in messages] == [*sizes]
 
 
 def test_a_coroutine_is_injected() -> None:
