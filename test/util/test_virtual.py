@@ -341,6 +341,34 @@ def test_a_silent_link_tells_nobody() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 7, 9])
+def test_a_link_breaks_within_what_arrives(count: int) -> None:
+    async def test(loop: VirtualLoop, network: Network) -> None:
+        near, far = await joined(network)
+        link_of(network).cut_after(count)
+        near.transport.write(b"four")
+        near.transport.write(b"more")
+        await asyncio.sleep(1)
+        assert far.data == b"fourmore"[:count]
+        assert network.links if count > 8 else not network.links
+
+    run(test)
+
+
+def test_a_silent_link_stays_silent() -> None:
+    async def test(loop: VirtualLoop, network: Network) -> None:
+        near, far = await joined(network)
+        link_of(network).silence()
+        near.transport.write(b"lost")
+        await asyncio.sleep(1)
+        link_of(network).cut_after(100)
+        near.transport.write(b"must not follow what was lost")
+        await asyncio.sleep(1)
+        assert (far.data, far.seen) == (b"", [])
+
+    run(test)
+
+
 def test_nobody_listens() -> None:
     async def test(loop: VirtualLoop, network: Network) -> None:
         with pytest.raises(ConnectionRefusedError, match="port 9 "):

@@ -243,6 +243,7 @@ class Websocket(asyncio.Protocol):
             self._opened.set_exception(
                 exc or ConnectionResetError("closed during the handshake")
             )
+            self._opened.exception()  # `open` may have been given up
         self._lost.set_result(None)
         self._writable.set()
         if not self._ended.done():

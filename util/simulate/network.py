@@ -132,10 +132,13 @@ class Link:
     def cut_after(self, count: int) -> None:
         """Break the connection when some more bytes have arrived, 1 or more.
 
-        Both directions count. So a message can be cut anywhere.
+        Both directions count. So a message can be cut anywhere. A link that
+        is silent or breaking already stays so: what was lost is not followed
+        by what comes later.
         """
-        self.is_silent = True
-        self._bytes_left = count
+        if not self.is_silent:
+            self.is_silent = True
+            self._bytes_left = count
 
     def let_through(self, data: bytes) -> bytes:
         """Return what arrives of some bytes on a silent or breaking link."""
