@@ -8,25 +8,10 @@ from datetime import datetime, timedelta
 
 from util.cli import failed
 
+from .draws import shape
 from .file import Event, EventError, read_event
 from .options import event_parser
 from .scoring import RuleError, load_rule
-from .tables import MatchSettings
-
-
-def shape(match: MatchSettings, teams: int) -> tuple[int, int]:
-    """Return how many waves of matches a round has, and matches of a wave.
-
-    The matches of a wave have different teams, so they may run together.
-    """
-    if match.pairs_as == "all":
-        return match.repeats, 1
-    if match.pairs_as == "round_robin":
-        waves = teams - 1 if teams % 2 == 0 else teams
-        return match.repeats * waves, teams // 2
-    if match.pairs_as == "groups":
-        return match.repeats, -(-teams // max(2, match.per_match))
-    return match.repeats, teams // 2  # swiss
 
 
 def parallel_of(event: Event) -> int:

@@ -20,13 +20,13 @@ from exchange.files import lock
 from orderbook import Refused
 
 from .conduct import ActRefused, Conductor, MatchVoid
-from .fair import FairPaths, make_paths, read_paths, secret_of
+from .fair import secret_of
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
 from .keys import make_own_keys, tokens_of
 from .live import write_live
 from .market import write_market
-from .matches import cash_of, label_of, match_of, next_match
+from .matches import cash_of, label_of, match_of, next_match, values_of
 from .processes import last_line
 from .publish import UNSCORED, publish
 from .record import DEATH, EVENT, Attempt, Key, Record
@@ -288,7 +288,7 @@ class Director:
             number = 1 if is_first else exchange.round + 1
             self._record.begin(key, "start", number=number)
         if attempt is None or attempt.status in BEING_PLAYED:
-            paths = self._paths(key)
+            paths = values_of(event, self._record, key, self._secret)
             match = match_of(event, key, number, paths, self._secret)
             conductor = Conductor(exchange, match, self._record, self._say)
             self._conductor = conductor
@@ -321,16 +321,3 @@ class Director:
         if self._record.attempts()[key].status != "void":
             self._record.done(key, "void", reason=reason, again=True)
         await conductor.close(f"void: {reason}")
-
-    def _paths(self, key: Key) -> FairPaths:
-        """Return the hidden values of a match, made once."""
-        path = self.event.folder / key.round / key.match / "fair.csv"
-        attempt = self._record.attempts()[key]
-        if "fair" in attempt.done and path.exists():
-            return read_paths(path)
-        paths = make_paths(
-            self.event, key.round, key.match, key.attempt, self._secret
-        )
-        commitment = paths.write(path)
-        self._record.done(key, "fair", sha256=commitment)
-        return paths

@@ -97,7 +97,9 @@ def write_match(
     teams: Iterable[str] | None = None,
 ) -> list[Result]:
     """Read the rows of a match and write them, as `write_dossiers` does."""
-    wanted = set(event.teams if teams is None else teams)
+    wanted = set(one.teams)
+    if teams is not None:
+        wanted &= set(teams)
     tables = CsvTables()
     writer = _Writer(event, one, tables, wanted, is_public=teams is None)
     try:

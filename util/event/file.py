@@ -110,6 +110,11 @@ class Event(BaseModel):
         """Return the symbols of the market, in the order of its file."""
         return tuple(self.market.instruments)
 
+    @property
+    def is_large(self) -> bool:
+        """Return whether matches are isolated: each has its own exchange."""
+        return any(self.settings_of(row.name).per_match for row in self.rounds)
+
     def round_named(self, name: str) -> RoundSettings:
         """Return a round; raises KeyError."""
         for settings in self.rounds:

@@ -27,12 +27,20 @@ HOUSE_LIMITS = {"orders_per_s": 0, "open_orders": 0}
 LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 
-def write_market(event: Event, phase: PhaseName = "closed") -> None:
-    """Write the market file; raises OSError. It starts in this phase."""
+def write_market(
+    event: Event, phase: PhaseName = "closed", is_alone: bool = False
+) -> None:
+    """Write the market file; raises OSError. It starts in this phase.
+
+    ``is_alone``: it has no other accounts than teams and house bots.
+    """
     data = tomllib.loads(text_of(event.market_path.read_bytes()))
     for instrument in data["instruments"].values():
         instrument["phase"] = phase
     accounts = data.setdefault("accounts", {})
+    if is_alone:
+        for name in accounts.keys() - event.teams.keys():
+            del accounts[name]
     for name in house_names(event):
         accounts.setdefault(name, HOUSE_LIMITS)
     if event.event.doors is not None:

@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from .conduct import Match
-from .fair import FairPaths, edge_of
+from .draws import EVERYBODY, matches_of
+from .fair import FILE, FairPaths, edge_of
 from .fair import label_of as chance_of
+from .fair import make_paths, read_paths
 from .file import Event
 from .market import initial_cash
-from .record import Attempt, Key
+from .record import Attempt, Key, Record
 from .schedule import Plan, Timed
 
 LINE_MAX = 200  # characters of a name that clients are told
-EVERYBODY = "all"  # the name of a match of all teams
 
 
 def names_of(event: Event, round_name: str) -> list[str]:
     """Return the names of the matches of a round, in order."""
+    if event.is_large:
+        return [one.match for one in matches_of(event, round_name)]
     repeats = event.settings_of(round_name).repeats
     return [
         EVERYBODY if number == 1 else f"{EVERYBODY}-{number}"
@@ -88,7 +91,8 @@ def find_match(event: Event, text: str) -> tuple[str, str]:
 def label_of(event: Event, key: Key) -> str:
     """Return what people call a match."""
     again = f", attempt {key.attempt}" if key.attempt > 1 else ""
-    is_one = len(names_of(event, key.round)) == 1
+    settings = event.settings_of(key.round)
+    is_one = settings.pairs_as == "all" and settings.repeats == 1
     name = key.round if is_one else f"{key.round}/{key.match}"
     return f"round {name}{again}"
 
@@ -150,6 +154,19 @@ def match_of(
         edges=edges_of(event, key, secret),
         at_mark=blow_out is not None and blow_out.at == "mark",
     )
+
+
+def values_of(
+    event: Event, record: Record, key: Key, secret: bytes
+) -> FairPaths:
+    """Return the hidden values of a match, made and recorded once."""
+    path = event.folder / key.round / key.match / FILE
+    attempt = record.attempts()[key]
+    if "fair" in attempt.done and path.exists():
+        return read_paths(path)
+    paths = make_paths(event, key.round, key.match, key.attempt, secret)
+    record.done(key, "fair", sha256=paths.write(path))
+    return paths
 
 
 def cash_of(event: Event) -> dict[str, int]:

@@ -23,12 +23,13 @@ from util.cli import failed, on_stop
 
 from .conduct import ActRefused, Conductor, MatchVoid
 from .director import DirectorError, alone
+from .draws import EVERYBODY
 from .fair import FILE, make_paths, secret_of
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
 from .keys import KEYS_FILE, TOKENS_FILE, make_own_keys, tokens_of
 from .market import write_market
-from .matches import EVERYBODY, match_of
+from .matches import match_of
 from .options import event_parser
 from .processes import Spec, last_line
 from .record import Key, Record

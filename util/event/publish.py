@@ -7,6 +7,7 @@ import shutil
 
 from exchange.journal.sqlite import JournalError
 
+from .draws import teams_of
 from .fair import FairError
 from .figures import ResultError
 from .file import Event
@@ -22,7 +23,7 @@ UNSCORED = (ResultError, FairError, JournalError, RuleError, OSError)
 def publish(event: Event, key: Key) -> None:
     """Write the dossiers of a match, and the standings; raises UNSCORED."""
     write_standings(event, dossiers_of=(key.round, key.match))
-    for team in event.teams:
+    for team in teams_of(event, key.round, key.match):
         log = event.folder / BOTS_FOLDER / team / BOT_LOG
         if log.exists():
             folder = event.folder / key.round / key.match / team

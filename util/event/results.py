@@ -12,6 +12,7 @@ from pathlib import Path
 
 from exchange.journal.sqlite import readable
 
+from .draws import teams_of
 from .fair import FILE, FairPaths, read_paths
 from .figures import Figures
 from .file import Event
@@ -32,6 +33,7 @@ class Played:
     row: MatchRow
     folder: Path
     journal: Path
+    teams: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -56,15 +58,25 @@ def played(event: Event) -> list[Played]:
         and row.number is not None
         and row.round in order
     ]
-    found.sort(key=lambda row: (order[row.round], row.number, row.match))
+    # Isolated matches are played side by side: they stand by their names.
+    found.sort(
+        key=lambda row: (
+            order[row.round],
+            0 if event.is_large else row.number,
+            len(row.match),
+            row.match,
+        )
+    )
     return [_played(event, row) for row in found]
 
 
 def _played(event: Event, row: MatchRow) -> Played:
     folder = event.folder / row.round / row.match
-    is_alone = event.settings_of(row.round).per_match
     return Played(
-        row, folder, (folder if is_alone else event.folder) / JOURNAL
+        row,
+        folder,
+        (folder if event.is_large else event.folder) / JOURNAL,
+        teams_of(event, row.round, row.match),
     )
 
 
@@ -88,7 +100,7 @@ def follow_all(
                 tape.seek(match.row.number)
                 fair = read_paths(match.folder / FILE)
                 yield match, fair, Match(
-                    tape, fair, event.symbols, event.teams
+                    tape, fair, event.symbols, match.teams
                 )
 
 

@@ -16,6 +16,7 @@ from util.cli import failed, on_stop, utf8
 
 from .director import Director, DirectorError, alone
 from .file import Event, EventError, read_event
+from .league import League
 from .options import event_parser
 from .record import EVENT, FINISHED, Record
 
@@ -30,7 +31,8 @@ def say(line: str) -> None:
 async def play(event: Event, path: Path, until: str | None) -> bool:
     """Play the event; return whether it was not stopped."""
     with Record.of(event.folder) as record:
-        director = Director(path, record, say)
+        kind = League if event.is_large else Director
+        director = kind(path, record, say)
         playing = asyncio.create_task(director.run(until))
         on_stop(playing.cancel)
         with contextlib.suppress(asyncio.CancelledError):
@@ -56,20 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
         event = read_event(options.event)
         if options.until not in (None, *(r.name for r in event.rounds)):
             return failed(TOOL, f"there is no round {options.until!r}")
-        for settings in event.rounds:
-            if event.settings_of(settings.name).pairs_as != "all":
-                return failed(
-                    TOOL,
-                    f"{options.event}: round {settings.name}: per_match must"
-                    " be 0: `run` plays all teams in one market",
-                )
         with alone(event.folder):
             is_over = asyncio.run(play(event, options.event, options.until))
     except (EventError, KeysError, ValueError, OSError) as error:
         return failed(TOOL, error)
     except DirectorError as error:
         return failed(TOOL, error, 1)
-    pages = f"http://{event.event.host}:{event.event.pages}/"
+    port = event.event.front if event.is_large else event.event.pages
+    pages = f"http://{event.event.host}:{port}/"
     again = f"python -m util.event run {options.event}"
     stop = f"python -m util.event stop {options.event}"
     if not is_over:

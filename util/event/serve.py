@@ -19,7 +19,7 @@ from typing import Any
 
 from util.cli import failed
 
-from .file import Event, EventError, read_event
+from .file import EventError, read_event
 from .options import event_parser
 from .pages import Pages
 
@@ -55,6 +55,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.all_headers.items():
             self.send_header(name, value)
+        if self.close_connection:  # as the front asks for
+            self.send_header("Connection", "close")
         self.end_headers()
         if not is_head:
             self.wfile.write(answer.body)
@@ -69,8 +71,9 @@ class PagesServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, event: Event, handler: Callable[..., Any]) -> None:
-        host, port = event.event.host, event.event.pages
+    def __init__(
+        self, host: str, port: int, handler: Callable[..., Any]
+    ) -> None:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM
         )[0]
@@ -125,18 +128,24 @@ class Current:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.event serve``; return the exit status."""
     parser = event_parser("serve", "Serve standings and downloads.")
+    parser.add_argument(
+        "--local", action="store_true", help="to this machine only"
+    )
     options = parser.parse_args(arguments)
     try:
         current = Current(options.event)
     except EventError as error:
         return failed(TOOL, error)
-    event = current.event
+    settings = current.event.event
+    host = "127.0.0.1" if options.local else settings.host
     try:
-        server = PagesServer(event, partial(Handler, current.pages))
+        server = PagesServer(
+            host, settings.pages, partial(Handler, current.pages)
+        )
     except OSError as error:
-        where = f"port {event.event.pages}"
+        where = f"port {settings.pages}"
         return failed(TOOL, f"{where}: {error.strerror}")
-    print(f"pages on http://{event.event.host}:{event.event.pages}/")
+    print(f"pages on http://{host}:{settings.pages}/")
     with server:
         try:
             server.serve_forever()

@@ -21,6 +21,7 @@ from .record import Key
 # Names of processes. Those of house bots and bots of teams begin so.
 EXCHANGE = "exchange"
 PAGES = "pages"
+FRONT = "front"
 HOUSE = "house bots of "
 BOT = "bot of "
 JOURNAL_FILE = "journal.db"
@@ -116,15 +117,18 @@ def house_at(event: Event, fair: Path | None, label: str) -> Iterator[Spec]:
     )
 
 
-def bots_of(event: Event) -> Iterator[Spec]:
-    """Yield the bots of teams that run on this machine and have a key."""
+def bots_of(event: Event, front: str = "") -> Iterator[Spec]:
+    """Yield the bots of teams that run on this machine and have a key.
+
+    ``front`` is the address of a front, where each team has a path.
+    """
     tokens = tokens_of(event.folder)
     doors = event.event.doors
     for team, settings in event.teams.items():
         if not settings.bot or team not in tokens:
             continue
         variables = {
-            "EXCHANGE_URL": local_url(event),
+            "EXCHANGE_URL": f"{front}/t/{team}" if front else local_url(event),
             "EXCHANGE_USER": team,
             "EXCHANGE_TOKEN": tokens[team],
             "EXCHANGE_HOST": local_host(event),

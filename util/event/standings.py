@@ -181,8 +181,7 @@ def make_standings(
     if len(found) > 1:
         earlier = _rounds(event, found[:-1], rule)
         before = ranks(_totals(event, earlier))
-    results = found[-1][1] if found else []
-    last = {result.team: result for result in results}
+    last = {result.team: result for _, results in found for result in results}
     teams = [
         TeamStandings(
             rank=places[team],

@@ -17,7 +17,7 @@ from .director import LOCK, DirectorError, alone
 from .file import Event, EventError, read_event
 from .options import event_parser
 from .record import Record
-from .specs import BOT, EXCHANGE, HOUSE, PAGES
+from .specs import BOT, EXCHANGE, FRONT, HOUSE, PAGES
 from .supervise import Supervisor
 
 TOOL = "event stop"
@@ -49,7 +49,7 @@ async def end_all(event: Event) -> list[str]:
         supervisor = Supervisor(record, print)
         ended = await supervisor.end(BOT, HOUSE)
         ended += await supervisor.end(EXCHANGE)
-        ended += await supervisor.end(PAGES)
+        ended += await supervisor.end(PAGES, FRONT)
         supervisor.end_strays(event.folder)
     return ended
 

@@ -50,9 +50,7 @@ class Head:
             if name_of(line) == name
         ]
 
-    def to(
-        self, target: str, drop: tuple[bytes, ...], *add: bytes
-    ) -> bytes:
+    def to(self, target: str, drop: tuple[bytes, ...], *add: bytes) -> bytes:
         """Return the head with another target, and other headers."""
         first = f"{self.method} {target} {self.version}".encode("latin-1")
         kept = [line for line in self.lines if name_of(line) not in drop]

@@ -1,0 +1,270 @@
+"""The exchange of one isolated match: its ports, its files, its process.
+
+A match is an event of its own kind: the same file with fewer teams, other
+ports and the folder of the match. So everything that plays an event in one
+exchange plays a match, too.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from exchange.host.keyfile import changing, read_keys
+
+from .draws import teams_of
+from .fair import FILE as FAIR
+from .file import Event
+from .file_checks import ADMINISTRATOR, SPECTATOR
+from .front.table import FILE as TABLE_FILE
+from .front.table import Listen, Ports, Table, Team
+from .keys import KEYS_FILE, TOKENS_FILE, house_names
+from .market import LOOPBACK, write_market
+from .processes import Spec, checkout, python
+from .record import Key, Process
+from .specs import (
+    BOT_LOG_MAX,
+    EXCHANGE,
+    FRONT,
+    bots_of,
+    exchange_of,
+    house_at,
+    local_url,
+    pages_of,
+)
+from .tables import DoorPorts
+
+HERE = "127.0.0.1"
+PREFIX = f"{EXCHANGE} of "
+# What the front takes from the environment of the director.
+FRONT_VARIABLES = (
+    "EXCHANGE_SERVER_TLS_CERT",
+    "EXCHANGE_SERVER_TLS_KEY",
+    "EXCHANGE_SERVER_ORIGINS",
+)
+
+
+# Ports -------------------------------------------------------------------
+
+
+def ports_per_match(event: Event) -> int:
+    """Return how many ports an exchange needs: also one for each door."""
+    return 1 if event.event.doors is None else 3
+
+
+def ports_at(event: Event, first: int) -> Ports:
+    """Return the ports of an exchange by the first of them."""
+    doors = event.event.doors
+    if doors is None:
+        return Ports(first)
+    return Ports(
+        first,
+        json=first + 1 if doors.json_port else 0,
+        line=first + 2 if doors.line_port else 0,
+    )
+
+
+def free_ports(event: Event, used: Collection[int]) -> Ports | None:
+    """Return ports that nobody uses; None: there are none left.
+
+    ``used`` are the first ports of other matches. The first of all belongs to
+    the front.
+    """
+    step = ports_per_match(event)
+    ports = event.event.ports
+    for first in range(ports.start + 1, ports.stop - step + 1, step):
+        if first not in used and _are_free(range(first, first + step)):
+            return ports_at(event, first)
+    return None
+
+
+def _are_free(ports: range) -> bool:
+    with ExitStack() as stack:
+        for port in ports:
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((HERE, port))
+            except OSError:
+                return False
+    return True
+
+
+# The event of a match ----------------------------------------------------
+
+
+def folder_of(event: Event, key: Key) -> Path:
+    """Return the folder of a match."""
+    return event.folder / key.round / key.match
+
+
+def event_of(event: Event, key: Key, ports: Ports) -> Event:
+    """Return a match as an event of its own.
+
+    Its doors let its teams in from this machine: the front has looked at the
+    addresses.
+    """
+    doors = None
+    if event.event.doors is not None:
+        doors = DoorPorts(json_port=ports.json, line_port=ports.line)
+    settings = event.event.model_copy(
+        update={
+            "host": HERE,
+            "front": ports.native,
+            "doors": doors,
+            "data": str(folder_of(event, key)),
+        }
+    )
+    teams = {}
+    for name in teams_of(event, key.round, key.match):
+        team = event.teams[name]
+        networks = LOOPBACK if team.address or team.bot else []
+        update = {"address": networks, "bot": []}
+        teams[name] = team.model_copy(update=update)
+    other = event.model_copy(update={"event": settings, "teams": teams})
+    other._path, other._market = event.path, event.market
+    return other
+
+
+def label_of(key: Key) -> str:
+    """Return what the processes of a match are called."""
+    return f"{key.round}/{key.match}/{key.attempt}"
+
+
+def key_of(name: str) -> Key | None:
+    """Return the match of an exchange by the name of its process."""
+    parts = name.removeprefix(PREFIX).split("/")
+    if not name.startswith(PREFIX) or len(parts) != 3:
+        return None
+    return Key(parts[0], parts[1], int(parts[2]))
+
+
+def running(
+    event: Event, processes: Collection[Process]
+) -> Iterator[tuple[Key, Event]]:
+    """Yield the matches whose exchanges are among these processes."""
+    for process in processes:
+        key = key_of(process.name)
+        if key is not None:
+            yield key, event_of(event, key, ports_at(event, process.port))
+
+
+# Files -------------------------------------------------------------------
+
+
+def write_files(event: Event, match: Event) -> None:
+    """Write what the exchange of a match reads; raises OSError, KeysError."""
+    match.folder.mkdir(parents=True, exist_ok=True)
+    write_market(match, is_alone=True)
+    write_keys(event, match)
+    tokens = match.folder / TOKENS_FILE  # of the house bots
+    tokens.unlink(missing_ok=True)
+    tokens.symlink_to(event.folder / TOKENS_FILE)
+
+
+def write_keys(event: Event, match: Event) -> None:
+    """Write the keys of a match: of its teams, the house and the director."""
+    names = (ADMINISTRATOR, SPECTATOR, *house_names(event), *match.teams)
+    keys = read_keys(event.folder / KEYS_FILE)
+    wanted = {name: keys[name] for name in names if name in keys}
+    with changing(match.folder / KEYS_FILE, create=True) as accounts:
+        accounts.clear()
+        accounts.update(wanted)
+
+
+# Processes ---------------------------------------------------------------
+
+
+def exchange_at(event: Event, key: Key, match: Event) -> Spec:
+    """Return the exchange of a match."""
+    spec = exchange_of(match)
+    return replace(
+        spec,
+        name=f"{PREFIX}{label_of(key)}",
+        owner=event.folder,
+        # All its clients come from the front.
+        variables={**spec.variables, **checkout(max_per_address=0)},
+    )
+
+
+def traders_of(event: Event, key: Key, match: Event) -> Iterator[Spec]:
+    """Yield the house bots of a match, and the bots of its teams."""
+    for spec in house_at(match, match.folder / FAIR, label_of(key)):
+        yield replace(spec, owner=event.folder)
+    plain = plain_port(event)
+    front = f"ws://{HERE}:{plain}" if plain else local_url(event)
+    for spec in bots_of(event, front):
+        if spec.variables["EXCHANGE_USER"] in match.teams:
+            yield spec
+
+
+def plain_port(event: Event) -> int:
+    """Return the port of the front without TLS; 0: none has TLS."""
+    is_tls = bool(os.environ.get(FRONT_VARIABLES[0]))
+    return event.event.ports.start if is_tls else 0
+
+
+def front_of(event: Event) -> Spec:
+    """Return the front of an event."""
+    folder = event.folder
+    return Spec(
+        name=FRONT,
+        owner=folder,
+        command=python("-m", "util.event.front", str(folder / TABLE_FILE)),
+        folder=folder,
+        log=folder / "front.log",
+        variables=checkout()
+        | {n: os.environ[n] for n in FRONT_VARIABLES if n in os.environ},
+        port=event.event.front,
+        log_max=BOT_LOG_MAX,
+    )
+
+
+def inner_pages_of(event: Event) -> Spec:
+    """Return the pages, which only the front reaches."""
+    spec = pages_of(event)
+    return replace(spec, command=[*spec.command, "--local"])
+
+
+def table_of(
+    event: Event, matches: Mapping[Key, Event], playing: Collection[Key]
+) -> Table:
+    """Return the routing table with these matches.
+
+    Only teams of ``playing`` are let in; others stay connected.
+    """
+    settings = event.event
+    doors = settings.doors or DoorPorts()
+    routed: dict[str, str] = {}
+    ports: dict[str, Ports] = {}
+    for key, match in matches.items():
+        name = f"{key.round}/{key.match}"
+        ports[name] = ports_at(event, match.event.front)
+        if key in playing:
+            routed |= dict.fromkeys(match.teams, name)
+    return Table(
+        listen=Listen(
+            settings.host,
+            settings.front,
+            doors.json_port,
+            doors.line_port,
+            plain_port(event),
+        ),
+        pages=settings.pages,
+        teams={
+            name: Team(
+                routed.get(name, ""),
+                (
+                    (*team.address, *(LOOPBACK if team.bot else ()))
+                    if team.address
+                    else ()
+                ),
+            )
+            for name, team in event.teams.items()
+        },
+        matches=ports,
+    )

@@ -1,0 +1,431 @@
+"""The director of isolated matches: several at a time, behind a front.
+
+Each match has an exchange, house bots and bots of its own while it is played.
+All of them outlive the director, as does the front: a director that starts
+finds them, and goes on where the last one was, as the record says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from client import Exchange, ExchangeError
+from orderbook import Refused
+
+from .check import parallel_of
+from .conduct import ActRefused, Conductor, MatchVoid
+from .director import (
+    BEING_PLAYED,
+    DEATHS_MAX,
+    LIVE_S,
+    TOLD_S,
+    DirectorError,
+)
+from .draws import next_batch, teams_of
+from .fair import secret_of
+from .file import Event, EventError, read_event
+from .file_checks import ADMINISTRATOR
+from .front.table import FILE as TABLE_FILE
+from .front.table import Table
+from .isolated import (
+    event_of,
+    exchange_at,
+    free_ports,
+    front_of,
+    inner_pages_of,
+    key_of,
+    ports_at,
+    table_of,
+    traders_of,
+    write_files,
+    write_keys,
+)
+from .keys import KEYS_FILE, make_own_keys, tokens_of
+from .live import write_lives
+from .matches import label_of as words_of
+from .matches import match_of, values_of
+from .processes import Spec, last_line
+from .publish import UNSCORED, publish
+from .record import DEATH, Attempt, Key, Record
+from .specs import BOT, EXCHANGE, HOUSE, is_ready, local_url, port_file
+from .supervise import LOOK_S, Supervisor
+
+
+@dataclass(slots=True)
+class Game:
+    """A match that is played now; ``event`` is the match as an event.
+
+    starting: only its exchange is wanted; playing: also its traders, and the
+    front lets its teams in; ending: nothing is wanted any more.
+    """
+
+    key: Key
+    event: Event
+    exchange: Spec
+    stage: Literal["starting", "playing", "ending"] = "starting"
+    ready_pid: int | None = None
+    conductor: Conductor | None = None
+
+
+class League:
+    """Plays one event of isolated matches; ``say`` prints a line."""
+
+    def __init__(
+        self, path: Path, record: Record, say: Callable[[str], None]
+    ) -> None:
+        self.event: Event = read_event(path)
+        self._path = path
+        self._record = record
+        self._say = say
+        self._supervisor = Supervisor(record, say)
+        self._games: dict[Key, Game] = {}
+        self._secret = secret_of(self.event.folder)
+        self._changed = path.stat().st_mtime_ns
+        self._keys_changed = 0
+        self._told: dict[str, float] = {}  # when an end is told again
+        self._written = 0.0
+        self._table: Table | None = None  # as it was written last
+        self._scoring = asyncio.Lock()
+
+    async def run(self, until: str | None) -> None:
+        """Play what is left up to a round; raises DirectorError."""
+        if self._record.is_over() and next_batch(self.event, self._record):
+            raise DirectorError(
+                "the event is over and its secret is public: hidden values of"
+                " more matches could be known; use another data folder"
+            )
+        self._make_keys()
+        self._adopt()
+        self._want()
+        tending = asyncio.create_task(self._tend())
+        playing = asyncio.create_task(self._play_all(until))
+        try:
+            await asyncio.wait(
+                [tending, playing], return_when=asyncio.FIRST_COMPLETED
+            )
+            if tending.done():
+                tending.result()
+            playing.result()
+        finally:
+            for task in (tending, playing):
+                task.cancel()
+            await asyncio.gather(tending, playing, return_exceptions=True)
+
+    async def end(self) -> None:
+        """End everything but the front and the pages, exchanges last."""
+        await self._supervisor.end(BOT, HOUSE)
+        await self._supervisor.end(EXCHANGE)
+
+    # Preparing
+
+    def _make_keys(self) -> None:
+        if without := make_own_keys(self.event):
+            self._say(f"no key, which `keys` makes: {', '.join(without)}")
+
+    def _adopt(self) -> None:
+        """Go on with the matches that another director has begun."""
+        supervisor, attempts = self._supervisor, self._record.attempts()
+        for process in self._record.processes().values():
+            key = key_of(process.name)
+            attempt = None if key is None else attempts.get(key)
+            if key is None or attempt is None:
+                continue
+            if process.name not in supervisor.running:
+                self._count_death(key)
+            elif attempt.status in BEING_PLAYED:
+                ports = ports_at(self.event, process.port)
+                game = self._games[key] = self._game(key, ports.native)
+                if "fair" in attempt.done:
+                    game.stage = "playing"
+        supervisor.end_strays(self.event.folder)
+
+    def _game(self, key: Key, port: int) -> Game:
+        match = event_of(self.event, key, ports_at(self.event, port))
+        return Game(key, match, exchange_at(self.event, key, match))
+
+    def _want(self) -> None:
+        """Want the front, the pages, and what the matches need."""
+        event = self.event
+        routed = [g for g in self._games.values() if g.stage != "starting"]
+        table = table_of(
+            event,
+            {game.key: game.event for game in routed},
+            {game.key for game in routed if game.stage == "playing"},
+        )
+        if table != self._table:
+            table.write(event.folder / TABLE_FILE)
+            self._table = table
+        specs = [front_of(event), inner_pages_of(event)]
+        for key, game in self._games.items():
+            if game.stage != "ending":
+                specs.append(game.exchange)
+            if game.stage == "playing":
+                specs += traders_of(event, key, game.event)
+        self._supervisor.wanted = {spec.name: spec for spec in specs}
+
+    def _read_again(self) -> None:
+        """Follow changes of the event file and of the keys.
+
+        A team that comes late is in the matches that are drawn later. While
+        the file is wrong, nothing changes.
+        """
+        with contextlib.suppress(OSError):
+            changed = self._path.stat().st_mtime_ns
+            if changed != self._changed:
+                self._changed = changed
+                self._change()
+            changed = (self.event.folder / KEYS_FILE).stat().st_mtime_ns
+            if changed != self._keys_changed:
+                self._keys_changed = changed
+                for game in self._games.values():
+                    write_keys(self.event, game.event)
+
+    def _change(self) -> None:
+        try:
+            event = read_event(self._path)
+        except EventError as error:
+            self._say(f"{error}; the event goes on as it was")
+            return
+        if not event.is_large:
+            self._say("per_match is 0 now; the event goes on as it was")
+            return
+        for team in sorted(event.teams.keys() - self.event.teams.keys()):
+            self._say(f"{team} takes part in matches that are drawn later")
+        self.event = event
+        self._want()
+
+    # Processes
+
+    async def _tend(self) -> None:
+        """Keep the processes running; raises DirectorError if one cannot."""
+        supervisor = self._supervisor
+        while True:
+            for game in self._games.values():
+                if game.exchange.name not in supervisor.running:
+                    port_file(game.event).unlink(missing_ok=True)
+            for name, status in supervisor.tend():
+                key = key_of(name)
+                if key is not None and key in self._games:
+                    self._exchange_ended(self._games[key], status)
+                elif time.monotonic() >= self._told.get(name, 0):
+                    self._told[name] = time.monotonic() + TOLD_S
+                    self._say(f"{name} has ended{self._why(name)}")
+            for game in list(self._games.values()):
+                await self._look_at(game)
+            if time.monotonic() - self._written >= LIVE_S:
+                self._written = time.monotonic()
+                self._read_again()
+                write_lives(
+                    self.event,
+                    {key: g.conductor for key, g in self._games.items()},
+                )
+            await asyncio.sleep(LOOK_S)
+
+    def _why(self, name: str) -> str:
+        """Return the last line of a process, but nothing of house bots."""
+        spec = self._supervisor.wanted.get(name)
+        if spec is None or name.startswith(HOUSE):
+            return ""
+        return f": {last_line(spec.log)}"
+
+    def _exchange_ended(self, game: Game, status: int | None) -> None:
+        """Let an exchange be started again, unless it gave up itself."""
+        name = words_of(self.event, game.key)
+        if game.ready_pid is None and status is not None and status > 0:
+            line = last_line(game.exchange.log)
+            raise DirectorError(
+                f"the exchange of {name} does not start: {line}"
+            )
+        game.ready_pid = None
+        self._say(f"{name}: the exchange has ended; it is started again")
+        self._count_death(game.key)
+        self._supervisor.may_start_now(game.exchange.name)
+
+    def _count_death(self, key: Key) -> None:
+        """Note the end of an exchange; too many make a match void."""
+        attempt = self._record.attempts().get(key)
+        if attempt is None or attempt.status != "open":
+            return
+        self._record.done(key, f"{DEATH}{attempt.deaths + 1}")
+        if attempt.deaths + 1 >= DEATHS_MAX:
+            reason = f"the exchange ended {DEATHS_MAX} times"
+            self._record.done(key, "void", reason=reason, again=True)
+
+    async def _look_at(self, game: Game) -> None:
+        """Find out whether an exchange that runs now accepts orders."""
+        running = self._supervisor.running.get(game.exchange.name)
+        if running is None or running.pid == game.ready_pid:
+            return
+        if await asyncio.to_thread(is_ready, game.event):
+            game.ready_pid = running.pid
+            if game.conductor is not None:
+                game.conductor.warm_up()
+
+    async def _until_gone(self, names: Sequence[str]) -> None:
+        """Wait until processes that are not wanted have ended."""
+        while any(name in self._supervisor.running for name in names):
+            await asyncio.sleep(LOOK_S)
+
+    # Matches
+
+    async def _play_all(self, until: str | None) -> None:
+        while batch := next_batch(self.event, self._record, until):
+            await self._play_batch(batch)
+
+    async def _play_batch(self, keys: Sequence[Key]) -> None:
+        """Play matches, those first that are under way."""
+        waiting = sorted(keys, key=lambda key: key not in self._games)
+        tasks: dict[asyncio.Task[None], Key] = {}
+        try:
+            while waiting or tasks:
+                for key in self._startable(waiting, [*tasks.values()]):
+                    waiting.remove(key)
+                    tasks[asyncio.create_task(self._play(key))] = key
+                done, _ = await asyncio.wait(
+                    tasks, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    del tasks[task]
+                    task.result()
+        except (ActRefused, Refused) as error:
+            raise DirectorError(str(error)) from None
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _startable(
+        self, waiting: Sequence[Key], played: Sequence[Key]
+    ) -> list[Key]:
+        """Return the matches that may begin now.
+
+        A team plays one match at a time. What is under way goes on.
+        """
+        busy = {
+            team
+            for key in played
+            for team in teams_of(self.event, key.round, key.match)
+        }
+        room = parallel_of(self.event) - len(played)
+        found = []
+        for key in waiting:
+            teams = teams_of(self.event, key.round, key.match)
+            is_free = room > 0 and busy.isdisjoint(teams)
+            if is_free or key in self._games:
+                found.append(key)
+                busy.update(teams)
+                room -= 1
+        return found
+
+    async def _play(self, key: Key) -> None:
+        """Play one match until it is scored or void."""
+        attempt = self._record.attempts().get(key)
+        if attempt is None or attempt.status in BEING_PLAYED:
+            game = self._games.get(key) or self._new_game(key)
+            try:
+                await self._conduct(game, attempt)
+            finally:
+                game.conductor = None
+            await self._end_game(game)
+            if self._record.attempts()[key].status == "void":
+                return
+        name = words_of(self.event, key)
+        async with self._scoring:
+            try:
+                await asyncio.to_thread(publish, self.event, key)
+            except UNSCORED as error:
+                raise DirectorError(
+                    f"{name} cannot be scored: {error}; mend that and `run`"
+                    " again, or `void` it"
+                ) from None
+            self._record.done(key, "score")
+        self._say(f"{name}: scored")
+
+    def _new_game(self, key: Key) -> Game:
+        """Prepare a match; its exchange is wanted now."""
+        self._make_keys()
+        used = {game.event.event.front for game in self._games.values()}
+        ports = free_ports(self.event, used)
+        if ports is None:
+            raise DirectorError(
+                f"no port of match_ports, {self.event.event.match_ports}, is"
+                f" free for {words_of(self.event, key)}"
+            )
+        game = self._game(key, ports.native)
+        write_files(self.event, game.event)
+        self._games[key] = game
+        self._want()
+        return game
+
+    async def _conduct(self, game: Game, attempt: Attempt | None) -> None:
+        """Play a match on its exchange until it is settled or void."""
+        key, match_event = game.key, game.event
+        exchange = Exchange(
+            local_url(match_event),
+            ADMINISTRATOR,
+            tokens_of(self.event.folder)[ADMINISTRATOR],
+            cancel_on_disconnect=False,
+        )
+        try:
+            await self._connect(exchange, game)
+            number = attempt.number if attempt is not None else None
+            if number is None:
+                is_first = key.attempt == 1 and exchange.round == 1
+                number = 1 if is_first else exchange.round + 1
+                teams = list(match_event.teams)
+                self._record.begin(key, "start", number=number, teams=teams)
+            paths = values_of(self.event, self._record, key, self._secret)
+            match = match_of(match_event, key, number, paths, self._secret)
+            game.conductor = Conductor(
+                exchange, match, self._record, self._say
+            )
+            game.stage = "playing"
+            self._want()
+            names = ", ".join(match_event.teams)
+            warmup = match.plan.warmup_ms / 1_000
+            self._say(f"{match.label}: {names}: warm-up of {warmup:g} s")
+            try:
+                await game.conductor.play()
+            except MatchVoid as void:
+                await self._let_void(game.conductor, str(void))
+        finally:
+            await exchange.close()
+
+    async def _connect(self, exchange: Exchange, game: Game) -> None:
+        """Log in; the exchange may end and be started again meanwhile."""
+        while True:
+            while game.ready_pid is None:
+                await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(ExchangeError):
+                await exchange.connect()
+                return
+            await asyncio.sleep(LOOK_S)
+
+    async def _let_void(self, conductor: Conductor, reason: str) -> None:
+        """Close the market of a void match."""
+        key = conductor.match.key
+        self._say(f"{conductor.match.label}: void: {reason}")
+        if self._record.attempts()[key].status != "void":
+            self._record.done(key, "void", reason=reason, again=True)
+        await conductor.close(f"void: {reason}")
+
+    async def _end_game(self, game: Game) -> None:
+        """End the processes of a match, then its routes.
+
+        An exchange that ends says so to its clients, so the front cuts what
+        is left after that.
+        """
+        traders = traders_of(self.event, game.key, game.event)
+        game.stage = "ending"
+        self._want()
+        await self._until_gone(
+            [*(spec.name for spec in traders), game.exchange.name]
+        )
+        del self._games[game.key]
+        self._want()
