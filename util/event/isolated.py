@@ -24,8 +24,8 @@ from .front.table import FILE as TABLE_FILE
 from .front.table import Listen, Ports, Table, Team
 from .keys import KEYS_FILE, TOKENS_FILE, house_names
 from .market import LOOPBACK, write_market
-from .processes import Spec, checkout, python
-from .record import Key, Process
+from .processes import Spec, checkout, is_alive, python
+from .record import Key, Process, Record
 from .specs import (
     BOT_LOG_MAX,
     EXCHANGE,
@@ -151,6 +151,17 @@ def running(
         key = key_of(process.name)
         if key is not None:
             yield key, event_of(event, key, ports_at(event, process.port))
+
+
+def markets_of(event: Event, record: Record) -> list[tuple[str, Event]]:
+    """Return the markets that may run, each with the match in it.
+
+    In the usual size that is one without a name.
+    """
+    if not event.is_large:
+        return [("", event)]
+    alive = [one for one in record.processes().values() if is_alive(one)]
+    return [(label_of(key), match) for key, match in running(event, alive)]
 
 
 # Files -------------------------------------------------------------------

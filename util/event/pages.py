@@ -24,6 +24,7 @@ from exchange.doors.http import PAGE as EXCHANGE_PAGE
 from exchange.doors.http import PLAIN
 from exchange.host.keyfile import KeysError, digest_of, read_keys
 
+from .draws import matches_of
 from .file import Event
 from .keys import KEYS_FILE
 from .live import LIVE_FILE
@@ -139,6 +140,8 @@ class Pages:
         found = _regular(folder / PUBLIC)
         if (folder / FAIR).is_file():
             found[FAIR] = folder / FAIR
+        if self._event.is_large and self._are_journals_public():
+            found[JOURNAL] = folder / JOURNAL
         return found
 
     def _published(self, round_name: str, name: str) -> bool:
@@ -157,11 +160,14 @@ class Pages:
                     return False
         return True
 
+    def _are_journals_public(self) -> bool:
+        return self._record()[1] and self._event.event.publish_journals
+
     def _after_event(self, name: str) -> Answer:
         """Answer with the secret of the hidden values, or the journal."""
         is_public = self._record()[1]
         if name == JOURNAL:
-            is_public = is_public and self._event.event.publish_journals
+            is_public = self._are_journals_public()
         return _file(self._event.folder / name) if is_public else NOT_FOUND
 
     # Dossiers
@@ -245,11 +251,16 @@ class Pages:
         rounds = []
         for settings in event.rounds:
             match = event.settings_of(settings.name)
+            teams = {}
+            if event.is_large:
+                drawn = matches_of(event, settings.name)
+                teams = {one.match: one.teams for one in drawn}
             for name in names_of(event, settings.name):
                 last = last_attempt(attempts, settings.name, name)
-                row = {
+                row: dict[str, Any] = {
                     "round": settings.name,
                     "match": name,
+                    "teams": teams.get(name, ()),
                     "weight": settings.weight,
                     "warmup_s": match.warmup,
                     "trading_s": match.trading,
@@ -267,6 +278,7 @@ class Pages:
             "ts": time.time_ns() // 1_000,
             "name": event.event.name,
             "front": event.event.front,
+            "is_large": event.is_large,
             "is_over": is_over,
             "paused": paused,
             "rounds": rounds,

@@ -15,6 +15,7 @@ from util.cli import CONNECT_TIMEOUT_S, failed, utf8
 
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
+from .isolated import label_of, markets_of
 from .keys import tokens_of
 from .options import event_parser
 from .record import EVENT, Record
@@ -51,6 +52,20 @@ async def set_phases(event: Event, is_pause: bool, reason: str) -> int:
         return len(symbols)
 
 
+def open_markets(event: Event, record: Record) -> list[Event]:
+    """Return the markets in which a match is open."""
+    open_ = {
+        label_of(attempt.key)
+        for attempt in record.attempts().values()
+        if attempt.status == "open"
+    }
+    return [
+        market
+        for name, market in markets_of(event, record)
+        if open_ and (not name or name in open_)
+    ]
+
+
 def main(arguments: list[str] | None = None, is_pause: bool = True) -> int:
     """Run ``python -m util.event pause``; return the exit status."""
     name = "pause" if is_pause else "resume"
@@ -69,21 +84,17 @@ def main(arguments: list[str] | None = None, is_pause: bool = True) -> int:
         event = read_event(options.event)
         with Record.of(event.folder) as record:
             was_paused = record.paused() is not None
-            is_open = any(
-                attempt.status == "open"
-                for attempt in record.attempts().values()
-            )
+            markets = open_markets(event, record)
             if was_paused != is_pause:
                 record.typed(EVENT, name, reason=options.reason)
-        if is_open:
-            count = asyncio.run(set_phases(event, is_pause, options.reason))
-        else:
-            count = 0
+        count = 0
+        for market in markets:
+            count += asyncio.run(set_phases(market, is_pause, options.reason))
     except (EventError, KeysError, ValueError, OSError) as error:
         return failed(tool, error)
     except (Refused, ExchangeError) as error:
         return failed(tool, f"the exchange has not done it: {error}", 1)
-    if is_open:
+    if markets:
         print(f"{name}: {count} instruments {words}")
     elif is_pause:
         print("pause: no round opens until `resume`")

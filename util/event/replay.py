@@ -36,7 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
             times = [row.ts for row in record.rows() if row.key == last.key]
     except (EventError, ValueError, OSError) as error:
         return failed(TOOL, error)
-    words = [str(event.folder / JOURNAL), "--from", str(times[0])]
+    folder = event.folder
+    if event.is_large:
+        folder = folder / named[0] / named[1]
+    words = [str(folder / JOURNAL), "--from", str(times[0])]
     if last.status in ("scored", "void"):
         words += ["--to", str(times[-1] + 1)]
     for name in ("account", "symbol"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,10 @@ from orderbook import Refused
 from util.cli import CONNECT_TIMEOUT_S, failed
 
 from .director import DirectorError, alone
+from .draws import teams_of
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
+from .isolated import markets_of
 from .keys import tokens_of
 from .market import initial_cash
 from .matches import last_attempt, names_of
@@ -60,12 +62,18 @@ def lines_of(event: Event, record: Record) -> Iterator[str]:
     for settings in event.rounds:
         for name in names_of(event, settings.name):
             last = last_attempt(attempts, settings.name, name)
-            yield _match(settings.name, name, last)
+            teams: tuple[str, ...] = ()
+            if event.is_large:
+                teams = teams_of(event, settings.name, name)
+            yield _match(settings.name, name, teams, last)
 
 
-def _match(round_name: str, name: str, last: Attempt | None) -> str:
+def _match(
+    round_name: str, name: str, teams: Sequence[str], last: Attempt | None
+) -> str:
     """Return the line of a match."""
-    text = f"{round_name}/{name}: "
+    who = f" ({', '.join(teams)})" if teams else ""
+    text = f"{round_name}/{name}{who}: "
     if last is None:
         return text + "to come"
     if last.key.attempt > 1:
@@ -104,12 +112,22 @@ def main(arguments: list[str] | None = None) -> int:
         with Record.of(event.folder) as record:
             for line in lines_of(event, record):
                 print(line)
-        seen = asyncio.run(look(event))
+            markets = markets_of(event, record)
+        for name, market in markets:
+            _show(name, market)
     except (EventError, ValueError, OSError) as error:
         return failed("event status", error)
+    return 0
+
+
+def _show(name: str, event: Event) -> None:
+    """Print what the exchange of an event, or of a match, says."""
+    if name:
+        print(f"\n{name}")
+    try:
+        seen = asyncio.run(look(event))
     except (Refused, ExchangeError) as error:
         print(f"the exchange does not answer: {error}")
-        return 0
+        return
     for line in live_lines(event, seen):
         print(line)
-    return 0

@@ -26,7 +26,8 @@ ROUND_B = "1 PLUM buy 3@900 symbol=BOND\n2 APPLE sell 3@900 symbol=BOND"
 def found(name: str, results: list[Result]) -> tuple[Played, list[Result]]:
     """Return a match of a round with these results."""
     row = MatchRow(name, "all", 1, "scored", 0, "", 1)
-    return Played(row, Path(name), Path("journal.db")), results
+    teams = tuple(result.team for result in results)
+    return Played(row, Path(name), Path("journal.db"), teams), results
 
 
 def two_rounds(folder: Path, text: str = EVENT) -> Day:

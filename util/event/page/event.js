@@ -6,7 +6,7 @@ const STALE_MS = 6000; // without news of the director
 const BOARD = 10; // teams of the running match that are shown
 
 const get = (id) => document.getElementById(id);
-const state = { now: null, asked: 0, skew: 0, standings: null };
+const state = { now: null, asked: 0, skew: 0, standings: null, clocks: [] };
 
 function text(tag, content, kind) {
   const element = document.createElement(tag);
@@ -32,6 +32,24 @@ function span(seconds) {
 
 function nameOf(row) {
   return row.match === "all" ? row.round : `${row.round}/${row.match}`;
+}
+
+// Teams are named where they are not all in one match.
+function titleOf(row) {
+  const { teams } = row;
+  return teams.length && row.match !== "all" ? `${nameOf(row)} ${teams.join(" – ")}` : nameOf(row);
+}
+
+// The address of the exchange, or of that of one match.
+function liveUrl(now, row) {
+  const path = now.is_large ? `live/${row.round}/${row.match}/` : "";
+  return `${location.protocol}//${location.hostname}:${now.front}/${path}`;
+}
+
+// What the director wrote last of each match that is played.
+function lives() {
+  const live = state.now?.live ?? {};
+  return live.matches ?? [live];
 }
 
 // Standings
@@ -87,24 +105,28 @@ const WORDS = {
 function next(rows, current) {
   const coming = rows.filter((row) => row.status === "to come" || (row.status === "void" && row.is_again));
   const others = coming.filter((row) => row !== current);
-  return others.length ? `Next: ${others.map(nameOf).slice(0, 3).join(", ")}` : "";
+  return others.length ? `Next: ${others.map(titleOf).slice(0, 3).join(", ")}` : "";
 }
 
 function showNow() {
   const { now } = state;
   if (now === null) return;
   document.title = get("name").textContent = now.name;
-  const current = now.rounds.find((row) => ["started", "open", "closed", "settled"].includes(row.status));
+  const played = now.rounds.filter((row) => ["started", "open", "closed", "settled"].includes(row.status));
+  const current = played[0];
+  const isOne = !now.is_large || played.length < 2;
   let words = now.is_over ? "The event is over" : "No round is played";
-  if (current) words = `Round ${nameOf(current)}: ${WORDS[current.status]}`;
+  if (current) words = isOne ? `Round ${titleOf(current)}: ${WORDS[current.status]}` : `Round ${current.round}: ${played.length} matches`;
   if (now.paused !== null) words += ` – paused: ${now.paused}`;
   const coming = next(now.rounds, current);
   get("playing").textContent = coming ? `${words}. ${coming}` : words;
   const link = get("live-link");
-  link.hidden = !current;
-  link.href = `${location.protocol}//${location.hostname}:${now.front}/`;
+  link.hidden = !current || now.is_large;
+  if (current) link.href = liveUrl(now, current);
+  showMatches(now.is_large ? played : []);
   get("board").replaceChildren(
-    ...Object.entries(now.live.pnls ?? {})
+    ...lives()
+      .flatMap((live) => Object.entries(live.pnls ?? {}))
       .sort((a, b) => b[1] - a[1])
       .slice(0, BOARD)
       .map(([team, pnl]) => {
@@ -115,7 +137,7 @@ function showNow() {
   );
   get("rounds").replaceChildren(...now.rounds.map((row) => {
     const line = document.createElement("tr");
-    line.append(text("td", nameOf(row), "word"), text("td", `${row.weight} %`));
+    line.append(text("td", titleOf(row), "word"), text("td", `${row.weight} %`));
     line.append(text("td", span(row.trading_s)));
     const why = row.reason ? `: ${row.reason}` : "";
     line.append(text("td", WORDS[row.status] + why, "word"));
@@ -135,8 +157,28 @@ function showNow() {
   }));
 }
 
-function left() {
-  const live = state.now?.live ?? {};
+// The matches that are played side by side, each with its time left.
+function showMatches(played) {
+  state.clocks = played.map((row) => [row, text("span", "")]);
+  get("matches").replaceChildren(...state.clocks.map(([row, clock]) => {
+    const line = document.createElement("li");
+    const link = text("a", titleOf(row));
+    link.href = liveUrl(state.now, row);
+    line.append(link, clock);
+    return line;
+  }));
+  showClocks();
+}
+
+function showClocks() {
+  for (const [row, clock] of state.clocks) {
+    const live = lives().find((one) => one.round === row.round && one.match === row.match);
+    const seconds = live && row.status === "open" ? left(live) : null;
+    clock.textContent = seconds === null ? WORDS[row.status] : span(seconds);
+  }
+}
+
+function left(live) {
   const passed = Date.now() - state.asked;
   if (live.close_ts) {
     return (live.close_ts / 1000 - (Date.now() + state.skew)) / 1000;
@@ -148,8 +190,9 @@ function left() {
 
 function showClock() {
   const clock = get("clock");
-  const seconds = left();
-  const live = state.now?.live ?? {};
+  const live = lives()[0] ?? {};
+  const isOne = lives().length < 2;
+  const seconds = isOne ? left(live) : null;
   clock.hidden = seconds === null;
   if (seconds === null) return;
   const words = live.opens_in_ms !== undefined ? "opens in " : "";
@@ -189,4 +232,5 @@ get("download").addEventListener("submit", (event) => {
   if (team) location.href = `t/${encodeURIComponent(team)}/dossiers/`;
 });
 setInterval(showClock, 200);
+setInterval(showClocks, 200);
 ask();
