@@ -136,8 +136,16 @@ class Entrance(Side):
     def cut(self) -> None:
         """Hang up: the match is over."""
         if self.peer is not None:
-            self.peer.abort()
+            self.peer.close()
         self.close()
+
+    def abort(self) -> None:
+        """Cut off both sides at once."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self.peer is not None:
+            self.peer.abort()
+        super().abort()
 
     def _arm(self, delay_s: float, call: Callable[[], None]) -> None:
         self._stop_timer()

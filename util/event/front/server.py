@@ -36,6 +36,7 @@ class Front:
     def __init__(self, path: Path, settings: Settings) -> None:
         self.table: Table = read_table(path)
         self.names: Names | None = None
+        self.is_open = False  # it accepts clients
         self._path = path
         self._settings = settings
         self._seen = _stamp(path)
@@ -95,7 +96,12 @@ class Front:
                 for sock in socks:
                     server = await self._serve(sock, make, context)
                     stack.callback(server.close)
-            await self._follow()
+            self.is_open = True
+            try:
+                await self._follow()
+            finally:
+                for entrance in list(self._entrances):
+                    entrance.abort()
 
     async def _serve(
         self, sock: Any, make: Any, tls: ssl.SSLContext | None
