@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from client import Exchange
-from server import Server
 from test.host.test_tls import Files
 from test.support import PATIENCE_S, serving, until, wired
 from test.util.event.fronts import HERE, Fronting, fronting
@@ -167,7 +166,7 @@ async def test_names_that_were_rebound_are_refused(matches: Fronting) -> None:
     assert answer.startswith("HTTP/1.1 403 ")
 
 
-# Doors ------------------------------------------------------------------------
+# Doors -------------------------------------------------------------------
 
 
 async def lines(reader: asyncio.StreamReader, count: int = 1) -> list[str]:
@@ -251,7 +250,7 @@ async def test_a_match_that_ends_cuts_its_connections(
         assert pong["type"] == "ok"
 
 
-# Pages, TLS -------------------------------------------------------------------
+# Pages, TLS --------------------------------------------------------------
 
 
 async def test_all_else_is_for_the_pages(tmp_path: Path) -> None:

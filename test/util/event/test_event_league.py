@@ -1,0 +1,208 @@
+"""Isolated matches are played to their end, whatever is killed meanwhile.
+
+One event of four teams and matches of two is played once, because processes
+take long to start. In each wave of its round robin other things are killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from pathlib import Path
+
+from client import BlockingExchange
+from test.util.event.playing import Playing, free_ports, playing
+from util.event.draws import read_drawn
+from util.event.file import read_event
+from util.event.record import Attempt
+from util.event.standings import CSV_FILE, standings_of
+
+TEAMS = """\
+ORANGE = {}
+APPLE = { bot = ["python", "bots/apple.py"] }
+LEMON = {}
+PLUM = { bot = ["python", "bots/lines.py"], door = "line" }
+"""
+# Buys GS as soon as it is open, and prints what it is told.
+LINES = """\
+import os, socket, time
+while True:
+    try:
+        where = os.environ["EXCHANGE_HOST"], os.environ["EXCHANGE_LINE_PORT"]
+        with socket.create_connection(where) as sock:
+            sock.sendall(f"HELLO {os.environ['EXCHANGE_USER']}\\n".encode())
+            for line in sock.makefile():
+                print(line, end="", flush=True)
+                if line.startswith("OPEN"):
+                    sock.sendall(b"ADD 1 GS BUY 4000 1\\n")
+    except OSError:
+        pass
+    time.sleep(0.1)
+"""
+
+
+def set_up(league: Playing) -> None:
+    """Make matches of two, a door, and other teams; no house bots."""
+    first = free_ports(15)
+    league.change(
+        f"pages = {league.pages}\n",
+        f"pages = {league.pages}\nparallel = 2\n"
+        f'match_ports = "{first}-{first + 12}"\n'
+        f"doors = {{ json_port = {first + 13},"
+        f" line_port = {first + 14} }}\n",
+    )
+    text = league.path.read_text()
+    league.change(text.split("[teams]\n")[1].split("[match]")[0], TEAMS)
+    league.change(text[text.index("[house]") :], "")
+    league.change("[match]", "[match]\nper_match = 2")
+    (league.path.parent / "bots/lines.py").write_text(LINES)
+
+
+def last_attempts(league: Playing) -> dict[str, Attempt]:
+    """Return the newest attempt at each match of the round."""
+    return {one.key.match: one for one in league.attempts()}
+
+
+def close(league: Playing, *matches: str) -> None:
+    """Wait for the close, and call a pause, which holds the next wave."""
+    for match in matches:
+        until_done(league, match, "close")
+    league.do("pause")
+
+
+def open_together(league: Playing, *matches: str) -> None:
+    """Open the matches of a wave at one moment, by the end of a pause."""
+    for match in matches:
+        until_done(league, match, "announce")
+    assert not any("open" in last_attempts(league)[n].done for n in matches)
+    league.do("resume")
+    for match in matches:
+        until_done(league, match, "open")
+
+
+def until_done(league: Playing, match: str, act: str) -> None:
+    """Wait until an act of the newest attempt at a match is done."""
+    league.until(
+        lambda: match in last_attempts(league)
+        and act in last_attempts(league)[match].done
+    )
+
+
+def until_director(league: Playing) -> None:
+    """Wait until the director that was started has its lock."""
+    assert league.director is not None
+    lock, pid = league.data / "director.lock", str(league.director.pid)
+    league.until(lambda: lock.read_text().strip() == pid)
+
+
+def exchanges(league: Playing) -> set[int]:
+    """Return the exchanges that the record has."""
+    return {
+        process.pid
+        for process in league.started("director.db")
+        if process.name.startswith("exchange of")
+    }
+
+
+def test_a_league_is_played_whatever_is_killed(tmp_path: Path) -> None:
+    with playing(tmp_path, trading=2) as league:
+        set_up(league)
+        keys = league.do("keys")
+        league.do("pause")
+        league.begin()
+        director_and_processes(league)
+        pause_and_machine(league, keys)
+        void_by_hand_and_by_deaths(league)
+        league.is_scored()
+        results(league)
+        pages(league)
+
+
+def director_and_processes(league: Playing) -> None:
+    """They come back, and one match does not disturb the other."""
+    open_together(league, "01", "02")
+    old = exchanges(league)
+    league.kill()
+    league.start()
+    until_director(league)
+    assert exchanges(league) == old
+    league.kill_processes("front", "exchange of A/01/1", "pages")
+    close(league, "01", "02")
+    deaths = {n: one.deaths for n, one in last_attempts(league).items()}
+    assert deaths == {"01": 1, "02": 0}
+
+
+def pause_and_machine(league: Playing, keys: str) -> None:
+    """A pause holds all matches, also over a crash of the machine."""
+    open_together(league, "03", "04")
+    league.do("pause", "--reason", "lunch")
+    # A team from another machine, at the one address of the event.
+    token = dict(line.split("\t") for line in keys.splitlines())["ORANGE"]
+    url = f"ws://127.0.0.1:{league.front}/t/ORANGE"
+    with BlockingExchange(url, "ORANGE", token) as exchange:
+        phases = {row["phase"] for row in exchange.get("instruments")}
+        assert phases == {"halted"}
+    league.kill()
+    old = league.started("director.db")
+    for process in old:
+        os.killpg(process.pid, signal.SIGKILL)
+    league.start()
+    until_director(league)
+    league.until(lambda: league.do("status").count("market: halted") == 2)
+    assert exchanges(league).isdisjoint({process.pid for process in old})
+    league.do("resume")
+    close(league, "03", "04")
+
+
+def void_by_hand_and_by_deaths(league: Playing) -> None:
+    """Only the second is played again, when the wave is over."""
+    open_together(league, "05", "06")
+    league.do("void", "A/06", "--reason", "a wrong cable")
+    for _ in range(3):
+        league.kill_processes("exchange of A/05/1")
+    league.until(lambda: last_attempts(league)["05"].key.attempt == 2)
+    first = [one for one in league.attempts() if one.key.match == "05"][0]
+    assert first.reason == "the exchange ended 3 times"
+    assert last_attempts(league)["06"].reason == "a wrong cable"
+
+
+def results(league: Playing) -> None:
+    """Look at pairings, dossiers and standings."""
+    event = read_event(league.path)
+    drawn = read_drawn(event.folder)
+    assert len({frozenset(one.teams) for one in drawn}) == 6
+    for one in drawn:
+        folder = league.data / "A" / one.match
+        keys = (folder / "keys.json").read_text()
+        for team in event.teams:
+            assert (f'"{team}"' in keys) == (team in one.teams)
+        if one.match == "06":
+            assert not (folder / "public").exists()
+            continue
+        dossiers = {path.parent.name for path in folder.glob("*/fills.csv")}
+        assert dossiers == {*one.teams}
+        attempt = last_attempts(league)[one.match]
+        assert attempt.number == attempt.key.attempt
+        assert attempt.done["settled"]["cash"].keys() == {*one.teams}
+        if "PLUM" in one.teams:  # it came in by its door
+            assert "HELLO " in (folder / "PLUM/bot.log").read_text()
+    written = (league.data / CSV_FILE).read_bytes()
+    assert standings_of(event).as_csv().encode() == written
+    for path in league.data.glob("A/*/*/summary.json"):
+        before = path.read_bytes()
+        name = path.parent.parent.name
+        league.do("dossier", f"A/{name}", "--team", path.parent.name)
+        assert path.read_bytes() == before
+
+
+def pages(league: Playing) -> None:
+    """They are at the front, which goes on."""
+    url = f"http://127.0.0.1:{league.front}"
+    with urllib.request.urlopen(f"{url}/now.json") as answer:
+        rows = json.load(answer)["rounds"]
+    assert [row["match"] for row in rows] == [f"0{n}" for n in range(1, 7)]
+    assert all(len(row["teams"]) == 2 for row in rows)
+    with urllib.request.urlopen(f"{url}/public/A/05/fair.csv") as answer:
+        assert b"# salt" in answer.read()
