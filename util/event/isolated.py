@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,20 +76,23 @@ def free_ports(event: Event, used: Collection[int]) -> Ports | None:
     step = ports_per_match(event)
     ports = event.event.ports
     for first in range(ports.start + 1, ports.stop - step + 1, step):
-        if first not in used and _are_free(range(first, first + step)):
+        if first not in used and all(
+            is_free(HERE, port) for port in range(first, first + step)
+        ):
             return ports_at(event, first)
     return None
 
 
-def _are_free(ports: range) -> bool:
-    with ExitStack() as stack:
-        for port in ports:
-            sock = stack.enter_context(socket.socket())
+def is_free(host: str, port: int) -> bool:
+    """Return whether a port can be listened on."""
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, proto, _, address = infos[0]
+        with socket.socket(family, kind, proto) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind((HERE, port))
-            except OSError:
-                return False
+            sock.bind(address)
+    except OSError:
+        return False
     return True
 
 
@@ -103,10 +105,18 @@ def folder_of(event: Event, key: Key) -> Path:
 
 
 def event_of(event: Event, key: Key, ports: Ports) -> Event:
-    """Return a match as an event of its own.
+    """Return a match as an event of its own."""
+    teams = teams_of(event, key.round, key.match)
+    return event_at(event, folder_of(event, key), ports, teams)
 
-    Its doors let its teams in from this machine: the front has looked at the
-    addresses.
+
+def event_at(
+    event: Event, folder: Path, ports: Ports, names: Iterable[str]
+) -> Event:
+    """Return an event with some teams behind a front.
+
+    Its doors let the teams in from this machine: the front has looked at
+    their addresses.
     """
     doors = None
     if event.event.doors is not None:
@@ -116,11 +126,11 @@ def event_of(event: Event, key: Key, ports: Ports) -> Event:
             "host": HERE,
             "front": ports.native,
             "doors": doors,
-            "data": str(folder_of(event, key)),
+            "data": str(folder),
         }
     )
     teams = {}
-    for name in teams_of(event, key.round, key.match):
+    for name in names:
         team = event.teams[name]
         networks = LOOPBACK if team.address or team.bot else []
         update = {"address": networks, "bot": []}

@@ -31,6 +31,7 @@ from .live import LIVE_FILE
 from .matches import last_attempt, names_of
 from .record import Attempt, Record
 from .results import JOURNAL
+from .uptime import PRACTICE, SERVERS, read_uptime
 
 PAGE = Path(__file__).parent / "page"
 SHARED = ("page.css", "icon.svg")  # files of the exchange's own page
@@ -114,6 +115,11 @@ class Pages:
             case ["public", round_name, name, file]:
                 found = self._public(round_name, name)
                 return _file(found[file]) if file in found else NOT_FOUND
+            case ["practice", server, ""]:
+                return self._listing(self._practice(server))
+            case ["practice", server, file]:
+                found = self._practice(server)
+                return _file(found[file]) if file in found else NOT_FOUND
             case ["t", team, "dossiers", *rest]:
                 return self._dossiers(team, rest, authorization)
         return NOT_FOUND
@@ -169,6 +175,12 @@ class Pages:
         if name == JOURNAL:
             is_public = self._are_journals_public()
         return _file(self._event.folder / name) if is_public else NOT_FOUND
+
+    def _practice(self, server: str) -> dict[str, Path]:
+        """Return hidden values of past matches of a practice server."""
+        if server not in SERVERS:
+            return {}
+        return _regular(self._event.folder / PRACTICE / server / PUBLIC)
 
     # Dossiers
 
@@ -283,6 +295,7 @@ class Pages:
             "paused": paused,
             "rounds": rounds,
             "live": _live(event),
+            "practice": read_uptime(event.folder / PRACTICE),
         }
 
 

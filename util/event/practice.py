@@ -5,7 +5,8 @@ one after another, *slower* runs at a fifth of the speed and is never reset,
 *empty* has no house bots. Their ports are that of the event, +1 and +2, and so
 are those of the doors. Every key of the event enters. Hidden values come from
 a secret of their own; those of a match are public after it. Everything is in
-memory.
+memory. In an event of isolated matches each of them has a front, so that the
+addresses of teams are those of the event.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -27,6 +30,17 @@ from .draws import EVERYBODY
 from .fair import FILE, make_paths, secret_of
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
+from .front.table import FILE as TABLE_FILE
+from .isolated import (
+    HERE,
+    event_at,
+    front_of,
+    inner_pages_of,
+    is_free,
+    ports_at,
+    ports_per_match,
+    table_of,
+)
 from .keys import KEYS_FILE, TOKENS_FILE, make_own_keys, tokens_of
 from .market import write_market
 from .matches import match_of
@@ -37,21 +51,26 @@ from .rehearse import moved
 from .run import say
 from .specs import (
     EXCHANGE,
+    FRONT,
     HOUSE,
+    PAGES,
     exchange_of,
     house_at,
     is_ready,
     local_url,
+    pages_of,
     port_file,
 )
 from .supervise import LOOK_S, Supervisor
 from .tables import RoundSettings
+from .uptime import PRACTICE, SERVERS, Uptime, write_uptime
 
 TOOL = "event practice"
-FOLDER = "practice"  # in the data folder
+FOLDER = PRACTICE
 PUBLIC = "public"  # hidden values of past matches
-PROD_LIKE, SLOWER, EMPTY = NAMES = ("prod-like", "slower", "empty")
+PROD_LIKE, SLOWER, EMPTY = NAMES = SERVERS
 SPEED_SLOWER = 0.2
+UPTIME_S = 1.0  # between two looks
 KEPT = 20  # past matches whose hidden values are kept
 
 
@@ -79,8 +98,13 @@ class Server:
     """One practice server, kept running."""
 
     def __init__(self, event: Event, name: str, record: Record) -> None:
-        self._event = variant(event, name)
+        outer = self._event = variant(event, name)
+        self.uptime = Uptime(name, outer.event.front)
+        self._front: Spec | None = None
+        self._looked = 0.0
         self._name = name
+        if event.is_large:
+            self._front = self._go_behind(outer)
         self._supervisor = Supervisor(record, self._say)
         self._token = tokens_of(event.folder)[ADMINISTRATOR]
         self._secret = secret_of(event.folder / FOLDER)
@@ -88,6 +112,19 @@ class Server:
 
     def _say(self, line: str) -> None:
         say(f"{self._name}: {line}")
+
+    def _go_behind(self, outer: Event) -> Spec:
+        """Move the exchange behind a front; return the front."""
+        step = ports_per_match(outer)
+        first = outer.event.ports.start + 1 + NAMES.index(self._name) * step
+        self._event = event_at(
+            outer, outer.folder, ports_at(outer, first), outer.teams
+        )
+        key = Key(FOLDER, EVERYBODY, 1)
+        table = table_of(outer, {key: self._event}, {key})
+        listen = replace(table.listen, plain=0)
+        replace(table, listen=listen).write(outer.folder / TABLE_FILE)
+        return front_of(outer)
 
     def _prepare(self, event: Event) -> None:
         """Write the market, and share the keys of the event."""
@@ -104,6 +141,8 @@ class Server:
         supervisor = self._supervisor
         supervisor.end_strays(self._event.folder)
         wanted = [self._exchange()]
+        if self._front is not None:
+            wanted.append(self._front)
         if self._name == SLOWER:
             wanted += house_at(self._event, None, self._name)
         supervisor.wanted = {spec.name: spec for spec in wanted}
@@ -115,6 +154,7 @@ class Server:
             while True:
                 for name, status in supervisor.tend():
                     self._ended(name, status)
+                await self._look()
                 if playing is not None and playing.done():
                     playing.result()
                 await asyncio.sleep(LOOK_S)
@@ -123,7 +163,15 @@ class Server:
                 playing.cancel()
                 await asyncio.gather(playing, return_exceptions=True)
             await supervisor.end(HOUSE)
-            await supervisor.end(EXCHANGE)
+            await supervisor.end(EXCHANGE, FRONT)
+
+    async def _look(self) -> None:
+        """Look, once a second, whether the exchange accepts orders."""
+        now = time.monotonic()
+        if now - self._looked >= UPTIME_S:
+            self._looked = now
+            is_up = await asyncio.to_thread(is_ready, self._event)
+            self.uptime.look(is_up, time.monotonic())
 
     def _exchange(self) -> Spec:
         spec = exchange_of(self._event)
@@ -136,6 +184,7 @@ class Server:
         """Let a process be started again, unless it gave up itself."""
         if name != EXCHANGE:
             return
+        self.uptime.ends += 1
         line = last_line(exchange_of(self._event).log)
         if status is not None and status > 0:
             raise DirectorError(f"{self._name} does not start: {line}")
@@ -153,7 +202,7 @@ class Server:
         async with Exchange(
             url, ADMINISTRATOR, self._token, cancel_on_disconnect=False
         ) as exchange:
-            number = 0
+            number = self._last_published()
             while True:
                 number += 1
                 with contextlib.suppress(MatchVoid):
@@ -176,6 +225,12 @@ class Server:
             conductor = Conductor(exchange, match, record, self._say)
             await conductor.play()
 
+    def _last_published(self) -> int:
+        """Return the last match of earlier practice; its values are known."""
+        public = self._event.folder / PUBLIC
+        names = [path.stem for path in public.glob("fair-*.csv")]
+        return max((int(name[5:]) for name in names), default=0)
+
     def _publish(self, number: int) -> None:
         """Let everybody read the hidden values of a match that is over."""
         folder = self._event.folder
@@ -184,6 +239,33 @@ class Server:
         source = folder / FOLDER / EVERYBODY / FILE
         shutil.copyfile(source, public / f"fair-{number}.csv")
         (public / f"fair-{number - KEPT}.csv").unlink(missing_ok=True)
+        self.uptime.match = number
+
+
+async def serve_pages(event: Event, record: Record) -> None:
+    """Keep the pages running until canceled, unless somebody serves them."""
+    spec = inner_pages_of(event) if event.is_large else pages_of(event)
+    spec = replace(spec, owner=event.folder / FOLDER)
+    supervisor = Supervisor(record, say)
+    host = HERE if event.is_large else event.event.host
+    if PAGES not in supervisor.running and not is_free(host, spec.port):
+        say(f"port {spec.port}, that of the pages, is in use already")
+        return
+    supervisor.wanted = {spec.name: spec}
+    try:
+        while True:
+            supervisor.tend()
+            await asyncio.sleep(LOOK_S)
+    finally:
+        await supervisor.end(PAGES)
+
+
+async def note_uptime(event: Event, servers: Sequence[Server]) -> None:
+    """Write how long the servers were up, once a second, until canceled."""
+    while True:
+        folder = event.folder / FOLDER
+        write_uptime(folder, [server.uptime for server in servers])
+        await asyncio.sleep(UPTIME_S)
 
 
 async def serve(event: Event) -> None:
@@ -194,15 +276,21 @@ async def serve(event: Event) -> None:
             folder = event.folder / FOLDER / name
             record = stack.enter_context(Record.of(folder))
             servers.append(Server(event, name, record))
-            port = servers[-1]._event.event.front
-            say(f"{name} on port {port}")
+            say(f"{name} on port {servers[-1].uptime.port}")
+        record = stack.enter_context(Record.of(event.folder / FOLDER))
+        others = [
+            asyncio.create_task(serve_pages(event, record)),
+            asyncio.create_task(note_uptime(event, servers)),
+        ]
         tasks = [asyncio.create_task(server.run()) for server in servers]
         on_stop(partial(_cancel, tasks))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            _cancel(tasks)
-            done = await asyncio.gather(*tasks, return_exceptions=True)
+            _cancel([*tasks, *others])
+            done = await asyncio.gather(
+                *tasks, *others, return_exceptions=True
+            )
     for result in done:
         if isinstance(result, Exception):
             raise result

@@ -124,6 +124,7 @@ function showNow() {
   link.hidden = !current || now.is_large;
   if (current) link.href = liveUrl(now, current);
   showMatches(now.is_large ? played : []);
+  showPractice(now.practice);
   get("board").replaceChildren(
     ...lives()
       .flatMap((live) => Object.entries(live.pnls ?? {}))
@@ -153,6 +154,27 @@ function showNow() {
       hash.append(" ", files);
     }
     line.append(hash);
+    return line;
+  }));
+}
+
+function showPractice(servers) {
+  get("practice").hidden = !servers.length;
+  get("servers").replaceChildren(...servers.map((row) => {
+    const line = document.createElement("tr");
+    const whole = row.up_s + row.down_s;
+    const part = whole ? `${(Math.floor((1000 * row.up_s) / whole) / 10).toFixed(1)} %` : "–";
+    line.append(text("td", row.name, "word"), text("td", row.port));
+    line.append(text("td", row.is_up ? "up" : "down", row.is_up ? "word" : "word bad"));
+    const up = text("td", part);
+    up.title = `ended ${row.ends} times`;
+    const values = document.createElement("td");
+    if (row.match) {
+      const link = text("a", `match ${row.match}`);
+      link.href = `practice/${row.name}/fair-${row.match}.csv`;
+      values.append(link);
+    }
+    line.append(up, values);
     return line;
   }));
 }
