@@ -16,7 +16,8 @@ from .scoring import RuleError, load_rule
 
 def parallel_of(event: Event) -> int:
     """Return how many matches run at a time."""
-    return event.event.parallel or max(1, (os.cpu_count() or 1) // 2)
+    by_cores = max(1, (os.cpu_count() or 1) // 2)
+    return min(event.event.parallel or by_cores, event.event.slots)
 
 
 def duration(event: Event, name: str) -> int:
@@ -39,12 +40,16 @@ def plan(event: Event, now: datetime) -> Iterator[str]:
     yield f"{settings.name}: {len(event.teams)} teams, {_many(event)}"
     yield f"market {event.market_path}: {', '.join(event.symbols)}"
     yield f"data in {event.folder}"
-    yield f"teams at ws://{settings.host}:{settings.front}" + _doors(event)
-    yield f"pages at http://{settings.host}:{settings.pages}"
-    if any(event.settings_of(r.name).per_match for r in event.rounds):
+    path = "/t/TEAM" if event.is_large else ""
+    yield f"teams at ws://{settings.host}:{settings.front}{path}" + _doors(
+        event
+    )
+    port = settings.front if event.is_large else settings.pages
+    yield f"pages at http://{settings.host}:{port}"
+    if event.is_large:
         yield (
-            f"matches on ports {settings.match_ports}, {parallel_of(event)}"
-            " at a time"
+            "each match has its own exchange, on ports"
+            f" {settings.match_ports}; {parallel_of(event)} at a time"
         )
     bots = sum(bool(team.bot) for team in event.teams.values())
     if bots:

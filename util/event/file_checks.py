@@ -37,6 +37,7 @@ HOUSE_PREFIX = "house-"
 PUBLIC_FOLDER = "public"
 # Names of the data folder that no round may have.
 RESERVED_ROUNDS = ("secret", "practice", "all")
+PRACTICE_SERVERS = 3
 RULES = ("pnl", "rank_weighted", "rank_squared", "drawdown")
 
 Problem: TypeAlias = tuple[KeyPath, str]
@@ -64,6 +65,7 @@ def problems(
 ) -> Iterator[Problem]:
     """Yield what is wrong with tables that are right one by one."""
     yield from _ports(tables.event)
+    yield from _match_ports(tables)
     yield from _teams(tables)
     yield from _rounds(tables)
     yield from _rules(tables)
@@ -92,6 +94,21 @@ def _ports(event: EventSettings) -> Iterator[Problem]:
         if port in event.ports:
             yield path, f"port {port} is one of match_ports"
         used[port] = name
+
+
+def _match_ports(tables: Tables) -> Iterator[Problem]:
+    """Refuse too few ports for matches that run at a time, and practice."""
+    if not any(row.match(tables.match).per_match for row in tables.rounds):
+        return
+    event = tables.event
+    wanted = max(event.parallel or 1, PRACTICE_SERVERS)
+    if event.slots < wanted:
+        needed = 1 + wanted * event.ports_per_match
+        yield (
+            ("event", "match_ports"),
+            f"{len(event.ports)} ports; {needed} are needed for {wanted}"
+            " exchanges at a time",
+        )
 
 
 def _teams(tables: Tables) -> Iterator[Problem]:

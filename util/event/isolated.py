@@ -50,11 +50,6 @@ FRONT_VARIABLES = (
 # Ports -------------------------------------------------------------------
 
 
-def ports_per_match(event: Event) -> int:
-    """Return how many ports an exchange needs: also one for each door."""
-    return 1 if event.event.doors is None else 3
-
-
 def ports_at(event: Event, first: int) -> Ports:
     """Return the ports of an exchange by the first of them."""
     doors = event.event.doors
@@ -73,7 +68,7 @@ def free_ports(event: Event, used: Collection[int]) -> Ports | None:
     ``used`` are the first ports of other matches. The first of all belongs to
     the front.
     """
-    step = ports_per_match(event)
+    step = event.event.ports_per_match
     ports = event.event.ports
     for first in range(ports.start + 1, ports.stop - step + 1, step):
         if first not in used and all(

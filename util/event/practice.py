@@ -38,7 +38,6 @@ from .isolated import (
     inner_pages_of,
     is_free,
     ports_at,
-    ports_per_match,
     table_of,
 )
 from .keys import KEYS_FILE, TOKENS_FILE, make_own_keys, tokens_of
@@ -115,7 +114,7 @@ class Server:
 
     def _go_behind(self, outer: Event) -> Spec:
         """Move the exchange behind a front; return the front."""
-        step = ports_per_match(outer)
+        step = outer.event.ports_per_match
         first = outer.event.ports.start + 1 + NAMES.index(self._name) * step
         self._event = event_at(
             outer, outer.folder, ports_at(outer, first), outer.teams

@@ -15,10 +15,12 @@ from exchange.host.keyfile import KeysError
 from util.cli import failed, on_stop, utf8
 
 from .director import Director, DirectorError, alone
+from .draws import read_drawn
 from .file import Event, EventError, read_event
 from .league import League
 from .options import event_parser
 from .record import EVENT, FINISHED, Record
+from .specs import JOURNAL_FILE
 
 TOOL = "event run"
 
@@ -44,6 +46,16 @@ async def play(event: Event, path: Path, until: str | None) -> bool:
     return False
 
 
+def other_size(event: Event) -> str:
+    """Return why the data folder is of another size; empty: it is not."""
+    words = "use another data folder"
+    if event.is_large and (event.folder / JOURNAL_FILE).exists():
+        return f"matches were played in one exchange before: {words}"
+    if not event.is_large and read_drawn(event.folder):
+        return f"matches were played in exchanges of their own before: {words}"
+    return ""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.event run``; return the exit status."""
     parser = event_parser("run", "Play an event, or go on where it was.")
@@ -58,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         event = read_event(options.event)
         if options.until not in (None, *(r.name for r in event.rounds)):
             return failed(TOOL, f"there is no round {options.until!r}")
+        if problem := other_size(event):
+            return failed(TOOL, f"{options.event}: {problem}")
         with alone(event.folder):
             is_over = asyncio.run(play(event, options.event, options.until))
     except (EventError, KeysError, ValueError, OSError) as error:

@@ -22,6 +22,7 @@ from .fair import FairError
 from .figures import ResultError
 from .file import Event, EventError, read_event
 from .follow import Match
+from .kept import keep, kept
 from .options import event_parser
 from .output import write_text
 from .results import Played, follow_all, played, results_of
@@ -146,16 +147,31 @@ def standings_of(
     """Return the standings, from the journals of the matches that count.
 
     ``rule`` replaces those of the event file. The dossiers of the round and
-    match ``dossiers_of`` are written on the way: a long journal is read once.
-    Raises RuleError, ResultError, JournalError, FairError and OSError.
+    match ``dossiers_of`` are written on the way: a long journal is read once,
+    and those of other isolated matches are not read, if their results were
+    kept. Raises RuleError, ResultError, JournalError, FairError and OSError.
     """
-    found: list[tuple[Played, list[Result]]] = []
-    for one, fair, match in follow_all(event, played(event)):
-        if (one.row.round, one.row.match) == dossiers_of:
-            found.append((one, write_match(event, one, fair, match)))
-        else:
-            found.append((one, _read(event, one, match)))
+    matches = played(event)
+    results: dict[str, list[Result]] = {}
+    if event.is_large and dossiers_of is not None:
+        for one in matches:
+            known = kept(event, one)
+            if known is not None and _place(one) != dossiers_of:
+                results[one.name] = known
+    unknown = [one for one in matches if one.name not in results]
+    for one, fair, match in follow_all(event, unknown):
+        if _place(one) != dossiers_of:
+            results[one.name] = _read(event, one, match)
+            continue
+        results[one.name] = write_match(event, one, fair, match)
+        if event.is_large:
+            keep(event, one, results[one.name])
+    found = [(one, results[one.name]) for one in matches]
     return make_standings(event, found, rule)
+
+
+def _place(one: Played) -> tuple[str, str]:
+    return one.row.round, one.row.match
 
 
 def _read(event: Event, one: Played, match: Match) -> list[Result]:

@@ -74,6 +74,20 @@ class EventSettings(Table):
         first, last = self.match_ports.split("-")
         return range(int(first), int(last) + 1)
 
+    @property
+    def ports_per_match(self) -> int:
+        """Return how many ports an exchange needs: also one for each door."""
+        return 1 if self.doors is None else 3
+
+    @property
+    def slots(self) -> int:
+        """Return how many matches `ports` suffice for.
+
+        The first port is for bots that are started here, if the front has
+        TLS.
+        """
+        return (len(self.ports) - 1) // self.ports_per_match
+
 
 def _network(text: str) -> str:
     """Check an address or a CIDR network; raises ValueError."""
