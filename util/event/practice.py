@@ -93,6 +93,13 @@ def variant(event: Event, name: str) -> Event:
     return found
 
 
+def pages_port(event: Event) -> int:
+    """Return the port of the pages: another one if a server has theirs."""
+    settings = event.event
+    servers = range(settings.front, settings.front + len(NAMES))
+    return servers.stop if settings.pages in servers else settings.pages
+
+
 class Server:
     """One practice server, kept running."""
 
@@ -100,6 +107,7 @@ class Server:
         outer = self._event = variant(event, name)
         self.uptime = Uptime(name, outer.event.front)
         self._front: Spec | None = None
+        self._pages = pages_port(event)
         self._looked = 0.0
         self._name = name
         if event.is_large:
@@ -122,7 +130,8 @@ class Server:
         key = Key(FOLDER, EVERYBODY, 1)
         table = table_of(outer, {key: self._event}, {key})
         listen = replace(table.listen, plain=0)
-        replace(table, listen=listen).write(outer.folder / TABLE_FILE)
+        table = replace(table, listen=listen, pages=self._pages)
+        table.write(outer.folder / TABLE_FILE)
         return front_of(outer)
 
     def _prepare(self, event: Event) -> None:
@@ -244,12 +253,19 @@ class Server:
 async def serve_pages(event: Event, record: Record) -> None:
     """Keep the pages running until canceled, unless somebody serves them."""
     spec = inner_pages_of(event) if event.is_large else pages_of(event)
-    spec = replace(spec, owner=event.folder / FOLDER)
+    port = pages_port(event)
+    spec = replace(
+        spec,
+        owner=event.folder / FOLDER,
+        command=[*spec.command, "--port", str(port)],
+        port=port,
+    )
     supervisor = Supervisor(record, say)
     host = HERE if event.is_large else event.event.host
-    if PAGES not in supervisor.running and not is_free(host, spec.port):
-        say(f"port {spec.port}, that of the pages, is in use already")
+    if PAGES not in supervisor.running and not is_free(host, port):
+        say(f"port {port}, that of the pages, is in use already")
         return
+    say(f"pages on port {event.event.front if event.is_large else port}")
     supervisor.wanted = {spec.name: spec}
     try:
         while True:

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from util.cli import failed
+from util.cli import failed, whole
 
 from .file import EventError, read_event
 from .options import event_parser
@@ -128,9 +128,9 @@ class Current:
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.event serve``; return the exit status."""
     parser = event_parser("serve", "Serve standings and downloads.")
-    parser.add_argument(
-        "--local", action="store_true", help="to this machine only"
-    )
+    add = parser.add_argument
+    add("--local", action="store_true", help="to this machine only")
+    add("--port", type=whole, metavar="N", help="default: event.pages")
     options = parser.parse_args(arguments)
     try:
         current = Current(options.event)
@@ -138,14 +138,12 @@ def main(arguments: list[str] | None = None) -> int:
         return failed(TOOL, error)
     settings = current.event.event
     host = "127.0.0.1" if options.local else settings.host
+    port = options.port or settings.pages
     try:
-        server = PagesServer(
-            host, settings.pages, partial(Handler, current.pages)
-        )
+        server = PagesServer(host, port, partial(Handler, current.pages))
     except OSError as error:
-        where = f"port {settings.pages}"
-        return failed(TOOL, f"{where}: {error.strerror}")
-    print(f"pages on http://{host}:{settings.pages}/")
+        return failed(TOOL, f"port {port}: {error.strerror}")
+    print(f"pages on http://{host}:{port}/")
     with server:
         try:
             server.serve_forever()
