@@ -62,8 +62,9 @@ doors: $(STAMP) ## Measure orders through each door beside the native one
 crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
 
-event-crash: $(STAMP) ## Kill parts of an event of 3 rounds every 5 s, and check its end
+event-crash: $(STAMP) ## Kill parts of events of 3 rounds every 5 s, and check their ends
 	$(PY) -m util.measure.event_crash 3 $(or $(SEED),1)
+	$(PY) -m util.measure.event_crash 3 $(or $(SEED),1) --league
 
 twin: $(STAMP) ## Compare book and engine with naive ones, 2.5 million steps
 	$(PY) -m util.measure.twin 1500000 $(or $(SEED),1)

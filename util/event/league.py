@@ -18,6 +18,7 @@ from typing import Literal
 from client import Exchange, ExchangeError
 from orderbook import Refused
 
+from .batch import play_batch
 from .check import parallel_of
 from .conduct import ActRefused, Conductor, MatchVoid
 from .director import (
@@ -275,53 +276,16 @@ class League:
     # Matches
 
     async def _play_all(self, until: str | None) -> None:
-        while batch := next_batch(self.event, self._record, until):
-            await self._play_batch(batch)
-
-    async def _play_batch(self, keys: Sequence[Key]) -> None:
-        """Play matches, those first that are under way."""
-        waiting = sorted(keys, key=lambda key: key not in self._games)
-        tasks: dict[asyncio.Task[None], Key] = {}
         try:
-            while waiting or tasks:
-                for key in self._startable(waiting, [*tasks.values()]):
-                    waiting.remove(key)
-                    tasks[asyncio.create_task(self._play(key))] = key
-                done, _ = await asyncio.wait(
-                    tasks, return_when=asyncio.FIRST_COMPLETED
+            while keys := next_batch(self.event, self._record, until):
+                await play_batch(
+                    {k: teams_of(self.event, k.round, k.match) for k in keys},
+                    self._play,
+                    room=parallel_of(self.event),
+                    is_begun=self._games.__contains__,
                 )
-                for task in done:
-                    del tasks[task]
-                    task.result()
         except (ActRefused, Refused) as error:
             raise DirectorError(str(error)) from None
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _startable(
-        self, waiting: Sequence[Key], played: Sequence[Key]
-    ) -> list[Key]:
-        """Return the matches that may begin now.
-
-        A team plays one match at a time. What is under way goes on.
-        """
-        busy = {
-            team
-            for key in played
-            for team in teams_of(self.event, key.round, key.match)
-        }
-        room = parallel_of(self.event) - len(played)
-        found = []
-        for key in waiting:
-            teams = teams_of(self.event, key.round, key.match)
-            is_free = room > 0 and busy.isdisjoint(teams)
-            if is_free or key in self._games:
-                found.append(key)
-                busy.update(teams)
-                room -= 1
-        return found
 
     async def _play(self, key: Key) -> None:
         """Play one match until it is scored or void."""

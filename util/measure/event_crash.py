@@ -1,10 +1,11 @@
 """Kill anything of an event while it is played, and check what comes of it.
 
-``python -m util.measure.event_crash ROUNDS [SEED]``: teams of local bots play
-rounds; every few seconds the director, the exchange, the house bots, a bot or
-the pages are killed with SIGKILL, drawn by the seed. The event must end with
-every round scored, with standings that the journals give again, and with no
-unit of cash made or lost. Exit status: 0 so it was, 1 it was not.
+``python -m util.measure.event_crash ROUNDS [SEED] [--league]``: teams of local
+bots play rounds; every few seconds the director, an exchange, house bots, a
+bot, the pages or the front are killed with SIGKILL, drawn by the seed. The
+event must end with every match scored, with standings that the journals give
+again, and with no unit of cash made or lost. ``--league``: in matches of two,
+several at a time. Exit status: 0 so it was, 1 it was not.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from random import Random
 from exchange.journal.sqlite import read_journal
 from exchange.market.engine import Engine
 from util.cli import amount_and_seed, failed, new_parser
+from util.event.draws import next_batch
 from util.event.file import Event, read_event
 from util.event.matches import next_match
 from util.event.processes import is_alive
-from util.event.record import Record
-from util.event.specs import BOT, EXCHANGE, HOUSE, JOURNAL_FILE, PAGES
+from util.event.record import Key, Record
+from util.event.results import played
+from util.event.specs import BOT, EXCHANGE, FRONT, HOUSE, PAGES
 from util.event.standings import CSV_FILE, standings_of
 from util.measure.process import ROOT, environment
 
 TEAMS = 16
+LEAGUE_TEAMS = 8
+PARALLEL = 2  # matches of a league at a time
 TRADING_S = 20
 KILL_S = 5.0  # between two kills
 LOOK_S = 0.1
@@ -68,13 +73,19 @@ asyncio.run(main())
 """
 
 
-def write_event(folder: Path, rounds: int) -> Path:
+def write_event(folder: Path, rounds: int, is_league: bool) -> Path:
     """Write the event file and what it names; return its path."""
-    front, pages = _free_ports(2)
+    front, pages, first = _free_ports(3)
+    count = LEAGUE_TEAMS if is_league else TEAMS
     teams = "".join(
         f'T{number:02} = {{ bot = ["python", "bot.py"] }}\n'
-        for number in range(1, TEAMS + 1)
+        for number in range(1, count + 1)
     )
+    ports = pairing = ""
+    if is_league:
+        ports = f'match_ports = "{first}-{first + 3 * PARALLEL}"\n'
+        ports += f"parallel = {PARALLEL}\n"
+        pairing = 'per_match = 2\npairing = "swiss"\n'
     named = "".join(
         f'[[rounds]]\nname = "R{number}"\n' for number in range(1, rounds + 1)
     )
@@ -83,8 +94,9 @@ def write_event(folder: Path, rounds: int) -> Path:
     path = folder / "event.toml"
     path.write_text(
         f'[event]\nname = "Crash"\nmarket = "market.toml"\ndata = "data"\n'
-        f'host = "127.0.0.1"\nfront = {front}\npages = {pages}\n'
+        f'host = "127.0.0.1"\nfront = {front}\npages = {pages}\n{ports}'
         f"[teams]\n{teams}[match]\nwarmup = 3\ntrading = {TRADING_S}\n"
+        f"{pairing}"
         f'[scoring]\nrule = "rank_squared"\n{named}'
         '[fair.BOND]\nkind = "constant"\nstart = 1000\n'
         '[fair.GS]\nkind = "walk"\nstart = 4000\nsigma = 5.0\n'
@@ -114,6 +126,9 @@ class Killer:
         self.killed: Counter[str] = Counter()
         self._path = path
         self._chance = chance
+        self._kinds = [DIRECTOR, EXCHANGE, HOUSE, BOT, PAGES]
+        if self.event.is_large:
+            self._kinds.append(FRONT)
 
     def run(self, seconds: float) -> int:
         """Return the exit status of the last director; raises TimeoutError."""
@@ -126,9 +141,7 @@ class Killer:
                     raise TimeoutError(f"not over after {seconds:g} s")
                 if time.monotonic() > kill_at:
                     kill_at += KILL_S
-                    kind = self._chance.choice(
-                        (DIRECTOR, EXCHANGE, HOUSE, BOT, PAGES)
-                    )
+                    kind = self._chance.choice(self._kinds)
                     if kind == DIRECTOR:
                         director.kill()
                         director.wait()
@@ -173,32 +186,44 @@ def problems(event: Event) -> list[str]:
     """Return what is wrong with an event that has ended."""
     found = []
     with Record.of(event.folder) as record:
-        attempts = record.attempts()
-        if (key := next_match(event, attempts)) is not None:
-            found.append(f"{key} was not played")
+        found += [f"{key} was not played" for key in _left(event, record)]
     csv = (event.folder / CSV_FILE).read_text()
     again = standings_of(event).as_csv()
     if csv.splitlines() != again.splitlines():
         found.append("the journals give other standings")
-    engine = Engine()
-    for batch in read_journal(event.folder / JOURNAL_FILE):
-        for command in batch:
-            engine.apply(command)
-    engine.check()
-    cash = sum(account.cash for account in engine.accounts.values())
-    if cash:
-        found.append(f"all accounts together have {cash} units, not 0")
+    for journal in sorted({one.journal for one in played(event)}):
+        engine = Engine()
+        for batch in read_journal(journal):
+            for command in batch:
+                engine.apply(command)
+        engine.check()
+        cash = sum(account.cash for account in engine.accounts.values())
+        if cash:
+            found.append(f"{journal}: all accounts have {cash} units, not 0")
     return found
+
+
+def _left(event: Event, record: Record) -> list[Key]:
+    """Return matches that are still to be played."""
+    if event.is_large:
+        return next_batch(event, record)
+    key = next_match(event, record.attempts())
+    return [] if key is None else [key]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.measure.event_crash``; return the exit status."""
     parser = new_parser("measure.event_crash", "Kill parts of an event.")
+    parser.add_argument(
+        "--league", action="store_true", help="play in matches of two"
+    )
     rounds, seed = amount_and_seed(
         parser, "ROUNDS", "rounds to be played", arguments
     )
+    is_league = parser.parse_args(arguments).league
     with tempfile.TemporaryDirectory() as folder:
-        killer = Killer(write_event(Path(folder), rounds), Random(seed))
+        path = write_event(Path(folder), rounds, is_league)
+        killer = Killer(path, Random(seed))
         try:
             status = killer.run(rounds * PATIENCE_S)
         except TimeoutError as error:
@@ -208,7 +233,8 @@ def main(arguments: list[str] | None = None) -> int:
             found.insert(0, f"`run` ended with status {status}")
         print((killer.event.folder / CSV_FILE).read_text(), end="")
     killed = ", ".join(f"{n} x {kind}" for kind, n in killer.killed.items())
-    print(f"seed {seed}: {rounds} rounds of {TEAMS} teams; killed: {killed}")
+    teams = len(killer.event.teams)
+    print(f"seed {seed}: {rounds} rounds of {teams} teams; killed: {killed}")
     for problem in found:
         print(f"wrong: {problem}")
     return 1 if found else 0
