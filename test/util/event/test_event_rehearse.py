@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from test.util.event.playing import Playing
+from util.event.draws import read_drawn
 from util.event.file import read_event
 from util.event.record import Attempt, Record
 from util.event.rehearse import Rehearsal, moved
@@ -122,6 +123,46 @@ at = "{at}"
     assert pnls["LEMON"] < -100
     summary = tmp_path / "rehearsed/B/all/LEMON/summary.json"
     assert json.loads(summary.read_text())["blown_out_ms"]
+
+
+def test_isolated_matches_are_rehearsed_in_all_pairings(
+    tmp_path: Path,
+) -> None:
+    """One after the other, each with a market of its own."""
+    event = Playing(tmp_path, rounds="ABC", trading=2)
+    bots = "".join(
+        f'{team} = {{ bot = ["python", "bots/apple.py"] }}\n'
+        for team in ("LEMON", "PLUM", "KIWI")
+    )
+    event.change("ORANGE = {}\n", bots)
+    event.change("[match]", "[match]\nper_match = 2")
+    event.change('name = "A"', 'name = "A"\npairing = "swiss"\nrepeats = 2')
+    event.change('name = "B"', 'name = "B"\nper_match = 3')
+    event.change('name = "C"', 'name = "C"\nper_match = 0')
+    digests = []
+    for name in ("first", "second"):
+        data = tmp_path / name
+        rehearsal = Rehearsal(
+            moved(read_event(event.path), data), 7, io.StringIO()
+        )
+        standings, failures, digest = rehearsal.run()
+        assert not failures and not rehearsal.left_out
+        digests.append((digest, standings.as_csv()))
+    assert digests[0] == digests[1]
+    drawn = [(d.round, d.match, len(d.teams)) for d in read_drawn(data)]
+    assert drawn == [
+        *(("A", f"0{n}", 2) for n in range(1, 5)),
+        *(("B", "01", 2), ("B", "02", 2), ("C", "all", 4)),
+    ]
+    # Nobody met twice in A, and everybody traded in its own market.
+    assert len({frozenset(d.teams) for d in read_drawn(data)[:4]}) == 4
+    for one in read_drawn(data):
+        folder = data / one.round / one.match
+        assert {p.parent.name for p in folder.glob("*/fills.csv")} == {
+            *one.teams
+        }
+        assert (folder / "journal.db").exists()
+    assert [one.matches for one in standings.rounds] == [4, 2, 1]
 
 
 def test_the_command_prints_standings(
