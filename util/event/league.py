@@ -352,8 +352,10 @@ class League:
             game.stage = "playing"
             self._want()
             names = ", ".join(match_event.teams)
-            warmup = match.plan.warmup_ms / 1_000
-            self._say(f"{match.label}: {names}: warm-up of {warmup:g} s")
+            warmup = f"warm-up of {match.plan.warmup_ms / 1_000:g} s"
+            is_open = attempt is not None and "open" in attempt.done
+            how = "goes on" if is_open else warmup
+            self._say(f"{match.label}: {names}: {how}")
             try:
                 await game.conductor.play()
             except MatchVoid as void:
