@@ -35,7 +35,7 @@ from .specs import (
     local_url,
     pages_of,
 )
-from .tables import DoorPorts
+from .tables import DoorPorts, TeamSettings
 
 HERE = "127.0.0.1"
 PREFIX = f"{EXCHANGE} of "
@@ -272,15 +272,15 @@ def table_of(
         ),
         pages=settings.pages,
         teams={
-            name: Team(
-                routed.get(name, ""),
-                (
-                    (*team.address, *(LOOPBACK if team.bot else ()))
-                    if team.address
-                    else ()
-                ),
-            )
+            name: _team(team, routed.get(name, ""))
             for name, team in event.teams.items()
         },
         matches=ports,
     )
+
+
+def _team(settings: TeamSettings, match: str) -> Team:
+    """Return where a team plays, and from where it may come."""
+    local = LOOPBACK if settings.bot else []
+    own = (*settings.address, *local)
+    return Team(match, own if settings.address else (), own)

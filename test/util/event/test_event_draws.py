@@ -21,7 +21,8 @@ from util.event.draws import (
     teams_of,
 )
 from util.event.file import Event, EventError, read_event
-from util.event.isolated import free_ports
+from util.event.front.table import Team
+from util.event.isolated import free_ports, table_of
 from util.event.record import Key, Record
 from util.event.run import main as run
 
@@ -239,3 +240,24 @@ def test_a_data_folder_is_of_one_size(
     (event.folder / "journal.db").write_text("")
     assert run([str(event.path)]) == 2
     assert "in one exchange before" in capsys.readouterr().err
+
+
+def test_only_where_an_address_vouches_the_doors_are_open(
+    tmp_path: Path,
+) -> None:
+    """The doors ask for no key; a bot that is started here is local."""
+    event = event_of(tmp_path, round_of("A"), "AB")
+    text = event.path.read_text()
+    text = text.replace("A = {}", 'A = { address = "10.0.0.0/8" }')
+    text = text.replace("B = {}", 'B = { bot = ["b"] }\nC = {}\nD = {}')
+    event.path.write_text(
+        text.replace("D = {}", 'D = { bot = ["b"], address = "10.1.1.1" }')
+    )
+    teams = table_of(read_event(event.path), {}, ()).teams
+    local = ("127.0.0.0/8", "::1/128")
+    assert teams == {
+        "A": Team("", ("10.0.0.0/8",), ("10.0.0.0/8",)),
+        "B": Team("", (), local),
+        "C": Team("", (), ()),
+        "D": Team("", ("10.1.1.1", *local), ("10.1.1.1", *local)),
+    }

@@ -49,10 +49,10 @@ async def matches(tmp_path: Path) -> AsyncIterator[Fronting]:
         fig = await market(stack, tmp_path, "FIG")
         nut = await market(stack, tmp_path, "FIG", "NUT")
         teams = {
-            "ORANGE": Team("A/01"),
+            "ORANGE": Team("A/01", doors=(HERE,)),
             "APPLE": Team("A/02"),
-            "PLUM": Team(),
-            "LEMON": Team("A/01", (NOWHERE,)),
+            "PLUM": Team(doors=(HERE,)),
+            "LEMON": Team("A/01", (NOWHERE,), (NOWHERE,)),
         }
         routes = {"A/01": fig, "A/02": nut}
         yield await stack.enter_async_context(
@@ -206,7 +206,8 @@ async def test_a_bot_of_another_address_does_not_come_in(
     matches: Fronting,
 ) -> None:
     readers = []
-    for name in ("LEMON", "NOBODY"):
+    # APPLE has no address: the doors ask for no key, so it cannot enter.
+    for name in ("LEMON", "NOBODY", "APPLE"):
         reader, writer = await matches.connect(matches.line)
         writer.write(f"HELLO {name}\n".encode())
         readers.append(reader)

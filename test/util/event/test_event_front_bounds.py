@@ -33,7 +33,8 @@ async def over(reader: asyncio.StreamReader) -> bytes:
 
 def routed(port: int) -> tuple[dict[str, Team], dict[str, Ports]]:
     """Return a table in which ORANGE plays behind a port."""
-    return {"ORANGE": Team("A/01")}, {"A/01": Ports(port, port, port)}
+    team = Team("A/01", doors=("127.0.0.1",))
+    return {"ORANGE": team}, {"A/01": Ports(port, port, port)}
 
 
 async def test_a_head_that_is_too_long_ends_the_connection(
@@ -78,7 +79,7 @@ async def test_a_bot_that_waits_for_its_match_counts(
 ) -> None:
     """Or a loop that says hello would fill the memory."""
     monkeypatch.setattr(doors, "WAIT_S", PATIENCE_S)
-    teams = {"ORANGE": Team()}
+    teams = {"ORANGE": Team(doors=("127.0.0.1",))}
     async with fronting(tmp_path, teams, max_per_address=2) as front:
         for _ in range(2):
             _, writer = await front.connect(front.line)

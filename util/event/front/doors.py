@@ -19,7 +19,7 @@ from exchange.doors.challenge.messages import (
 from exchange.doors.challenge.text_lines import Text
 
 from .entrance import Entrance, House
-from .table import may_come
+from .table import includes
 
 WAIT_S = 1.0  # before a bot without a match is cut off; it tries again then
 UNAUTHORIZED = "HELLO:UNAUTHORIZED"  # as the doors of an exchange say it
@@ -67,7 +67,7 @@ class DoorEntrance(Entrance):
     def _hello(self, name: str, line: bytes) -> None:
         table = self._house.table
         team = table.teams.get(name)
-        if team is None or not may_come(team, self.address):
+        if team is None or not includes(team.doors, self.address):
             self.write(self._language.error(UNAUTHORIZED))
             self.cut_later(WAIT_S)
             return

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from urllib.parse import unquote
 
 from .entrance import LOOPBACK, Entrance
-from .table import may_come
+from .table import includes
 
 END = b"\r\n\r\n"
 RETRY_S = 1  # a client may look again for its match after that time
@@ -147,7 +147,7 @@ class NativeEntrance(Entrance):
         team = self._house.table.teams.get(name)
         if team is None:
             self.answer(answer_of(HTTPStatus.NOT_FOUND, "No such team"))
-        elif not may_come(team, self.address):
+        elif team.networks and not includes(team.networks, self.address):
             text = f"{name} may not come from {self.address}"
             self.answer(answer_of(HTTPStatus.FORBIDDEN, text))
         elif not team.match:

@@ -6,7 +6,7 @@ The director replaces it as a whole; the front looks at it again and again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,15 @@ class TableError(Exception):
 class Team:
     """Where a team plays, and from where it may come.
 
-    ``match`` is as in "A/03", empty if it has none now. ``networks``: from any
-    address if there are none.
+    ``match`` is as in "A/03", empty if it has none now. ``networks`` are those
+    from which it may come natively, with its key: any if there are none.
+    ``doors`` are those from which it may enter the doors, which ask for no
+    key: none if there are none.
     """
 
     match: str = ""
     networks: tuple[str, ...] = ()
+    doors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,9 @@ def read_table(path: Path) -> Table:
             listen=Listen(**value["listen"]),
             pages=value["pages"],
             teams={
-                name: Team(one["match"], tuple(one["networks"]))
+                name: Team(
+                    one["match"], tuple(one["networks"]), tuple(one["doors"])
+                )
                 for name, one in value["teams"].items()
             },
             matches={
@@ -92,8 +97,6 @@ def read_table(path: Path) -> Table:
         raise TableError(f"{path}: no routing table: {error!r}") from None
 
 
-def may_come(team: Team, address: str) -> bool:
-    """Return whether a team may come from an address."""
-    if not team.networks:
-        return True
-    return Proxies(map(read_network, team.networks)).include(address)
+def includes(networks: Iterable[str], address: str) -> bool:
+    """Return whether one of the networks has an address."""
+    return Proxies(map(read_network, networks)).include(address)
