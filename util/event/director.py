@@ -166,6 +166,11 @@ class Director:
             except EventError as error:
                 self._say(f"{error}; the event goes on as it was")
                 return
+            if event.is_large:
+                self._say(
+                    "per_match is not 0 now; the event goes on as it was"
+                )
+                return
             come = event.teams.keys() - self.event.teams.keys()
             for team in sorted(come):
                 self._say(f"{team} takes part; `keys` shows its key")

@@ -134,15 +134,14 @@ class League:
         supervisor, attempts = self._supervisor, self._record.attempts()
         for process in self._record.processes().values():
             key = key_of(process.name)
-            attempt = None if key is None else attempts.get(key)
-            if key is None or attempt is None:
+            if key is None:
                 continue
+            attempt = attempts.get(key)  # None: it has just been started
             if process.name not in supervisor.running:
                 self._count_death(key)
-            elif attempt.status in BEING_PLAYED:
-                ports = ports_at(self.event, process.port)
-                game = self._games[key] = self._game(key, ports.native)
-                if "fair" in attempt.done:
+            elif attempt is None or attempt.status in BEING_PLAYED:
+                game = self._games[key] = self._game(key, process.port)
+                if attempt is not None and "fair" in attempt.done:
                     game.stage = "playing"
         supervisor.end_strays(self.event.folder)
 

@@ -18,8 +18,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 
 from exchange.journal.sqlite import read_journal
 from exchange.market.engine import Engine
@@ -75,7 +76,8 @@ asyncio.run(main())
 
 def write_event(folder: Path, rounds: int, is_league: bool) -> Path:
     """Write the event file and what it names; return its path."""
-    front, pages, first = _free_ports(3)
+    front = _free_port(3 + 3 * PARALLEL)
+    pages, first = front + 1, front + 2
     count = LEAGUE_TEAMS if is_league else TEAMS
     teams = "".join(
         f'T{number:02} = {{ bot = ["python", "bot.py"] }}\n'
@@ -107,15 +109,22 @@ def write_event(folder: Path, rounds: int, is_league: bool) -> Path:
     return path
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+def _free_port(count: int) -> int:
+    """Return the first of some ports in a row that nobody uses.
+
+    They are below those that the system gives to connections: one of these
+    could have the port of a process that is killed, until it ends.
+    """
+    while True:
+        port = SystemRandom().randrange(10_000, 32_000)
+        with ExitStack() as stack:
+            try:
+                for number in range(port, port + count):
+                    one = stack.enter_context(socket.socket())
+                    one.bind(("127.0.0.1", number))
+            except OSError:
+                continue
+            return port
 
 
 class Killer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -76,14 +77,16 @@ asyncio.run(main())
 
 
 def free_ports(count: int) -> int:
-    """Return the first of some ports in a row that nobody uses."""
+    """Return the first of some ports in a row that nobody uses.
+
+    They are below those that the system gives to connections: one of these
+    could have the port of a process that is killed, until it ends.
+    """
     while True:
+        port = random.randrange(10_000, 32_000)
         with ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
             try:
-                for number in range(port + 1, port + count):
+                for number in range(port, port + count):
                     other = stack.enter_context(socket.socket())
                     other.bind(("127.0.0.1", number))
             except OSError:

@@ -139,16 +139,12 @@ def test_isolated_matches_are_rehearsed_in_all_pairings(
     event.change('name = "A"', 'name = "A"\npairing = "swiss"\nrepeats = 2')
     event.change('name = "B"', 'name = "B"\nper_match = 3')
     event.change('name = "C"', 'name = "C"\nper_match = 0')
-    digests = []
-    for name in ("first", "second"):
-        data = tmp_path / name
-        rehearsal = Rehearsal(
-            moved(read_event(event.path), data), 7, io.StringIO()
-        )
-        standings, failures, digest = rehearsal.run()
-        assert not failures and not rehearsal.left_out
-        digests.append((digest, standings.as_csv()))
-    assert digests[0] == digests[1]
+    data = tmp_path / "rehearsed"
+    rehearsal = Rehearsal(
+        moved(read_event(event.path), data), 7, io.StringIO()
+    )
+    standings, failures, _ = rehearsal.run()
+    assert not failures and not rehearsal.left_out
     drawn = [(d.round, d.match, len(d.teams)) for d in read_drawn(data)]
     assert drawn == [
         *(("A", f"0{n}", 2) for n in range(1, 5)),
