@@ -38,8 +38,9 @@ def routed(port: int) -> tuple[dict[str, Team], dict[str, Ports]]:
 
 
 async def test_a_head_that_is_too_long_ends_the_connection(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(entrance, "HEAD_S", 10 * PATIENCE_S)
     async with fronting(tmp_path) as front:
         reader, writer = await front.connect(front.native)
         head = b"GET / HTTP/1.1\r\nX: " + b"x" * entrance.HEAD_MAX
