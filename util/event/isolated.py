@@ -40,11 +40,9 @@ from .tables import DoorPorts, TeamSettings
 HERE = "127.0.0.1"
 PREFIX = f"{EXCHANGE} of "
 # What the front takes from the environment of the director.
-FRONT_VARIABLES = (
-    "EXCHANGE_SERVER_TLS_CERT",
-    "EXCHANGE_SERVER_TLS_KEY",
-    "EXCHANGE_SERVER_ORIGINS",
-)
+TLS_CERT = "EXCHANGE_SERVER_TLS_CERT"
+FILE_VARIABLES = (TLS_CERT, "EXCHANGE_SERVER_TLS_KEY")
+ORIGINS = "EXCHANGE_SERVER_ORIGINS"
 
 
 # Ports -------------------------------------------------------------------
@@ -220,8 +218,7 @@ def traders_of(event: Event, key: Key, match: Event) -> Iterator[Spec]:
 
 def plain_port(event: Event) -> int:
     """Return the port of the front without TLS; 0: none has TLS."""
-    is_tls = bool(os.environ.get(FRONT_VARIABLES[0]))
-    return event.event.ports.start if is_tls else 0
+    return event.event.ports.start if os.environ.get(TLS_CERT) else 0
 
 
 def front_of(event: Event) -> Spec:
@@ -233,11 +230,22 @@ def front_of(event: Event) -> Spec:
         command=python("-m", "util.event.front", str(folder / TABLE_FILE)),
         folder=folder,
         log=folder / "front.log",
-        variables=checkout()
-        | {n: os.environ[n] for n in FRONT_VARIABLES if n in os.environ},
+        variables=checkout() | _front_variables(),
         port=event.event.front,
         log_max=BOT_LOG_MAX,
     )
+
+
+def _front_variables() -> dict[str, str]:
+    """Return the settings of the front; it runs in another folder."""
+    found = {
+        name: str(Path(os.environ[name]).absolute())
+        for name in FILE_VARIABLES
+        if os.environ.get(name)
+    }
+    if ORIGINS in os.environ:
+        found[ORIGINS] = os.environ[ORIGINS]
+    return found
 
 
 def inner_pages_of(event: Event) -> Spec:

@@ -17,6 +17,7 @@ from util.cli import failed, on_stop, utf8
 from .director import Director, DirectorError, alone
 from .draws import read_drawn
 from .file import Event, EventError, read_event
+from .isolated import plain_port
 from .league import League
 from .options import event_parser
 from .record import EVENT, FINISHED, Record
@@ -79,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
     except DirectorError as error:
         return failed(TOOL, error, 1)
     port = event.event.front if event.is_large else event.event.pages
-    pages = f"http://{event.event.host}:{port}/"
+    scheme = "https" if event.is_large and plain_port(event) else "http"
+    pages = f"{scheme}://{event.event.host}:{port}/"
     again = f"python -m util.event run {options.event}"
     stop = f"python -m util.event stop {options.event}"
     if not is_over:
