@@ -194,7 +194,7 @@ class Pages:
             )
         match rest:
             case [""]:
-                return self._listing(self._matches(), is_folder=True)
+                return self._listing(self._matches(team), is_folder=True)
             case [round_name, name, ""]:
                 return self._listing(self._own(team, round_name, name))
             case [round_name, name, file]:
@@ -216,14 +216,15 @@ class Pages:
         is_same = hmac.compare_digest(digest_of(token), digest)
         return is_same and user == team and kind.lower() == "basic"
 
-    def _matches(self) -> dict[str, Path]:
-        """Return the matches whose dossiers may be read, by their path."""
+    def _matches(self, team: str) -> dict[str, Path]:
+        """Return the matches whose dossiers a team may read, by their path."""
         folder = self._event.folder
         return {
             f"{settings.name}/{name}": folder
             for settings in self._event.rounds
             for name in names_of(self._event, settings.name)
-            if self._published(settings.name, name)
+            if (folder / settings.name / name / team).is_dir()
+            and self._published(settings.name, name)
         }
 
     def _own(self, team: str, round_name: str, name: str) -> dict[str, Path]:

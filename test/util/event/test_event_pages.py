@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from test.util.event.playing import Playing
+from util.event.draws import drawn_of, next_batch
 from util.event.file import Event, read_event
 from util.event.keys import make_keys
 from util.event.pages import Pages
 from util.event.record import EVENT, Key, Record
+from util.event.uptime import Uptime, write_uptime
 
 TEAM = "ORANGE"
 
@@ -143,6 +145,58 @@ def test_publish_says_when_dossiers_may_be_read(
     with Record.of(event.folder) as record:
         record.done(EVENT, "finished")
     assert status(event, path, TEAM, token) == 200
+
+
+def test_isolated_matches_have_their_teams_and_journals(
+    event: Event,
+) -> None:
+    """A team is shown the matches that it has played."""
+    text = event.path.read_text().replace("[match]", "[match]\nper_match = 2")
+    event.path.write_text(text + '[teams.PLUM]\nbot = ["x"]\n')
+    event = read_event(event.path)
+    tokens = make_keys(event)
+    with Record.of(event.folder) as record:
+        keys = next_batch(event, record)
+        waves = [one.teams for one in drawn_of(record.rows())]
+    assert [tuple(row["teams"]) for row in now(event)["rounds"][:3]] == waves
+    [key] = keys  # the others come later: there are three teams
+    folder = event.folder / key.round / key.match
+    for team in (*waves[0], "public"):
+        (folder / team).mkdir(parents=True)
+    (folder / "journal.db").write_text("")
+    with Record.of(event.folder) as record:
+        record.begin(key, "start", number=1)
+        record.done(key, "score")
+    for team in event.teams:
+        coded = base64.b64encode(f"{team}:{tokens[team]}".encode()).decode()
+        answer = Pages(event).answer(f"/t/{team}/dossiers/", f"Basic {coded}")
+        assert (b"A/01" in answer.body) == (team in waves[0])
+    assert status(event, "/public/A/01/journal.db") == 404
+    with Record.of(event.folder) as record:
+        record.done(EVENT, "finished")
+    assert status(event, "/public/A/01/journal.db") == 200
+
+
+def test_practice_is_shown_while_it_runs(event: Event) -> None:
+    folder = event.folder / "practice"
+    (folder / "empty/public").mkdir(parents=True)
+    (folder / "empty/public/fair-3.csv").write_text("values")
+    assert now(event)["practice"] == []
+    server = Uptime("empty", 9002)
+    for is_up, at in ((False, 1), (True, 2), (True, 5), (False, 6)):
+        server.look(is_up, at)
+    write_uptime(folder, [server])
+    [row] = now(event)["practice"]
+    # What was before it was first up does not count.
+    assert (row["up_s"], row["down_s"], row["is_up"]) == (3, 1, False)
+    assert status(event, "/practice/empty/fair-3.csv") == 200
+    assert status(event, "/practice/empty/") == 200
+    for path in ("/practice/empty/..%2f..", "/practice/../keys.json"):
+        assert status(event, path) == 404
+    value = json.loads((folder / "uptime.json").read_text())
+    value["ts"] -= 60_000_000
+    (folder / "uptime.json").write_text(json.dumps(value))
+    assert now(event)["practice"] == []
 
 
 def test_no_path_leads_out_of_what_is_listed(event: Event) -> None:
