@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -194,3 +195,51 @@ async def test_a_table_that_cannot_be_read_changes_nothing(
         assert front.front.table == before
         answer = await front.ask("GET /t/ORANGE HTTP/1.1\nHost: localhost")
         assert answer.startswith("HTTP/1.1 503 ")
+
+
+def noise(chance: Random) -> bytes:
+    """Return a head or a hello with some bytes changed, cut or repeated."""
+    data = bytearray(
+        chance.choice(
+            (
+                REQUEST,
+                b"GET /live/A/01/x?y HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                b"GET /t/%ff%00 HTTP/1.0\r\nHost: [::1]:9\r\nHost\r\n\r\n",
+                b'{"type":"hello","team":"ORANGE"}\n',
+                b"HELLO ORANGE\nADD 1 X BUY 1 1\n",
+            )
+        )
+    )
+    for _ in range(chance.randrange(6)):
+        place = chance.randrange(len(data))
+        if chance.random() < 0.5:
+            data[place] = chance.randrange(256)
+        else:
+            data[place:place] = data[: chance.randrange(len(data))]
+    return bytes(data)
+
+
+async def test_no_bytes_raise_anything(tmp_path: Path) -> None:
+    async def serve(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.read(100)
+
+    errors: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    chance = Random(7)
+    async with listening(serve) as port:
+        async with fronting(tmp_path, *routed(port)) as front:
+            for number in range(300):
+                ports = front.native, front.json, front.line
+                reader, writer = await front.connect(ports[number % 3])
+                writer.write(noise(chance))
+                if chance.random() < 0.5:
+                    writer.write_eof()
+                else:
+                    await asyncio.sleep(0)
+                    writer.close()
+            answer = await front.ask("GET /t/X HTTP/1.1\nHost: localhost")
+            assert answer.startswith("HTTP/1.1 404 ")
+    assert not errors
