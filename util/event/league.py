@@ -185,6 +185,7 @@ class League:
                 self._keys_changed = changed
                 for game in self._games.values():
                     write_keys(self.event, game.event)
+                self._want()  # bots that start again take their new keys
 
     def _change(self) -> None:
         try:
