@@ -6,10 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from exchange.host.process import new_event_loop
 from test.support import NO_KEYS
 
+# A loaded machine fails no test: nothing that Hypothesis times counts.
+settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 # What the tests of a module need, by the most that one of them needs:
 # nothing but this process; sockets in it; programs that they start.
 KINDS = {
