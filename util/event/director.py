@@ -27,9 +27,9 @@ from .keys import make_own_keys, tokens_of
 from .live import write_live
 from .market import write_market
 from .matches import cash_of, label_of, match_of, next_match
-from .processes import last_line
+from .processes import is_alive, last_line, start_time
 from .publish import UNSCORED, publish
-from .record import DEATH, EVENT, Attempt, Key, Record
+from .record import DEATH, EVENT, Attempt, Key, Process, Record
 from .specs import (
     BOT,
     EXCHANGE,
@@ -45,6 +45,7 @@ from .specs import (
 from .supervise import LOOK_S, Supervisor
 
 LOCK = "director.lock"
+HANDOVER_S = 30.0  # for another command to take the lock, or to end
 LIVE_S = 0.5  # between two writes of what the pages show
 TOLD_S = 60.0  # between two lines about ends of one process
 BEING_PLAYED = ("started", "open", "closed")  # statuses of a match
@@ -56,23 +57,58 @@ class DirectorError(Exception):
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of an event; raises DirectorError if another has it."""
+def alone(folder: Path, is_player: bool = True) -> Iterator[None]:
+    """Hold the lock of an event; raises DirectorError if another has it.
+
+    The file names the process that plays the event. While a process that it
+    does not name has the lock, that process begins or ends something: then
+    this waits, at most HANDOVER_S.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
-    try:
-        held = lock(path, mode=0o600, is_waiting=False)
-    except BlockingIOError:
-        pid = path.read_text().strip()
-        raise DirectorError(
-            f"another `run` (process {pid}) plays this event"
-        ) from None
+    deadline = time.monotonic() + HANDOVER_S
+    while True:
+        try:
+            held = lock(folder / LOCK, mode=0o600, is_waiting=False)
+            break
+        except BlockingIOError:
+            other = player(folder)
+            if other is not None:
+                raise DirectorError(
+                    f"another `run` (process {other.pid}) plays this event"
+                ) from None
+            if time.monotonic() > deadline:
+                raise DirectorError(
+                    f"another command has held {folder / LOCK} for"
+                    f" {HANDOVER_S:g} s"
+                ) from None
+        time.sleep(LOOK_S)
     try:
         os.ftruncate(held, 0)
-        os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+        if is_player:
+            pid = os.getpid()
+            os.pwrite(held, f"{pid} {start_time(pid)}\n".encode(), 0)
         yield
     finally:
+        os.ftruncate(held, 0)
         os.close(held)
+
+
+def leave(folder: Path) -> None:
+    """Name no process as the player any more: it is about to end."""
+    os.truncate(folder / LOCK, 0)
+
+
+def player(folder: Path) -> Process | None:
+    """Return the process that plays an event; None if there is none.
+
+    It takes no lock, so it stands in nobody's way.
+    """
+    try:
+        pid, _, started = (folder / LOCK).read_text().strip().partition(" ")
+    except OSError:
+        return None
+    process = Process("director", int(pid or 0), started)
+    return process if pid and is_alive(process) else None
 
 
 class Director:

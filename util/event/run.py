@@ -14,7 +14,7 @@ from pathlib import Path
 from exchange.host.keyfile import KeysError
 from util.cli import failed, on_stop, utf8
 
-from .director import Director, DirectorError, alone
+from .director import Director, DirectorError, alone, leave
 from .file import Event, EventError, read_event
 from .options import event_parser
 from .record import EVENT, FINISHED, Record
@@ -32,7 +32,12 @@ async def play(event: Event, path: Path, until: str | None) -> bool:
     with Record.of(event.folder) as record:
         director = Director(path, record, say)
         playing = asyncio.create_task(director.run(until))
-        on_stop(playing.cancel)
+
+        def stop() -> None:
+            leave(event.folder)
+            playing.cancel()
+
+        on_stop(stop)
         with contextlib.suppress(asyncio.CancelledError):
             await playing
             if until is None:

@@ -12,7 +12,7 @@ from client import Exchange, ExchangeError
 from orderbook import Refused
 from util.cli import CONNECT_TIMEOUT_S, failed
 
-from .director import DirectorError, alone
+from .director import player
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
 from .keys import tokens_of
@@ -42,11 +42,11 @@ async def look(event: Event) -> dict[str, Any]:
 
 def lines_of(event: Event, record: Record) -> Iterator[str]:
     """Yield what the record says: director, processes, matches."""
-    try:
-        with alone(event.folder):
-            yield "no director: start it with `run`"
-    except DirectorError as error:
-        yield str(error)
+    director = player(event.folder)
+    if director is None:
+        yield "no director: start it with `run`"
+    else:
+        yield f"director: process {director.pid}"
     for process in record.processes().values():
         state = f"process {process.pid}"
         if not is_alive(process):

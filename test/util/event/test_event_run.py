@@ -8,21 +8,24 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from client import BlockingExchange
+from test.support import PATIENCE_S
 from test.util.event.playing import Playing, playing
-from util.event import void
+from util.event import run, void
+from util.event.director import LOCK, alone, leave, player
 from util.event.record import Record
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
     folder = tmp_path_factory.mktemp("event")
-    with playing(folder, rounds="ABCDEFGHIJKL", trading=2) as event:
+    with playing(folder, rounds="ABCDEFGHIJKLM", trading=2) as event:
         yield event
 
 
@@ -30,6 +33,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
 def event(shared: Playing) -> Iterator[Playing]:
     """The event, with its next round open."""
     shared.begin()
+    try:
+        shared.until_done("open")
+        yield shared
+    finally:
+        shared.kill()
+
+
+@pytest.fixture
+def long_event(shared: Playing) -> Iterator[Playing]:
+    """The event, with a round open that ends when a test closes it."""
+    shared.begin(trading=600)
     try:
         shared.until_done("open")
         yield shared
@@ -119,42 +133,93 @@ def test_a_void_match_is_played_again_if_asked_for(event: Playing) -> None:
     assert event.statuses == ["void", "void"]
 
 
-def test_a_pause_holds_over_a_start_of_the_director(event: Playing) -> None:
+def test_a_pause_holds_over_a_start_of_the_director(
+    long_event: Playing,
+) -> None:
+    event = long_event
     event.do("pause", "--reason", "lunch")
     event.signal(signal.SIGINT)
     assert "go on, and an open round closes at its time" in event.said
     event.start()
-    event.until(lambda: "another `run`" in event.do("status"))
+    event.until(lambda: "director: process" in event.do("status"))
     status = event.do("status")
     assert "market: halted" in status
     assert "paused: lunch" in status
     assert event.statuses == ["open"]
     event.do("resume")
+    assert "market: open" in event.do("status")
+    event.close()
     event.is_scored()
 
 
 def test_a_pause_delays_the_opening(shared: Playing) -> None:
     shared.do("pause")
     shared.begin()
-    shared.until_done("announce")
-    assert "market: closed" in shared.do("status")
-    assert "open" not in shared.attempts()[0].done
-    shared.do("resume")
-    shared.is_scored()
+    try:
+        shared.until_done("announce")
+        assert "market: closed" in shared.do("status")
+        assert "open" not in shared.attempts()[0].done
+        shared.do("resume")
+        shared.is_scored()
+    finally:
+        shared.kill()
+        shared.do("resume")
 
 
-def test_a_team_that_comes_late_gets_in(event: Playing) -> None:
+def test_a_second_run_is_refused_and_the_first_one_named(
+    long_event: Playing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event = long_event
+    assert event.director is not None
+    pid = event.director.pid
+    assert run.main([str(event.path), "--until", event.round]) == 1
+    refusal = f"another `run` (process {pid}) plays this event"
+    assert refusal in capsys.readouterr().err
+    assert f"director: process {pid}\n" in event.do("status")
+    event.close()
+    event.is_scored()
+
+
+def test_a_run_waits_for_a_command_that_is_about_to_end(
+    tmp_path: Path,
+) -> None:
+    """Its name has been taken out of the file, but it has the lock still."""
+    entered = threading.Event()
+
+    def enter() -> None:
+        with alone(tmp_path):
+            entered.set()
+
+    with alone(tmp_path):
+        leave(tmp_path)
+        assert player(tmp_path) is None
+        waiting = threading.Thread(target=enter)
+        waiting.start()
+        assert not entered.wait(0.2)
+    waiting.join(PATIENCE_S)
+    assert entered.is_set()
+
+
+def test_a_look_stands_in_nobodys_way(tmp_path: Path) -> None:
+    with playing(tmp_path) as event:
+        with alone(event.data):
+            pass
+        before = (event.data / LOCK).stat().st_mtime_ns
+        assert "no director" in event.do("status")
+        assert (event.data / LOCK).stat().st_mtime_ns == before
+
+
+def test_a_team_that_comes_late_gets_in(long_event: Playing) -> None:
+    event = long_event
     event.change("ORANGE = {}", "ORANGE = {}\nLATE = {}")
     lines = event.do("keys").splitlines()
     token = dict(line.split("\t") for line in lines)["LATE"]
     url = f"ws://127.0.0.1:{event.front}"
     with BlockingExchange(url, "LATE", token) as exchange:
         assert exchange.cash == 0
-    first = event.director
-    event.start()
-    assert event.ended() == 1
-    assert "another `run`" in event.said
-    event.director = first
+    event.until(lambda: " LATE " in event.do("status"))
+    assert "LATE takes part" in event.said
+    event.close()
     event.is_scored()
     with Record.of(event.data) as record:
         last = [*record.attempts().values()][-1]
