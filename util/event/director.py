@@ -25,13 +25,13 @@ from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
 from .keys import make_own_keys, tokens_of
 from .live import write_live
-from .market import write_market
+from .market import is_written, write_market
 from .matches import cash_of, label_of, match_of, next_match
-from .processes import is_alive, last_line, start_time
+from .ports import free_for, problems_of
+from .processes import BOT, LOOK_S, is_alive, last_line, start_time
 from .publish import UNSCORED, publish
 from .record import DEATH, EVENT, Attempt, Key, Process, Record
 from .specs import (
-    BOT,
     EXCHANGE,
     HOUSE,
     bots_of,
@@ -42,10 +42,11 @@ from .specs import (
     pages_of,
     port_file,
 )
-from .supervise import LOOK_S, Supervisor
+from .supervise import Supervisor
 
 LOCK = "director.lock"
 HANDOVER_S = 30.0  # for another command to take the lock, or to end
+KILLED_S = 1.0  # a process that was killed frees its ports
 LIVE_S = 0.5  # between two writes of what the pages show
 TOLD_S = 60.0  # between two lines about ends of one process
 BEING_PLAYED = ("started", "open", "closed")  # statuses of a match
@@ -125,6 +126,7 @@ class Director:
         self._key = EVENT  # of the match that is played
         self._conductor: Conductor | None = None
         self._ready_pid: int | None = None  # the exchange that is ready
+        self._is_replacing = False  # the exchange, between two rounds
         self._secret = secret_of(self.event.folder)
         self._changed = path.stat().st_mtime_ns
         self._told: dict[str, float] = {}  # when an end is told again
@@ -140,10 +142,15 @@ class Director:
             )
         self._prepare()
         supervisor = self._supervisor
+        if EXCHANGE not in supervisor.running:
+            write_market(self.event)
         lost = EXCHANGE in self._record.processes().keys() - (
             supervisor.running.keys()
         )
         supervisor.end_strays(self.event.folder)
+        ports = free_for(self.event, supervisor.running)
+        if problems := await problems_of(self.event, ports, KILLED_S):
+            raise DirectorError("; ".join(problems))
         self._key = next_match(self.event, self._record.attempts()) or EVENT
         if lost:
             self._count_death()
@@ -170,16 +177,33 @@ class Director:
     # Preparing
 
     def _prepare(self) -> None:
-        """Make keys and files that are missing."""
+        """Make keys that are missing."""
         event = self.event
         if without := make_own_keys(event):
             self._say(f"no key, which `keys` makes: {', '.join(without)}")
-        write_market(event)
+
+    async def _follow_market(self) -> None:
+        """Start the exchange again if its market file is not that of now.
+
+        Between two rounds: a team that came late enters the doors then.
+        """
+        if is_written(self.event):
+            return
+        self._say("the market file has changed; the exchange is started again")
+        self._is_replacing = True
+        await self._supervisor.end(EXCHANGE)
+        self._is_replacing = False
+        self._ready_pid = None
+        write_market(self.event)
+        self._want()
+        await self._until_ready()
 
     def _want(self) -> None:
         """Want the exchange, the pages, and who trades in the match."""
         event, key = self.event, self._key
-        specs = [exchange_of(event), pages_of(event), *bots_of(event)]
+        specs = [pages_of(event), *bots_of(event)]
+        if not self._is_replacing:
+            specs.append(exchange_of(event))
         attempt = self._record.attempts().get(key)
         if attempt is not None and "fair" in attempt.done:
             if attempt.status in BEING_PLAYED:
@@ -221,6 +245,8 @@ class Director:
             if EXCHANGE not in supervisor.running:
                 port_file(self.event).unlink(missing_ok=True)
             for name, status in supervisor.tend():
+                if name.startswith(BOT):
+                    self._want()  # its key may be another now
                 if name == EXCHANGE:
                     self._exchange_ended(status)
                 elif time.monotonic() >= self._told.get(name, 0):
@@ -320,6 +346,7 @@ class Director:
         self._prepare()
         number = attempt.number if attempt is not None else None
         if number is None:
+            await self._follow_market()
             is_first = not self._record.attempts() and exchange.round == 1
             number = 1 if is_first else exchange.round + 1
             self._record.begin(key, "start", number=number)

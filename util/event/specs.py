@@ -15,14 +15,13 @@ from .file import Event
 from .file_checks import HOUSE_PREFIX
 from .keys import KEYS_FILE, TOKENS_FILE, tokens_of
 from .market import MARKET_FILE
-from .processes import Spec, checkout, python
+from .processes import BOT, Spec, checkout, python
 from .record import Key
 
-# Names of processes. Those of house bots and bots of teams begin so.
+# Names of processes. Those of house bots begin so.
 EXCHANGE = "exchange"
 PAGES = "pages"
 HOUSE = "house bots of "
-BOT = "bot of "
 JOURNAL_FILE = "journal.db"
 PORT_FILE = "exchange.port"
 BOTS_FOLDER = "bots"

@@ -17,14 +17,13 @@ from util.cli import failed
 from .director import DirectorError, alone, player
 from .file import Event, EventError, read_event
 from .options import event_parser
-from .processes import is_alive
+from .processes import BOT, LOOK_S, is_alive
 from .record import Record
-from .specs import BOT, EXCHANGE, HOUSE, PAGES
+from .specs import EXCHANGE, HOUSE, PAGES
 from .supervise import Supervisor
 
 TOOL = "event stop"
 WAIT_S = 30.0  # for the director to end
-LOOK_S = 0.1
 
 
 def end_director(event: Event) -> None:

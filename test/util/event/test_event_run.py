@@ -19,13 +19,14 @@ from test.support import PATIENCE_S
 from test.util.event.playing import Playing, playing
 from util.event import run, void
 from util.event.director import LOCK, alone, leave, player
+from util.event.keys import tokens_of
 from util.event.record import Record
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
     folder = tmp_path_factory.mktemp("event")
-    with playing(folder, rounds="ABCDEFGHIJKLM", trading=2) as event:
+    with playing(folder, rounds="ABCDEFGHIJKLMN", trading=2) as event:
         yield event
 
 
@@ -226,6 +227,46 @@ def test_a_team_that_comes_late_gets_in(long_event: Playing) -> None:
     assert {"LATE", "APPLE"} <= last.done["settled"]["cash"].keys()
 
 
+def test_a_late_team_enters_the_doors_from_the_next_round(
+    tmp_path: Path,
+) -> None:
+    with playing(tmp_path, rounds="AB", trading=600) as event:
+        port = event.front + 1
+        event.change("front =", f"doors = {{ line_port = {port} }}\nfront =")
+        event.begin()
+        event.until_done("open")
+        late = 'LATE = { address = "127.0.0.1" }'
+        event.change("ORANGE = {}", f"ORANGE = {{}}\n{late}")
+        event.do("keys")
+        assert not says_hello(port, "LATE")
+        event.close()
+        event.is_scored()
+        exchange = event.process("exchange").pid
+        event.begin()
+        event.until_done("open")
+        assert event.process("exchange").pid != exchange
+        assert says_hello(port, "LATE")
+        event.close()
+        event.is_scored()
+
+
+def says_hello(port: int, team: str) -> bool:
+    """Return whether a team may enter the text door."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as bot:
+        bot.sendall(f"HELLO {team}\n".encode())
+        return bot.makefile().readline().startswith("HELLO ")
+
+
+def test_a_bot_gets_the_new_key_of_its_team(event: Playing) -> None:
+    old = event.process("bot of APPLE").pid
+    event.do("keys", "APPLE", "--new")
+    new = event.process("bot of APPLE", other_than=old)
+    token = tokens_of(event.data)["APPLE"]
+    variables = Path(f"/proc/{new.pid}/environ").read_bytes().split(b"\0")
+    assert f"EXCHANGE_TOKEN={token}".encode() in variables
+    event.is_scored()
+
+
 def test_one_command_plays_an_event(tmp_path: Path) -> None:
     with playing(tmp_path, trading=1) as event:
         event.launch("run")
@@ -246,11 +287,25 @@ def test_one_command_plays_an_event(tmp_path: Path) -> None:
         assert "use another data folder" in event.said
 
 
-def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
+def test_a_port_that_is_in_use_is_named_before_anything_starts(
+    tmp_path: Path,
+) -> None:
     with playing(tmp_path) as event, socket.socket() as taken:
-        taken.bind(("127.0.0.1", event.front))
+        line_port = event.front + 2
+        doors = f"doors = {{ line_port = {line_port} }}\n"
+        event.change("front =", f"{doors}front =")
+        taken.bind(("127.0.0.1", line_port))
         taken.listen()
+        problem = (
+            f"event.doors.line_port: another program holds port {line_port};"
+        )
+        assert problem in event.do("check")
         event.begin()
         assert event.ended() == 1
-        assert "the exchange does not start" in event.said
-        assert f":{event.front}: Address already in use" in event.said
+        assert problem in event.said
+        event.launch("practice")
+        assert event.ended() == 1
+        assert f"prod-like: {problem}" in event.said
+        assert not event.started("**/director.db")
+        taken.close()
+        assert "another program" not in event.do("check")
