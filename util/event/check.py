@@ -15,6 +15,7 @@ from .ports import free_for, problems_of
 from .processes import is_alive
 from .record import FILE, Record
 from .scoring import RuleError, load_rule
+from .sentences import addresses
 from .tables import MatchSettings
 
 
@@ -58,8 +59,7 @@ def plan(event: Event, now: datetime) -> Iterator[str]:
     yield f"{settings.name}: {len(event.teams)} teams, {_many(event)}"
     yield f"market {event.market_path}: {', '.join(event.symbols)}"
     yield f"data in {event.folder}"
-    yield f"teams at ws://{settings.host}:{settings.front}" + _doors(event)
-    yield f"pages at http://{settings.host}:{settings.pages}"
+    yield from addresses(event)
     if any(event.settings_of(r.name).per_match for r in event.rounds):
         yield (
             f"matches on ports {settings.match_ports}, {parallel_of(event)}"
@@ -90,15 +90,6 @@ def port_problems(event: Event) -> list[str]:
 def _many(event: Event) -> str:
     count = len(event.rounds)
     return "1 round" if count == 1 else f"{count} rounds"
-
-
-def _doors(event: Event) -> str:
-    doors = event.event.doors
-    if doors is None:
-        return ""
-    ports = {"JSON": doors.json_port, "line": doors.line_port}
-    named = (f", {name} door {port}" for name, port in ports.items() if port)
-    return "".join(named)
 
 
 def _round(event: Event, name: str, start: datetime) -> str:

@@ -31,6 +31,7 @@ from .ports import free_for, problems_of
 from .processes import BOT, LOOK_S, is_alive, last_line, start_time
 from .publish import UNSCORED, publish
 from .record import DEATH, EVENT, Attempt, Key, Process, Record
+from .sentences import coming, greeting, without_key
 from .specs import (
     EXCHANGE,
     HOUSE,
@@ -140,10 +141,7 @@ class Director:
                 "the event is over and its secret is public: hidden values of"
                 " more matches could be known; use another data folder"
             )
-        self._prepare()
         supervisor = self._supervisor
-        if EXCHANGE not in supervisor.running:
-            write_market(self.event)
         lost = EXCHANGE in self._record.processes().keys() - (
             supervisor.running.keys()
         )
@@ -151,6 +149,11 @@ class Director:
         ports = free_for(self.event, supervisor.running)
         if problems := await problems_of(self.event, ports, KILLED_S):
             raise DirectorError("; ".join(problems))
+        for line in greeting(self.event):
+            self._say(line)
+        self._prepare()
+        if EXCHANGE not in supervisor.running:
+            write_market(self.event)
         self._key = next_match(self.event, self._record.attempts()) or EVENT
         if lost:
             self._count_death()
@@ -180,7 +183,7 @@ class Director:
         """Make keys that are missing."""
         event = self.event
         if without := make_own_keys(event):
-            self._say(f"no key, which `keys` makes: {', '.join(without)}")
+            self._say(without_key(without))
 
     async def _follow_market(self) -> None:
         """Start the exchange again if its market file is not that of now.
@@ -189,7 +192,9 @@ class Director:
         """
         if is_written(self.event):
             return
-        self._say("the market file has changed; the exchange is started again")
+        self._say(
+            "The exchange is started again: its market file has changed."
+        )
         self._is_replacing = True
         await self._supervisor.end(EXCHANGE)
         self._is_replacing = False
@@ -224,11 +229,11 @@ class Director:
             try:
                 event = read_event(self._path)
             except EventError as error:
-                self._say(f"{error}; the event goes on as it was")
+                self._say(f"{error}; the event goes on as it was.")
                 return
             come = event.teams.keys() - self.event.teams.keys()
             for team in sorted(come):
-                self._say(f"{team} takes part; `keys` shows its key")
+                self._say(f"{team} takes part now; `keys` makes its key.")
             self.event = event
             self._want()
             if self._conductor is not None:
@@ -251,7 +256,9 @@ class Director:
                     self._exchange_ended(status)
                 elif time.monotonic() >= self._told.get(name, 0):
                     self._told[name] = time.monotonic() + TOLD_S
-                    self._say(f"{name} has ended{self._why(name)}")
+                    self._say(
+                        f"{name}: ended, and started again{self._why(name)}"
+                    )
             await self._look_at_exchange()
             if time.monotonic() - self._written >= LIVE_S:
                 self._written = time.monotonic()
@@ -276,7 +283,7 @@ class Director:
                 f"the exchange does not start: {last_line(log)}"
             )
         self._ready_pid = None
-        self._say("the exchange has ended; it is started again")
+        self._say("The exchange has ended; it is started again.")
         self._count_death()
         self._supervisor.may_start_now(EXCHANGE)
 
@@ -356,8 +363,10 @@ class Director:
             conductor = Conductor(exchange, match, self._record, self._say)
             self._conductor = conductor
             self._want()
-            warmup = match.plan.warmup_ms / 1_000
-            self._say(f"{match.label}: warm-up of {warmup:g} s")
+            if attempt is None or attempt.status == "started":
+                self._say(coming(match))
+            else:
+                self._say(f"{match.label}: goes on where it was.")
             try:
                 await conductor.play()
                 await self._supervisor.end(HOUSE)
@@ -375,7 +384,7 @@ class Director:
                 " and `run` again, or `void` it"
             ) from None
         self._record.done(key, "score")
-        self._say(f"{label_of(event, key)}: scored")
+        self._say(f"{label_of(event, key)}: scored; its dossiers are written.")
 
     async def _let_void(self, conductor: Conductor, reason: str) -> None:
         """Close the market of a void match."""

@@ -35,6 +35,7 @@ from .processes import LOOK_S, Spec, last_line
 from .record import Key, Record
 from .rehearse import moved
 from .run import say
+from .sentences import hosts_of, without_key
 from .specs import (
     EXCHANGE,
     HOUSE,
@@ -147,7 +148,7 @@ class Server:
         line = last_line(exchange_of(self._event).log)
         if status is not None and status > 0:
             raise DirectorError(f"{self._name} does not start: {line}")
-        self._say("the exchange has ended; it is started again")
+        self._say("the exchange has ended; it is started again.")
         self._supervisor.may_start_now(name)
 
     # Matches
@@ -202,8 +203,9 @@ async def serve(event: Event) -> None:
             folder = event.folder / FOLDER / name
             record = stack.enter_context(Record.of(folder))
             servers.append(Server(event, name, record))
-            port = servers[-1]._event.event.front
-            say(f"{name} on port {port}")
+            front = servers[-1]._event.event.front
+            hosts = " or ".join(f"ws://{h}:{front}" for h in hosts_of(event))
+            say(f"{name}: teams connect to {hosts}.")
         for server in servers:
             await server.check_ports()
         tasks = [asyncio.create_task(server.run()) for server in servers]
@@ -232,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         event = read_event(options.event)
         if without := make_own_keys(event):
-            say(f"no key, which `keys` makes: {', '.join(without)}")
+            say(without_key(without))
         with alone(event.folder / FOLDER):
             asyncio.run(serve(event))
     except (EventError, KeysError, ValueError, OSError) as error:

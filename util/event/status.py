@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -21,11 +23,14 @@ from .matches import last_attempt, names_of
 from .options import event_parser
 from .processes import is_alive
 from .record import Attempt, Record
-from .specs import local_url
+from .specs import http_url, local_url
+
+# A figure of the exchange: it has a line for each account that is connected.
+_LINK = re.compile(r'^exchange_outbox_bytes\{account="([^"]+)"\}', re.M)
 
 
 async def look(event: Event) -> dict[str, Any]:
-    """Ask the exchange; raises ExchangeError, Refused."""
+    """Ask the exchange; raises ExchangeError, Refused, OSError."""
     token = tokens_of(event.folder).get(ADMINISTRATOR)
     async with Exchange(
         local_url(event),
@@ -37,7 +42,16 @@ async def look(event: Event) -> dict[str, Any]:
         return {
             "instruments": await exchange.get("instruments"),
             "leaderboard": await exchange.leaderboard(),
+            "connected": await asyncio.to_thread(connected, event),
         }
+
+
+def connected(event: Event) -> set[str]:
+    """Return the accounts that are connected; raises OSError."""
+    with urllib.request.urlopen(
+        http_url(event) + "/metrics", timeout=CONNECT_TIMEOUT_S
+    ) as answer:
+        return set(_LINK.findall(answer.read().decode()))
 
 
 def lines_of(event: Event, record: Record) -> Iterator[str]:
@@ -88,6 +102,11 @@ def live_lines(event: Event, seen: dict[str, Any]) -> Iterator[str]:
     if closing:
         left = f", {max(closing) / 1e6 - time.time():.0f} s left"
     yield f"market: {', '.join(phases)}{left}"
+    there = [team for team in event.teams if team in seen["connected"]]
+    missing = [team for team in event.teams if team not in seen["connected"]]
+    yield f"connected: {', '.join(there) or 'no team'}"
+    if missing:
+        yield f"not connected: {', '.join(missing)}"
     for row in seen["leaderboard"]:
         team = row["user"]
         if team in event.teams:

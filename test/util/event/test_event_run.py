@@ -218,7 +218,10 @@ def test_a_team_that_comes_late_gets_in(long_event: Playing) -> None:
     url = f"ws://127.0.0.1:{event.front}"
     with BlockingExchange(url, "LATE", token) as exchange:
         assert exchange.cash == 0
-    event.until(lambda: " LATE " in event.do("status"))
+        there = "\nconnected: LATE, APPLE\nnot connected: ORANGE\n"
+        event.until(lambda: there in event.do("status"))
+    event.until(lambda: "ORANGE, LATE\n" in event.do("status"))
+    event.until(lambda: " LATE  " in event.do("status"))
     assert "LATE takes part" in event.said
     event.close()
     event.is_scored()
@@ -273,7 +276,18 @@ def test_one_command_plays_an_event(tmp_path: Path) -> None:
         assert event.ended() == 0
         event.round = "A"
         assert event.statuses == ["scored"]
-        assert "all rounds are scored" in event.said
+        said = [line[9:] for line in event.said.splitlines()]
+        native = f"ws://127.0.0.1:{event.front}"
+        assert said[:4] == [
+            "Try: 2 teams play A.",
+            f"Teams connect to {native}, each with its name and key.",
+            "Standings and downloads are at"
+            f" http://127.0.0.1:{event.pages}/.",
+            "The live page of the market is at"
+            f" http://127.0.0.1:{event.front}/.",
+        ]
+        assert any("warm-up of 0 s; trading opens at" in s for s in said)
+        assert "All rounds are scored." in event.said
         # The pages go on; everything else has ended.
         with Record.of(event.data) as record:
             assert [*record.processes()] == ["pages"]
