@@ -213,10 +213,8 @@ class Conductor:
         if name == "close":  # the exchange has done it
             record.done(key, name)
             self._say(
-            self._say(
                 f"{self.match.label}: trading has ended; positions become"
                 " cash."
-            )
             )
             return
         if name == "settled":
