@@ -23,7 +23,7 @@ from .matches import last_attempt, names_of
 from .options import event_parser
 from .processes import is_alive
 from .record import Attempt, Record
-from .specs import http_url, local_url
+from .specs import EXCHANGE, http_url, local_url
 
 # A figure of the exchange: it has a line for each account that is connected.
 _LINK = re.compile(r'^exchange_outbox_bytes\{account="([^"]+)"\}', re.M)
@@ -57,10 +57,12 @@ def connected(event: Event) -> set[str]:
 def lines_of(event: Event, record: Record) -> Iterator[str]:
     """Yield what the record says: director, processes, matches."""
     director = player(event.folder)
-    if director is None:
-        yield "no director: start it with `run`"
-    else:
+    if director is not None:
         yield f"director: process {director.pid}"
+    elif record.is_over():
+        yield "the event is over: all rounds are scored"
+    else:
+        yield "no director: start it with `run`"
     for process in record.processes().values():
         state = f"process {process.pid}"
         if not is_alive(process):
@@ -123,6 +125,10 @@ def main(arguments: list[str] | None = None) -> int:
         with Record.of(event.folder) as record:
             for line in lines_of(event, record):
                 print(line)
+            exchange = record.processes().get(EXCHANGE)
+        if exchange is None or not is_alive(exchange):
+            print("no exchange runs")
+            return 0
         seen = asyncio.run(look(event))
     except (EventError, ValueError, OSError) as error:
         return failed("event status", error)

@@ -35,6 +35,7 @@ market = "market.toml"
 data = "data"
 host = "127.0.0.1"
 front = {front}
+doors = {{ line_port = {line_port} }}
 pages = {pages}
 [teams]
 ORANGE = {{}}
@@ -98,9 +99,10 @@ class Playing:
     """An event in a folder, and the director that plays it."""
 
     def __init__(self, folder: Path, *, rounds: str, trading: int) -> None:
-        # Practice servers take the two ports after the first one.
-        self.front = free_ports(4)
-        self.pages = self.front + 3
+        # Practice servers take the two ports after each of the first two.
+        self.front = free_ports(7)
+        self.line_port = self.front + 3
+        self.pages = self.front + 6
         self.path = folder / "event.toml"
         self.data = folder / "data"
         self._out = folder / "out.txt"
@@ -110,6 +112,7 @@ class Playing:
         self.path.write_text(
             EVENT.format(
                 front=self.front,
+                line_port=self.line_port,
                 pages=self.pages,
                 trading=trading,
                 rounds=named,

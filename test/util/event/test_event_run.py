@@ -17,7 +17,7 @@ import pytest
 from client import BlockingExchange
 from test.support import PATIENCE_S
 from test.util.event.playing import Playing, playing
-from util.event import run, void
+from util.event import practice, run, void
 from util.event.director import LOCK, alone, leave, player
 from util.event.keys import tokens_of
 from util.event.record import Record
@@ -211,8 +211,10 @@ def test_a_look_stands_in_nobodys_way(tmp_path: Path) -> None:
 
 
 def test_a_team_that_comes_late_gets_in(long_event: Playing) -> None:
+    """At once, and at the challenge doors from the next round."""
     event = long_event
-    event.change("ORANGE = {}", "ORANGE = {}\nLATE = {}")
+    late = 'LATE = { address = "127.0.0.1" }'
+    event.change("ORANGE = {}", f"ORANGE = {{}}\n{late}")
     lines = event.do("keys").splitlines()
     token = dict(line.split("\t") for line in lines)["LATE"]
     url = f"ws://127.0.0.1:{event.front}"
@@ -223,34 +225,20 @@ def test_a_team_that_comes_late_gets_in(long_event: Playing) -> None:
     event.until(lambda: "ORANGE, LATE\n" in event.do("status"))
     event.until(lambda: " LATE  " in event.do("status"))
     assert "LATE takes part" in event.said
+    assert not says_hello(event.line_port, "LATE")
     event.close()
     event.is_scored()
     with Record.of(event.data) as record:
         last = [*record.attempts().values()][-1]
     assert {"LATE", "APPLE"} <= last.done["settled"]["cash"].keys()
-
-
-def test_a_late_team_enters_the_doors_from_the_next_round(
-    tmp_path: Path,
-) -> None:
-    with playing(tmp_path, rounds="AB", trading=600) as event:
-        port = event.front + 1
-        event.change("front =", f"doors = {{ line_port = {port} }}\nfront =")
-        event.begin()
-        event.until_done("open")
-        late = 'LATE = { address = "127.0.0.1" }'
-        event.change("ORANGE = {}", f"ORANGE = {{}}\n{late}")
-        event.do("keys")
-        assert not says_hello(port, "LATE")
-        event.close()
-        event.is_scored()
-        exchange = event.process("exchange").pid
-        event.begin()
-        event.until_done("open")
-        assert event.process("exchange").pid != exchange
-        assert says_hello(port, "LATE")
-        event.close()
-        event.is_scored()
+    old = event.process("exchange").pid
+    event.begin()
+    event.until_done("open")
+    assert event.process("exchange").pid != old
+    assert says_hello(event.line_port, "LATE")
+    event.is_scored()
+    [attempt] = event.attempts()
+    assert attempt.deaths == 0
 
 
 def says_hello(port: int, team: str) -> bool:
@@ -278,9 +266,11 @@ def test_one_command_plays_an_event(tmp_path: Path) -> None:
         assert event.statuses == ["scored"]
         said = [line[9:] for line in event.said.splitlines()]
         native = f"ws://127.0.0.1:{event.front}"
-        assert said[:4] == [
+        assert said[:5] == [
             "Try: 2 teams play A.",
             f"Teams connect to {native}, each with its name and key.",
+            "Challenge bots connect to 127.0.0.1, port"
+            f" {event.line_port} (text).",
             "Standings and downloads are at"
             f" http://127.0.0.1:{event.pages}/.",
             "The live page of the market is at"
@@ -293,6 +283,7 @@ def test_one_command_plays_an_event(tmp_path: Path) -> None:
             assert [*record.processes()] == ["pages"]
         # Its secret is public now: no other values can be drawn from it.
         assert void.main([str(event.path), "A", "--reason", "x", "--again"])
+        assert "the event is over" in event.do("status")
         event.launch("run")
         assert event.ended() == 0
         event.change('name = "A"', 'name = "A"\n[[rounds]]\nname = "B"')
@@ -302,24 +293,16 @@ def test_one_command_plays_an_event(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_in_use_is_named_before_anything_starts(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with playing(tmp_path) as event, socket.socket() as taken:
-        line_port = event.front + 2
-        doors = f"doors = {{ line_port = {line_port} }}\n"
-        event.change("front =", f"{doors}front =")
-        taken.bind(("127.0.0.1", line_port))
-        taken.listen()
-        problem = (
-            f"event.doors.line_port: another program holds port {line_port};"
-        )
-        assert problem in event.do("check")
-        event.begin()
-        assert event.ended() == 1
-        assert problem in event.said
-        event.launch("practice")
-        assert event.ended() == 1
-        assert f"prod-like: {problem}" in event.said
-        assert not event.started("**/director.db")
-        taken.close()
+        port = event.line_port
+        problem = f"event.doors.line_port: another program holds port {port};"
         assert "another program" not in event.do("check")
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        assert problem in event.do("check")
+        for main in (run.main, practice.main):
+            assert main([str(event.path)]) == 1
+            assert problem in capsys.readouterr().err
+        assert not event.started("**/director.db")
