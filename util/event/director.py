@@ -235,6 +235,7 @@ class Director:
             for team in sorted(come):
                 self._say(f"{team} takes part now; `keys` makes its key.")
             self.event = event
+            self._prepare()
             self._want()
             if self._conductor is not None:
                 self._conductor.match = replace(

@@ -249,10 +249,13 @@ def says_hello(port: int, team: str) -> bool:
 
 
 def test_a_bot_gets_the_new_key_of_its_team(event: Playing) -> None:
-    old = event.process("bot of APPLE").pid
-    event.do("keys", "APPLE", "--new")
-    new = event.process("bot of APPLE", other_than=old)
-    token = tokens_of(event.data)["APPLE"]
+    """Also one that does not notice that its key has ended."""
+    bot = 'PLUM = { bot = ["sleep", "600"] }'
+    event.change("ORANGE = {}", f"ORANGE = {{}}\n{bot}")
+    old = event.process("bot of PLUM").pid
+    event.do("keys", "PLUM", "--new")
+    new = event.process("bot of PLUM", other_than=old)
+    token = tokens_of(event.data)["PLUM"]
     variables = Path(f"/proc/{new.pid}/environ").read_bytes().split(b"\0")
     assert f"EXCHANGE_TOKEN={token}".encode() in variables
     event.is_scored()
