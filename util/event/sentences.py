@@ -75,8 +75,11 @@ def addresses(event: Event) -> Iterator[str]:
 
 def without_key(teams: Sequence[str]) -> str:
     """Return what to do about teams that have no key."""
-    verb = "has" if len(teams) == 1 else "have"
-    return f"{', '.join(teams)} {verb} no key; the command `keys` makes it."
+    names, is_one = ", ".join(teams), len(teams) == 1
+    return (
+        f"{names} {'has' if is_one else 'have'} no key and cannot log in: the"
+        f" command `keys` makes {'it' if is_one else 'them'}."
+    )
 
 
 def coming(match: Match) -> str:
