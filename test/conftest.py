@@ -59,7 +59,8 @@ KINDS = {
         test_challenge_house test_cli test_client test_client_earlier
         test_client_life test_client_live test_clock test_commits
         test_committer test_crash test_disk test_docs test_door_load
-        test_doors_crash test_event_practice test_event_processes
+        test_doors_crash test_event_page test_event_practice
+        test_event_processes
         test_event_rehearse test_event_run test_examples test_files test_fuzz
         test_golden test_hostile test_image test_keys test_keys_live test_logs
         test_long_work test_package test_page test_printing test_process

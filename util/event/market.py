@@ -29,6 +29,18 @@ LOOPBACK = ["127.0.0.0/8", "::1/128"]
 
 def write_market(event: Event, phase: PhaseName = "closed") -> None:
     """Write the market file; raises OSError. It starts in this phase."""
+    write_text(event.folder / MARKET_FILE, market_text(event, phase))
+
+
+def is_written(event: Event) -> bool:
+    """Return whether the market file is what the event file says now."""
+    path = event.folder / MARKET_FILE
+    text = market_text(event, "closed")
+    return path.exists() and path.read_text("utf-8") == text
+
+
+def market_text(event: Event, phase: PhaseName) -> str:
+    """Return the market file; raises OSError."""
     data = tomllib.loads(text_of(event.market_path.read_bytes()))
     for instrument in data["instruments"].values():
         instrument["phase"] = phase
@@ -39,7 +51,7 @@ def write_market(event: Event, phase: PhaseName = "closed") -> None:
         doors = data.setdefault("doors", {})
         doors |= event.event.doors.model_dump()
         doors["teams"] = _entrances(event)
-    write_text(event.folder / MARKET_FILE, toml(data))
+    return toml(data)
 
 
 def _entrances(event: Event) -> dict[str, list[str]]:

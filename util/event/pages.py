@@ -267,6 +267,7 @@ class Pages:
             "ts": time.time_ns() // 1_000,
             "name": event.event.name,
             "front": event.event.front,
+            "teams": [*event.teams],
             "is_over": is_over,
             "paused": paused,
             "rounds": rounds,

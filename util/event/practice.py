@@ -22,7 +22,7 @@ from orderbook import Refused
 from util.cli import failed, on_stop
 
 from .conduct import ActRefused, Conductor, MatchVoid
-from .director import DirectorError, alone
+from .director import KILLED_S, DirectorError, alone
 from .fair import FILE, make_paths, secret_of
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
@@ -30,20 +30,23 @@ from .keys import KEYS_FILE, TOKENS_FILE, make_own_keys, tokens_of
 from .market import write_market
 from .matches import EVERYBODY, match_of
 from .options import event_parser
-from .processes import Spec, last_line
+from .ports import free_for, problems_of
+from .processes import LOOK_S, Spec, last_line
 from .record import Key, Record
 from .rehearse import moved
 from .run import say
+from .sentences import hosts_of, without_key
 from .specs import (
     EXCHANGE,
     HOUSE,
+    PAGES,
     exchange_of,
     house_at,
     is_ready,
     local_url,
     port_file,
 )
-from .supervise import LOOK_S, Supervisor
+from .supervise import Supervisor
 from .tables import RoundSettings
 
 TOOL = "event practice"
@@ -98,10 +101,17 @@ class Server:
         is_played = self._name == PROD_LIKE
         write_market(self._event, "closed" if is_played else "open")
 
+    async def check_ports(self) -> None:
+        """Raise DirectorError if another program holds a port."""
+        supervisor = self._supervisor
+        supervisor.end_strays(self._event.folder)
+        ports = free_for(self._event, [*supervisor.running, PAGES])
+        if problems := await problems_of(self._event, ports, KILLED_S):
+            raise DirectorError(f"{self._name}: {'; '.join(problems)}")
+
     async def run(self) -> None:
         """Keep the server running, and play; raises DirectorError."""
         supervisor = self._supervisor
-        supervisor.end_strays(self._event.folder)
         wanted = [self._exchange()]
         if self._name == SLOWER:
             wanted += house_at(self._event, None, self._name)
@@ -138,7 +148,7 @@ class Server:
         line = last_line(exchange_of(self._event).log)
         if status is not None and status > 0:
             raise DirectorError(f"{self._name} does not start: {line}")
-        self._say("the exchange has ended; it is started again")
+        self._say("the exchange has ended; it is started again.")
         self._supervisor.may_start_now(name)
 
     # Matches
@@ -193,8 +203,11 @@ async def serve(event: Event) -> None:
             folder = event.folder / FOLDER / name
             record = stack.enter_context(Record.of(folder))
             servers.append(Server(event, name, record))
-            port = servers[-1]._event.event.front
-            say(f"{name} on port {port}")
+            front = servers[-1]._event.event.front
+            hosts = " or ".join(f"ws://{h}:{front}" for h in hosts_of(event))
+            say(f"{name}: teams connect to {hosts}.")
+        for server in servers:
+            await server.check_ports()
         tasks = [asyncio.create_task(server.run()) for server in servers]
         on_stop(partial(_cancel, tasks))
         try:
@@ -221,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         event = read_event(options.event)
         if without := make_own_keys(event):
-            say(f"no key, which `keys` makes: {', '.join(without)}")
+            say(without_key(without))
         with alone(event.folder / FOLDER):
             asyncio.run(serve(event))
     except (EventError, KeysError, ValueError, OSError) as error:

@@ -25,9 +25,9 @@ from exchange.market.engine import Engine
 from util.cli import amount_and_seed, failed, new_parser
 from util.event.file import Event, read_event
 from util.event.matches import next_match
-from util.event.processes import is_alive
+from util.event.processes import BOT, is_alive
 from util.event.record import Record
-from util.event.specs import BOT, EXCHANGE, HOUSE, JOURNAL_FILE, PAGES
+from util.event.specs import EXCHANGE, HOUSE, JOURNAL_FILE, PAGES
 from util.event.standings import CSV_FILE, standings_of
 from util.measure.process import ROOT, environment
 
