@@ -82,7 +82,7 @@ from typing import (
     runtime_checkable,
 )
 from urllib.parse import urlsplit
-from weakref import WeakSet, WeakValueDictionary, finalize
+from weakref import WeakSet, WeakValueDictionary
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
@@ -2835,8 +2835,12 @@ class Exchange(ExchangeView):
             decode=around.decode,
         )
         self._markets: WeakValueDictionary[str, Market] = WeakValueDictionary()
-        # At the end of the process the system closes the connections.
-        finalize(self, self._link.drop).atexit = False
+
+    def __del__(self) -> None:
+        # A registered finalizer would keep the link for ever where the link
+        # leads back to this object, as that of a simulation does.
+        if hasattr(self, "_link"):
+            self._link.drop()
 
     async def __aenter__(self) -> Self:
         await self.connect()

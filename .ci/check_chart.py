@@ -343,6 +343,9 @@ def mislisted(
         wanted, got = market.get(table, {}), understood[table] or {}
         if not wanted.items() <= got.items():
             yield f"the server understands {table} as {got}"
+    for switch in ("public_positions", "public_leaderboard"):
+        if market.get(switch, understood[switch]) != understood[switch]:
+            yield f"the server understands {switch} as {understood[switch]}"
 
 
 if __name__ == "__main__":

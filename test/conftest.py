@@ -6,10 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from exchange.host.process import new_event_loop
 from test.support import NO_KEYS
 
+# A loaded machine fails no test: nothing that Hypothesis times counts.
+settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 # What the tests of a module need, by the most that one of them needs:
 # nothing but this process; sockets in it; programs that they start.
 KINDS = {
@@ -55,7 +61,8 @@ KINDS = {
         test_challenge_house test_cli test_client test_client_earlier
         test_client_life test_client_live test_clock test_commits
         test_committer test_crash test_disk test_docs test_door_load
-        test_doors_crash test_event_league test_event_practice
+        test_doors_crash test_event_league test_event_page
+        test_event_practice
         test_event_processes
         test_event_rehearse test_event_run test_examples test_files test_fuzz
         test_golden test_hostile test_image test_keys test_keys_live test_logs

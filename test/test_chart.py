@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from exchange.host.market_file import (
     AccountSettings,
     InstrumentSettings,
+    MarketSettings,
     MoneySettings,
 )
 from exchange.host.product_settings import SETTINGS, ConversionSettings
@@ -98,6 +99,11 @@ def test_a_kind_needs_its_settings(
     for name in needed:
         others = dict.fromkeys(needed - {name})
         assert not validator.is_valid({"kind": kind, **others})
+
+
+def test_everything_of_a_market_file_but_what_an_event_sets() -> None:
+    fields = MarketSettings.model_fields.keys() - {"match", "doors"}
+    assert fields <= SCHEMA["definitions"]["market"]["properties"].keys()
 
 
 def test_a_symbol_is_what_the_protocol_says() -> None:

@@ -27,6 +27,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{/* The market file of a market. */}}
 {{- define "exchange.toml" -}}
+public_positions = {{ .public_positions }}
+public_leaderboard = {{ .public_leaderboard }}
 {{- with .money }}
 [money]
 {{- include "exchange.fields" . }}

@@ -160,6 +160,10 @@ GOOD: dict[str, Message] = {
         "side": "buy",
         "valid_ms": 1_000,
         "trade_id": 1,
+        "name": "match A/03",
+        "round": "A",
+        "teams": ["alice"],
+        "fair_sha256": "0" * 64,
     },
 }
 # Values that every field of every request refuses.
@@ -185,6 +189,8 @@ FREE_TEXT = {
     "message": [1, [], "", "x" * 201],
     "headline": [1, [], "", "x" * 201],
     "body": [1, [], "", "x" * 2_001],
+    "name": [1, [], "", "x" * 201],
+    "round": [1, [], "", "x" * 201],
 }
 # A request has one field of a pair: a case with one wrong omits the other.
 PARTNERS = {"order_id": "client_order_id", "client_order_id": "order_id"}

@@ -326,7 +326,7 @@ def some_channels(rng: random.Random) -> list[Channel]:
     return rng.sample(channels, rng.randint(1, 3))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.integers(1, 4))
 def test_every_reader_ends_up_with_the_books(
     seed: int, updates_kept: int

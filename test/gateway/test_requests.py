@@ -351,7 +351,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 # Shrinking a failing example would take minutes.
 @settings(
     max_examples=60,
-    deadline=None,
     phases=set(Phase) - {Phase.shrink, Phase.explain},
 )
 @given(what=st.lists(steps, min_size=20, max_size=40))

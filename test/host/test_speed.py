@@ -373,9 +373,9 @@ def test_house_bots_act_in_the_exchanges_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def orders(speed: int, seconds: float) -> int:
-        def clock_of(loop: VirtualLoop) -> Clock:
+        def clock_of(loop: VirtualLoop, epoch_ns: int) -> Clock:
             def wall_ns() -> int:
-                return simulated.EPOCH_NS + loop.now
+                return epoch_ns + loop.now
 
             def elapsed_ns() -> int:
                 return loop.now

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.market.accounts import (
@@ -76,7 +76,6 @@ FILLS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(FILLS)
 def test_both_parties_of_a_trade_move_by_opposite_amounts(
     fills: list[tuple[str, int, int, int]],
@@ -147,7 +146,6 @@ def test_fees_and_rebates_change_realized_profit_not_the_cost() -> None:
     assert (account.realized, account.costs) == (5, {"BOND": 0})
 
 
-@settings(deadline=None)
 @given(FILLS, st.integers(-12, 12))
 def test_equity_is_the_start_and_what_was_made_to_the_unit(
     fills: list[tuple[str, int, int, int]], mark: int
@@ -159,7 +157,6 @@ def test_equity_is_the_start_and_what_was_made_to_the_unit(
         assert equity == 77 + account.realized + account.unrealized(equity)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-9, 9).filter(bool)), st.data())
 def test_rounding_never_adds_up(qtys: list[int], data: st.DataObject) -> None:
     """A cost is within a tick times lot of the exact one for each closing."""

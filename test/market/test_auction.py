@@ -211,7 +211,7 @@ REFERENCES = st.none() | st.integers(-60, 60)
 MARKETS = st.lists(st.tuples(PRICES, st.integers(1, 9)), max_size=3)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(LEVELS, LEVELS, MARKETS, MARKETS, REFERENCES, st.booleans())
 def test_no_other_price_is_better(
     to_buy: dict[int, int],
@@ -233,7 +233,7 @@ def test_no_other_price_is_better(
     assert price == (best.price if best else None)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LEVELS, LEVELS, st.integers(-60, 60))
 def test_the_orders_left_after_an_auction_do_not_cross(
     to_buy: dict[int, int], to_sell: dict[int, int], reference: int

@@ -25,7 +25,7 @@ from test.market.flows import ROOT
 SLICES = st.sampled_from((2, 5, 30, 500))  # operations of a slice
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @example(seed=349, steps=70, slice_ops=5)  # the clock is set amid a reset
 @given(st.integers(0, 2**32), st.integers(2, 150), SLICES)
 def test_nothing_is_lost_or_doubled(

@@ -22,7 +22,7 @@ from test.script import PHASES, apply, in_full
 # Random flows -------------------------------------------------------------
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.integers(0, 2**32), st.integers(1, 80), st.integers(1, 5))
 def test_the_events_suffice_to_rebuild_the_market(
     seed: int, steps: int, per_batch: int

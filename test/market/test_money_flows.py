@@ -363,7 +363,7 @@ def admin(rng: random.Random) -> Admin:
     return Admin(reason="why", **fields)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32))
 def test_no_unit_and_no_lot_is_lost(seed: int) -> None:
     play(random.Random(seed), 80)

@@ -159,7 +159,7 @@ def witness(seed: int, steps: int, slice_ops: int = 500) -> Witness:
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.integers(2, 120), st.sampled_from((2, 500)))
 def test_lots_and_cash_are_conserved(
     seed: int, steps: int, slice_ops: int
@@ -183,7 +183,7 @@ def test_a_long_flow_leaves_nothing_out(slice_ops: int) -> None:
     assert bool(found["slices"]) == (slice_ops == 3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.integers(2, 120))
 def test_they_are_conserved_amid_long_work(seed: int, steps: int) -> None:
     interleaved(seed, steps)

@@ -69,7 +69,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(STEPS, max_size=30), st.booleans())
 def test_the_book_does_what_its_twin_does(
     steps: list[twin.Step], look_after_each: bool

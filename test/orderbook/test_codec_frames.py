@@ -307,13 +307,13 @@ NEARLY = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(ANY_TEXT | st.binary())
 def test_no_text_and_no_bytes_raise_anything(text: str | bytes) -> None:
     verify(text, decode_requests(text))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ANY_JSON | NEARLY | st.lists(ANY_JSON | NEARLY))
 def test_no_json_raises_anything(frame: Any) -> None:
     for ensure_ascii in (True, False):
@@ -321,7 +321,7 @@ def test_no_json_raises_anything(frame: Any) -> None:
         verify(text, decode_requests(text))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_no_damaged_frame_raises_anything(data: st.DataObject) -> None:
     """A good frame with some bytes cut out and others put in."""
@@ -333,7 +333,7 @@ def test_no_damaged_frame_raises_anything(data: st.DataObject) -> None:
     verify(text, decode_requests(text))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(NEARLY, min_size=1, max_size=5))
 def test_an_element_is_judged_as_a_frame_of_its_own(
     frame: list[JsonObject],

@@ -96,13 +96,22 @@ def actions(path: Path) -> list[Action]:
 
 
 async def test_no_event_is_lost_or_doubled(path: Path) -> None:
-    counts = await crash(path, seed=7, cycles=6, replies=1_500)
-    for what in (
+    missing = {
         *("trades", "auction", "asked again", "statuses by admin"),
         *("forbidden", "market_closed", "invalid_price"),
         *("triggered", "tender", "settlement", "duplicate_client_order_id"),
-    ):
-        assert counts[what], what
+    }
+    # The exchange's clock decides what becomes of a request, so one run may
+    # lack a rare one.
+    for seed in range(7, 12):
+        folder = path.with_name(str(seed))
+        folder.mkdir()
+        journal = folder / path.name
+        counts = await crash(journal, seed=seed, cycles=6, replies=1_500)
+        missing -= counts.keys()
+        if not missing:
+            return
+    assert not missing
 
 
 # Exactly once -------------------------------------------------------------

@@ -34,7 +34,11 @@ def act(*numbers: int) -> Any:
 
 def test_gymnasium_s_checker() -> None:
     """It warns of what is wrong, and warnings are errors here."""
-    check_env(gymnasium.make("Exchange-v0", seconds=5).unwrapped)
+    env = gymnasium.make("Exchange-v0", seconds=5).unwrapped
+    try:
+        check_env(env)
+    finally:
+        env.close()
 
 
 def test_an_episode_ends_and_can_be_played_again(env: TradingEnv) -> None:

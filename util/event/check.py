@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -11,7 +12,11 @@ from util.cli import failed
 from .draws import shape
 from .file import Event, EventError, read_event
 from .options import event_parser
+from .ports import free_for, problems_of
+from .processes import is_alive
+from .record import FILE, Record
 from .scoring import RuleError, load_rule
+from .sentences import addresses
 
 
 def parallel_of(event: Event) -> int:
@@ -40,12 +45,7 @@ def plan(event: Event, now: datetime) -> Iterator[str]:
     yield f"{settings.name}: {len(event.teams)} teams, {_many(event)}"
     yield f"market {event.market_path}: {', '.join(event.symbols)}"
     yield f"data in {event.folder}"
-    path = "/t/TEAM" if event.is_large else ""
-    yield f"teams at ws://{settings.host}:{settings.front}{path}" + _doors(
-        event
-    )
-    port = settings.front if event.is_large else settings.pages
-    yield f"pages at http://{settings.host}:{port}"
+    yield from addresses(event)
     if event.is_large:
         yield (
             "each match has its own exchange, on ports"
@@ -63,18 +63,19 @@ def plan(event: Event, now: datetime) -> Iterator[str]:
     yield f"ends at {start:%Y-%m-%d %H:%M:%S} if it starts now, or later"
 
 
+def port_problems(event: Event) -> list[str]:
+    """Return which ports another program holds now."""
+    running: list[str] = []
+    if (event.folder / FILE).exists():
+        with Record.of(event.folder) as record:
+            known = record.processes().items()
+        running = [name for name, process in known if is_alive(process)]
+    return asyncio.run(problems_of(event, free_for(event, running)))
+
+
 def _many(event: Event) -> str:
     count = len(event.rounds)
     return "1 round" if count == 1 else f"{count} rounds"
-
-
-def _doors(event: Event) -> str:
-    doors = event.event.doors
-    if doors is None:
-        return ""
-    ports = {"JSON": doors.json_port, "line": doors.line_port}
-    named = (f", {name} door {port}" for name, port in ports.items() if port)
-    return "".join(named)
 
 
 def _round(event: Event, name: str, start: datetime) -> str:
@@ -109,4 +110,6 @@ def main(arguments: list[str] | None = None) -> int:
         return failed("event check", error)
     for line in plan(event, datetime.now()):
         print(line)
+    for problem in port_problems(event):
+        print(f"`run` would be refused: {problem}")
     return 0

@@ -212,7 +212,10 @@ class Conductor:
         key, record = self.match.key, self._record
         if name == "close":  # the exchange has done it
             record.done(key, name)
-            self._say(f"{self.match.label}: trading has ended")
+            self._say(
+                f"{self.match.label}: trading has ended; positions become"
+                " cash."
+            )
             return
         if name == "settled":
             await self._note_accounts()
@@ -371,10 +374,10 @@ class Conductor:
         """Say what was done, in a line."""
         label = self.match.label
         if why:
-            self._say(f"{label}: {name} was refused: {why}")
+            self._say(f"{label}: the exchange refused {name}: {why}")
         elif name == "open":
             seconds = self.match.plan.trading_ms / 1_000
-            self._say(f"{label}: open for {seconds:g} s")
+            self._say(f"{label}: open for {seconds:g} s.")
         elif name.startswith(CLOSE_OUT):
             self._say(begun["reason"].replace(" is at ", " closed out at "))
         elif name in self._acts:

@@ -25,13 +25,14 @@ from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
 from .keys import make_own_keys, tokens_of
 from .live import write_live
-from .market import write_market
+from .market import is_written, write_market
 from .matches import cash_of, label_of, match_of, next_match, values_of
-from .processes import last_line
+from .ports import free_for, problems_of
+from .processes import BOT, LOOK_S, is_alive, last_line, start_time
 from .publish import UNSCORED, publish
-from .record import DEATH, EVENT, Attempt, Key, Record
+from .record import DEATH, EVENT, Attempt, Key, Process, Record
+from .sentences import coming, greeting, without_key
 from .specs import (
-    BOT,
     EXCHANGE,
     HOUSE,
     bots_of,
@@ -42,9 +43,11 @@ from .specs import (
     pages_of,
     port_file,
 )
-from .supervise import LOOK_S, Supervisor
+from .supervise import Supervisor
 
 LOCK = "director.lock"
+HANDOVER_S = 30.0  # for another command to take the lock, or to end
+KILLED_S = 1.0  # a process that was killed frees its ports
 LIVE_S = 0.5  # between two writes of what the pages show
 TOLD_S = 60.0  # between two lines about ends of one process
 BEING_PLAYED = ("started", "open", "closed")  # statuses of a match
@@ -56,23 +59,58 @@ class DirectorError(Exception):
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of an event; raises DirectorError if another has it."""
+def alone(folder: Path, is_player: bool = True) -> Iterator[None]:
+    """Hold the lock of an event; raises DirectorError if another has it.
+
+    The file names the process that plays the event. While a process that it
+    does not name has the lock, that process begins or ends something: then
+    this waits, at most HANDOVER_S.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
-    try:
-        held = lock(path, mode=0o600, is_waiting=False)
-    except BlockingIOError:
-        pid = path.read_text().strip()
-        raise DirectorError(
-            f"another `run` (process {pid}) plays this event"
-        ) from None
+    deadline = time.monotonic() + HANDOVER_S
+    while True:
+        try:
+            held = lock(folder / LOCK, mode=0o600, is_waiting=False)
+            break
+        except BlockingIOError:
+            other = player(folder)
+            if other is not None:
+                raise DirectorError(
+                    f"another `run` (process {other.pid}) plays this event"
+                ) from None
+            if time.monotonic() > deadline:
+                raise DirectorError(
+                    f"another command has held {folder / LOCK} for"
+                    f" {HANDOVER_S:g} s"
+                ) from None
+        time.sleep(LOOK_S)
     try:
         os.ftruncate(held, 0)
-        os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+        if is_player:
+            pid = os.getpid()
+            os.pwrite(held, f"{pid} {start_time(pid)}\n".encode(), 0)
         yield
     finally:
+        os.ftruncate(held, 0)
         os.close(held)
+
+
+def leave(folder: Path) -> None:
+    """Name no process as the player any more: it is about to end."""
+    os.truncate(folder / LOCK, 0)
+
+
+def player(folder: Path) -> Process | None:
+    """Return the process that plays an event; None if there is none.
+
+    It takes no lock, so it stands in nobody's way.
+    """
+    try:
+        pid, _, started = (folder / LOCK).read_text().strip().partition(" ")
+    except OSError:
+        return None
+    process = Process("director", int(pid or 0), started)
+    return process if pid and is_alive(process) else None
 
 
 class Director:
@@ -89,6 +127,7 @@ class Director:
         self._key = EVENT  # of the match that is played
         self._conductor: Conductor | None = None
         self._ready_pid: int | None = None  # the exchange that is ready
+        self._is_replacing = False  # the exchange, between two rounds
         self._secret = secret_of(self.event.folder)
         self._changed = path.stat().st_mtime_ns
         self._told: dict[str, float] = {}  # when an end is told again
@@ -102,12 +141,19 @@ class Director:
                 "the event is over and its secret is public: hidden values of"
                 " more matches could be known; use another data folder"
             )
-        self._prepare()
         supervisor = self._supervisor
         lost = EXCHANGE in self._record.processes().keys() - (
             supervisor.running.keys()
         )
         supervisor.end_strays(self.event.folder)
+        ports = free_for(self.event, supervisor.running)
+        if problems := await problems_of(self.event, ports, KILLED_S):
+            raise DirectorError("; ".join(problems))
+        for line in greeting(self.event):
+            self._say(line)
+        self._prepare()
+        if EXCHANGE not in supervisor.running:
+            write_market(self.event)
         self._key = next_match(self.event, self._record.attempts()) or EVENT
         if lost:
             self._count_death()
@@ -134,16 +180,35 @@ class Director:
     # Preparing
 
     def _prepare(self) -> None:
-        """Make keys and files that are missing."""
+        """Make keys that are missing."""
         event = self.event
         if without := make_own_keys(event):
-            self._say(f"no key, which `keys` makes: {', '.join(without)}")
-        write_market(event)
+            self._say(without_key(without))
+
+    async def _follow_market(self) -> None:
+        """Start the exchange again if its market file is not that of now.
+
+        Between two rounds: a team that came late enters the doors then.
+        """
+        if is_written(self.event):
+            return
+        self._say(
+            "The exchange is started again: its market file has changed."
+        )
+        self._is_replacing = True
+        await self._supervisor.end(EXCHANGE)
+        self._is_replacing = False
+        self._ready_pid = None
+        write_market(self.event)
+        self._want()
+        await self._until_ready()
 
     def _want(self) -> None:
         """Want the exchange, the pages, and who trades in the match."""
         event, key = self.event, self._key
-        specs = [exchange_of(event), pages_of(event), *bots_of(event)]
+        specs = [pages_of(event), *bots_of(event)]
+        if not self._is_replacing:
+            specs.append(exchange_of(event))
         attempt = self._record.attempts().get(key)
         if attempt is not None and "fair" in attempt.done:
             if attempt.status in BEING_PLAYED:
@@ -164,7 +229,7 @@ class Director:
             try:
                 event = read_event(self._path)
             except EventError as error:
-                self._say(f"{error}; the event goes on as it was")
+                self._say(f"{error}; the event goes on as it was.")
                 return
             if event.is_large:
                 self._say(
@@ -173,8 +238,9 @@ class Director:
                 return
             come = event.teams.keys() - self.event.teams.keys()
             for team in sorted(come):
-                self._say(f"{team} takes part; `keys` shows its key")
+                self._say(f"{team} takes part now; `keys` makes its key.")
             self.event = event
+            self._prepare()
             self._want()
             if self._conductor is not None:
                 self._conductor.match = replace(
@@ -190,11 +256,15 @@ class Director:
             if EXCHANGE not in supervisor.running:
                 port_file(self.event).unlink(missing_ok=True)
             for name, status in supervisor.tend():
+                if name.startswith(BOT):
+                    self._want()  # its key may be another now
                 if name == EXCHANGE:
                     self._exchange_ended(status)
                 elif time.monotonic() >= self._told.get(name, 0):
                     self._told[name] = time.monotonic() + TOLD_S
-                    self._say(f"{name} has ended{self._why(name)}")
+                    self._say(
+                        f"{name}: ended, and started again{self._why(name)}"
+                    )
             await self._look_at_exchange()
             if time.monotonic() - self._written >= LIVE_S:
                 self._written = time.monotonic()
@@ -219,7 +289,7 @@ class Director:
                 f"the exchange does not start: {last_line(log)}"
             )
         self._ready_pid = None
-        self._say("the exchange has ended; it is started again")
+        self._say("The exchange has ended; it is started again.")
         self._count_death()
         self._supervisor.may_start_now(EXCHANGE)
 
@@ -289,6 +359,7 @@ class Director:
         self._prepare()
         number = attempt.number if attempt is not None else None
         if number is None:
+            await self._follow_market()
             is_first = not self._record.attempts() and exchange.round == 1
             number = 1 if is_first else exchange.round + 1
             self._record.begin(key, "start", number=number)
@@ -298,8 +369,10 @@ class Director:
             conductor = Conductor(exchange, match, self._record, self._say)
             self._conductor = conductor
             self._want()
-            warmup = match.plan.warmup_ms / 1_000
-            self._say(f"{match.label}: warm-up of {warmup:g} s")
+            if attempt is None or attempt.status == "started":
+                self._say(coming(match))
+            else:
+                self._say(f"{match.label}: goes on where it was.")
             try:
                 await conductor.play()
                 await self._supervisor.end(HOUSE)
@@ -317,7 +390,7 @@ class Director:
                 " and `run` again, or `void` it"
             ) from None
         self._record.done(key, "score")
-        self._say(f"{label_of(event, key)}: scored")
+        self._say(f"{label_of(event, key)}: scored; its dossiers are written.")
 
     async def _let_void(self, conductor: Conductor, reason: str) -> None:
         """Close the market of a void match."""

@@ -217,7 +217,9 @@ def traders_of(event: Event, key: Key, match: Event) -> Iterator[Spec]:
 
 
 def plain_port(event: Event) -> int:
-    """Return the port of the front without TLS; 0: none has TLS."""
+    """Return the port of a front without TLS; 0: it has no TLS itself."""
+    if not event.is_large:
+        return 0
     return event.event.ports.start if os.environ.get(TLS_CERT) else 0
 
 

@@ -31,6 +31,8 @@ from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR, HOUSE_PREFIX, SPECTATOR
 from .options import event_parser
 from .output import PRIVATE, write_text
+from .processes import end_bot
+from .record import FILE, Record
 
 KEYS_FILE = "keys.json"
 TOKENS_FILE = "tokens.tsv"
@@ -142,6 +144,17 @@ def _write_tokens(path: Path, tokens: dict[str, str]) -> None:
     write_text(path, "".join(lines), PRIVATE)
 
 
+def end_bot_of(event: Event, team: str) -> None:
+    """End the bot of a team whose key was replaced; `run` starts it again."""
+    if (event.folder / FILE).exists():
+        with Record.of(event.folder) as record:
+            if end_bot(record, team):
+                print(
+                    f"the bot of {team} is started again with the new key",
+                    file=sys.stderr,
+                )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.event keys``; return the exit status."""
     parser = event_parser(
@@ -173,6 +186,8 @@ def main(arguments: list[str] | None = None) -> int:
             )
     except (EventError, KeysError, OSError, ValueError) as error:
         return failed("event keys", error)
+    for name in options.teams:
+        end_bot_of(event, name)
     what = "key" if len(tokens) == 1 else "keys"
     print(
         f"{event.folder / KEYS_FILE}: {len(tokens)} new {what} of teams;"

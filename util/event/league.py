@@ -24,6 +24,7 @@ from .conduct import ActRefused, Conductor, MatchVoid
 from .director import (
     BEING_PLAYED,
     DEATHS_MAX,
+    KILLED_S,
     LIVE_S,
     TOLD_S,
     DirectorError,
@@ -51,11 +52,13 @@ from .keys import KEYS_FILE, make_own_keys, tokens_of
 from .live import write_lives
 from .matches import label_of as words_of
 from .matches import match_of, values_of
-from .processes import Spec, last_line
+from .ports import free_for, problems_of
+from .processes import BOT, LOOK_S, Spec, last_line
 from .publish import UNSCORED, publish
 from .record import DEATH, Attempt, Key, Record
-from .specs import BOT, EXCHANGE, HOUSE, is_ready, local_url, port_file
-from .supervise import LOOK_S, Supervisor
+from .sentences import coming, greeting, without_key
+from .specs import EXCHANGE, HOUSE, is_ready, local_url, port_file
+from .supervise import Supervisor
 
 
 @dataclass(slots=True)
@@ -101,6 +104,12 @@ class League:
                 "the event is over and its secret is public: hidden values of"
                 " more matches could be known; use another data folder"
             )
+        self._supervisor.end_strays(self.event.folder)
+        ports = free_for(self.event, self._supervisor.running)
+        if problems := await problems_of(self.event, ports, KILLED_S):
+            raise DirectorError("; ".join(problems))
+        for line in greeting(self.event):
+            self._say(line)
         self._make_keys()
         self._adopt()
         self._want()
@@ -127,7 +136,7 @@ class League:
 
     def _make_keys(self) -> None:
         if without := make_own_keys(self.event):
-            self._say(f"no key, which `keys` makes: {', '.join(without)}")
+            self._say(without_key(without))
 
     def _adopt(self) -> None:
         """Go on with the matches that another director has begun."""
@@ -143,7 +152,6 @@ class League:
                 game = self._games[key] = self._game(key, process.port)
                 if attempt is not None and "fair" in attempt.done:
                     game.stage = "playing"
-        supervisor.end_strays(self.event.folder)
 
     def _game(self, key: Key, port: int) -> Game:
         match = event_of(self.event, key, ports_at(self.event, port))
@@ -191,14 +199,18 @@ class League:
         try:
             event = read_event(self._path)
         except EventError as error:
-            self._say(f"{error}; the event goes on as it was")
+            self._say(f"{error}; the event goes on as it was.")
             return
         if not event.is_large:
-            self._say("per_match is 0 now; the event goes on as it was")
+            self._say("per_match is 0 now; the event goes on as it was.")
             return
         for team in sorted(event.teams.keys() - self.event.teams.keys()):
-            self._say(f"{team} takes part in matches that are drawn later")
+            self._say(
+                f"{team} takes part in matches that are drawn later; `keys`"
+                " makes its key."
+            )
         self.event = event
+        self._make_keys()
         self._want()
 
     # Processes
@@ -211,12 +223,16 @@ class League:
                 if game.exchange.name not in supervisor.running:
                     port_file(game.event).unlink(missing_ok=True)
             for name, status in supervisor.tend():
+                if name.startswith(BOT):
+                    self._want()  # its key may be another now
                 key = key_of(name)
                 if key is not None and key in self._games:
                     self._exchange_ended(self._games[key], status)
                 elif time.monotonic() >= self._told.get(name, 0):
                     self._told[name] = time.monotonic() + TOLD_S
-                    self._say(f"{name} has ended{self._why(name)}")
+                    self._say(
+                        f"{name}: ended, and started again{self._why(name)}"
+                    )
             for game in list(self._games.values()):
                 await self._look_at(game)
             if time.monotonic() - self._written >= LIVE_S:
@@ -244,7 +260,7 @@ class League:
                 f"the exchange of {name} does not start: {line}"
             )
         game.ready_pid = None
-        self._say(f"{name}: the exchange has ended; it is started again")
+        self._say(f"{name}: the exchange has ended; it is started again.")
         self._count_death(game.key)
         self._supervisor.may_start_now(game.exchange.name)
 
@@ -309,7 +325,7 @@ class League:
                     " again, or `void` it"
                 ) from None
             self._record.done(key, "score")
-        self._say(f"{name}: scored")
+        self._say(f"{name}: scored; its dossiers are written.")
 
     def _new_game(self, key: Key) -> Game:
         """Prepare a match; its exchange is wanted now."""
@@ -352,10 +368,10 @@ class League:
             game.stage = "playing"
             self._want()
             names = ", ".join(match_event.teams)
-            warmup = f"warm-up of {match.plan.warmup_ms / 1_000:g} s"
-            is_open = attempt is not None and "open" in attempt.done
-            how = "goes on" if is_open else warmup
-            self._say(f"{match.label}: {names}: {how}")
+            if attempt is None or attempt.status == "started":
+                self._say(f"{coming(match)} Teams: {names}.")
+            else:
+                self._say(f"{match.label}: goes on where it was.")
             try:
                 await game.conductor.play()
             except MatchVoid as void:

@@ -34,6 +34,18 @@ def write_market(
 
     ``is_alone``: it has no other accounts than teams and house bots.
     """
+    write_text(event.folder / MARKET_FILE, market_text(event, phase, is_alone))
+
+
+def is_written(event: Event) -> bool:
+    """Return whether the market file is what the event file says now."""
+    path = event.folder / MARKET_FILE
+    text = market_text(event, "closed")
+    return path.exists() and path.read_text("utf-8") == text
+
+
+def market_text(event: Event, phase: PhaseName, is_alone: bool = False) -> str:
+    """Return the market file; raises OSError."""
     data = tomllib.loads(text_of(event.market_path.read_bytes()))
     for instrument in data["instruments"].values():
         instrument["phase"] = phase
@@ -47,7 +59,7 @@ def write_market(
         doors = data.setdefault("doors", {})
         doors |= event.event.doors.model_dump()
         doors["teams"] = _entrances(event)
-    write_text(event.folder / MARKET_FILE, toml(data))
+    return toml(data)
 
 
 def _entrances(event: Event) -> dict[str, list[str]]:

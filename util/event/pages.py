@@ -292,6 +292,7 @@ class Pages:
             "name": event.event.name,
             "front": event.event.front,
             "is_large": event.is_large,
+            "teams": [*event.teams],
             "is_over": is_over,
             "paused": paused,
             "rounds": rounds,

@@ -25,7 +25,7 @@ from orderbook import Refused
 from util.cli import failed, on_stop
 
 from .conduct import ActRefused, Conductor, MatchVoid
-from .director import DirectorError, alone
+from .director import KILLED_S, DirectorError, alone
 from .draws import EVERYBODY
 from .fair import FILE, make_paths, secret_of
 from .file import Event, EventError, read_event
@@ -44,10 +44,12 @@ from .keys import KEYS_FILE, TOKENS_FILE, make_own_keys, tokens_of
 from .market import write_market
 from .matches import match_of
 from .options import event_parser
-from .processes import Spec, last_line
+from .ports import PAGES_FIELD, free_for, ports_of, problems_of
+from .processes import LOOK_S, Spec, last_line
 from .record import Key, Record
 from .rehearse import moved
 from .run import say
+from .sentences import hosts_of, without_key
 from .specs import (
     EXCHANGE,
     FRONT,
@@ -60,7 +62,7 @@ from .specs import (
     pages_of,
     port_file,
 )
-from .supervise import LOOK_S, Supervisor
+from .supervise import Supervisor
 from .tables import RoundSettings
 from .uptime import PRACTICE, SERVERS, Uptime, write_uptime
 
@@ -95,16 +97,25 @@ def variant(event: Event, name: str) -> Event:
 
 def pages_port(event: Event) -> int:
     """Return the port of the pages: another one if a server has theirs."""
-    settings = event.event
-    servers = range(settings.front, settings.front + len(NAMES))
-    return servers.stop if settings.pages in servers else settings.pages
+    used = {
+        port.number
+        for name in NAMES
+        for port in ports_of(variant(event, name))
+        if port.field != PAGES_FIELD
+    }
+    port = event.event.pages
+    if port in used:
+        port = event.event.front + len(NAMES)
+    while port in used:
+        port += 1
+    return port
 
 
 class Server:
     """One practice server, kept running."""
 
     def __init__(self, event: Event, name: str, record: Record) -> None:
-        outer = self._event = variant(event, name)
+        outer = self._outer = self._event = variant(event, name)
         self.uptime = Uptime(name, outer.event.front)
         self._front: Spec | None = None
         self._pages = pages_port(event)
@@ -144,10 +155,17 @@ class Server:
         is_played = self._name == PROD_LIKE
         write_market(self._event, "closed" if is_played else "open")
 
+    async def check_ports(self) -> None:
+        """Raise DirectorError if another program holds a port."""
+        supervisor = self._supervisor
+        supervisor.end_strays(self._outer.folder)
+        ports = free_for(self._outer, [*supervisor.running, PAGES])
+        if problems := await problems_of(self._event, ports, KILLED_S):
+            raise DirectorError(f"{self._name}: {'; '.join(problems)}")
+
     async def run(self) -> None:
         """Keep the server running, and play; raises DirectorError."""
         supervisor = self._supervisor
-        supervisor.end_strays(self._event.folder)
         wanted = [self._exchange()]
         if self._front is not None:
             wanted.append(self._front)
@@ -196,7 +214,7 @@ class Server:
         line = last_line(exchange_of(self._event).log)
         if status is not None and status > 0:
             raise DirectorError(f"{self._name} does not start: {line}")
-        self._say("the exchange has ended; it is started again")
+        self._say("the exchange has ended; it is started again.")
         self._supervisor.may_start_now(name)
 
     # Matches
@@ -291,7 +309,13 @@ async def serve(event: Event) -> None:
             folder = event.folder / FOLDER / name
             record = stack.enter_context(Record.of(folder))
             servers.append(Server(event, name, record))
-            say(f"{name} on port {servers[-1].uptime.port}")
+            hosts = " or ".join(
+                f"ws://{host}:{servers[-1].uptime.port}"
+                for host in hosts_of(event)
+            )
+            say(f"{name}: teams connect to {hosts}.")
+        for server in servers:
+            await server.check_ports()
         record = stack.enter_context(Record.of(event.folder / FOLDER))
         others = [
             asyncio.create_task(serve_pages(event, record)),
@@ -325,7 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         event = read_event(options.event)
         if without := make_own_keys(event):
-            say(f"no key, which `keys` makes: {', '.join(without)}")
+            say(without_key(without))
         with alone(event.folder / FOLDER):
             asyncio.run(serve(event))
     except (EventError, KeysError, ValueError, OSError) as error:

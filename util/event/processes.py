@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,13 +20,16 @@ from pathlib import Path
 
 from util.measure.process import PREFIX, ROOT
 
-from .record import Process
+from .record import Process, Record
 
 _LINUX = Path("/proc/self/stat").exists()
 # Fields of /proc/PID/stat after the name of the program.
 _STATE, _START = 0, 19
 # A variable of every process that an event starts: its data folder.
 MARK = "EVENT_DATA_FOLDER"
+BOT = "bot of "  # the name of a team's bot begins so
+STOP_S = 10.0  # a process has that long to end before it is killed
+LOOK_S = 0.05  # between two looks
 CUT = b"\n... the middle of this log was dropped ...\n"
 
 
@@ -144,6 +148,23 @@ def end(process: Process, signum: int = signal.SIGTERM) -> None:
             os.killpg(process.pid, signum)
         except ProcessLookupError:  # it has just ended
             pass
+
+
+def end_bot(record: Record, team: str) -> bool:
+    """End the bot of a team; return whether it ran.
+
+    The director starts it again, with the key that the team has then.
+    """
+    process = record.processes().get(f"{BOT}{team}")
+    if process is None or not is_alive(process):
+        return False
+    end(process)
+    deadline = time.monotonic() + STOP_S
+    while is_alive(process):
+        if time.monotonic() > deadline:
+            end(process, signal.SIGKILL)
+        time.sleep(LOOK_S)
+    return True
 
 
 def end_group(pid: int) -> None:

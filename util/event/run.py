@@ -14,13 +14,13 @@ from pathlib import Path
 from exchange.host.keyfile import KeysError
 from util.cli import failed, on_stop, utf8
 
-from .director import Director, DirectorError, alone
+from .director import Director, DirectorError, alone, leave
 from .draws import read_drawn
 from .file import Event, EventError, read_event
-from .isolated import plain_port
 from .league import League
 from .options import event_parser
 from .record import EVENT, FINISHED, Record
+from .sentences import pages_url
 from .specs import JOURNAL_FILE
 
 TOOL = "event run"
@@ -37,7 +37,12 @@ async def play(event: Event, path: Path, until: str | None) -> bool:
         kind = League if event.is_large else Director
         director = kind(path, record, say)
         playing = asyncio.create_task(director.run(until))
-        on_stop(playing.cancel)
+
+        def stop() -> None:
+            leave(event.folder)
+            playing.cancel()
+
+        on_stop(stop)
         with contextlib.suppress(asyncio.CancelledError):
             await playing
             if until is None:
@@ -79,21 +84,19 @@ def main(arguments: list[str] | None = None) -> int:
         return failed(TOOL, error)
     except DirectorError as error:
         return failed(TOOL, error, 1)
-    port = event.event.front if event.is_large else event.event.pages
-    scheme = "https" if event.is_large and plain_port(event) else "http"
-    pages = f"{scheme}://{event.event.host}:{port}/"
+    pages = pages_url(event)
     again = f"python -m util.event run {options.event}"
     stop = f"python -m util.event stop {options.event}"
     if not is_over:
-        say("stopped. The exchange, the house bots, the bots and the pages")
+        say("Stopped. The exchange, the house bots, the bots and the pages")
         say("go on, and an open round closes at its time.")
         say(f"To go on: {again}")
         say(f"To end everything in order: {stop}")
         return 1
     if options.until is None:
-        say(f"all rounds are scored. Standings and downloads: {pages}")
+        say(f"All rounds are scored. Standings and downloads: {pages}")
         say(f"To end the pages: {stop}")
     else:
-        say(f"round {options.until} is scored; everything keeps running.")
+        say(f"Round {options.until} is scored; everything keeps running.")
         say(f"To go on: {again}")
     return 0

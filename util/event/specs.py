@@ -15,15 +15,14 @@ from .file import Event
 from .file_checks import HOUSE_PREFIX
 from .keys import KEYS_FILE, TOKENS_FILE, tokens_of
 from .market import MARKET_FILE
-from .processes import Spec, checkout, python
+from .processes import BOT, Spec, checkout, python
 from .record import Key
 
-# Names of processes. Those of house bots and bots of teams begin so.
+# Names of processes. Those of house bots begin so.
 EXCHANGE = "exchange"
 PAGES = "pages"
 FRONT = "front"
 HOUSE = "house bots of "
-BOT = "bot of "
 JOURNAL_FILE = "journal.db"
 PORT_FILE = "exchange.port"
 BOTS_FOLDER = "bots"
@@ -43,6 +42,11 @@ def local_url(event: Event) -> str:
     return f"ws://{in_url(local_host(event))}:{event.event.front}"
 
 
+def http_url(event: Event) -> str:
+    """Return the address of the exchange's pages on this machine."""
+    return local_url(event).replace("ws:", "http:", 1)
+
+
 def port_file(event: Event) -> Path:
     """Return the file that is there while the exchange listens."""
     return event.folder / PORT_FILE
@@ -52,7 +56,7 @@ def is_ready(event: Event) -> bool:
     """Return whether the exchange listens and accepts orders."""
     if not port_file(event).exists():
         return False
-    url = local_url(event).replace("ws:", "http:", 1) + "/readyz"
+    url = f"{http_url(event)}/readyz"
     try:
         with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:
             return bool(answer.status == 200)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,7 +14,7 @@ from client import Exchange, ExchangeError
 from orderbook import Refused
 from util.cli import CONNECT_TIMEOUT_S, failed
 
-from .director import DirectorError, alone
+from .director import player
 from .draws import teams_of
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
@@ -23,11 +25,14 @@ from .matches import last_attempt, names_of
 from .options import event_parser
 from .processes import is_alive
 from .record import Attempt, Record
-from .specs import local_url
+from .specs import EXCHANGE, http_url, local_url
+
+# A figure of the exchange: it has a line for each account that is connected.
+_LINK = re.compile(r'^exchange_outbox_bytes\{account="([^"]+)"\}', re.M)
 
 
 async def look(event: Event) -> dict[str, Any]:
-    """Ask the exchange; raises ExchangeError, Refused."""
+    """Ask the exchange; raises ExchangeError, Refused, OSError."""
     token = tokens_of(event.folder).get(ADMINISTRATOR)
     async with Exchange(
         local_url(event),
@@ -39,16 +44,27 @@ async def look(event: Event) -> dict[str, Any]:
         return {
             "instruments": await exchange.get("instruments"),
             "leaderboard": await exchange.leaderboard(),
+            "connected": await asyncio.to_thread(connected, event),
         }
+
+
+def connected(event: Event) -> set[str]:
+    """Return the accounts that are connected; raises OSError."""
+    with urllib.request.urlopen(
+        http_url(event) + "/metrics", timeout=CONNECT_TIMEOUT_S
+    ) as answer:
+        return set(_LINK.findall(answer.read().decode()))
 
 
 def lines_of(event: Event, record: Record) -> Iterator[str]:
     """Yield what the record says: director, processes, matches."""
-    try:
-        with alone(event.folder):
-            yield "no director: start it with `run`"
-    except DirectorError as error:
-        yield str(error)
+    director = player(event.folder)
+    if director is not None:
+        yield f"director: process {director.pid}"
+    elif record.is_over():
+        yield "the event is over: all rounds are scored"
+    else:
+        yield "no director: start it with `run`"
     for process in record.processes().values():
         state = f"process {process.pid}"
         if not is_alive(process):
@@ -96,6 +112,11 @@ def live_lines(event: Event, seen: dict[str, Any]) -> Iterator[str]:
     if closing:
         left = f", {max(closing) / 1e6 - time.time():.0f} s left"
     yield f"market: {', '.join(phases)}{left}"
+    there = [team for team in event.teams if team in seen["connected"]]
+    missing = [team for team in event.teams if team not in seen["connected"]]
+    yield f"connected: {', '.join(there) or 'no team'}"
+    if missing:
+        yield f"not connected: {', '.join(missing)}"
     for row in seen["leaderboard"]:
         team = row["user"]
         if team in event.teams:
@@ -113,6 +134,11 @@ def main(arguments: list[str] | None = None) -> int:
             for line in lines_of(event, record):
                 print(line)
             markets = markets_of(event, record)
+            exchange = record.processes().get(EXCHANGE)
+        if not event.is_large and (exchange is None or not is_alive(exchange)):
+            markets = []
+        if not markets:
+            print("no exchange runs")
         for name, market in markets:
             _show(name, market)
     except (EventError, ValueError, OSError) as error:
@@ -126,7 +152,7 @@ def _show(name: str, event: Event) -> None:
         print(f"\n{name}")
     try:
         seen = asyncio.run(look(event))
-    except (Refused, ExchangeError) as error:
+    except (Refused, ExchangeError, OSError) as error:
         print(f"the exchange does not answer: {error}")
         return
     for line in live_lines(event, seen):

@@ -7,39 +7,39 @@ lost: `run` goes on where it was.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
 
 from util.cli import failed
 
-from .director import LOCK, DirectorError, alone
+from .director import DirectorError, alone, player
 from .file import Event, EventError, read_event
 from .options import event_parser
+from .processes import BOT, LOOK_S, is_alive
 from .record import Record
-from .specs import BOT, EXCHANGE, FRONT, HOUSE, PAGES
+from .specs import EXCHANGE, FRONT, HOUSE, PAGES
 from .supervise import Supervisor
 
 TOOL = "event stop"
 WAIT_S = 30.0  # for the director to end
-LOOK_S = 0.1
 
 
 def end_director(event: Event) -> None:
     """End the director, if there is one; raises DirectorError."""
+    director = player(event.folder)
+    if director is None:
+        return
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        os.kill(director.pid, signal.SIGTERM)
     deadline = time.monotonic() + WAIT_S
-    is_told = False
-    while True:
-        try:
-            with alone(event.folder):
-                return
-        except DirectorError:
-            if time.monotonic() > deadline:
-                raise
-        if not is_told:
-            pid = int((event.folder / LOCK).read_text())
-            os.kill(pid, signal.SIGTERM)
-            is_told = True
+    while is_alive(director):
+        if time.monotonic() > deadline:
+            raise DirectorError(
+                f"`run` (process {director.pid}) has not ended within"
+                f" {WAIT_S:g} s"
+            )
         time.sleep(LOOK_S)
 
 
@@ -61,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         event = read_event(options.event)
         end_director(event)
-        ended = asyncio.run(end_all(event))
+        with alone(event.folder, is_player=False):  # no `run` begins meanwhile
+            ended = asyncio.run(end_all(event))
     except (EventError, OSError) as error:
         return failed(TOOL, error)
     except DirectorError as error:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .processes import (
+    LOOK_S,
+    STOP_S,
     Spec,
     drop_middle,
     end,
@@ -24,8 +26,6 @@ from .processes import (
 from .record import Process, Record
 
 AGAIN_S = 1.0  # after its end a process is started again
-LOOK_S = 0.05  # between two looks
-STOP_S = 10.0  # a process has that long to end before it is killed
 
 
 class Supervisor:

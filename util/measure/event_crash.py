@@ -28,10 +28,10 @@ from util.cli import amount_and_seed, failed, new_parser
 from util.event.draws import next_batch
 from util.event.file import Event, read_event
 from util.event.matches import next_match
-from util.event.processes import is_alive
+from util.event.processes import BOT, is_alive
 from util.event.record import Key, Record
 from util.event.results import played
-from util.event.specs import BOT, EXCHANGE, FRONT, HOUSE, PAGES
+from util.event.specs import EXCHANGE, FRONT, HOUSE, PAGES
 from util.event.standings import CSV_FILE, standings_of
 from util.measure.process import ROOT, environment
 

@@ -9,7 +9,8 @@ recovers from the disk, on the same loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from functools import partial
 from pathlib import Path
@@ -85,6 +86,7 @@ class Process:
 
     def __init__(self) -> None:
         self.server: Server
+        self.life: Coroutine[Any, Any, None]
         self.stopping: asyncio.Future[None]
         self.clock: Clock
         self.is_started = False  # it listens
@@ -146,10 +148,9 @@ class Machine:
     def start(self) -> None:
         """Start a process."""
         assert self.process is None
-        self.process = Process()
-        self._loop.create_task(
-            self._live(self.process), context=self.process.context
-        )
+        self.process = process = Process()
+        process.life = self._live(process)
+        self._loop.create_task(process.life, context=process.context)
 
     def stop(self) -> None:
         """Ask the process to stop in order."""
@@ -165,6 +166,8 @@ class Machine:
         self.process = None
         self._dead.append(process)
         self._loop.drop(process)
+        if inspect.getcoroutinestate(process.life) == inspect.CORO_CREATED:
+            process.life.close()  # or Python warns that nothing awaited it
         self._network.close(PORT)
         for link in list(self._network.links):
             if is_power:

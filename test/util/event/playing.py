@@ -15,7 +15,10 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
+from client import BlockingExchange
 from test.support import PATIENCE_S, ROOT
+from util.event.file_checks import ADMINISTRATOR
+from util.event.keys import tokens_of
 from util.event.processes import is_alive
 from util.event.record import Attempt, Process, Record
 from util.measure.process import environment
@@ -33,6 +36,7 @@ market = "market.toml"
 data = "data"
 host = "127.0.0.1"
 front = {front}
+doors = {{ line_port = {line_port} }}
 pages = {pages}
 [teams]
 ORANGE = {{}}
@@ -98,9 +102,10 @@ class Playing:
     """An event in a folder, and the director that plays it."""
 
     def __init__(self, folder: Path, *, rounds: str, trading: int) -> None:
-        # Practice servers take the two ports after the first one.
-        self.front = free_ports(4)
-        self.pages = self.front + 3
+        # Practice servers take the two ports after each of the first two.
+        self.front = free_ports(7)
+        self.line_port = self.front + 3
+        self.pages = self.front + 6
         self.path = folder / "event.toml"
         self.data = folder / "data"
         self._out = folder / "out.txt"
@@ -110,6 +115,7 @@ class Playing:
         self.path.write_text(
             EVENT.format(
                 front=self.front,
+                line_port=self.line_port,
                 pages=self.pages,
                 trading=trading,
                 rounds=named,
@@ -128,9 +134,12 @@ class Playing:
 
     # The director
 
-    def begin(self) -> None:
-        """Start a director that plays the next round."""
+    def begin(self, trading: int | None = None) -> None:
+        """Start a director that plays the next round, of so many seconds."""
         self.round = next(self._rounds)
+        if trading is not None:
+            name = f'name = "{self.round}"\n'
+            self.change(name, f"{name}trading = {trading}\n")
         self.start()
 
     def start(self) -> None:
@@ -138,7 +147,8 @@ class Playing:
         self.launch("run", "--until", self.round)
 
     def launch(self, *words: str) -> None:
-        """Start a command."""
+        """Start a command; the last one must have ended."""
+        assert self.director is None or self.director.poll() is not None
         with open(self._out, "ab") as out:
             self.director = subprocess.Popen(
                 self._command(*words),
@@ -186,6 +196,13 @@ class Playing:
     def said(self) -> str:
         """What the directors have printed."""
         return self._out.read_text()
+
+    def close(self) -> None:
+        """Close the market by hand: a round is over before its time."""
+        url = f"ws://127.0.0.1:{self.front}"
+        token = tokens_of(self.data)[ADMINISTRATOR]
+        with BlockingExchange(url, ADMINISTRATOR, token) as exchange:
+            exchange.admin("phase", "enough", phase="closed")
 
     # The record
 

@@ -29,7 +29,9 @@ def test_check_prints_the_plan_and_touches_nothing(
     assert main(["check", str(path)]) == 0
     out = capsys.readouterr().out
     assert "Spring challenge: 4 teams, 3 rounds" in out
-    assert "teams at ws://0.0.0.0:9000, JSON door 25000, line door 200" in out
+    assert "or ws://localhost:9000, each with its name and key.\n" in out
+    assert "localhost, port 25000 (JSON) or 20000 (text).\n" in out
+    assert "or http://localhost:9001/.\n" in out
     assert "2 bots of teams are started here" in out
     assert "  A: 1 match (all) of 20 + 300 s, weight 10, rank_weighted" in out
     assert "  B: 3 matches (all) of 20 + 300 s, weight 30" in out
@@ -44,7 +46,7 @@ def test_check_counts_the_matches_of_each_pairing(
     text = EVENT.replace("per_match = 0\npairing", "per_match = 2\npairing")
     assert main(["check", str(write_event(tmp_path, text))]) == 0
     out = capsys.readouterr().out
-    assert "matches on ports 9100-9199, 4 at a time" in out
+    assert "on ports 9100-9199; 4 at a time" in out
     assert "A: 6 matches (round_robin)" in out
     assert "B: 6 matches (swiss)" in out
     assert "Final: 1 match (all)" in out

@@ -45,13 +45,11 @@ while True:
 
 def set_up(league: Playing) -> None:
     """Make matches of two, a door, and other teams; no house bots."""
-    first = free_ports(15)
+    first = free_ports(13)
     league.change(
         f"pages = {league.pages}\n",
         f"pages = {league.pages}\nparallel = 2\n"
-        f'match_ports = "{first}-{first + 12}"\n'
-        f"doors = {{ json_port = {first + 13},"
-        f" line_port = {first + 14} }}\n",
+        f'match_ports = "{first}-{first + 12}"\n',
     )
     text = league.path.read_text()
     league.change(text.split("[teams]\n")[1].split("[match]")[0], TEAMS)

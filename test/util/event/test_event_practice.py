@@ -71,14 +71,13 @@ def test_teams_of_a_league_practise_at_their_own_addresses(
 ) -> None:
     """Each server has a front, so the paths are those of the event."""
     with playing(tmp_path) as event:
-        first = free_ports(16)
+        first = free_ports(10)
         event.change("[match]", "[match]\nper_match = 2")
         text = event.path.read_text()
         event.change(text[text.index("[house]") :], "")
         event.change(
             "front = ",
-            f'match_ports = "{first}-{first + 9}"\n'
-            f"doors = {{ line_port = {first + 12} }}\nfront = ",
+            f'match_ports = "{first}-{first + 9}"\nfront = ',
         )
         event.change("ORANGE = {}", 'ORANGE = { address = "127.0.0.1" }')
         keys = dict(x.split("\t") for x in event.do("keys").splitlines())
@@ -93,7 +92,7 @@ def test_teams_of_a_league_practise_at_their_own_addresses(
             url = f"ws://127.0.0.1:{port}/t/ORANGE"
             with BlockingExchange(url, "ORANGE", keys["ORANGE"]) as exchange:
                 assert "GS" in exchange.instruments
-            door = ("127.0.0.1", first + 12 + shift)
+            door = ("127.0.0.1", event.line_port + shift)
             with socket.create_connection(door) as sock:
                 sock.sendall(b"HELLO ORANGE\n")
                 assert sock.makefile().readline().startswith("HELLO BOND:0")

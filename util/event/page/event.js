@@ -62,14 +62,15 @@ function arrow(change) {
 
 function showStandings() {
   const { rounds = [], last_match: lastMatch = null } = state.standings ?? {};
-  const rows = lastMatch === null ? [] : state.standings.rows;
-  get("empty").hidden = rows.length > 0;
+  const isScored = lastMatch !== null;
+  get("empty").hidden = isScored;
+  const rows = isScored ? state.standings.rows : state.now.teams.map((team) => ({ team }));
   const heads = [
     ["Rank", ""], ["", ""], ["Team", "word"], ["Total", ""],
     ...rounds.map((name) => [name, ""]), ["Last match", ""],
   ];
   get("columns").replaceChildren(
-    ...(rows.length ? heads : []).map(([head, kind]) => {
+    ...(isScored ? heads : [["Team", "word"]]).map(([head, kind]) => {
       const cell = text("th", head, kind);
       cell.scope = "col";
       return cell;
@@ -77,6 +78,10 @@ function showStandings() {
   );
   get("rows").replaceChildren(...rows.map((row) => {
     const line = document.createElement("tr");
+    if (!isScored) {
+      line.append(text("td", row.team, "word"));
+      return line;
+    }
     const change = row.change ?? 0;
     const [sign, kind] = arrow(change);
     const mark = text("td", sign, kind);
