@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
-import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from client import BlockingExchange
-from test.util.event.playing import free_ports, playing
+from client import Exchange
+from test.support import PATIENCE_S
+from test.util.event.playing import Playing, free_ports, playing
+from util.event.file import read_event
+from util.event.keys import make_keys
+from util.event.practice import Server
 from util.event.processes import start_time
+from util.event.record import Record
 
 
 def get(port: int, path: str) -> str:
@@ -66,36 +71,40 @@ def test_three_servers_until_they_are_stopped(tmp_path: Path) -> None:
             assert start_time(process.pid) != process.started
 
 
-def test_teams_of_a_league_practise_at_their_own_addresses(
+async def test_teams_of_a_league_practise_at_their_own_addresses(
     tmp_path: Path,
 ) -> None:
     """Each server has a front, so the paths are those of the event."""
-    with playing(tmp_path) as event:
-        first = free_ports(10)
-        event.change("[match]", "[match]\nper_match = 2")
-        text = event.path.read_text()
-        event.change(text[text.index("[house]") :], "")
-        event.change(
-            "front = ",
-            f'match_ports = "{first}-{first + 9}"\nfront = ',
-        )
-        event.change("ORANGE = {}", 'ORANGE = { address = "127.0.0.1" }')
-        keys = dict(x.split("\t") for x in event.do("keys").splitlines())
-        event.launch("practice")
-        for shift in range(3):
-            # The standings are at each of them.
-            port = event.front + shift
-            event.until(
-                lambda: practice(port).get("empty", {}).get("is_up")
-                and all(row["is_up"] for row in practice(port).values())
-            )
-            url = f"ws://127.0.0.1:{port}/t/ORANGE"
-            with BlockingExchange(url, "ORANGE", keys["ORANGE"]) as exchange:
+    playing = Playing(tmp_path, rounds="A", trading=1)
+    first = free_ports(10)
+    playing.change("[match]", "[match]\nper_match = 2")
+    playing.change(
+        "front = ", f'match_ports = "{first}-{first + 9}"\nfront = '
+    )
+    playing.change("ORANGE = {}", 'ORANGE = { address = "127.0.0.1" }')
+    event = read_event(playing.path)
+    key = make_keys(event)["ORANGE"]
+    with Record.of(event.folder / "practice/empty") as record:
+        server = Server(event, "empty", record)
+        running = asyncio.create_task(server.run())
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not server.uptime.is_up:
+                    await asyncio.sleep(0.01)
+            url = f"ws://127.0.0.1:{playing.front + 2}/t/ORANGE"
+            async with Exchange(
+                url, "ORANGE", key, connect_timeout=PATIENCE_S
+            ) as exchange:
                 assert "GS" in exchange.instruments
-            door = ("127.0.0.1", event.line_port + shift)
-            with socket.create_connection(door) as sock:
-                sock.sendall(b"HELLO ORANGE\n")
-                assert sock.makefile().readline().startswith("HELLO BOND:0")
-        event.signal(signal.SIGINT)
-        assert event.director is not None
-        assert event.director.returncode == 0, event.said
+            assert server.uptime.port == playing.front + 2
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", playing.line_port + 2
+            )
+            writer.write(b"HELLO ORANGE\n")
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await reader.readline()).startswith(b"HELLO BOND:0")
+            writer.close()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert record.processes() == {}
