@@ -173,6 +173,11 @@ def _rounds(tables: Tables) -> Iterator[Problem]:
                 ("rounds", number, "per_match"),
                 "a match needs two teams; 0 puts all into one",
             )
+        elif match.per_match and len(tables.teams) < 2:
+            yield (
+                ("rounds", number, "per_match"),
+                f"matches of {match.per_match}, but there is one team only",
+            )
         elif match.per_match and match.pairs_as == "all":
             yield (
                 ("rounds", number, "pairing"),

@@ -212,6 +212,11 @@ async def test_what_fails_ends_the_others() -> None:
     assert len(ended) == 1
 
 
+def test_one_team_cannot_be_paired(tmp_path: Path) -> None:
+    with pytest.raises(EventError, match="there is one team only"):
+        event_of(tmp_path, round_of("A"), "A")
+
+
 def test_too_few_ports_are_refused(tmp_path: Path) -> None:
     event = event_of(tmp_path, round_of("A"))
     text = event.path.read_text()
