@@ -12,7 +12,9 @@ import signal
 import urllib.request
 from pathlib import Path
 
-from client import BlockingExchange, Unauthorized
+from client import BlockingExchange, ExchangeError, Unauthorized
+from exchange.journal.sqlite import read_journal
+from exchange.market.command import Restart
 from test.util.event.playing import Playing, free_ports, playing
 from util.event.draws import read_drawn
 from util.event.file import read_event
@@ -63,21 +65,28 @@ def last_attempts(league: Playing) -> dict[str, Attempt]:
     return {one.key.match: one for one in league.attempts()}
 
 
-def close(league: Playing, *matches: str) -> None:
-    """Wait for the close, and call a pause, which holds the next wave."""
-    for match in matches:
-        until_done(league, match, "close")
-    league.do("pause")
+def open_and_pause(league: Playing, *matches: str) -> None:
+    """Open the matches of a wave, which a pause has held, and halt them.
 
-
-def open_together(league: Playing, *matches: str) -> None:
-    """Open the matches of a wave at one moment, by the end of a pause."""
+    A pause lasts as long as a test needs.
+    """
     for match in matches:
         until_done(league, match, "announce")
     assert not any("open" in last_attempts(league)[n].done for n in matches)
+    log = league.data / "bots/PLUM/bot.log"
+    league.until(lambda: log.exists() and "HELLO " in log.read_text())
     league.do("resume")
     for match in matches:
         until_done(league, match, "open")
+    league.do("pause", "--reason", "lunch")
+
+
+def close(league: Playing, *matches: str) -> None:
+    """Let matches end; a pause holds the next wave."""
+    league.do("resume")
+    for match in matches:
+        until_done(league, match, "close")
+    league.do("pause")
 
 
 def until_done(league: Playing, match: str, act: str) -> None:
@@ -88,20 +97,19 @@ def until_done(league: Playing, match: str, act: str) -> None:
     )
 
 
-def until_director(league: Playing) -> None:
-    """Wait until the director that was started has its lock."""
+def restart_director(league: Playing) -> None:
+    """Start a director, and wait until it has its lock."""
+    league.start()
     assert league.director is not None
     lock, pid = league.data / "director.lock", str(league.director.pid)
     league.until(lambda: lock.read_text().split()[:1] == [pid])
 
 
-def exchanges(league: Playing) -> set[int]:
-    """Return the exchanges that the record has."""
-    return {
-        process.pid
-        for process in league.started("director.db")
-        if process.name.startswith("exchange of")
-    }
+def starts(league: Playing, match: str) -> int:
+    """Return how often the exchange of a match was started again."""
+    batches = read_journal(league.data / "A" / match / "journal.db")
+    commands = [command for batch in batches for command in batch]
+    return sum(isinstance(one.action, Restart) for one in commands)
 
 
 def test_a_league_is_played_whatever_is_killed(tmp_path: Path) -> None:
@@ -120,39 +128,37 @@ def test_a_league_is_played_whatever_is_killed(tmp_path: Path) -> None:
 
 def director_and_processes(league: Playing) -> None:
     """They come back, and one match does not disturb the other."""
-    open_together(league, "01", "02")
-    old = exchanges(league)
+    until_done(league, "01", "announce")
+    until_done(league, "02", "announce")
     league.kill()
-    # As after a kill before the first row of a match; any act is done twice.
+    # As after a kill before the first row of a match.
     with Record.of(league.data) as record:
         record._file.execute("DELETE FROM acts WHERE match = '02'")
-    league.start()
-    until_director(league)
-    assert exchanges(league) == old
+    restart_director(league)
+    open_and_pause(league, "01", "02")
+    league.kill()
+    restart_director(league)
     league.kill_processes("front", "exchange of A/01/1", "pages")
     close(league, "01", "02")
     deaths = {n: one.deaths for n, one in last_attempts(league).items()}
-    assert deaths == {"01": 1, "02": 0}
+    assert (deaths["01"], deaths["02"]) == (1, 0)
+    assert (starts(league, "01"), starts(league, "02")) == (1, 0)
 
 
 def pause_and_machine(league: Playing) -> None:
     """A pause holds all matches, also over a crash of the machine."""
-    open_together(league, "03", "04")
-    league.do("pause", "--reason", "lunch")
-    # A team from another machine, at the one address of the event.
-    # It has lost its key; the other one opens the match that is played.
+    open_and_pause(league, "03", "04")
+    # A team from another machine, at the one address of the event. It has
+    # lost its key; the other one opens the match that is played.
     token = league.do("keys", "ORANGE", "--new").split()[1]
     league.until(lambda: phases(league, "ORANGE", token) == {"halted"})
     league.kill()
-    old = league.started("director.db")
-    for process in old:
+    for process in league.started("director.db"):
         os.killpg(process.pid, signal.SIGKILL)
-    league.start()
-    until_director(league)
+    restart_director(league)
     league.until(lambda: league.do("status").count("market: halted") == 2)
-    assert exchanges(league).isdisjoint({process.pid for process in old})
-    league.do("resume")
     close(league, "03", "04")
+    assert (starts(league, "03"), starts(league, "04")) == (1, 1)
 
 
 def phases(league: Playing, team: str, token: str) -> set[str]:
@@ -161,13 +167,13 @@ def phases(league: Playing, team: str, token: str) -> set[str]:
     try:
         with BlockingExchange(url, team, token) as exchange:
             return {row["phase"] for row in exchange.get("instruments")}
-    except Unauthorized:
+    except (Unauthorized, ExchangeError):
         return set()
 
 
 def void_by_hand_and_by_deaths(league: Playing) -> None:
     """Only the second is played again, when the wave is over."""
-    open_together(league, "05", "06")
+    open_and_pause(league, "05", "06")
     league.do("void", "A/06", "--reason", "a wrong cable")
     for _ in range(3):
         league.kill_processes("exchange of A/05/1")
@@ -175,6 +181,7 @@ def void_by_hand_and_by_deaths(league: Playing) -> None:
     first = [one for one in league.attempts() if one.key.match == "05"][0]
     assert first.reason == "the exchange ended 3 times"
     assert last_attempts(league)["06"].reason == "a wrong cable"
+    league.do("resume")
 
 
 def results(league: Playing) -> None:
