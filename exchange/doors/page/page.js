@@ -26,6 +26,7 @@ import {
   noteReports,
   Ticket,
 } from "./trade.js";
+import { Wall, WALL } from "./wall.js";
 
 const DRAW_MS = 50; // least time between drawings
 const LEADERBOARD_MS = 2_000;
@@ -38,11 +39,13 @@ const MODE = "exchange-chart"; // in localStorage
 
 const due = new Set(); // functions that draw
 let drawnAt = 0;
+let wall = null; // set below; the connection tells of changes before
 
 /** Schedule the drawings that show the part of the state that changed. */
 function changed(what) {
   if (!due.size) requestAnimationFrame(draw);
-  for (const drawing of drawings[what]) due.add(drawing);
+  const shown = wall?.isShown ? [drawWall] : drawings[what];
+  for (const drawing of shown) due.add(drawing);
 }
 
 function draw(now) {
@@ -55,6 +58,8 @@ function draw(now) {
   due.clear();
   for (const drawing of drawn) drawing(exchange);
 }
+
+const drawWall = () => wall.draw();
 
 const drawings = {
   connection: [drawConnection],
@@ -124,6 +129,9 @@ const exchange = new Exchange(url, (what, detail) => {
   if (what === "reports") noteReports(exchange, detail);
   else changed(what);
 });
+wall = new Wall(exchange, () => {
+  for (const what of Object.keys(drawings)) changed(what);
+});
 const ticket = new Ticket(exchange);
 const changes = new Changes(exchange);
 const orders = new Orders(byId("orders"), changes.amend, changes.cancel);
@@ -158,7 +166,9 @@ function chooseMode(value) {
 }
 
 function followHash() {
-  exchange.show(decodeURIComponent(location.hash.slice(1)));
+  const name = decodeURIComponent(location.hash.slice(1));
+  wall.show(name === WALL);
+  if (!wall.isShown) exchange.show(name);
 }
 
 const modes = [...byId("modes").querySelectorAll("input")];
