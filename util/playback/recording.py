@@ -103,6 +103,7 @@ class Recording:
         # that changed anything public; each time once.
         self._trades: defaultdict[str, array[int]] = defaultdict(_times)
         self._fills: defaultdict[str, array[int]] = defaultdict(_times)
+        self._fill_symbols: defaultdict[str, list[str]] = defaultdict(list)
         self._events = _times()
         self._file = TemporaryFile()
         self._checkpoints: list[_Checkpoint] = []
@@ -186,6 +187,14 @@ class Recording:
             return ts
         return max(known) if is_back else min(known)
 
+    def fill_symbol(self, account: str, ts: int) -> str | None:
+        """Return the symbol of an account's first fill at a time."""
+        times = self._fills.get(account, _times())
+        index = bisect_left(times, ts)
+        if index == len(times) or times[index] != ts:
+            return None
+        return self._fill_symbols[account][index]
+
     # Reading
 
     def _read(
@@ -234,8 +243,9 @@ class Recording:
             return
         for recipient, event in in_full(outputs):
             if isinstance(event, Exec):
-                if event.exec_type == "trade":
-                    _note(self._fills[recipient], command.ts)
+                times = self._fills[recipient]
+                if event.exec_type == "trade" and _note(times, command.ts):
+                    self._fill_symbols[recipient].append(event.symbol)
                 continue
             if isinstance(event, Trade):
                 _note(self._trades[event.symbol], command.ts)
@@ -318,9 +328,12 @@ def _times() -> array[int]:
     return array("q")
 
 
-def _note(times: array[int], ts: int) -> None:
-    if not times or times[-1] != ts:
+def _note(times: array[int], ts: int) -> bool:
+    """Add a time unless it is the last one; return whether it is new."""
+    is_new = not times or times[-1] != ts
+    if is_new:
         times.append(ts)
+    return is_new
 
 
 def _next(times: array[int], ts: int, is_back: bool) -> int | None:

@@ -189,18 +189,25 @@ class Viewer:
         self._play()  # up to this request at the old speed
         if speed is not None:
             self._speed = speed
-        target = move.ts
         if move.step is not None:
-            self._speed = PAUSED
-            target = self._recording.step(
-                self.view.ts,
-                move.step,
-                name=self._name(move),
-                is_back=move.back,
-            )
-        if target is None:
+            return await self._step(move)
+        if move.ts is None:
             return {}
-        return {"jumped": await self._go(target)}
+        return {"jumped": await self._go(move.ts)}
+
+    async def _step(self, move: Move) -> dict[str, Any]:
+        """Go to the next trade, event or fill, and pause there."""
+        assert move.step is not None
+        self._speed = PAUSED
+        recording, name = self._recording, self._name(move)
+        target = recording.step(
+            self.view.ts, move.step, name=name, is_back=move.back
+        )
+        reply: dict[str, Any] = {}
+        if move.step == "fill":
+            symbol = recording.fill_symbol(name or "", target)
+            reply = {} if symbol is None else {"symbol": symbol}
+        return {"jumped": await self._go(target), **reply}
 
     def _name(self, move: Move) -> str | None:
         """Return whose fills, or which trades, a step is about."""

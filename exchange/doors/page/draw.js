@@ -1,5 +1,6 @@
 /** State -> document. Only text, in a bounded number of reused rows. */
 
+import { LIVE } from "./exchange.js";
 import { describeNews, Tick, tickOf, unitOf } from "./market.js";
 
 export { tickOf };
@@ -300,15 +301,16 @@ export function drawNews({ news, round }) {
   byId("round").hidden = round === 1;
 }
 
-export function drawConnection({ isLive, retryAt, trouble, speed }) {
+export function drawConnection({ isLive, retryAt, trouble, speed, word }) {
   const node = byId("connection");
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
   const why = trouble && `: ${trouble}`;
-  const pace = speed === "1" ? "" : `, time ×${speed}`;
+  const isFast = word === LIVE && speed !== "1"; // a replay shows its speed
+  const pace = isFast ? `, time ×${speed}` : "";
   put(
     node,
     isLive
-      ? `● Live${pace}`
+      ? `● ${word}${pace}`
       : retryAt === null
         ? "○ Connecting …"
         : `○ Not connected${why}, next try in ${seconds} s`,

@@ -26,6 +26,7 @@ const NEWS = 5; // past ones that are shown
 const ROWS = 1_000; // most rows of a table
 const OUR_ORDERS = "page-"; // prefix of the client_order_ids made here
 const MATCH_MS = 200; // after a change, to ask once for several of them
+export const LIVE = "Live";
 const UNKNOWN = "the outcome of the order is unknown";
 
 export class Exchange {
@@ -56,6 +57,7 @@ export class Exchange {
     this.symbol = null; // the instrument shown
     this.interval = "1s";
     this.account = null;
+    this.word = LIVE; // what it says while it is live
     this.guests = []; // other views: { greet(), receive(message) }
     this.askMatch = () => fetch("v1/match"); // answers as `fetch` does
     this.#begin();

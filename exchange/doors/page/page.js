@@ -26,6 +26,7 @@ import {
   noteReports,
   Ticket,
 } from "./trade.js";
+import { Replay } from "./replay.js";
 import { Wall, WALL } from "./wall.js";
 
 const DRAW_MS = 50; // least time between drawings
@@ -117,6 +118,8 @@ function announce() {
 
 // The parts -------------------------------------------------------------------
 
+const isReplay = location.pathname.endsWith("/replay");
+const replay = isReplay ? await Replay.load() : null;
 const url = new URL(".", location.href);
 url.protocol = url.protocol.replace("http", "ws");
 
@@ -129,6 +132,7 @@ const exchange = new Exchange(url, (what, detail) => {
   if (what === "reports") noteReports(exchange, detail);
   else changed(what);
 });
+replay?.join(exchange, chart);
 wall = new Wall(exchange, () => {
   for (const what of Object.keys(drawings)) changed(what);
 });
