@@ -41,7 +41,8 @@ KINDS = {
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
         test_connections test_fair_file test_flow test_frame test_life
-        test_lines test_malformed test_metrics test_money_start test_replies
+        test_lines test_malformed test_metrics test_money_start test_playback
+        test_replies
         test_resuming test_rules_disk test_rules_keys test_rules_limits
         test_rules_orders test_rules_refusals test_rules_rounds test_schema
         test_session test_slow_readers test_soak test_tables test_tcp

@@ -84,6 +84,6 @@ def read_speed(text: str) -> Decimal:
         speed = Decimal(text)
     except InvalidOperation:
         raise ValueError(f"speed: {text!r} is no number") from None
-    if not PAUSED <= speed <= SPEED_MAX:
+    if not speed.is_finite() or not PAUSED <= speed <= SPEED_MAX:
         raise ValueError(f"speed: must be from 0 to {SPEED_MAX}")
     return speed

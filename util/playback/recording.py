@@ -96,8 +96,10 @@ class Recording:
         start: int | None = None,
         end: int | None = None,
         is_quiet: bool = False,
+        spacing: int = CHECKPOINT_COMMANDS,
     ) -> None:
         self.path = path
+        self._spacing = spacing  # least commands between checkpoints
         self.marks: list[Mark] = []
         # Times of trades by symbol, of fills by account, and of all commands
         # that changed anything public; each time once.
@@ -105,7 +107,7 @@ class Recording:
         self._fills: defaultdict[str, array[int]] = defaultdict(_times)
         self._fill_symbols: defaultdict[str, list[str]] = defaultdict(list)
         self._events = _times()
-        self._file = TemporaryFile()
+        self._file = TemporaryFile(buffering=0)
         self._checkpoints: list[_Checkpoint] = []
         # What each instrument entered, and when.
         self.phases: list[tuple[int, str, str]] = []
@@ -124,11 +126,6 @@ class Recording:
     def accounts(self) -> list[str]:
         """The accounts that have fills, in the order of their names."""
         return sorted(self._fills)
-
-    @property
-    def symbols(self) -> list[str]:
-        """The symbols that have trades, in the order of their names."""
-        return sorted(self._trades)
 
     # Moments
 
@@ -202,7 +199,7 @@ class Recording:
     ) -> None:
         path, moment = self.path, Moment(Engine(), History())
         total = count_commands(path)
-        spacing = max(CHECKPOINT_COMMANDS, total // CHECKPOINTS_MAX)
+        spacing = max(self._spacing, total // CHECKPOINTS_MAX)
         is_begun = False
         due = 0  # seq of the next checkpoint
         with tqdm(
@@ -243,9 +240,9 @@ class Recording:
             return
         for recipient, event in in_full(outputs):
             if isinstance(event, Exec):
-                times = self._fills[recipient]
-                if event.exec_type == "trade" and _note(times, command.ts):
-                    self._fill_symbols[recipient].append(event.symbol)
+                if event.exec_type == "trade":
+                    if _note(self._fills[recipient], command.ts):
+                        self._fill_symbols[recipient].append(event.symbol)
                 continue
             if isinstance(event, Trade):
                 _note(self._trades[event.symbol], command.ts)

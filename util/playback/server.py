@@ -30,7 +30,7 @@ from exchange.doors.tcp import Connection
 
 from .recording import Recording
 from .view import Rights
-from .viewer import Fair, Viewer
+from .viewer import HEARTBEAT_S, Fair, Viewer
 
 CONNECTIONS_MAX = 100  # each websocket has a market of its own in memory
 REPLAY = "/replay"
@@ -42,6 +42,7 @@ class Show:
 
     ``title`` names it, ``speed`` is that of a connection that says nothing,
     ``fair`` returns the hidden values of a symbol up to a time, None: none.
+    A connection gets a heartbeat every ``heartbeat_s`` seconds.
     """
 
     recording: Recording
@@ -49,6 +50,7 @@ class Show:
     rights: Rights = field(default_factory=Rights)
     speed: Decimal = Decimal(1)
     fair: Fair | None = None
+    heartbeat_s: float = HEARTBEAT_S
 
 
 class Playback:
@@ -141,6 +143,7 @@ class Playback:
             ts=show.recording.start_ts,
             speed=show.speed,
             fair=show.fair,
+            heartbeat_s=show.heartbeat_s,
         )
         life = asyncio.get_running_loop().create_task(
             self._live(connection, viewer)

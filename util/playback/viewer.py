@@ -52,11 +52,13 @@ class Viewer:
         ts: int,
         speed: Decimal,
         fair: Fair | None,
+        heartbeat_s: float,
     ) -> None:
         self._recording = recording
         self._connection = connection
         self._rights = rights
         self._fair = fair
+        self._heartbeat_s = heartbeat_s
         self._speed = speed
         self._start = ts
         self._view: View | None = None  # made by `run`
@@ -87,7 +89,7 @@ class Viewer:
     async def run(self) -> None:
         """Answer messages and let time pass, until the connection ends."""
         await self._enter(self._start)
-        beat_at = time.monotonic() + HEARTBEAT_S
+        beat_at = time.monotonic() + self._heartbeat_s
         try:
             while not self._is_gone:
                 if not self._inbox:
@@ -101,7 +103,7 @@ class Viewer:
                     self._connection.resume_reading()
                 self._play()
                 if time.monotonic() >= beat_at:
-                    beat_at = time.monotonic() + HEARTBEAT_S
+                    beat_at = time.monotonic() + self._heartbeat_s
                     self.view.heartbeat(f"{self._speed:f}")
                 self._write()
                 await asyncio.sleep(0)
