@@ -13,7 +13,7 @@ import { LineSeries } from "./vendor/lightweight-charts/lightweight-charts.stand
 const SECOND = 1_000_000; // microseconds
 const ADDRESS_MS = 1_000; // least time between changes of the address
 const NAMES_MS = 500;
-const NAMES_SHOWN = 8;
+const NAMES_SHOWN = 6;
 const MARKS_SHOWN = 300;
 const PAUSED = "0";
 const MARKS = { news: "N", blow_out: "✕", phase: "◆", match: "★" };
@@ -170,7 +170,7 @@ export class Replay {
     byId("replay").hidden = false;
     put(byId("replay-title"), this.about.title);
     const slider = byId("replay-time");
-    slider.max = this.length;
+    slider.max = Math.ceil(this.length * 10) / 10; // a whole number of steps
     slider.oninput = () => {
       this.go(this.start + Math.round(Number(slider.value) * SECOND));
     };
@@ -197,7 +197,7 @@ export class Replay {
     const columns = ["number", "number", "", ""];
     this.trades = new Rows(byId("named-trades"), NAMES_SHOWN, columns);
     this.orders = new Rows(byId("named-orders"), NAMES_SHOWN, [
-      ...["", "number bid", "number", "ask"],
+      ...["", "number bid", "number ask", ""],
     ]);
     setInterval(() => {
       this.#askNames();
