@@ -290,7 +290,7 @@ export class Wall {
     put(
       byId("wall-since"),
       since === undefined || !leaders.length
-        ? ""
+        ? "Equity"
         : `Equity, watched since ${showTime(since)}`,
     );
     this.curves.draw(leaders.length ? curves : []);
