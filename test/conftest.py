@@ -55,12 +55,13 @@ KINDS = {
         test_client_life test_client_live test_clock test_commits
         test_committer test_crash test_disk test_docs test_door_load
         test_doors_crash test_event_practice test_event_processes
-        test_event_rehearse test_event_run test_examples test_files test_fuzz
-        test_golden test_hostile test_image test_keys test_keys_live test_logs
-        test_long_work test_package test_page test_printing test_process
-        test_products_live test_proxies test_replay test_replay_page
-        test_simulate test_speed test_sqlite test_stress test_tls test_tutorial
-        test_util_accounts test_util_admin test_wall test_watch test_windows
+        test_event_rehearse test_event_replay test_event_run test_examples
+        test_files test_fuzz test_golden test_hostile test_image test_keys
+        test_keys_live test_logs test_long_work test_package test_page
+        test_printing test_process test_products_live test_proxies test_replay
+        test_replay_page test_simulate test_speed test_sqlite test_stress
+        test_tls test_tutorial test_util_accounts test_util_admin test_wall
+        test_watch test_windows
     """,
 }
 KIND_OF = {

@@ -158,16 +158,15 @@ def trading(
     first = phases[0][1] if phases else ""
     spans: list[tuple[int, int]] = []
     begun: int | None = None
-    for ts, symbol, phase in phases:
-        if symbol != first or ts < opened_ts:
+    for ts, symbol, phase in (*phases, (end_ts, first, "")):
+        if symbol != first:
             continue
         if phase == "open" and begun is None:
-            begun = ts
+            begun = max(ts, opened_ts)
         elif phase != "open" and begun is not None:
-            spans.append((begun, ts))
+            if ts > begun:
+                spans.append((begun, ts))
             begun = None
-    if begun is not None:
-        spans.append((begun, end_ts))
     return spans
 
 
