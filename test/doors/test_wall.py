@@ -192,7 +192,7 @@ async def test_a_wall_says_what_is_missing(
                 "● Open: 1 of 2 trade"
             )
             await expect(page.locator("#wall-strip li").nth(1)).to_have_text(
-                "ETFno trade❙❙ Halted"
+                "ETF–❙❙ Halted"
             )
             async with wired(server.url, "ann") as ann:
                 await ann.ask(**order("buy", 1, 101, symbol="BOND"))

@@ -1,6 +1,6 @@
 /** Draws equity curves as SVG; the font of the box is that of the axes. */
 
-import { marksOf, spread } from "./equity.js";
+import { marksOf, spread, timesOf } from "./equity.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const LETTER = 0.7; // width of one, in heights of the text
@@ -88,7 +88,7 @@ export class Curves {
   }
 
   #times(start, end, { left, right }, x, em, height) {
-    const seconds = marksOf(start / 1e6, end / 1e6, MARKS_X);
+    const seconds = timesOf(start / 1e6, end / 1e6, MARKS_X);
     const margin = 3 * em; // half of a text
     return seconds
       .map((second) => second * 1e6)

@@ -4,6 +4,11 @@
 
 export const SHOWN = 10; // leaders with a curve
 const KEPT = 40; // leaders whose values are kept
+const SECONDS = [
+  ...[1, 2, 5, 10, 15, 30], // and minutes, hours, a day
+  ...[1, 2, 5, 10, 15, 30].map((minutes) => 60 * minutes),
+  ...[1, 2, 3, 6, 12, 24].map((hours) => 3_600 * hours),
+];
 const SAMPLES = 480; // of each; then every second one goes
 
 export class Equities {
@@ -115,14 +120,23 @@ export class Equities {
   }
 }
 
-/** Return round numbers that divide a range into at most `most` parts. */
+/** Return round numbers that divide a range into about `most` parts. */
 export function marksOf(low, high, most) {
-  const rough = (high - low) / most || 1;
+  const rough = Math.max(1, (high - low) / most);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
-  const whole = Math.max(1, step);
+  return multiples(low, high, [1, 2, 5, 10].map((n) => n * power), rough);
+}
+
+/** Return round times, in seconds, that divide a span. */
+export function timesOf(start, end, most) {
+  return multiples(start, end, SECONDS, (end - start) / most);
+}
+
+/** Return the multiples of the first step that is not below `rough`. */
+function multiples(low, high, steps, rough) {
+  const step = steps.find((size) => size >= rough) ?? steps.at(-1);
   const marks = [];
-  for (let at = Math.ceil(low / whole) * whole; at <= high; at += whole) {
+  for (let at = Math.ceil(low / step) * step; at <= high; at += step) {
     marks.push(at);
   }
   return marks;

@@ -112,6 +112,9 @@ export class Wall {
     const isKnown = ({ symbol, trade_id: id }) =>
       this.trades.some((t) => t.symbol === symbol && t.trade_id === id);
     const news = trades.filter((t) => !t.busted && !isKnown(t));
+    for (const { symbol, price } of news) {
+      if (!this.opens.has(symbol)) this.opens.set(symbol, price);
+    }
     this.trades.unshift(...news.reverse());
     this.trades.sort((a, b) => b.ts - a.ts);
     this.trades.length = Math.min(this.trades.length, TRADES);
@@ -243,6 +246,8 @@ export class Wall {
         }),
       );
     }
+    const phases = [...instruments.values()].map(({ phase }) => phase);
+    const isSame = phases.every((phase) => phase === phases[0]);
     for (const [index, symbol] of names.entries()) {
       const [, price, change] = strip.children[index].children;
       const instrument = instruments.get(symbol);
@@ -251,14 +256,11 @@ export class Wall {
       const first = this.opens.get(symbol) ?? last;
       const moved = last === undefined ? 0 : last - first;
       const arrow = moved > 0 ? "▲ " : moved < 0 ? "▼ " : "";
-      const isOpen = instrument.phase === "open";
-      put(price, last === undefined ? "no trade" : tick.show(last));
-      put(
-        change,
-        !isOpen
-          ? showPhase(instrument.phase)
-          : arrow && arrow + tick.show(Math.abs(moved)),
-      );
+      // The head says which phase all are in.
+      const isOpen = isSame || instrument.phase === "open";
+      const words = arrow && arrow + tick.show(Math.abs(moved));
+      put(price, last === undefined ? "–" : tick.show(last));
+      put(change, isOpen ? words : showPhase(instrument.phase));
       change.className = !isOpen ? "warn" : moved > 0 ? "good" : "bad";
     }
   }
