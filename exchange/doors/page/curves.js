@@ -89,7 +89,7 @@ export class Curves {
 
   #times(start, end, { left, right }, x, em, height) {
     const seconds = timesOf(start / 1e6, end / 1e6, MARKS_X);
-    const margin = 3 * em; // half of a text
+    const margin = 2.3 * em; // half of a text
     return seconds
       .map((second) => second * 1e6)
       .filter((ts) => x(ts) > left + margin && x(ts) < right - margin)
