@@ -49,12 +49,12 @@ KINDS = {
         test_access test_bounds test_channels test_client_view test_conformance
         test_connections test_event_front test_event_front_bounds
         test_fair_file test_flow test_frame test_life
-        test_lines test_malformed test_metrics test_money_start test_replies
-        test_resuming test_rules_disk test_rules_keys test_rules_limits
-        test_rules_orders test_rules_refusals test_rules_rounds test_schema
-        test_session test_slow_readers test_soak test_tables test_tcp
-        test_timing test_turns test_upgrade test_waiting test_web
-        test_websocket
+        test_lines test_malformed test_metrics test_money_start test_playback
+        test_replies test_resuming test_rules_disk test_rules_keys
+        test_rules_limits test_rules_orders test_rules_refusals
+        test_rules_rounds test_schema test_session test_slow_readers test_soak
+        test_tables test_tcp test_timing test_turns test_upgrade test_waiting
+        test_web test_websocket
     """,
     "process": """
         test_abuse test_administration test_backup test_bench test_bots
@@ -62,14 +62,13 @@ KINDS = {
         test_client_life test_client_live test_clock test_commits
         test_committer test_crash test_disk test_docs test_door_load
         test_doors_crash test_event_league test_event_page
-        test_event_practice
-        test_event_processes
-        test_event_rehearse test_event_run test_examples test_files test_fuzz
+        test_event_practice test_event_processes test_event_rehearse
+        test_event_replay test_event_run test_examples test_files test_fuzz
         test_golden test_hostile test_image test_keys test_keys_live test_logs
         test_long_work test_package test_page test_printing test_process
-        test_products_live test_proxies test_replay test_simulate test_speed
-        test_sqlite test_stress test_tls test_tutorial test_util_accounts
-        test_util_admin test_watch test_windows
+        test_products_live test_proxies test_replay test_replay_page
+        test_simulate test_speed test_sqlite test_stress test_tls test_tutorial
+        test_util_accounts test_util_admin test_wall test_watch test_windows
     """,
 }
 KIND_OF = {

@@ -1,9 +1,12 @@
-"""Print the contents of a journal: ``python -m util.replay JOURNAL``.
+"""Print or serve a journal: ``python -m util.replay JOURNAL``.
 
 It prints each command and its events, one per line. The events come from
 applying the commands to a new engine. The journal is only read, and an
 exchange may write it at the same time: the output ends with the last command
 that was committed when the replay began.
+
+``--serve`` shows it instead, at /replay and to any client of the protocol, as
+live readers saw it: see `util.playback`.
 
 Exit status: 0 done, 1 the journal is damaged or cannot be read, 2 the command
 line is wrong.
@@ -80,6 +83,9 @@ with extra_libraries("replay"):
     from tqdm import tqdm
 
 PROGRESS_AFTER_S = 1.0
+PORT_MAX = 65_535
+# Options that only `--serve` takes.
+SERVING = {"serve", "hostname", "port", "keys", "publish"}
 # The requests that are journaled, and the events that the engine makes.
 REQUESTS = (
     *(Place, Amend, Cancel, CancelAll, CancelAfter, Convert, AcceptTender),
@@ -371,16 +377,51 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="print no command; check the digests and apply all commands",
     )
+    _add_serving(parser)
     options = parser.parse_args(arguments)
-    others = vars(options).items() - {
-        ("journal", options.journal),
-        ("verify", True),
-    }
-    if options.verify and any(
-        value != parser.get_default(name) for name, value in others
-    ):
+    given = {
+        name
+        for name, value in vars(options).items()
+        if value != parser.get_default(name)
+    } - {"journal"}
+    if options.verify and given != {"verify"}:
         parser.error("--verify takes no other option")
+    if options.serve and given - SERVING - {"start", "end"}:
+        parser.error("--serve prints nothing: it takes no option of the lines")
+    if not options.serve and given & SERVING:
+        parser.error("--port, --keys and --publish need --serve")
     return options
+
+
+def _add_serving(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("to serve it")
+    add = group.add_argument
+    add(
+        "--serve",
+        action="store_true",
+        help="serve the journal at http://HOST:PORT/replay, and to clients",
+    )
+    add("--hostname", default="localhost", help="address to listen on")
+    add("--port", type=port, default=8766, metavar="N", help="0: any free one")
+    add(
+        "--keys",
+        type=Path,
+        metavar="FILE",
+        help="key file: an account that signs in sees its own orders and"
+        " fills, an administrator whose all orders and trades are",
+    )
+    add(
+        "--publish",
+        action="store_true",
+        help="let everybody see that, and sign in as any account",
+    )
+
+
+def port(text: str) -> int:
+    """Read a port, or 0."""
+    if not 0 <= int(text) <= PORT_MAX:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {PORT_MAX}")
+    return int(text)
 
 
 def verify(path: Path) -> str:
@@ -427,6 +468,28 @@ def export(options: argparse.Namespace, journal: Path, file: TextIO) -> None:
                 write(step, who, what)
 
 
+def serve(options: argparse.Namespace, journal: Path) -> int:
+    """Serve a journal until the process is told to stop."""
+    try:
+        from .playback.command import run
+    except ModuleNotFoundError as error:
+        return failed(
+            "replay",
+            f"--serve needs {error.name}: run it in a checkout of the"
+            " exchange, or in its image",
+        )
+    return run(
+        journal,
+        title=options.journal.name,
+        hostname=options.hostname,
+        port=options.port,
+        keys=options.keys,
+        is_published=options.publish,
+        start=options.start,
+        end=None if options.end is None else options.end - 1,
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.replay``; return the exit status."""
     options = parse(arguments)
@@ -436,6 +499,8 @@ def main(arguments: list[str] | None = None) -> int:
             if options.verify:
                 print(f"{options.journal}: {verify(journal)}", flush=True)
                 return 0
+            if options.serve:
+                return serve(options, journal)
             with output(options, journal) as file:
                 export(options, journal, file)
                 file.flush()

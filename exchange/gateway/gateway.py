@@ -254,28 +254,8 @@ class Gateway:
     # Figures
 
     def match_report(self) -> dict[str, Any]:
-        """Return what is played, and the phase and end of each instrument.
-
-        Fields that have no value are left out.
-        """
-        engine = self.engine
-        report: dict[str, Any] = {"ts": self._now(), "round": engine.round}
-        if engine.match is not None:
-            report["match"] = _MATCH.dump_python(
-                engine.match, exclude_defaults=True
-            )
-        report["instruments"] = [
-            {
-                name: getattr(instrument, name)
-                for name in ("symbol", "phase", "close_ts", "close_left_ms")
-                if getattr(instrument, name) is not None
-            }
-            for instrument in (
-                listing.current_instrument()
-                for listing in engine.listings.values()
-            )
-        ]
-        return report
+        """Return what is played, and the phase and end of each instrument."""
+        return report_match(self.engine, self._now())
 
     def requests_by_type(self, most: int) -> dict[str, dict[str, int]]:
         """Return the numbers of requests by account and type.
@@ -293,3 +273,27 @@ class Gateway:
             }
             for account, counts in busiest
         }
+
+
+def report_match(engine: Engine, ts: int) -> dict[str, Any]:
+    """Return what is played at a time, and what each instrument's phase is.
+
+    Fields that have no value are left out.
+    """
+    report: dict[str, Any] = {"ts": ts, "round": engine.round}
+    if engine.match is not None:
+        report["match"] = _MATCH.dump_python(
+            engine.match, exclude_defaults=True
+        )
+    report["instruments"] = [
+        {
+            name: getattr(instrument, name)
+            for name in ("symbol", "phase", "close_ts", "close_left_ms")
+            if getattr(instrument, name) is not None
+        }
+        for instrument in (
+            listing.current_instrument()
+            for listing in engine.listings.values()
+        )
+    ]
+    return report

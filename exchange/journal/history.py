@@ -3,7 +3,8 @@
 It gets every event of the engine, in order. It keeps the public trades and
 candles of each symbol, the fills and last private events of each account,
 from which a session resumes, and the last news and statuses. Trades and fills
-that were undone are marked; candles stay as printed. No clock, no socket.
+that were undone are marked; candles stay as printed. No clock, no socket. A
+history can be pickled.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar, get_args
 
@@ -195,6 +197,19 @@ class AccountHistory:
         self._settlements.append((seq, text))
         self._unnumbered.add(text)
 
+    def compact(self) -> None:
+        """Forget the events, encode the fills: nobody resumes from here."""
+        self._recent, self._is_text = [], True
+        self._past.clear()
+        self._count = 0
+        self._settlements.clear()
+        self._unnumbered.clear()
+        fills, newer = self.fills, []
+        while fills and not isinstance(fills[-1][2], str):
+            newer.append(fills.pop())
+        for seq, symbol, fill in reversed(newer):
+            fills.append((seq, symbol, as_text(fill)))
+
     def fill(self, seq: int) -> Exec | None:
         """Return the fill with this seq; None if it is not kept."""
         index = self._index(seq)
@@ -272,11 +287,11 @@ class History:
 
     def __init__(self) -> None:
         self._trades: defaultdict[str, deque[Trade]] = defaultdict(
-            lambda: deque(maxlen=TRADES_KEPT)
+            partial(deque, maxlen=TRADES_KEPT)
         )
         # Account and seq of the two fills of each of the last trades.
         self._parties: defaultdict[str, deque[tuple[str, int]]] = defaultdict(
-            lambda: deque(maxlen=2 * TRADES_BUSTABLE)
+            partial(deque, maxlen=2 * TRADES_BUSTABLE)
         )
         self._candles: defaultdict[str, Candles] = defaultdict(Candles)
         self._round = 1  # of the candles
@@ -289,6 +304,14 @@ class History:
     def account(self, name: str) -> AccountHistory:
         """Return the past events of one account."""
         return self._accounts[name]
+
+    def compact(self) -> None:
+        """Keep what `get` returns, and nothing for sessions that resume.
+
+        It is smaller then, and quicker to copy.
+        """
+        for account in self._accounts.values():
+            account.compact()
 
     def record(self, outputs: Iterable[Output]) -> None:
         """Add the outputs of a command, none of which is encoded yet."""

@@ -205,6 +205,32 @@ def read_journal(path: Path, rules: range = RULES) -> Iterator[list[Command]]:
             yield commands
 
 
+def commands_after(path: Path, seq: int) -> Iterator[Command]:
+    """Yield the commands after ``seq``, of batches that were verified before.
+
+    Raises JournalError if a batch cannot be read.
+    """
+    columns = "SELECT first_seq, last_seq, records FROM batches WHERE "
+    with closing(_open_to_read(path)) as file:
+        row = _fetch(
+            path,
+            file,
+            columns + "first_seq <= ? ORDER BY first_seq DESC LIMIT 1",
+            seq + 1,
+        )
+        while row is not None:
+            first_seq, last_seq, records = row
+            for command in decode_records(first_seq, records):
+                if command.seq > seq:
+                    yield command
+            row = _fetch(
+                path,
+                file,
+                columns + "first_seq > ? ORDER BY first_seq LIMIT 1",
+                last_seq,
+            )
+
+
 def count_commands(path: Path) -> int:
     """Return the number of commands, unverified; raises JournalError."""
     with closing(open_journal(path)) as file:

@@ -1,5 +1,6 @@
 /** State -> document. Only text, in a bounded number of reused rows. */
 
+import { LIVE } from "./exchange.js";
 import { describeNews, Tick, tickOf, unitOf } from "./market.js";
 
 export { tickOf };
@@ -9,7 +10,7 @@ const TAPE_ROWS = 40;
 const LEADERS = 20;
 const ORDERS_SHOWN = 50;
 const FILLS_SHOWN = 30;
-const SIDES = { buy: "▲ buy", sell: "▼ sell" };
+export const SIDES = { buy: "▲ buy", sell: "▼ sell" };
 const PHASES = {
   pre_open: "◔ Not open yet",
   auction: "⇄ Auction",
@@ -37,10 +38,10 @@ export function make(tag, className = "", text = "") {
 }
 
 export const showTime = (ts) => clock.format(ts / 1_000);
-const showLots = (lots) => lots.toLocaleString("en").replace("-", "−");
+export const showLots = (lots) => lots.toLocaleString("en").replace("-", "−");
 const showPosition = (lots) => (lots > 0 ? "+" : "") + showLots(lots);
 /** Show a length of time in minutes and seconds. */
-function showLength(ms) {
+export function showLength(ms) {
   const seconds = Math.max(0, Math.ceil(ms / 1_000));
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
@@ -49,10 +50,10 @@ function showLength(ms) {
 const showHeld = (positions, symbol) =>
   Object.keys(positions).length ? showPosition(positions[symbol] ?? 0) : "";
 
-const showPhase = (phase) => PHASES[phase] ?? phase.replaceAll("_", " ");
+export const showPhase = (phase) => PHASES[phase] ?? phase.replaceAll("_", " ");
 
 /** Return the unit of cash, as a tick; 1 if the instruments share none. */
-function unitOfAll(instruments) {
+export function unitOfAll(instruments) {
   const units = [...instruments.values()].map(unitOf);
   const [first] = units;
   const isShared = units.every((unit) => unit.equals(first));
@@ -78,7 +79,7 @@ function describeTerms(instrument) {
 }
 
 /** Rows of cells with these classes; the first cell may be a heading. */
-class Rows {
+export class Rows {
   constructor(body, count, classes) {
     this.rows = Array.from({ length: count }, () => {
       const row = make("tr");
@@ -300,15 +301,16 @@ export function drawNews({ news, round }) {
   byId("round").hidden = round === 1;
 }
 
-export function drawConnection({ isLive, retryAt, trouble, speed }) {
+export function drawConnection({ isLive, retryAt, trouble, speed, word }) {
   const node = byId("connection");
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
   const why = trouble && `: ${trouble}`;
-  const pace = speed === "1" ? "" : `, time ×${speed}`;
+  const isFast = word === LIVE && speed !== "1"; // a replay shows its speed
+  const pace = isFast ? `, time ×${speed}` : "";
   put(
     node,
     isLive
-      ? `● Live${pace}`
+      ? `● ${word}${pace}`
       : retryAt === null
         ? "○ Connecting …"
         : `○ Not connected${why}, next try in ${seconds} s`,

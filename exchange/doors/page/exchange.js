@@ -26,6 +26,7 @@ const NEWS = 5; // past ones that are shown
 const ROWS = 1_000; // most rows of a table
 const OUR_ORDERS = "page-"; // prefix of the client_order_ids made here
 const MATCH_MS = 200; // after a change, to ask once for several of them
+export const LIVE = "Live";
 const UNKNOWN = "the outcome of the order is unknown";
 
 export class Exchange {
@@ -56,6 +57,9 @@ export class Exchange {
     this.symbol = null; // the instrument shown
     this.interval = "1s";
     this.account = null;
+    this.word = LIVE; // what it says while it is live
+    this.guests = []; // other views: { greet(), receive(message) }
+    this.askMatch = () => fetch("v1/match"); // answers as `fetch` does
     this.#begin();
     this.heard = Date.now();
     setInterval(() => this.#listen(), 1_000);
@@ -157,6 +161,23 @@ export class Exchange {
     });
   }
 
+  /** Send requests of a guest, if connected; `replies` as in `#send`. */
+  ask(requests, ...replies) {
+    if (this.#isOpen) this.#send(requests, ...replies);
+  }
+
+  /** Ask for everything again: the connection is as a new one. */
+  restart() {
+    this.#forgetMoment();
+    this.messages.length = 0;
+    this.news = null;
+    this.round = 1;
+    if (this.account) this.account = new Account(this.account.user);
+    this.publish("messages");
+    this.publish("news");
+    this.#greet();
+  }
+
   /** Show a message. */
   note(text, isBad = false, ts = Date.now() * 1_000) {
     this.messages.unshift({ ts, text, isBad });
@@ -198,6 +219,7 @@ export class Exchange {
   }
 
   #greet() {
+    for (const guest of this.guests) guest.greet();
     if (this.#credentials) {
       const { session, seq } = this.account;
       this.#send(
@@ -263,6 +285,11 @@ export class Exchange {
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close();
     this.#socket = null;
+    this.#forgetMoment();
+  }
+
+  /** Forget what belongs to the connection; requests have no reply now. */
+  #forgetMoment() {
     this.isLive = this.isLoggedIn = false;
     this.#awaitsBook = this.#awaitsHistory = this.#isAnswer = false;
     const replies = [...this.#replies.values()];
@@ -476,7 +503,7 @@ export class Exchange {
       this.#asking = null;
       if (!this.#isOpen) return;
       try {
-        const answer = await fetch("v1/match");
+        const answer = await this.askMatch();
         if (!answer.ok) return;
         const { ts, match, instruments } = await answer.json();
         this.match = match ?? null;
@@ -492,6 +519,7 @@ export class Exchange {
   // Messages ----------------------------------------------------------------
 
   #receive(message) {
+    for (const guest of this.guests) guest.receive(message);
     switch (message.type) {
       case "book":
         this.#receiveBook(message);

@@ -26,6 +26,8 @@ import {
   noteReports,
   Ticket,
 } from "./trade.js";
+import { Replay } from "./replay.js";
+import { Wall, WALL } from "./wall.js";
 
 const DRAW_MS = 50; // least time between drawings
 const LEADERBOARD_MS = 2_000;
@@ -38,11 +40,13 @@ const MODE = "exchange-chart"; // in localStorage
 
 const due = new Set(); // functions that draw
 let drawnAt = 0;
+let wall = null; // set below; the connection tells of changes before
 
 /** Schedule the drawings that show the part of the state that changed. */
 function changed(what) {
   if (!due.size) requestAnimationFrame(draw);
-  for (const drawing of drawings[what]) due.add(drawing);
+  const shown = wall?.isShown ? [drawWall] : drawings[what];
+  for (const drawing of shown) due.add(drawing);
 }
 
 function draw(now) {
@@ -55,6 +59,8 @@ function draw(now) {
   due.clear();
   for (const drawing of drawn) drawing(exchange);
 }
+
+const drawWall = () => wall.draw();
 
 const drawings = {
   connection: [drawConnection],
@@ -112,6 +118,8 @@ function announce() {
 
 // The parts -------------------------------------------------------------------
 
+const isReplay = location.pathname.endsWith("/replay");
+const replay = isReplay ? await Replay.load() : null;
 const url = new URL(".", location.href);
 url.protocol = url.protocol.replace("http", "ws");
 
@@ -123,6 +131,10 @@ const fills = new Fills(byId("fills"));
 const exchange = new Exchange(url, (what, detail) => {
   if (what === "reports") noteReports(exchange, detail);
   else changed(what);
+});
+replay?.join(exchange, chart);
+wall = new Wall(exchange, () => {
+  for (const what of Object.keys(drawings)) changed(what);
 });
 const ticket = new Ticket(exchange);
 const changes = new Changes(exchange);
@@ -158,7 +170,9 @@ function chooseMode(value) {
 }
 
 function followHash() {
-  exchange.show(decodeURIComponent(location.hash.slice(1)));
+  const name = decodeURIComponent(location.hash.slice(1));
+  wall.show(name === WALL);
+  if (!wall.isShown) exchange.show(name);
 }
 
 const modes = [...byId("modes").querySelectorAll("input")];
