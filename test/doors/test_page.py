@@ -51,7 +51,7 @@ QUIET = (
 )
 WIDE = {"width": 1366, "height": 768}
 BURST = 2_000  # orders
-LEVELS = 12  # of each side that the page shows
+FEW = 5  # levels of each side that the ladder shows at least
 MARKUP = "<img src=x onerror=\"document.title='hacked'\">"
 LIVE = "● Live"
 # Errors that the browser logs if a server is gone.
@@ -136,6 +136,8 @@ async def place(page: Page, side: str, qty: int, price: str) -> None:
 
 async def shows(page: Page, rows: str, *expected: str) -> None:
     """Wait until the visible rows of a table have these texts."""
+    if rows in ("#orders", "#fills", "#positions"):
+        await page.click(f"#tab-{rows[1:]}")
     visible = page.locator(f"{rows} tr:visible")
     await expect(visible).to_have_text(
         [re.compile(rf"^{text}$") for text in expected]
@@ -144,22 +146,23 @@ async def shows(page: Page, rows: str, *expected: str) -> None:
 
 async def shows_message(page: Page, text: str) -> None:
     """Wait until the newest message has this text."""
-    newest = page.locator("#messages li").first
+    newest = page.locator("#messages li:visible").first
     await expect(newest).to_have_text(re.compile(f"^[0-9:]{{8}} {text}$"))
 
 
 async def ladder(page: Page) -> list[list[list[str]]]:
     """Return bids and asks as shown, best first: price, quantity, own."""
-    shown: list[list[list[str]]] = await page.evaluate(
-        """() => ["bids", "asks"].map((side) => {
-            const rows = [...document.querySelectorAll(`#ladder .${side}`)];
-            if (side === "asks") rows.reverse();
-            const cells = [".price", ".qty", ".mine"];
-            return rows
-              .map((row) => cells.map((c) => row.querySelector(c).innerText))
-              .filter(([price]) => price);
-        })"""
-    )
+    shown: list[list[list[str]]] = await page.evaluate("""() => {
+            const rows = [...document.querySelectorAll("#ladder tr")];
+            const side = (name, own) => rows
+              .map(({ cells }) => [
+                  cells[2].textContent,
+                  cells[name].querySelector(".qty").textContent,
+                  cells[own].textContent,
+              ])
+              .filter(([, qty]) => qty);
+            return [side(1, 0), side(3, 4).reverse()];
+        }""")
     return shown
 
 

@@ -4,19 +4,22 @@
  * name of each part that has changed, and reads it when it draws.
  */
 
-import { Feed, ROWS } from "./feed.js";
-import { Account, tickOf } from "./market.js";
+import { Account } from "./account.js";
+import { ROWS } from "./board.js";
+import { Feed } from "./feed.js";
+import { tickOf } from "./market.js";
 
 const OUR_ORDERS = "page-"; // prefix of the client_order_ids made here
 const UNKNOWN = "the outcome of the order is unknown";
+const SOON_MS = 200; // after a change of the account, to ask for tables
 
 export class Exchange extends Feed {
   /**
    * `publish(what)` is called after each change of "connection", "market",
    * "book", "trades", "tickers", "leaderboard", "account", "news",
-   * "match" or "messages";
+   * "match" or "messages", and with "opened" when a connection opens;
    * `publish("reports", list)` with the unsolicited `exec` events of orders
-   * placed here.
+   * placed here, `publish("fills", list)` with all new fills.
    */
   constructor(url, publish) {
     super(url, publish);
@@ -28,7 +31,10 @@ export class Exchange extends Feed {
   #credentials = null;
   #loggedIn = null; // called with the first reply to a login
   #reports = []; // of the frame that is being read
+  #filled = []; // the same: fills
   #uncertain = new Map(); // client_order_id -> done: placed, without a reply
+  #refreshing = null; // timer of the next question for positions
+  #before = null; // what we had when the session that is gone was lost
 
   // Actions -----------------------------------------------------------------
 
@@ -57,8 +63,7 @@ export class Exchange extends Feed {
    * connection is lost before, it gets the order that is found afterwards.
    */
   place(order, done) {
-    const chance = crypto.getRandomValues(new Uint32Array(2));
-    const name = OUR_ORDERS + chance.join("-");
+    const name = ourName();
     const request = { type: "place", ...order, client_order_id: name };
     this.#trade(request, (reply) => {
       if (reply) done(reply);
@@ -73,6 +78,55 @@ export class Exchange extends Feed {
     );
   }
 
+  /** Convert lots of an instrument and its basket; `done` gets the reply. */
+  convert(symbol, side, qty, done) {
+    const name = ourName();
+    this.change(
+      { type: "convert", symbol, side, qty, client_order_id: name },
+      done,
+    );
+  }
+
+  /** Accept an offer; `done` gets the reply. */
+  accept(name, done) {
+    this.change({ type: "tender", tender_id: name }, (reply) => {
+      if (reply.type === "ok" || reply.code.endsWith("tender")) {
+        this.account?.tenders.delete(name);
+        this.publish("account");
+      }
+      done(reply);
+    });
+  }
+
+  // Tables ------------------------------------------------------------------
+
+  /** Fetch all fills that the exchange keeps; `done` gets them. */
+  fetchFills(done) {
+    this.fetchAll({ what: "fills" }, ({ seq }) => seq, done);
+  }
+
+  /** Fetch all orders that the exchange remembers; `done` gets them. */
+  fetchOrders(done) {
+    this.fetchAll({ what: "orders" }, ({ order_id: id }) => id, done);
+  }
+
+  /** Ask soon for what positions cost, and how all stand. */
+  #refresh() {
+    this.#refreshing ??= setTimeout(() => {
+      this.#refreshing = null;
+      if (!this.isLoggedIn) return;
+      const { account } = this;
+      this.send([{ type: "get", what: "positions" }], (reply) => {
+        if (!reply?.data) return;
+        account.hold(reply.data);
+        this.publish("account");
+      });
+      this.fetchLeaderboard();
+    }, SOON_MS);
+  }
+
+  // The account -------------------------------------------------------------
+
   #welcomed(reply) {
     if (!reply) return;
     if (reply.type !== "error") {
@@ -80,6 +134,8 @@ export class Exchange extends Feed {
       this.enterRound(reply.round);
       this.setSpeed(reply.speed);
       if (this.#uncertain.size) this.#findOrders();
+      if (!reply.resumed) this.#fillAll();
+      this.#refresh();
     } else if (reply.retry_after_ms === undefined) {
       this.#forgetLogin();
       this.note(`Not signed in: ${reply.message}`, true);
@@ -90,6 +146,14 @@ export class Exchange extends Feed {
     this.#loggedIn?.(reply);
     this.#loggedIn = null;
     this.publish("account");
+  }
+
+  #fillAll() {
+    const { account } = this;
+    this.fetchFills((rows) => {
+      if (rows) account.fill(rows);
+      this.publish("account");
+    });
   }
 
   #forgetLogin() {
@@ -128,6 +192,8 @@ export class Exchange extends Feed {
     });
   }
 
+  // Messages ----------------------------------------------------------------
+
   /** Take an `exec` or `account`; return whether the connection goes on. */
   #receivePrivate(event) {
     if (!this.account) return true;
@@ -141,10 +207,42 @@ export class Exchange extends Feed {
       const isNews = event.exec_type === "trade" || event.reason;
       const isAsked = event.id !== undefined || event.reason === "user";
       if (event.type === "settlement") this.#noteSettlement(event);
+      if (event.type === "account") this.#refresh();
+      if (event.exec_type === "trade") this.#filled.push(event);
       if (isOurs && isNews && !isAsked) this.#reports.push(event);
+      if (this.#before && !this.account.isStating) this.#sayWhatIsLost();
       this.publish("account");
     }
     return true;
+  }
+
+  #receiveWelcome(message) {
+    if (!this.account) return;
+    const { session, orders, fills, positions, cash } = this.account;
+    if (session && session !== message.session && !message.durable) {
+      const held = Object.entries(positions).filter(([, lots]) => lots);
+      this.#before = { held, cash, orders: orders.size, fills: fills.length };
+    }
+    this.account.welcome(message);
+  }
+
+  /** Say what an exchange that keeps no journal has forgotten of ours. */
+  #sayWhatIsLost() {
+    const { held, cash, orders, fills } = this.#before;
+    this.#before = null;
+    const had = [
+      ...held.map(([symbol, lots]) => `your position of ${lots} ${symbol}`),
+      ...(orders ? [`${orders} open orders`] : []),
+      ...(fills ? [`${fills} fills`] : []),
+      ...(cash !== this.account.cash ? ["your cash"] : []),
+    ];
+    const lost = had.length ? `Lost: ${had.join(", ")}` : "You had nothing";
+    this.note(`The exchange started from nothing. ${lost}`, true);
+  }
+
+  /** The exchange started from nothing; an account says more. */
+  restarted() {
+    if (!this.account) super.restarted();
   }
 
   #noteSettlement({ ts, symbol, position, price }) {
@@ -156,17 +254,25 @@ export class Exchange extends Feed {
     );
   }
 
-  #receiveTender({ ts, tender_id: name, symbol, side, qty, price }) {
+  #receiveTender(tender) {
+    const { ts, tender_id: name, symbol, side, qty, price } = tender;
+    this.account?.tenders.set(name, tender);
     const tick = tickOf(this.instruments.get(symbol));
     const terms = `${side} ${qty} ${symbol} at ${tick.show(price)}`;
     this.note(`Offer ${name}: ${terms}`, false, ts);
+    this.publish("account");
+  }
+
+  roundBegan() {
+    super.roundBegan();
+    this.account?.tenders.clear();
   }
 
   /** Take any message; return false if it ended the connection. */
   receive(message) {
     switch (message.type) {
       case "welcome":
-        this.account?.welcome(message);
+        this.#receiveWelcome(message);
         break;
       case "exec":
       case "account":
@@ -197,11 +303,13 @@ export class Exchange extends Feed {
     if (this.#reports.length) {
       this.publish("reports", this.#reports.splice(0));
     }
+    if (this.#filled.length) this.publish("fills", this.#filled.splice(0));
   }
 
   // The connection ----------------------------------------------------------
 
   greet() {
+    this.publish("opened");
     if (this.#credentials) {
       const { session, seq } = this.account;
       this.send(
@@ -212,13 +320,8 @@ export class Exchange extends Feed {
             cancel_on_disconnect: false,
             ...(session && { session, last_seq: seq }),
           },
-          { type: "get", what: "fills" },
         ],
         (welcome) => this.#welcomed(welcome),
-        (fills) => {
-          if (fills?.data) this.account.fill(fills.data);
-          this.publish("account");
-        },
       );
     }
     super.greet();
@@ -237,6 +340,12 @@ export class Exchange extends Feed {
     }
     super.ended(code, reason, wasLive);
   }
+}
+
+/** Return a client_order_id that nobody else makes. */
+function ourName() {
+  const chance = crypto.getRandomValues(new Uint32Array(2));
+  return OUR_ORDERS + chance.join("-");
 }
 
 function refusal(message) {

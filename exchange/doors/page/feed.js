@@ -1,45 +1,34 @@
 /**
- * What everybody may see: instruments, prices, one book with its trades and
- * candles, the leaderboard and the news. It follows the sequence rules of
- * docs/PROTOCOL.md. The owner is told the name of each part that has changed,
- * and reads it when it draws.
+ * The instrument shown: its book, trades and candles, by the sequence rules of
+ * docs/PROTOCOL.md.
  */
 
-import { Link } from "./link.js";
-import { Book, Candles, describeNews, TRADES_KEPT, Trades } from "./market.js";
+import { Board, ROWS } from "./board.js";
+import { Book, Candles, TRADES_KEPT, Trades } from "./market.js";
 
-const MESSAGES_KEPT = 50;
-const NEWS = 5; // past ones that are shown
-export const ROWS = 1_000; // most rows of a table
-const MATCH_MS = 200; // after a change, to ask once for several of them
-
-export class Feed extends Link {
+export class Feed extends Board {
   constructor(url, publish) {
     super(url, publish);
-    this.instruments = new Map(); // by symbol
-    this.tickers = new Map(); // by symbol
-    this.leaderboard = [];
-    this.messages = []; // { ts, text, isBad }, the newest first
-    this.news = null; // the newest
-    this.round = 1;
-    this.speed = "1"; // of the exchange's time
-    this.match = null; // what is played
-    this.closes = new Map(); // by symbol: close_ts or close_left_ms
-    this.seen = { ts: 0, at: 0 }; // its time in us, and ours then in ms
+    this.showsEarlier = false; // trades and fills of earlier rounds too
     this.symbol = null; // the instrument shown
     this.interval = "1s";
     this.#begin();
   }
 
   #isBack = true; // false between "Connection lost" and "Connected again"
-  #asking = null; // timer of the next question what is played
   #awaitsBook = false; // subscribed, and no snapshot has arrived yet
   #isAnswer = false; // the next snapshot answers our subscribe
   #awaitsHistory = false;
+  #traded = null; // [symbol, trade_id] of the last trade before a reconnect
 
   /** Return the instrument shown, or undefined. */
   get instrument() {
     return this.instruments.get(this.symbol);
+  }
+
+  /** Return whether a trade or fill belongs to what is shown. */
+  isShown({ round = 1 }) {
+    return this.showsEarlier || round === this.round;
   }
 
   /** Show another instrument; the first one if it is not listed. */
@@ -47,11 +36,13 @@ export class Feed extends Link {
     const [first] = this.instruments.keys();
     const isListed = first === undefined || this.instruments.has(name);
     const symbol = isListed ? name : first;
-    if (symbol === this.symbol) return;
-    const before = this.symbol;
-    this.symbol = symbol;
-    this.#begin();
-    if (this.isOpen && first !== undefined) this.#follow(before);
+    if (name && !isListed) this.note(`${name} is not listed`, true);
+    if (symbol !== this.symbol) {
+      const before = this.symbol;
+      this.symbol = symbol;
+      this.#begin();
+      if (this.isOpen && first !== undefined) this.#follow(before);
+    }
     this.publish("market");
   }
 
@@ -63,21 +54,10 @@ export class Feed extends Link {
     this.publish("trades");
   }
 
-  /** Ask for the leaderboard. */
-  fetchLeaderboard() {
-    if (!this.isOpen) return;
-    this.send([{ type: "get", what: "leaderboard" }], (reply) => {
-      if (!reply?.data) return;
-      this.leaderboard = reply.data;
-      this.publish("leaderboard");
-    });
-  }
-
-  /** Show a message. */
-  note(text, isBad = false, ts = Date.now() * 1_000) {
-    this.messages.unshift({ ts, text, isBad });
-    this.messages.length = Math.min(this.messages.length, MESSAGES_KEPT);
-    this.publish("messages");
+  /** Show trades and fills of earlier rounds, or hide them. */
+  showEarlier(isWanted) {
+    this.showsEarlier = isWanted;
+    this.publish("market");
   }
 
   // Subscriptions -----------------------------------------------------------
@@ -88,36 +68,6 @@ export class Feed extends Link {
     this.trades = new Trades();
     this.candles = new Candles(this.interval);
     this.isLive = false;
-  }
-
-  #fetchInstruments() {
-    this.send(
-      [
-        { type: "get", what: "instruments", limit: ROWS },
-        { type: "subscribe", channels: ["ticker"] },
-        { type: "get", what: "news", limit: NEWS },
-      ],
-      (reply) => {
-        if (!reply) return;
-        if (!reply.data) {
-          this.later(reply, () => this.#fetchInstruments());
-          return;
-        }
-        const rows = reply.data;
-        this.instruments = new Map(rows.map((row) => [row.symbol, row]));
-        this.tickers.clear();
-        if (!this.instruments.has(this.symbol)) {
-          this.symbol = rows[0]?.symbol ?? null;
-        }
-        this.#begin();
-        if (this.symbol) this.#follow(null);
-        this.fetchLeaderboard();
-        this.fetchMatch();
-        this.publish("market");
-      },
-      undefined,
-      (reply) => reply?.data?.forEach((news) => this.#receiveNews(news)),
-    );
   }
 
   /** Subscribe to the instrument shown, and unsubscribe from `before`. */
@@ -177,6 +127,7 @@ export class Feed extends Link {
           this.later(reply, () => this.fetchHistory());
           return;
         }
+        this.#compareTrades(rows);
         this.trades.fill(rows);
         this.candles.fill(reply.data, rows.at(-1)?.trade_id ?? 0);
         this.publish("trades");
@@ -184,23 +135,12 @@ export class Feed extends Link {
     );
   }
 
-  /** Ask soon over HTTP what is played, and until when. */
-  fetchMatch() {
-    this.#asking ??= setTimeout(async () => {
-      this.#asking = null;
-      if (!this.isOpen) return;
-      try {
-        const answer = await fetch("v1/match");
-        if (!answer.ok) return;
-        const { ts, match, instruments } = await answer.json();
-        this.match = match ?? null;
-        this.closes = new Map(instruments.map((row) => [row.symbol, row]));
-        this.seen = { ts, at: Date.now() };
-        this.publish("match");
-      } catch {
-        // The next change, or the next connection, asks again.
-      }
-    }, MATCH_MS);
+  /** Say so if the exchange no longer knows the trades that we saw. */
+  #compareTrades(rows) {
+    const [symbol, last] = this.#traded ?? [];
+    this.#traded = null;
+    if (symbol !== this.symbol || (rows.at(-1)?.trade_id ?? 0) >= last) return;
+    this.restarted();
   }
 
   // Messages ----------------------------------------------------------------
@@ -225,46 +165,14 @@ export class Feed extends Link {
     const outcome = this.trades.take(trade);
     if (outcome === "old") return;
     this.candles.take(trade);
+    if (!trade.is_self) this.prices.take(trade.symbol, trade.price, trade.ts);
     if (outcome === "gap" && !this.#awaitsHistory) this.fetchHistory();
     this.publish("trades");
   }
 
-  #receiveNews(news) {
-    if (this.news && news.news_id <= this.news.news_id) return;
-    this.news = news;
-    this.note(`News: ${describeNews(news)}`, false, news.ts);
-    this.publish("news");
-  }
-
-  #receiveStatus({ ts, symbol, phase, message, round }) {
-    this.enterRound(round);
-    const instrument = this.instruments.get(symbol);
-    if (instrument && phase) {
-      this.instruments.set(symbol, { ...instrument, phase });
-      this.fetchMatch();
-      this.publish("market");
-    }
-    const words = [symbol, phase?.replaceAll("_", " "), message];
-    this.note(words.filter(Boolean).join(": "), false, ts);
-  }
-
-  /** Note the number of the round; a new one has candles of its own. */
-  enterRound(round = 1) {
-    if (round <= this.round) return;
-    this.round = round;
-    if (this.isOpen && this.symbol) this.fetchHistory();
-    this.publish("news");
-  }
-
-  /** Note how many times as fast as ours the exchange's time runs. */
-  setSpeed(speed = "1") {
-    if (speed === this.speed) return;
-    this.speed = speed;
-    this.publish("connection");
-  }
-
   /** Take a message that everybody gets. */
   receive(message) {
+    super.receive(message);
     switch (message.type) {
       case "book":
         this.#receiveBook(message);
@@ -272,39 +180,37 @@ export class Feed extends Link {
       case "trade":
         this.#receiveTrade(message);
         break;
-      case "ticker":
-        this.tickers.set(message.symbol, message);
-        this.publish("tickers");
-        break;
-      case "status":
-        this.#receiveStatus(message);
-        break;
-      case "news":
-        this.#receiveNews(message);
-        break;
-      case "match":
-        this.fetchMatch();
-        break;
       case "bust":
         if (message.symbol === this.symbol) this.fetchHistory();
         break;
       case "heartbeat":
-        this.setSpeed(message.speed);
         if (this.isLive && message.seq[this.symbol] > this.book.held) {
           this.#followBook();
         }
         break;
-      case "error":
-        if (message.id === undefined) this.note(message.message, true);
-        break;
     }
   }
 
-  greet() {
-    this.#fetchInstruments();
+  /** The list of instruments came: follow the one shown, or the first. */
+  listed() {
+    if (!this.instruments.has(this.symbol)) {
+      if (this.symbol) this.note(`${this.symbol} is not listed`, true);
+      [this.symbol = null] = this.instruments.keys();
+    }
+    this.#begin();
+    if (this.symbol) this.#follow(null);
+  }
+
+  /** A new round is a new picture. */
+  roundBegan() {
+    this.trades = new Trades();
+    this.candles = new Candles(this.interval);
+    if (this.isOpen && this.symbol) this.fetchHistory();
   }
 
   dropped() {
+    const { last } = this.trades;
+    if (last) this.#traded = [this.symbol, last];
     this.isLive = false;
     this.#awaitsBook = this.#awaitsHistory = this.#isAnswer = false;
   }
