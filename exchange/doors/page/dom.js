@@ -25,13 +25,14 @@ export function makeButton(text, act) {
   return button;
 }
 
-/** Rows of cells with these classes, made when they are needed first. */
+/** Rows of cells with these classes: `count`, and more when needed first. */
 export class Rows {
-  constructor(body, classes) {
+  constructor(body, classes, count = 0) {
     this.body = body;
     this.classes = classes;
     this.empty = body.closest(".rows")?.querySelector(".empty");
     this.rows = [];
+    while (this.rows.length < count) this.#add();
   }
 
   /** Show the texts of each row, and its class; words if there is none. */
@@ -49,6 +50,7 @@ export class Rows {
 
   #add() {
     const row = make("tr");
+    row.hidden = true;
     row.append(...this.classes.map((name) => make("td", name)));
     this.body.append(row);
     this.rows.push(row);

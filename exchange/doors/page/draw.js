@@ -126,7 +126,7 @@ export function drawMatch(exchange) {
 /** The newest trades of the round. */
 export class Tape {
   constructor(body) {
-    this.rows = new Rows(body, ["", "", "number", "number"]);
+    this.rows = new Rows(body, ["", "", "number", "number"], TAPE_ROWS);
   }
 
   draw(exchange) {
@@ -155,7 +155,7 @@ const showHeld = (positions, symbol) =>
  */
 export class Leaderboard {
   constructor(body) {
-    this.rows = new Rows(body, ["", "name", "number", "number"]);
+    this.rows = new Rows(body, ["", "name", "number", "number"], LEADERS + 1);
   }
 
   draw({ leaderboard, account, symbol, instruments, tickers }) {

@@ -69,7 +69,7 @@ export class Conversion {
     this.form = this.box.querySelector("form");
     onSubmit(
       this.form,
-      ({ qty }, { value: side }) => this.#send(side, Number(qty.value)),
+      ({ lots }, { value: side }) => this.#send(side, Number(lots.value)),
       () => showResult(""),
     );
     this.symbol = null;
@@ -82,11 +82,11 @@ export class Conversion {
     if (!terms) return;
     const { lot, fee, basket, per = 1 } = terms;
     const { symbol } = instrument;
-    const { qty } = this.form.elements;
-    if (symbol !== this.symbol) qty.value = lot;
+    const { lots } = this.form.elements;
+    if (symbol !== this.symbol) lots.value = lot;
     this.symbol = symbol;
-    qty.min = qty.step = lot;
-    qty.max = instrument.max_qty;
+    lots.min = lots.step = lot;
+    lots.max = instrument.max_qty;
     const legs = Object.entries(basket).map(([name, n]) => `${n} ${name}`);
     const cost = unitOfAll(instruments).show(fee);
     put(

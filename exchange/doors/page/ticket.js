@@ -164,7 +164,8 @@ export class Ticket {
     const order = this.#order();
     const isBuy = order.side === "buy";
     const tick = tickOf(instrument);
-    const isKnown = order.price !== null && order.qty > 0;
+    const prices = [order.price, order.trigger_price];
+    const isKnown = !prices.includes(null) && order.qty > 0;
     const price = isKnown ? ` at ${showOrderPrice(order, tick)}` : "";
     const button = form.querySelector("[type=submit]");
     const [what, costs] = button.children;
