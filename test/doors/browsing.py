@@ -83,10 +83,12 @@ async def visiting(
         await context.close()
 
 
-async def sign_in(page: Page, user: str = "alice") -> None:
+async def sign_in(
+    page: Page, user: str = "alice", token: str = "s3cret"
+) -> None:
     await page.click("#sign-in")
     await page.fill("#sign-in-dialog [name=user]", user)
-    await page.fill("#sign-in-dialog [name=token]", "s3cret")
+    await page.fill("#sign-in-dialog [name=token]", token)
     await page.click("#sign-in-dialog [type=submit]")
     await expect(page.locator("#own-title")).to_have_text(user)
     await expect(page.locator("#sign-in-dialog")).to_be_hidden()

@@ -196,20 +196,26 @@ export class Chart {
     const { buy, sell, muted } = this.colours;
     const isLine = this.series === this.line;
     const length = INTERVALS[interval] / 1e6;
-    const marks = [];
-    for (const { ts, trade_id: id, side, last_qty: qty } of fills.slice(-MARKS)) {
+    const sums = new Map(); // lots of own fills by bar and side
+    for (const { ts, trade_id: id, side, last_qty: qty } of fills) {
       const bar = Math.floor(ts / 1e6 / length) * length;
       const time = isLine ? this.times.get(id) : bar;
       if (time === undefined) continue;
-      const isBuy = side === "buy";
-      marks.push({
-        time,
-        position: isBuy ? "belowBar" : "aboveBar",
-        shape: isBuy ? "arrowUp" : "arrowDown",
-        color: isBuy ? buy : sell,
-        text: `${isBuy ? "B" : "S"} ${qty}`,
-      });
+      const key = `${time} ${side}`;
+      sums.set(key, { time, side, qty: (sums.get(key)?.qty ?? 0) + qty });
     }
+    const marks = [...sums.values()].slice(-MARKS).map(
+      ({ time, side, qty }) => {
+        const isBuy = side === "buy";
+        return {
+          time,
+          position: isBuy ? "belowBar" : "aboveBar",
+          shape: isBuy ? "arrowUp" : "arrowDown",
+          color: isBuy ? buy : sell,
+          text: `${isBuy ? "B" : "S"} ${qty}`,
+        };
+      },
+    );
     for (const [n, { trade_id: id, round = 1 }] of trades.entries()) {
       const time = isLine ? this.times.get(id) : undefined;
       if (!n || time === undefined || (trades[n - 1].round ?? 1) === round) {
@@ -239,9 +245,16 @@ export class Chart {
     return [this.series.data().at(-1), this.volumes.data().at(-1)];
   }
 
-  /** While there is room, bars begin at the left edge. */
+  /** Follow the newest bar once the chart has taken it. */
   #follow() {
-    if (!this.isFollowing) return;
+    this.following ??= requestAnimationFrame(() => {
+      this.following = null;
+      if (this.isFollowing) this.#place();
+    });
+  }
+
+  /** While there is room, bars begin at the left edge. */
+  #place() {
     const scale = this.chart.timeScale();
     const range = scale.getVisibleLogicalRange();
     if (!range) return;

@@ -168,7 +168,7 @@ export class Ladder {
     );
     const side = (cell) => {
       const [curve, bar] = [make("span", "depth"), make("span", "bar")];
-      const [qty, sum] = [make("span", "qty"), make("span", "sum")];
+      const [qty, sum] = [make("span", "qty"), make("span", "upto")];
       cell.append(curve, bar, qty, sum);
       return { bar, curve, qty, sum };
     };

@@ -215,7 +215,10 @@ export class Ticket {
 
   #setSide(side) {
     const { side: sides } = this.fields;
-    if (sides.value !== side) this.isOurs = false;
+    if (sides.value !== side) {
+      this.isOurs = false;
+      this.fields.price.value = ""; // the best opposite is another one
+    }
     sides.value = side;
     this.armed = null;
     this.draw();
