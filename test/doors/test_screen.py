@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -654,3 +655,60 @@ async def test_the_phone_has_what_a_thumb_needs(browser: Browser) -> None:
             await expect(page.locator("#position")).to_have_text("BOND +2")
             await page.click("#ticket-close")
             await expect(page.locator("#ticket")).to_be_hidden()
+
+
+# For everybody --------------------------------------------------------------
+
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
+SERIOUS = """async () => {
+    const { violations } = await axe.run(document, {
+        resultTypes: ["violations"],
+    });
+    return violations
+        .filter(({ impact }) => ["serious", "critical"].includes(impact))
+        .map(({ id, nodes }) => [
+            id, nodes.map(({ target, failureSummary }) =>
+                `${target}: ${failureSummary}`),
+        ]);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_serious(browser: Browser, scheme: Any) -> None:
+    async with serving(symbols=("BOND", "ETF")) as server:
+        async with (
+            wired(server.url, "bob") as bob,
+            wired(server.url, "carol") as carol,
+            visiting(browser, server.url, color_scheme=scheme) as page,
+        ):
+            await page.emulate_media(reduced_motion="reduce")
+            await page.evaluate(AXE)
+            for price in (100, 120, 90):
+                await trade(bob, carol, price, symbol="BOND")
+            await bob.ask(**order("sell", 9, 121, symbol="BOND"))
+            found = {"visitor": await page.evaluate(SERIOUS)}
+            await sign_in(page)
+            await page.click("#more > summary")
+            await place(page, "buy", 3, "121")
+            await place(page, "buy", 1, "99")
+            await shows(page, "#orders", ".*AmendCancel")
+            found["trader"] = await page.evaluate(SERIOUS)
+            for tab in ("fills", "positions", "curve"):
+                await page.click(f"#tab-{tab}")
+                found[tab] = await page.evaluate(SERIOUS)
+            for opener, name in (
+                ("#orders [aria-label^=Amend]", "amend-dialog"),
+                ("#keys-open", "keys-dialog"),
+                ("#menu > summary", ""),
+                ("#overview-open", ""),
+            ):
+                await page.eval_on_selector(opener, "(node) => node.click()")
+                found[opener] = await page.evaluate(SERIOUS)
+                if name:
+                    await page.click(f"#{name} [value=close]")
+            await page.click("#overview-close")
+            await page.set_viewport_size(PHONE)
+            found["phone"] = await page.evaluate(SERIOUS)
+            await page.click("#quick-sell")
+            found["sheet"] = await page.evaluate(SERIOUS)
+            assert {view: bad for view, bad in found.items() if bad} == {}

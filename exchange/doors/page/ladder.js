@@ -115,7 +115,8 @@ export class Ladder {
   #mark(row, price, last, own) {
     const { desk, cursor } = this;
     const names = ["row"];
-    if (price !== null && price === last) names.push("last");
+    const isLast = last !== undefined && price === this.axis.floor(last, "bids");
+    if (price !== null && isLast) names.push("last");
     for (const side of ["buy", "sell"]) {
       if (price === null) continue;
       if (desk.isArmed(side, price)) names.push(`armed-${side}`);

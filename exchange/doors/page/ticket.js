@@ -97,6 +97,7 @@ export class Ticket {
   clear() {
     this.isOurs = false;
     this.armed = null;
+    this.fields.price.value = "";
     showResult("");
     this.draw();
   }
