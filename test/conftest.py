@@ -59,9 +59,9 @@ KINDS = {
         test_files test_fuzz test_golden test_hostile test_image test_keys
         test_keys_live test_logs test_long_work test_package test_page
         test_printing test_process test_products_live test_proxies test_replay
-        test_replay_page test_simulate test_speed test_sqlite test_stress
-        test_tls test_tutorial test_util_accounts test_util_admin test_wall
-        test_watch test_windows
+        test_replay_page test_screen test_simulate test_speed test_sqlite
+        test_stress test_tls test_tutorial test_util_accounts test_util_admin
+        test_wall test_watch test_windows
     """,
 }
 KIND_OF = {
