@@ -244,7 +244,7 @@ export class Replay {
   #drawNames({ symbol, trades, bids, asks }) {
     const tick = tickOf(this.exchange.instruments.get(symbol));
     this.trades.draw(
-      trades.map(([, price, qty, buyer, seller]) => ({
+      trades.slice(0, NAMES_SHOWN).map(([, price, qty, buyer, seller]) => ({
         className: "",
         texts: [tick.show(price), showLots(qty), `▲ ${buyer}`, `▼ ${seller}`],
       })),
@@ -253,7 +253,7 @@ export class Replay {
       order ? `${showLots(order[1])} @ ${tick.show(order[0])}` : "";
     const rows = bids.length > asks.length ? bids : asks;
     this.orders.draw(
-      rows.map((_, index) => ({
+      rows.slice(0, NAMES_SHOWN).map((_, index) => ({
         className: "",
         texts: [
           bids[index]?.[2] ?? "",
