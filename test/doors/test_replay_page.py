@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 class Recorded:
-    """A short round: its journal, and the keys of its accounts."""
+    """A short round: its journal, and the keys of its accounts.
+
+    Its time runs fast, so that it is longer than a step of the slider.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "day.db"
@@ -41,7 +45,7 @@ class Recorded:
 
     async def record(self) -> None:
         async with serving(
-            journal=self.path, keys=self.keys, open=True
+            journal=self.path, keys=self.keys, open=True, speed=Decimal(100)
         ) as server:
             async with (
                 wired(server.url, "boss", token=self.tokens["boss"]) as boss,

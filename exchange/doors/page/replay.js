@@ -7,6 +7,7 @@
  */
 
 import { byId, make, put, Rows } from "./dom.js";
+import { spread } from "./equity.js";
 import { tickOf } from "./market.js";
 import { LineSeries } from "./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs";
 import { showLots, showTime } from "./words.js";
@@ -185,12 +186,13 @@ export class Replay {
       button.onclick = () => this.#step(step, back !== undefined);
     }
     const spaced = Math.ceil(marks.length / MARKS_SHOWN);
-    byId("replay-marks").append(
-      ...marks
-        .filter((mark, index) => mark.kind !== "phase" || !(index % spaced))
-        .slice(0, MARKS_SHOWN)
-        .map((mark) => this.#mark(mark)),
-    );
+    this.marks = marks
+      .filter((mark, index) => mark.kind !== "phase" || !(index % spaced))
+      .slice(0, MARKS_SHOWN)
+      .map((mark) => ({ ...mark, button: this.#mark(mark) }));
+    const box = byId("replay-marks");
+    box.append(...this.marks.map(({ button }) => button));
+    new ResizeObserver(() => this.#placeMarks(box)).observe(box);
     byId("replay-names-choice").hidden = !hasKeys && !isOpen;
     byId("replay-fair-choice").hidden = !this.about.has_fair;
     byId("replay-names").onchange = () => this.#askNames();
@@ -212,9 +214,21 @@ export class Replay {
     button.type = "button";
     button.title = `${showSeconds(seconds)} ${KINDS[kind]}: ${text}`;
     button.setAttribute("aria-label", button.title);
-    button.style.left = `${(100 * seconds) / (this.length || 1)}%`;
     button.onclick = () => this.go(ts);
     return button;
+  }
+
+  /** Place the marks at their times, but side by side. */
+  #placeMarks(box) {
+    const { clientWidth: width } = box;
+    const places = this.marks.map(
+      ({ ts }) => (((ts - this.start) / SECOND) * width) / (this.length || 1),
+    );
+    const widest = this.marks[0]?.button.offsetWidth ?? 0;
+    const least = Math.min(widest, width / (this.marks.length || 1));
+    for (const [index, place] of spread(places, least, 0, width).entries()) {
+      this.marks[index].button.style.left = `${place}px`;
+    }
   }
 
   /** Let the address say which moment is shown. */
