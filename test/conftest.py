@@ -27,48 +27,48 @@ KINDS = {
         test_client_simulated test_closing test_codec_events test_codec_frames
         test_codec_requests test_conformance_published test_conversion
         test_damage test_day test_deadlines test_documented test_door_settings
-        test_event_dossier test_event_draws test_event_examples
-        test_event_fair test_event_file
-        test_event_keys test_event_lines test_event_market test_event_pages
-        test_event_pairings test_event_record test_event_schedule
-        test_event_scoring test_event_standings test_executions test_expiry
-        test_feed test_feed_readers test_fees test_flows test_gate test_gateway
-        test_gym test_history test_icebergs test_languages test_limits
-        test_link test_listing test_logins test_market_data test_market_twin
-        test_matches test_memory test_model test_money_file test_money_flows
-        test_names test_news test_notices test_operator test_orders test_pacing
-        test_payouts test_permissions test_phases test_precedence test_presets
-        test_product_flows test_product_settings test_products
-        test_products_documented test_ranking test_rate test_records
-        test_replay_text test_reports test_requests test_restart test_rounds
-        test_routing test_rules test_rules_time test_self_trades test_sequencer
-        test_sessions test_settings test_settlement test_solvency test_stops
-        test_tenders test_uncrossing test_virtual test_work test_worlds
+        test_event_dossier test_event_draws test_event_examples test_event_fair
+        test_event_file test_event_keys test_event_lines test_event_market
+        test_event_pages test_event_pairings test_event_record
+        test_event_schedule test_event_scoring test_event_standings
+        test_executions test_expiry test_feed test_feed_readers test_fees
+        test_flows test_gate test_gateway test_gym test_history test_icebergs
+        test_languages test_limits test_link test_listing test_logins
+        test_market_data test_market_twin test_matches test_memory test_model
+        test_money_file test_money_flows test_names test_news test_notices
+        test_operator test_orders test_pacing test_payouts test_permissions
+        test_phases test_precedence test_presets test_product_flows
+        test_product_settings test_products test_products_documented
+        test_ranking test_rate test_records test_replay_text test_reports
+        test_requests test_restart test_rounds test_routing test_rules
+        test_rules_time test_self_trades test_sequencer test_sessions
+        test_settings test_settlement test_solvency test_stops test_tenders
+        test_uncrossing test_virtual test_work test_worlds
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
         test_connections test_event_front test_event_front_bounds
-        test_fair_file test_flow test_frame test_life
-        test_lines test_malformed test_metrics test_money_start test_playback
-        test_replies test_resuming test_rules_disk test_rules_keys
-        test_rules_limits test_rules_orders test_rules_refusals
-        test_rules_rounds test_schema test_session test_slow_readers test_soak
-        test_tables test_tcp test_timing test_turns test_upgrade test_waiting
-        test_web test_websocket
+        test_fair_file test_flow test_frame test_life test_lines test_malformed
+        test_metrics test_money_start test_playback test_replies test_resuming
+        test_rules_disk test_rules_keys test_rules_limits test_rules_orders
+        test_rules_refusals test_rules_rounds test_schema test_session
+        test_slow_readers test_soak test_tables test_tcp test_timing test_turns
+        test_upgrade test_waiting test_web test_websocket
     """,
     "process": """
         test_abuse test_administration test_backup test_bench test_bots
         test_challenge_house test_cli test_client test_client_earlier
         test_client_life test_client_live test_clock test_commits
         test_committer test_crash test_disk test_docs test_door_load
-        test_doors_crash test_event_league test_event_page
-        test_event_practice test_event_processes test_event_rehearse
-        test_event_replay test_event_run test_examples test_files test_fuzz
-        test_golden test_hostile test_image test_keys test_keys_live test_logs
+        test_doors_crash test_event_league test_event_page test_event_practice
+        test_event_processes test_event_rehearse test_event_replay
+        test_event_run test_examples test_files test_fuzz test_golden
+        test_hostile test_image test_keys test_keys_live test_logs
         test_long_work test_package test_page test_printing test_process
         test_products_live test_proxies test_replay test_replay_page
-        test_simulate test_speed test_sqlite test_stress test_tls test_tutorial
-        test_util_accounts test_util_admin test_wall test_watch test_windows
+        test_screen test_simulate test_speed test_sqlite test_stress test_tls
+        test_tutorial test_util_accounts test_util_admin test_wall test_watch
+        test_windows
     """,
 }
 KIND_OF = {

@@ -27,7 +27,7 @@ from websockets.typing import Origin
 
 from client import Exchange
 from server import Server
-from test.doors.test_page import (
+from test.doors.browsing import (
     book_shows,
     browsing,
     place,

@@ -8,25 +8,33 @@ import dataclasses
 import json
 import random
 import re
-from asyncio.subprocess import PIPE
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import (
-    Browser,
-    Page,
-    async_playwright,
-    expect,
-)
+from playwright.async_api import Browser, Page, expect
 
-from orderbook import Heartbeat, Instrument, News, Status, Tender, encode
+from orderbook import Heartbeat, News, Status, Tender, encode
 from server import Server
+from test.doors.browsing import (
+    FRAME,
+    GONE,
+    LIVE,
+    MARKUP,
+    book_shows,
+    ladder,
+    place,
+    said_to_all,
+    shows,
+    shows_message,
+    sign_in,
+    visiting,
+)
 from test.support import (
     PATIENCE_S,
-    ROOT,
     Wire,
     add_key,
     address,
@@ -40,144 +48,8 @@ from test.support import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-INSTALL_S = 600  # also installs the browser
-# Chromium's own requests to hosts of its maker.
-QUIET = (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-gpu",
-    "--disable-sync",
-    "--no-first-run",
-)
-WIDE = {"width": 1366, "height": 768}
 BURST = 2_000  # orders
-LEVELS = 12  # of each side that the page shows
-MARKUP = "<img src=x onerror=\"document.title='hacked'\">"
-LIVE = "● Live"
-# Errors that the browser logs if a server is gone.
-GONE = r"WebSocket connection to 'wss?://\S+' failed|Failed to load resource"
-
-expect.set_options(timeout=PATIENCE_S * 1_000)
-
-
-@contextlib.asynccontextmanager
-async def browsing(*arguments: str) -> AsyncIterator[Browser]:
-    """Start a browser, installed if need be."""
-    finder = await asyncio.create_subprocess_exec(
-        ROOT / ".ci" / "browser", stdout=PIPE, stderr=PIPE
-    )
-    async with asyncio.timeout(INSTALL_S):
-        output, errors = await finder.communicate()
-    assert finder.returncode == 0, errors.decode()
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=output.decode().strip(),
-            args=[*QUIET, *arguments],
-        )
-        yield browser
-        await browser.close()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with browsing() as browser:
-        yield browser
-
-
-@contextlib.asynccontextmanager
-async def visiting(
-    browser: Browser, url: str, *, but: str = "^$", **options: Any
-) -> AsyncIterator[Page]:
-    """Open the page of the exchange at a URL, and check its behaviour.
-
-    It must send no request to another host, and the browser must log no error
-    other than ``but``, a regular expression.
-    """
-    home = url.replace("ws", "http", 1) + "/"
-    problems: list[str] = []
-    asked: list[str] = []
-    context = await browser.new_context(**{"viewport": WIDE, **options})
-    context.set_default_timeout(PATIENCE_S * 1_000)
-    page = await context.new_page()
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on(
-        "console",
-        lambda message: problems.append(f"{message.type}: {message.text}"),
-    )
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("websocket", lambda socket: asked.append(socket.url))
-    try:
-        await page.goto(home)
-        await expect(page.locator("#connection")).to_have_text(LIVE)
-        yield page
-        assert not [p for p in problems if not re.search(but, p)]
-        assert not [u for u in asked if not u.startswith((home, f"{url}/"))]
-    finally:
-        await context.close()
-
-
-async def sign_in(page: Page, user: str = "alice") -> None:
-    await page.click("#sign-in")
-    await page.fill("#sign-in-dialog [name=user]", user)
-    await page.fill("#sign-in-dialog [name=token]", "s3cret")
-    await page.click("#sign-in-dialog [type=submit]")
-    await expect(page.locator("#own-title")).to_have_text(user)
-    await expect(page.locator("#sign-in-dialog")).to_be_hidden()
-
-
-async def place(page: Page, side: str, qty: int, price: str) -> None:
-    """Fill in the order ticket and send it."""
-    await page.check(f"#ticket [value={side}]", force=True)
-    await page.fill("#ticket [name=qty]", str(qty))
-    if price:
-        await page.fill("#ticket [name=price]", price)
-    await page.click("#ticket [type=submit]")
-
-
-async def shows(page: Page, rows: str, *expected: str) -> None:
-    """Wait until the visible rows of a table have these texts."""
-    visible = page.locator(f"{rows} tr:visible")
-    await expect(visible).to_have_text(
-        [re.compile(rf"^{text}$") for text in expected]
-    )
-
-
-async def shows_message(page: Page, text: str) -> None:
-    """Wait until the newest message has this text."""
-    newest = page.locator("#messages li").first
-    await expect(newest).to_have_text(re.compile(f"^[0-9:]{{8}} {text}$"))
-
-
-async def ladder(page: Page) -> list[list[list[str]]]:
-    """Return bids and asks as shown, best first: price, quantity, own."""
-    shown: list[list[list[str]]] = await page.evaluate(
-        """() => ["bids", "asks"].map((side) => {
-            const rows = [...document.querySelectorAll(`#ladder .${side}`)];
-            if (side === "asks") rows.reverse();
-            const cells = [".price", ".qty", ".mine"];
-            return rows
-              .map((row) => cells.map((c) => row.querySelector(c).innerText))
-              .filter(([price]) => price);
-        })"""
-    )
-    return shown
-
-
-async def book_shows(
-    page: Page, bids: list[list[str]], asks: list[list[str]]
-) -> None:
-    """Wait until the ladder has exactly these levels."""
-    async with asyncio.timeout(PATIENCE_S):
-        while await ladder(page) != [bids, asks]:
-            await page.evaluate("() => new Promise(requestAnimationFrame)")
-
-
-def said_to_all(server: Server, *texts: str) -> None:
-    """Send messages to every connection."""
-    for session in server.gateway.links:
-        for text in texts:
-            session.send(text)
-    server.step(lambda: None)
+FEW = 5  # levels of each side that the ladder shows at least
 
 
 @contextlib.contextmanager
@@ -360,32 +232,18 @@ async def test_the_match_and_the_time_left_are_shown(
         await expect(match).to_have_text("paused")
 
 
-async def test_a_derivative_says_what_it_is(browser: Browser) -> None:
-    call = Instrument(
-        symbol="CALL",
-        tick_size="0.05",
-        min_price=0,
-        max_price=9,
-        max_qty=9,
-        phase="open",
-        kind="call",
-        underlying="BOND",
-        strike=2_010,
+async def test_a_derivative_says_what_it_is(
+    browser: Browser, tmp_path: Path
+) -> None:
+    market = tmp_path / "market.toml"
+    market.write_text(
+        '[instruments.BOND]\ntick_size = "0.05"\n'
+        '[instruments.CALL]\nkind = "call"\nunderlying = "BOND"\n'
+        'strike = 2010\nexpires = "round"\ntick_size = "0.05"\n'
     )
-    async with serving() as server:
+    async with serving(market=market) as server:
         async with visiting(browser, server.url) as page:
-            await page.evaluate(
-                """async (call) => {
-                    const { drawHead } = await import("/draw.js");
-                    const trades = { rows: [{ price: 3, busted: true }] };
-                    drawHead({ symbol: "CALL", instrument: call, trades });
-                }""",
-                {
-                    name: value
-                    for name, value in dataclasses.asdict(call).items()
-                    if value is not None
-                },
-            )
+            await page.click("#instruments button:has-text('CALL')")
             terms = page.locator("#terms")
             await expect(terms).to_have_text("call 100.50 of BOND")
             await expect(page.locator("#last")).to_have_text("no trade yet")
@@ -405,6 +263,7 @@ async def test_text_is_never_markup(browser: Browser) -> None:
                     const body = document.getElementById("leaderboard");
                     new Leaderboard(body).draw({
                         leaderboard: [row], instruments: new Map(),
+                        tickers: new Map(),
                     });
                 }""",
                 leaders,
@@ -465,7 +324,7 @@ async def test_an_order_trades(browser: Browser) -> None:
             await bob.ask(**order("sell", 4, 98))
             await shows(page, "#tape", "[0-9:]{8}▼ sell994")
             await shows(page, "#orders", r"\d+▲ buy BOND994/10AmendCancel")
-            await shows(page, "#fills", "[0-9:]{8}▲ buy BOND994")
+            await shows(page, "#fills", "[0-9:]{8}▲ buy BOND9940")
             await expect(page.locator("#position")).to_have_text("BOND +4")
             await expect(page.locator("#cash")).to_have_text("−396")
             await expect(page.locator("#profit")).to_have_text("0")
@@ -478,6 +337,7 @@ async def test_an_order_trades(browser: Browser) -> None:
             await shows(page, "#leaderboard", r"1alice \(you\)\+48", "2bob−8")
             # A market order trades on two levels and ends.
             await bob.ask(**order("sell", 2, 103))
+            await page.click("#more > summary")
             kind = page.locator("#ticket [name=order_type]")
             await kind.select_option("limit")
             await kind.select_option("market")
@@ -538,6 +398,7 @@ async def test_a_refusal_is_shown(browser: Browser) -> None:
         ):
             await bob.ask(**order("sell", 1, 100))
             await sign_in(page)
+            await page.click("#more > summary")
             await page.check("#ticket [name=post_only]")
             await place(page, "buy", 1, "100")
             text = "Refused: post-only buy at 100 would trade with 100"
@@ -668,7 +529,7 @@ async def test_the_page_reconnects_to_a_killed_exchange(
                 async with wired(url, "bob") as bob:
                     await bob.ask(**order("sell", 1, 97))
                 price = "99" if is_durable else "97"
-                await shows(page, "#fills", f"[0-9:]{{8}}▲ buy BOND{price}1")
+                await shows(page, "#fills", f"[0-9:]{{8}}▲ buy BOND{price}10")
 
 
 async def test_a_burst_leaves_the_right_book(browser: Browser) -> None:
@@ -692,12 +553,21 @@ async def test_a_burst_leaves_the_right_book(browser: Browser) -> None:
             await bob.send({"type": "get", "what": "book", "id": "book"})
             [snapshot] = (await bob.until(id="book"))["data"]
             sides = (snapshot["bids"], snapshot["asks"])
-            assert min(map(len, sides)) > LEVELS
-            expected = [
-                [[str(price), str(qty), ""] for price, qty in levels[:LEVELS]]
-                for levels in sides
-            ]
-            await book_shows(page, *expected)
+            assert min(map(len, sides)) > FEW
+            await page.select_option("#step", "1")
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    shown = await ladder(page)
+                    expected = [
+                        [[str(price), str(qty), ""] for price, qty in levels]
+                        for levels in sides
+                    ]
+                    if min(map(len, shown)) >= FEW and all(
+                        some == every[: len(some)]
+                        for some, every in zip(shown, expected, strict=True)
+                    ):
+                        break
+                    await page.evaluate(FRAME)
             assert await page.evaluate(nodes) == before
 
 
@@ -721,8 +591,11 @@ async def test_a_gap_in_the_book_is_repaired(browser: Browser) -> None:
             with losing(server, "book"):
                 await bob.ask(**order("buy", 4, 93))
             server.step(server.gateway.heartbeat)
-            await expect(page.locator("#ladder .bids").first).to_have_text(
-                re.compile("^493")
+            await book_shows(
+                page,
+                [[str(price), str(price - 89), ""] for price in (93, 92)]
+                + [["91", "2", ""], ["90", "1", ""]],
+                [],
             )
 
 
@@ -769,7 +642,7 @@ async def test_missed_reports_are_fetched(
                 await bob.ask(**order("sell", 1, 99))
             lots = ["1"] if is_told_by_heartbeat else ["1", "1"]
             await shows(
-                page, "#fills", *(f"[0-9:]{{8}}▲ buy BOND99{n}" for n in lots)
+                page, "#fills", *(f"[0-9:]{{8}}▲ buy BOND99{n}0" for n in lots)
             )
             await shows(
                 page, "#orders", rf"\d+▲ buy BOND99{len(lots)}/10AmendCancel"
@@ -907,7 +780,7 @@ async def test_rules_of_the_account(
 ) -> None:
     found = await rules.evaluate(
         """async (reports) => {
-            const { Account } = await import("/market.js");
+            const { Account } = await import("/account.js");
             const account = new Account("alice");
             const report = ([seq, order_id, leaves_qty]) => account.take(
                 { type: "exec", exec_type: "new", seq, order_id, leaves_qty },
@@ -981,7 +854,7 @@ async def test_the_unit_of_cash(
 
 async def test_the_profit_counts_the_value_of_a_tick(rules: Page) -> None:
     found = await rules.evaluate("""async () => {
-            const { Account } = await import("/market.js");
+            const { Account } = await import("/account.js");
             const account = new Account("alice");
             account.welcome({ session: "s", seq: 0, resumed: false });
             account.take({
@@ -1036,8 +909,26 @@ LIMIT_TICKET = {"symbol": "BOND", "side": "buy", "qty": 10}
             {"order_type": "market", "time_in_force": "auction"},
         ),
         (
-            {"price": "3", "display_qty": "4", "time_in_force": "ioc"},
-            {"order_type": "limit", "price": 6, "time_in_force": "ioc"},
+            {"price": "3", "display_qty": "4", "time_in_force": "gtc"},
+            {
+                "order_type": "limit",
+                "price": 6,
+                "display_qty": 4,
+                "time_in_force": "gtc",
+            },
+        ),
+        (
+            {"price": "3", "time_in_force": "ioc", "stp": "cancel_both"},
+            {
+                "order_type": "limit",
+                "price": 6,
+                "time_in_force": "ioc",
+                "stp": "cancel_both",
+            },
+        ),
+        (
+            {"price": "3", "time_in_force": "gtd", "seconds": "5"},
+            {"order_type": "limit", "price": 6, "time_in_force": "gtd"},
         ),
     ],
 )
@@ -1047,31 +938,30 @@ async def test_the_ticket_makes_every_kind_of_order(
     fields: dict[str, str],
     order: dict[str, Any],
 ) -> None:
-    """The page is not signed in, so nothing is sent."""
     market = tmp_path / "market.toml"
     bounds = "min_price = -9\nmax_price = 99\nmax_qty = 50"
     market.write_text(f"[instruments.BOND]\ntick_size = '0.5'\n{bounds}\n")
+    placed: list[dict[str, Any]] = []
+
+    def note(frame: str | bytes) -> None:
+        request = json.loads(frame)
+        if isinstance(request, dict) and request["type"] == "place":
+            del request["type"], request["id"], request["client_order_id"]
+            placed.append(request)
+
     async with (
         serving(market=market) as server,
         visiting(browser, server.url) as page,
     ):
-        await page.evaluate("""async () => {
-                const { Ticket } = await import("/trade.js");
-                const instrument = {
-                    symbol: "BOND", tick_size: "0.5", min_price: -9,
-                    max_price: 99, max_qty: 50,
-                };
-                window.placed = [];
-                const instruments = new Map([["BOND", instrument]]);
-                const place = (order) => window.placed.push(order);
-                new Ticket({ instrument, instruments, place }).draw();
-                document.getElementById("ticket").hidden = false;
-            }""")
-        ticket = page.locator("#ticket")
+        page.on("websocket", lambda socket: socket.on("framesent", note))
+        await page.reload()
+        await sign_in(page)
+        await page.click("#more > summary")
+        ticket = page.locator("#ticket-form")
         await ticket.locator("[name=qty]").fill("10")
         for name, value in fields.items():
             field = ticket.locator(f"[name={name}]")
-            if name in ("order_type", "time_in_force"):
+            if name in ("order_type", "time_in_force", "stp"):
                 await field.select_option(value)
             else:
                 await field.fill(value)
@@ -1079,7 +969,10 @@ async def test_the_ticket_makes_every_kind_of_order(
         trigger = ticket.locator("[name=trigger_price]")
         assert await trigger.is_visible() == is_stop
         await ticket.locator("[type=submit]").click()
-        placed = await page.evaluate("window.placed")
+        await expect(page.locator("#ticket-result")).not_to_be_empty()
+        expire = placed[0].pop("expire_ts", 0) - time.time() * 1e6
+        is_for_a_time = fields.get("time_in_force") == "gtd"
+        assert (expire > 0) == is_for_a_time
     assert placed == [LIMIT_TICKET | order]
 
 
@@ -1116,7 +1009,7 @@ async def test_the_mark(
 ) -> None:
     found = await rules.evaluate(
         """async (ticker) => {
-            const { mark } = await import("/market.js");
+            const { mark } = await import("/account.js");
             return mark(ticker);
         }""",
         ticker,
@@ -1215,7 +1108,11 @@ async def test_it_fits_the_screen(
             }"""
             await busy(server, wire)
             await sign_in(page, "a" * 32)
+            if width < 700:
+                await page.click("#quick-buy")
             await place(page, "buy", 1_000, "90050")
+            if width < 700:
+                await page.click("#ticket-close")
             await shows(page, "#orders", ".*AmendCancel")
             wide, high = await page.evaluate(size)
             assert wide <= width
@@ -1254,7 +1151,7 @@ async def test_every_control_has_a_name(browser: Browser) -> None:
                         ...all("[tabindex]").filter(
                             (node) => node.tabIndex > 0,
                         ),
-                        ...all("[id]").filter(
+                        ...all("[id]:not(svg *)").filter(
                             ({ id }, n) => ids.indexOf(id) !== n,
                         ),
                     ].map((node) => node.outerHTML);
@@ -1316,6 +1213,7 @@ async def test_light_and_dark(browser: Browser) -> None:
             ground = """() =>
                 getComputedStyle(document.body).backgroundColor"""
             button = page.locator("#theme")
+            await page.click("#menu > summary")
             light = await page.evaluate(ground)
             await page.emulate_media(color_scheme="dark")
             await expect(button).to_have_text("☀ Light")
@@ -1325,5 +1223,5 @@ async def test_light_and_dark(browser: Browser) -> None:
             await expect(button).to_have_text("☾ Dark")
             assert await page.evaluate(ground) == light
             await page.reload()
-            await expect(button).to_have_text("☾ Dark")
+            await expect(button).to_have_text("☾ Dark", use_inner_text=False)
             assert await page.evaluate(ground) == light

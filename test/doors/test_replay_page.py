@@ -13,7 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from exchange.host.keyring import KeyRing
-from test.doors.test_page import book_shows, browsing, shows
+from test.doors.browsing import book_shows, browsing, shows
 from test.support import PATIENCE_S, add_key, order, serving, wired
 from test.util.test_playback import playing
 from util.playback.view import Rights
@@ -124,7 +124,7 @@ async def test_a_recording_is_shown_at_any_moment(
         # Its own orders and fills, and no way to trade.
         await sign_in(page, "ann", recorded.tokens["ann"])
         await page.click("#replay [data-step=fill]:not([data-back])")
-        await shows(page, "#fills", "[0-9:]{8}▼ sell BOND1012")
+        await shows(page, "#fills", "[0-9:]{8}▼ sell BOND10120")
         await book_shows(page, [], [["101", "3", "3"]])
         for hidden in ("#ticket", "#cancel-all", "#orders td.buttons"):
             await expect(page.locator(hidden)).to_be_hidden()
@@ -139,6 +139,8 @@ async def test_a_recording_is_shown_at_any_moment(
         await shows(page, "#named-trades", "1012▲ bob▼ ann")
         await expect(accounts).to_have_text(["ann", "bob"])
         # To the end, as fast as it goes, and from the start again.
+        await page.uncheck("#replay-names")
+        await page.click("#sign-out")
         await page.select_option("#replay-speed", "100")
         await page.click("#replay-play")
         play = page.locator("#replay-play")

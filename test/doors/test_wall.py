@@ -13,7 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from server import Server
-from test.doors.test_page import GONE, MARKUP, browsing, shows, visiting
+from test.doors.browsing import GONE, MARKUP, browsing, shows, visiting
 from test.support import Wire, add_key, order, serving, wired
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -68,6 +68,7 @@ async def watching(
 ) -> AsyncIterator[Page]:
     """Open the page, and its wall."""
     async with visiting(browser, url, **options) as page:
+        await page.click("#menu summary")
         await page.click("#to-wall")
         await expect(page.locator("#wall")).to_be_visible()
         yield page

@@ -17,6 +17,7 @@ from orderbook import INTERVALS
 from server import Server
 from test.support import PATIENCE_S, serving, wired
 
+MOST_LINES = 400  # of a module of the page
 FILES = sorted(
     file.relative_to(PAGE).as_posix()
     for file in PAGE.rglob("*")
@@ -88,6 +89,14 @@ def test_browsers_get_the_content_types_they_need() -> None:
     assert CONTENT_TYPES[".css"].startswith("text/css;")
     assert CONTENT_TYPES[".js"].startswith("text/javascript;")
     assert CONTENT_TYPES[".mjs"].startswith("text/javascript;")
+
+
+def test_the_modules_of_the_page_are_short() -> None:
+    sizes = {
+        path.name: len(path.read_text().splitlines())
+        for path in PAGE.glob("*.js")
+    }
+    assert {name: n for name, n in sizes.items() if n > MOST_LINES} == {}
 
 
 def test_the_page_may_load_nothing_from_elsewhere() -> None:

@@ -3,15 +3,18 @@
 import {
   CandlestickSeries,
   createChart,
+  createSeriesMarkers,
   HistogramSeries,
   LineSeries,
   LineType,
   TickMarkType,
 } from "./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs";
-import { CANDLES_KEPT } from "./market.js";
+import { INTERVALS, CANDLES_KEPT } from "./market.js";
 
 const TRADES_SHOWN = 200;
 const BAR = 0.6; // distance of bars, in text sizes
+const RIGHT = 3; // bars of free room at the right
+const MARKS = 200; // most marks of own fills
 const LONG = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
 const SHORT = { hour: "2-digit", minute: "2-digit" };
 const FORMATS = {
@@ -42,7 +45,7 @@ export class Chart {
       timeScale: {
         timeVisible: true,
         secondsVisible: true,
-        rightOffset: 3,
+        rightOffset: RIGHT,
         tickMarkFormatter: (time, type) => formats[type](time),
       },
       localization: {
@@ -60,17 +63,33 @@ export class Chart {
     this.volumes
       .priceScale()
       .applyOptions({ scaleMargins: { top: 0.85, bottom: 0 } });
-    this.candles = this.chart.addSeries(CandlestickSeries);
+    // The only tag on the axis is the last price, which chart_lines.js draws.
+    this.candles = this.chart.addSeries(CandlestickSeries, quiet);
     this.line = this.chart.addSeries(LineSeries, {
+      ...quiet,
       lineType: LineType.WithSteps,
       lineWidth: 2,
       pointMarkersVisible: true,
     });
+    this.series = this.candles; // the one that has data
+    this.marks = new Map(
+      [this.candles, this.line].map((one) => [one, createSeriesMarkers(one, [])]),
+    );
+    this.onSeries = () => {}; // called when another series has data
+    this.onBar = () => {}; // called with the bar under the cursor, or undefined
+    this.onFollow = () => {}; // called with whether the newest bar is shown
+    this.isFollowing = true;
+    this.times = new Map(); // by trade_id, in seconds: of trades drawn
+    this.colours = {};
     this.unit = 1; // money per tick
     this.drawn = null; // the rows last drawn
     this.drawnTs = 0; // time of the last row drawn
     this.count = 0; // bars drawn
     this.paint();
+    this.chart.subscribeCrosshairMove((event) => this.#hover(event));
+    this.chart
+      .timeScale()
+      .subscribeVisibleLogicalRangeChange((range) => this.#ranged(range));
   }
 
   /** Use the colours of the page. */
@@ -103,8 +122,9 @@ export class Chart {
       downColor: sell,
       borderDownColor: sell,
       wickDownColor: sell,
-      priceLineColor: colour("accent"),
     });
+    const names = ["buy", "sell", "accent", "muted", "warn"];
+    this.colours = Object.fromEntries(names.map((n) => [n, colour(n)]));
     this.line.applyOptions({ color: colour("accent") });
     this.volumes.applyOptions({ color: colour("volume") });
     probe.remove();
@@ -137,6 +157,7 @@ export class Chart {
     const volumes = changed.map((row) => {
       return { time: row[0] / 1e6, value: row[5] };
     });
+    this.#use(this.candles);
     if (isNew) {
       this.#clear();
       this.candles.setData(bars);
@@ -149,19 +170,123 @@ export class Chart {
     }
     this.drawn = rows;
     this.drawnTs = rows.at(-1)?.[0] ?? 0;
+    if (isNew || changed.length > 1) this.#follow();
   }
 
   /** Draw trades at equal distances. */
   drawTrades(rows) {
     if (this.drawn !== rows) this.#clear();
+    this.#use(this.line);
     this.drawn = rows;
+    this.times.clear();
     let time = 0;
-    this.line.setData(
-      rows.slice(-TRADES_SHOWN).map(({ ts, price }) => {
-        time = Math.max(ts / 1e6, time + 1e-6); // one command, many trades
-        return { time, value: price * this.unit };
-      }),
+    const points = rows.slice(-TRADES_SHOWN).map((trade) => {
+      // One command, many trades.
+      time = Math.max(trade.ts / 1e6, time + 1e-6);
+      this.times.set(trade.trade_id, time);
+      return { time, value: trade.price * this.unit };
+    });
+    this.line.setData(points);
+    this.count = points.length;
+    this.#follow();
+  }
+
+  /** Mark own fills, and where rounds begin among the trades drawn. */
+  drawMarks(fills, trades, interval) {
+    const { buy, sell, muted } = this.colours;
+    const isLine = this.series === this.line;
+    const length = INTERVALS[interval] / 1e6;
+    const sums = new Map(); // lots of own fills by bar and side
+    for (const { ts, trade_id: id, side, last_qty: qty } of fills) {
+      const bar = Math.floor(ts / 1e6 / length) * length;
+      const time = isLine ? this.times.get(id) : bar;
+      if (time === undefined) continue;
+      const key = `${time} ${side}`;
+      sums.set(key, { time, side, qty: (sums.get(key)?.qty ?? 0) + qty });
+    }
+    const marks = [...sums.values()].slice(-MARKS).map(
+      ({ time, side, qty }) => {
+        const isBuy = side === "buy";
+        return {
+          time,
+          position: isBuy ? "belowBar" : "aboveBar",
+          shape: isBuy ? "arrowUp" : "arrowDown",
+          color: isBuy ? buy : sell,
+          text: `${isBuy ? "B" : "S"} ${qty}`,
+        };
+      },
     );
+    for (const [n, { trade_id: id, round = 1 }] of trades.entries()) {
+      const time = isLine ? this.times.get(id) : undefined;
+      if (!n || time === undefined || (trades[n - 1].round ?? 1) === round) {
+        continue;
+      }
+      const text = `Round ${round} begins`;
+      const looks = { position: "aboveBar", shape: "square", color: muted };
+      marks.push({ time, text, ...looks });
+    }
+    marks.sort((a, b) => a.time - b.time);
+    const key = JSON.stringify(marks);
+    if (key === this.marked) return;
+    this.marked = key;
+    this.marks.get(this.series).setMarkers(marks);
+  }
+
+  /** Follow the newest bar, at the first zoom: another picture comes. */
+  latest() {
+    this.isFollowing = true;
+    this.chart.timeScale().resetTimeScale();
+    this.#follow();
+    this.onFollow(true);
+  }
+
+  /** Return the volume of the newest bar, and the bar. */
+  newest() {
+    return [this.series.data().at(-1), this.volumes.data().at(-1)];
+  }
+
+  /** Follow the newest bar once the chart has taken it. */
+  #follow() {
+    this.following ??= requestAnimationFrame(() => {
+      this.following = null;
+      if (this.isFollowing) this.#place();
+    });
+  }
+
+  /** While there is room, bars begin at the left edge. */
+  #place() {
+    const scale = this.chart.timeScale();
+    const range = scale.getVisibleLogicalRange();
+    if (!range) return;
+    const room = range.to - range.from;
+    if (this.count + RIGHT < room) {
+      if (Math.abs(range.from) < 0.01) return;
+      scale.setVisibleLogicalRange({ from: 0, to: room });
+    } else scale.scrollToPosition(RIGHT, false);
+  }
+
+  #ranged(range) {
+    if (!range || !this.count) return;
+    const isFollowing = range.to > this.count - 2;
+    if (isFollowing === this.isFollowing) return;
+    this.isFollowing = isFollowing;
+    this.onFollow(isFollowing);
+  }
+
+  #hover({ seriesData, time }) {
+    if (time === undefined) this.onBar(undefined, undefined);
+    else {
+      this.onBar(seriesData.get(this.series), seriesData.get(this.volumes));
+    }
+  }
+
+  /** Note which series has data. */
+  #use(series) {
+    if (series === this.series) return;
+    this.marks.get(this.series).setMarkers([]);
+    this.marked = "";
+    this.series = series;
+    this.onSeries();
   }
 
   #clear() {

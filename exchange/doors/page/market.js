@@ -1,6 +1,6 @@
 /**
- * What the exchange says, as values: prices, a book, trades, candles, an
- * account. Pure: no socket, no clock, no document. The sequence rules are
+ * What the exchange says, as values: prices, a book, trades, candles.
+ * Pure: no socket, no clock, no document. The sequence rules are
  * those of docs/PROTOCOL.md; `take` answers one of
  *
  *   "taken"  the message was applied
@@ -10,7 +10,6 @@
 
 export const TRADES_KEPT = 500;
 export const CANDLES_KEPT = 1_000;
-export const FILLS_KEPT = 50;
 
 export const INTERVALS = {
   "1s": 1_000_000,
@@ -129,6 +128,15 @@ class Side {
     else this.keys.splice(low, 1);
   }
 
+  /** Return the levels from the best to a price, as [price, qty]. */
+  *upTo(price) {
+    for (const key of this.keys) {
+      if (key > this.sign * price) return;
+      const one = this.sign * key;
+      yield [one, this.qtys.get(one)];
+    }
+  }
+
   /** Return the best levels, up to a number, as [price, qty]. */
   top(count) {
     return this.keys.slice(0, count).map((key) => {
@@ -220,94 +228,4 @@ export class Candles {
     this.rows.push([start, price, price, price, price, qty]);
     if (this.rows.length > CANDLES_KEPT) this.rows.shift();
   }
-}
-
-/** An account: its open orders, fills, cash and positions. */
-export class Account {
-  constructor(user) {
-    this.user = user;
-    this.session = undefined;
-    this.seq = undefined; // the last one received
-    this.isStating = false; // receiving the state that follows a welcome
-    this.orders = new Map(); // by order_id: the last report of each open one
-    this.fills = []; // oldest first
-    this.cash = 0;
-    this.positions = {};
-    this.equity = 0;
-    this.paidIn = 0; // cash at the start, which is no profit
-  }
-
-  /** Take a `welcome`: go on, or start from the state that follows. */
-  welcome({ session, seq, resumed }) {
-    this.session = session;
-    if (resumed) return;
-    this.seq = seq;
-    this.isStating = true;
-    this.orders.clear();
-    this.fills = [];
-  }
-
-  /** Take an `exec`, `settlement` or `account`. */
-  take(event) {
-    if (!this.isStating) {
-      if (event.seq <= this.seq) return "old";
-      if (event.seq > this.seq + 1) return "gap";
-      // The account report after a settlement has the same number.
-      if (event.type === "settlement") return "taken";
-      this.seq = event.seq;
-    }
-    if (event.type === "account") {
-      this.isStating = false;
-      this.cash = event.cash;
-      this.positions = event.positions;
-      this.equity = event.equity;
-      const { realized = 0, unrealized = 0 } = event;
-      this.paidIn = event.equity - realized - unrealized;
-      return "taken";
-    }
-    if (event.leaves_qty > 0) this.orders.set(event.order_id, event);
-    else this.orders.delete(event.order_id);
-    if (event.exec_type === "trade") {
-      this.fills.push(event);
-      if (this.fills.length > FILLS_KEPT) this.fills.shift();
-    }
-    return "taken";
-  }
-
-  /** Mark the fills of a trade that was undone. */
-  bust({ symbol, trade_id: id }) {
-    this.fills = this.fills.map((fill) =>
-      fill.symbol === symbol && fill.trade_id === id
-        ? { ...fill, busted: true }
-        : fill,
-    );
-  }
-
-  /** Take the newest fills of the table; newer ones stay. */
-  fill(rows) {
-    const last = rows.length ? rows.at(-1).seq : 0;
-    const newer = this.fills.filter((fill) => fill.seq > last);
-    this.fills = [...rows, ...newer].slice(-FILLS_KEPT);
-  }
-
-  /** Return the profit at the marks of these tickers, in units of cash. */
-  profit(tickers, instruments) {
-    let sum = this.cash - this.paidIn;
-    for (const [symbol, lots] of Object.entries(this.positions)) {
-      if (!lots) continue;
-      const price = mark(tickers.get(symbol));
-      if (price === undefined) return this.equity - this.paidIn;
-      sum += lots * price * (instruments.get(symbol)?.tick_value ?? 1);
-    }
-    return sum;
-  }
-}
-
-/** Return the price that values a position; undefined if there is none. */
-export function mark(ticker) {
-  const { bid, ask, last } = ticker ?? {};
-  if (bid === undefined || ask === undefined || last === undefined) {
-    return last;
-  }
-  return [bid, last, ask].sort((a, b) => a - b)[1];
 }

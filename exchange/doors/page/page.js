@@ -1,32 +1,35 @@
 /** Puts the page together. A change is drawn at most once in DRAW_MS. */
 
 import { Chart } from "./chart.js";
+import { describeBar, Lines } from "./chart_lines.js";
+import { byId, put, setUpTabs } from "./dom.js";
 import {
-  byId,
-  drawAccount,
   drawConnection,
   drawHead,
   drawMatch,
   drawMessages,
   drawNews,
-  Fills,
   Instruments,
-  Ladder,
   Leaderboard,
-  Orders,
-  put,
   Tape,
-  tickOf,
 } from "./draw.js";
 import { Exchange } from "./exchange.js";
+import { setUpKeys, Sound } from "./keys.js";
+import { Ladder } from "./ladder.js";
+import { drawLogin, setUpLogin } from "./login.js";
+import { tickOf } from "./market.js";
+import { Conversion, Tenders } from "./offers.js";
+import { Fills, Orders } from "./orders.js";
+import { Overview, OVERVIEW } from "./overview.js";
 import {
-  Changes,
-  drawLogin,
-  setUpLogin,
-  noteReports,
-  Ticket,
-} from "./trade.js";
+  drawAccount,
+  drawEquity,
+  Positions,
+  sampleEquity,
+} from "./positions.js";
+import { Ticket } from "./ticket.js";
 import { Replay } from "./replay.js";
+import { Changes, noteReports, showResult } from "./trade.js";
 import { Wall, WALL } from "./wall.js";
 
 const DRAW_MS = 50; // least time between drawings
@@ -61,40 +64,69 @@ function draw(now) {
 }
 
 const drawWall = () => wall.draw();
+const drawTabs = (state) => instruments.draw(state);
+const drawLadder = () => ladder.draw();
+const drawTicket = () => ticket.draw();
+const drawLines = () => lines.draw();
+const drawOrders = () => orders.draw();
+const drawFills = () => fills.draw();
+const drawPositions = () => positions.draw();
+const drawOverview = () => overview.draw();
+const drawLeaders = (state) => leaderboard.draw(state);
 
+// What shows the last price is drawn together, so that all of it agrees.
+const priced = [drawHead, drawTabs, drawLines, drawOverview];
+const held = [drawAccount, drawPositions, drawLeaders];
 const drawings = {
   connection: [drawConnection],
-  book: [(state) => ladder.draw(state)],
-  trades: [drawHead, (state) => tape.draw(state), drawChart],
-  tickers: [(state) => instruments.draw(state), drawAccount],
-  leaderboard: [(state) => leaderboard.draw(state)],
-  account: [
-    drawLogin,
-    drawAccount,
-    (state) => orders.draw(state),
-    (state) => fills.draw(state),
-  ],
+  book: [drawLadder, drawTicket, drawLines],
+  trades: [(state) => tape.draw(state), drawChart, ...priced],
+  tickers: [...priced, ...held],
+  leaderboard: [drawLeaders],
+  account: [drawLogin, ...held, drawOrders, drawFills, drawLadder, drawTicket],
   messages: [drawMessages, announceSoon],
   news: [drawNews],
   match: [drawMatch],
-  market: [drawMarket],
+  market: [drawMarket, drawAddress],
 };
-drawings.account.push(...drawings.book, ...drawings.leaderboard);
+drawings.account.push(drawLines, drawChart, drawOffers);
 drawings.market.push(
-  ...["connection", "trades", "tickers", "account", "match"].flatMap(
+  ...["connection", "trades", "tickers", "account", "match", "news"].flatMap(
     (what) => drawings[what],
   ),
 );
 
 function drawMarket({ instrument, symbol }) {
   chart.setTick(tickOf(instrument));
-  ticket.draw();
+  if (symbol !== charted) {
+    charted = symbol;
+    chart.latest();
+  }
+  conversion.draw();
   byId("plot").ariaLabel = `Price of ${symbol}; the table of trades has the same data`;
 }
 
-function drawChart({ trades, candles }) {
-  if (mode === "trades") chart.drawTrades(trades.rows);
+function drawOffers() {
+  tenders.draw();
+}
+
+let charted; // the symbol in the chart
+let bar = []; // under the cursor: the bar and its volume
+
+function drawChart({ trades, candles, account, symbol, interval }) {
+  const shown = trades.rows.filter((trade) => exchange.isShown(trade));
+  if (mode === "trades") chart.drawTrades(shown);
   else chart.drawCandles(candles.rows);
+  const own = (account?.fills ?? []).filter(
+    (fill) => fill.symbol === symbol && exchange.isShown(fill) && !fill.busted,
+  );
+  chart.drawMarks(own, shown, interval);
+  drawLegend();
+}
+
+function drawLegend() {
+  const [shown, volume] = bar[0] ? bar : chart.newest();
+  put(byId("legend"), describeBar(exchange, shown, volume));
 }
 
 // Screen readers --------------------------------------------------------------
@@ -124,12 +156,13 @@ const url = new URL(".", location.href);
 url.protocol = url.protocol.replace("http", "ws");
 
 const chart = new Chart(byId("plot"));
-const ladder = new Ladder(byId("ladder"));
+const sound = new Sound();
 const tape = new Tape(byId("tape"));
 const leaderboard = new Leaderboard(byId("leaderboard"));
-const fills = new Fills(byId("fills"));
 const exchange = new Exchange(url, (what, detail) => {
   if (what === "reports") noteReports(exchange, detail);
+  else if (what === "fills") sound.play(detail[0].side);
+  else if (what === "opened") showResult(""); // it was of another time
   else changed(what);
 });
 replay?.join(exchange, chart);
@@ -138,10 +171,25 @@ wall = new Wall(exchange, () => {
 });
 const ticket = new Ticket(exchange);
 const changes = new Changes(exchange);
-const orders = new Orders(byId("orders"), changes.amend, changes.cancel);
+const orders = new Orders(exchange, changes);
+const fills = new Fills(exchange);
+const positions = new Positions(exchange, (symbol) => ticket.flatten(symbol));
+const tenders = new Tenders(exchange);
+const conversion = new Conversion(exchange);
+const lines = new Lines(exchange, chart, (order, price) =>
+  changes.move(order, price),
+);
+const ladder = new Ladder(exchange, {
+  fill: (side, price) => ticket.fill(side, price),
+  send: () => ticket.send(),
+  isArmed: (side, price) => ticket.isArmed(side, price),
+  cancelAt: (side, price, axis) => changes.cancelAt(side, price, axis),
+  say: (words) => put(byId("live"), words),
+});
 const instruments = new Instruments(byId("instruments"), (symbol) => {
   location.hash = symbol;
 });
+const overview = new Overview(exchange);
 
 // Choices ---------------------------------------------------------------------
 
@@ -158,6 +206,7 @@ function drawTheme() {
     drawTheme();
   };
   chart.paint();
+  changed("trades");
 }
 
 let mode;
@@ -166,13 +215,51 @@ function chooseMode(value) {
   mode = value;
   localStorage.setItem(MODE, mode);
   if (mode !== "trades") exchange.showCandles(mode);
+  chart.latest(); // another time frame begins at its newest bar
   changed("trades");
 }
 
+/** Return what the address asks for; it may be no valid encoding. */
+function asked() {
+  const text = location.hash.slice(1);
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function followHash() {
-  const name = decodeURIComponent(location.hash.slice(1));
-  wall.show(name === WALL);
-  if (!wall.isShown) exchange.show(name);
+  wall.show(asked() === WALL);
+  if (wall.isShown) return;
+  const isOverview = asked() === OVERVIEW;
+  const wasOverview = !byId("overview").hidden;
+  byId("overview").hidden = !isOverview;
+  document.body.classList.toggle("at-overview", isOverview);
+  byId("overview-open").setAttribute("aria-pressed", isOverview);
+  if (isOverview) byId("overview-title").focus();
+  else exchange.show(asked());
+  if (wasOverview && !isOverview) byId("overview-open").focus();
+  changed("tickers");
+}
+
+/** Let the address name what is shown. */
+function drawAddress({ symbol, instruments: listed }) {
+  const name = asked();
+  const isView = ["", OVERVIEW, WALL].includes(name);
+  if (!symbol || isView || name === symbol) return;
+  if (listed.size) history.replaceState(null, "", `#${symbol}`);
+}
+
+function toggleOverview() {
+  location.hash = byId("overview").hidden ? OVERVIEW : (exchange.symbol ?? "");
+}
+
+function chooseSide(chosen) {
+  byId("main").dataset.side = chosen;
+  for (const button of byId("side-tabs").children) {
+    button.setAttribute("aria-pressed", button.value === chosen);
+  }
 }
 
 const modes = [...byId("modes").querySelectorAll("input")];
@@ -181,6 +268,35 @@ const chosen =
 for (const input of modes) input.onchange = () => chooseMode(input.value);
 chosen.checked = true;
 chooseMode(chosen.value);
+chart.onBar = (...shown) => {
+  bar = shown;
+  drawLegend();
+};
+chart.onFollow = (isFollowing) => (byId("latest").hidden = isFollowing);
+byId("latest").onclick = () => chart.latest();
+byId("overview-open").onclick = toggleOverview;
+byId("overview-close").onclick = toggleOverview;
+byId("earlier").querySelector("input").onchange = ({ target }) =>
+  exchange.showEarlier(target.checked);
+for (const button of byId("side-tabs").children) {
+  button.onclick = () => chooseSide(button.value);
+}
+chooseSide("leaders");
+setUpTabs(document.querySelector("[role=tablist]"));
+document.querySelector("[role=tablist]").addEventListener("click", () => {
+  for (const drawing of [drawFills, drawPositions, drawEquity]) {
+    drawing(exchange);
+  }
+});
+setUpKeys({
+  b: () => exchange.account && ticket.open("buy"),
+  s: () => exchange.account && ticket.open("sell"),
+  x: () => exchange.account?.orders.size && changes.cancelAll(),
+  l: () => byId("ladder-box").focus(),
+  c: () => ladder.centre(),
+  o: toggleOverview,
+  Escape: () => ticket.clear(),
+});
 dark.onchange = drawTheme;
 drawTheme();
 window.onhashchange = followHash;
@@ -189,6 +305,8 @@ setUpLogin(exchange);
 setInterval(() => {
   changed("connection"); // counts down to the retry
   changed("match"); // and to the end
+  tenders.draw();
+  sampleEquity(exchange);
 }, 1_000);
 setInterval(() => {
   if (!document.hidden) exchange.fetchLeaderboard();

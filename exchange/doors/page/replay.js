@@ -6,10 +6,11 @@
  * so the page asks for everything again.
  */
 
-import { byId, make, put, Rows, showLots, showTime } from "./draw.js";
+import { byId, make, put, Rows, showLots, showTime } from "./dom.js";
 import { spread } from "./equity.js";
 import { tickOf } from "./market.js";
 import { LineSeries } from "./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs";
+import { showLots, showTime } from "./words.js";
 
 const SECOND = 1_000_000; // microseconds
 const ADDRESS_MS = 1_000; // least time between changes of the address
@@ -197,10 +198,9 @@ export class Replay {
     byId("replay-names").onchange = () => this.#askNames();
     byId("replay-fair").onchange = () => this.#askFair();
     const columns = ["number", "number", "", ""];
-    this.trades = new Rows(byId("named-trades"), NAMES_SHOWN, columns);
-    this.orders = new Rows(byId("named-orders"), NAMES_SHOWN, [
-      ...["", "number bid", "number ask", ""],
-    ]);
+    this.trades = new Rows(byId("named-trades"), columns, NAMES_SHOWN);
+    const sides = ["", "number bid", "number ask", ""];
+    this.orders = new Rows(byId("named-orders"), sides, NAMES_SHOWN);
     setInterval(() => {
       this.#askNames();
       this.#askFair();

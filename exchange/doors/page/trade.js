@@ -1,108 +1,23 @@
-/** Signing in, and placing, amending and canceling orders. */
+/** Amending and canceling orders, and what came of requests, in words. */
 
-import { byId, put, showOrderPrice, tickOf } from "./draw.js";
+import { boundPrice, byId, offer, onClose, onSubmit, put } from "./dom.js";
+import { tickOf } from "./market.js";
+import { describe, describeFills } from "./words.js";
 
-const KEY = "exchange-login"; // in sessionStorage, which ends with the tab
-// The times in force of each type of order, the default first.
-const TIMES = {
-  limit: ["gtc", "ioc", "fok"],
-  market: ["ioc", "fok", "auction"],
-  stop: ["gtc"],
-  stop_limit: ["gtc", "ioc", "fok"],
-};
-const DONE = { new: "accepted", amended: "amended" }; // by exec_type
-
-/** Call `act` with the fields of a form instead of leaving the page. */
-function onSubmit(form, act) {
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    act(form.elements);
-  });
-}
-
-function onClose(dialog) {
-  dialog.querySelector("[value=close]").onclick = () => dialog.close();
-}
-
-/** Give a field the bounds of an instrument's price. */
-function boundPrice(field, instrument) {
-  const tick = tickOf(instrument);
-  field.step = tick.size;
-  field.min = tick.plain(instrument.min_price);
-  field.max = tick.plain(instrument.max_price);
-}
-
-/** Show a field, or hide it where it means nothing. */
-function offer(field, isOffered) {
-  field.disabled = !isOffered;
-  field.closest("label").hidden = !isOffered;
-}
-
-/** Connect the sign-in dialog and buttons; sign in again after a reload. */
-export function setUpLogin(exchange) {
-  const dialog = byId("sign-in-dialog");
-  const form = dialog.querySelector("form");
-  const result = dialog.querySelector(".result");
-  const saved = JSON.parse(sessionStorage.getItem(KEY));
-
-  function login(user, token) {
-    put(result, "Signing in …");
-    exchange.login(user, token, (reply) => {
-      if (reply.type === "error") {
-        put(result, reply.message);
-        sessionStorage.removeItem(KEY);
-        return;
-      }
-      dialog.close();
-      sessionStorage.setItem(KEY, JSON.stringify({ user, token }));
-    });
-  }
-
-  byId("sign-in").onclick = () => {
-    put(result, "");
-    dialog.showModal();
-  };
-  byId("sign-out").onclick = () => {
-    sessionStorage.removeItem(KEY);
-    form.reset();
-    exchange.logout();
-  };
-  onSubmit(form, ({ user, token }) => login(user.value, token.value));
-  onClose(dialog);
-  if (saved) login(saved.user, saved.token);
-}
-
-export function drawLogin({ account }) {
-  const isOurs = account !== null;
-  byId("sign-in").hidden = isOurs;
-  byId("sign-out").hidden = !isOurs;
-  byId("ticket").hidden = byId("own").hidden = !isOurs;
-  document.body.classList.toggle("signed-in", isOurs);
-}
-
-/** Describe the reply to a request in words. */
-function describe(reply, instruments) {
-  if (reply.type === "error") return `Refused: ${reply.message}`;
-  if (reply.type === "ok") return `${reply.count} canceled`;
-  const tick = tickOf(instruments.get(reply.symbol));
-  const price = `at ${showOrderPrice(reply, tick)}`;
-  const status = DONE[reply.exec_type] ?? reply.order_status;
-  const words = [status, reply.reason].filter(Boolean);
-  return (
-    `Order ${reply.order_id}: ${reply.side} ${reply.qty} ${reply.symbol}` +
-    ` ${price}: ${words.join(", ").replaceAll("_", " ")}`
-  );
+/** Show what came of a request, or clear it. */
+export function showResult(text, isBad = false) {
+  const place = byId("ticket-result");
+  put(place, text);
+  place.classList.toggle("bad", isBad);
 }
 
 /** Return a function that shows the reply to a request in these places. */
-function reporter(exchange, ...places) {
+export function reporter(exchange, ...places) {
   return (reply) => {
     const text = describe(reply, exchange.instruments);
     const isBad = reply.type === "error";
-    for (const place of places) {
-      put(place, text);
-      place.classList.toggle("bad", isBad);
-    }
+    for (const place of places) put(place, text);
+    showResult(text, isBad);
     exchange.note(text, isBad);
   };
 }
@@ -116,84 +31,8 @@ export function noteReports(exchange, reports) {
     const texts = fills.length ? [describeFills(fills, instruments)] : [];
     const last = events.at(-1);
     if (last.reason) texts.push(describe(last, instruments));
-    put(byId("ticket-result"), texts.join(". "));
+    showResult(texts.join(". "));
     exchange.note(texts.join(". "));
-  }
-}
-
-function describeFills(fills, instruments) {
-  const { side, symbol } = fills[0];
-  const tick = tickOf(instruments.get(symbol));
-  const lots = fills.reduce((sum, fill) => sum + fill.last_qty, 0);
-  const prices = fills.map((fill) => fill.last_price);
-  const ends = new Set([Math.min(...prices), Math.max(...prices)]);
-  const range = [...ends].map((price) => tick.show(price)).join(" to ");
-  return `${side === "buy" ? "Bought" : "Sold"} ${lots} ${symbol} at ${range}`;
-}
-
-export class Ticket {
-  constructor(exchange) {
-    this.exchange = exchange;
-    this.form = byId("ticket-form");
-    this.fields = this.form.elements;
-    this.report = reporter(exchange, byId("ticket-result"));
-    this.symbol = null; // the instrument of the price in the form
-    const { order_type: type, time_in_force: time } = this.fields;
-    type.oninput = () => (time.value = TIMES[type.value][0]);
-    this.form.addEventListener("input", () => this.draw());
-    onSubmit(this.form, () => this.#place());
-  }
-
-  /** Offer valid combinations, for the instrument shown. */
-  draw() {
-    const { instrument } = this.exchange;
-    if (!instrument) return;
-    const { side, qty, price, order_type, time_in_force } = this.fields;
-    const { post_only, trigger_price, display_qty } = this.fields;
-    const type = order_type.value;
-    const hasPrice = type === "limit" || type === "stop_limit";
-    if (instrument.symbol !== this.symbol) {
-      price.value = trigger_price.value = "";
-    }
-    this.symbol = instrument.symbol;
-    boundPrice(price, instrument);
-    boundPrice(trigger_price, instrument);
-    qty.max = display_qty.max = instrument.max_qty;
-    price.disabled = !hasPrice;
-    offer(trigger_price, type.startsWith("stop"));
-    for (const option of time_in_force.options) {
-      option.disabled = !TIMES[type].includes(option.value);
-    }
-    const mayRest = hasPrice && time_in_force.value === "gtc";
-    post_only.disabled = !mayRest;
-    display_qty.disabled = !mayRest;
-    const button = this.form.querySelector("[type=submit]");
-    const verb = side.value === "buy" ? "Buy" : "Sell";
-    put(button, `${verb} ${instrument.symbol}`);
-    button.dataset.side = side.value;
-  }
-
-  #place() {
-    const { instrument } = this.exchange;
-    const { side, qty, price, order_type, time_in_force } = this.fields;
-    const { post_only, trigger_price, display_qty } = this.fields;
-    const tick = tickOf(instrument);
-    const order = {
-      symbol: instrument.symbol,
-      side: side.value,
-      qty: Number(qty.value),
-      order_type: order_type.value,
-      time_in_force: time_in_force.value,
-    };
-    if (!price.disabled) order.price = tick.parse(price.value);
-    if (!trigger_price.disabled) {
-      order.trigger_price = tick.parse(trigger_price.value);
-    }
-    if (!display_qty.disabled && display_qty.value) {
-      order.display_qty = Number(display_qty.value);
-    }
-    if (!post_only.disabled && post_only.checked) order.post_only = true;
-    this.exchange.place(order, this.report);
   }
 }
 
@@ -205,14 +44,40 @@ export class Changes {
     this.form = this.dialog.querySelector("form");
     this.result = this.form.querySelector(".result");
     this.order = null; // in the dialog
-    onSubmit(this.form, () => this.#amend());
+    onSubmit(
+      this.form,
+      () => this.#amend(),
+      () => put(this.result, ""),
+    );
     onClose(this.dialog);
-    const report = reporter(exchange, byId("ticket-result"));
+    this.report = reporter(exchange);
     this.cancel = (id) =>
-      exchange.change({ type: "cancel", order_id: id }, report);
-    byId("cancel-all").onclick = () =>
-      exchange.change({ type: "cancel_all" }, report);
+      exchange.change({ type: "cancel", order_id: id }, this.report);
+    byId("cancel-all").onclick = () => this.cancelAll();
     this.amend = (id) => this.#open(id);
+  }
+
+  cancelAll() {
+    this.exchange.change({ type: "cancel_all" }, this.report);
+  }
+
+  /** Amend the price of an order, or its trigger while it waits. */
+  move({ order_id: id, order_status: status }, price) {
+    const name = status === "waiting" ? "trigger_price" : "price";
+    this.exchange.change(
+      { type: "amend", order_id: id, [name]: price },
+      this.report,
+    );
+  }
+
+  /** Cancel own orders of a side in the row of the ladder at a price. */
+  cancelAt(side, price, axis) {
+    const { account, symbol } = this.exchange;
+    const name = side === "buy" ? "bids" : "asks";
+    for (const [level, orders] of account?.resting(symbol)[side] ?? []) {
+      if (axis.floor(level, name) !== price) continue;
+      for (const order of orders) this.cancel(order.order_id);
+    }
   }
 
   #open(id) {
@@ -248,7 +113,7 @@ export class Changes {
     const { order } = this;
     const { qty, price, trigger_price, display_qty } = this.form.elements;
     const tick = tickOf(this.exchange.instruments.get(order.symbol));
-    const report = reporter(this.exchange, this.result, byId("ticket-result"));
+    const report = reporter(this.exchange, this.result);
     const request = { type: "amend", order_id: order.order_id };
     const wanted = { qty: Number(qty.value) };
     if (!price.disabled) wanted.price = tick.parse(price.value);

@@ -5,21 +5,18 @@
  * and asks for the leaderboard. All else is the state of the `Exchange`.
  */
 
+import { Curves } from "./curves.js";
+import { byId, make, put, Rows } from "./dom.js";
+import { Equities, SHOWN } from "./equity.js";
+import { describeNews, tickOf } from "./market.js";
 import {
-  byId,
-  make,
-  put,
-  Rows,
   showLength,
   showLots,
   showPhase,
   showTime,
   SIDES,
   unitOfAll,
-} from "./draw.js";
-import { Curves } from "./curves.js";
-import { Equities, SHOWN } from "./equity.js";
-import { describeNews, tickOf } from "./market.js";
+} from "./words.js";
 
 export const WALL = "wall"; // the hash of the address
 const SAVED = "exchange-wall"; // in sessionStorage: the curves
@@ -41,12 +38,16 @@ export class Wall {
     this.asked = ""; // the round and symbols whose past is asked for
     this.trades = []; // the newest first
     this.news = []; // the newest first
-    this.standings = new Rows(byId("wall-standings"), SHOWN, [
-      ...["rank", "mark", "name", "number"],
-    ]);
-    this.tape = new Rows(byId("wall-trades"), TRADES, [
-      ...["", "", "number", "number"],
-    ]);
+    this.standings = new Rows(
+      byId("wall-standings"),
+      ["rank", "mark", "name", "number"],
+      SHOWN,
+    );
+    this.tape = new Rows(
+      byId("wall-trades"),
+      ["", "", "number", "number"],
+      TRADES,
+    );
     const showMoney = (units) => unitOfAll(exchange.instruments).show(units);
     this.curves = new Curves(byId("wall-curves"), showMoney, showTime);
     exchange.guests.push(this);
@@ -217,12 +218,12 @@ export class Wall {
     this.#drawClock(exchange, phases);
   }
 
-  #drawClock({ closes, seen, speed, isLive }, phases) {
-    const passed = (Date.now() - seen.at) * Number(speed);
-    const left = [...closes.values()]
+  #drawClock({ instruments, isLive }, phases) {
+    const now = this.exchange.now();
+    const left = [...instruments.values()]
       .filter(({ phase }) => phase !== CLOSED)
       .map(({ close_ts: end, close_left_ms: rest }) =>
-        end === undefined ? rest : (end - seen.ts) / 1_000 - passed,
+        end === undefined ? rest : (end - now) / 1_000,
       )
       .filter((ms) => ms !== undefined);
     const isClosed = phases.length && phases.every((p) => p === CLOSED);

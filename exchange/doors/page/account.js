@@ -1,0 +1,177 @@
+/**
+ * An account: its orders, fills, positions and profit. Pure: no socket, no
+ * clock, no document. `take` answers as in market.js.
+ */
+
+const FILLS_KEPT = 10_000; // as many as the exchange keeps
+const CURVE_KEPT = 3_600; // points of the equity curve
+
+export class Account {
+  constructor(user) {
+    this.user = user;
+    this.session = undefined;
+    this.seq = undefined; // the last one received
+    this.isStating = false; // receiving the state that follows a welcome
+    this.orders = new Map(); // by order_id: the last report of each open one
+    this.fills = []; // oldest first
+    this.tenders = new Map(); // by tender_id: offers that are open
+    this.cash = 0;
+    this.positions = {};
+    this.costs = new Map(); // by symbol: what its lots cost, in units
+    this.equity = 0;
+    this.realized = 0;
+    this.paidIn = 0; // cash at the start, which is no profit
+    this.curve = []; // [ts, equity], oldest first
+  }
+
+  /** Take a `welcome`: go on, or start from the state that follows. */
+  welcome({ session, seq, resumed }) {
+    this.session = session;
+    this.tenders.clear(); // those that are still open follow
+    if (resumed) return;
+    this.seq = seq;
+    this.isStating = true;
+    this.orders.clear();
+    this.fills = [];
+    this.costs.clear();
+  }
+
+  /** Take an `exec`, `settlement` or `account`. */
+  take(event) {
+    if (!this.isStating) {
+      if (event.seq <= this.seq) return "old";
+      if (event.seq > this.seq + 1) return "gap";
+      // The account report after a settlement has the same number.
+      if (event.type === "settlement") return "taken";
+      this.seq = event.seq;
+    }
+    if (event.type === "account") {
+      this.isStating = false;
+      this.cash = event.cash;
+      this.positions = event.positions;
+      this.equity = event.equity;
+      const { realized = 0, unrealized = 0 } = event;
+      this.realized = realized;
+      this.paidIn = event.equity - realized - unrealized;
+      return "taken";
+    }
+    if (event.leaves_qty > 0) this.orders.set(event.order_id, event);
+    else this.orders.delete(event.order_id);
+    if (event.exec_type === "trade") {
+      this.fills.push(event);
+      if (this.fills.length > FILLS_KEPT) this.fills.shift();
+    }
+    return "taken";
+  }
+
+  /** Mark the fills of a trade that was undone. */
+  bust({ symbol, trade_id: id }) {
+    this.fills = this.fills.map((fill) =>
+      fill.symbol === symbol && fill.trade_id === id
+        ? { ...fill, busted: true }
+        : fill,
+    );
+  }
+
+  /** Take fills of the table; newer ones stay. */
+  fill(rows) {
+    const last = rows.length ? rows.at(-1).seq : 0;
+    const newer = this.fills.filter((fill) => fill.seq > last);
+    this.fills = [...rows, ...newer].slice(-FILLS_KEPT);
+  }
+
+  /** Take the table of positions. */
+  hold(rows) {
+    this.costs = new Map(rows.map(({ symbol, cost }) => [symbol, cost]));
+  }
+
+  /** Return lots of a symbol, negative when short. */
+  lots(symbol) {
+    return this.positions[symbol] ?? 0;
+  }
+
+  /** Return equity at the marks of these tickers, in units of cash. */
+  worth(tickers, instruments) {
+    let sum = this.cash;
+    for (const [symbol, lots] of Object.entries(this.positions)) {
+      if (!lots) continue;
+      const price = mark(tickers.get(symbol));
+      if (price === undefined) return this.equity;
+      sum += lots * price * valueOf(instruments.get(symbol));
+    }
+    return sum;
+  }
+
+  /** Return the profit at the marks of these tickers, in units of cash. */
+  profit(tickers, instruments) {
+    return this.worth(tickers, instruments) - this.paidIn;
+  }
+
+  /** Add a point to the equity curve; the oldest half is thinned out. */
+  sample(ts, equity) {
+    this.curve.push([ts, equity]);
+    if (this.curve.length <= CURVE_KEPT) return;
+    this.curve = this.curve.filter((point, n) => n % 2 || n > CURVE_KEPT / 2);
+  }
+
+  /** Return the open orders of a symbol that are in the book, by price. */
+  resting(symbol) {
+    const levels = { buy: new Map(), sell: new Map() };
+    for (const order of this.orders.values()) {
+      if (order.symbol !== symbol || order.price === undefined) continue;
+      if (order.order_status === "waiting") continue;
+      const level = levels[order.side];
+      level.set(order.price, [...(level.get(order.price) ?? []), order]);
+    }
+    return levels;
+  }
+}
+
+/** Return units of cash of one tick of one lot. */
+export const valueOf = (instrument) => instrument?.tick_value ?? 1;
+
+/** Return the price that values a position; undefined if there is none. */
+export function mark(ticker) {
+  const { bid, ask, last } = ticker ?? {};
+  if (bid === undefined || ask === undefined || last === undefined) {
+    return last;
+  }
+  return [bid, last, ask].sort((a, b) => a - b)[1];
+}
+
+/** Return the fee of so many lots that arrive at a price, in units. */
+export function takerFee(instrument, qty, price) {
+  const { taker_fee: perLot = 0, taker_fee_bp: bp = 0 } = instrument;
+  const notional = Math.abs(price * qty * valueOf(instrument));
+  return perLot * qty + Math.floor((notional * bp) / 10_000 + 0.5);
+}
+
+/**
+ * Return the profit that fills realized, by symbol, in units: average cost, as
+ * docs/PROTOCOL.md says under Profit. `round`: only fills of this round.
+ */
+export function realizedBySymbol(fills, instruments, round) {
+  const books = new Map();
+  for (const fill of fills) {
+    if (fill.busted || (fill.round ?? 1) !== round) continue;
+    const { symbol, side, last_qty: qty, last_price: price, fee = 0 } = fill;
+    const book = books.get(symbol) ?? { lots: 0, cost: 0, realized: 0 };
+    const value = price * valueOf(instruments.get(symbol));
+    const bought = side === "buy" ? qty : -qty;
+    const isCloser = book.lots * bought < 0;
+    const closed = isCloser ? Math.min(qty, Math.abs(book.lots)) : 0;
+    if (closed) {
+      const sign = Math.sign(book.lots);
+      const share = Math.floor((book.cost * closed) / Math.abs(book.lots));
+      book.realized += sign * closed * value - share;
+      book.cost -= share;
+      book.lots -= sign * closed;
+    }
+    const opened = Math.sign(bought) * (qty - closed);
+    book.lots += opened;
+    book.cost += opened * value;
+    book.realized -= fee;
+    books.set(symbol, book);
+  }
+  return new Map([...books].map(([symbol, book]) => [symbol, book.realized]));
+}

@@ -1,0 +1,70 @@
+/**
+ * The last price of each instrument: the only source of it on the page. Tabs,
+ * headline, title, chart and overview read it here, so that none of them can
+ * show another price. Pure: no clock, no document.
+ */
+
+const BUCKET_US = 5_000_000; // one point of a spark line
+const POINTS = 120; // of a spark line: 10 minutes
+
+const NOTHING = Object.freeze({
+  last: undefined, // in ticks
+  before: undefined, // the last price that differed
+  open: undefined, // first price of the day or of the round
+  ts: 0, // of the newest message
+  points: Object.freeze([]), // [bucket, price], oldest first
+});
+
+export class Prices {
+  #rows = new Map(); // by symbol
+
+  clear() {
+    this.#rows.clear();
+  }
+
+  /** Return what is known of a symbol; do not change it. */
+  of(symbol) {
+    return this.#rows.get(symbol) ?? NOTHING;
+  }
+
+  /** Take a price as of a time; undefined: there is none. */
+  take(symbol, price, ts) {
+    const row = this.#row(symbol);
+    if (ts < row.ts) return;
+    row.ts = ts;
+    if (price === undefined) {
+      row.last = row.before = row.open = undefined;
+      row.points = [];
+      return;
+    }
+    if (price !== row.last) row.before = row.last;
+    row.last = price;
+    row.open ??= price;
+    addPoint(row.points, ts, price);
+  }
+
+  /** Take candles that were made before: of a day, and of seconds. */
+  seed(symbol, day, seconds) {
+    const row = this.#row(symbol);
+    if (day.length) row.open = day.at(-1)[1];
+    const [first] = row.points;
+    const points = [];
+    for (const [ts, , , , close] of seconds) addPoint(points, ts, close);
+    const older = points.filter(([bucket]) => !first || bucket < first[0]);
+    row.points = [...older, ...row.points].slice(-POINTS);
+  }
+
+  #row(symbol) {
+    let row = this.#rows.get(symbol);
+    if (!row) this.#rows.set(symbol, (row = { ...NOTHING, points: [] }));
+    return row;
+  }
+}
+
+function addPoint(points, ts, price) {
+  const bucket = Math.floor(ts / BUCKET_US);
+  const newest = points.at(-1);
+  if (newest?.[0] === bucket) newest[1] = price;
+  else points.push([bucket, price]);
+  if (points.length > POINTS) points.shift();
+}

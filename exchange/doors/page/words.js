@@ -1,0 +1,105 @@
+/** Values as people read them. Pure but for the local time zone. */
+
+import { Tick, tickOf, unitOf } from "./market.js";
+
+export const SIDES = { buy: "▲ buy", sell: "▼ sell" };
+const PHASES = {
+  pre_open: "◔ Not open yet",
+  auction: "⇄ Auction",
+  open: "● Open",
+  halted: "❙❙ Halted",
+  closed: "■ Closed",
+};
+const DONE = { new: "accepted", amended: "amended" }; // by exec_type
+
+const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+
+export const showTime = (ts) => clock.format(ts / 1_000);
+export const showLots = (lots) =>
+  lots.toLocaleString("en").replace("-", "−");
+export const showPosition = (lots) => (lots > 0 ? "+" : "") + showLots(lots);
+
+/** Show money with its sign. */
+export const showProfit = (unit, cash) =>
+  (cash > 0 ? "+" : "") + unit.show(cash);
+
+/** Show a length of time in minutes and seconds. */
+export function showLength(ms) {
+  const seconds = Math.max(0, Math.ceil(ms / 1_000));
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
+export const showPhase = (phase) => PHASES[phase] ?? phase.replaceAll("_", " ");
+
+/** Return why a phase is in force and when it ends; "" if nothing is known. */
+export function showWhy({ phase, reason, reopen_ts: reopens }, now) {
+  if (phase === "open") return "";
+  const words = reason ? [reason] : [];
+  if (reopens !== undefined) {
+    words.push(`opens in ${showLength((reopens - now) / 1_000)}`);
+  }
+  return words.join(", ");
+}
+
+/** Return the unit of cash, as a tick; 1 if the instruments share none. */
+export function unitOfAll(instruments) {
+  const units = [...instruments.values()].map(unitOf);
+  const [first] = units;
+  const isShared = units.every((unit) => unit.equals(first));
+  return first && isShared ? first : new Tick("1");
+}
+
+/** Show a price that may be between two ticks, such as an average. */
+export function showAverage(tick, ticks) {
+  const money = ticks * Number(tick.plain(1));
+  return money.toFixed(tick.places + 1).replace("-", "−");
+}
+
+/** Show a price; that of a binary also as a probability. */
+export function showOdds(instrument, price) {
+  const { kind, pays } = instrument ?? {};
+  if (kind !== "binary" || price === undefined) return "";
+  return `${((100 * price) / pays).toFixed(pays < 100 ? 0 : 1)} %`;
+}
+
+/** Return the price of an order in words, with its trigger. */
+export function showOrderPrice({ price, trigger_price: trigger }, tick) {
+  const limit = price === undefined ? "market" : tick.show(price);
+  return trigger === undefined ? limit : `${limit} stop ${tick.show(trigger)}`;
+}
+
+/** Say what an instrument is; "" if it is spot. */
+export function describeTerms(instrument) {
+  const { kind, strike, underlying, expire_ts: end } = instrument;
+  if (!kind || kind === "spot") return "";
+  const words = [kind];
+  if (strike !== undefined) words.push(tickOf(instrument).show(strike));
+  if (underlying !== undefined) words.push(`of ${underlying}`);
+  if (instrument.question !== undefined) words.push(instrument.question);
+  if (end !== undefined) words.push(`until ${showTime(end)}`);
+  return words.join(" ");
+}
+
+/** Describe the reply to a request in words. */
+export function describe(reply, instruments) {
+  if (reply.type === "error") return `Refused: ${reply.message}`;
+  if (reply.type === "ok") return `${reply.count} canceled`;
+  const tick = tickOf(instruments.get(reply.symbol));
+  const price = `at ${showOrderPrice(reply, tick)}`;
+  const status = DONE[reply.exec_type] ?? reply.order_status;
+  const words = [status, reply.reason].filter(Boolean);
+  return (
+    `Order ${reply.order_id}: ${reply.side} ${reply.qty} ${reply.symbol}` +
+    ` ${price}: ${words.join(", ").replaceAll("_", " ")}`
+  );
+}
+
+export function describeFills(fills, instruments) {
+  const { side, symbol } = fills[0];
+  const tick = tickOf(instruments.get(symbol));
+  const lots = fills.reduce((sum, fill) => sum + fill.last_qty, 0);
+  const prices = fills.map((fill) => fill.last_price);
+  const ends = new Set([Math.min(...prices), Math.max(...prices)]);
+  const range = [...ends].map((price) => tick.show(price)).join(" to ");
+  return `${side === "buy" ? "Bought" : "Sold"} ${lots} ${symbol} at ${range}`;
+}
