@@ -61,7 +61,7 @@ function draw(now) {
 
 const drawTabs = (state) => instruments.draw(state);
 const drawLadder = () => ladder.draw();
-const drawTicket = () => ticket.draw();
+const drawTicket = () => ticket.update();
 const drawLines = () => lines.draw();
 const drawOrders = () => orders.draw();
 const drawFills = () => fills.draw();

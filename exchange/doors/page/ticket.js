@@ -142,7 +142,14 @@ export class Ticket {
     offer(post_only, mayRest);
     offer(display_qty, mayRest);
     stp.options[3].disabled = !instrument.self_trades;
-    if (hasPrice) this.#followPrice();
+    this.update();
+  }
+
+  /** Draw what follows the book and the account, which change often. */
+  update() {
+    const { instrument } = this.exchange;
+    if (!instrument || instrument.symbol !== this.symbol) return;
+    if (!this.fields.price.disabled) this.#followPrice();
     this.#drawWords();
   }
 
