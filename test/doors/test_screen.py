@@ -481,6 +481,30 @@ async def test_one_enter_is_one_order(browser: Browser) -> None:
             await expect(page.locator("#position")).to_have_text("BOND 0")
 
 
+async def test_the_ticket_says_what_it_sends(browser: Browser) -> None:
+    """Also at once after another instrument is shown."""
+    async with serving(symbols=("BOND", "ETF")) as server:
+        async with (
+            wired(server.url, "bob") as bob,
+            visiting(browser, server.url) as page,
+        ):
+            await bob.ask(**order("sell", 1, 200, symbol="ETF"))
+            await sign_in(page)
+            await page.fill("#ticket-price", "77")
+            sent = await page.evaluate("""() => {
+                location.hash = "ETF";
+                const form = document.getElementById("ticket-form");
+                dispatchEvent(new HashChangeEvent("hashchange"));
+                form.requestSubmit();
+                return document.getElementById("ticket-price").value;
+            }""")
+            assert sent in ("", "200")
+            button = page.locator("#ticket-form [type=submit]")
+            await page.keyboard.press("Escape")
+            await expect(button).to_contain_text("Buy 1 ETF at 200")
+            assert not server.gateway.engine.accounts["alice"].open_orders
+
+
 async def test_offers_and_conversions_are_accepted(
     browser: Browser, tmp_path: Path
 ) -> None:

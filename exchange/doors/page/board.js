@@ -252,6 +252,7 @@ export class Board extends Link {
     this.prices.clear();
     this.roundBegan();
     this.fetchLeaderboard();
+    this.publish("round");
     this.publish("market");
     this.publish("news");
   }

@@ -97,6 +97,7 @@ function drawMarket({ instrument, symbol }) {
     charted = symbol;
     chart.latest();
   }
+  ticket.draw();
   conversion.draw();
   byId("plot").ariaLabel = `Price of ${symbol}; the table of trades has the same data`;
 }
@@ -156,6 +157,7 @@ const exchange = new Exchange(url, (what, detail) => {
   if (what === "reports") noteReports(exchange, detail);
   else if (what === "fills") sound.play(detail[0].side);
   else if (what === "opened") showResult(""); // it was of another time
+  else if (what === "round") ticket.clear(); // so was its price
   else changed(what);
 });
 const ticket = new Ticket(exchange);
@@ -285,6 +287,7 @@ setUpKeys({
 });
 dark.onchange = drawTheme;
 drawTheme();
+window.onresize = () => chart.paint(); // texts grow with the window
 window.onhashchange = followHash;
 followHash();
 setUpLogin(exchange);

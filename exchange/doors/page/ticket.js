@@ -279,7 +279,9 @@ export class Ticket {
   // Sending -----------------------------------------------------------------
 
   #submit() {
-    if (!this.isSending) this.#ask(this.#order());
+    // What the button says must be what is sent.
+    if (this.symbol !== this.exchange.symbol) this.draw();
+    else if (!this.isSending) this.#ask(this.#order());
   }
 
   /** Send an order, or ask first: if wanted, or if it is unusually large. */
