@@ -56,10 +56,11 @@ KINDS = {
         test_doors_crash test_event_practice test_event_processes
         test_event_rehearse test_event_run test_examples test_files test_fuzz
         test_golden test_hostile test_image test_keys test_keys_live test_logs
-        screen_tests test_long_work test_package test_page test_printing test_process
-        test_products_live test_proxies test_replay test_screen test_simulate test_speed
-        test_sqlite test_stress test_tls test_tutorial test_util_accounts
-        test_util_admin test_watch test_windows
+        test_long_work test_package test_page test_printing test_process
+        test_products_live test_proxies test_replay test_screen test_simulate
+        test_speed test_sqlite test_stress test_tls test_tutorial
+        test_util_accounts test_util_admin test_watch test_windows
+        screen_tests
     """,
 }
 KIND_OF = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,15 +104,17 @@ async def test_an_order_is_dragged_to_another_price(browser: Browser) -> None:
             await page.mouse.down()
             await page.mouse.move(middle, y + 20, steps=3)
             await page.mouse.up()
-            await expect(page.locator("#orders .number").first).not_to_have_text(
-                "90"
-            )
+            await expect(
+                page.locator("#orders .number").first
+            ).not_to_have_text("90")
             shown = await page.locator("#orders .number").first.inner_text()
             assert 80 <= int(shown) < 90
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_serious(browser: Browser, scheme: Any) -> None:
+async def test_axe_finds_nothing_serious(
+    browser: Browser, scheme: Any
+) -> None:
     async with serving(symbols=("BOND", "ETF")) as server:
         async with (
             wired(server.url, "bob") as bob,
@@ -149,3 +152,90 @@ async def test_axe_finds_nothing_serious(browser: Browser, scheme: Any) -> None:
             await page.click("#quick-sell")
             found["sheet"] = await page.evaluate(SERIOUS)
             assert {view: bad for view, bad in found.items() if bad} == {}
+
+
+async def test_keys_sound_and_confirmation(browser: Browser) -> None:
+    async with serving() as server:
+        async with (
+            wired(server.url, "bob") as bob,
+            visiting(browser, server.url) as page,
+        ):
+            await bob.ask(**order("sell", 5, 101))
+            await sign_in(page)
+            await page.keyboard.press("?")
+            await expect(page.locator("#keys-dialog")).to_be_visible()
+            await page.keyboard.press("s")  # belongs to nobody now
+            await page.keyboard.press("Escape")
+            await expect(page.locator("#ticket [value=buy]")).to_be_checked()
+            await page.keyboard.press("s")
+            await expect(page.locator("#ticket [value=sell]")).to_be_checked()
+            await page.keyboard.press("b")
+            await page.evaluate("""() => {
+                window.tones = 0;
+                const start = OscillatorNode.prototype.start;
+                OscillatorNode.prototype.start = function () {
+                    window.tones += 1;
+                    start.call(this);
+                };
+            }""")
+            position = page.locator("#position")
+            await place(page, "buy", 1, "101")
+            await expect(position).to_have_text("BOND +1")
+            assert await page.evaluate("window.tones") == 0
+            await page.click("#menu > summary")
+            await page.check("#sound")  # plays one to be heard
+            await page.check("#confirm")
+            await page.click("#menu > summary")
+            await place(page, "buy", 1, "101")
+            dialog = page.locator("#confirm-dialog")
+            await expect(dialog).to_contain_text("buy 1 BOND at 101.")
+            await page.click("#confirm-dialog [value=close]")
+            await expect(position).to_have_text("BOND +1")
+            await page.click("#ticket-form [type=submit]")
+            await page.click("#confirm-dialog [type=submit]")
+            await expect(position).to_have_text("BOND +2")
+            assert await page.evaluate("window.tones") == 2
+            await page.reload()
+            await expect(page.locator("#confirm")).to_be_checked()
+            await page.keyboard.press("o")
+            assert page.url.endswith("/#overview")
+            await page.keyboard.press("o")
+            assert page.url.endswith("/#BOND")
+
+
+async def test_the_overview_knows_options_and_binaries(
+    browser: Browser, tmp_path: Path
+) -> None:
+    market = tmp_path / "market.toml"
+    options = "".join(
+        f"[instruments.{kind}{strike}]\nkind = '{kind}'\nstrike = {strike}\n"
+        "underlying = 'BOND'\nexpires = 'round'\n"
+        for strike in (100, 90)
+        for kind in ("call", "put")
+    ).replace("[instruments.call", "[instruments.C")
+    options = options.replace("[instruments.put", "[instruments.P")
+    market.write_text(
+        f"[instruments.BOND]\n{options}"
+        "[instruments.RAIN]\nkind = 'binary'\npays = 200\nmin_price = 0\n"
+    )
+    async with serving(market=market) as server:
+        async with (
+            wired(server.url, "bob") as bob,
+            wired(server.url, "carol") as carol,
+            visiting(browser, server.url) as page,
+        ):
+            await trade(bob, carol, 50, symbol="RAIN")
+            await trade(bob, carol, 60, symbol="RAIN")
+            await bob.ask(**order("buy", 1, 7, symbol="C90"))
+            await bob.ask(**order("sell", 1, 9, symbol="P100"))
+            await page.click("#overview-open")
+            rain = page.locator("#overview-rows tr", has_text="RAIN")
+            await expect(rain).to_contain_text("60 (30.0 %)▲ +10")
+            await expect(page.locator(".chain h3")).to_have_text(
+                "Options on BOND"
+            )
+            await expect(page.locator(".chain tbody tr")).to_have_text(
+                ["7–90––", "––100–9"]
+            )
+            await rain.locator("a").click()
+            await expect(page.locator("#last")).to_contain_text("· 30.0 %")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +11,19 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from test.doors.browsing import (
-    admin,
     FRAME,
-    GONE,
-    LIVE,
+    admin,
     book_shows,
     ladder,
     place,
     shows,
-    shows_message,
     sign_in,
     trade,
     visiting,
 )
 from test.support import (
     PATIENCE_S,
-    Wire,
     add_key,
-    address,
-    greeting,
-    launched,
     order,
     serving,
     wired,
@@ -184,9 +175,7 @@ async def test_a_new_round_is_a_new_picture(
         await shows(page, "#tape", "[0-9:]{8}▲ buy6001")
         await page.click("#menu > summary")
         await page.check("#earlier input")
-        await shows(
-            page, "#tape", "[0-9:]{8}▲ buy6001", "[0-9:]{8}▲ buy5001"
-        )
+        await shows(page, "#tape", "[0-9:]{8}▲ buy6001", "[0-9:]{8}▲ buy5001")
 
 
 async def test_who_comes_later_is_told_what_was_said(
