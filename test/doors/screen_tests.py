@@ -166,9 +166,13 @@ async def test_keys_sound_and_confirmation(browser: Browser) -> None:
             await expect(page.locator("#keys-dialog")).to_be_visible()
             await page.keyboard.press("s")  # belongs to nobody now
             await page.keyboard.press("Escape")
-            await expect(page.locator("#ticket [value=buy]")).to_be_checked()
+            await expect(
+                page.locator("#ticket-form [value=buy]")
+            ).to_be_checked()
             await page.keyboard.press("s")
-            await expect(page.locator("#ticket [value=sell]")).to_be_checked()
+            await expect(
+                page.locator("#ticket-form [value=sell]")
+            ).to_be_checked()
             await page.keyboard.press("b")
             await page.evaluate("""() => {
                 window.tones = 0;

@@ -232,11 +232,15 @@ function followHash() {
   changed("tickers");
 }
 
-/** Let the address name what is shown. */
+/**
+ * Let the address name what is shown, if it names nothing that is listed. What
+ * is listed and not shown has just been clicked.
+ */
 function drawAddress({ symbol, instruments: listed }) {
   const name = asked();
-  if (!symbol || name === "" || name === OVERVIEW || name === symbol) return;
-  if (listed.size) history.replaceState(null, "", `#${symbol}`);
+  if (!listed.size || listed.has(name)) return;
+  if (name === "" || name === OVERVIEW) return;
+  history.replaceState(null, "", `#${symbol}`);
 }
 
 function toggleOverview() {
