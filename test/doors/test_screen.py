@@ -279,13 +279,13 @@ async def test_everything_is_within_a_small_screen(browser: Browser) -> None:
             await sign_in(page)
             about = {"symbol": "SYMBOL-0"}
             async with wired(server.url, "bob") as bob:
-                await bob.ask(**order("sell", 30, 100, **about))
+                await bob.ask(**order("sell", 25, 100, **about))
                 await bob.ask(**order("sell", 5, 110, **about))
                 for n in range(25):
                     async with wired(server.url, f"t{n:02}") as wire:
                         await wire.ask(**order("buy", 1, 100, **about))
-                await place(page, "buy", 10, "110")
-                await expect(page.locator("#position")).to_contain_text("+10")
+                await place(page, "buy", 5, "110")
+                await expect(page.locator("#position")).to_contain_text("+5")
             await place(page, "sell", 1, "500")
             await shows(page, "#orders", ".*AmendCancel")
             cut = await page.evaluate("""() => {
@@ -298,14 +298,15 @@ async def test_everything_is_within_a_small_screen(browser: Browser) -> None:
                 const shown = (node) => node.checkVisibility();
                 const buttons = document.querySelectorAll(
                     "header > button, #orders button, #ticket button, " +
-                    "#tabs-left, #tabs-right, #side-tabs button, tr.us");
+                    "#tabs-left, #tabs-right, #side-tabs button, tr.us td");
                 return [...buttons].filter(shown)
                     .filter((node) => !within(node))
                     .map((node) => node.outerHTML);
             }""")
             assert cut == []
             # The own row is pinned, though 20 others are ahead.
-            await expect(page.locator("tr.us")).to_be_in_viewport()
+            await expect(page.locator("tr.us td").last).to_be_in_viewport()
+            await expect(page.locator("tr.us td").first).to_have_text("26")
             right = page.locator("#tabs-right")
             last = page.locator("#instruments button").last
             await expect(last).not_to_be_in_viewport()
