@@ -416,6 +416,65 @@ async def test_the_ladder_trades(browser: Browser) -> None:
             await expect(await cell(page, "900", 3)).to_contain_text("1")
 
 
+AXES = [  # bids, asks, rows and ticks in a row that the ladder has then
+    ([99], [101], [104, 103, 102, 101, 100, 99, 98, 97, 96], 1),
+    ([100], [1_101], [1_102, 1_101, 1_100, None, 101, 100, 99, 98, 97], 1),
+    ([100, 90], [101], [125, 120, 115, 110, 105, 100, 95, 90, 85], 5),
+    ([], [7], [11, 10, 9, 8, 7, 6, 5, 4, 3], 1),
+    ([], [], [54, 53, 52, 51, 50, 49, 48, 47, 46], 1),
+]
+
+
+async def test_the_rows_of_the_ladder(browser: Browser) -> None:
+    async with serving() as server, visiting(browser, server.url) as page:
+        found = await page.evaluate(
+            """async (books) => {
+                const { Axis } = await import("/axis.js");
+                const { Book } = await import("/market.js");
+                const made = books.map(([bids, asks]) => {
+                    const book = new Book();
+                    for (const price of bids) book.bids.set(price, 1);
+                    for (const price of asks) book.asks.set(price, 1);
+                    const axis = new Axis();
+                    axis.fit("BOND", book, 9, 50, false);
+                    return [axis.rows, axis.step];
+                });
+                const book = new Book();
+                book.bids.set(99, 1);
+                book.asks.set(101, 1);
+                const axis = new Axis();
+                const tops = [];
+                const look = (isHeld) => {
+                    axis.fit("BOND", book, 9, 50, isHeld);
+                    tops.push([axis.rows[0], axis.isAway]);
+                };
+                look(false);
+                book.asks.set(101, 0);
+                book.asks.set(102, 1);
+                look(false); // they stand still
+                book.asks.set(102, 0);
+                book.bids.set(104, 1);
+                look(true); // and under a pointer
+                look(false);
+                axis.move(3);
+                look(false);
+                axis.centre();
+                look(false);
+                return [made, tops];
+            }""",
+            [[bids, asks] for bids, asks, *_ in AXES],
+        )
+        assert found[0] == [[rows, step] for *_, rows, step in AXES]
+        assert found[1] == [
+            [104, False],
+            [104, False],
+            [104, True],
+            [108, False],
+            [111, False],
+            [108, False],
+        ]
+
+
 async def test_one_enter_is_one_order(browser: Browser) -> None:
     async with serving() as server:
         async with (
