@@ -469,9 +469,9 @@ async def test_the_rows_of_the_ladder(browser: Browser) -> None:
             [104, False],
             [104, False],
             [104, True],
-            [108, False],
-            [111, False],
-            [108, False],
+            [112, False],
+            [118, False],
+            [112, False],
         ]
 
 
