@@ -244,7 +244,8 @@ function drawAddress({ symbol, instruments: listed }) {
 }
 
 function toggleOverview() {
-  location.hash = byId("overview").hidden ? OVERVIEW : (exchange.symbol ?? "");
+  const isThere = asked() === OVERVIEW;
+  location.hash = isThere ? (exchange.symbol ?? "") : OVERVIEW;
 }
 
 function chooseSide(chosen) {
