@@ -95,6 +95,9 @@ async def test_an_order_is_dragged_to_another_price(browser: Browser) -> None:
             middle = box["x"] + box["width"] / 2
             plot = page.locator("#plot")
             await page.evaluate(FRAME)
+            await page.click("#menu > summary")
+            await page.check("#confirm")
+            await page.click("#menu > summary")
             grip = re.compile("grip")
             y = box["y"] + 5
             while not grip.search(await plot.get_attribute("class") or ""):
@@ -104,6 +107,7 @@ async def test_an_order_is_dragged_to_another_price(browser: Browser) -> None:
             await page.mouse.down()
             await page.mouse.move(middle, y + 20, steps=3)
             await page.mouse.up()
+            await page.click("#confirm-dialog [type=submit]")
             await expect(
                 page.locator("#orders .number").first
             ).not_to_have_text("90")

@@ -167,9 +167,12 @@ const fills = new Fills(exchange);
 const positions = new Positions(exchange, (symbol) => ticket.flatten(symbol));
 const tenders = new Tenders(exchange);
 const conversion = new Conversion(exchange);
-const lines = new Lines(exchange, chart, (order, price) =>
-  changes.move(order, price),
-);
+const lines = new Lines(exchange, chart, (order, price) => {
+  const shown = tickOf(exchange.instrument).show(price);
+  ticket.confirm(`Move order ${order.order_id} to ${shown}.`, () =>
+    changes.move(order, price),
+  );
+});
 const ladder = new Ladder(exchange, {
   fill: (side, price) => ticket.fill(side, price),
   send: () => ticket.send(),

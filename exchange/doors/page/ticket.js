@@ -288,24 +288,32 @@ export class Ticket {
   #ask(order) {
     const usual = [...this.sizes].sort((a, b) => a - b)[this.sizes.length >> 1];
     const isLarge = order.qty > LARGE * usual && order.qty > this.asked;
-    if (!byId("confirm").checked && !isLarge) {
-      this.#place(order);
-      return;
-    }
     const { side, qty, symbol } = order;
     const tick = tickOf(this.exchange.instruments.get(symbol));
     const words = [`${side} ${qty} ${symbol} at ${showOrderPrice(order, tick)}.`];
     if (isLarge) words.push(`You usually send ${usual} at a time.`);
-    put(byId("confirm-words"), words.join(" "));
-    this.pending = order;
+    const act = () => {
+      if (isLarge) this.asked = qty;
+      this.#place(order);
+    };
+    this.confirm(words.join(" "), act, isLarge);
+  }
+
+  /** Call `act` at once, or after the answer if that is wanted. */
+  confirm(words, act, isNeeded = false) {
+    if (!byId("confirm").checked && !isNeeded) {
+      act();
+      return;
+    }
+    put(byId("confirm-words"), words);
+    this.pending = act;
     this.dialog.showModal();
     this.dialog.querySelector("[type=submit]").focus();
   }
 
   #confirmed() {
     this.dialog.close();
-    this.asked = Math.max(this.asked, this.pending.qty);
-    this.#place(this.pending);
+    this.pending();
   }
 
   #place({ seconds, ...order }) {
