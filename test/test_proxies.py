@@ -377,7 +377,7 @@ async def test_the_page_trades_in_a_folder_with_tls(
                     .filter((url) => url.startsWith(location.origin))
                     .map(async (url) => [url, (await fetch(url)).status])
                 )""")
-            assert len(found) == 4  # icon, style, script, licence
+            assert len(found) == 5  # icon, two styles, script, licence
             assert {status for _, status in found} == {200}, found
 
 
