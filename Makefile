@@ -7,7 +7,8 @@ STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test pure mutants lint types format bench stress doors crash twin conformance chart demo \
-	hostile fuzz soak simulate event-crash pythons clean
+	hostile fuzz soak simulate event-crash pythons screens screen-tests frames \
+	clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -90,6 +91,18 @@ pythons: $(STAMP) ## Compare the digests under the other Pythons on the PATH
 
 simulate: $(STAMP) ## Let 10,000 exchanges live through faults, in virtual time
 	$(PY) -m util.simulate.worlds 10000 $(or $(SEED),1)
+
+screens: $(STAMP) ## Make pictures of every state of the page in screens/
+	@.ci/browser >/dev/null
+	$(PY) -m test.doors.screens
+
+screen-tests: $(STAMP) ## Run the longer tests of the page, axe-core too
+	@.ci/browser >/dev/null
+	$(PY) -m pytest -q test/doors/screen_tests.py
+
+frames: $(STAMP) ## Measure frames of the page; AGAINST=FOLDER is another checkout
+	@.ci/browser >/dev/null
+	$(PY) -m test.doors.frames 30 $(AGAINST)
 
 clean: ## Remove .venv and all caches
 	rm -rf .venv .mypy_cache .pytest_cache .hypothesis

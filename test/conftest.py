@@ -56,8 +56,8 @@ KINDS = {
         test_upgrade test_waiting test_web test_websocket
     """,
     "process": """
-        test_abuse test_administration test_backup test_bench test_bots
-        test_challenge_house test_cli test_client test_client_earlier
+        screen_tests test_abuse test_administration test_backup test_bench
+        test_bots test_challenge_house test_cli test_client test_client_earlier
         test_client_life test_client_live test_clock test_commits
         test_committer test_crash test_disk test_docs test_door_load
         test_doors_crash test_event_league test_event_page test_event_practice

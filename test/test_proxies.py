@@ -370,14 +370,14 @@ async def test_the_page_trades_in_a_folder_with_tls(
             await sign_in(page)
             await place(page, "buy", 4, "101")
             await book_shows(page, [], [["101", "6", ""]])
-            await shows(page, "#fills", "[0-9:]{8}▲ buy BOND1014")
+            await shows(page, "#fills", "[0-9:]{8}▲ buy BOND10140")
             found = await page.evaluate("""() => Promise.all(
                   [...document.querySelectorAll("[href], [src]")]
                     .map((node) => node.href || node.src)
                     .filter((url) => url.startsWith(location.origin))
                     .map(async (url) => [url, (await fetch(url)).status])
                 )""")
-            assert len(found) == 4  # icon, style, script, licence
+            assert len(found) == 5  # icon, two styles, script, licence
             assert {status for _, status in found} == {200}, found
 
 

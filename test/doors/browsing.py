@@ -12,7 +12,7 @@ from typing import Any
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from server import Server
-from test.support import PATIENCE_S, ROOT
+from test.support import PATIENCE_S, ROOT, Wire, order
 
 INSTALL_S = 600  # also installs the browser
 # Chromium's own requests to hosts of its maker.
@@ -150,3 +150,16 @@ def said_to_all(server: Server, *texts: str) -> None:
         for text in texts:
             session.send(text)
     server.step(lambda: None)
+
+
+async def trade(maker: Wire, taker: Wire, price: int, **more: Any) -> None:
+    """Let two accounts trade one lot."""
+    await maker.ask(**order("sell", 1, price, **more))
+    await taker.ask(**order("buy", 1, price, **more))
+
+
+async def admin(boss: Wire, action: str, **arguments: Any) -> None:
+    """Act as an administrator."""
+    request = {"action": action, "reason": "r", **arguments}
+    replies = await boss.ask(type="admin", **request)
+    assert "ok" in [reply["type"] for reply in replies], replies

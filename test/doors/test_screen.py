@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +12,18 @@ from playwright.async_api import Browser, Page, expect
 
 from test.doors.browsing import (
     FRAME,
-    GONE,
-    LIVE,
+    admin,
     book_shows,
     ladder,
     place,
     shows,
-    shows_message,
     sign_in,
+    trade,
     visiting,
 )
 from test.support import (
     PATIENCE_S,
-    Wire,
     add_key,
-    address,
-    greeting,
-    launched,
     order,
     serving,
     wired,
@@ -40,7 +33,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SMALL = {"width": 1280, "height": 720}
 PHONE = {"width": 390, "height": 844}
-TRADES = 60  # while prices are compared
+TRADES = 30  # while prices are compared
 # In each frame, all places that show the last price.
 WATCH = """() => {
     window.seen = [];
@@ -67,18 +60,6 @@ async def until_page(page: Page, condition: str, wanted: Any = True) -> None:
             assert found is not None or wanted is not None
 
 
-async def trade(maker: Wire, taker: Wire, price: int, **more: Any) -> None:
-    """Let two accounts trade one lot."""
-    await maker.ask(**order("sell", 1, price, **more))
-    await taker.ask(**order("buy", 1, price, **more))
-
-
-async def admin(boss: Wire, action: str, **arguments: Any) -> None:
-    request = {"action": action, "reason": "r", **arguments}
-    replies = await boss.ask(type="admin", **request)
-    assert "ok" in [reply["type"] for reply in replies], replies
-
-
 # Seen broken -----------------------------------------------------------------
 
 
@@ -94,6 +75,7 @@ async def test_all_places_show_the_same_last_price(browser: Browser) -> None:
         await page.evaluate(WATCH)
         for n in range(TRADES):
             await trade(bob, carol, 500 + n * 7 % 41)
+            await page.evaluate(FRAME)
         last = str(500 + (TRADES - 1) * 7 % 41)
         await expect(page.locator("#last")).to_contain_text(last)
         seen: list[str] = await page.evaluate("window.seen")
@@ -193,9 +175,7 @@ async def test_a_new_round_is_a_new_picture(
         await shows(page, "#tape", "[0-9:]{8}▲ buy6001")
         await page.click("#menu > summary")
         await page.check("#earlier input")
-        await shows(
-            page, "#tape", "[0-9:]{8}▲ buy6001", "[0-9:]{8}▲ buy5001"
-        )
+        await shows(page, "#tape", "[0-9:]{8}▲ buy6001", "[0-9:]{8}▲ buy5001")
 
 
 async def test_who_comes_later_is_told_what_was_said(
@@ -221,43 +201,6 @@ async def test_who_comes_later_is_told_what_was_said(
                 re.compile(r"^r, opens in (60:00|59:\d\d)$")
             )
             await expect(page.locator("#news .empty")).to_be_hidden()
-
-
-async def test_a_restart_from_nothing_says_what_is_lost(
-    browser: Browser, unused_tcp_port: int
-) -> None:
-    settings = {"port": str(unused_tcp_port), "journal": "off"}
-    async with launched(**settings) as process:
-        url = address(await greeting(process))
-        async with (
-            contextlib.AsyncExitStack() as context,
-            visiting(browser, url, but=GONE) as page,
-        ):
-            await sign_in(page)
-            bob = await context.enter_async_context(wired(url, "bob"))
-            await bob.ask(**order("sell", 3, 100))
-            await bob.ask(**order("buy", 9, 90))
-            await place(page, "buy", 3, "100")
-            await place(page, "sell", 1, "90")
-            await expect(page.locator("#position")).to_have_text("BOND +2")
-            await place(page, "buy", 1, "80")
-            await page.click("#more > summary")
-            await page.check("#ticket [name=post_only]")
-            await place(page, "sell", 1, "90")
-            result = page.locator("#ticket-result")
-            await expect(result).to_contain_text("Refused")
-            process.kill()
-            async with launched(**settings) as successor:
-                await greeting(successor)
-                await expect(page.locator("#connection")).to_have_text(LIVE)
-                messages = page.locator("#messages")
-                await expect(messages).to_contain_text(
-                    "The exchange started from nothing. Lost: your position"
-                    " of 2 BOND"
-                )
-                await expect(messages).to_contain_text("2 fills")
-                await expect(result).to_be_empty()
-                await expect(page.locator("#position")).to_have_text("BOND 0")
 
 
 async def test_the_address_names_what_is_shown(browser: Browser) -> None:
@@ -336,13 +279,13 @@ async def test_everything_is_within_a_small_screen(browser: Browser) -> None:
             await sign_in(page)
             about = {"symbol": "SYMBOL-0"}
             async with wired(server.url, "bob") as bob:
-                await bob.ask(**order("sell", 30, 100, **about))
+                await bob.ask(**order("sell", 25, 100, **about))
                 await bob.ask(**order("sell", 5, 110, **about))
                 for n in range(25):
                     async with wired(server.url, f"t{n:02}") as wire:
                         await wire.ask(**order("buy", 1, 100, **about))
-                await place(page, "buy", 10, "110")
-                await expect(page.locator("#position")).to_contain_text("+10")
+                await place(page, "buy", 5, "110")
+                await expect(page.locator("#position")).to_contain_text("+5")
             await place(page, "sell", 1, "500")
             await shows(page, "#orders", ".*AmendCancel")
             cut = await page.evaluate("""() => {
@@ -355,14 +298,15 @@ async def test_everything_is_within_a_small_screen(browser: Browser) -> None:
                 const shown = (node) => node.checkVisibility();
                 const buttons = document.querySelectorAll(
                     "header > button, #orders button, #ticket button, " +
-                    "#tabs-left, #tabs-right, #side-tabs button, tr.us");
+                    "#tabs-left, #tabs-right, #side-tabs button, tr.us td");
                 return [...buttons].filter(shown)
                     .filter((node) => !within(node))
                     .map((node) => node.outerHTML);
             }""")
             assert cut == []
             # The own row is pinned, though 20 others are ahead.
-            await expect(page.locator("tr.us")).to_be_in_viewport()
+            await expect(page.locator("tr.us td").last).to_be_in_viewport()
+            await expect(page.locator("tr.us td").first).to_have_text("26")
             right = page.locator("#tabs-right")
             last = page.locator("#instruments button").last
             await expect(last).not_to_be_in_viewport()
@@ -472,6 +416,65 @@ async def test_the_ladder_trades(browser: Browser) -> None:
             await expect(await cell(page, "900", 3)).to_contain_text("1")
 
 
+AXES = [  # bids, asks, rows and ticks in a row that the ladder has then
+    ([99], [101], [104, 103, 102, 101, 100, 99, 98, 97, 96], 1),
+    ([100], [1_101], [1_102, 1_101, 1_100, None, 101, 100, 99, 98, 97], 1),
+    ([100, 90], [101], [125, 120, 115, 110, 105, 100, 95, 90, 85], 5),
+    ([], [7], [11, 10, 9, 8, 7, 6, 5, 4, 3], 1),
+    ([], [], [54, 53, 52, 51, 50, 49, 48, 47, 46], 1),
+]
+
+
+async def test_the_rows_of_the_ladder(browser: Browser) -> None:
+    async with serving() as server, visiting(browser, server.url) as page:
+        found = await page.evaluate(
+            """async (books) => {
+                const { Axis } = await import("/axis.js");
+                const { Book } = await import("/market.js");
+                const made = books.map(([bids, asks]) => {
+                    const book = new Book();
+                    for (const price of bids) book.bids.set(price, 1);
+                    for (const price of asks) book.asks.set(price, 1);
+                    const axis = new Axis();
+                    axis.fit("BOND", book, 9, 50, false);
+                    return [axis.rows, axis.step];
+                });
+                const book = new Book();
+                book.bids.set(99, 1);
+                book.asks.set(101, 1);
+                const axis = new Axis();
+                const tops = [];
+                const look = (isHeld) => {
+                    axis.fit("BOND", book, 9, 50, isHeld);
+                    tops.push([axis.rows[0], axis.isAway]);
+                };
+                look(false);
+                book.asks.set(101, 0);
+                book.asks.set(102, 1);
+                look(false); // they stand still
+                book.asks.set(102, 0);
+                book.bids.set(104, 1);
+                look(true); // and under a pointer
+                look(false);
+                axis.move(3);
+                look(false);
+                axis.centre();
+                look(false);
+                return [made, tops];
+            }""",
+            [[bids, asks] for bids, asks, *_ in AXES],
+        )
+        assert found[0] == [[rows, step] for *_, rows, step in AXES]
+        assert found[1] == [
+            [104, False],
+            [104, False],
+            [104, True],
+            [112, False],
+            [118, False],
+            [112, False],
+        ]
+
+
 async def test_one_enter_is_one_order(browser: Browser) -> None:
     async with serving() as server:
         async with (
@@ -525,8 +528,30 @@ async def test_one_enter_is_one_order(browser: Browser) -> None:
             await expect(price).not_to_have_value("100")
             await page.click("#flatten")
             await expect(page.locator("#position")).to_have_text("BOND 0")
-            alice = server.gateway.engine.accounts["alice"]
-            assert [o.qty for o in alice.open_orders.values()] == [40]
+
+
+async def test_the_ticket_says_what_it_sends(browser: Browser) -> None:
+    """Also at once after another instrument is shown."""
+    async with serving(symbols=("BOND", "ETF")) as server:
+        async with (
+            wired(server.url, "bob") as bob,
+            visiting(browser, server.url) as page,
+        ):
+            await bob.ask(**order("sell", 1, 200, symbol="ETF"))
+            await sign_in(page)
+            await page.fill("#ticket-price", "77")
+            sent = await page.evaluate("""() => {
+                location.hash = "ETF";
+                const form = document.getElementById("ticket-form");
+                dispatchEvent(new HashChangeEvent("hashchange"));
+                form.requestSubmit();
+                return document.getElementById("ticket-price").value;
+            }""")
+            assert sent in ("", "200")
+            button = page.locator("#ticket-form [type=submit]")
+            await page.keyboard.press("Escape")
+            await expect(button).to_contain_text("Buy 1 ETF at 200")
+            assert not server.gateway.engine.accounts["alice"].open_orders
 
 
 async def test_offers_and_conversions_are_accepted(
@@ -595,40 +620,6 @@ async def test_all_orders_and_fills_can_be_saved(browser: Browser) -> None:
                 await expect(page.locator("#orders-empty")).to_be_visible()
 
 
-async def test_an_order_is_dragged_to_another_price(browser: Browser) -> None:
-    async with serving() as server:
-        async with (
-            wired(server.url, "bob") as bob,
-            wired(server.url, "carol") as carol,
-            visiting(browser, server.url) as page,
-        ):
-            for price in (100, 120, 80, 100):
-                await trade(bob, carol, price)
-            await page.check("[value=trades]", force=True)
-            await sign_in(page)
-            await place(page, "buy", 5, "90")
-            await shows(page, "#orders", ".*900/5AmendCancel")
-            box = await page.locator("#plot").bounding_box()
-            assert box is not None
-            middle = box["x"] + box["width"] / 2
-            plot = page.locator("#plot")
-            await page.evaluate(FRAME)
-            grip = re.compile("grip")
-            y = box["y"] + 5
-            while not grip.search(await plot.get_attribute("class") or ""):
-                y += 3
-                assert y < box["y"] + box["height"]
-                await page.mouse.move(middle, y)
-            await page.mouse.down()
-            await page.mouse.move(middle, y + 20, steps=3)
-            await page.mouse.up()
-            await expect(page.locator("#orders .number").first).not_to_have_text(
-                "90"
-            )
-            shown = await page.locator("#orders .number").first.inner_text()
-            assert 80 <= int(shown) < 90
-
-
 async def test_the_phone_has_what_a_thumb_needs(browser: Browser) -> None:
     async with serving() as server:
         async with (
@@ -655,60 +646,3 @@ async def test_the_phone_has_what_a_thumb_needs(browser: Browser) -> None:
             await expect(page.locator("#position")).to_have_text("BOND +2")
             await page.click("#ticket-close")
             await expect(page.locator("#ticket")).to_be_hidden()
-
-
-# For everybody --------------------------------------------------------------
-
-AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
-SERIOUS = """async () => {
-    const { violations } = await axe.run(document, {
-        resultTypes: ["violations"],
-    });
-    return violations
-        .filter(({ impact }) => ["serious", "critical"].includes(impact))
-        .map(({ id, nodes }) => [
-            id, nodes.map(({ target, failureSummary }) =>
-                `${target}: ${failureSummary}`),
-        ]);
-}"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_serious(browser: Browser, scheme: Any) -> None:
-    async with serving(symbols=("BOND", "ETF")) as server:
-        async with (
-            wired(server.url, "bob") as bob,
-            wired(server.url, "carol") as carol,
-            visiting(browser, server.url, color_scheme=scheme) as page,
-        ):
-            await page.emulate_media(reduced_motion="reduce")
-            await page.evaluate(AXE)
-            for price in (100, 120, 90):
-                await trade(bob, carol, price, symbol="BOND")
-            await bob.ask(**order("sell", 9, 121, symbol="BOND"))
-            found = {"visitor": await page.evaluate(SERIOUS)}
-            await sign_in(page)
-            await page.click("#more > summary")
-            await place(page, "buy", 3, "121")
-            await place(page, "buy", 1, "99")
-            await shows(page, "#orders", ".*AmendCancel")
-            found["trader"] = await page.evaluate(SERIOUS)
-            for tab in ("fills", "positions", "curve"):
-                await page.click(f"#tab-{tab}")
-                found[tab] = await page.evaluate(SERIOUS)
-            for opener, name in (
-                ("#orders [aria-label^=Amend]", "amend-dialog"),
-                ("#keys-open", "keys-dialog"),
-                ("#menu > summary", ""),
-                ("#overview-open", ""),
-            ):
-                await page.eval_on_selector(opener, "(node) => node.click()")
-                found[opener] = await page.evaluate(SERIOUS)
-                if name:
-                    await page.click(f"#{name} [value=close]")
-            await page.click("#overview-close")
-            await page.set_viewport_size(PHONE)
-            found["phone"] = await page.evaluate(SERIOUS)
-            await page.click("#quick-sell")
-            found["sheet"] = await page.evaluate(SERIOUS)
-            assert {view: bad for view, bad in found.items() if bad} == {}

@@ -6,7 +6,8 @@
  */
 
 export const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000];
-const FEW = 5; // levels of each side that rows should reach
+const FEW = 5; // levels of each side that rows should reach, if many fit
+const ROWS_FOR_ONE = 5; // rows for each of these levels
 const EDGE = 1; // rows from the edge at which the best prices have left
 
 export class Axis {
@@ -43,8 +44,9 @@ export class Axis {
    * pointer. `fallback` is the price in the middle of an empty book.
    */
   fit(symbol, book, count, fallback, isHeld) {
-    const bids = book.bids.top(FEW).map(([price]) => price);
-    const asks = book.asks.top(FEW).map(([price]) => price);
+    const few = Math.min(FEW, Math.max(2, Math.floor(count / ROWS_FOR_ONE)));
+    const bids = book.bids.top(few).map(([price]) => price);
+    const asks = book.asks.top(few).map(([price]) => price);
     const kind = `${symbol} ${count} ${this.wanted}`;
     const isEmpty = !bids.length && !asks.length;
     if (this.held === kind) {
@@ -108,7 +110,7 @@ export class Axis {
 
 /** Return the least step at which a few levels of each side fit. */
 function fitting(bids, asks, count) {
-  const half = Math.floor(count / 2) - 2;
+  const half = Math.floor(count / 2) - 1;
   const reach = Math.max(
     0,
     ...[bids, asks].map((side) =>

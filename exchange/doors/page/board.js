@@ -39,6 +39,7 @@ export class Board extends Link {
   }
 
   #asking = null; // timer of the next question what is played
+  #opening = new Set(); // symbols whose first price is known or asked for
 
   get messages() {
     return this.notes.list;
@@ -115,7 +116,8 @@ export class Board extends Link {
         this.listed();
         this.fetchLeaderboard();
         this.#fetchMatch();
-        this.#fetchSparks();
+        this.#opening.clear();
+        this.#fetchSparks([...this.instruments.keys()]);
         this.publish("market");
       },
       undefined,
@@ -142,8 +144,7 @@ export class Board extends Link {
   }
 
   /** Ask for what opens prices and draws spark lines. */
-  #fetchSparks() {
-    const symbols = [...this.instruments.keys()];
+  #fetchSparks(symbols) {
     for (let start = 0; start < symbols.length; start += FRAME) {
       const some = symbols.slice(start, start + FRAME);
       const days = new Map();
@@ -153,15 +154,24 @@ export class Board extends Link {
         { ...table, symbol, interval: "1s", limit: SPARK_ROWS },
       ]);
       const replies = some.flatMap((symbol) => [
-        (reply) => days.set(symbol, reply?.data ?? []),
-        (reply) => {
-          if (!reply?.data) return;
-          this.prices.seed(symbol, days.get(symbol), reply.data);
-          this.publish("tickers");
-        },
+        (reply) => days.set(symbol, reply?.data),
+        (reply) => this.#fillSpark(symbol, days.get(symbol), reply),
       ]);
+      for (const symbol of some) this.#opening.add(symbol);
       this.send(requests, ...replies);
     }
+  }
+
+  #fillSpark(symbol, day, reply) {
+    if (!reply) return;
+    if (!day || !reply.data) {
+      this.later(reply, () => this.#fetchSparks([symbol]));
+      return;
+    }
+    // Its first trade asks again.
+    if (!day.length) this.#opening.delete(symbol);
+    this.prices.seed(symbol, day, reply.data);
+    this.publish("tickers");
   }
 
   /** Ask soon what is played, and until when phases last. */
@@ -206,6 +216,7 @@ export class Board extends Link {
       case "ticker":
         this.tickers.set(message.symbol, message);
         this.prices.take(message.symbol, message.last, message.ts);
+        this.#fetchOpen(message);
         this.publish("tickers");
         break;
       case "status":
@@ -224,6 +235,12 @@ export class Board extends Link {
         if (message.id === undefined) this.note(message.message, true);
         break;
     }
+  }
+
+  /** Ask for the first price of an instrument that has begun to trade. */
+  #fetchOpen({ symbol, last }) {
+    if (last === undefined || this.#opening.has(symbol)) return;
+    this.#fetchSparks([symbol]);
   }
 
   #receiveStatus(status) {
@@ -253,8 +270,10 @@ export class Board extends Link {
     if (round <= this.round) return;
     this.round = round;
     this.prices.clear();
+    this.#opening.clear();
     this.roundBegan();
     this.fetchLeaderboard();
+    this.publish("round");
     this.publish("market");
     this.publish("news");
   }

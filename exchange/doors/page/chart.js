@@ -87,9 +87,9 @@ export class Chart {
     this.count = 0; // bars drawn
     this.paint();
     this.chart.subscribeCrosshairMove((event) => this.#hover(event));
-    this.chart
-      .timeScale()
-      .subscribeVisibleLogicalRangeChange((range) => this.#ranged(range));
+    const scale = this.chart.timeScale();
+    scale.subscribeVisibleLogicalRangeChange((range) => this.#ranged(range));
+    scale.subscribeSizeChange(() => this.#follow());
   }
 
   /** Use the colours of the page. */
@@ -256,13 +256,8 @@ export class Chart {
   /** While there is room, bars begin at the left edge. */
   #place() {
     const scale = this.chart.timeScale();
-    const range = scale.getVisibleLogicalRange();
-    if (!range) return;
-    const room = range.to - range.from;
-    if (this.count + RIGHT < room) {
-      if (Math.abs(range.from) < 0.01) return;
-      scale.setVisibleLogicalRange({ from: 0, to: room });
-    } else scale.scrollToPosition(RIGHT, false);
+    const room = scale.width() / scale.options().barSpacing;
+    scale.scrollToPosition(Math.max(RIGHT, room - this.count - 0.5), false);
   }
 
   #ranged(range) {

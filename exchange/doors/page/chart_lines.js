@@ -17,7 +17,10 @@ export class Lines {
     this.move = move;
     this.lines = new Map(); // by name: the line and what it shows
     this.dragged = null; // { order, price }
-    chart.onSeries = () => this.#forget();
+    chart.onSeries = () => {
+      this.#forget();
+      this.draw();
+    };
     const { box } = chart;
     box.addEventListener("pointerdown", (event) => this.#grab(event), true);
     box.addEventListener("pointermove", (event) => this.#drag(event), true);

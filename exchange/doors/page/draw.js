@@ -35,7 +35,9 @@ export class Instruments {
     left.onclick = () => this.#scroll(-1);
     right.onclick = () => this.#scroll(1);
     nav.onscroll = () => this.#arrows();
-    new ResizeObserver(() => this.#arrows()).observe(nav);
+    // It is called after the layout, so that reading sizes costs none.
+    this.sizes = new ResizeObserver(() => this.#arrows());
+    this.sizes.observe(nav);
   }
 
   draw({ instruments, tickers, prices, symbol: shown }) {
@@ -48,6 +50,10 @@ export class Instruments {
         button.title = describeTerms(instruments.get(symbol));
         button.onclick = () => this.choose(symbol);
         this.buttons.set(symbol, button);
+      }
+      this.sizes.disconnect();
+      for (const one of [this.nav, ...this.buttons.values()]) {
+        this.sizes.observe(one);
       }
       this.nav.replaceChildren(...this.buttons.values());
       this.shown = null;
@@ -66,7 +72,6 @@ export class Instruments {
       const button = this.buttons.get(shown);
       button?.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
-    this.#arrows();
   }
 
   #scroll(direction) {

@@ -17,7 +17,7 @@ export class Exchange extends Feed {
   /**
    * `publish(what)` is called after each change of "connection", "market",
    * "book", "trades", "tickers", "leaderboard", "account", "news",
-   * "match" or "messages", and with "opened" when a connection opens;
+   * "match" or "messages", with "opened" when a connection opens, with "round" when a round begins;
    * `publish("reports", list)` with the unsolicited `exec` events of orders
    * placed here, `publish("fills", list)` with all new fills.
    */

@@ -6,6 +6,7 @@
 import { describeNews } from "./market.js";
 
 const KEPT = 100;
+const NAMED = 3; // instruments in one message
 
 export class Notes {
   #own = []; // { ts, text, isBad, body }
@@ -24,8 +25,9 @@ export class Notes {
   /** Add a `news` or `status` of the exchange. */
   tell(...messages) {
     for (const message of messages) {
-      const note = message.type === "news" ? ofNews(message) : ofStatus(message);
-      if (note.text) this.#told.set(`${message.ts} ${note.text}`, note);
+      if (message.type === "news") {
+        this.#told.set(`news ${message.ts} ${message.news_id}`, ofNews(message));
+      } else this.#tellStatus(message);
     }
     const keys = [...this.#told.keys()];
     for (const key of keys.slice(0, Math.max(0, keys.length - 2 * KEPT))) {
@@ -39,6 +41,18 @@ export class Notes {
     this.#told.clear();
   }
 
+  /** Add a status; those of one command about many instruments are one. */
+  #tellStatus({ ts, symbol, phase, message }) {
+    const words = [phase?.replaceAll("_", " "), message].filter(Boolean);
+    const key = `status ${ts} ${words.join()}`;
+    const symbols = new Set(this.#told.get(key)?.symbols);
+    if (symbol) symbols.add(symbol);
+    const [shown, rest] = [[...symbols].slice(0, NAMED), symbols.size - NAMED];
+    const more = rest > 0 ? ` and ${rest} more` : "";
+    const text = [shown.join(", ") + more, ...words].filter(Boolean).join(": ");
+    if (text) this.#told.set(key, { ts, text, isBad: false, body: "", symbols });
+  }
+
   #sort() {
     this.list = [...this.#own, ...this.#told.values()]
       .sort((a, b) => b.ts - a.ts)
@@ -49,9 +63,4 @@ export class Notes {
 function ofNews(news) {
   const { ts, body = "" } = news;
   return { ts, text: `News: ${describeNews(news)}`, isBad: false, body };
-}
-
-function ofStatus({ ts, symbol, phase, message }) {
-  const words = [symbol, phase?.replaceAll("_", " "), message];
-  return { ts, text: words.filter(Boolean).join(": "), isBad: false, body: "" };
 }

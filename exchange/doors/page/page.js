@@ -66,7 +66,7 @@ function draw(now) {
 const drawWall = () => wall.draw();
 const drawTabs = (state) => instruments.draw(state);
 const drawLadder = () => ladder.draw();
-const drawTicket = () => ticket.draw();
+const drawTicket = () => ticket.update();
 const drawLines = () => lines.draw();
 const drawOrders = () => orders.draw();
 const drawFills = () => fills.draw();
@@ -102,6 +102,7 @@ function drawMarket({ instrument, symbol }) {
     charted = symbol;
     chart.latest();
   }
+  ticket.draw();
   conversion.draw();
   byId("plot").ariaLabel = `Price of ${symbol}; the table of trades has the same data`;
 }
@@ -163,6 +164,7 @@ const exchange = new Exchange(url, (what, detail) => {
   if (what === "reports") noteReports(exchange, detail);
   else if (what === "fills") sound.play(detail[0].side);
   else if (what === "opened") showResult(""); // it was of another time
+  else if (what === "round") ticket.clear(); // so was its price
   else changed(what);
 });
 replay?.join(exchange, chart);
@@ -176,9 +178,12 @@ const fills = new Fills(exchange);
 const positions = new Positions(exchange, (symbol) => ticket.flatten(symbol));
 const tenders = new Tenders(exchange);
 const conversion = new Conversion(exchange);
-const lines = new Lines(exchange, chart, (order, price) =>
-  changes.move(order, price),
-);
+const lines = new Lines(exchange, chart, (order, price) => {
+  const shown = tickOf(exchange.instrument).show(price);
+  ticket.confirm(`Move order ${order.order_id} to ${shown}.`, () =>
+    changes.move(order, price),
+  );
+});
 const ladder = new Ladder(exchange, {
   fill: (side, price) => ticket.fill(side, price),
   send: () => ticket.send(),
@@ -243,16 +248,20 @@ function followHash() {
   changed("tickers");
 }
 
-/** Let the address name what is shown. */
+/**
+ * Let the address name what is shown, if it names nothing that is listed. What
+ * is listed and not shown has just been clicked.
+ */
 function drawAddress({ symbol, instruments: listed }) {
   const name = asked();
-  const isView = ["", OVERVIEW, WALL].includes(name);
-  if (!symbol || isView || name === symbol) return;
-  if (listed.size) history.replaceState(null, "", `#${symbol}`);
+  if (!listed.size || listed.has(name)) return;
+  if (["", OVERVIEW, WALL].includes(name)) return;
+  history.replaceState(null, "", `#${symbol}`);
 }
 
 function toggleOverview() {
-  location.hash = byId("overview").hidden ? OVERVIEW : (exchange.symbol ?? "");
+  const isThere = asked() === OVERVIEW;
+  location.hash = isThere ? (exchange.symbol ?? "") : OVERVIEW;
 }
 
 function chooseSide(chosen) {
@@ -299,6 +308,7 @@ setUpKeys({
 });
 dark.onchange = drawTheme;
 drawTheme();
+window.onresize = () => chart.paint(); // texts grow with the window
 window.onhashchange = followHash;
 followHash();
 setUpLogin(exchange);

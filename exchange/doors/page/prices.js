@@ -39,7 +39,6 @@ export class Prices {
     }
     if (price !== row.last) row.before = row.last;
     row.last = price;
-    row.open ??= price;
     addPoint(row.points, ts, price);
   }
 

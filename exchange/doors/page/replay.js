@@ -6,7 +6,7 @@
  * so the page asks for everything again.
  */
 
-import { byId, make, put, Rows, showLots, showTime } from "./dom.js";
+import { byId, make, put, Rows } from "./dom.js";
 import { spread } from "./equity.js";
 import { tickOf } from "./market.js";
 import { LineSeries } from "./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs";

@@ -142,7 +142,14 @@ export class Ticket {
     offer(post_only, mayRest);
     offer(display_qty, mayRest);
     stp.options[3].disabled = !instrument.self_trades;
-    if (hasPrice) this.#followPrice();
+    this.update();
+  }
+
+  /** Draw what follows the book and the account, which change often. */
+  update() {
+    const { instrument } = this.exchange;
+    if (!instrument || instrument.symbol !== this.symbol) return;
+    if (!this.fields.price.disabled) this.#followPrice();
     this.#drawWords();
   }
 
@@ -272,31 +279,41 @@ export class Ticket {
   // Sending -----------------------------------------------------------------
 
   #submit() {
-    if (!this.isSending) this.#ask(this.#order());
+    // What the button says must be what is sent.
+    if (this.symbol !== this.exchange.symbol) this.draw();
+    else if (!this.isSending) this.#ask(this.#order());
   }
 
   /** Send an order, or ask first: if wanted, or if it is unusually large. */
   #ask(order) {
     const usual = [...this.sizes].sort((a, b) => a - b)[this.sizes.length >> 1];
     const isLarge = order.qty > LARGE * usual && order.qty > this.asked;
-    if (!byId("confirm").checked && !isLarge) {
-      this.#place(order);
-      return;
-    }
     const { side, qty, symbol } = order;
     const tick = tickOf(this.exchange.instruments.get(symbol));
     const words = [`${side} ${qty} ${symbol} at ${showOrderPrice(order, tick)}.`];
     if (isLarge) words.push(`You usually send ${usual} at a time.`);
-    put(byId("confirm-words"), words.join(" "));
-    this.pending = order;
+    const act = () => {
+      if (isLarge) this.asked = qty;
+      this.#place(order);
+    };
+    this.confirm(words.join(" "), act, isLarge);
+  }
+
+  /** Call `act` at once, or after the answer if that is wanted. */
+  confirm(words, act, isNeeded = false) {
+    if (!byId("confirm").checked && !isNeeded) {
+      act();
+      return;
+    }
+    put(byId("confirm-words"), words);
+    this.pending = act;
     this.dialog.showModal();
     this.dialog.querySelector("[type=submit]").focus();
   }
 
   #confirmed() {
     this.dialog.close();
-    this.asked = Math.max(this.asked, this.pending.qty);
-    this.#place(this.pending);
+    this.pending();
   }
 
   #place({ seconds, ...order }) {

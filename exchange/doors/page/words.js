@@ -15,8 +15,8 @@ const DONE = { new: "accepted", amended: "amended" }; // by exec_type
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
 export const showTime = (ts) => clock.format(ts / 1_000);
-export const showLots = (lots) =>
-  lots.toLocaleString("en").replace("-", "−");
+const numbers = new Intl.NumberFormat("en");
+export const showLots = (lots) => numbers.format(lots).replace("-", "−");
 export const showPosition = (lots) => (lots > 0 ? "+" : "") + showLots(lots);
 
 /** Show money with its sign. */
