@@ -33,6 +33,7 @@ class Key:
     user: str
     role: RoleName
     sha256: str = field(repr=False)
+    api_secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,10 @@ class KeyRing:
         )
         return key if is_same and token else None
 
+    def of(self, user: str) -> Key | None:
+        """Return the valid key of a user, to check a signature with it."""
+        return self._found.keys.get(user)
+
     def of_trader(self, user: str) -> Key | None:
         """Return the valid key of a user whose role is that of a trader."""
         key = self._found.keys.get(user)
@@ -151,7 +156,7 @@ class KeyRing:
         except KeysError as error:
             return replace(self._found, is_needed=True, problem=str(error))
         keys = {
-            user: Key(user, role_of(entry), entry.sha256)
+            user: Key(user, role_of(entry), entry.sha256, entry.api_secret)
             for user, entry in accounts.items()
             if not entry.is_disabled
         }
