@@ -44,6 +44,10 @@ class Key(Protocol):
     """The key of an account, as found by its token."""
 
     @property
+    def user(self) -> str:
+        """The name of its account."""
+
+    @property
     def role(self) -> RoleName:
         """What its account may do."""
 
@@ -63,6 +67,9 @@ class Keys(Protocol):
 
     def of(self, user: str) -> Key | None:
         """Return the valid key of a user, to check a signature with it."""
+
+    def of_token(self, token: str) -> Key | None:
+        """Return the valid key with this token."""
 
     def of_trader(self, user: str) -> Key | None:
         """Return the valid key of a user who is no administrator."""
