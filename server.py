@@ -310,7 +310,13 @@ class Server:
     # Called by connections
 
     def connected(self, connection: Connection) -> None:
-        """Give a connection its link."""
+        """Give a connection its link; another one if it has become another.
+
+        That is plain HTTP that becomes a websocket. Nothing waits then.
+        """
+        before = self.links.pop(connection, None)
+        if before is not None:
+            self.gateway.disconnect(before)
         if isinstance(connection, LineConnection):
             self.links[connection] = self.doors.connect(connection)
         elif self.spot is not None and self.spot.serves(connection):
@@ -418,6 +424,8 @@ class Server:
         self.schedule(link)
 
     def _end(self, link: Link) -> None:
+        if self.spot is not None:
+            self.spot.forget(link)
         self.gateway.disconnect(link)
         assert isinstance(link.peer, Connection)
         self.listener.release(link.peer)

@@ -226,6 +226,8 @@ class Connection(websocket.Connection):
                             f"a body may have {MAX_BODY} bytes",
                         )
                 elif isinstance(event, h11.EndOfMessage):
+                    if self._asks_for_websocket:
+                        return self._switch()
                     return self._complete_request()
                 else:  # the client has ended the connection
                     break
@@ -263,6 +265,36 @@ class Connection(websocket.Connection):
         if refusal is not None:
             self._upgrade.note_refusal(self, refusal)
             self._refuse(HTTPStatus.FORBIDDEN, f"refused: {refusal.reason}")
+
+    @property
+    def _asks_for_websocket(self) -> bool:
+        """Whether the request, which has ended, asks for a websocket."""
+        request = self._request
+        assert request is not None
+        return (
+            request.method == b"GET"
+            and not self._body
+            and any(
+                name == b"upgrade" and b"websocket" in value.lower()
+                for name, value in request.headers
+            )
+        )
+
+    def _switch(self) -> list[bytes]:
+        """Become a websocket after some requests over plain HTTP.
+
+        Clients that keep connections for later use do so. The receiver gets
+        another ``connected``.
+        """
+        request, http = self._request, self._http
+        assert request is not None and http is not None
+        lines = [b"GET %s HTTP/1.1" % request.target]
+        lines += [b"%s: %s" % header for header in request.headers.raw_items()]
+        data = b"\r\n".join([*lines, b"", b""]) + http.trailing_data[0]
+        self._http = self._request = None
+        self.target = request.target.decode("latin-1")
+        rest = super()._handshake(data)
+        return super()._messages(rest) if rest else []
 
     def _complete_request(self) -> list[bytes]:
         """Return a request of the dialect; answer any other."""

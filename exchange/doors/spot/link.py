@@ -34,6 +34,7 @@ class SpotLink(Link):
         super().__init__(peer, self, common.outbox.links)
         self.remote = remote
         self.used_weight = 0
+        self.held_key: Key | None = None  # of the account it acts for
         self._common = common
         self._deferred: Deferred | None = None  # whose steps are carried out
         self._steps: Steps | None = None
@@ -138,13 +139,14 @@ class SpotLink(Link):
 
     def act_for(self, user: str, key: Key | None) -> None:
         """Act for an account from now on; raises SpotError."""
-        if user == self.account and key == self.key:
+        if user == self.account and key == self.held_key:
             return
         self.leave_account()
         try:
             self._common.logins.attach(self, user, key)
         except Refused as refusal:
             raise of_native({"code": refusal.code, "message": str(refusal)})
+        self.held_key = key
 
     def leave_account(self) -> None:
         """Act for no account any more."""

@@ -22,7 +22,7 @@ from exchange.market.command import Money
 from orderbook import Instrument
 
 PLACES = 8
-ONE = 10**PLACES
+ONE = 100_000_000
 ZERO = "0.00000000"
 CURRENCY = "USD"  # of a market without [money]
 _NUMBER = re.compile(r"(-?)([0-9]{1,20})(?:\.([0-9]{1,20}))?")
@@ -61,7 +61,7 @@ def _exact(what: str, number: str) -> int:
             f"{what} {number} has more than {PLACES} decimal places, which"
             " the exchange dialect cannot write"
         )
-    return int(units)
+    return int(units)  # it is whole
 
 
 class Listed:
