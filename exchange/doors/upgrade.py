@@ -129,12 +129,11 @@ class Upgrade:
         """Let the admission judge an address that a proxy forwards."""
         return self._admission.forwarded(connection, client)
 
-    def refusal(self, headers: Headers, checks_origin: bool) -> Refusal | None:
-        """Judge ``Host``, and ``Origin`` of what may change something."""
+    def refusal(self, hosts: list[str], origins: list[str]) -> Refusal | None:
+        """Judge the values of ``Host`` and ``Origin``."""
         if self._names is None:
             return None
-        origins = headers.get_all("Origin") if checks_origin else []
-        return self._names.refusal(headers.get_all("Host"), origins)
+        return self._names.refusal(hosts, origins)
 
     def note_refusal(
         self, connection: tcp.Connection, refusal: Refusal
@@ -144,7 +143,8 @@ class Upgrade:
 
     def _refusal(self, request: Request, is_websocket: bool) -> Refusal | None:
         """Judge ``Host``, and ``Origin`` where a websocket is asked for."""
-        return self.refusal(request.headers, is_websocket)
+        origins = request.headers.get_all("Origin") if is_websocket else []
+        return self.refusal(request.headers.get_all("Host"), origins)
 
 
 def _is_root(path: str) -> bool:

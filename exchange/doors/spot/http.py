@@ -245,12 +245,8 @@ class Connection(websocket.Connection):
         if b"content-encoding" in names:
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "an encoded body")
             return
-        headers = Headers(
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in request.headers
-        )
-        if self._peer and self.is_proxied:
-            lines = headers.get_all("X-Forwarded-For")
+        if self.is_proxied:
+            lines = _values(request, b"x-forwarded-for")
             client = self._proxies.client(self._peer, lines)
             if client != self.remote and not self._upgrade.forwarded(
                 self, client
@@ -261,7 +257,10 @@ class Connection(websocket.Connection):
                 )
                 return
         is_api = request.target.startswith(API_BYTES)
-        refusal = self._upgrade.refusal(headers, is_api)
+        refusal = self._upgrade.refusal(
+            _values(request, b"host"),
+            _values(request, b"origin") if is_api else [],
+        )
         if refusal is not None:
             self._upgrade.note_refusal(self, refusal)
             self._refuse(HTTPStatus.FORBIDDEN, f"refused: {refusal.reason}")
@@ -488,6 +487,11 @@ class Connection(websocket.Connection):
 
 
 BAD = HTTPStatus.BAD_REQUEST
+
+
+def _values(request: h11.Request, name: bytes) -> list[str]:
+    """Return the values of a header; ``name`` is in lower case."""
+    return [v.decode("latin-1") for n, v in request.headers if n == name]
 
 
 def _asks_for_websocket(head: bytes) -> bool:

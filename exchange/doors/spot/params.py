@@ -85,7 +85,8 @@ def read_form(query: str, body: str) -> Params:
     params = Params()
     try:
         for part in (body, query):
-            if part:
+            pairs = part.split("&")
+            if "%" in part or "+" in part or len(pairs) > MAX_PARAMS:
                 params.update(
                     parse_qsl(
                         part,
@@ -95,6 +96,10 @@ def read_form(query: str, body: str) -> Params:
                         errors="replace",
                     )
                 )
+            elif part:  # as most are
+                for pair in pairs:
+                    name, _, value = pair.partition("=")
+                    params[name] = value
     except ValueError:
         raise SpotError(-1101, "Too many parameters.") from None
     return params
