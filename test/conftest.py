@@ -35,8 +35,8 @@ KINDS = {
         test_products_documented test_ranking test_rate test_records
         test_replay_text test_reports test_requests test_restart test_rounds
         test_routing test_rules test_rules_time test_self_trades test_sequencer
-        test_sessions test_settings test_settlement test_solvency test_stops
-        test_tags test_tenders test_uncrossing test_virtual test_work test_worlds
+        test_sessions test_settings test_settlement test_solvency
+        test_spot_values test_stops test_tags test_tenders test_uncrossing test_virtual test_work test_worlds
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -44,7 +44,9 @@ KINDS = {
         test_lines test_malformed test_metrics test_money_start test_replies
         test_resuming test_rules_disk test_rules_keys test_rules_limits
         test_rules_orders test_rules_refusals test_rules_rounds test_schema
-        test_session test_slow_readers test_soak test_tables test_tcp
+        test_session test_slow_readers test_soak test_spot_api test_spot_http
+        test_spot_keys test_spot_market test_spot_orders test_spot_streams
+        test_tables test_tcp
         test_timing test_turns test_upgrade test_waiting test_web
         test_websocket
     """,
@@ -58,7 +60,7 @@ KINDS = {
         test_golden test_hostile test_image test_keys test_keys_live test_logs
         test_long_work test_package test_page test_printing test_process
         test_products_live test_proxies test_replay test_simulate test_speed
-        test_sqlite test_stress test_tls test_tutorial test_util_accounts
+        test_spot_crash test_sqlite test_stress test_tls test_tutorial test_util_accounts
         test_util_admin test_watch test_windows
     """,
 }

@@ -242,6 +242,18 @@ class Connection(websocket.Connection):
         if b"transfer-encoding" in names and b"content-length" in names:
             self._refuse(BAD, "Content-Length and Transfer-Encoding")
             return
+        if request.http_version not in (b"1.0", b"1.1"):
+            self._refuse(
+                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.1"
+            )
+            return
+        length = _values(request, b"content-length")
+        if length and int(length[0]) > MAX_BODY:
+            self._refuse(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"a body may have {MAX_BODY} bytes",
+            )
+            return
         if b"content-encoding" in names:
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "an encoded body")
             return
