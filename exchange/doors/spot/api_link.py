@@ -66,7 +66,7 @@ class ApiLink(SpotLink):
         asked = _read(message)
         self._id = _id_of(asked)
         name = asked.get("method")
-        if not isinstance(name, str):
+        if not isinstance(name, str) or isinstance(name, _Number):
             raise missing("method")
         given = asked.get("params", {})
         if not isinstance(given, dict):

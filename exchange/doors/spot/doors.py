@@ -44,6 +44,11 @@ class SpotDoors:
         self._readers: dict[StreamLink, None] = {}
         self._tick_due: asyncio.TimerHandle | None = None
 
+    @property
+    def followed(self) -> int:
+        """The number of streams that connections follow, each counted."""
+        return self._hub.followed
+
     def serves(self, connection: object) -> bool:
         """Whether a connection speaks the dialect."""
         return isinstance(connection, Connection) and (

@@ -142,9 +142,9 @@ class Hub(Link):
     # Who follows what --------------------------------------------------------
 
     @property
-    def is_followed(self) -> bool:
-        """Whether anybody follows anything."""
-        return bool(self._of)
+    def followed(self) -> int:
+        """The number of streams that connections follow, each counted."""
+        return sum(map(len, self._of.values()))
 
     def read(self, text: str) -> Stream:
         """Return the stream of a name; raises SpotError."""
