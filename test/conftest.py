@@ -51,6 +51,7 @@ KINDS = {
         test_websocket
     """,
     "process": """
+        check_ccxt check_ccxt_pro check_documented check_python_binance
         test_abuse test_administration test_backup test_bench test_bots
         test_challenge_house test_cli test_client test_client_earlier
         test_client_life test_client_live test_clock test_commits
