@@ -38,7 +38,7 @@ LATER_ROLES: tuple[RoleName, ...] = ("house", "spectator")
 # client_order_id that is sent again is recognized for 100 seconds at 100
 # orders a second.
 ORDERS_REMEMBERED = 10_000
-# Entries of orders with a tag, from which those of forgotten orders are dropped.
+# Entries of orders with a tag before those of forgotten orders are dropped.
 TAGS_MIN = 1_000
 # Requests of an administrator whose client_request_id is remembered.
 ADMIN_REQUESTS_REMEMBERED = 10_000

@@ -7,8 +7,6 @@ and close are the previous close, and the volume is 0.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from exchange.journal.history import Candle, History
 from orderbook import Interval
 
@@ -38,13 +36,29 @@ INTERVALS: dict[str, tuple[int, Interval]] = {
 }
 
 
+def _day_of_month(days: int) -> int:
+    """Return the day of the month, from 0, of days since the epoch.
+
+    Years begin in March here, so that a leap day is the last of its year, and
+    five months from there always have 153 days.
+    """
+    days += 719_468  # since March 1 of the year 0
+    day_of_era = days % 146_097  # 400 years
+    year = (
+        day_of_era
+        - day_of_era // 1_460
+        + day_of_era // 36_524
+        - day_of_era // 146_096
+    ) // 365
+    day_of_year = day_of_era - (365 * year + year // 4 - year // 100)
+    month = (5 * day_of_year + 2) // 153
+    return day_of_year - (153 * month + 2) // 5
+
+
 def start_of(ts: int, interval: str) -> int:
     """Return when the candle of a time starts, in microseconds."""
     if interval == MONTH:
-        day = datetime.fromtimestamp(ts // SECOND, UTC)
-        return int(
-            datetime(day.year, day.month, 1, tzinfo=UTC).timestamp()
-        ) * (SECOND)
+        return (ts // DAY - _day_of_month(ts // DAY)) * DAY
     length = INTERVALS[interval][0]
     if interval == "1w":
         return ts - (ts - MONDAY) % WEEK

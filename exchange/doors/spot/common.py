@@ -7,6 +7,7 @@ from collections.abc import Callable
 from exchange.doors.spot.market import Market
 from exchange.doors.spot.methods import methods
 from exchange.doors.spot.signatures import Signatures
+from exchange.doors.spot.tickers import Tickers
 from exchange.doors.spot.trading import Trading
 from exchange.doors.spot.values import Symbols
 from exchange.doors.spot.weights import Weights
@@ -40,10 +41,13 @@ class Common:
         self.market = Market(
             gateway.engine, gateway.history, symbols, quotas, now
         )
+        self.tickers = Tickers(
+            gateway.engine, gateway.history, self.market, now
+        )
         self.trading = Trading(
             gateway.engine, gateway.history, self.market, now
         )
-        self.methods = methods(self.market, self.trading)
+        self.methods = methods(self.market, self.tickers, self.trading)
         self._gateway = gateway
         self._now = now
         self._elapsed = elapsed

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import partial
 
 from exchange.doors.spot.api_link import ApiLink
+from exchange.doors.spot.asked import WS_API
 from exchange.doors.spot.common import Common
-from exchange.doors.spot.http import WS_API, Connection
+from exchange.doors.spot.http import Connection
 from exchange.doors.spot.link import SpotLink
 from exchange.doors.spot.rest import RestLink
 from exchange.doors.spot.stream_link import StreamLink

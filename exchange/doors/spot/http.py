@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 import h11
 from websockets.datastructures import Headers
@@ -23,6 +23,13 @@ from websockets.http11 import Request, Response
 from exchange.doors import websocket
 from exchange.doors.names import Names, Proxies
 from exchange.doors.queue import Queue
+from exchange.doors.spot.asked import (
+    API,
+    API_BYTES,
+    Asked,
+    pack_request,
+    serves,
+)
 from exchange.doors.spot.errors import SHOWN, UNKNOWN, SpotError
 from exchange.doors.tcp import OPEN_TIMEOUT_S, READ_SIZE, Receiver, guarded
 from exchange.doors.upgrade import Admission, Answer, as_sent, not_found
@@ -32,51 +39,9 @@ MAX_BODY = 16 * 1024
 KEEP_ALIVE_S = 120.0  # without a request, after which a connection ends
 REQUEST_S = OPEN_TIMEOUT_S  # from the first byte of a request to its last
 
-API = ("/api/", "/sapi/")
-API_BYTES = tuple(path.encode() for path in API)
-STREAMS = ("/ws", "/stream")
-WS_API = "/ws-api/v3"
 JSON = b"application/json;charset=UTF-8"
 _FORM = b"application/x-www-form-urlencoded"
 _BLANK_LINES = (b"\n\r\n", b"\n\n")
-
-
-class Asked(NamedTuple):
-    """One request, as the link gets it."""
-
-    method: str
-    path: str
-    query: str
-    api_key: str
-    body: str
-
-
-def pack_request(asked: Asked) -> bytes:
-    """Return a request as one message; only the body may have new lines."""
-    return "\n".join(asked).encode("latin-1")
-
-
-def unpack_request(message: bytes) -> Asked:
-    """Undo `pack_request`."""
-    return Asked(*message.decode("latin-1").split("\n", 4))
-
-
-def pack_answer(
-    status: int, body: bytes, headers: list[tuple[str, str]], is_last: bool
-) -> bytes:
-    """Return an answer as `Connection.write` takes it."""
-    lines = [f"{status} {int(is_last)}", *(f"{n}:{v}" for n, v in headers)]
-    return "\n".join([*lines, "\n"]).encode() + body
-
-
-def is_stream(path: str) -> bool:
-    """Whether a websocket at this path carries streams."""
-    return path in STREAMS or path.startswith("/ws/")
-
-
-def serves(path: str) -> bool:
-    """Whether a websocket may be opened at this path."""
-    return path == "/" or path == WS_API or is_stream(path)
 
 
 class Connection(websocket.Connection):

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from exchange.doors.spot.market import DEPTH, Market
 from exchange.doors.spot.params import Params
+from exchange.doors.spot.tickers import Tickers
 from exchange.doors.spot.trading import Trading
 
 # "none": anybody; "key": whoever has an API key; "signed": whoever signs.
@@ -45,7 +46,9 @@ def _by_levels(params: Params) -> int:
     return 5 if levels <= 100 else 25 if levels <= 500 else 50
 
 
-def methods(market: Market, trading: Trading) -> dict[str, Method]:
+def methods(
+    market: Market, tickers: Tickers, trading: Trading
+) -> dict[str, Method]:
     """Return the methods of both APIs, by name."""
     rows = [
         Method("ping", market.ping),
@@ -56,9 +59,9 @@ def methods(market: Market, trading: Trading) -> dict[str, Method]:
         Method("trades.historical", market.trades, weight=25),
         Method("trades.aggregate", market.aggregated, weight=4),
         Method("klines", market.klines, weight=2),
-        Method("ticker.24hr", market.day_tickers, weight=_by_symbol(2, 80)),
-        Method("ticker.price", market.prices, weight=_by_symbol(2, 4)),
-        Method("ticker.book", market.tops, weight=_by_symbol(2, 4)),
+        Method("ticker.24hr", tickers.day_tickers, weight=_by_symbol(2, 80)),
+        Method("ticker.price", tickers.prices, weight=_by_symbol(2, 4)),
+        Method("ticker.book", tickers.tops, weight=_by_symbol(2, 4)),
         Method("order.place", trading.place, "signed"),
         Method("order.test", trading.test, "signed"),
         Method("order.cancel", trading.cancel, "signed"),

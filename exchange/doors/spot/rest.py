@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from exchange.doors.spot.asked import Asked, pack_answer, unpack_request
 from exchange.doors.spot.errors import (
     UNKNOWN,
     SpotError,
     not_built,
 )
-from exchange.doors.spot.http import Asked, pack_answer, unpack_request
 from exchange.doors.spot.link import SpotLink
 from exchange.doors.spot.methods import KNOWN_PATHS, PATHS
 from exchange.doors.spot.params import Params, read_form

@@ -13,8 +13,8 @@ import hmac
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, urlencode
 
+from exchange.doors.spot.asked import Asked
 from exchange.doors.spot.errors import SpotError, bad_key, illegal, missing
-from exchange.doors.spot.http import Asked
 from exchange.doors.spot.params import Params, decoded
 from exchange.gateway.logins import Key, Keys
 

@@ -9,11 +9,13 @@ from urllib.parse import parse_qs
 from pydantic_core import from_json, to_json
 
 from exchange.doors.spot import user_data
+from exchange.doors.spot.asked import STREAMS
 from exchange.doors.spot.common import Common
 from exchange.doors.spot.errors import SHOWN, SpotError
-from exchange.doors.spot.http import STREAMS
+from exchange.doors.spot.events import Changes
 from exchange.doors.spot.link import SpotLink
-from exchange.doors.spot.streams import Changes, Hub, Stream
+from exchange.doors.spot.stream_names import Stream
+from exchange.doors.spot.streams import Hub
 from exchange.doors.websocket import frame
 from exchange.gateway.link import Peer
 from orderbook import Error, Request

@@ -8,77 +8,37 @@ event, so that no change is missing in the end.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from pydantic_core import from_json, to_json
 
-from exchange.doors.spot.candles import INTERVALS, next_start
+from exchange.doors.spot.candles import INTERVALS
 from exchange.doors.spot.common import Common
-from exchange.doors.spot.errors import SHOWN, SpotError
-from exchange.doors.spot.market import ms
-from exchange.doors.spot.values import ZERO, Listed
+from exchange.doors.spot.errors import SpotError
+from exchange.doors.spot.events import (
+    Changes,
+    aggregate_event,
+    depth_event,
+    kline_event,
+    ticker_event,
+    trade_event,
+)
+from exchange.doors.spot.stream_names import (
+    NEEDS,
+    TICKS_PER_S,
+    Stream,
+    read_stream,
+)
+from exchange.doors.spot.values import Listed
 from exchange.doors.websocket import frame
 from exchange.gateway.feed import Feed
 from exchange.gateway.link import Incoming, Link
 from exchange.gateway.pacing import is_slow
 from exchange.journal.history import Candle
-from orderbook import Channel
 
 TICK_S = 0.1  # from one look at what is due to the next
-TICKS_PER_S = 10
 STREAMS_MAX = 1_024  # of one connection
-_DEPTH = re.compile(r"depth(5|10|20)?(@100ms|@1000ms)?")
-_KLINE = re.compile(r"kline_(.+)")
-ALL = {"!miniTicker@arr": "miniTicker", "!ticker@arr": "ticker"}
-Kind: TypeAlias = Literal[
-    "trade",
-    "aggTrade",
-    "depth",
-    "levels",
-    "bookTicker",
-    "kline",
-    "miniTicker",
-    "ticker",
-]
-# Which channels of the feed a kind needs.
-NEEDS: dict[Kind, tuple[Channel, ...]] = {
-    "trade": ("trades",),
-    "aggTrade": ("trades",),
-    "depth": ("book",),
-    "levels": ("book",),
-    "bookTicker": ("book",),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """What one name stands for. ``listed`` None: all symbols."""
-
-    name: str
-    kind: Kind
-    listed: Listed | None
-    levels: int = 0
-    interval: str = ""
-    ticks: int = TICKS_PER_S  # from one event to the next, of some kinds
-
-
-@dataclass(slots=True)
-class Changes:
-    """The levels of a book that changed since ``before``."""
-
-    before: int
-    last: int
-    bids: dict[int, int] = field(default_factory=dict)
-    asks: dict[int, int] = field(default_factory=dict)
-
-    def add(self, other: Changes) -> None:
-        """Add what changed after this."""
-        self.last = other.last
-        self.bids |= other.bids
-        self.asks |= other.asks
 
 
 class Reader(Protocol):
@@ -125,6 +85,7 @@ class Hub(Link):
         self.may_be_slow = False
         self._common = common
         self._market = common.market
+        self._tickers = common.tickers
         self._feed = feed
         self._streams: dict[str, Stream] = {}
         self._readers: dict[str, dict[Reader, None]] = {}
@@ -135,7 +96,7 @@ class Hub(Link):
         self._dirty: dict[str, None] = {}  # names with levels to send
         self._tops: dict[str, tuple[Any, ...]] = {}
         self._candles: dict[str, Candle] = {}  # by name, the last one sent
-        self._tickers: dict[str, int] = {}  # by symbol, the seq last sent
+        self._told: dict[str, int] = {}  # by symbol, the seq of its ticker
         self._slow: dict[Reader, None] = {}
         self._ticks = 0
 
@@ -149,32 +110,7 @@ class Hub(Link):
     def read(self, text: str) -> Stream:
         """Return the stream of a name; raises SpotError."""
         known = self._streams.get(text)
-        return known or self._read(text)
-
-    def _read(self, text: str) -> Stream:
-        if text in ALL:
-            kind: Any = ALL[text]
-            return Stream(text, kind, None)
-        symbol, _, what = text.partition("@")
-        listed = self._common.symbols.by_name.get(symbol.upper())
-        if listed is None:
-            raise _unknown(text)
-        name = f"{listed.name.lower()}@{what}"
-        if what in ("trade", "aggTrade", "bookTicker", "miniTicker", "ticker"):
-            plain: Any = what
-            return Stream(name, plain, listed)
-        depth = _DEPTH.fullmatch(what)
-        if depth is not None:
-            ticks = 1 if depth[2] == "@100ms" else TICKS_PER_S
-            if depth[1]:
-                return Stream(
-                    name, "levels", listed, int(depth[1]), ticks=ticks
-                )
-            return Stream(name, "depth", listed, ticks=ticks)
-        kline = _KLINE.fullmatch(what)
-        if kline is not None and kline[1] in INTERVALS:
-            return Stream(name, "kline", listed, interval=kline[1])
-        raise _unknown(text)
+        return known or read_stream(text, self._common.symbols)
 
     def follow(self, reader: Reader, stream: Stream) -> None:
         """Let a reader follow a stream; nothing if it does."""
@@ -285,30 +221,13 @@ class Hub(Link):
         return b""
 
     def _traded(self, trade: dict[str, Any]) -> None:
-        base = trade["symbol"]
-        listed = self._common.symbols.of[base]
+        listed = self._common.symbols.of[trade["symbol"]]
         prefix = listed.name.lower()
-        time = ms(trade["ts"])
-        event: dict[str, Any] = {
-            "e": "trade",
-            "E": self._common.now_ms(),
-            "s": listed.name,
-            "t": trade["trade_id"],
-            "p": listed.price(trade["price"]),
-            "q": listed.qty(trade["qty"]),
-            "T": time,
-            "m": trade["side"] == "sell",
-            "M": True,
-        }
+        event = trade_event(listed, trade, self._common.now_ms())
         self._publish(f"{prefix}@trade", event)
         name = f"{prefix}@aggTrade"
         if name in self._readers:
-            number = event.pop("t")
-            event = {"e": "aggTrade", "a": number} | {
-                key: value for key, value in event.items() if key != "e"
-            }
-            event |= {"f": number, "l": number}
-            self._publish(name, event)
+            self._publish(name, aggregate_event(event))
 
     def _changed(self, update: dict[str, Any]) -> None:
         base = update["symbol"]
@@ -335,7 +254,7 @@ class Hub(Link):
                     self._publish(name, top)
 
     def _top(self, listed: Listed) -> dict[str, Any]:
-        top = self._market.top(listed)
+        top = self._tickers.top(listed)
         return {
             "u": self._common.engine.listings[listed.base].seq,
             "s": listed.name,
@@ -380,16 +299,7 @@ class Hub(Link):
             self._every_second()
 
     def _depth(self, listed: Listed, changes: Changes) -> dict[str, Any]:
-        price, qty = listed.price, listed.qty
-        return {
-            "e": "depthUpdate",
-            "E": self._common.now_ms(),
-            "s": listed.name,
-            "U": changes.before + 1,
-            "u": changes.last,
-            "b": [[price(p), qty(q)] for p, q in changes.bids.items()],
-            "a": [[price(p), qty(q)] for p, q in changes.asks.items()],
-        }
+        return depth_event(listed, changes, self._common.now_ms())
 
     def _every_second(self) -> None:
         changed = self._changed_tickers()
@@ -411,42 +321,14 @@ class Hub(Link):
         changed: list[Listed] = []
         for base, listed in self._common.symbols.of.items():
             seq = self._common.engine.listings[base].seq
-            if self._tickers.get(base) != seq:
-                self._tickers[base] = seq
+            if self._told.get(base) != seq:
+                self._told[base] = seq
                 changed.append(listed)
         return changed
 
     def _ticker(self, listed: Listed, is_mini: bool) -> dict[str, Any]:
-        day = self._market.day(listed)
-        event = {
-            "e": "24hrMiniTicker" if is_mini else "24hrTicker",
-            "E": self._common.now_ms(),
-            "s": listed.name,
-            "c": day["lastPrice"],
-            "o": day["openPrice"],
-            "h": day["highPrice"],
-            "l": day["lowPrice"],
-            "v": day["volume"],
-            "q": day["quoteVolume"],
-        }
-        if is_mini:
-            return event
-        return event | {
-            "p": day["priceChange"],
-            "P": day["priceChangePercent"],
-            "w": day["weightedAvgPrice"],
-            "x": day["prevClosePrice"],
-            "Q": day["lastQty"],
-            "b": day["bidPrice"],
-            "B": day["bidQty"],
-            "a": day["askPrice"],
-            "A": day["askQty"],
-            "O": day["openTime"],
-            "C": day["closeTime"],
-            "F": day["firstId"],
-            "L": day["lastId"],
-            "n": day["count"],
-        }
+        day = self._tickers.day(listed)
+        return ticker_event(day, is_mini, self._common.now_ms())
 
     def _tell_candles(self, name: str, stream: Stream) -> None:
         """Send the running candle if it changed, and those that closed."""
@@ -464,40 +346,16 @@ class Hub(Link):
                 continue
             if last is None and is_closed or not is_closed and row == last:
                 continue
-            self._publish(name, self._kline(stream, row, is_closed))
+            event = kline_event(
+                stream.listed,
+                stream.interval,
+                row,
+                is_closed,
+                self._common.now_ms(),
+            )
+            self._publish(name, event)
         if rows:
             self._candles[name] = [*rows[-1]]
-
-    def _kline(
-        self, stream: Stream, row: Candle, is_closed: bool
-    ) -> dict[str, Any]:
-        listed = stream.listed
-        assert listed is not None
-        start, first, high, low, close, volume = row
-        return {
-            "e": "kline",
-            "E": self._common.now_ms(),
-            "s": listed.name,
-            "k": {
-                "t": ms(start),
-                "T": ms(next_start(start, stream.interval)) - 1,
-                "s": listed.name,
-                "i": stream.interval,
-                "f": -1,
-                "L": -1,
-                "o": listed.price(first),
-                "c": listed.price(close),
-                "h": listed.price(high),
-                "l": listed.price(low),
-                "v": listed.qty(volume),
-                "n": 0,
-                "x": is_closed,
-                "q": listed.cost(close * volume),
-                "V": ZERO,
-                "Q": ZERO,
-                "B": "0",
-            },
-        }
 
     def _publish(
         self, name: str, event: Any, changes: Changes | None = None
@@ -535,7 +393,3 @@ def _framed(name: str, text: bytes, is_combined: bool) -> bytes:
     if is_combined:
         text = b'{"stream":"%s","data":%s}' % (name.encode(), text)
     return frame(text)
-
-
-def _unknown(text: str) -> SpotError:
-    return SpotError(2, f"Invalid request: no stream {text[:SHOWN]}")

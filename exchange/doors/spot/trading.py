@@ -15,9 +15,7 @@ from pydantic_core import from_json
 
 from exchange.doors.spot.errors import (
     SpotError,
-    illegal,
     missing,
-    needless,
     no_order,
     of_native,
     unknown_order,

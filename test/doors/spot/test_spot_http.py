@@ -9,11 +9,7 @@ from pathlib import Path
 import pytest
 
 from exchange.doors.spot import http
-from exchange.doors.spot.http import (
-    Asked,
-    pack_request,
-    unpack_request,
-)
+from exchange.doors.spot.asked import Asked, pack_request, unpack_request
 from server import Server
 from test.doors.spot.bots import Rest, exchange, socket
 from test.support import serving, until, wired

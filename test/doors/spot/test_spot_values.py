@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from exchange.doors.spot.asked import Asked
 from exchange.doors.spot.candles import (
     DAY,
     HOUR,
@@ -17,7 +18,6 @@ from exchange.doors.spot.candles import (
     start_of,
 )
 from exchange.doors.spot.errors import SpotError, of_native
-from exchange.doors.spot.http import Asked
 from exchange.doors.spot.params import read_form, read_json
 from exchange.doors.spot.signatures import json_payloads, payload_of
 from exchange.doors.spot.values import Symbols, decimal, read_decimal
@@ -115,6 +115,12 @@ def test_weeks_begin_on_mondays_and_months_on_the_first() -> None:
     assert start_of(ts(2026, 11, 29), "1w") == ts(2026, 11, 23)
     assert start_of(ts(2026, 2, 28, 23), "1M") == ts(2026, 2, 1)
     assert next_start(ts(2026, 2, 1), "1M") == ts(2026, 3, 1)
+
+
+def test_months_are_those_of_the_calendar() -> None:
+    for day in range(0, 40_000, 13):
+        date = datetime.fromtimestamp(day * 86_400, UTC)
+        assert start_of(day * DAY, "1M") == ts(date.year, date.month, 1)
 
 
 def traded(*trades: tuple[int, int, int]) -> History:
