@@ -122,10 +122,14 @@ def launched(
 def add_key(
     path: Path, user: str, is_admin: bool = False, role: RoleName = "trader"
 ) -> str:
-    """Add an account to a key file; return its token."""
+    """Add an account to a key file; return its token.
+
+    The API secret is the same.
+    """
     token = make_token()
+    role = "admin" if is_admin else role
     with changing(path, create=True) as accounts:
-        accounts[user] = make_entry(token, "admin" if is_admin else role)
+        accounts[user] = make_entry(token, role, token)
     return token
 
 
