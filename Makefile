@@ -7,7 +7,7 @@ STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test pure mutants lint types format bench stress doors crash twin conformance chart demo \
-	clients hostile fuzz soak simulate event-crash pythons clean
+	clients freqtrade hostile fuzz soak simulate event-crash pythons clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -93,6 +93,9 @@ simulate: $(STAMP) ## Let 10,000 exchanges live through faults, in virtual time
 clients: $(STAMP) ## Trade with unmodified ccxt and python-binance; gets them first
 	@PYTHON="$(PYTHON)" .ci/bootstrap install --with clients >/dev/null
 	$(PY) -m pytest -q -W default test/clients/check_*.py
+
+freqtrade: $(STAMP) ## Let freqtrade trade for some minutes; gets it first
+	.ci/freqtrade
 
 clean: ## Remove .venv and all caches
 	rm -rf .venv .mypy_cache .pytest_cache .hypothesis

@@ -36,7 +36,8 @@ KINDS = {
         test_replay_text test_reports test_requests test_restart test_rounds
         test_routing test_rules test_rules_time test_self_trades test_sequencer
         test_sessions test_settings test_settlement test_solvency
-        test_spot_values test_stops test_tags test_tenders test_uncrossing test_virtual test_work test_worlds
+        test_spot_values test_stops test_tags test_tenders test_uncrossing
+        test_virtual test_work test_worlds
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -52,6 +53,7 @@ KINDS = {
     """,
     "process": """
         check_ccxt check_ccxt_pro check_documented check_python_binance
+        freqtrade_trades
         test_abuse test_administration test_backup test_bench test_bots
         test_challenge_house test_cli test_client test_client_earlier
         test_client_life test_client_live test_clock test_commits
@@ -61,7 +63,8 @@ KINDS = {
         test_golden test_hostile test_image test_keys test_keys_live test_logs
         test_long_work test_package test_page test_printing test_process
         test_products_live test_proxies test_replay test_simulate test_speed
-        test_spot_crash test_sqlite test_stress test_tls test_tutorial test_util_accounts
+        test_spot_crash test_sqlite test_stress test_tls test_tutorial
+        test_util_accounts
         test_util_admin test_watch test_windows
     """,
 }
