@@ -4,9 +4,9 @@
 handshakes and frames, noise, and invalid requests of every type; every fourth
 goes to one of the doors of challenge bots, where it sends split lines, lines
 of a mebibyte and bytes that are no text, and may never read; and every fourth
-speaks the exchange dialect, with heads and bodies that contradict themselves. A seed and
-the number of a connection give the same bytes again. Meanwhile alice and bob
-trade with each other, and check every message that they receive.
+speaks the exchange dialect, with heads and bodies that contradict each other.
+A seed and the number of a connection give the same bytes again. Meanwhile
+alice and bob trade with each other, and check every message that they receive.
 
 It fails if the exchange complains or ends, if the exchange does not end a
 connection that was closed in order, if alice or bob receive anything wrong,

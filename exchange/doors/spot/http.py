@@ -18,6 +18,7 @@ from typing import Any
 
 import h11
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake
 from websockets.http11 import Request, Response
 
 from exchange.doors import websocket
@@ -96,6 +97,11 @@ class Connection(websocket.Connection):
     def is_http(self) -> bool:
         """Whether this is plain HTTP."""
         return self._http is not None
+
+    @property
+    def _is_head(self) -> bool:
+        """Whether the answer must have no body."""
+        return self._request is not None and self._request.method == b"HEAD"
 
     @property
     def _is_idle(self) -> bool:
@@ -330,7 +336,7 @@ class Connection(websocket.Connection):
         headers.append((b"Content-Length", b"%d" % len(body)))
         if is_last:
             headers.append((b"Connection", b"close"))
-        if self._request is not None and self._request.method == b"HEAD":
+        if self._is_head:
             body = b""
         self._send(
             h11.Response(status_code=status, headers=headers),
@@ -368,10 +374,14 @@ class Connection(websocket.Connection):
         self, method: str, target: str, request: h11.Request
     ) -> None:
         """Answer what is not of the dialect, and end the connection."""
-        headers = Headers(
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in request.headers
-        )
+        try:
+            headers = Headers(
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in request.headers
+            )
+        except InvalidHandshake as error:  # it has control characters
+            self._refuse(BAD, str(error))
+            return
         asked = Request(target, headers, method)
         if method not in ("GET", "HEAD"):
             self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD.")
@@ -403,6 +413,8 @@ class Connection(websocket.Connection):
         body = SpotError(UNKNOWN, f"Bad request: {why[:SHOWN]}").text
         headers = [(b"Content-Type", JSON), (b"Connection", b"close")]
         headers.append((b"Content-Length", b"%d" % len(body)))
+        if self._is_head:
+            body = b""
         self._send(h11.Response(status_code=status, headers=headers))
         self._send(h11.Data(data=body), h11.EndOfMessage())
         self._finish()

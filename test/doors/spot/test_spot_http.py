@@ -96,6 +96,7 @@ async def test_a_chunked_body_is_read(bot: Callable[..., Rest]) -> None:
             403,
         ),
         (b"PUT / HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: \x01\r\n\r\n", 400),
     ],
 )
 async def test_what_cannot_be_read_is_refused_and_cut_off(
@@ -109,6 +110,15 @@ async def test_what_cannot_be_read_is_refused_and_cut_off(
     found, body = await ann.answer()
     assert found == status
     assert body["code"] == -1000 and body["msg"]
+    assert await ann.is_cut()
+
+
+async def test_an_answer_to_head_has_no_body(bot: Callable[..., Rest]) -> None:
+    ann = bot()
+    head = b"HEAD /api/v3/ping HTTP/1.1\r\nHost: evil.org\r\n\r\n"
+    await ann.send(head.replace(b"Host", b"Origin: http://a.b\r\nHost"))
+    reader = ann._streams[0]
+    assert b" 403 " in await reader.readuntil(b"\r\n\r\n")
     assert await ann.is_cut()
 
 
