@@ -33,10 +33,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from exchange.host.keyfile import changing
 from util.cli import amount_and_seed, new_parser
 from util.measure.door_speech import CULPRIT, DoorSpeech
 from util.measure.histogram import Histogram
-from util.measure.http_speech import HttpSpeech
+from util.measure.http_speech import CULPRIT as SIGNER
+from util.measure.http_speech import SECRET, HttpSpeech
 from util.measure.lines import door_ports, doors_table
 from util.measure.process import launched, prepare
 from util.measure.speech import Speech
@@ -81,6 +83,9 @@ def set_up(
     doors = door_ports()
     market = MARKET + doors_table(doors, {CULPRIT: "127.0.0.1"})
     settings, tokens = prepare(folder, market, USERS)
+    with changing(Path(settings["keys"])) as accounts:
+        signer = {"api_secret": SECRET}
+        accounts[SIGNER] = accounts[SIGNER].model_copy(update=signer)
     settings |= {"max_per_address": "0", "max_per_account": "0"}
     settings["dialect"] = "spot"
     return settings, tokens, doors
@@ -236,7 +241,7 @@ async def assault(
                 door = chance.choice([*doors])
                 to, speech = doors[door], DoorSpeech(chance, door).make()
             elif where < AT_DOORS + OVER_HTTP:
-                speech = HttpSpeech(chance, tokens).make()
+                speech = HttpSpeech(chance).make()
             else:
                 speech = Speech(chance, tokens).make()
             try:

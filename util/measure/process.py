@@ -122,14 +122,10 @@ def launched(
 def add_key(
     path: Path, user: str, is_admin: bool = False, role: RoleName = "trader"
 ) -> str:
-    """Add an account to a key file; return its token.
-
-    The API secret is the same.
-    """
+    """Add an account to a key file; return its token."""
     token = make_token()
-    role = "admin" if is_admin else role
     with changing(path, create=True) as accounts:
-        accounts[user] = make_entry(token, role, token)
+        accounts[user] = make_entry(token, "admin" if is_admin else role)
     return token
 
 
