@@ -11,6 +11,7 @@ Other requests are answered by the pages, and end the connection.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -18,7 +19,6 @@ from typing import Any
 
 import h11
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidHandshake
 from websockets.http11 import Request, Response
 
 from exchange.doors import websocket
@@ -42,6 +42,7 @@ REQUEST_S = OPEN_TIMEOUT_S  # from the first byte of a request to its last
 
 JSON = b"application/json;charset=UTF-8"
 _FORM = b"application/x-www-form-urlencoded"
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BLANK_LINES = (b"\n\r\n", b"\n\n")
 
 
@@ -213,6 +214,9 @@ class Connection(websocket.Connection):
         if b"transfer-encoding" in names and b"content-length" in names:
             self._refuse(BAD, "Content-Length and Transfer-Encoding")
             return
+        if any(_CONTROL.search(value) for _, value in request.headers):
+            self._refuse(BAD, "a header has control characters")
+            return
         if request.http_version not in (b"1.0", b"1.1"):
             self._refuse(
                 HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.1"
@@ -374,14 +378,10 @@ class Connection(websocket.Connection):
         self, method: str, target: str, request: h11.Request
     ) -> None:
         """Answer what is not of the dialect, and end the connection."""
-        try:
-            headers = Headers(
-                (name.decode("latin-1"), value.decode("latin-1"))
-                for name, value in request.headers
-            )
-        except InvalidHandshake as error:  # it has control characters
-            self._refuse(BAD, str(error))
-            return
+        headers = Headers(
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in request.headers
+        )
         asked = Request(target, headers, method)
         if method not in ("GET", "HEAD"):
             self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD.")

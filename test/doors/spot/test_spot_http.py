@@ -97,6 +97,7 @@ async def test_a_chunked_body_is_read(bot: Callable[..., Rest]) -> None:
         ),
         (b"PUT / HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: \x01\r\n\r\n", 400),
+        (PING.replace(b"localhost", b"local\x0bhost"), 400),
     ],
 )
 async def test_what_cannot_be_read_is_refused_and_cut_off(
