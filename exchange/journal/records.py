@@ -60,10 +60,15 @@ def encode_record(command: Command) -> str:
     return f'[{command.ts},"{command.account}","{command.session}",{text}]'
 
 
+def encode_tagged(action: TaggedPlace) -> str:
+    """Return an order with a tag as JSON, without fields at their default."""
+    body = _TAGGED.dump_json(action, exclude_defaults=True).decode()
+    return _TAGGED_HEAD + body[1:]
+
+
 def _encode_special(action: Configure | TaggedPlace) -> str:
     if isinstance(action, TaggedPlace):
-        body = _TAGGED.dump_json(action, exclude_defaults=True).decode()
-        return _TAGGED_HEAD + body[1:]
+        return encode_tagged(action)
     return _CONFIGURE.dump_json(action, exclude=_left_out(action)).decode()
 
 

@@ -88,7 +88,6 @@ class Treatment:
 
 REQUESTS: dict[type, Treatment] = {
     Place: Treatment(is_command=True, bucket="orders"),
-    TaggedPlace: Treatment(is_command=True, bucket="orders"),
     Amend: Treatment(is_command=True, bucket="orders"),
     Cancel: Treatment(is_command=True, bucket="cancels"),
     CancelAll: Treatment(is_command=True, bucket="cancels"),
@@ -102,6 +101,7 @@ REQUESTS: dict[type, Treatment] = {
     Get: Treatment(),
     Ping: Treatment(),
     Error: Treatment(),  # stands for a request that cannot be decoded
+    TaggedPlace: Treatment(is_command=True, bucket="orders"),
 }
 
 # The exchange's own actions -----------------------------------------------

@@ -12,6 +12,7 @@ from exchange.market.command import Command, TaggedPlace
 from exchange.market.engine import Engine
 from orderbook import Cancel, Error, Exec, Place, decode_requests, encode
 from test.script import apply, listed, refuse
+from util.replay_text import describe_command
 
 
 def tagged(tag: str, **more: Any) -> TaggedPlace:
@@ -88,3 +89,8 @@ def test_a_journal_keeps_the_tag() -> None:
 def test_no_client_of_the_native_protocol_can_send_one(text: str) -> None:
     (error,) = decode_requests(text)
     assert isinstance(error, Error) and error.code == "bad_request"
+
+
+def test_a_replay_tells_the_tag() -> None:
+    text = describe_command(Command(3, 5, "ann", "", tagged("x/1")))
+    assert text == "buy 1 BOND at 50 with the tag x/1"

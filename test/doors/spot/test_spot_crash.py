@@ -6,6 +6,7 @@ from pathlib import Path
 
 from test.doors.spot.bots import MARKET, Rest
 from test.support import address, greeting, launched
+from util.replay import main as replay
 
 BOND = {"symbol": "BONDUSD"}
 
@@ -36,6 +37,11 @@ async def test_names_numbers_and_listen_keys_survive(tmp_path: Path) -> None:
         await process.wait()
         ann.close()
         bob.close()
+    for form in ("text", "jsonl", "csv"):
+        written = tmp_path / form
+        arguments = ["--format", form, "--output", str(written)]
+        assert replay([settings["journal"], *arguments]) == 0
+        assert "a/2" in written.read_text()
     async with launched(**settings) as process:
         port = int(address(await greeting(process)).rpartition(":")[2])
         ann = Rest(port, "ann")
