@@ -157,6 +157,7 @@ class Server:
         return (
             f"Exchange on {self.url} | {symbols}"
             f" | {describe(self.keys)} | {kept}{text}{self.doors.greeting}"
+            f"{' | the exchange dialect at /api/v3' if self.spot else ''}"
         )
 
     def _spot(self) -> SpotDoors | None:

@@ -22,8 +22,8 @@ from exchange.doors.spot.link import SpotLink
 from exchange.doors.spot.market import WEIGHT_PER_MINUTE
 from exchange.doors.spot.params import Params, read_json
 from exchange.doors.spot.signatures import check_time, json_payloads
+from exchange.doors.tcp import Connection
 from exchange.doors.websocket import frame
-from exchange.gateway.link import Peer
 from exchange.gateway.logins import Key
 from orderbook import Error, Request
 
@@ -38,8 +38,8 @@ class _Number(str):
 class ApiLink(SpotLink):
     """One websocket. It acts for one account, if it has a user data stream."""
 
-    def __init__(self, peer: Peer, remote: str, common: Common) -> None:
-        super().__init__(peer, remote, common)
+    def __init__(self, connection: Connection, common: Common) -> None:
+        super().__init__(connection, common)
         self._id: Any = None  # of the request that is carried out
         self._connected_ms = common.now_ms()
         self._logged_on: tuple[str, Key | None, int] | None = None
@@ -74,7 +74,7 @@ class ApiLink(SpotLink):
         params = read_json(given)
         own = self._own.get(name)
         if own is not None:
-            self.used_weight = self._common.charge(f"@{self.remote}", 2)
+            self.used_weight = self._common.charge(self.address, 2)
             self.answer(own(params))
             return ()
         method = self._common.methods.get(name)

@@ -58,16 +58,14 @@ class SpotDoors:
 
     def connect(self, connection: Connection) -> Link:
         """Return the link of a new connection."""
-        common, remote = self._common, connection.remote
+        common = self._common
         link: SpotLink
         if connection.is_http:
-            link = RestLink(connection, remote, common)
+            link = RestLink(connection, common)
         elif connection.path == WS_API:
-            link = ApiLink(connection, remote, common)
+            link = ApiLink(connection, common)
         else:
-            link = StreamLink(
-                connection, remote, common, self._hub, connection.target
-            )
+            link = StreamLink(connection, common, self._hub, connection.target)
         self._gateway.add(link)
         if isinstance(link, StreamLink):
             self._readers[link] = None

@@ -18,7 +18,8 @@ from exchange.doors.spot.methods import Method
 from exchange.doors.spot.orders import REPLY
 from exchange.doors.spot.params import Params
 from exchange.doors.spot.trading import Steps
-from exchange.gateway.link import Deferred, Incoming, Link, Peer
+from exchange.doors.tcp import Connection
+from exchange.gateway.link import Deferred, Incoming, Link
 from exchange.gateway.logins import Key
 from exchange.gateway.outbox import FLOODING
 from orderbook import Error, Refused, Request
@@ -30,9 +31,9 @@ _REPLY_END = f',"id":{REPLY}}}'
 class SpotLink(Link):
     """A connection that calls methods. It is its own door."""
 
-    def __init__(self, peer: Peer, remote: str, common: Common) -> None:
-        super().__init__(peer, self, common.outbox.links)
-        self.remote = remote
+    def __init__(self, connection: Connection, common: Common) -> None:
+        super().__init__(connection, self, common.outbox.links)
+        self._connection = connection
         self.used_weight = 0
         self.held_key: Key | None = None  # of the account it acts for
         self._common = common
@@ -118,11 +119,16 @@ class SpotLink(Link):
     def _end_call(self) -> None:
         self._steps = self._asked = None
 
+    @property
+    def address(self) -> str:
+        """Whose public requests these are; no account has this name."""
+        return f"@{self._connection.remote}"
+
     # Who it is ---------------------------------------------------------------
 
     def charge(self, method: Method, params: Params) -> None:
         """Charge a request; raises SpotError beyond the limit."""
-        whose = f"@{self.remote}"
+        whose = self.address
         if method.security != "none":
             whose = self.account
         self.used_weight = self._common.charge(whose, method.weigh(params))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from urllib.parse import quote, urlencode
 
 from exchange.doors.spot.asked import Asked
@@ -26,6 +27,16 @@ AHEAD_MS = 1_000  # that a client's clock may be ahead
 LISTEN_MAC = 40  # characters of a listen key that prove it
 # A timestamp above this is in microseconds.
 _MICROSECONDS = 10**14
+
+
+def no_key() -> SpotError:
+    """A request that needs an API key has none."""
+    return SpotError(
+        -2014,
+        "API-key format invalid.",
+        HTTPStatus.UNAUTHORIZED,
+        is_login=True,
+    )
 
 
 def bad_signature() -> SpotError:
@@ -110,7 +121,7 @@ class Signatures:
         Where a name is enough to log in, any signature passes.
         """
         if not api_key:
-            raise SpotError(-2014, "API-key format invalid.", is_login=True)
+            raise no_key()
         if not signature:
             raise missing(SIGNATURE)
         keys = self._keys
@@ -136,7 +147,7 @@ class Signatures:
         Names are known to others, so the API key must be the account's token.
         """
         if not api_key:
-            raise SpotError(-2014, "API-key format invalid.", is_login=True)
+            raise no_key()
         keys = self._keys
         if keys is None or keys.lets_in(api_key):
             check_name(api_key)

@@ -16,8 +16,8 @@ from exchange.doors.spot.events import Changes
 from exchange.doors.spot.link import SpotLink
 from exchange.doors.spot.stream_names import Stream
 from exchange.doors.spot.streams import Hub
+from exchange.doors.tcp import Connection
 from exchange.doors.websocket import frame
-from exchange.gateway.link import Peer
 from orderbook import Error, Request
 
 RAW, COMBINED = STREAMS
@@ -31,9 +31,9 @@ class StreamLink(SpotLink):
     """
 
     def __init__(
-        self, peer: Peer, remote: str, common: Common, hub: Hub, target: str
+        self, connection: Connection, common: Common, hub: Hub, target: str
     ) -> None:
-        super().__init__(peer, remote, common)
+        super().__init__(connection, common)
         self.behind: dict[str, Changes] = {}
         self._hub = hub
         path, _, query = target.partition("?")
@@ -73,7 +73,7 @@ class StreamLink(SpotLink):
             isinstance(name, str) for name in names
         ):
             raise SpotError(BAD_REQUEST, "params: a list of names of streams")
-        self.used_weight = self._common.charge(f"@{self.remote}", 1)
+        self.used_weight = self._common.charge(self.address, 1)
         if method == "SUBSCRIBE":
             # All of them are known before one is followed.
             found = [self._read(name) for name in names]

@@ -230,3 +230,18 @@ async def test_prices_that_do_not_fit_are_refused_at_the_start(
 def test_a_request_survives_the_way_to_its_link() -> None:
     asked = Asked("POST", "/api/v3/order", "a=b", "ann", "x=1\ny\xff")
     assert unpack_request(pack_request(asked)) == asked
+
+
+async def test_each_request_of_a_proxy_counts_for_its_client(
+    tmp_path: Path,
+) -> None:
+    ping = PING.decode().replace("\r\n\r\n", "\r\nX-Forwarded-For: {}\r\n\r\n")
+    async with exchange(tmp_path, proxies=("127.0.0.1",), open=True) as server:
+        proxy = Rest(server.port)
+        for client in ("10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.1"):
+            await proxy.send(ping.format(client).encode())
+            assert await proxy.answer() == (200, {})
+            assert server.listener.busiest() == {client: 1}
+        assert proxy.headers["x-mbx-used-weight-1m"] == "2"
+        proxy.close()
+        await until(lambda: not server.listener.busiest())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from exchange.market.state import OPERATIONS_PER_SLICE
+from orderbook import CancelAll, Place
 from server import Server
 from test.doors.spot.bots import Rest, now_ms
-from test.support import wired
+from test.support import until, wired
 
 Bots = Callable[..., Rest]
 BOND = {"symbol": "BONDUSD"}
@@ -355,3 +358,43 @@ async def test_parameters_may_stand_in_a_body(bot: Bots) -> None:
         "DELETE", "/api/v3/order", body, orderId=placed["orderId"]
     )
     assert (status, canceled["status"]) == (200, "CANCELED")
+
+
+async def test_requests_wait_for_long_work(server: Server, bot: Bots) -> None:
+    ann = bot()
+    first = await ann.limit("BUY", 1, 90)
+    run = server.gateway.sequencer.run
+
+    def crowd() -> None:
+        for _ in range(3 * OPERATIONS_PER_SLICE):
+            run(Place(symbol="BOND", side="buy", qty=1, price=1), "bob")
+        run(CancelAll(), "bob")
+        assert server.gateway.engine.work
+
+    server.step(crowd)
+    replaced = await ann.done(
+        "POST",
+        "order/cancelReplace",
+        **order(timeInForce="GTC", quantity=2, price=80),
+        cancelReplaceMode="STOP_ON_FAILURE",
+        cancelOrderId=first["orderId"],
+    )
+    assert replaced["newOrderResponse"]["status"] == "NEW"
+    assert not server.gateway.engine.work
+    assert not server.gateway.engine.accounts["bob"].open_orders
+
+
+async def test_an_answer_leaves_when_it_is_on_disk(
+    server: Server, bot: Bots
+) -> None:
+    ann = bot()
+    await ann.get("ping")
+    gate = server.gateway.gate
+    server.step(lambda: gate.commit(server.gateway.sequencer.seq))
+    asked = ann.signed(**order(timeInForce="GTC", quantity=1, price=90))
+    waiting = asyncio.ensure_future(ann.ask("POST", "/api/v3/order", **asked))
+    await until(lambda: server.gateway.engine.order_id == 1)
+    assert not waiting.done()
+    gate.commit(server.gateway.sequencer.seq)
+    server.step(lambda: None)
+    assert (await waiting)[0] == 200
