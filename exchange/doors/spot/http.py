@@ -11,11 +11,9 @@ Other requests are answered by the pages, and end the connection.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Any
 
 import h11
 from websockets.datastructures import Headers
@@ -32,6 +30,15 @@ from exchange.doors.spot.asked import (
     serves,
 )
 from exchange.doors.spot.errors import SHOWN, UNKNOWN, SpotError
+from exchange.doors.spot.heads import (
+    CONTINUE,
+    JSON,
+    asks_for_websocket,
+    end_of_head,
+    has_control,
+    serialized,
+    values_of,
+)
 from exchange.doors.tcp import OPEN_TIMEOUT_S, READ_SIZE, Receiver, guarded
 from exchange.doors.upgrade import Admission, Answer, as_sent, not_found
 
@@ -40,10 +47,12 @@ MAX_BODY = 16 * 1024
 KEEP_ALIVE_S = 120.0  # without a request, after which a connection ends
 REQUEST_S = OPEN_TIMEOUT_S  # from the first byte of a request to its last
 
-JSON = b"application/json;charset=UTF-8"
 _FORM = b"application/x-www-form-urlencoded"
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_BLANK_LINES = (b"\n\r\n", b"\n\n")
+
+
+BAD = HTTPStatus.BAD_REQUEST
+# States of the client, once its request is read, in which no other follows.
+_ENDS = (h11.MUST_CLOSE, h11.CLOSED, h11.ERROR)
 
 
 class Connection(websocket.Connection):
@@ -131,17 +140,14 @@ class Connection(websocket.Connection):
         if self.target or self._is_answering:
             return super()._handshake(data)
         self._head += data
-        ends = [self._head.find(blank) for blank in _BLANK_LINES]
-        end = min((at for at in ends if at >= 0), default=-1)
+        end = end_of_head(self._head)
         if end < 0 and len(self._head) <= MAX_HEAD:
             return b""
         head, self._head = self._head, b""
-        if 0 <= end <= MAX_HEAD and _asks_for_websocket(head[:end]):
+        if 0 <= end <= MAX_HEAD and asks_for_websocket(head[:end]):
             self.target = head.split(b" ", 2)[1].decode("ascii", "replace")
             return super()._handshake(head)
-        self._http = h11.Connection(
-            h11.SERVER, max_incomplete_event_size=MAX_HEAD
-        )
+        self._http = _new_reader()
         self._peer = self.remote
         self._deadline = self._loop.time() + REQUEST_S
         self._read(head)
@@ -173,18 +179,14 @@ class Connection(websocket.Connection):
         assert http is not None
         try:
             if data:
-                if http.our_state is http.their_state is h11.IDLE:
+                if http.their_state is h11.IDLE:
                     self._deadline = self._loop.time() + REQUEST_S
                 http.receive_data(data)
             while not self._is_busy and not self._is_finished:
                 event = http.next_event()
                 if event is h11.NEED_DATA:
                     if http.they_are_waiting_for_100_continue:
-                        self._send(
-                            h11.InformationalResponse(
-                                status_code=100, headers=[]
-                            )
-                        )
+                        self._put(CONTINUE)
                     break
                 if event is h11.PAUSED:
                     break
@@ -214,7 +216,7 @@ class Connection(websocket.Connection):
         if b"transfer-encoding" in names and b"content-length" in names:
             self._refuse(BAD, "Content-Length and Transfer-Encoding")
             return
-        if any(_CONTROL.search(value) for _, value in request.headers):
+        if has_control(request):
             self._refuse(BAD, "a header has control characters")
             return
         if request.http_version not in (b"1.0", b"1.1"):
@@ -222,7 +224,7 @@ class Connection(websocket.Connection):
                 HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.1"
             )
             return
-        length = _values(request, b"content-length")
+        length = values_of(request, b"content-length")
         if length and int(length[0]) > MAX_BODY:
             self._refuse(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -233,7 +235,7 @@ class Connection(websocket.Connection):
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "an encoded body")
             return
         if self.is_proxied:
-            lines = _values(request, b"x-forwarded-for")
+            lines = values_of(request, b"x-forwarded-for")
             client = self._proxies.client(self._peer, lines)
             if client != self.remote and not self._upgrade.forwarded(
                 self, client
@@ -245,8 +247,8 @@ class Connection(websocket.Connection):
                 return
         is_api = request.target.startswith(API_BYTES)
         refusal = self._upgrade.refusal(
-            _values(request, b"host"),
-            _values(request, b"origin") if is_api else [],
+            values_of(request, b"host"),
+            values_of(request, b"origin") if is_api else [],
         )
         if refusal is not None:
             self._upgrade.note_refusal(self, refusal)
@@ -337,27 +339,20 @@ class Connection(websocket.Connection):
         """Send an answer; go on with the next request, or end."""
         http = self._http
         assert http is not None
-        headers.append((b"Content-Length", b"%d" % len(body)))
-        if is_last:
-            headers.append((b"Connection", b"close"))
-        if self._is_head:
-            body = b""
-        self._send(
-            h11.Response(status_code=status, headers=headers),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        )
+        is_last = is_last or http.their_state in _ENDS
+        self._put(serialized(status, headers, body, is_last, self._is_head))
         self._is_busy = False
         self._request = None
-        self._deadline = self._loop.time() + KEEP_ALIVE_S
-        if http.our_state is h11.DONE and http.their_state is h11.DONE:
-            http.start_next_cycle()
-            if self._unread or self._has_bytes:
-                self._deadline = self._loop.time() + REQUEST_S
-                if not self._is_queueing:
-                    self._wait_turn()
-        else:
+        if is_last:
             self._finish()
+            return
+        self._unread = http.trailing_data[0] + self._unread
+        self._http = _new_reader()
+        self._deadline = self._loop.time() + KEEP_ALIVE_S
+        if self._unread:
+            self._deadline = self._loop.time() + REQUEST_S
+            if not self._is_queueing:
+                self._wait_turn()
 
     @guarded
     def take_turn(self) -> None:
@@ -405,25 +400,12 @@ class Connection(websocket.Connection):
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         """Answer what cannot be read, and end the connection."""
-        http = self._http
-        assert http is not None
-        if http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self._finish()
+        if self._is_finished:
             return
         body = SpotError(UNKNOWN, f"Bad request: {why[:SHOWN]}").text
-        headers = [(b"Content-Type", JSON), (b"Connection", b"close")]
-        headers.append((b"Content-Length", b"%d" % len(body)))
-        if self._is_head:
-            body = b""
-        self._send(h11.Response(status_code=status, headers=headers))
-        self._send(h11.Data(data=body), h11.EndOfMessage())
+        headers = [(b"Content-Type", JSON)]
+        self._put(serialized(status, headers, body, True, self._is_head))
         self._finish()
-
-    def _send(self, *events: Any) -> None:
-        assert self._http is not None
-        self._put(
-            b"".join([self._http.send(event) or b"" for event in events])
-        )
 
     def _put(self, data: bytes) -> None:
         if data and not self._transport.is_closing():
@@ -475,27 +457,9 @@ class Connection(websocket.Connection):
             self._transport.close()
 
 
-BAD = HTTPStatus.BAD_REQUEST
+def _new_reader() -> h11.Connection:
+    """Return what reads one request.
 
-
-def _values(request: h11.Request, name: bytes) -> list[str]:
-    """Return the values of a header; ``name`` is in lower case."""
-    return [v.decode("latin-1") for n, v in request.headers if n == name]
-
-
-def _asks_for_websocket(head: bytes) -> bool:
-    """Whether a head is that of a GET for a websocket, without a body."""
-    first, *lines = head.split(b"\n")
-    if not first.startswith(b"GET ") or first.count(b" ") != 2:
-        return False
-    is_websocket = False
-    for line in lines:
-        name, _, value = line.partition(b":")
-        match name.strip().lower():
-            case b"upgrade":
-                is_websocket |= b"websocket" in value.lower()
-            case b"transfer-encoding":
-                return False
-            case b"content-length" if value.strip() != b"0":
-                return False
-    return is_websocket
+    It could read more if it also wrote the answers, which takes twice as long.
+    """
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
