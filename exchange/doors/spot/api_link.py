@@ -234,6 +234,8 @@ def _read(message: bytes) -> dict[str, Any]:
     """Return a request; its numbers are texts. Raises SpotError."""
     try:
         asked = json.loads(message, parse_int=_Number, parse_float=_Number)
+        if b"\\u" in message:  # an escape may be half of a character
+            json.dumps(asked, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise SpotError(-1000, "A request is JSON.") from None
     if not isinstance(asked, dict):

@@ -296,9 +296,8 @@ class Connection(websocket.Connection):
             self._answer_page(method, target, request)
             return []
         headers = dict(request.headers)
-        if self._body and not headers.get(b"content-type", _FORM).startswith(
-            _FORM
-        ):
+        content_type = headers.get(b"content-type", _FORM).lower()
+        if self._body and not content_type.startswith(_FORM):
             self._refuse(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "the body must be application/x-www-form-urlencoded",

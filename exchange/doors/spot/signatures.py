@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from urllib.parse import quote, urlencode
@@ -20,6 +21,7 @@ from exchange.doors.spot.params import Params, decoded
 from exchange.gateway.logins import Key, Keys
 
 SIGNATURE = "signature"
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _MARK = f"{SIGNATURE}="
 RECV_WINDOW_MS = 5_000
 RECV_WINDOW_MAX_MS = 60_000
@@ -175,7 +177,7 @@ class Signatures:
             user = bytes.fromhex(listen_key[:-LISTEN_MAC]).decode("ascii")
         except ValueError:
             return None
-        if not user:
+        if not is_name(user):
             return None
         keys = self._keys
         key = None
@@ -188,9 +190,12 @@ class Signatures:
         return (user, key) if is_same else None
 
 
+def is_name(text: str) -> bool:
+    """Whether an account of a client may have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_name(name: str) -> None:
     """Refuse an API key that no account can have as its name."""
-    if not (1 <= len(name) <= 32 and name.isascii()):
-        raise illegal("X-MBX-APIKEY", "it is the name of an account")
-    if not all(c.isalnum() or c in "_.-" for c in name):
+    if not is_name(name):
         raise illegal("X-MBX-APIKEY", "it is the name of an account")

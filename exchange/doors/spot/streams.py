@@ -279,6 +279,8 @@ class Hub(Link):
                 listed = self._streams[name].listed
                 assert listed is not None
                 self._send(reader, name, self._depth(listed, changes))
+            for name in self._of.get(reader, ()):
+                self._begin(reader, self._streams[name])
         is_second = self._ticks % TICKS_PER_S == 0
         for name in [*self._dirty]:
             stream = self._streams[name]

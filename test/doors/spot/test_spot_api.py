@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from exchange.doors.spot.signatures import Signatures
 from server import Server
 from test.doors.spot.bots import Rest, as_api, socket
 from test.support import wired
@@ -82,7 +83,14 @@ async def test_public_methods_and_faults(server: Server) -> None:
             await ws.socket.send(text)
             answer = await ws.next()
             assert answer["status"] == 400, text
-        for number in ("a-b", 2**40, None):
+        for text in (r'"\ud800"', '"x' + "y" * 40 + '"', "1.5", "9" * 5_000):
+            await ws.socket.send(f'{{"id":{text},"method":"ping"}}')
+            answer = await ws.next()
+            assert (answer["status"], answer["id"]) == (400, None)
+        for text in (r'"\ud800"', r'"ping\udfff"'):
+            await ws.socket.send(f'{{"id":1,"method":{text}}}')
+            assert (await ws.next())["status"] == 400
+        for number in ("a-b", 2**40, 10**400, -1, None):
             await ws.socket.send(json.dumps({"id": number, "method": "ping"}))
             assert (await ws.next())["id"] == number
 
@@ -198,7 +206,14 @@ async def test_listen_keys_of_older_clients(server: Server, bot: Bots) -> None:
         assert fill["X"] == "FILLED"
 
 
-@pytest.mark.parametrize("key", ["", "zz", "616e6e", "616e6e" + "0" * 40])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", "zz", "616e6e", "616e6e" + "0" * 40),
+        Signatures(None).listen_key("@exchange", None),
+        Signatures(None).listen_key('a"b', None),
+    ],
+)
 async def test_what_is_no_listen_key_hears_nothing(
     server: Server, bot: Bots, key: str
 ) -> None:
@@ -206,3 +221,4 @@ async def test_what_is_no_listen_key_hears_nothing(
         await bot().limit("BUY", 1, 90)
         await ws.ask("SUBSCRIBE", ["bondusd@depth5"])
         assert "bids" in await ws.next()
+        assert [*server.gateway.engine.accounts] == ["ann"]

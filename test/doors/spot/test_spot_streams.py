@@ -92,6 +92,11 @@ async def test_a_wrong_request_is_refused(
         assert words in answer["error"]["msg"]
         await ws.socket.send("{")
         assert (await ws.next())["error"]["msg"] == "Invalid JSON."
+        for text in (r'{"id":"\ud800"}', r'{"method":"\ud800"}', "[]", "9"):
+            await ws.socket.send(text)
+            assert "error" in await ws.next()
+        await ws.socket.send('{"id":%s,"method":"x"}' % ("9" * 4_000))
+        assert "error" in await ws.next()
 
 
 def merge(book: dict[str, dict[str, str]], side: str, levels: Any) -> None:
