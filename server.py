@@ -196,6 +196,8 @@ class Server:
             self._recover()
             check_money(self.gateway.engine, self._market)
             self.gateway.begin(self._market)
+            if self.spot is not None:
+                self.spot.begin()
             await self._finish_commits()
             if self.failure.done():
                 raise JournalError(
@@ -203,10 +205,12 @@ class Server:
                 )
             self.port = await self.listener.bind(settings.hostname, self.port)
             await self.doors.bind(self.listener, settings.hostname)
-        except BaseException:
+        except BaseException as error:
             await self.listener.close()
             if self._committer is not None:
                 self._committer.close()
+            if isinstance(error, ValuesError):
+                raise SettingsError(f"dialect: {error}") from None
             raise
         wanted = settings.max_connections
         files = raise_file_limit(wanted + FILES_RESERVED)

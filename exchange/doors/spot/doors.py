@@ -45,6 +45,16 @@ class SpotDoors:
         self._readers: dict[StreamLink, None] = {}
         self._tick_due: asyncio.TimerHandle | None = None
 
+    def begin(self) -> None:
+        """Know the instruments that only the journal has, too.
+
+        Raises ValuesError if their numbers do not fit.
+        """
+        listings = self._gateway.engine.listings
+        self._common.symbols.add(
+            {symbol: one.instrument for symbol, one in listings.items()}
+        )
+
     @property
     def followed(self) -> int:
         """The number of streams that connections follow, each counted."""

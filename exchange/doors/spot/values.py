@@ -112,16 +112,21 @@ class Symbols:
         self, instruments: Mapping[str, Instrument], money: Money | None
     ) -> None:
         self.currency = CURRENCY if money is None else money.currency.upper()
-        self.of = {
-            symbol: Listed(instrument, self.currency)
-            for symbol, instrument in instruments.items()
-        }
-        self.by_name = {listed.name: listed for listed in self.of.values()}
+        self.of: dict[str, Listed] = {}
+        self.by_name: dict[str, Listed] = {}
+        self.add(instruments)
         if money is not None:
             self.unit = _exact("money.unit", money.unit)
         else:  # a unit is a tick times a lot, of whatever the first one is
             first = next(iter(self.of.values()))
             self.unit = first.tick * first.lot // ONE
+
+    def add(self, instruments: Mapping[str, Instrument]) -> None:
+        """Add instruments that are not known yet; raises ValuesError."""
+        for symbol, instrument in instruments.items():
+            if symbol not in self.of:
+                listed = Listed(instrument, self.currency)
+                self.of[symbol] = self.by_name[listed.name] = listed
 
     def find(self, name: str) -> Listed:
         """Return a symbol, in any case; raises SpotError."""

@@ -11,7 +11,7 @@ import pytest
 from exchange.doors.spot import http
 from exchange.doors.spot.asked import Asked, pack_request, unpack_request
 from server import Server
-from test.doors.spot.bots import Rest, exchange, socket
+from test.doors.spot.bots import MARKET, Rest, exchange, socket
 from test.support import serving, until, wired
 
 PING = b"GET /api/v3/ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -225,6 +225,30 @@ async def test_prices_that_do_not_fit_are_refused_at_the_start(
     with pytest.raises(Exception, match="8 decimal places"):
         async with exchange(tmp_path, market):
             raise AssertionError("it started")
+
+
+async def test_what_only_the_journal_lists_is_there_too(
+    tmp_path: Path,
+) -> None:
+    journal = tmp_path / "exchange.db"
+    async with exchange(tmp_path, journal=journal) as server:
+        ann = Rest(server.port, "ann")
+        await ann.limit("BUY", 1, 90)
+        ann.close()
+    other = "[instruments.NEW]\n" + MARKET.replace(
+        "[instruments.BOND]", ""
+    ).replace('tick_size = "0.01"\nmax_price = 100_000\n', "")
+    async with exchange(tmp_path, other, journal=journal) as server:
+        ann = Rest(server.port, "ann")
+        (left,) = await ann.done("GET", "openOrders")
+        assert left["symbol"] == "BONDUSD"
+        info = await ann.get("exchangeInfo")
+        assert {s["symbol"] for s in info["symbols"]} == {
+            "BONDUSD",
+            "ETFUSD",
+            "NEWUSD",
+        }
+        ann.close()
 
 
 def test_a_request_survives_the_way_to_its_link() -> None:
