@@ -6,14 +6,16 @@ gateway as native requests, and comes back as native texts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from types import GeneratorType
 from typing import Any
 
 from pydantic_core import from_json
 
 from exchange.doors.spot.common import Common
-from exchange.doors.spot.errors import SpotError, of_native
+from exchange.doors.spot.errors import UNKNOWN, SpotError, of_native
 from exchange.doors.spot.methods import Method
 from exchange.doors.spot.orders import REPLY
 from exchange.doors.spot.params import Params
@@ -21,10 +23,10 @@ from exchange.doors.spot.trading import Steps
 from exchange.doors.tcp import Connection
 from exchange.gateway.link import Deferred, Incoming, Link
 from exchange.gateway.logins import Key
-from exchange.gateway.outbox import FLOODING
 from orderbook import Error, Refused, Request
 
 LOGIN_FAILED = 4001
+logger = logging.getLogger("exchange")
 _REPLY_END = f',"id":{REPLY}}}'
 
 
@@ -70,6 +72,8 @@ class SpotLink(Link):
             return self.begin(deferred.message)
         except SpotError as error:
             self.refuse(error)
+        except Exception:
+            self._break_off()
         return ()
 
     def go_on(self) -> Sequence[Request | Error]:
@@ -80,7 +84,28 @@ class SpotLink(Link):
             len(texts),
         )
         reports = [from_json(text) for text in texts[first:]]
-        return self._advance(reports)
+        try:
+            return self._advance(reports)
+        except Exception:
+            self._break_off()
+        return ()
+
+    def _break_off(self) -> None:
+        """End the connection after a bug in this door, and nothing else.
+
+        The door only reads the market and words answers, so the exchange is
+        as it was, or as the engine has left it.
+        """
+        logger.exception("a request of %s", self._connection.remote)
+        self._end_call()
+        self.refuse(
+            SpotError(
+                UNKNOWN,
+                "An unknown error occurred while processing the request.",
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+            )
+        )
+        self.cut_off("internal error")
 
     def begin(self, message: bytes) -> Sequence[Request | Error]:
         """Read a message, and answer it or return what it becomes."""
@@ -189,7 +214,3 @@ class SpotLink(Link):
     def cut_off(self, reason: str) -> None:
         """End the connection after what was sent."""
         self._common.outbox.cut(self, LOGIN_FAILED, reason)
-
-    def is_flooding(self) -> None:
-        """End the connection: it sends far too much."""
-        self._common.outbox.cut(self, FLOODING, "far too many requests")

@@ -360,6 +360,26 @@ async def test_parameters_may_stand_in_a_body(bot: Bots) -> None:
     assert (status, canceled["status"]) == (200, "CANCELED")
 
 
+async def test_a_bug_in_the_door_ends_one_connection(
+    server: Server,
+    bot: Bots,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ann, bob = bot(), bot("bob")
+    await bob.limit("BUY", 1, 90)
+    for name in ("Ticket", "placed_row"):  # before the engine, and after
+        with monkeypatch.context() as patch:
+            patch.setattr(f"exchange.doors.spot.trading.{name}", None)
+            asked = order(timeInForce="GTC", quantity=1, price=90)
+            status, error = await ann.sign("POST", "order", **asked)
+        assert (status, error["code"]) == (500, -1000)
+        assert await ann.is_cut()
+    assert len(caplog.messages) == 2
+    assert len(await ann.done("GET", "openOrders", **BOND)) == 1
+    await bob.limit("BUY", 1, 90)
+
+
 async def test_requests_wait_for_long_work(server: Server, bot: Bots) -> None:
     ann = bot()
     first = await ann.limit("BUY", 1, 90)
