@@ -111,6 +111,7 @@ async def test_what_cannot_be_read_is_refused_and_cut_off(
     found, body = await ann.answer()
     assert found == status
     assert body["code"] == -1000 and body["msg"]
+    assert ann.headers["connection"] == "close"
     assert await ann.is_cut()
 
 

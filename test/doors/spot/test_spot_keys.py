@@ -228,8 +228,10 @@ async def test_one_connection_may_act_for_several_accounts(
             assert [*server.gateway.routing.online] == [user]
         orders = server.gateway.engine.accounts["ann"].open_orders
         assert [*orders] == [1, 3]
+        seq = server.gateway.engine.seq
         bot.close()
         await until(lambda: not server.gateway.routing.online)
+        assert server.gateway.engine.seq == seq  # there was no session
 
 
 @pytest.mark.parametrize("name", ["a b", "x" * 33, "@exchange", "ä", "a\tb"])

@@ -380,8 +380,15 @@ async def test_a_bug_in_the_door_ends_one_connection(
     await bob.limit("BUY", 1, 90)
 
 
-async def test_requests_wait_for_long_work(server: Server, bot: Bots) -> None:
+async def test_requests_wait_for_long_work(
+    server: Server, bot: Bots, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ann = bot()
+    checked: list[object] = []
+    monkeypatch.setattr(
+        "exchange.doors.spot.rest.check_time",
+        lambda params, now_ms: checked.append(now_ms),
+    )
     first = await ann.limit("BUY", 1, 90)
     run = server.gateway.sequencer.run
 
@@ -400,6 +407,7 @@ async def test_requests_wait_for_long_work(server: Server, bot: Bots) -> None:
         cancelOrderId=first["orderId"],
     )
     assert replaced["newOrderResponse"]["status"] == "NEW"
+    assert len(checked) == 2  # of each request once, however long it waits
     assert not server.gateway.engine.work
     assert not server.gateway.engine.accounts["bob"].open_orders
 
