@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test pure mutants lint types format bench stress doors crash twin conformance chart demo \
+.PHONY: help install lock run test pure mutants lint types format bench stress doors dialect crash twin conformance chart demo \
 	clients freqtrade hostile fuzz soak simulate event-crash pythons clean
 
 help: ## List these commands
@@ -58,6 +58,9 @@ stress: $(STAMP) ## Measure how many orders per minute an exchange handles
 
 doors: $(STAMP) ## Measure orders through each door beside the native one
 	$(PY) -m util.measure.doors
+
+dialect: $(STAMP) ## Measure single orders through the exchange dialect
+	$(PY) -m util.measure.dialect
 
 crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
