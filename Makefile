@@ -6,9 +6,8 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test pure mutants lint types format bench stress doors crash twin conformance chart demo \
-	hostile fuzz soak simulate event-crash pythons screens screen-tests frames \
-	clean
+.PHONY: help install lock run test pure mutants lint types format bench stress doors dialect crash twin conformance chart demo \
+	clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests frames clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -60,6 +59,9 @@ stress: $(STAMP) ## Measure how many orders per minute an exchange handles
 doors: $(STAMP) ## Measure orders through each door beside the native one
 	$(PY) -m util.measure.doors
 
+dialect: $(STAMP) ## Measure single orders through the exchange dialect
+	$(PY) -m util.measure.dialect
+
 crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
 
@@ -103,6 +105,13 @@ screen-tests: $(STAMP) ## Run the longer tests of the page, axe-core too
 frames: $(STAMP) ## Measure frames of the page; AGAINST=FOLDER is another checkout
 	@.ci/browser >/dev/null
 	$(PY) -m test.doors.frames 30 $(AGAINST)
+
+clients: $(STAMP) ## Trade with unmodified ccxt and python-binance; gets them first
+	@PYTHON="$(PYTHON)" .ci/bootstrap install --with clients >/dev/null
+	$(PY) -m pytest -q -W default test/clients/check_*.py
+
+freqtrade: $(STAMP) ## Let freqtrade trade for some minutes; gets it first
+	.ci/freqtrade
 
 clean: ## Remove .venv and all caches
 	rm -rf .venv .mypy_cache .pytest_cache .hypothesis

@@ -23,6 +23,9 @@ from exchange.doors.challenge.lines import Connection as LineConnection
 from exchange.doors.listener import Listener, resolve
 from exchange.doors.names import in_url
 from exchange.doors.native import Native
+from exchange.doors.spot.doors import SpotDoors
+from exchange.doors.spot.http import Connection as SpotConnection
+from exchange.doors.spot.values import Symbols, ValuesError
 from exchange.doors.tcp import Connection
 from exchange.gateway.gateway import Gateway
 from exchange.gateway.link import Link
@@ -35,6 +38,7 @@ from exchange.host.clock import Clock
 from exchange.host.committer import Commit, Committer
 from exchange.host.keyring import KeyRing
 from exchange.host.looks import Looks, heed_disk
+from exchange.host.market_file import SettingsError
 from exchange.host.metrics import Timing
 from exchange.host.process import (
     FILES_RESERVED,
@@ -118,6 +122,7 @@ class Server:
             per_address=settings.connections_per_address(guarded),
         )
         self.doors = ChallengeDoors(rules.doors, self.gateway, self.step)
+        self.spot = self._spot()
         self.links: dict[Connection, Link] = {}  # of open connections
         self.turns = Turns()
         self.writer = Writer(self.gateway.pacing, self._clock, self._timing)
@@ -152,6 +157,29 @@ class Server:
         return (
             f"Exchange on {self.url} | {symbols}"
             f" | {describe(self.keys)} | {kept}{text}{self.doors.greeting}"
+            f"{' | the exchange dialect at /api/v3' if self.spot else ''}"
+        )
+
+    def _spot(self) -> SpotDoors | None:
+        """Return the exchange dialect, if it is switched on.
+
+        Raises SettingsError if the market's numbers do not fit.
+        """
+        if self._settings.dialect == "off":
+            return None
+        self.listener.protocol = SpotConnection
+        instruments = {i.symbol: i for i in self._market.instruments}
+        try:
+            symbols = Symbols(instruments, self._market.money)
+        except ValuesError as error:
+            raise SettingsError(f"dialect: {error}") from None
+        return SpotDoors(
+            self.gateway,
+            symbols,
+            self.keys,
+            self.step,
+            now=self._clock.now,
+            elapsed=self._clock.elapsed,
         )
 
     # Life
@@ -168,6 +196,8 @@ class Server:
             self._recover()
             check_money(self.gateway.engine, self._market)
             self.gateway.begin(self._market)
+            if self.spot is not None:
+                self.spot.begin()
             await self._finish_commits()
             if self.failure.done():
                 raise JournalError(
@@ -175,10 +205,12 @@ class Server:
                 )
             self.port = await self.listener.bind(settings.hostname, self.port)
             await self.doors.bind(self.listener, settings.hostname)
-        except BaseException:
+        except BaseException as error:
             await self.listener.close()
             if self._committer is not None:
                 self._committer.close()
+            if isinstance(error, ValuesError):
+                raise SettingsError(f"dialect: {error}") from None
             raise
         wanted = settings.max_connections
         files = raise_file_limit(wanted + FILES_RESERVED)
@@ -214,6 +246,8 @@ class Server:
         # A later request is ignored: its order would outlive its session.
         self._is_stopping = self.answers.is_stopping = True
         self.step(self.doors.stop)
+        if self.spot is not None:
+            self.spot.stop()
         self.step(self.gateway.shut_down)
         await self._finish_commits()
         for connection, link in self.links.items():  # only after a failure
@@ -281,9 +315,18 @@ class Server:
     # Called by connections
 
     def connected(self, connection: Connection) -> None:
-        """Give a connection its link."""
+        """Give a connection its link; another one if it has become another.
+
+        That is plain HTTP that becomes a websocket. Nothing waits then.
+        """
+        before = self.links.pop(connection, None)
+        if before is not None:
+            self.gateway.disconnect(before)
         if isinstance(connection, LineConnection):
             self.links[connection] = self.doors.connect(connection)
+        elif self.spot is not None and self.spot.serves(connection):
+            assert isinstance(connection, SpotConnection)
+            self.links[connection] = self.spot.connect(connection)
         else:
             self.links[connection] = self.gateway.connect(connection, NATIVE)
 
@@ -386,6 +429,8 @@ class Server:
         self.schedule(link)
 
     def _end(self, link: Link) -> None:
+        if self.spot is not None:
+            self.spot.forget(link)
         self.gateway.disconnect(link)
         assert isinstance(link.peer, Connection)
         self.listener.release(link.peer)

@@ -42,8 +42,9 @@ KINDS = {
         test_ranking test_rate test_records test_replay_text test_reports
         test_requests test_restart test_rounds test_routing test_rules
         test_rules_time test_self_trades test_sequencer test_sessions
-        test_settings test_settlement test_solvency test_stops test_tenders
-        test_uncrossing test_virtual test_work test_worlds
+        test_settings test_settlement test_solvency test_spot_values test_stops
+        test_tags test_tenders test_uncrossing test_virtual test_work
+        test_worlds
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -52,23 +53,26 @@ KINDS = {
         test_metrics test_money_start test_playback test_replies test_resuming
         test_rules_disk test_rules_keys test_rules_limits test_rules_orders
         test_rules_refusals test_rules_rounds test_schema test_session
-        test_slow_readers test_soak test_tables test_tcp test_timing test_turns
-        test_upgrade test_waiting test_web test_websocket
+        test_slow_readers test_soak test_spot_api test_spot_http test_spot_keys
+        test_spot_market test_spot_orders test_spot_streams test_tables
+        test_tcp test_timing test_turns test_upgrade test_waiting test_web
+        test_websocket
     """,
     "process": """
-        screen_tests test_abuse test_administration test_backup test_bench
-        test_bots test_challenge_house test_cli test_client test_client_earlier
-        test_client_life test_client_live test_clock test_commits
-        test_committer test_crash test_disk test_docs test_door_load
-        test_doors_crash test_event_league test_event_page test_event_practice
-        test_event_processes test_event_rehearse test_event_replay
-        test_event_run test_examples test_files test_fuzz test_golden
-        test_hostile test_image test_keys test_keys_live test_logs
+        check_ccxt check_ccxt_pro check_documented check_python_binance
+        freqtrade_trades screen_tests test_abuse test_administration
+        test_backup test_bench test_bots test_challenge_house test_cli
+        test_client test_client_earlier test_client_life test_client_live
+        test_clock test_commits test_committer test_crash test_disk test_docs
+        test_door_load test_doors_crash test_event_league test_event_page
+        test_event_practice test_event_processes test_event_rehearse
+        test_event_replay test_event_run test_examples test_files test_fuzz
+        test_golden test_hostile test_image test_keys test_keys_live test_logs
         test_long_work test_package test_page test_printing test_process
         test_products_live test_proxies test_replay test_replay_page
-        test_screen test_simulate test_speed test_sqlite test_stress test_tls
-        test_tutorial test_util_accounts test_util_admin test_wall test_watch
-        test_windows
+        test_screen test_simulate test_speed test_spot_crash test_sqlite
+        test_stress test_tls test_tutorial test_util_accounts test_util_admin
+        test_wall test_watch test_windows
     """,
 }
 KIND_OF = {

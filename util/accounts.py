@@ -1,8 +1,9 @@
 """Manage the accounts that may log in, and their keys.
 
 ``python -m util.accounts`` shows a key only when it makes it: one line
-``name<TAB>token`` for each account on standard output, everything else on
-standard error. A running exchange reads a changed key file by itself.
+``name<TAB>token<TAB>API secret`` for each account on standard output,
+everything else on standard error. The secret signs requests of the exchange
+dialect. A running exchange reads a changed key file by itself.
 
 Exit status: 0 done, 1 refused (nothing has changed), 2 the command line is
 wrong or a file cannot be used.
@@ -169,14 +170,19 @@ def check(accounts: Entries, names: list[str], is_new: bool) -> None:
             raise Refusal(f"{name!r} is not an account")
 
 
-def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
-    """Carry out any command but list; return the new tokens by name.
+def change(
+    options: argparse.Namespace, names: list[str]
+) -> dict[str, tuple[str, str]]:
+    """Carry out any command but list; return the new keys by name.
+
+    A key is a token and an API secret.
 
     Raises Refusal, KeysError or OSError, and changes nothing then.
     """
-    command, tokens = options.command, {}
+    command = options.command
+    keys: dict[str, tuple[str, str]] = {}
     if command in ("add", "rotate"):
-        tokens = {name: make_token() for name in names}
+        keys = {name: (make_token(), make_token()) for name in names}
     if command == "add" and not options.is_named:
         _check_no_other(options.keys)
     with changing(options.keys, create=command == "add") as accounts:
@@ -184,16 +190,17 @@ def change(options: argparse.Namespace, names: list[str]) -> dict[str, str]:
         for name in names:
             match command:
                 case "add":
-                    accounts[name] = make_entry(tokens[name], options.role)
+                    token, secret = keys[name]
+                    accounts[name] = make_entry(token, options.role, secret)
                 case "rotate":
-                    accounts[name] = rotate(accounts[name], tokens[name])
+                    accounts[name] = rotate(accounts[name], *keys[name])
                 case "remove":
                     del accounts[name]
                 case _:
                     accounts[name] = accounts[name].model_copy(
                         update={"is_disabled": command == "disable"}
                     )
-    return tokens
+    return keys
 
 
 def _check_no_other(keys: Path) -> None:
@@ -250,11 +257,11 @@ def as_table(accounts: Entries) -> str:
 
 
 def describe(accounts: Entries) -> list[dict[str, object]]:
-    """Return accounts as plain values, without the digests of their keys."""
+    """Return accounts as plain values, without their keys."""
     return [
         {
             "user": name,
-            **entry.model_dump(exclude={"sha256"}),
+            **entry.model_dump(exclude={"sha256", "api_secret"}),
             "role": role_of(entry),
         }
         for name, entry in sorted(accounts.items())
@@ -277,9 +284,9 @@ def main(arguments: list[str] | None = None) -> int:
             )
             return 0
         names = names_of(options)
-        tokens = change(options, names)
-        if tokens:
-            lines = (f"{name}\t{token}" for name, token in tokens.items())
+        keys = change(options, names)
+        if keys:
+            lines = ("\t".join((name, *key)) for name, key in keys.items())
             show(
                 "\n".join(lines), "the keys could not be shown; rotate them: "
             )
@@ -291,7 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
     done = [f"{len(names)} {what} {DONE[options.command]}"]
     if is_new:
         done.insert(0, "a new key file")
-    if tokens:
+    if keys:
         done.append("keys are shown only once")
     print(f"{options.keys}: {'; '.join(done)}", file=sys.stderr)
     return 0

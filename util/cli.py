@@ -179,7 +179,8 @@ def read_tokens(path: Path) -> dict[str, str]:
     """Read lines of name, tab, token; raises OSError and ValueError."""
     tokens = {}
     for number, line in enumerate(text_of(path.read_bytes()).splitlines(), 1):
-        name, _, token = line.strip().partition("\t")
+        name, _, keys = line.strip().partition("\t")
+        token = keys.partition("\t")[0]  # an API secret may follow
         if token:
             tokens[name] = token
         elif name:

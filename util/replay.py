@@ -26,13 +26,20 @@ from typing import Any, TextIO, TypeAlias, get_args
 
 from pydantic_core import to_json
 
+from exchange.journal.records import encode_tagged
 from exchange.journal.sqlite import (
     JournalError,
     count_commands,
     read_journal,
     readable,
 )
-from exchange.market.command import PUBLIC, Action, BustTrade, Command
+from exchange.market.command import (
+    PUBLIC,
+    Action,
+    BustTrade,
+    Command,
+    TaggedPlace,
+)
 from exchange.market.engine import Engine
 from exchange.market.reports import in_full
 from orderbook import (
@@ -253,7 +260,9 @@ def json_line(step: Step, who: str, what: Action | Event) -> str:
         kind = "command"
         if command.session:
             head += f',"session":"{command.session}"'
-    if isinstance(what, REQUESTS + EVENTS):
+    if isinstance(what, TaggedPlace):
+        text = encode_tagged(what)
+    elif isinstance(what, REQUESTS + EVENTS):
         text = encode(what)
     else:
         text = to_json(what).decode()

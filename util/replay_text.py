@@ -18,6 +18,7 @@ from exchange.market.command import (
     Disconnect,
     Restart,
     Shutdown,
+    TaggedPlace,
     TimePassed,
 )
 from orderbook import (
@@ -124,6 +125,8 @@ def _order(order: Place) -> list[object]:
     words.append(order.stp != "cancel_oldest" and f"stp {order.stp}")
     if order.client_order_id is not None:
         words.append(f"as {order.client_order_id}")
+    if isinstance(order, TaggedPlace):
+        words.append(f"with the tag {order.tag}")
     return words
 
 

@@ -124,6 +124,7 @@ class Listener:
         # What makes the connections of other doors, by their sockets.
         self._others: dict[socket.socket, MakeConnection] = {}
         self._queue = Queue()
+        self.protocol: type[Websocket] = Websocket  # of accepted sockets
         # Accepted sockets that are not connections yet.
         self._arriving: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -212,7 +213,7 @@ class Listener:
 
     def make_connection(self) -> Websocket:
         """Return the protocol of a socket that has been accepted."""
-        return Websocket(
+        return self.protocol(
             self._receiver,
             admission=self,
             names=self.names,

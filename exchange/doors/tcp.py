@@ -61,7 +61,8 @@ class Receiver(Protocol):
     """Takes what arrives on connections.
 
     Calls come in the order ``connected``, any number of ``received``,
-    ``congested`` and ``drained``, ``disconnected``. A socket that does not
+    ``congested`` and ``drained``, ``disconnected``. Plain HTTP that becomes a
+    websocket causes another ``connected``. A socket that does not
     complete its handshake causes no call.
     """
 

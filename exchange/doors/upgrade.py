@@ -52,6 +52,8 @@ def not_found(request: Request) -> Response:
 class Upgrade:
     """Answers the request that opens a connection.
 
+    ``serves`` says at which paths a websocket may be opened.
+
     Args:
         admission: counts the addresses behind proxies, and refusals.
         names: judges ``Host`` and ``Origin``; None accepts any.
@@ -72,6 +74,7 @@ class Upgrade:
         self._names = names
         self._proxies = proxies
         self._respond = respond
+        self.serves: Callable[[str], bool] = _is_root
 
     def answer(
         self,
@@ -81,7 +84,7 @@ class Upgrade:
     ) -> Answer:
         """Accept a websocket, or answer with anything else."""
         response: Answer
-        is_websocket = path_of(request) == "/" and any(
+        is_websocket = self.serves(path_of(request)) and any(
             "websocket" in value.lower()
             for value in request.headers.get_all("Upgrade")
         )
@@ -122,12 +125,31 @@ class Upgrade:
         client = self._proxies.client(connection.remote, lines)
         return self._admission.forwarded(connection, client)
 
-    def _refusal(self, request: Request, is_websocket: bool) -> Refusal | None:
-        """Judge ``Host``, and ``Origin`` where a websocket is asked for."""
+    def forwarded(self, connection: tcp.Connection, client: str) -> bool:
+        """Let the admission judge an address that a proxy forwards."""
+        return self._admission.forwarded(connection, client)
+
+    def refusal(self, hosts: list[str], origins: list[str]) -> Refusal | None:
+        """Judge the values of ``Host`` and ``Origin``."""
         if self._names is None:
             return None
+        return self._names.refusal(hosts, origins)
+
+    def note_refusal(
+        self, connection: tcp.Connection, refusal: Refusal
+    ) -> None:
+        """Count and log what `refusal` returned."""
+        self._admission.refused(connection, refusal)
+
+    def _refusal(self, request: Request, is_websocket: bool) -> Refusal | None:
+        """Judge ``Host``, and ``Origin`` where a websocket is asked for."""
         origins = request.headers.get_all("Origin") if is_websocket else []
-        return self._names.refusal(request.headers.get_all("Host"), origins)
+        return self.refusal(request.headers.get_all("Host"), origins)
+
+
+def _is_root(path: str) -> bool:
+    """Whether a websocket may be opened at a path: the native protocol."""
+    return path == "/"
 
 
 def as_sent(request: Request, response: Response) -> Response:

@@ -189,6 +189,10 @@ class Link:
         """
         raise AssertionError(f"the native door made {deferred}")
 
+    def go_on(self) -> Sequence[Request | Error]:
+        """Return what follows on the replies to what `resolve` returned."""
+        return ()
+
     @property
     def waiting(self) -> int:
         """The number of messages in the inbox."""

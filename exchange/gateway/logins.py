@@ -31,6 +31,9 @@ from orderbook import (
     encode,
 )
 
+# The session in whose name a door connects an account. It has no orders.
+DOOR_SESSION = "@door"
+
 
 def random_session() -> str:
     """Return a session id that nobody can guess."""
@@ -41,8 +44,16 @@ class Key(Protocol):
     """The key of an account, as found by its token."""
 
     @property
+    def user(self) -> str:
+        """The name of its account."""
+
+    @property
     def role(self) -> RoleName:
         """What its account may do."""
+
+    @property
+    def api_secret(self) -> str | None:
+        """What signs its requests in the exchange dialect; None: nothing."""
 
 
 class Keys(Protocol):
@@ -53,6 +64,12 @@ class Keys(Protocol):
 
     def check(self, user: str, token: str | None) -> Key | None:
         """Return the key of a user with this token; None: it is wrong."""
+
+    def of(self, user: str) -> Key | None:
+        """Return the valid key of a user, to check a signature with it."""
+
+    def of_token(self, token: str) -> Key | None:
+        """Return the valid key with this token."""
 
     def of_trader(self, user: str) -> Key | None:
         """Return the valid key of a user who is no administrator."""
@@ -163,11 +180,43 @@ class Logins:
         for tender in open_tenders(self._engine, account):
             link.send(encode(tender))
 
+    def attach(self, link: Link, user: str, key: Key | None) -> None:
+        """Let a link act for an account whose user its door has checked.
+
+        It has no session: its orders live on after it, and its private events
+        are not numbered for it. Raises Refused.
+        """
+        role = key.role if key is not None else "trader"
+        account = self._engine.accounts.get(user)
+        if account is None:
+            self._check_room(user)
+        self._check_connections(link, user, None)
+        if account is None or account.role != role:
+            self._sequencer.run(
+                Connect(
+                    False,
+                    is_admin=role == "admin",
+                    role=role if role in LATER_ROLES else None,
+                ),
+                user,
+                DOOR_SESSION,
+            )
+        link.account, link.key, link.role = user, key, role
+        link.buckets = self._limiter.of_account(user)
+        link.counts = self._limiter.counts[user]
+        self._routing.online.setdefault(user, {})[link] = None
+
+    def detach(self, link: Link) -> None:
+        """Undo `attach`."""
+        if link.account:
+            self._log_out(link)
+
     def end(self, link: Link) -> None:
         """End the session of a link that is gone, if it has one."""
         account, session_id = link.account, link.session_id
         if account:
             self._log_out(link)
+        if session_id:
             self._sequencer.run(Disconnect(), account, session_id)
 
     def check_keys(self) -> None:
@@ -198,21 +247,31 @@ class Logins:
                         "unauthorized", "unknown user or wrong token"
                     )
                 link.key, link.role = key, key.role
-            accounts = self._engine.accounts
-            if user not in accounts and len(accounts) >= ACCOUNTS_MAX:
-                raise Refused(
-                    "forbidden",
-                    f"{ACCOUNTS_MAX:,} accounts exist, the most that the"
-                    " exchange can have",
-                )
+            self._check_room(user)
         except Refused:
             self._routing.outbox.cut(link, 4001, "login failed")
             raise
+        self._check_connections(link, user, request.session)
+
+    def _check_room(self, user: str) -> None:
+        """Refuse ("forbidden") one more account, if there are too many."""
+        accounts = self._engine.accounts
+        if user not in accounts and len(accounts) >= ACCOUNTS_MAX:
+            raise Refused(
+                "forbidden",
+                f"{ACCOUNTS_MAX:,} accounts exist, the most that the"
+                " exchange can have",
+            )
+
+    def _check_connections(
+        self, link: Link, user: str, session: str | None
+    ) -> None:
+        """Cut a link off if its account has too many other connections."""
         most = self._limiter.quotas.connections
         others = [
             other
             for other in self._routing.online.get(user, ())
-            if other.session_id != request.session
+            if other.session_id != session
         ]
         if most and len(others) >= most:
             self._routing.outbox.cut(link, FLOODING, "too many connections")

@@ -17,7 +17,7 @@ from exchange.gateway.rates import Limiter
 from exchange.gateway.routing import Routing
 from exchange.gateway.sequencer import Sequencer
 from exchange.gateway.tables import PRIVATE_TABLES, Tables
-from exchange.market.command import REQUESTS, Action
+from exchange.market.command import REQUESTS, Action, TaggedPlace
 from exchange.market.engine import Engine
 from exchange.market.work import touches
 from orderbook import (
@@ -43,6 +43,7 @@ BUSY_RETRY_MS = 1_000
 TYPE_NAMES: dict[type, str] = {  # on the wire
     Error: "bad_request",
     Deferred: "line",
+    TaggedPlace: "place",
     **{kind: name for name, kind in REQUEST_TYPES.items()},
 }
 # Requests that become commands; each needs a login.
@@ -119,8 +120,7 @@ class Requests:
                         routing.unanswered.append((request, outputs))
                     elif isinstance(request, Deferred):
                         routing.send_replies()
-                        becomes = link.resolve(request)
-                        if becomes and self.handle(link, becomes):
+                        if self._carry_out(link, request):
                             waiting = [request, *remaining]
                             break
                     else:
@@ -136,6 +136,15 @@ class Requests:
         return waiting
 
     # Within
+
+    def _carry_out(self, link: Link, request: Deferred) -> bool:
+        """Do what a deferred request becomes; return whether it must wait."""
+        becomes = link.resolve(request)
+        while becomes:
+            if self.handle(link, becomes):
+                return True
+            becomes = link.go_on()
+        return False
 
     def _must_wait(self, link: Link, request: Incoming) -> bool:
         """Whether a request would become a command that needs what is busy."""

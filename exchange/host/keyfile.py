@@ -1,9 +1,11 @@
 """The key file: the accounts, and a digest of each account's token.
 
 ``python -m util.accounts`` shows a new token once; the file has only its
-digest. The key file is JSON. It is replaced as a whole, so a reader finds
-either the keys before a change or those after it. No token is part of a repr,
-an exception or the file.
+digest. It shows an API secret beside it, which signs requests of the exchange
+dialect; the file has it as it is, because only so a signature can be checked.
+The key file is JSON. It is replaced as a whole, so a reader finds either the
+keys before a change or those after it. No token is part of the file, and
+neither a token nor a secret is part of a repr or an exception.
 """
 
 from __future__ import annotations
@@ -64,6 +66,9 @@ def digest_of(token: str) -> str:
 # The file -----------------------------------------------------------------
 
 
+Secret: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
+
+
 class Entry(BaseModel):
     """One account in the key file; times are microseconds.
 
@@ -82,6 +87,7 @@ class Entry(BaseModel):
     created_ts: Ts
     rotated_ts: Ts  # when its key was made; at first created_ts
     role: RoleName | None = None
+    api_secret: Secret | None = Field(default=None, repr=False)  # None: older
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -112,8 +118,10 @@ def is_user(name: str) -> bool:
     return True
 
 
-def make_entry(token: str, role: RoleName = "trader") -> Entry:
-    """Return a new account with this token and role."""
+def make_entry(
+    token: str, role: RoleName = "trader", api_secret: str | None = None
+) -> Entry:
+    """Return a new account with this token, role and API secret."""
     now = _now()
     return Entry(
         sha256=digest_of(token),
@@ -122,6 +130,7 @@ def make_entry(token: str, role: RoleName = "trader") -> Entry:
         created_ts=now,
         rotated_ts=now,
         role=role if role in LATER_ROLES else None,
+        api_secret=api_secret,
     )
 
 
@@ -130,10 +139,14 @@ def role_of(entry: Entry) -> RoleName:
     return entry.role or ("admin" if entry.is_admin else "trader")
 
 
-def rotate(entry: Entry, token: str) -> Entry:
-    """Return the account with this token instead of its present one."""
+def rotate(entry: Entry, token: str, api_secret: str | None = None) -> Entry:
+    """Return the account with this token and secret, not its present ones."""
     return entry.model_copy(
-        update={"sha256": digest_of(token), "rotated_ts": _now()}
+        update={
+            "sha256": digest_of(token),
+            "rotated_ts": _now(),
+            "api_secret": api_secret,
+        }
     )
 
 

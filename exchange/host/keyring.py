@@ -33,6 +33,7 @@ class Key:
     user: str
     role: RoleName
     sha256: str = field(repr=False)
+    api_secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class _Found:
     """The result of one look at the key file."""
 
     keys: dict[str, Key] = field(default_factory=dict)  # without disabled ones
+    by_digest: dict[str, Key] = field(default_factory=dict)  # the same
     names: frozenset[str] = frozenset()  # of all accounts in the file
     is_needed: bool = False
     problem: str | None = None
@@ -105,6 +107,14 @@ class KeyRing:
         )
         return key if is_same and token else None
 
+    def of(self, user: str) -> Key | None:
+        """Return the valid key of a user, to check a signature with it."""
+        return self._found.keys.get(user)
+
+    def of_token(self, token: str) -> Key | None:
+        """Return the valid key with this token."""
+        return self._found.by_digest.get(digest_of(token))
+
     def of_trader(self, user: str) -> Key | None:
         """Return the valid key of a user whose role is that of a trader."""
         key = self._found.keys.get(user)
@@ -127,7 +137,7 @@ class KeyRing:
             problem = found.problem
             if found.is_needed:
                 problem = f"{self.path}: the file is gone: no key is valid"
-            return replace(found, keys={}, problem=problem)
+            return replace(found, keys={}, by_digest={}, problem=problem)
         except OSError as error:
             self._seen = None
             problem = f"{self.path}: {error.strerror}"
@@ -151,8 +161,9 @@ class KeyRing:
         except KeysError as error:
             return replace(self._found, is_needed=True, problem=str(error))
         keys = {
-            user: Key(user, role_of(entry), entry.sha256)
+            user: Key(user, role_of(entry), entry.sha256, entry.api_secret)
             for user, entry in accounts.items()
             if not entry.is_disabled
         }
-        return _Found(keys, frozenset(accounts), is_needed=True)
+        by_digest = {key.sha256: key for key in keys.values()}
+        return _Found(keys, by_digest, frozenset(accounts), is_needed=True)

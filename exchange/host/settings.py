@@ -150,6 +150,11 @@ class Settings(BaseSettings):
         description="times as fast as real time that the exchange's time runs,"
         f" {SPEED_MIN} to {SPEED_MAX}",
     )
+    dialect: Literal["off", "spot"] = Field(
+        "off",
+        description="spot: also speak the REST and streams of a well-known"
+        " exchange, on the same port",
+    )
     log: Literal["text", "json"] = Field(
         "text", description="format of the log on standard error"
     )

@@ -412,6 +412,23 @@ class History:
         rows = self._trades[symbol]
         return page(rows, lambda trade: trade.trade_id, after, limit)
 
+    def trades_since(self, symbol: str, ts: int, limit: int) -> list[Trade]:
+        """Return the first trades of a symbol at or after a time."""
+        rows = self._trades[symbol]
+        return page(rows, lambda trade: trade.ts, ts - 1, limit)
+
+    def candles_since(
+        self, symbol: str, interval: Interval, ts: int
+    ) -> tuple[Candle | None, list[Candle]]:
+        """Return the candles that start at or after a time.
+
+        Before them the last one that starts earlier, if there is one.
+        """
+        rows = self._candles[symbol].rows(interval)
+        first = bisect_left(rows, ts, key=lambda candle: candle[0])
+        before = rows[first - 1] if first else None
+        return before, list(islice(rows, first, None))
+
     def candles(
         self, symbol: str, interval: Interval, after: int | None, limit: int
     ) -> list[Candle]:

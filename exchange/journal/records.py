@@ -18,6 +18,7 @@ from exchange.market.command import (
     Configure,
     Connect,
     OwnAction,
+    TaggedPlace,
 )
 from orderbook import MAX_INT, encode
 
@@ -30,6 +31,11 @@ _RECORDS: TypeAdapter[list[_Record]] = TypeAdapter(
 # Leaves out the fields that say so (``exclude_if``).
 _CONFIGURE: TypeAdapter[Configure] = TypeAdapter(Configure)
 
+
+_TAGGED: TypeAdapter[TaggedPlace] = TypeAdapter(TaggedPlace)
+_TAGGED_HEAD = '{"type":"tagged_place",'
+# Actions that are encoded in a way of their own.
+_SPECIAL = (Configure, TaggedPlace)
 
 # Fields of the exchange's own actions that records have only if they are not
 # at this default: an older program reads a record without them.
@@ -44,14 +50,26 @@ _STATE = {"__all__": {"close_left_ms"}}
 def encode_record(command: Command) -> str:
     """Return a command as JSON."""
     action = command.action
-    if isinstance(action, Configure):
-        text = _CONFIGURE.dump_json(action, exclude=_left_out(action)).decode()
+    if isinstance(action, _SPECIAL):
+        text = _encode_special(action)
     elif isinstance(action, OwnAction):
         text = to_json(action, exclude=_left_out(action)).decode()
     else:
         text = encode(action)
     # Account and session are names that need no escaping.
     return f'[{command.ts},"{command.account}","{command.session}",{text}]'
+
+
+def encode_tagged(action: TaggedPlace) -> str:
+    """Return an order with a tag as JSON, without fields at their default."""
+    body = _TAGGED.dump_json(action, exclude_defaults=True).decode()
+    return _TAGGED_HEAD + body[1:]
+
+
+def _encode_special(action: Configure | TaggedPlace) -> str:
+    if isinstance(action, TaggedPlace):
+        return encode_tagged(action)
+    return _CONFIGURE.dump_json(action, exclude=_left_out(action)).decode()
 
 
 def _left_out(action: OwnAction) -> dict[str, Any] | None:

@@ -38,6 +38,8 @@ LATER_ROLES: tuple[RoleName, ...] = ("house", "spectator")
 # client_order_id that is sent again is recognized for 100 seconds at 100
 # orders a second.
 ORDERS_REMEMBERED = 10_000
+# Entries of orders with a tag before those of forgotten orders are dropped.
+TAGS_MIN = 1_000
 # Requests of an administrator whose client_request_id is remembered.
 ADMIN_REQUESTS_REMEMBERED = 10_000
 # Sessions that an account can resume; more than the connections it may have.
@@ -81,6 +83,32 @@ class Session:
 
 
 @dataclass(slots=True)
+class Tags:
+    """The orders that have a tag, and when each was placed.
+
+    ``newest`` is by tag the id of the newest order that has it, ``by_order``
+    by id the tag and the time in microseconds. They are never more than twice
+    the orders that the account remembers, or TAGS_MIN.
+    """
+
+    newest: dict[str, int] = field(default_factory=dict)
+    by_order: dict[int, tuple[str, int]] = field(default_factory=dict)
+    most: int = TAGS_MIN
+
+    def add(
+        self, tag: str, order_id: int, ts: int, known: dict[int, Order]
+    ) -> None:
+        """Add an order; drop those that are not ``known``, if too many."""
+        self.newest[tag] = order_id
+        self.by_order[order_id] = tag, ts
+        if len(self.by_order) > self.most:
+            kept = {i: e for i, e in self.by_order.items() if i in known}
+            self.by_order = kept
+            self.newest = {t: i for t, i in self.newest.items() if i in kept}
+            self.most = max(TAGS_MIN, 2 * len(kept))
+
+
+@dataclass(slots=True)
 class Account:
     """One trader's cash, positions, orders and sessions.
 
@@ -115,6 +143,7 @@ class Account:
     cancel_after_ts: int | None = None
     # The client_order_id of conversions, oldest first.
     conversions: dict[str, None] = field(default_factory=dict)
+    tags: Tags = field(default_factory=Tags)
     # The client_request_id of requests that took effect, oldest first.
     admin_requests: dict[str, None] = field(default_factory=dict)
 

@@ -8,7 +8,9 @@ exchange's own below. Out: a list of `Output`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
 
 from exchange.market.accounts import AccountLimits
 from orderbook import (
@@ -47,6 +49,21 @@ Output: TypeAlias = tuple[str, Event | Rested]
 
 # Requests -----------------------------------------------------------------
 
+# A name that an order has while it is open, and another one may have after it.
+Tag: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,36}$")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaggedPlace(Place):
+    """A `Place` of another protocol, with a name that is free afterwards.
+
+    No client of the native protocol sends it; a journal has it.
+    """
+
+    type: Literal["tagged_place"] = "tagged_place"  # type: ignore[assignment]
+    tag: Tag
+
+
 # The token bucket that limits a request: that of the account's orders, of its
 # cancels, or of the connection.
 BucketName: TypeAlias = Literal["orders", "cancels", "connection"]
@@ -84,6 +101,7 @@ REQUESTS: dict[type, Treatment] = {
     Get: Treatment(),
     Ping: Treatment(),
     Error: Treatment(),  # stands for a request that cannot be decoded
+    TaggedPlace: Treatment(is_command=True, bucket="orders"),
 }
 
 # The exchange's own actions -----------------------------------------------
@@ -197,7 +215,7 @@ OwnAction: TypeAlias = (
     | Shutdown
     | TimePassed
 )
-Action: TypeAlias = CommandRequest | OwnAction
+Action: TypeAlias = CommandRequest | TaggedPlace | OwnAction
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ from exchange.market.command import (
     Output,
     Restart,
     Shutdown,
+    TaggedPlace,
     TimePassed,
 )
 from exchange.market.configuration import configure
@@ -49,6 +50,7 @@ from exchange.market.sessions import (
     restart,
 )
 from exchange.market.state import State
+from exchange.market.tags import place_tagged
 from exchange.market.tenders import accept
 from exchange.market.timers import cancel_after, pass_time, step_clock
 from exchange.market.triggers import elect
@@ -69,6 +71,7 @@ from orderbook import (
 Handler: TypeAlias = Callable[[State, Command, Any], None]
 HANDLERS: dict[type[Action], Handler] = {
     Place: place,
+    TaggedPlace: place_tagged,
     Amend: amend,
     Cancel: cancel,
     CancelAll: cancel_all,

@@ -84,6 +84,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "max_per_address": None,
         "max_per_account": None,
         "speed": 1,
+        "dialect": "off",
         "log": "text",
         "debug": True,
     }

@@ -21,6 +21,7 @@ from exchange.market.command import (
     Money,
     Restart,
     Shutdown,
+    TaggedPlace,
     TimePassed,
 )
 from orderbook import (
@@ -236,6 +237,12 @@ def admins(draw: st.DrawFn) -> Admin:
 
 ACTIONS: dict[type, st.SearchStrategy[Any]] = {
     Place: st.builds(lambda a, b: Place(**a, **b), PLACE, KINDS),
+    TaggedPlace: st.builds(
+        lambda a, b, tag: TaggedPlace(**a, **b, tag=tag),
+        PLACE,
+        KINDS,
+        name("[A-Za-z0-9_.:/-]{1,36}"),
+    ),
     Amend: st.builds(
         lambda a, b, c: Amend(**a, **b, **c),
         st.fixed_dictionaries(ID),

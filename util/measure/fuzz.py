@@ -1,11 +1,12 @@
 """Send anything to the exchange while two healthy traders trade.
 
 ``python -m util.measure.fuzz COUNT`` makes COUNT hostile connections: damaged
-handshakes and frames, noise, and invalid requests of every type; every third
+handshakes and frames, noise, and invalid requests of every type; every fourth
 goes to one of the doors of challenge bots, where it sends split lines, lines
-of a mebibyte and bytes that are no text, and may never read. A seed and
-the number of a connection give the same bytes again. Meanwhile alice and bob
-trade with each other, and check every message that they receive.
+of a mebibyte and bytes that are no text, and may never read; and every fourth
+speaks the exchange dialect, with heads and bodies that contradict each other.
+A seed and the number of a connection give the same bytes again. Meanwhile
+alice and bob trade with each other, and check every message that they receive.
 
 It fails if the exchange complains or ends, if the exchange does not end a
 connection that was closed in order, if alice or bob receive anything wrong,
@@ -32,9 +33,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from exchange.host.keyfile import changing
 from util.cli import amount_and_seed, new_parser
 from util.measure.door_speech import CULPRIT, DoorSpeech
 from util.measure.histogram import Histogram
+from util.measure.http_speech import CULPRIT as SIGNER
+from util.measure.http_speech import SECRET, HttpSpeech
 from util.measure.lines import door_ports, doors_table
 from util.measure.process import launched, prepare
 from util.measure.speech import Speech
@@ -59,7 +63,8 @@ open_orders = 100
 """
 USERS = ("alice", "bob", "mallory", "boss", CULPRIT)
 DEAF_S = 0.2  # at most, for which a bot at a door does not read
-AT_DOORS = 1 / 3  # of the hostile connections
+AT_DOORS = 1 / 4  # of the hostile connections
+OVER_HTTP = 1 / 4
 
 # What the exchange may log: whose page or address it refused.
 REFUSED = " WARNING refused "
@@ -78,7 +83,11 @@ def set_up(
     doors = door_ports()
     market = MARKET + doors_table(doors, {CULPRIT: "127.0.0.1"})
     settings, tokens = prepare(folder, market, USERS)
+    with changing(Path(settings["keys"])) as accounts:
+        signer = {"api_secret": SECRET}
+        accounts[SIGNER] = accounts[SIGNER].model_copy(update=signer)
     settings |= {"max_per_address": "0", "max_per_account": "0"}
+    settings["dialect"] = "spot"
     return settings, tokens, doors
 
 
@@ -226,10 +235,13 @@ async def assault(
     async def work(left: Iterator[int]) -> None:
         for number in left:
             chance = random.Random(f"{seed}/{number}")
-            to, speech, is_door = port, b"", chance.random() < AT_DOORS
+            to, speech, where = port, b"", chance.random()
+            is_door = where < AT_DOORS
             if is_door:
                 door = chance.choice([*doors])
                 to, speech = doors[door], DoorSpeech(chance, door).make()
+            elif where < AT_DOORS + OVER_HTTP:
+                speech = HttpSpeech(chance).make()
             else:
                 speech = Speech(chance, tokens).make()
             try:

@@ -1,0 +1,1 @@
+"""The exchange dialect: the REST and streams that most bots speak."""
