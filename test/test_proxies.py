@@ -377,7 +377,8 @@ async def test_the_page_trades_in_a_folder_with_tls(
                     .filter((url) => url.startsWith(location.origin))
                     .map(async (url) => [url, (await fetch(url)).status])
                 )""")
-            assert len(found) == 5  # icon, two styles, script, licence
+            # The icon, four styles, the script, the licence, and three links.
+            assert len(found) == 10
             assert {status for _, status in found} == {200}, found
 
 

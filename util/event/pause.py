@@ -11,7 +11,7 @@ import asyncio
 from client import Exchange, ExchangeError
 from exchange.host.keyfile import KeysError
 from orderbook import PhaseName, Refused
-from util.cli import CONNECT_TIMEOUT_S, failed, utf8
+from util.cli import failed, utf8
 
 from .file import Event, EventError, read_event
 from .file_checks import ADMINISTRATOR
@@ -23,6 +23,8 @@ from .specs import local_url
 
 RUNNING = ("open", "auction")  # phases in which the trading time runs
 STANDING = ("halted", "pre_open")
+# An exchange that was killed is back by then: the director starts it again.
+CONNECT_TIMEOUT_S = 30.0
 
 
 async def set_phases(event: Event, is_pause: bool, reason: str) -> int:
@@ -87,13 +89,19 @@ def main(arguments: list[str] | None = None, is_pause: bool = True) -> int:
             markets = open_markets(event, record)
             if was_paused != is_pause:
                 record.typed(EVENT, name, reason=options.reason)
-        count = 0
+        count, status = 0, 0
         for market in markets:
-            count += asyncio.run(set_phases(market, is_pause, options.reason))
+            try:
+                count += asyncio.run(
+                    set_phases(market, is_pause, options.reason)
+                )
+            except (Refused, ExchangeError) as error:
+                why = f"an exchange has not done it: {error}"
+                status = failed(tool, why, 1)  # the others still do it
     except (EventError, KeysError, ValueError, OSError) as error:
         return failed(tool, error)
-    except (Refused, ExchangeError) as error:
-        return failed(tool, f"the exchange has not done it: {error}", 1)
+    if status:
+        return status
     if markets:
         print(f"{name}: {count} instruments {words}")
     elif is_pause:

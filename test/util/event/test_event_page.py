@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.async_api import Page, expect
 
-from test.doors.test_page import browsing
+from test.doors.browsing import browsing
 from test.util.event.playing import Playing
 from util.event.draws import next_batch
 from util.event.file import Event, read_event
