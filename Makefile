@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test pure mutants lint types format bench stress doors dialect crash twin conformance chart demo \
+.PHONY: help install lock run test system pure mutants lint types format bench stress doors dialect crash twin conformance chart demo \
 	clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests frames clean
 
 help: ## List these commands
@@ -27,10 +27,14 @@ run: $(STAMP) ## Start the exchange
 demo: $(STAMP) ## Start the exchange and house bots; PRESET=challenge-2020
 	.ci/demo
 
-test: $(STAMP) ## Run all tests; gets Chromium, nginx and Caddy if missing
+test: $(STAMP) ## Run the tests but those of `make system`; gets Chromium if missing
+	@.ci/browser >/dev/null
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not system" test
+
+system: $(STAMP) ## Run the tests of whole systems; gets Chromium, nginx and Caddy if missing
 	@.ci/browser >/dev/null
 	@.ci/proxies >/dev/null
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal test
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m system test
 
 pure: $(STAMP) ## Run the tests without sockets and processes; about 15 s
 	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m pure test

@@ -17,7 +17,8 @@ settings.register_profile(
 )
 settings.load_profile("untimed")
 # What the tests of a module need, by the most that one of them needs:
-# nothing but this process; sockets in it; programs that they start.
+# nothing but this process; sockets in it; programs that they start; whole
+# systems of programs, whose tests take minutes: `make system` runs those.
 KINDS = {
     "pure": """
         test_account_limits test_accounts test_architecture test_auction
@@ -44,7 +45,6 @@ KINDS = {
         test_rules_time test_self_trades test_sequencer test_sessions
         test_settings test_settlement test_solvency test_spot_values test_stops
         test_tags test_tenders test_uncrossing test_virtual test_work
-        test_worlds
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -61,18 +61,20 @@ KINDS = {
     "process": """
         check_ccxt check_ccxt_pro check_documented check_python_binance
         freqtrade_trades screen_tests test_abuse test_administration
-        test_backup test_bench test_bots test_challenge_house test_cli
-        test_client test_client_earlier test_client_life test_client_live
-        test_clock test_commits test_committer test_crash test_disk test_docs
+        test_backup test_cli test_client test_client_earlier test_client_life
+        test_clock test_commits test_committer test_disk test_docs
+        test_event_processes test_examples test_files test_fuzz test_golden
+        test_image test_keys test_keys_live test_logs test_long_work test_page
+        test_printing test_process test_products_live test_replay test_simulate
+        test_speed test_spot_crash test_sqlite test_tls test_tutorial
+        test_util_accounts test_util_admin test_watch
+    """,
+    "system": """
+        test_bench test_bots test_challenge_house test_client_live test_crash
         test_door_load test_doors_crash test_event_league test_event_page
-        test_event_practice test_event_processes test_event_rehearse
-        test_event_replay test_event_run test_examples test_files test_fuzz
-        test_golden test_hostile test_image test_keys test_keys_live test_logs
-        test_long_work test_package test_page test_printing test_process
-        test_products_live test_proxies test_replay test_replay_page
-        test_screen test_simulate test_speed test_spot_crash test_sqlite
-        test_stress test_tls test_tutorial test_util_accounts test_util_admin
-        test_wall test_watch test_windows
+        test_event_practice test_event_rehearse test_event_replay
+        test_event_run test_hostile test_package test_proxies test_replay_page
+        test_screen test_stress test_wall test_windows test_worlds
     """,
 }
 KIND_OF = {
