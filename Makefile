@@ -111,8 +111,7 @@ frames: $(STAMP) ## Measure frames of the page; AGAINST=FOLDER is another checko
 	$(PY) -m test.doors.frames 30 $(AGAINST)
 
 clients: $(STAMP) ## Trade with unmodified ccxt and python-binance; gets them first
-	@PYTHON="$(PYTHON)" .ci/bootstrap install --with clients >/dev/null
-	$(PY) -m pytest -q -W default test/clients/check_*.py
+	.ci/clients
 
 freqtrade: $(STAMP) ## Let freqtrade trade for some minutes; gets it first
 	.ci/freqtrade

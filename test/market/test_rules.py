@@ -23,6 +23,7 @@ from exchange.market.command import (
     Command,
     Configure,
     Restart,
+    TaggedPlace,
 )
 from exchange.market.engine import HANDLERS, Engine
 from exchange.market.reports import in_full
@@ -196,6 +197,7 @@ def started(path: Path) -> list[Command]:
 
 
 def test_every_request_is_in_the_table_of_requests() -> None:
-    assert set(REQUESTS) == set(get_args(Request)) | {Error}
+    of_doors = {Error, TaggedPlace}  # no client can send them
+    assert set(REQUESTS) == set(get_args(Request)) | of_doors
     commands = {kind for kind, row in REQUESTS.items() if row.is_command}
-    assert commands == set(get_args(CommandRequest))
+    assert commands == set(get_args(CommandRequest)) | {TaggedPlace}

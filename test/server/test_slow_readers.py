@@ -187,7 +187,7 @@ async def test_a_flood_delays_nobody(
             await alice.receive()
             await bob.receive()
             await flood.take(40 * MAX_FRAME)
-            turns = applied[before:]
+            turns = [name for name in applied[before:] if name]  # no times
             assert turns.index("alice") <= 2 * MAX_FRAME
             assert turns.index("bob") <= 2 * MAX_FRAME + 1
             assert applied.count("flood") == 40 * MAX_FRAME + 1
