@@ -384,6 +384,7 @@ async def test_a_wrong_move_is_refused_by_its_field(tmp_path: Path) -> None:
 async def test_who_does_not_read_is_not_answered(tmp_path: Path) -> None:
     """What waits for one viewer is bounded, and others are served."""
     path = write(tmp_path / "day.db", [*flow(random.Random(6), STEPS)])
+    one: dict[str, Any]
     one = {"type": "get", "what": "trades", "limit": ROWS, "symbol": "BOND"}
     async with (
         playing(path) as playback,
@@ -396,7 +397,7 @@ async def test_who_does_not_read_is_not_answered(tmp_path: Path) -> None:
 
         async def ask() -> None:
             while True:
-                await greedy.send([one] * MAX_FRAME)
+                await greedy.send(*[one] * MAX_FRAME)
 
         asking = asyncio.create_task(ask())
 

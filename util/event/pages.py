@@ -70,13 +70,14 @@ class Answer:
         }
 
 
-def _failure(status: HTTPStatus, **headers: str) -> Answer:
+def failure(status: HTTPStatus, **headers: str) -> Answer:
+    """Return the answer that only says a status."""
     return Answer(
         f"{status.phrase}.\n".encode(), status=status, headers=headers
     )
 
 
-NOT_FOUND = _failure(HTTPStatus.NOT_FOUND)
+NOT_FOUND = failure(HTTPStatus.NOT_FOUND)
 
 
 class Pages:
@@ -102,7 +103,7 @@ class Pages:
         try:
             parts = [unquote(p, errors="strict") for p in path.split("/")[1:]]
         except UnicodeDecodeError:
-            return _failure(HTTPStatus.BAD_REQUEST)
+            return failure(HTTPStatus.BAD_REQUEST)
         match parts:
             case [name] if name in STANDINGS:
                 return _file(self._event.folder / name)
@@ -189,7 +190,7 @@ class Pages:
     ) -> Answer:
         """Answer a team that has shown its key."""
         if not self._is_key(team, authorization):
-            return _failure(
+            return failure(
                 HTTPStatus.UNAUTHORIZED, **{"WWW-Authenticate": REALM}
             )
         match rest:

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from util.cli import failed, whole
 
 from .file import EventError, read_event
 from .options import event_parser
-from .pages import Pages
+from .pages import Pages, failure
 
 TOOL = "event serve"
 REQUEST_S = 10.0  # for one request to arrive, and to be read
@@ -49,9 +50,13 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(is_head=True)
 
     def _answer(self, is_head: bool) -> None:
-        answer = self._pages().answer(
-            self.path, self.headers.get("Authorization")
-        )
+        try:
+            answer = self._pages().answer(
+                self.path, self.headers.get("Authorization")
+            )
+        except OSError as error:  # the data folder cannot be read now
+            print(f"{self.path}: {error}", file=sys.stderr)
+            answer = failure(HTTPStatus.SERVICE_UNAVAILABLE)
         self.send_response(answer.status)
         for name, value in answer.all_headers.items():
             self.send_header(name, value)

@@ -254,7 +254,9 @@ async def test_a_match_that_ends_cuts_its_connections(
 # Pages, TLS --------------------------------------------------------------
 
 
-async def test_all_else_is_for_the_pages(tmp_path: Path) -> None:
+async def test_all_else_is_for_the_pages(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     playing = Playing(tmp_path, rounds="A", trading=5)
     pages = Pages(read_event(playing.path))
     handler = partial(Handler, lambda: pages)
@@ -278,6 +280,15 @@ async def test_all_else_is_for_the_pages(tmp_path: Path) -> None:
                     )
                     assert answer.startswith(f"HTTP/1.1 {status} "), path
                     assert "\r\nConnection: close\r\n" in answer
+                # A record that is damaged is said to the organiser only.
+                for file in playing.data.glob("director.db*"):
+                    file.write_bytes(b"no SQLite" * 1_000)
+                answer = await front.ask(
+                    "GET /now.json HTTP/1.1\nHost: localhost"
+                )
+                assert answer.startswith("HTTP/1.1 503 ")
+                assert "director.db" not in answer
+                assert "director.db: file is not" in capfd.readouterr().err
         finally:
             server.shutdown()
             thread.join()
