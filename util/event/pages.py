@@ -47,17 +47,22 @@ STANDINGS = ("standings.json", "standings.csv")
 PUBLIC = "public"  # folder of a match
 FAIR = "fair.csv"
 REALM = 'Basic realm="team and its key", charset="UTF-8"'
+# Bytes of a file from which it is read while it is sent, or many readers of
+# a journal would fill the memory.
+LARGE = 256 * 1024
 NO_DIGEST = "0" * 64  # compared if there is no such team
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer."""
+    """One HTTP answer; ``file`` has ``size`` bytes, in place of a body."""
 
     body: bytes
     content_type: str = PLAIN
     status: HTTPStatus = HTTPStatus.OK
     headers: dict[str, str] = field(default_factory=dict)
+    file: Path | None = None
+    size: int = 0
 
     @property
     def all_headers(self) -> dict[str, str]:
@@ -65,7 +70,7 @@ class Answer:
         return {
             **HEADERS,
             "Content-Type": self.content_type,
-            "Content-Length": str(len(self.body)),
+            "Content-Length": str(self.size or len(self.body)),
             **self.headers,
         }
 
@@ -327,11 +332,14 @@ def _regular(folder: Path) -> dict[str, Path]:
 
 
 def _file(path: Path) -> Answer:
+    kind = TYPES.get(path.suffix, PLAIN)
     try:
-        body = path.read_bytes()
+        size = path.stat().st_size
+        if size > LARGE:
+            return Answer(b"", kind, file=path, size=size)
+        return Answer(path.read_bytes(), kind)
     except OSError:
         return NOT_FOUND
-    return Answer(body, TYPES.get(path.suffix, PLAIN))
 
 
 def _json(value: object) -> Answer:
