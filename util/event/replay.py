@@ -113,6 +113,9 @@ def _serve(
                 port=options.port,
                 keys=keys if keys.exists() else None,
                 is_published=is_over and event.event.publish_journals,
+                has_leaderboard=(
+                    event.event.live_board or last.status == "scored"
+                ),
                 start=start,
                 end=end,
                 make_fair=_teller(paths, last.opened_ts),
