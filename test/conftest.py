@@ -28,23 +28,24 @@ KINDS = {
         test_client_simulated test_closing test_codec_events test_codec_frames
         test_codec_requests test_conformance_published test_conversion
         test_damage test_day test_deadlines test_documented test_door_settings
-        test_event_dossier test_event_draws test_event_examples test_event_fair
-        test_event_file test_event_keys test_event_lines test_event_market
-        test_event_pages test_event_pairings test_event_record
-        test_event_schedule test_event_scoring test_event_standings
-        test_executions test_expiry test_feed test_feed_readers test_fees
-        test_flows test_gate test_gateway test_gym test_history test_icebergs
-        test_languages test_limits test_link test_listing test_logins
-        test_market_data test_market_twin test_matches test_memory test_model
-        test_money_file test_money_flows test_names test_news test_notices
-        test_operator test_orders test_pacing test_payouts test_permissions
-        test_phases test_precedence test_presets test_product_flows
-        test_product_settings test_products test_products_documented
-        test_ranking test_rate test_records test_replay_text test_reports
-        test_requests test_restart test_rounds test_routing test_rules
-        test_rules_time test_self_trades test_sequencer test_sessions
-        test_settings test_settlement test_solvency test_spot_values test_stops
-        test_tags test_tenders test_uncrossing test_virtual test_work
+        test_event_changes test_event_dossier test_event_draws
+        test_event_examples test_event_fair test_event_file test_event_keys
+        test_event_lines test_event_market test_event_pages test_event_pairings
+        test_event_record test_event_schedule test_event_scoring
+        test_event_standings test_executions test_expiry test_feed
+        test_feed_readers test_fees test_flows test_gate test_gateway test_gym
+        test_history test_icebergs test_languages test_limits test_link
+        test_listing test_logins test_market_data test_market_twin test_matches
+        test_memory test_model test_money_file test_money_flows test_names
+        test_news test_notices test_operator test_orders test_pacing
+        test_payouts test_permissions test_phases test_precedence test_presets
+        test_product_flows test_product_settings test_products
+        test_products_documented test_ranking test_rate test_records
+        test_replay_text test_reports test_requests test_restart test_rounds
+        test_routing test_rules test_rules_time test_self_trades test_sequencer
+        test_sessions test_settings test_settlement test_solvency
+        test_spot_values test_stops test_tags test_tenders test_uncrossing
+        test_virtual test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance

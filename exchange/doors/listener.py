@@ -344,6 +344,8 @@ def resolve(hostname: str) -> list[str]:
         )
     except OSError as error:
         raise OSError(f"{hostname}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise OSError(f"{hostname}: no host name: {error}") from error
     return [str(info[4][0]) for info in infos]
 
 
@@ -361,6 +363,8 @@ async def bind(hostname: str, port: int) -> list[socket.socket]:
         )
     except OSError as error:
         raise OSError(f"{hostname}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise OSError(f"{hostname}: no host name: {error}") from error
     sockets: list[socket.socket] = []
     unavailable = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     for family, kind, proto, _, address in dict.fromkeys(infos):

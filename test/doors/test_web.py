@@ -13,6 +13,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from exchange.doors.http import CONTENT_TYPES, HEADERS, PAGE, Pages, reply
+from exchange.doors.listener import bind, resolve
 from orderbook import INTERVALS
 from server import Server
 from test.support import PATIENCE_S, serving, wired
@@ -224,3 +225,12 @@ def test_a_path_can_have_another_answer() -> None:
     assert asked(pages, "/table.csv") == "a,b\n"
     assert asked(pages, "/table.csv?symbol=BOND&n=1&n=2&x=%26+1") == "a,b\n"
     assert queries == [{}, {"symbol": "BOND", "n": "2", "x": "& 1"}]
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_host_name_is_named() -> None:
+    for name in ("a..b", "x" * 70):
+        with pytest.raises(OSError, match=f"^{name}: "):
+            await bind(name, 0)
+        with pytest.raises(OSError, match=f"^{name}: "):
+            resolve(name)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -15,11 +16,20 @@ from typing import Any
 import pytest
 from pydantic_core import to_json
 
+from exchange.gateway.pacing import SLOW_BYTES
 from exchange.host.keyring import KeyRing
 from exchange.journal.sqlite import JournalError
 from exchange.market.command import Command
 from exchange.market.engine import Engine
-from orderbook import BookUpdate, Bust, Status, Trade, encode
+from orderbook import (
+    MAX_FRAME,
+    MAX_INT,
+    BookUpdate,
+    Bust,
+    Status,
+    Trade,
+    encode,
+)
 from test.journal.files import write
 from test.market.flows import flow
 from test.script import in_full
@@ -30,10 +40,11 @@ from test.support import (
     order,
     running,
     serving,
+    until,
     wired,
 )
 from util.measure.process import environment
-from util.playback.recording import Recording
+from util.playback.recording import Moment, Recording
 from util.playback.server import Playback, Show
 from util.playback.view import Rights
 from util.playback.viewer import HEARTBEAT_S
@@ -356,6 +367,7 @@ async def test_a_wrong_move_is_refused_by_its_field(tmp_path: Path) -> None:
             ({"speed": "fast"}, "speed"),
             ({"speed": "101"}, "speed"),
             ({"speed": "NaN"}, "speed"),
+            ({"speed": "1E-900000"}, "speed"),  # told, it has as many digits
             ({"ts": "5"}, "ts"),
             ({"ts": -1}, "ts"),
             ({"step": "year"}, "step"),
@@ -367,6 +379,63 @@ async def test_a_wrong_move_is_refused_by_its_field(tmp_path: Path) -> None:
         assert (await move(wire, what="fair"))["code"] == "forbidden"
         await wire.send({"type": "replay"}, {"type": "replay"})
         assert (await wire.receive())["code"] == "bad_request"
+
+
+async def test_who_does_not_read_is_not_answered(tmp_path: Path) -> None:
+    """What waits for one viewer is bounded, and others are served."""
+    path = write(tmp_path / "day.db", [*flow(random.Random(6), STEPS)])
+    one: dict[str, Any]
+    one = {"type": "get", "what": "trades", "limit": ROWS, "symbol": "BOND"}
+    async with (
+        playing(path) as playback,
+        wired(playback.url) as greedy,
+        wired(playback.url) as other,
+    ):
+        await move(greedy, ts=MAX_INT, speed="0")
+        await move(other, speed="0")
+        greedy.connection.transport.pause_reading()
+
+        async def ask() -> None:
+            while True:
+                await greedy.send(*[one] * MAX_FRAME)
+
+        asking = asyncio.create_task(ask())
+
+        def most() -> int:
+            return max(c.buffered for c in playback.listener.connections)
+
+        await until(lambda: most() > SLOW_BYTES)
+        for _ in range(100):
+            await move(other, speed="0")
+        assert most() < 2 * SLOW_BYTES
+        asking.cancel()
+        greedy.connection.transport.abort()
+
+
+async def test_who_has_left_is_not_waited_for(tmp_path: Path) -> None:
+    """Connections that come and go queue no work."""
+    path = write(tmp_path / "day.db", [*flow(random.Random(6), STEPS)])
+    loaded, may_load = 0, threading.Event()
+
+    class Slow(Recording):
+        def at(self, ts: int) -> Moment:
+            nonlocal loaded
+            loaded += 1
+            assert may_load.wait(PATIENCE_S)
+            return super().at(ts)
+
+    with contextlib.closing(Slow(path, is_quiet=True)) as recording:
+        playback = Playback(Show(recording=recording, title="day"))
+        await playback.start("127.0.0.1", 0)
+        for _ in range(10):
+            async with wired(playback.url) as wire:
+                wire.connection.transport.abort()
+        await until(lambda: not playback.listener.connections)
+        may_load.set()
+        async with wired(playback.url) as wire:
+            assert (await move(wire, speed="0"))["type"] == "ok"
+        await playback.stop()
+    assert loaded == 2  # the first one, and the last one
 
 
 async def test_a_newcomer_has_an_empty_account(tmp_path: Path) -> None:

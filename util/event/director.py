@@ -19,6 +19,7 @@ from client import Exchange, ExchangeError
 from exchange.files import lock
 from orderbook import Refused
 
+from .changes import missing_round, moved_port, refusal
 from .conduct import ActRefused, Conductor, MatchVoid
 from .fair import secret_of
 from .file import Event, EventError, read_event
@@ -146,6 +147,10 @@ class Director:
             supervisor.running.keys()
         )
         supervisor.end_strays(self.event.folder)
+        if wrong := moved_port(
+            self.event, supervisor.running
+        ) or missing_round(self.event, attempts):
+            raise DirectorError(wrong)
         ports = free_for(self.event, supervisor.running)
         if problems := await problems_of(self.event, ports, KILLED_S):
             raise DirectorError("; ".join(problems))
@@ -213,7 +218,12 @@ class Director:
         if attempt is not None and "fair" in attempt.done:
             if attempt.status in BEING_PLAYED:
                 specs += house_of(event, key)
-        self._supervisor.wanted |= {spec.name: spec for spec in specs}
+        kept = {
+            name: spec
+            for name, spec in self._supervisor.wanted.items()
+            if not name.startswith(BOT)
+        }
+        self._supervisor.wanted = kept | {spec.name: spec for spec in specs}
 
     def _read_again(self) -> None:
         """Follow a change of the event file: a team may have come late.
@@ -231,14 +241,15 @@ class Director:
             except EventError as error:
                 self._say(f"{error}; the event goes on as it was.")
                 return
-            if event.is_large:
-                self._say(
-                    "per_match is not 0 now; the event goes on as it was"
-                )
+            attempts = self._record.attempts()
+            if wrong := refusal(self.event, event, attempts):
+                self._say(f"{wrong}; the event goes on as it was.")
                 return
             come = event.teams.keys() - self.event.teams.keys()
             for team in sorted(come):
                 self._say(f"{team} takes part now; `keys` makes its key.")
+            for team in sorted(self.event.teams.keys() - event.teams.keys()):
+                self._say(f"{team} is left out now: it has no score.")
             self.event = event
             self._prepare()
             self._want()
@@ -269,7 +280,8 @@ class Director:
             if time.monotonic() - self._written >= LIVE_S:
                 self._written = time.monotonic()
                 self._read_again()
-                write_live(self.event, self._key, self._conductor)
+                with contextlib.suppress(OSError):  # tried again soon
+                    write_live(self.event, self._key, self._conductor)
             await asyncio.sleep(LOOK_S)
 
     def _why(self, name: str) -> str:

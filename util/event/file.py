@@ -168,6 +168,12 @@ def read_event(path: Path) -> Event:
         raise wrong(*_first(error, data, lines)) from None
     event._path = path
     event._market = _market_of(event, wrong)
+    if event.market_path.parent.resolve() == event.folder.resolve():
+        raise wrong(
+            ("event", "data"),
+            "is the folder of the market file, which would be overwritten:"
+            " name another one",
+        )
     for where, reason in problems(event, event.market, event.instruments):
         raise wrong(where, reason)
     return event

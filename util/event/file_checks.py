@@ -35,8 +35,10 @@ SPECTATOR = "spectator"
 HOUSE_PREFIX = "house-"
 # A team's files stand beside a folder of this name.
 PUBLIC_FOLDER = "public"
+# Files of a match stand there too: names that end like one are theirs.
+FILE_ENDINGS = (".csv", ".db", ".json", ".toml", ".tsv", ".log", ".port")
 # Names of the data folder that no round may have.
-RESERVED_ROUNDS = ("secret", "practice", "all")
+RESERVED_ROUNDS = ("secret", "practice", "all", "bots")
 PRACTICE_SERVERS = 3
 RULES = ("pnl", "rank_weighted", "rank_squared", "drawdown")
 
@@ -128,6 +130,8 @@ def _teams(tables: Tables) -> Iterator[Problem]:
         seen[folded] = name
         if set(name) == {"."} or folded == PUBLIC_FOLDER:
             yield path, "this name cannot be that of a folder"
+        if folded.endswith(FILE_ENDINGS):
+            yield path, "files of a match have names that end like this one"
         if folded in (ADMINISTRATOR, SPECTATOR):
             yield path, f"the event itself has an account {folded}"
         if folded.startswith(HOUSE_PREFIX):

@@ -19,6 +19,7 @@ from client import Exchange, ExchangeError
 from orderbook import Refused
 
 from .batch import play_batch
+from .changes import missing_round, moved_port, refusal
 from .check import parallel_of
 from .conduct import ActRefused, Conductor, MatchVoid
 from .director import (
@@ -105,6 +106,10 @@ class League:
                 " more matches could be known; use another data folder"
             )
         self._supervisor.end_strays(self.event.folder)
+        if wrong := moved_port(
+            self.event, self._supervisor.running
+        ) or missing_round(self.event, self._record.attempts()):
+            raise DirectorError(wrong)
         ports = free_for(self.event, self._supervisor.running)
         if problems := await problems_of(self.event, ports, KILLED_S):
             raise DirectorError("; ".join(problems))
@@ -201,14 +206,16 @@ class League:
         except EventError as error:
             self._say(f"{error}; the event goes on as it was.")
             return
-        if not event.is_large:
-            self._say("per_match is 0 now; the event goes on as it was.")
+        if wrong := refusal(self.event, event, self._record.attempts()):
+            self._say(f"{wrong}; the event goes on as it was.")
             return
         for team in sorted(event.teams.keys() - self.event.teams.keys()):
             self._say(
                 f"{team} takes part in matches that are drawn later; `keys`"
                 " makes its key."
             )
+        for team in sorted(self.event.teams.keys() - event.teams.keys()):
+            self._say(f"{team} is left out now: it has no score.")
         self.event = event
         self._make_keys()
         self._want()
@@ -238,10 +245,11 @@ class League:
             if time.monotonic() - self._written >= LIVE_S:
                 self._written = time.monotonic()
                 self._read_again()
-                write_lives(
-                    self.event,
-                    {key: g.conductor for key, g in self._games.items()},
-                )
+                with contextlib.suppress(OSError):  # tried again soon
+                    write_lives(
+                        self.event,
+                        {key: g.conductor for key, g in self._games.items()},
+                    )
             await asyncio.sleep(LOOK_S)
 
     def _why(self, name: str) -> str:

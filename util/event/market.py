@@ -2,7 +2,7 @@
 
 It is the market file that the event names, with every instrument closed at
 the start, house bots without limits of their rates, and the doors of the
-event.
+event. Without a live board the exchange shows its leaderboard to nobody else.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def market_text(event: Event, phase: PhaseName, is_alone: bool = False) -> str:
     data = tomllib.loads(text_of(event.market_path.read_bytes()))
     for instrument in data["instruments"].values():
         instrument["phase"] = phase
+    if not event.event.live_board:
+        data["public_leaderboard"] = False
     accounts = data.setdefault("accounts", {})
     if is_alone:
         for name in accounts.keys() - event.teams.keys():

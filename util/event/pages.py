@@ -47,17 +47,22 @@ STANDINGS = ("standings.json", "standings.csv")
 PUBLIC = "public"  # folder of a match
 FAIR = "fair.csv"
 REALM = 'Basic realm="team and its key", charset="UTF-8"'
+# Bytes of a file from which it is read while it is sent, or many readers of
+# a journal would fill the memory.
+LARGE = 256 * 1024
 NO_DIGEST = "0" * 64  # compared if there is no such team
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer."""
+    """One HTTP answer; ``file`` has ``size`` bytes, in place of a body."""
 
     body: bytes
     content_type: str = PLAIN
     status: HTTPStatus = HTTPStatus.OK
     headers: dict[str, str] = field(default_factory=dict)
+    file: Path | None = None
+    size: int = 0
 
     @property
     def all_headers(self) -> dict[str, str]:
@@ -65,18 +70,19 @@ class Answer:
         return {
             **HEADERS,
             "Content-Type": self.content_type,
-            "Content-Length": str(len(self.body)),
+            "Content-Length": str(self.size or len(self.body)),
             **self.headers,
         }
 
 
-def _failure(status: HTTPStatus, **headers: str) -> Answer:
+def failure(status: HTTPStatus, **headers: str) -> Answer:
+    """Return the answer that only says a status."""
     return Answer(
         f"{status.phrase}.\n".encode(), status=status, headers=headers
     )
 
 
-NOT_FOUND = _failure(HTTPStatus.NOT_FOUND)
+NOT_FOUND = failure(HTTPStatus.NOT_FOUND)
 
 
 class Pages:
@@ -102,7 +108,7 @@ class Pages:
         try:
             parts = [unquote(p, errors="strict") for p in path.split("/")[1:]]
         except UnicodeDecodeError:
-            return _failure(HTTPStatus.BAD_REQUEST)
+            return failure(HTTPStatus.BAD_REQUEST)
         match parts:
             case [name] if name in STANDINGS:
                 return _file(self._event.folder / name)
@@ -189,7 +195,7 @@ class Pages:
     ) -> Answer:
         """Answer a team that has shown its key."""
         if not self._is_key(team, authorization):
-            return _failure(
+            return failure(
                 HTTPStatus.UNAUTHORIZED, **{"WWW-Authenticate": REALM}
             )
         match rest:
@@ -326,11 +332,14 @@ def _regular(folder: Path) -> dict[str, Path]:
 
 
 def _file(path: Path) -> Answer:
+    kind = TYPES.get(path.suffix, PLAIN)
     try:
-        body = path.read_bytes()
+        size = path.stat().st_size
+        if size > LARGE:
+            return Answer(b"", kind, file=path, size=size)
+        return Answer(path.read_bytes(), kind)
     except OSError:
         return NOT_FOUND
-    return Answer(body, TYPES.get(path.suffix, PLAIN))
 
 
 def _json(value: object) -> Answer:

@@ -8,10 +8,11 @@ reason. The state of every match follows from the rows.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
@@ -166,22 +167,28 @@ def attempts_of(rows: Iterable[Row]) -> dict[Key, Attempt]:
     return attempts
 
 
+class RecordError(OSError):
+    """The record cannot be read or written; the text names the file."""
+
+
 class Record:
     """The record of one event; ``":memory:"`` keeps it in memory.
 
     Several processes may write it. Every method that writes returns after the
-    row is on disk.
+    row is on disk. Every method raises RecordError.
     """
 
     def __init__(self, path: Path | str) -> None:
+        self._path = path
         if path != ":memory:":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._file = sqlite3.connect(
-            path, timeout=BUSY_S, isolation_level=None
-        )
-        self._file.execute("PRAGMA journal_mode=WAL")
-        self._file.execute("PRAGMA synchronous=FULL")
-        self._file.executescript(_TABLES)
+        with self._named():
+            self._file = sqlite3.connect(
+                path, timeout=BUSY_S, isolation_level=None
+            )
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute("PRAGMA synchronous=FULL")
+            self._file.executescript(_TABLES)
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -197,6 +204,18 @@ class Record:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the file in what SQLite raises."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise RecordError(f"{self._path}: {error}") from None
+
+    def _run(self, statement: str, *values: object) -> list[Any]:
+        with self._named():
+            return self._file.execute(statement, values).fetchall()
 
     # Acts
 
@@ -215,25 +234,23 @@ class Record:
     def _add(
         self, key: Key, act: str, stage: Stage, detail: Mapping[str, Any]
     ) -> None:
-        self._file.execute(
+        self._run(
             "INSERT INTO acts (ts, round, match, attempt, act, stage, detail)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                time.time_ns() // 1_000,
-                key.round,
-                key.match,
-                key.attempt,
-                act,
-                stage,
-                json.dumps(detail),
-            ),
+            time.time_ns() // 1_000,
+            key.round,
+            key.match,
+            key.attempt,
+            act,
+            stage,
+            json.dumps(detail),
         )
 
     def rows(self) -> list[Row]:
         """Return all rows, oldest first."""
         return [
             Row(ts, Key(*key), act, stage, json.loads(detail))
-            for ts, *key, act, stage, detail in self._file.execute(
+            for ts, *key, act, stage, detail in self._run(
                 "SELECT ts, round, match, attempt, act, stage, detail"
                 " FROM acts ORDER BY row"
             )
@@ -262,20 +279,21 @@ class Record:
 
     def keep(self, process: Process) -> None:
         """Note a process that was started, in the place of an older one."""
-        self._file.execute(
+        self._run(
             "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?)",
-            (process.name, process.pid, process.started, process.port),
+            process.name,
+            process.pid,
+            process.started,
+            process.port,
         )
 
     def forget(self, name: str) -> None:
         """Note that a process was ended and is not to be started again."""
-        self._file.execute("DELETE FROM processes WHERE name = ?", (name,))
+        self._run("DELETE FROM processes WHERE name = ?", name)
 
     def processes(self) -> dict[str, Process]:
         """Return the processes that were started last, by name."""
-        rows = self._file.execute(
-            "SELECT name, pid, started, port FROM processes"
-        )
+        rows = self._run("SELECT name, pid, started, port FROM processes")
         return {name: Process(name, *rest) for name, *rest in rows}
 
 

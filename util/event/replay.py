@@ -9,7 +9,9 @@ the chart as soon as they are public.
 from __future__ import annotations
 
 import argparse
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from exchange.journal.sqlite import JournalError, readable
@@ -113,6 +115,9 @@ def _serve(
                 port=options.port,
                 keys=keys if keys.exists() else None,
                 is_published=is_over and event.event.publish_journals,
+                has_leaderboard=(
+                    event.event.live_board or last.status == "scored"
+                ),
                 start=start,
                 end=end,
                 make_fair=_teller(paths, last.opened_ts),
@@ -131,16 +136,16 @@ def _teller(
             return None
         known = paths
         spans = trading(recording.phases, opened_ts, recording.end_ts)
+        times = moments(spans)  # once: a match of a day has 864,000
 
         def tell(symbol: str, until: int) -> Sequence[tuple[int, int]]:
             if symbol not in known.values:
                 return ()
-            points = [
+            count = bisect_right(times, until, key=itemgetter(0))
+            return [
                 (ts, known.at(ms, symbol))
-                for ts, ms in moments(spans)
-                if ts <= until
+                for ts, ms in times[: count : count // POINTS_MAX + 1]
             ]
-            return points[:: len(points) // POINTS_MAX + 1]
 
         return tell
 

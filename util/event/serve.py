@@ -8,11 +8,14 @@ in use.
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,36 @@ from util.cli import failed, whole
 
 from .file import EventError, read_event
 from .options import event_parser
-from .pages import Pages
+from .pages import Pages, failure
 
 TOOL = "event serve"
-REQUEST_S = 10.0  # for one request to arrive, and to be read
+REQUEST_S = 10.0  # for one request to arrive, and for a part to be taken
+PART = 64 * 1024  # bytes of a large file that are sent at once
 CONNECTIONS_MAX = 200  # at a time; each has a thread
+
+
+class Timed(io.RawIOBase):
+    """Bytes of a socket, until ``deadline``: a time of the monotonic clock.
+
+    A client that sends a byte now and then does not keep its thread.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self.deadline = 0.0
+        self._sock = sock
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes; raises TimeoutError."""
+        left_s = self.deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left_s)
+        return self._sock.recv_into(buffer)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -40,6 +68,18 @@ class Handler(BaseHTTPRequestHandler):
         self._pages = pages
         super().__init__(*arguments)
 
+    def setup(self) -> None:
+        """Bound the time of a request, not only that of each read."""
+        super().setup()
+        self.rfile.close()
+        self._timed = Timed(self.connection)
+        self.rfile = io.BufferedReader(self._timed)
+
+    def handle_one_request(self) -> None:
+        """Read a request, and answer it."""
+        self._timed.deadline = time.monotonic() + REQUEST_S
+        super().handle_one_request()
+
     def do_GET(self) -> None:
         """Answer a request."""
         self._answer(is_head=False)
@@ -49,17 +89,34 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(is_head=True)
 
     def _answer(self, is_head: bool) -> None:
-        answer = self._pages().answer(
-            self.path, self.headers.get("Authorization")
-        )
+        self.connection.settimeout(REQUEST_S)
+        try:
+            answer = self._pages().answer(
+                self.path, self.headers.get("Authorization")
+            )
+        except OSError as error:  # the data folder cannot be read now
+            print(f"{self.path}: {error}", file=sys.stderr)
+            answer = failure(HTTPStatus.SERVICE_UNAVAILABLE)
         self.send_response(answer.status)
         for name, value in answer.all_headers.items():
             self.send_header(name, value)
         if self.close_connection:  # as the front asks for
             self.send_header("Connection", "close")
         self.end_headers()
-        if not is_head:
-            self.wfile.write(answer.body)
+        if is_head:
+            return
+        self.wfile.write(answer.body)
+        if answer.file is not None:
+            self._send(answer.file, answer.size)
+
+    def _send(self, path: Path, size: int) -> None:
+        """Send the first bytes of a file, in parts."""
+        with open(path, "rb") as file:
+            while size and (part := file.read(min(size, PART))):
+                self.wfile.write(part)
+                size -= len(part)
+        if size:  # it is shorter now: the client must not wait for the rest
+            self.close_connection = True
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Print nothing for each request."""

@@ -10,6 +10,7 @@ import ipaddress
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -39,6 +40,19 @@ class Table(BaseModel):
     )
 
 
+def _host(text: str) -> str:
+    """Check a name that can be looked up; raises ValueError."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise ValueError("is neither a host name nor an address") from None
+    return text
+
+
+Path = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+Host = Annotated[Path, AfterValidator(_host)]
+
+
 class DoorPorts(Table):
     """Ports of the challenge doors; 0: that door stays shut."""
 
@@ -50,10 +64,10 @@ class EventSettings(Table):
     """``[event]``."""
 
     name: Line
-    market: Annotated[str, Field(min_length=1)]  # preset, or path of a file
-    data: Annotated[str, Field(min_length=1)]  # folder of all that is made
+    market: Path  # preset, or path of a file
+    data: Path  # folder of all that is made
     seed: Integer = 0  # of pairings and simulations, not of hidden values
-    host: Annotated[str, Field(min_length=1)] = "localhost"
+    host: Host = "localhost"
     front: Port = 9000  # where teams connect natively
     pages: Port = 9001  # standings and downloads
     doors: DoorPorts | None = None

@@ -18,6 +18,7 @@ from orderbook import MAX_INT, Error, Id
 from .recording import StepKind
 
 SPEED_MAX = Decimal(100)
+SPEED_PLACES = 6  # decimals of a speed; it is told with all of its digits
 PAUSED = Decimal(0)
 
 Text = Annotated[str, Field(max_length=40)]
@@ -86,4 +87,7 @@ def read_speed(text: str) -> Decimal:
         raise ValueError(f"speed: {text!r} is no number") from None
     if not speed.is_finite() or not PAUSED <= speed <= SPEED_MAX:
         raise ValueError(f"speed: must be from 0 to {SPEED_MAX}")
+    exponent = speed.as_tuple().exponent
+    if isinstance(exponent, int) and abs(exponent) > SPEED_PLACES:
+        raise ValueError(f"speed: has more than {SPEED_PLACES} decimals")
     return speed

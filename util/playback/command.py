@@ -26,12 +26,14 @@ def run(
     port: int,
     keys: Path | None,
     is_published: bool,
+    has_leaderboard: bool = True,
     start: int | None = None,
     end: int | None = None,
     make_fair: Callable[[Recording], Fair | None] = lambda recording: None,
 ) -> int:
     """Read a journal and serve it; return the exit status.
 
+    ``has_leaderboard``: others than administrators see it.
     ``start`` and ``end`` are the first and the last time that is shown.
     ``make_fair`` returns what tells the hidden values. Raises JournalError.
     """
@@ -42,7 +44,11 @@ def run(
         show = Show(
             recording=recording,
             title=title,
-            rights=Rights(keys=ring, is_published=is_published),
+            rights=Rights(
+                keys=ring,
+                is_published=is_published,
+                public_leaderboard=has_leaderboard,
+            ),
             fair=make_fair(recording),
         )
         return asyncio.run(_serve(show, hostname, port))

@@ -60,6 +60,7 @@ class Playback:
         self._show = show
         self._viewers: dict[Connection, Viewer] = {}
         self._lives: set[asyncio.Task[None]] = set()
+        self._loading = asyncio.Lock()
         self.url = ""
         self._pages = Pages()
         index = reply((PAGE / INDEX).read_bytes(), CONTENT_TYPES[".html"])
@@ -143,6 +144,7 @@ class Playback:
             ts=show.recording.start_ts,
             speed=show.speed,
             fair=show.fair,
+            loading=self._loading,
             heartbeat_s=show.heartbeat_s,
         )
         life = asyncio.get_running_loop().create_task(
@@ -167,7 +169,8 @@ class Playback:
         """Do nothing: a viewer looks before it plays on."""
 
     def drained(self, connection: Connection) -> None:
-        """Do nothing: a viewer looks before it plays on."""
+        """Let a viewer go on."""
+        self._viewers[connection].drained()
 
     def disconnected(self, connection: Connection) -> None:
         """End a viewer."""

@@ -225,19 +225,18 @@ class View:
 
     # Requests
 
-    def handle(self, requests: list[Request | Error]) -> None:
-        """Answer requests, or refuse those that would change something."""
+    def handle(self, request: Request | Error) -> None:
+        """Answer a request, or refuse one that would change something."""
         link = self.link
-        for request in requests:
-            if link.is_cut:
-                return
-            try:
-                if isinstance(request, COMMANDS) and link.account:
-                    raise Refused("forbidden", ONLY_LOOK)
-                if not self._answer_newcomer(request):
-                    self._requests.handle(link, [request])
-            except Refused as refusal:
-                link.reply(request, refusal.as_error())
+        if link.is_cut:
+            return
+        try:
+            if isinstance(request, COMMANDS) and link.account:
+                raise Refused("forbidden", ONLY_LOOK)
+            if not self._answer_newcomer(request):
+                self._requests.handle(link, [request])
+        except Refused as refusal:
+            link.reply(request, refusal.as_error())
 
     def _answer_newcomer(self, request: Request | Error) -> bool:
         """Answer for an account that has not logged in yet at this time."""

@@ -40,7 +40,8 @@ class Viewer:
     """Moves one connection through a recording; `run` is its life.
 
     It starts at ``ts`` and plays with ``speed``. ``fair`` returns the hidden
-    values of a symbol up to a time; None: there are none to tell.
+    values of a symbol up to a time; None: there are none to tell. ``loading``
+    is held while a moment is loaded, so that viewers who jump do it in turns.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Viewer:
         ts: int,
         speed: Decimal,
         fair: Fair | None,
+        loading: asyncio.Lock,
         heartbeat_s: float,
     ) -> None:
         self._recording = recording
         self._connection = connection
         self._rights = rights
         self._fair = fair
+        self._loading = loading
         self._heartbeat_s = heartbeat_s
         self._speed = speed
         self._start = ts
@@ -79,6 +82,10 @@ class Viewer:
             self._connection.pause_reading()
         self._woken.set()
 
+    def drained(self) -> None:
+        """Go on: the client has taken what was written."""
+        self._woken.set()
+
     def leave(self) -> None:
         """Note that the connection has ended."""
         self._is_gone = True
@@ -98,7 +105,7 @@ class Viewer:
                     message = self._inbox.popleft()
                     self._waiting -= len(message)
                     await self._answer(message)
-                    self._write()
+                    await self._yield()
                 if self._connection.is_paused:
                     self._connection.resume_reading()
                 self._play()
@@ -108,7 +115,8 @@ class Viewer:
                 self._write()
                 await asyncio.sleep(0)
         finally:
-            self.view.close()
+            if self._view is not None:
+                self._view.close()
 
     @property
     def view(self) -> View:
@@ -128,11 +136,22 @@ class Viewer:
         except TimeoutError:
             pass
 
+    async def _yield(self) -> None:
+        """Write, serve others, and wait until the client has taken it."""
+        self._write()
+        await asyncio.sleep(0)
+        while not self._is_gone and self._connection.buffered > SLOW_BYTES:
+            self._woken.clear()
+            await self._woken.wait()
+
     async def _enter(self, ts: int) -> None:
         """Go to another moment, with nothing subscribed."""
         recording = self._recording
         ts = recording.clamp(ts)
-        moment = await asyncio.to_thread(recording.at, ts)
+        async with self._loading:
+            if self._is_gone:
+                return
+            moment = await asyncio.to_thread(recording.at, ts)
         if self._view is not None:
             self._view.close()
         self._view = View(
@@ -163,7 +182,9 @@ class Viewer:
 
     async def _answer(self, message: bytes) -> None:
         if not is_move(message):
-            self.view.handle(list(decode_requests(message)))
+            for request in decode_requests(message):
+                self.view.handle(request)
+                await self._yield()
             return
         move = read_move(message)
         if isinstance(move, Error):

@@ -118,6 +118,15 @@ def test_a_preset_goes_before_a_file() -> None:
         ("seed = 7", 'seed = "7"', "event.seed", "should be a valid integer"),
         ("seed = 7", "seed = 7.0", "event.seed", "should be a valid integer"),
         ('data = "spring"\n', "", "event.data", "is missing"),
+        ('"spring"', '"."', "event.data", "would be overwritten"),
+        ('"spring"', '"a\\u0000"', "event.data", "should match pattern"),
+        ('"0.0.0.0"', '"a..b"', "event.host", "neither a host name"),
+        (
+            "PLUM   = {}",
+            '"Fair.csv" = {}',
+            "teams.Fair.csv",
+            "files of a match have names",
+        ),
         (
             "line_port = 20000",
             "text_port = 1",

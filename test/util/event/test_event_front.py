@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -19,8 +21,9 @@ from test.util.event.fronts import HERE, Fronting, fronting
 from test.util.event.playing import Playing, free_ports
 from util.event.file import read_event
 from util.event.front.table import Ports, Team
-from util.event.pages import Pages
-from util.event.serve import Handler, PagesServer
+from util.event.pages import LARGE, Pages
+from util.event.record import EVENT, FINISHED, Record
+from util.event.serve import Handler, PagesServer, Timed
 
 MARKET = """\
 {listed}[doors]
@@ -254,7 +257,9 @@ async def test_a_match_that_ends_cuts_its_connections(
 # Pages, TLS --------------------------------------------------------------
 
 
-async def test_all_else_is_for_the_pages(tmp_path: Path) -> None:
+async def test_all_else_is_for_the_pages(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     playing = Playing(tmp_path, rounds="A", trading=5)
     pages = Pages(read_event(playing.path))
     handler = partial(Handler, lambda: pages)
@@ -278,9 +283,60 @@ async def test_all_else_is_for_the_pages(tmp_path: Path) -> None:
                     )
                     assert answer.startswith(f"HTTP/1.1 {status} "), path
                     assert "\r\nConnection: close\r\n" in answer
+                # A record that is damaged is said to the organiser only.
+                for file in playing.data.glob("director.db*"):
+                    file.write_bytes(b"no SQLite" * 1_000)
+                answer = await front.ask(
+                    "GET /now.json HTTP/1.1\nHost: localhost"
+                )
+                assert answer.startswith("HTTP/1.1 503 ")
+                assert "director.db" not in answer
+                assert "director.db: file is not" in capfd.readouterr().err
         finally:
             server.shutdown()
             thread.join()
+
+
+async def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
+    event = read_event(Playing(tmp_path, rounds="A", trading=5).path)
+    with Record.of(event.folder) as record:
+        record.done(EVENT, FINISHED)
+    journal = bytes(range(256)) * (LARGE // 128) + b"the end"
+    (event.folder / "journal.db").write_bytes(journal)
+    pages = Pages(event)
+    assert pages.answer("/journal.db", None).body == b""
+    with PagesServer(HERE, 0, partial(Handler, lambda: pages)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            port = server.server_address[1]
+            for method, body in (("GET", journal), ("HEAD", b"")):
+                reader, writer = await asyncio.open_connection(HERE, port)
+                head = f"{method} /journal.db HTTP/1.1\r\nConnection: close"
+                writer.write(f"{head}\r\n\r\n".encode())
+                async with asyncio.timeout(PATIENCE_S):
+                    told, _, found = (await reader.read()).partition(
+                        b"\r\n\r\n"
+                    )
+                assert b"Content-Length: %d\r\n" % len(journal) in told
+                assert found == body
+                writer.close()
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_request_that_trickles_in_has_an_end() -> None:
+    """Not only each of its reads."""
+    here, there = socket.socketpair()
+    with here, there:
+        timed = Timed(here)
+        there.sendall(b"GE")
+        timed.deadline = time.monotonic() + PATIENCE_S
+        assert timed.read(1) == b"G"
+        timed.deadline = time.monotonic()
+        with pytest.raises(TimeoutError):
+            timed.read(1)
 
 
 async def test_tls_ends_at_the_front(tmp_path: Path) -> None:

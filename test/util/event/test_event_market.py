@@ -20,6 +20,18 @@ def test_the_exchange_accepts_it(tmp_path: Path) -> None:
     assert {*market.accounts} == {*house_names(event)}
 
 
+def test_without_a_live_board_the_exchange_shows_none(tmp_path: Path) -> None:
+    """A team could ask the exchange for what the pages leave out."""
+    for live, text in (
+        (True, EVENT),
+        (False, EVENT.replace("live_board = true", "live_board = false")),
+    ):
+        event = read_event(write_event(tmp_path, text))
+        write_market(event)
+        market = load_market(event.folder / "market.toml")
+        assert market.public_leaderboard is live
+
+
 def test_teams_enter_the_doors_from_their_networks(tmp_path: Path) -> None:
     """Bots that are started here come from this machine."""
     text = EVENT.replace("PLUM   = {}", 'PLUM = { address = "10.0.9.7" }')

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
+
+import pytest
 
 from util.event.record import (
     EVENT,
+    FILE,
     Key,
     MatchRow,
     Process,
     Record,
+    RecordError,
     read_matches,
 )
 
@@ -91,3 +96,16 @@ def test_the_last_process_of_a_name_is_kept(tmp_path: Path) -> None:
         assert record.processes() == {
             "exchange": Process("exchange", 18, "200", 9_000)
         }
+
+
+def test_a_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"no SQLite" * 1_000)
+    with pytest.raises(RecordError, match=f"{FILE}: file is not a database"):
+        Record.of(tmp_path)
+    (tmp_path / FILE).unlink()
+    with Record.of(tmp_path) as record:
+        other = sqlite3.connect(tmp_path / FILE)
+        other.execute("DROP TABLE acts")
+        with pytest.raises(RecordError, match=f"{FILE}: no such table"):
+            record.done(A1, "open")
+        other.close()

@@ -20,6 +20,7 @@ from test.util.event.playing import Playing, playing
 from util.event import practice, run, void
 from util.event.director import LOCK, alone, leave, player
 from util.event.keys import tokens_of
+from util.event.processes import is_alive
 from util.event.record import Record
 
 
@@ -258,6 +259,9 @@ def test_a_bot_gets_the_new_key_of_its_team(event: Playing) -> None:
     token = tokens_of(event.data)["PLUM"]
     variables = Path(f"/proc/{new.pid}/environ").read_bytes().split(b"\0")
     assert f"EXCHANGE_TOKEN={token}".encode() in variables
+    event.change(f"{bot}\n", "")  # its bot ends with it
+    event.until(lambda: not is_alive(new))
+    assert "PLUM is left out now" in event.said
     event.is_scored()
 
 
