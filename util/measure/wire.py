@@ -85,8 +85,9 @@ class Wire:
         return messages
 
     async def login(self, user: str, **more: Any) -> dict[str, Any]:
-        """Log in; return the welcome, dropping what follows it."""
-        return (await self.ask(type="login", user=user, id=0, **more))[0]
+        """Log in; return the reply, dropping what else came."""
+        messages = await self.ask(type="login", user=user, id=0, **more)
+        return next(m for m in messages if m.get("id") == 0)
 
     async def rest(self) -> tuple[list[dict[str, Any]], int]:
         """Return what comes until the connection ends, and the close code."""

@@ -61,8 +61,8 @@ def test_three_servers_until_they_are_stopped(tmp_path: Path) -> None:
         os.kill(slower.pid, signal.SIGKILL)
         event.until(lambda: start_time(slower.pid) != slower.started)
         event.until(lambda: get(ports[1], "/readyz") == "ok\n")
+        event.until(lambda: practice(event.pages)["slower"]["ends"] == 1)
         event.until(lambda: practice(event.pages)["slower"]["is_up"])
-        assert practice(event.pages)["slower"]["ends"] == 1
         processes = event.started("practice/*/director.db")
         event.signal(signal.SIGINT)
         assert event.director is not None
