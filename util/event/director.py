@@ -15,24 +15,35 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from client import Exchange, ExchangeError
+from client import Exchange
 from exchange.files import lock
 from orderbook import Refused
 
-from .changes import missing_round, moved_port, refusal
 from .conduct import ActRefused, Conductor, MatchVoid
+from .directing import (
+    BEING_PLAYED,
+    LIVE_S,
+    DirectorError,
+    Ends,
+    check_start,
+    count_death,
+    log_in,
+    make_keys,
+    make_void,
+    play_and_tend,
+    read_change,
+    score,
+)
 from .fair import secret_of
-from .file import Event, EventError, read_event
+from .file import Event, read_event
 from .file_checks import ADMINISTRATOR
-from .keys import make_own_keys, tokens_of
+from .keys import tokens_of
 from .live import write_live
 from .market import is_written, write_market
-from .matches import cash_of, label_of, match_of, next_match, values_of
-from .ports import free_for, problems_of
+from .matches import cash_of, match_of, next_match, values_of
 from .processes import BOT, LOOK_S, is_alive, last_line, start_time
-from .publish import UNSCORED, publish
-from .record import DEATH, EVENT, Attempt, Key, Process, Record
-from .sentences import coming, greeting, without_key
+from .record import EVENT, Attempt, Key, Process, Record
+from .sentences import coming, greeting
 from .specs import (
     EXCHANGE,
     HOUSE,
@@ -48,15 +59,6 @@ from .supervise import Supervisor
 
 LOCK = "director.lock"
 HANDOVER_S = 30.0  # for another command to take the lock, or to end
-KILLED_S = 1.0  # a process that was killed frees its ports
-LIVE_S = 0.5  # between two writes of what the pages show
-TOLD_S = 60.0  # between two lines about ends of one process
-BEING_PLAYED = ("started", "open", "closed")  # statuses of a match
-DEATHS_MAX = 3  # of the exchange in a match, which is void then
-
-
-class DirectorError(Exception):
-    """The event cannot go on; the text says why and what to do."""
 
 
 @contextlib.contextmanager
@@ -131,51 +133,29 @@ class Director:
         self._is_replacing = False  # the exchange, between two rounds
         self._secret = secret_of(self.event.folder)
         self._changed = path.stat().st_mtime_ns
-        self._told: dict[str, float] = {}  # when an end is told again
+        self._ends = Ends(self._supervisor, say)
         self._written = 0.0
 
     async def run(self, until: str | None) -> None:
         """Play what is left up to a round; raises DirectorError."""
         attempts = self._record.attempts()
-        if self._record.is_over() and next_match(self.event, attempts):
-            raise DirectorError(
-                "the event is over and its secret is public: hidden values of"
-                " more matches could be known; use another data folder"
-            )
         supervisor = self._supervisor
         lost = EXCHANGE in self._record.processes().keys() - (
             supervisor.running.keys()
         )
-        supervisor.end_strays(self.event.folder)
-        if wrong := moved_port(
-            self.event, supervisor.running
-        ) or missing_round(self.event, attempts):
-            raise DirectorError(wrong)
-        ports = free_for(self.event, supervisor.running)
-        if problems := await problems_of(self.event, ports, KILLED_S):
-            raise DirectorError("; ".join(problems))
+        is_left = next_match(self.event, attempts) is not None
+        is_spent = self._record.is_over() and is_left
+        await check_start(self.event, self._record, supervisor, is_spent)
         for line in greeting(self.event):
             self._say(line)
-        self._prepare()
+        make_keys(self.event, self._say)
         if EXCHANGE not in supervisor.running:
             write_market(self.event)
         self._key = next_match(self.event, self._record.attempts()) or EVENT
         if lost:
-            self._count_death()
+            count_death(self._record, self._key)
         self._want()
-        tending = asyncio.create_task(self._tend())
-        playing = asyncio.create_task(self._play_all(until))
-        try:
-            await asyncio.wait(
-                [tending, playing], return_when=asyncio.FIRST_COMPLETED
-            )
-            if tending.done():
-                tending.result()
-            playing.result()
-        finally:
-            for task in (tending, playing):
-                task.cancel()
-            await asyncio.gather(tending, playing, return_exceptions=True)
+        await play_and_tend(self._play_all(until), self._tend())
 
     async def end(self) -> None:
         """End everything but the pages, the exchange last."""
@@ -183,12 +163,6 @@ class Director:
         await self._supervisor.end(EXCHANGE)
 
     # Preparing
-
-    def _prepare(self) -> None:
-        """Make keys that are missing."""
-        event = self.event
-        if without := make_own_keys(event):
-            self._say(without_key(without))
 
     async def _follow_market(self) -> None:
         """Start the exchange again if its market file is not that of now.
@@ -236,22 +210,17 @@ class Director:
             if changed == self._changed:
                 return
             self._changed = changed
-            try:
-                event = read_event(self._path)
-            except EventError as error:
-                self._say(f"{error}; the event goes on as it was.")
+            event = read_change(
+                self._path,
+                self.event,
+                self._record,
+                self._say,
+                comes="takes part now",
+            )
+            if event is None:
                 return
-            attempts = self._record.attempts()
-            if wrong := refusal(self.event, event, attempts):
-                self._say(f"{wrong}; the event goes on as it was.")
-                return
-            come = event.teams.keys() - self.event.teams.keys()
-            for team in sorted(come):
-                self._say(f"{team} takes part now; `keys` makes its key.")
-            for team in sorted(self.event.teams.keys() - event.teams.keys()):
-                self._say(f"{team} is left out now: it has no score.")
             self.event = event
-            self._prepare()
+            make_keys(event, self._say)
             self._want()
             if self._conductor is not None:
                 self._conductor.match = replace(
@@ -271,11 +240,8 @@ class Director:
                     self._want()  # its key may be another now
                 if name == EXCHANGE:
                     self._exchange_ended(status)
-                elif time.monotonic() >= self._told.get(name, 0):
-                    self._told[name] = time.monotonic() + TOLD_S
-                    self._say(
-                        f"{name}: ended, and started again{self._why(name)}"
-                    )
+                else:
+                    self._ends.tell(name)
             await self._look_at_exchange()
             if time.monotonic() - self._written >= LIVE_S:
                 self._written = time.monotonic()
@@ -283,15 +249,6 @@ class Director:
                 with contextlib.suppress(OSError):  # tried again soon
                     write_live(self.event, self._key, self._conductor)
             await asyncio.sleep(LOOK_S)
-
-    def _why(self, name: str) -> str:
-        """Return the last line of a bot or of the pages.
-
-        House bots may have printed their seed, which is nobody's business.
-        """
-        if name.startswith(HOUSE):
-            return ""
-        return f": {last_line(self._supervisor.wanted[name].log)}"
 
     def _exchange_ended(self, status: int | None) -> None:
         """Let the exchange be started again, unless it gave up itself."""
@@ -302,18 +259,8 @@ class Director:
             )
         self._ready_pid = None
         self._say("The exchange has ended; it is started again.")
-        self._count_death()
+        count_death(self._record, self._key)
         self._supervisor.may_start_now(EXCHANGE)
-
-    def _count_death(self) -> None:
-        """Note the end of the exchange; too many make a match void."""
-        attempt = self._record.attempts().get(self._key)
-        if attempt is None or attempt.status != "open":
-            return
-        self._record.done(self._key, f"{DEATH}{attempt.deaths + 1}")
-        if attempt.deaths + 1 >= DEATHS_MAX:
-            reason = f"the exchange ended {DEATHS_MAX} times"
-            self._record.done(self._key, "void", reason=reason, again=True)
 
     async def _look_at_exchange(self) -> None:
         """Find out whether the exchange that runs now accepts orders."""
@@ -341,7 +288,7 @@ class Director:
             cancel_on_disconnect=False,
         )
         try:
-            await self._connect(exchange)
+            await log_in(exchange, self._until_ready)
             while True:
                 attempts = self._record.attempts()
                 key = next_match(self.event, attempts, until)
@@ -353,22 +300,13 @@ class Director:
         finally:
             await exchange.close()
 
-    async def _connect(self, exchange: Exchange) -> None:
-        """Log in; the exchange may end and be started again meanwhile."""
-        while True:
-            with contextlib.suppress(ExchangeError):
-                await exchange.connect()
-                return
-            await self._until_ready()
-            await asyncio.sleep(LOOK_S)
-
     async def _play(
         self, exchange: Exchange, key: Key, attempt: Attempt | None
     ) -> None:
         """Play one match until it is scored or void."""
         self._key = key
         event = self.event
-        self._prepare()
+        make_keys(event, self._say)
         number = attempt.number if attempt is not None else None
         if number is None:
             await self._follow_market()
@@ -389,25 +327,9 @@ class Director:
                 await conductor.play()
                 await self._supervisor.end(HOUSE)
             except MatchVoid as void:
-                await self._let_void(conductor, str(void))
+                await make_void(conductor, self._record, str(void), self._say)
                 await self._supervisor.end(HOUSE)
                 return
             finally:
                 self._conductor = None
-        try:
-            await asyncio.to_thread(publish, self.event, key)
-        except UNSCORED as error:
-            raise DirectorError(
-                f"{label_of(event, key)} cannot be scored: {error}; mend that"
-                " and `run` again, or `void` it"
-            ) from None
-        self._record.done(key, "score")
-        self._say(f"{label_of(event, key)}: scored; its dossiers are written.")
-
-    async def _let_void(self, conductor: Conductor, reason: str) -> None:
-        """Close the market of a void match."""
-        key = conductor.match.key
-        self._say(f"{conductor.match.label}: void: {reason}")
-        if self._record.attempts()[key].status != "void":
-            self._record.done(key, "void", reason=reason, again=True)
-        await conductor.close(f"void: {reason}")
+        await score(self.event, self._record, key, self._say)

@@ -15,24 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from client import Exchange, ExchangeError
+from client import Exchange
 from orderbook import Refused
 
 from .batch import play_batch
-from .changes import missing_round, moved_port, refusal
 from .check import parallel_of
 from .conduct import ActRefused, Conductor, MatchVoid
-from .director import (
+from .directing import (
     BEING_PLAYED,
-    DEATHS_MAX,
-    KILLED_S,
     LIVE_S,
-    TOLD_S,
     DirectorError,
+    Ends,
+    check_start,
+    count_death,
+    log_in,
+    make_keys,
+    make_void,
+    play_and_tend,
+    read_change,
+    score,
 )
 from .draws import next_batch, teams_of
 from .fair import secret_of
-from .file import Event, EventError, read_event
+from .file import Event, read_event
 from .file_checks import ADMINISTRATOR
 from .front.table import FILE as TABLE_FILE
 from .front.table import Table
@@ -49,15 +54,13 @@ from .isolated import (
     write_files,
     write_keys,
 )
-from .keys import KEYS_FILE, make_own_keys, tokens_of
+from .keys import KEYS_FILE, tokens_of
 from .live import write_lives
 from .matches import label_of as words_of
 from .matches import match_of, values_of
-from .ports import free_for, problems_of
 from .processes import BOT, LOOK_S, Spec, last_line
-from .publish import UNSCORED, publish
-from .record import DEATH, Attempt, Key, Record
-from .sentences import coming, greeting, without_key
+from .record import Attempt, Key, Record
+from .sentences import coming, greeting
 from .specs import EXCHANGE, HOUSE, is_ready, local_url, port_file
 from .supervise import Supervisor
 
@@ -93,44 +96,23 @@ class League:
         self._secret = secret_of(self.event.folder)
         self._changed = path.stat().st_mtime_ns
         self._keys_changed = 0
-        self._told: dict[str, float] = {}  # when an end is told again
+        self._ends = Ends(self._supervisor, say)
         self._written = 0.0
         self._table: Table | None = None  # as it was written last
         self._scoring = asyncio.Lock()
 
     async def run(self, until: str | None) -> None:
         """Play what is left up to a round; raises DirectorError."""
-        if self._record.is_over() and next_batch(self.event, self._record):
-            raise DirectorError(
-                "the event is over and its secret is public: hidden values of"
-                " more matches could be known; use another data folder"
-            )
-        self._supervisor.end_strays(self.event.folder)
-        if wrong := moved_port(
-            self.event, self._supervisor.running
-        ) or missing_round(self.event, self._record.attempts()):
-            raise DirectorError(wrong)
-        ports = free_for(self.event, self._supervisor.running)
-        if problems := await problems_of(self.event, ports, KILLED_S):
-            raise DirectorError("; ".join(problems))
+        is_spent = self._record.is_over() and bool(
+            next_batch(self.event, self._record)
+        )
+        await check_start(self.event, self._record, self._supervisor, is_spent)
         for line in greeting(self.event):
             self._say(line)
-        self._make_keys()
+        make_keys(self.event, self._say)
         self._adopt()
         self._want()
-        tending = asyncio.create_task(self._tend())
-        playing = asyncio.create_task(self._play_all(until))
-        try:
-            await asyncio.wait(
-                [tending, playing], return_when=asyncio.FIRST_COMPLETED
-            )
-            if tending.done():
-                tending.result()
-            playing.result()
-        finally:
-            for task in (tending, playing):
-                task.cancel()
-            await asyncio.gather(tending, playing, return_exceptions=True)
+        await play_and_tend(self._play_all(until), self._tend())
 
     async def end(self) -> None:
         """End everything but the front and the pages, exchanges last."""
@@ -138,10 +120,6 @@ class League:
         await self._supervisor.end(EXCHANGE)
 
     # Preparing
-
-    def _make_keys(self) -> None:
-        if without := make_own_keys(self.event):
-            self._say(without_key(without))
 
     def _adopt(self) -> None:
         """Go on with the matches that another director has begun."""
@@ -152,7 +130,7 @@ class League:
                 continue
             attempt = attempts.get(key)  # None: it has just been started
             if process.name not in supervisor.running:
-                self._count_death(key)
+                count_death(self._record, key)
             elif attempt is None or attempt.status in BEING_PLAYED:
                 game = self._games[key] = self._game(key, process.port)
                 if attempt is not None and "fair" in attempt.done:
@@ -201,23 +179,17 @@ class League:
                 self._want()  # bots that start again take their new keys
 
     def _change(self) -> None:
-        try:
-            event = read_event(self._path)
-        except EventError as error:
-            self._say(f"{error}; the event goes on as it was.")
+        event = read_change(
+            self._path,
+            self.event,
+            self._record,
+            self._say,
+            comes="takes part in matches that are drawn later",
+        )
+        if event is None:
             return
-        if wrong := refusal(self.event, event, self._record.attempts()):
-            self._say(f"{wrong}; the event goes on as it was.")
-            return
-        for team in sorted(event.teams.keys() - self.event.teams.keys()):
-            self._say(
-                f"{team} takes part in matches that are drawn later; `keys`"
-                " makes its key."
-            )
-        for team in sorted(self.event.teams.keys() - event.teams.keys()):
-            self._say(f"{team} is left out now: it has no score.")
         self.event = event
-        self._make_keys()
+        make_keys(self.event, self._say)
         self._want()
 
     # Processes
@@ -235,11 +207,8 @@ class League:
                 key = key_of(name)
                 if key is not None and key in self._games:
                     self._exchange_ended(self._games[key], status)
-                elif time.monotonic() >= self._told.get(name, 0):
-                    self._told[name] = time.monotonic() + TOLD_S
-                    self._say(
-                        f"{name}: ended, and started again{self._why(name)}"
-                    )
+                else:
+                    self._ends.tell(name)
             for game in list(self._games.values()):
                 await self._look_at(game)
             if time.monotonic() - self._written >= LIVE_S:
@@ -252,13 +221,6 @@ class League:
                     )
             await asyncio.sleep(LOOK_S)
 
-    def _why(self, name: str) -> str:
-        """Return the last line of a process, but nothing of house bots."""
-        spec = self._supervisor.wanted.get(name)
-        if spec is None or name.startswith(HOUSE):
-            return ""
-        return f": {last_line(spec.log)}"
-
     def _exchange_ended(self, game: Game, status: int | None) -> None:
         """Let an exchange be started again, unless it gave up itself."""
         name = words_of(self.event, game.key)
@@ -269,18 +231,8 @@ class League:
             )
         game.ready_pid = None
         self._say(f"{name}: the exchange has ended; it is started again.")
-        self._count_death(game.key)
+        count_death(self._record, game.key)
         self._supervisor.may_start_now(game.exchange.name)
-
-    def _count_death(self, key: Key) -> None:
-        """Note the end of an exchange; too many make a match void."""
-        attempt = self._record.attempts().get(key)
-        if attempt is None or attempt.status != "open":
-            return
-        self._record.done(key, f"{DEATH}{attempt.deaths + 1}")
-        if attempt.deaths + 1 >= DEATHS_MAX:
-            reason = f"the exchange ended {DEATHS_MAX} times"
-            self._record.done(key, "void", reason=reason, again=True)
 
     async def _look_at(self, game: Game) -> None:
         """Find out whether an exchange that runs now accepts orders."""
@@ -291,6 +243,10 @@ class League:
             game.ready_pid = running.pid
             if game.conductor is not None:
                 game.conductor.warm_up()
+
+    async def _until_ready(self, game: Game) -> None:
+        while game.ready_pid is None:
+            await asyncio.sleep(LOOK_S)
 
     async def _until_gone(self, names: Sequence[str]) -> None:
         """Wait until processes that are not wanted have ended."""
@@ -323,21 +279,12 @@ class League:
             await self._end_game(game)
             if self._record.attempts()[key].status == "void":
                 return
-        name = words_of(self.event, key)
         async with self._scoring:
-            try:
-                await asyncio.to_thread(publish, self.event, key)
-            except UNSCORED as error:
-                raise DirectorError(
-                    f"{name} cannot be scored: {error}; mend that and `run`"
-                    " again, or `void` it"
-                ) from None
-            self._record.done(key, "score")
-        self._say(f"{name}: scored; its dossiers are written.")
+            await score(self.event, self._record, key, self._say)
 
     def _new_game(self, key: Key) -> Game:
         """Prepare a match; its exchange is wanted now."""
-        self._make_keys()
+        make_keys(self.event, self._say)
         used = {game.event.event.front for game in self._games.values()}
         ports = free_ports(self.event, used)
         if ports is None:
@@ -361,7 +308,7 @@ class League:
             cancel_on_disconnect=False,
         )
         try:
-            await self._connect(exchange, game)
+            await log_in(exchange, lambda: self._until_ready(game))
             number = attempt.number if attempt is not None else None
             if number is None:
                 is_first = key.attempt == 1 and exchange.round == 1
@@ -383,27 +330,11 @@ class League:
             try:
                 await game.conductor.play()
             except MatchVoid as void:
-                await self._let_void(game.conductor, str(void))
+                await make_void(
+                    game.conductor, self._record, str(void), self._say
+                )
         finally:
             await exchange.close()
-
-    async def _connect(self, exchange: Exchange, game: Game) -> None:
-        """Log in; the exchange may end and be started again meanwhile."""
-        while True:
-            while game.ready_pid is None:
-                await asyncio.sleep(LOOK_S)
-            with contextlib.suppress(ExchangeError):
-                await exchange.connect()
-                return
-            await asyncio.sleep(LOOK_S)
-
-    async def _let_void(self, conductor: Conductor, reason: str) -> None:
-        """Close the market of a void match."""
-        key = conductor.match.key
-        self._say(f"{conductor.match.label}: void: {reason}")
-        if self._record.attempts()[key].status != "void":
-            self._record.done(key, "void", reason=reason, again=True)
-        await conductor.close(f"void: {reason}")
 
     async def _end_game(self, game: Game) -> None:
         """End the processes of a match, then its routes.

@@ -25,7 +25,8 @@ from orderbook import Refused
 from util.cli import failed, on_stop
 
 from .conduct import ActRefused, Conductor, MatchVoid
-from .director import KILLED_S, DirectorError, alone
+from .directing import KILLED_S, DirectorError
+from .director import alone
 from .draws import EVERYBODY
 from .fair import FILE, make_paths, secret_of
 from .file import Event, EventError, read_event

@@ -14,7 +14,8 @@ from pathlib import Path
 from exchange.host.keyfile import KeysError
 from util.cli import failed, on_stop, utf8
 
-from .director import Director, DirectorError, alone, leave
+from .directing import DirectorError
+from .director import Director, alone, leave
 from .draws import read_drawn
 from .file import Event, EventError, read_event
 from .league import League

@@ -14,7 +14,8 @@ import time
 
 from util.cli import failed
 
-from .director import DirectorError, alone, player
+from .directing import DirectorError
+from .director import alone, player
 from .file import Event, EventError, read_event
 from .options import event_parser
 from .processes import BOT, LOOK_S, is_alive
