@@ -30,7 +30,6 @@ from exchange.journal.records import encode_tagged
 from exchange.journal.sqlite import (
     JournalError,
     count_commands,
-    read_journal,
     readable,
 )
 from exchange.market.command import (
@@ -70,12 +69,12 @@ from orderbook import (
 
 from .cli import (
     drop_output,
-    extra_libraries,
     failed,
     new_parser,
     set_up_output,
     utf8,
 )
+from .journal import commands_of
 from .replay_text import (
     EPOCH,
     MICROSECOND,
@@ -86,10 +85,6 @@ from .replay_text import (
     printable,
 )
 
-with extra_libraries("replay"):
-    from tqdm import tqdm
-
-PROGRESS_AFTER_S = 1.0
 PORT_MAX = 65_535
 # Options that only `--serve` takes.
 SERVING = {"serve", "hostname", "port", "keys", "publish"}
@@ -127,20 +122,8 @@ def replay(path: Path, *, is_quiet: bool = False) -> Iterator[Step]:
     Raises JournalError. Shows progress on a terminal unless ``is_quiet``.
     """
     engine = Engine()
-    total = count_commands(path)
-    with tqdm(
-        total=total,
-        desc=path.name,
-        unit=" commands",
-        delay=PROGRESS_AFTER_S,
-        disable=is_quiet or None,  # None: shown on a terminal only
-    ) as progress:
-        for commands in read_journal(path):
-            for command in commands:
-                yield _step(path, engine, command)
-            progress.update(len(commands))
-            if engine.seq >= total:
-                break
+    for command in commands_of(path, is_quiet=is_quiet):
+        yield _step(path, engine, command)
 
 
 def _step(path: Path, engine: Engine, command: Command) -> Step:
@@ -417,7 +400,7 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="key file: an account that signs in sees its own orders and"
-        " fills, an administrator whose all orders and trades are",
+        " fills, an administrator all orders and who traded",
     )
     add(
         "--publish",

@@ -14,7 +14,7 @@ import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -25,24 +25,19 @@ from exchange.journal.sqlite import (
     JournalError,
     commands_after,
     count_commands,
-    read_journal,
 )
 from exchange.market.command import Command, Output
 from exchange.market.engine import Engine
 from exchange.market.reports import in_full
 from orderbook import Admin, Exec, MatchChanged, News, Status, Trade
 
-from ..cli import extra_libraries
-
-with extra_libraries("replay"):
-    from tqdm import tqdm
+from ..journal import commands_of
 
 # Commands between two checkpoints: applying so many takes 0.1 s. In a long
 # journal they are more, so that there are at most CHECKPOINTS_MAX.
 CHECKPOINT_COMMANDS = 3_000
 CHECKPOINTS_MAX = 64
 MARKS_MAX = 2_000
-PROGRESS_AFTER_S = 1.0
 
 Kind: TypeAlias = Literal["news", "blow_out", "phase", "match"]
 StepKind: TypeAlias = Literal["trade", "event", "fill"]
@@ -202,27 +197,20 @@ class Recording:
         spacing = max(self._spacing, total // CHECKPOINTS_MAX)
         is_begun = False
         due = 0  # seq of the next checkpoint
-        with tqdm(
-            total=total,
-            desc=path.name,
-            unit=" commands",
-            delay=PROGRESS_AFTER_S,
-            disable=is_quiet or None,  # None: shown on a terminal only
-        ) as progress:
-            for command in _commands(path, total, progress.update):
-                if end is not None and command.ts > end:
-                    break
-                if not is_begun and (start is None or command.ts >= start):
-                    is_begun, self.start_ts = True, command.ts
-                    if moment.engine.seq:
-                        self._keep(moment)
-                    due = moment.engine.seq + spacing
-                self._apply(moment, command, is_begun)
-                self.end_ts = command.ts
-                is_first = is_begun and not self._checkpoints
-                if is_first or is_begun and moment.engine.seq >= due:
+        for command in commands_of(path, is_quiet=is_quiet):
+            if end is not None and command.ts > end:
+                break
+            if not is_begun and (start is None or command.ts >= start):
+                is_begun, self.start_ts = True, command.ts
+                if moment.engine.seq:
                     self._keep(moment)
-                    due = moment.engine.seq + spacing
+                due = moment.engine.seq + spacing
+            self._apply(moment, command, is_begun)
+            self.end_ts = command.ts
+            is_first = is_begun and not self._checkpoints
+            if is_first or is_begun and moment.engine.seq >= due:
+                self._keep(moment)
+                due = moment.engine.seq + spacing
         if not is_begun:
             raise JournalError(f"{path}: no command in the time asked for")
 
@@ -308,17 +296,6 @@ def _load(text: bytes) -> Moment:
         if was_enabled:
             gc.enable()
     return moment
-
-
-def _commands(
-    path: Path, total: int, progress: Callable[[int], object]
-) -> Iterator[Command]:
-    """Yield the first ``total`` commands, and whole batches, verified."""
-    for commands in read_journal(path):
-        yield from commands
-        progress(len(commands))
-        if commands[-1].seq >= total:
-            return
 
 
 def _times() -> array[int]:

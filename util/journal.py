@@ -1,0 +1,36 @@
+"""The commands of a journal, with a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from exchange.journal.sqlite import count_commands, read_journal
+from exchange.market.command import Command
+
+from .cli import extra_libraries
+
+with extra_libraries("replay"):
+    from tqdm import tqdm
+
+PROGRESS_AFTER_S = 1.0
+
+
+def commands_of(path: Path, *, is_quiet: bool = False) -> Iterator[Command]:
+    """Yield the commands that a journal holds now, each batch verified.
+
+    Raises JournalError. Shows progress on a terminal unless ``is_quiet``.
+    """
+    total = count_commands(path)
+    with tqdm(
+        total=total,
+        desc=path.name,
+        unit=" commands",
+        delay=PROGRESS_AFTER_S,
+        disable=is_quiet or None,  # None: shown on a terminal only
+    ) as progress:
+        for commands in read_journal(path):
+            yield from commands
+            progress.update(len(commands))
+            if commands[-1].seq >= total:
+                break
