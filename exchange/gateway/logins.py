@@ -78,6 +78,16 @@ class Keys(Protocol):
         """Whether a connection that logged in with this key may stay."""
 
 
+def check_no_login(link: Link) -> None:
+    """Refuse ("bad_request") a second login on a link."""
+    if link.account:
+        raise Refused(
+            "bad_request",
+            f"already logged in as {link.account}",
+            field="user",
+        )
+
+
 class Logins:
     """Connects sessions to links.
 
@@ -106,12 +116,7 @@ class Logins:
 
     def login(self, link: Link, request: Login) -> None:
         """Connect a session to a link, or resume one; raises Refused."""
-        if link.account:
-            raise Refused(
-                "bad_request",
-                f"already logged in as {link.account}",
-                field="user",
-            )
+        check_no_login(link)
         self._authenticate(link, request)
         user, session_id = request.user, request.session or ""
         known = self._engine.accounts.get(user)

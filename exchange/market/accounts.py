@@ -323,13 +323,10 @@ class Account:
         """Refuse ("duplicate_client_order_id") a name that was used."""
         order = self.by_client_order_id.get(client_order_id)
         if order is not None:
-            raise Refused(
-                "duplicate_client_order_id",
+            raise duplicate(
+                order,
+                "client_order_id",
                 f"{client_order_id} was used for order {order.order_id}",
-                field="client_order_id",
-                order_id=order.order_id,
-                order_status=order.order_status,
-                cum_qty=order.cum_qty,
             )
         if client_order_id in self.conversions:
             raise Refused(
@@ -420,6 +417,18 @@ class Account:
             for order in self.open_orders.values()
             if order.session == session
         ]
+
+
+def duplicate(order: Order, field: str, text: str) -> Refused:
+    """Return the refusal of a name that this order has."""
+    return Refused(
+        "duplicate_client_order_id",
+        text,
+        field=field,
+        order_id=order.order_id,
+        order_status=order.order_status,
+        cum_qty=order.cum_qty,
+    )
 
 
 def _remember(names: dict[str, None], name: str, most: int) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from exchange.market.accounts import duplicate
 from exchange.market.command import Command, TaggedPlace
 from exchange.market.orders import place
 from exchange.market.state import State
-from orderbook import Refused
 
 
 def place_tagged(state: State, command: Command, request: TaggedPlace) -> None:
@@ -18,13 +18,8 @@ def place_tagged(state: State, command: Command, request: TaggedPlace) -> None:
     tags = account.tags
     other = account.orders.get(tags.newest.get(request.tag, 0))
     if other is not None and other.is_open:
-        raise Refused(
-            "duplicate_client_order_id",
-            f"{request.tag} is the tag of order {other.order_id}",
-            field="tag",
-            order_id=other.order_id,
-            order_status=other.order_status,
-            cum_qty=other.cum_qty,
+        raise duplicate(
+            other, "tag", f"{request.tag} is the tag of order {other.order_id}"
         )
     place(state, command, request)
     tags.add(request.tag, state.order_id, command.ts, account.orders)

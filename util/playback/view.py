@@ -15,7 +15,12 @@ from typing import Any
 from exchange.doors.native import Native
 from exchange.gateway.gateway import report_match
 from exchange.gateway.link import Link, Peer
-from exchange.gateway.logins import Keys, Logins, random_session
+from exchange.gateway.logins import (
+    Keys,
+    Logins,
+    check_no_login,
+    random_session,
+)
 from exchange.gateway.outbox import Batch
 from exchange.gateway.rates import Limiter, Quotas
 from exchange.gateway.requests import COMMANDS, Requests
@@ -78,12 +83,7 @@ class _Readers(Logins):
 
     def login(self, link: Link, request: Login) -> None:
         """Show a link an account as it was; raises Refused."""
-        if link.account:
-            raise Refused(
-                "bad_request",
-                f"already logged in as {link.account}",
-                field="user",
-            )
+        check_no_login(link)
         rights, user = self._rights, request.user
         key = None
         if rights.keys is not None:
