@@ -169,10 +169,8 @@ class Server:
             return None
         self.listener.protocol = SpotConnection
         instruments = {i.symbol: i for i in self._market.instruments}
-        try:
+        with _fitting_the_dialect():
             symbols = Symbols(instruments, self._market.money)
-        except ValuesError as error:
-            raise SettingsError(f"dialect: {error}") from None
         return SpotDoors(
             self.gateway,
             symbols,
@@ -197,7 +195,8 @@ class Server:
             check_money(self.gateway.engine, self._market)
             self.gateway.begin(self._market)
             if self.spot is not None:
-                self.spot.begin()
+                with _fitting_the_dialect():
+                    self.spot.begin()
             await self._finish_commits()
             if self.failure.done():
                 raise JournalError(
@@ -205,12 +204,10 @@ class Server:
                 )
             self.port = await self.listener.bind(settings.hostname, self.port)
             await self.doors.bind(self.listener, settings.hostname)
-        except BaseException as error:
+        except BaseException:
             await self.listener.close()
             if self._committer is not None:
                 self._committer.close()
-            if isinstance(error, ValuesError):
-                raise SettingsError(f"dialect: {error}") from None
             raise
         wanted = settings.max_connections
         files = raise_file_limit(wanted + FILES_RESERVED)
@@ -450,6 +447,15 @@ async def serve(settings: Settings) -> int:
         server.looks.reload()
     await server.stop()
     return 1 if server.failure.done() else 0
+
+
+@contextlib.contextmanager
+def _fitting_the_dialect() -> Iterator[None]:
+    """Make SettingsError of numbers that the exchange dialect cannot show."""
+    try:
+        yield
+    except ValuesError as error:
+        raise SettingsError(f"dialect: {error}") from None
 
 
 def main() -> int:

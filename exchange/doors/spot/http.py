@@ -48,8 +48,6 @@ KEEP_ALIVE_S = 120.0  # without a request, after which a connection ends
 REQUEST_S = OPEN_TIMEOUT_S  # from the first byte of a request to its last
 
 _FORM = b"application/x-www-form-urlencoded"
-
-
 BAD = HTTPStatus.BAD_REQUEST
 # States of the client, once its request is read, in which no other follows.
 _ENDS = (h11.MUST_CLOSE, h11.CLOSED, h11.ERROR)
@@ -195,10 +193,7 @@ class Connection(websocket.Connection):
                 elif isinstance(event, h11.Data):
                     self._body += event.data
                     if len(self._body) > MAX_BODY:
-                        self._refuse(
-                            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                            f"a body may have {MAX_BODY} bytes",
-                        )
+                        self._refuse_size()
                 elif isinstance(event, h11.EndOfMessage):
                     if self._asks_for_websocket:
                         return self._switch()
@@ -226,10 +221,7 @@ class Connection(websocket.Connection):
             return
         length = values_of(request, b"content-length")
         if length and int(length[0]) > MAX_BODY:
-            self._refuse(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"a body may have {MAX_BODY} bytes",
-            )
+            self._refuse_size()
             return
         if b"content-encoding" in names:
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "an encoded body")
@@ -405,6 +397,12 @@ class Connection(websocket.Connection):
         headers = [(b"Content-Type", JSON)]
         self._put(serialized(status, headers, body, True, self._is_head))
         self._finish()
+
+    def _refuse_size(self) -> None:
+        self._refuse(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"a body may have {MAX_BODY} bytes",
+        )
 
     def _put(self, data: bytes) -> None:
         if data and not self._transport.is_closing():

@@ -89,28 +89,8 @@ class Ticket:
                 raise needless(name, "this exchange has no such orders")
         self.price = self._price(params, "price", WITH_PRICE)
         trigger_price = self._price(params, "stopPrice", WITH_TRIGGER)
-        if kind == "LIMIT" and not params.get("timeInForce"):
-            raise missing("timeInForce")
-        if params.get("timeInForce") and kind not in (
-            "LIMIT",
-            "STOP_LOSS_LIMIT",
-        ):
-            if params["timeInForce"] not in TIMES:
-                raise SpotError(-1115, "Invalid timeInForce.")
-        time_in_force = None
-        if kind in ("LIMIT", "STOP_LOSS_LIMIT"):
-            word = params.get("timeInForce") or "GTC"
-            if word not in TIMES:
-                raise SpotError(-1115, "Invalid timeInForce.")
-            time_in_force = TIMES[word]
-        display_qty = None
-        if params.get("icebergQty"):
-            if read_decimal("icebergQty", params["icebergQty"]):
-                display_qty = listed.lots("icebergQty", params["icebergQty"])
-        if display_qty is not None and (
-            kind not in WITH_PRICE or time_in_force in ("ioc", "fok")
-        ):
-            raise needless("icebergQty", "only a GTC limit order has one")
+        time_in_force = self._time_in_force(params)
+        display_qty = self._display_qty(params, time_in_force)
         self.response = params.word(
             "newOrderRespType",
             RESPONSES,
@@ -153,6 +133,29 @@ class Ticket:
                 raise needless(name, f"a {self.kind} order has none")
             return None
         return self.listed.ticks(name, params.text(name))
+
+    def _time_in_force(self, params: Params) -> str | None:
+        """Return how long an order with a limit stays; None: it has none."""
+        word = params.get("timeInForce")
+        if not word and self.kind == "LIMIT":
+            raise missing("timeInForce")
+        if word and word not in TIMES:
+            raise SpotError(-1115, "Invalid timeInForce.")
+        if self.kind not in ("LIMIT", "STOP_LOSS_LIMIT"):
+            return None
+        return TIMES[word or "GTC"]
+
+    def _display_qty(
+        self, params: Params, time_in_force: str | None
+    ) -> int | None:
+        """Return the lots that an iceberg shows; None: it is none."""
+        text = params.get("icebergQty")
+        if not text or not read_decimal("icebergQty", text):
+            return None
+        shown = self.listed.lots("icebergQty", text)
+        if self.kind not in WITH_PRICE or time_in_force in ("ioc", "fok"):
+            raise needless("icebergQty", "only a GTC limit order has one")
+        return shown
 
     def _qty(self, engine: Engine, params: Params) -> int:
         """Return the lots; those that an amount buys, if that is given."""
