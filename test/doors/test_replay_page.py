@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 
 from exchange.host.keyring import KeyRing
-from test.doors.browsing import book_shows, browsing, shows
+from test.doors.browsing import book_shows, browsing, shows, sign_in
 from test.support import PATIENCE_S, add_key, order, serving, wired
 from test.util.test_playback import playing
 from util.playback.view import Rights
@@ -65,15 +65,6 @@ class Recorded:
                 await boss.ask(
                     **rule, action="close_out", user="bob", prices={"BOND": 90}
                 )
-
-
-async def sign_in(page: Page, user: str, token: str) -> None:
-    await page.click("#sign-in")
-    await page.fill("#sign-in-dialog [name=user]", user)
-    await page.fill("#sign-in-dialog [name=token]", token)
-    await page.click("#sign-in-dialog [type=submit]")
-    await expect(page.locator("#own-title")).to_have_text(user)
-    await expect(page.locator("#sign-in-dialog")).to_be_hidden()
 
 
 async def test_a_recording_is_shown_at_any_moment(

@@ -86,7 +86,7 @@ NOT_FOUND = failure(HTTPStatus.NOT_FOUND)
 
 
 class Pages:
-    """Answers requests about one event; each one reads the files anew."""
+    """Answers requests about one event; each one reads the files again."""
 
     def __init__(self, event: Event) -> None:
         self._event = event

@@ -33,8 +33,8 @@ from orderbook import Admin, Exec, MatchChanged, News, Status, Trade
 
 from ..journal import commands_of
 
-# Commands between two checkpoints: applying so many takes 0.1 s. In a long
-# journal they are more, so that there are at most CHECKPOINTS_MAX.
+# Commands between two checkpoints: applying them takes 0.1 s. A long journal
+# has longer gaps, so that it has at most CHECKPOINTS_MAX checkpoints.
 CHECKPOINT_COMMANDS = 3_000
 CHECKPOINTS_MAX = 64
 MARKS_MAX = 2_000

@@ -139,7 +139,7 @@ export function mark(ticker) {
   return [bid, last, ask].sort((a, b) => a - b)[1];
 }
 
-/** Return the fee of so many lots that arrive at a price, in units. */
+/** Return the taker fee of a number of lots at a price, in units. */
 export function takerFee(instrument, qty, price) {
   const { taker_fee: perLot = 0, taker_fee_bp: bp = 0 } = instrument;
   const notional = Math.abs(price * qty * valueOf(instrument));

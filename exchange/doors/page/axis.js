@@ -20,7 +20,7 @@ export class Axis {
     this.held = ""; // what the rows were made for
   }
 
-  /** Make the rows anew with the best prices in the middle. */
+  /** Rebuild the rows with the best prices in the middle. */
   centre() {
     this.isMoved = false;
     this.held = "";

@@ -27,7 +27,7 @@ class RestLink(SpotLink):
     """One HTTP connection. Each request says for which account it is."""
 
     def begin(self, message: bytes) -> Sequence[Request | Error]:
-        """Find the method of a request, and who asks; call it."""
+        """Find the method and the account of a request; call the method."""
         asked = unpack_request(message)
         name = PATHS.get((asked.method, asked.path))
         if name is None:

@@ -257,7 +257,7 @@ class Trading:
     def _fills(
         self, account: Account, listed: Listed, order_id: int | None
     ) -> Iterator[dict[str, Any]]:
-        """Yield fills of a symbol, the newest first."""
+        """Yield fills of a symbol, newest first."""
         mark = f'"order_id":{order_id},'
         for _, symbol, fill in reversed(
             self._history.account(account.name).fills

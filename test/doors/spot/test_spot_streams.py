@@ -16,7 +16,7 @@ from test.doors.spot.bots import Rest, socket
 from test.support import PATIENCE_S, until
 
 Bots = Callable[..., Rest]
-CHANGES = 10_000  # of a book, that a client must follow without a gap
+CHANGES = 10_000  # of a book, which a client must follow without a gap
 PER_TURN = 20
 
 

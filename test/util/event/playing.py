@@ -135,7 +135,7 @@ class Playing:
     # The director
 
     def begin(self, trading: int | None = None) -> None:
-        """Start a director that plays the next round, of so many seconds."""
+        """Start a director that plays the next round; ``trading`` in s."""
         self.round = next(self._rounds)
         if trading is not None:
             name = f'name = "{self.round}"\n'
