@@ -19,7 +19,7 @@ from .tables import MatchSettings
 
 DRAW = "draw"  # the act of the record
 EVERYBODY = "all"  # the name of a match of all teams
-BEING_PLAYED = ("started", "open", "closed", "settled")
+UNFINISHED = ("started", "open", "closed", "settled")  # statuses of a match
 STANDINGS = "standings.json"
 
 
@@ -223,7 +223,7 @@ def next_batch(
 def _is_first_due(attempts: Mapping[Key, Attempt], one: Drawn) -> bool:
     """Return whether the first attempt at a match is not over."""
     first = attempts.get(Key(one.round, one.match, 1))
-    return first is None or first.status in BEING_PLAYED
+    return first is None or first.status in UNFINISHED
 
 
 def _again(attempts: Mapping[Key, Attempt], one: Drawn) -> Key | None:
@@ -233,7 +233,7 @@ def _again(attempts: Mapping[Key, Attempt], one: Drawn) -> Key | None:
         for key, attempt in attempts.items()
         if (key.round, key.match) == (one.round, one.match)
     ][-1]
-    if last.status in BEING_PLAYED:
+    if last.status in UNFINISHED:
         return last.key
     if last.status == "void" and last.is_again:
         return Key(one.round, one.match, last.key.attempt + 1)

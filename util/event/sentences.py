@@ -97,7 +97,7 @@ def without_key(teams: Sequence[str]) -> str:
 
 
 def coming(match: Match) -> str:
-    """Return when a match opens whose warm-up begins now."""
+    """Return the announcement of a match whose warm-up begins now."""
     warmup_s = match.plan.warmup_ms // 1_000
     opening = time.strftime("%H:%M:%S", time.localtime(time.time() + warmup_s))
     return (

@@ -125,7 +125,7 @@ class Connection(tcp.Connection):
                 break
             line = data[start:end].removesuffix(b"\r")
             start = end + 1
-            if _is_http(line):
+            if is_http(line):
                 self.fail(0)
                 return lines
             if line:
@@ -155,5 +155,6 @@ class Connection(tcp.Connection):
             self._end()
 
 
-def _is_http(line: bytes) -> bool:
+def is_http(line: bytes) -> bool:
+    """Whether a web page made its browser send this line."""
     return b"HTTP/1." in line or line.split(b" ", 1)[0] in METHODS

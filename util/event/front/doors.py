@@ -8,7 +8,7 @@ doors of an exchange check before a hello.
 from __future__ import annotations
 
 from exchange.doors.challenge.json_lines import Json
-from exchange.doors.challenge.lines import LINE_MAX, METHODS
+from exchange.doors.challenge.lines import LINE_MAX, is_http
 from exchange.doors.challenge.messages import (
     BAD_TEAM,
     NO_HELLO,
@@ -18,7 +18,7 @@ from exchange.doors.challenge.messages import (
 )
 from exchange.doors.challenge.text_lines import Text
 
-from .entrance import Entrance, House
+from .entrance import Entrance, Router
 from .table import includes
 
 WAIT_S = 1.0  # before a bot without a match is cut off; it tries again then
@@ -28,8 +28,8 @@ UNAUTHORIZED = "HELLO:UNAUTHORIZED"  # as the doors of an exchange say it
 class DoorEntrance(Entrance):
     """A challenge bot."""
 
-    def __init__(self, house: House, is_json: bool) -> None:
-        super().__init__(house)
+    def __init__(self, router: Router, is_json: bool) -> None:
+        super().__init__(router)
         self._is_json = is_json
         # Hellos and errors are the same in every dialect.
         self._language = Json("2017") if is_json else Text("2017")
@@ -65,7 +65,7 @@ class DoorEntrance(Entrance):
             self.write(self._language.error(NO_HELLO))
 
     def _hello(self, name: str, line: bytes) -> None:
-        table = self._house.table
+        table = self._router.table
         team = table.teams.get(name)
         if team is None or not includes(team.doors, self.address):
             self.write(self._language.error(UNAUTHORIZED))
@@ -77,8 +77,3 @@ class DoorEntrance(Entrance):
             return
         port = ports.json if self._is_json else ports.line
         self.send_to(port, line + b"\n", team.match)
-
-
-def is_http(line: bytes) -> bool:
-    """Whether a web page made its browser send this line."""
-    return b"HTTP/1." in line or line.split(b" ", 1)[0] in METHODS

@@ -21,7 +21,7 @@ HEAD_S = 10.0  # from accepting a socket to that
 CONNECT_S = 5.0  # an exchange on this machine answers in milliseconds
 
 
-class House(Protocol):
+class Router(Protocol):
     """What an entrance needs of the front."""
 
     @property
@@ -42,11 +42,11 @@ class House(Protocol):
 class Entrance(Side):
     """A client's socket; ``match`` is where its bytes go, as in "A/03"."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, router: Router) -> None:
         super().__init__()
         self.match = ""
         self.address = ""
-        self._house = house
+        self._router = router
         self._head = b""
         self._is_sent = False  # it is known where it goes, or it is answered
         self._timer: asyncio.TimerHandle | None = None
@@ -70,7 +70,7 @@ class Entrance(Side):
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if peer else ""
-        if not self._house.enter(self):
+        if not self._router.enter(self):
             self._is_sent = True
             transport.abort()
             return
@@ -92,7 +92,7 @@ class Entrance(Side):
         super().connection_lost(exc)
         if self._timer is not None:
             self._timer.cancel()
-        self._house.leave(self)
+        self._router.leave(self)
 
     # What a head leads to
 

@@ -116,7 +116,7 @@ class NativeEntrance(Entrance):
 
     def _is_refused(self, request: Head) -> bool:
         """Refuse foreign pages, and foreign names of this machine."""
-        names = self._house.names
+        names = self._router.names
         if names is None:
             return False
         origins = request.all(b"origin") if request.is_websocket else []
@@ -140,11 +140,11 @@ class NativeEntrance(Entrance):
             drop = (b"connection",)
             # One request each: the next one may be for another process.
             head = request.to(request.target, drop, b"Connection: close")
-            self.send_to(self._house.table.pages, head)
+            self.send_to(self._router.table.pages, head)
 
     def _to_team(self, request: Head, name: str) -> None:
         """Send a team to its match."""
-        team = self._house.table.teams.get(name)
+        team = self._router.table.teams.get(name)
         if team is None:
             self.answer(answer_of(HTTPStatus.NOT_FOUND, "No such team"))
         elif team.networks and not includes(team.networks, self.address):
@@ -160,7 +160,7 @@ class NativeEntrance(Entrance):
 
     def _to_match(self, request: Head, match: str, path: str) -> None:
         """Join a client with the exchange of a match."""
-        ports = self._house.table.matches.get(match)
+        ports = self._router.table.matches.get(match)
         if ports is None:
             self._answer_later(f"{match} is not played now")
             return

@@ -1,6 +1,6 @@
 """The routing table of the front: ``DATA/front.json``.
 
-The director replaces it as a whole; the front looks at it again and again.
+The director replaces it as a whole; the front reads it after each change.
 """
 
 from __future__ import annotations
