@@ -117,7 +117,7 @@ class KeyRing:
 
     def of_trader(self, user: str) -> Key | None:
         """Return the valid key of a user whose role is that of a trader."""
-        key = self._found.keys.get(user)
+        key = self.of(user)
         return None if key is None or key.role != "trader" else key
 
     def is_valid(self, key: Key) -> bool:
