@@ -28,6 +28,7 @@ KINDS = {
         test_client_simulated test_closing test_codec_events test_codec_frames
         test_codec_requests test_conformance_published test_conversion
         test_damage test_day test_deadlines test_documented test_door_settings
+        test_edge
         test_event_changes test_event_dossier test_event_draws
         test_event_examples test_event_fair test_event_file test_event_keys
         test_event_lines test_event_market test_event_pages test_event_pairings
