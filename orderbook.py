@@ -1801,6 +1801,7 @@ class OrderBook:
             self._refuse_if_crossing(order, price)
         version = self.version
         public = self._level_of(order) if hides else None
+        pending = dict(side.changed) if hides else {}
         side.remove(order)
         if order.price is None:
             order.worst_price = worst_price
@@ -1819,6 +1820,7 @@ class OrderBook:
             and all(maker.price is None for maker, _ in sweep.matches)
         ):
             self.version = version  # only what no level shows changed
+            side.changed = pending
         return sweep
 
     def cancel(
