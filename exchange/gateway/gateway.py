@@ -8,7 +8,7 @@ batches that are committed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from heapq import nlargest
 from typing import Any
@@ -24,11 +24,12 @@ from exchange.gateway.routing import Routing
 from exchange.gateway.sequencer import Sequencer
 from exchange.gateway.tables import Tables
 from exchange.gateway.turns import Turn
+from exchange.journal import storage
+from exchange.journal.checksum import Checksum
 from exchange.journal.gate import Gate
 from exchange.journal.replica import Replica
 from exchange.market.command import (
     ClockStep,
-    Command,
     Configure,
     Disconnect,
     Restart,
@@ -79,8 +80,11 @@ class Gateway:
         self.outbox = self.routing.outbox
         self.pacing = self.routing.pacing
         self.links = self.routing.links
-        self.sequencer = Sequencer(self.engine, self.routing, now, durable)
-        self._replica = Replica(self.engine, self.history)
+        checksum = Checksum()
+        self.sequencer = Sequencer(
+            self.engine, self.routing, now, durable, checksum
+        )
+        self._replica = Replica(self.engine, self.history, checksum)
         self.gate: Gate[Batch] = Gate(self.sequencer.committed)
         self.limiter = Limiter(quotas, now, speed)
         self.tables = Tables(
@@ -111,9 +115,12 @@ class Gateway:
 
     # Life
 
-    def replay(self, commands: Iterable[Command]) -> None:
-        """Apply the commands of a journal again; nothing is sent."""
-        self._replica.apply(commands)
+    def replay(self, batch: storage.Batch) -> None:
+        """Apply a batch of the journal again; nothing is sent.
+
+        Raises DivergedError if it came out differently than at first.
+        """
+        self._replica.apply(batch)
         self.sequencer.seq = self.engine.seq
         self.routing.publish()
 

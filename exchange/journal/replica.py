@@ -6,22 +6,30 @@ applied the commands first has sent them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from exchange.journal.checksum import Checksum
 from exchange.journal.history import History
-from exchange.market.command import Command
+from exchange.journal.storage import Batch
 from exchange.market.engine import Engine
 
 
 class Replica:
-    """An engine and the history of its events, kept in step."""
+    """An engine, the history of its events and their checksum, in step."""
 
-    def __init__(self, engine: Engine, history: History) -> None:
+    def __init__(
+        self, engine: Engine, history: History, checksum: Checksum
+    ) -> None:
         self._engine = engine
         self._history = history
+        self._checksum = checksum
 
-    def apply(self, commands: Iterable[Command]) -> None:
-        """Apply commands; the first one follows the engine's last one."""
+    def apply(self, batch: Batch) -> None:
+        """Apply a batch; its first command follows the engine's last one.
+
+        Raises DivergedError if it came out differently than at first.
+        """
         apply, record = self._engine.apply, self._history.record
-        for command in commands:
-            record(apply(command))
+        for command in batch.commands:
+            outputs = apply(command)
+            self._checksum.add(command.seq, outputs)
+            record(outputs)
+        self._checksum.compare(batch)
