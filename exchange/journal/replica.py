@@ -18,18 +18,18 @@ class Replica:
     def __init__(
         self, engine: Engine, history: History, checksum: Checksum
     ) -> None:
-        self._engine = engine
-        self._history = history
-        self._checksum = checksum
+        self.engine = engine
+        self.history = history
+        self.checksum = checksum
 
     def apply(self, batch: Batch) -> None:
         """Apply a batch; its first command follows the engine's last one.
 
         Raises DivergedError if it came out differently than at first.
         """
-        apply, record = self._engine.apply, self._history.record
+        apply, record = self.engine.apply, self.history.record
         for command in batch.commands:
             outputs = apply(command)
-            self._checksum.add(command.seq, outputs)
+            self.checksum.add(command.seq, outputs)
             record(outputs)
-        self._checksum.compare(batch)
+        self.checksum.compare(batch)
