@@ -65,6 +65,7 @@ class Compacting:
 
         Raises JournalError, SnapshotError or OSError.
         """
+        place_in(self._path)  # so that there is a journal
         with self._snapshots.lock():
             last = next(self._usable(), None)
             replica, at_rest = self._replay(last)
@@ -220,9 +221,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.compact``; return the exit status."""
     options = parse(arguments)
     set_up_output()
-    gc.disable()  # the engine makes no cycles
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
     try:
         do = prune_journal if options.prune else compact
         print_result(do(options.journal))
@@ -232,4 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()  # the engine makes no cycles
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
     sys.exit(main())
