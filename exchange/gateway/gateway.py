@@ -54,6 +54,10 @@ class Gateway:
     many times as fast ``now`` runs.
     """
 
+    # What makes commands; an edge makes none (`exchange.gateway.edge`).
+    make_sequencer = Sequencer
+    make_logins = Logins
+
     def __init__(
         self,
         now: Callable[[], int],
@@ -81,7 +85,7 @@ class Gateway:
         self.pacing = self.routing.pacing
         self.links = self.routing.links
         checksum = Checksum()
-        self.sequencer = Sequencer(
+        self.sequencer = self.make_sequencer(
             self.engine, self.routing, now, durable, checksum
         )
         self.replica = Replica(self.engine, self.history, checksum)
@@ -94,7 +98,7 @@ class Gateway:
             public_positions=public_positions,
             public_leaderboard=public_leaderboard,
         )
-        self.logins = Logins(
+        self.logins = self.make_logins(
             self.engine,
             self.routing,
             self.sequencer,
@@ -149,12 +153,16 @@ class Gateway:
 
         Long work is finished.
         """
-        self.sequencer.run(Shutdown())
-        self.sequencer.finish_work()
+        self.end_sessions()
         self.routing.publish()
         self.announce("the exchange is shutting down")
         for link in self.links:
             self.outbox.close(link, 1001, "shutdown")
+
+    def end_sessions(self) -> None:
+        """Note that every connection ends; finish long work."""
+        self.sequencer.run(Shutdown())
+        self.sequencer.finish_work()
 
     # Links
 
@@ -187,6 +195,11 @@ class Gateway:
         )
 
     # Time
+
+    @property
+    def next_deadline(self) -> int | None:
+        """When `pass_time` has something to do; None: never, so far."""
+        return self.engine.next_deadline
 
     def pass_time(self) -> None:
         """Fire every deadline that is due, and do one slice of long work."""
