@@ -59,8 +59,8 @@ KINDS = {
         test_rules_refusals test_rules_rounds test_schema test_session
         test_slow_readers test_snapshot_start test_soak test_spot_api
         test_spot_http test_spot_keys test_spot_market test_spot_orders
-        test_spot_streams test_tables test_tcp test_timing test_turns test_upgrade test_waiting test_web
-        test_websocket
+        test_spot_streams test_tables test_tcp test_timing test_turns
+        test_upgrade test_waiting test_web test_websocket
     """,
     "process": """
         check_ccxt check_ccxt_pro check_documented check_python_binance
