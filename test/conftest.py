@@ -34,7 +34,7 @@ KINDS = {
         test_event_record test_event_schedule test_event_scoring
         test_event_standings test_executions test_expiry test_feed
         test_feed_readers test_fees test_flows test_gate test_gateway test_gym
-        test_history test_icebergs test_languages test_limits test_link
+        test_history test_icebergs test_languages test_lease test_limits test_link
         test_listing test_logins test_market_data test_market_twin test_matches
         test_memory test_model test_money_file test_money_flows test_names
         test_news test_notices test_operator test_orders test_pacing
