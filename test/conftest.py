@@ -26,8 +26,8 @@ KINDS = {
         test_auction test_auction_orders test_band test_book_icebergs
         test_book_matching test_book_orders test_book_state test_book_twin
         test_bucket test_busts test_cash test_chart test_client_money
-        test_client_notices test_client_simulated test_closing
-        test_codec_events test_codec_frames test_codec_requests
+        test_client_notices test_client_silence test_client_simulated
+        test_closing test_codec_events test_codec_frames test_codec_requests
         test_conformance_published test_conversion test_damage test_day
         test_deadlines test_documented test_door_settings test_edge
         test_event_changes test_event_dossier test_event_draws
@@ -65,13 +65,13 @@ KINDS = {
         check_ccxt check_ccxt_pro check_documented check_python_binance
         freqtrade_trades screen_tests test_abuse test_administration
         test_backup test_checksum test_cli test_client test_client_earlier
-        test_client_life test_clock test_commits test_committer test_disk
-        test_docs test_event_processes test_examples test_files test_fuzz
-        test_golden test_image test_keys test_keys_live test_logs
-        test_long_work test_page test_printing test_process test_products_live
-        test_replay test_simulate test_speed test_spot_crash test_sqlite
-        test_stream test_tls test_tutorial test_util_accounts test_util_admin
-        test_watch
+        test_client_life test_client_standby test_clock test_commits
+        test_committer test_disk test_docs test_event_processes test_examples
+        test_files test_fuzz test_golden test_image test_keys test_keys_live
+        test_logs test_long_work test_page test_printing test_process
+        test_products_live test_replay test_simulate test_speed test_spot_crash
+        test_sqlite test_standby test_stream test_tls test_tutorial
+        test_util_accounts test_util_admin test_watch
     """,
     "system": """
         test_bench test_bots test_challenge_house test_client_live test_crash
