@@ -7,7 +7,7 @@ STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test system pure mutants lint types format bench stress doors dialect crash twin conformance chart demo \
-	clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests frames clean
+	clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests frames spectators clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -72,6 +72,9 @@ crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 event-crash: $(STAMP) ## Kill parts of events of 3 rounds every 5 s, and check their ends
 	$(PY) -m util.measure.event_crash 3 $(or $(SEED),1)
 	$(PY) -m util.measure.event_crash 3 $(or $(SEED),1) --league
+
+spectators: $(STAMP) ## Measure what 3,000 readers cost a primary, and edges
+	$(PY) -m util.measure.spectators
 
 twin: $(STAMP) ## Compare book and engine with naive ones, 2.5 million steps
 	$(PY) -m util.measure.twin 1500000 $(or $(SEED),1)
