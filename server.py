@@ -40,6 +40,7 @@ from exchange.host.metrics import Timing
 from exchange.host.process import FILES_RESERVED, raise_file_limit
 from exchange.host.recovery import Recovery, check_money, recover
 from exchange.host.settings import Settings
+from exchange.host.snapshots import keep_state
 from exchange.host.timers import Timers
 from exchange.host.tls import Certificate
 from exchange.host.writer import Writer
@@ -237,6 +238,9 @@ class Server:
         await self.listener.abort()
         if self._committer is not None:
             self._committer.close()
+        if self._recovery is not None and not self.failure.done():
+            journal = self._recovery.journal
+            keep_state(journal, self.gateway.replica, self._clock.elapsed)
 
     async def _close_market(self) -> None:
         """Serve what has arrived, end all sessions, and hang up."""

@@ -46,7 +46,9 @@ KINDS = {
         test_replay_text test_reports test_requests test_restart test_rounds
         test_routing test_rules test_rules_time test_self_trades test_sequencer
         test_sessions test_settings test_settlement test_solvency
-        test_spot_values test_stops test_tags test_tenders test_uncrossing
+        test_snapshot_state
+        test_spot_values test_stops
+        test_tags test_tenders test_uncrossing
         test_virtual test_work
     """,
     "socket": """
@@ -56,10 +58,10 @@ KINDS = {
         test_metrics test_money_start test_playback test_replies test_resuming
         test_rules_disk test_rules_keys test_rules_limits test_rules_orders
         test_rules_refusals test_rules_rounds test_schema test_session
-        test_slow_readers test_soak test_spot_api test_spot_http test_spot_keys
-        test_spot_market test_spot_orders test_spot_streams test_tables
-        test_tcp test_timing test_turns test_upgrade test_waiting test_web
-        test_websocket
+        test_slow_readers test_snapshot_start test_soak test_spot_api
+        test_spot_http test_spot_keys test_spot_market test_spot_orders
+        test_spot_streams test_tables test_tcp test_timing test_turns
+        test_upgrade test_waiting test_web test_websocket
     """,
     "process": """
         check_ccxt check_ccxt_pro check_documented check_python_binance
