@@ -45,11 +45,9 @@ KINDS = {
         test_products_documented test_ranking test_rate test_records
         test_replay_text test_reports test_requests test_restart test_rounds
         test_routing test_rules test_rules_time test_self_trades test_sequencer
-        test_sessions test_settings test_settlement test_solvency
-        test_snapshot_state
-        test_spot_values test_stops
-        test_tags test_tenders test_uncrossing
-        test_virtual test_work
+        test_sessions test_settings test_settlement test_snapshot_state
+        test_solvency test_spot_values test_stops test_tags test_tenders
+        test_uncrossing test_virtual test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -71,16 +69,17 @@ KINDS = {
         test_committer test_disk test_docs test_event_processes test_examples
         test_files test_fuzz test_golden test_image test_keys test_keys_live
         test_logs test_long_work test_page test_printing test_process
-        test_products_live test_replay test_simulate test_speed test_spot_crash
-        test_sqlite test_standby test_stream test_tls test_tutorial
-        test_util_accounts test_util_admin test_watch
+        test_products_live test_replay test_simulate test_snapshots test_speed
+        test_spot_crash test_sqlite test_standby test_stream test_tls
+        test_tutorial test_util_accounts test_util_admin test_watch
     """,
     "system": """
-        test_bench test_bots test_challenge_house test_client_live test_crash
-        test_door_load test_doors_crash test_event_league test_event_page
-        test_event_practice test_event_rehearse test_event_replay
-        test_event_run test_hostile test_package test_proxies test_replay_page
-        test_screen test_stress test_wall test_windows test_worlds
+        test_bench test_bots test_challenge_house test_client_live
+        test_cluster_crash test_crash test_door_load test_doors_crash
+        test_event_league test_event_page test_event_practice
+        test_event_rehearse test_event_replay test_event_run test_hostile
+        test_package test_proxies test_replay_page test_screen test_stress
+        test_wall test_windows test_worlds
     """,
 }
 KIND_OF = {
