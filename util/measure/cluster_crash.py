@@ -17,7 +17,8 @@ two exchanges that share a stream on them, and the bots of
 
 After each, the whole stream is read: it must hold all that the bots were told,
 to the byte and once, as `util.measure.crash` checks it for one process. The
-time is taken from the fault until the next primary takes clients.
+time is taken from the fault until the next primary takes clients; where the
+primary goes on, until it answers again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from exchange.journal.servers import Unanswered, ask
 from exchange.journal.sqlite import Journal
 from exchange.journal.stream import Stream
 from util.cli import amount_and_seed, new_parser
-from util.measure.cluster import STREAM, Member, members_of, primary_of
+from util.measure.cluster import POLL_S, STREAM, Member, members_of, primary_of
 from util.measure.crash import BOTS, CASH, REPLIES, set_up
 from util.measure.crash_bot import Bot, Course
 from util.measure.crash_record import Record
@@ -50,6 +51,7 @@ from util.measure.nats_servers import NatsServer, NatsServers, nats_servers
 from util.measure.wire import PATIENCE_S
 
 LEASE_S = 1
+PATIENT_S = 10  # the same, where clients are to wait for the stream
 CYCLES_PER_STREAM = 25  # each cycle reads all of it
 FENCED = 3  # exit status
 # How long two servers of NATS stop.
@@ -61,6 +63,7 @@ FAULTS = (
     *("kill", "stop", "kill", "cut", "kill"),
     *("bye", "kill", "machine", "leader", "quorum"),
 )
+PATIENT = ("leader", "quorum")
 
 
 class Cluster:
@@ -74,6 +77,7 @@ class Cluster:
         self.line = line  # from the first member to the servers
         self.bots: Sequence[Bot] = ()
         self.broken_at = 0.0  # when the time of the primary ended
+        self.paused_s: float | None = None  # if the primary went on
 
     async def leader(self) -> NatsServer:
         """Return the leader of the stream."""
@@ -99,11 +103,14 @@ class Cluster:
             except Unanswered:
                 await asyncio.sleep(READ_S)
 
-    async def progress(self) -> None:
-        """Wait until bots are answered."""
+    async def went_on(self, member: Member) -> None:
+        """Wait until bots are answered again; then kill the primary."""
         before = self.told()
         while self.told() == before:
-            await asyncio.sleep(READ_S)
+            await asyncio.sleep(POLL_S)
+        paused_s = time.monotonic() - self.broken_at
+        await self.end(member)
+        self.paused_s = paused_s
 
     def told(self) -> int:
         """Return how much the bots have been told."""
@@ -121,6 +128,7 @@ class Cluster:
     def broken(self) -> None:
         """Note when the time of the primary ends."""
         self.broken_at = time.monotonic()
+        self.paused_s = None
 
     async def end(self, member: Member) -> None:
         """Kill a primary."""
@@ -182,20 +190,20 @@ class Cluster:
     async def lose_leader(self, member: Member) -> None:
         """Kill the leader of the stream; the primary goes on."""
         leader = await self.leader()
+        self.broken()
         leader.kill()
-        await self.progress()
+        await self.went_on(member)
         leader.start()
-        await self.end(member)
 
     async def quorum(self, member: Member) -> None:
         """Stop two servers for a while; the primary goes on."""
+        self.broken()
         for server in self.servers.all[:2]:
             server.send(signal.SIGSTOP)
         await asyncio.sleep(QUORUM_S)
         for server in self.servers.all[:2]:
             server.send(signal.SIGCONT)
-        await self.progress()
-        await self.end(member)
+        await self.went_on(member)
 
 
 async def fetch(cluster: Cluster, path: Path) -> None:
@@ -241,7 +249,7 @@ async def crash(
     counts: Counter[str] = Counter()
     took: defaultdict[str, list[float]] = defaultdict(list)
     # With a long lease the clients wait for the stream instead of leaving.
-    lease = 20 if {"leader", "quorum"} & {*faults} else LEASE_S
+    lease = PATIENT_S if {*PATIENT} & {*faults} else LEASE_S
     with nats_servers() as servers:
         async with (
             Line.to(servers) as line,
@@ -254,8 +262,9 @@ async def crash(
             for number, fault in enumerate([*faults, ""]):
                 primary = await primary_of(*members)
                 if number:
+                    since_s = time.monotonic() - cluster.broken_at
                     took[faults[number - 1]].append(
-                        time.monotonic() - cluster.broken_at
+                        cluster.paused_s or since_s
                     )
                     progress()
                 await _check(cluster, folder / f"{number}.db", bots, counts)
@@ -356,7 +365,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"nothing lost, nothing doubled in {elapsed_s:.0f} s: {figures}")
     for fault, values in took.items():
         print(
-            f"{fault}: {len(values)} times, the next primary after"
+            f"{fault}: {len(values)} times, clients are served again after"
             f" {median(values):.2f} s (median), {max(values):.2f} s (most)"
         )
     return 0
@@ -364,10 +373,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _groups(faults: Sequence[str]) -> list[list[str]]:
     """Return the faults as lists, one for each stream."""
-    patient = ("leader", "quorum")
     lists: list[list[str]] = []
     for wanted in (False, True):
-        chosen = [f for f in faults if (f in patient) is wanted]
+        chosen = [f for f in faults if (f in PATIENT) is wanted]
         lists += [
             chosen[at : at + CYCLES_PER_STREAM]
             for at in range(0, len(chosen), CYCLES_PER_STREAM)
