@@ -46,7 +46,7 @@ _SCHEMA = """
         records BLOB NOT NULL
     ) STRICT
 """
-_NO_DIGEST = bytes(hashlib.sha256().digest_size)  # before the first row
+NO_DIGEST = bytes(hashlib.sha256().digest_size)  # before the first row
 
 
 class JournalError(Exception):
@@ -70,7 +70,7 @@ class Journal:
         self.last_seq = 0  # the last one committed
         # Files that must not be replaced, with their identity; see `recover`.
         self.files: dict[Path, tuple[int, int]] = {}
-        self._digest = _NO_DIGEST
+        self._digest = NO_DIGEST
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path.with_name(f"{path.name}.lock"))
         try:
@@ -124,7 +124,7 @@ class Journal:
         assert first_seq == self.last_seq + 1 and records
         last_seq = self.last_seq + len(records)
         blob = f"[{','.join(records)}]".encode()
-        digest = _chain(self._digest, first_seq, last_seq, blob)
+        digest = chain(self._digest, first_seq, last_seq, blob)
         self.file.execute(
             "INSERT INTO batches VALUES (?, ?, ?, ?)",
             (first_seq, last_seq, digest, blob),
@@ -360,7 +360,7 @@ def _read(
     (found,) = _fetch(path, file, "PRAGMA quick_check(1)")
     if found != "ok":
         raise JournalError(f"{path}: damaged: {' '.join(found.split())}")
-    seq, digest = 0, _NO_DIGEST
+    seq, digest = 0, NO_DIGEST
     while True:
         row = _fetch(
             path,
@@ -372,13 +372,13 @@ def _read(
         if row is None:
             return
         first_seq, last_seq, stored, records = row
-        digest = _chain(digest, first_seq, last_seq, records)
+        digest = chain(digest, first_seq, last_seq, records)
         if first_seq != seq + 1 or digest != stored:
             raise JournalError(
                 f"{path}: after command {seq}: a batch is missing or damaged"
             )
         try:
-            _check_rules(path, rules_in(records), rules)
+            check_rules(path, rules_in(records), rules)
             commands = decode_records(first_seq, records)
         except ValueError:
             raise JournalError(
@@ -393,7 +393,8 @@ def _read(
         yield commands, digest
 
 
-def _check_rules(path: Path, needed: list[int], known: range) -> None:
+def check_rules(path: object, needed: list[int], known: range) -> None:
+    """Raise JournalError, which names ``path``, for rules not ``known``."""
     for version in needed:
         if version in known:
             continue
@@ -408,7 +409,7 @@ def _check_rules(path: Path, needed: list[int], known: range) -> None:
         )
 
 
-def _chain(
+def chain(
     before: bytes, first_seq: int, last_seq: int, records: bytes
 ) -> bytes:
     """Return the digest of a batch, which covers all batches before it."""
