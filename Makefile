@@ -37,7 +37,7 @@ test: $(WITH_NATS) ## Run the tests but those of `make system`; gets Chromium if
 	@.ci/browser >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not system" test
 
-system: $(WITH_NATS) ## Run the tests of whole systems; gets Chromium, nginx and Caddy if missing
+system: $(WITH_NATS) ## Run the tests of whole systems; gets Chromium and three proxies if missing
 	@.ci/browser >/dev/null
 	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m system test

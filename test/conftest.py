@@ -66,7 +66,7 @@ KINDS = {
         check_ccxt check_ccxt_pro check_documented check_python_binance
         freqtrade_trades screen_tests test_abuse test_administration
         test_backup test_cli test_client test_client_earlier test_client_life
-        test_client_standby
+        test_client_standby test_deploy
         test_clock test_commits test_committer test_disk test_docs
         test_event_processes test_examples test_files test_fuzz test_golden
         test_image test_keys test_keys_live test_logs test_long_work test_page
