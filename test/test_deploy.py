@@ -44,8 +44,8 @@ COMPOSE = (DEPLOY / "compose.yaml").read_text("utf-8")
 HAPROXY = (DEPLOY / "haproxy.cfg").read_text("utf-8")
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 ANSWER_S = 0.5  # for an answer that does not come
-# A setting that comes with the roles of a process.
-ROLE = {"role"}
+# Settings of a process that shares its journal.
+SHARED = {"role", "journal_copy"}
 
 
 def variables(name: str) -> dict[str, str]:
@@ -281,7 +281,7 @@ def test_the_variables_are_settings(name: str) -> None:
         name.removeprefix(ENV_PREFIX).lower(): value
         for name, value in variables(name).items()
     }
-    assert given.keys() <= Settings.model_fields.keys() | ROLE
+    assert given.keys() <= Settings.model_fields.keys() | SHARED
     user = "read" if given.get("role") == "read" else "trade"
     address = Address.read(given["journal"])
     password = variables("nats.env")[f"EX_{user.upper()}"]
@@ -291,7 +291,7 @@ def test_the_variables_are_settings(name: str) -> None:
 
 def test_compose_sets_what_is_a_setting() -> None:
     names = re.findall(rf"^ +{ENV_PREFIX}(\w+):", COMPOSE, re.M)
-    known = Settings.model_fields.keys() | ROLE
+    known = Settings.model_fields.keys() | SHARED
     assert names and {name.lower() for name in names} <= known
     asked = set(re.findall(r"\$\{(\w+)", COMPOSE))
     assert asked == variables("compose.env.example").keys()
