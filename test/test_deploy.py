@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -28,7 +29,7 @@ from client import Exchange
 from exchange.host.settings import ENV_PREFIX, Settings
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
-from exchange.journal.message import BYE, Position, Writer
+from exchange.journal.message import BYE, Message, Position, Writer
 from exchange.journal.servers import Unanswered, error_code
 from exchange.journal.sqlite import JournalError
 from exchange.journal.stream import Refused, Stream
@@ -87,7 +88,9 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         ports = free_ports(9)
         self.clients, self.https, routes = ports[:3], ports[3:6], ports[6:]
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._folder = folder
+        self._envs: dict[str, dict[str, str]] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for index, name in enumerate("abc"):
             text = NATS
             for old, new in {
@@ -104,15 +107,25 @@ class Cluster:
             for other, port in zip("ABC", routes):
                 route = f"nats://route:{env['EX_ROUTE']}@127.0.0.1:{port}"
                 env[f"EX_ROUTE_{other}"] = route
-            with (folder / f"{name}.log").open("wb") as log:
-                self._processes.append(
-                    subprocess.Popen(
-                        [binary(), "-c", str(file)],
-                        env=env,
-                        stdout=log,
-                        stderr=log,
-                    )
-                )
+            self._envs[name] = env
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        """Start a server."""
+        with (self._folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [binary(), "-c", self._folder / f"{name}.conf"],
+                env=self._envs[name],
+                stdout=log,
+                stderr=log,
+            )
+
+    def lose(self, name: str, disk: bool = False) -> None:
+        """Kill a server; lose its disk too."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+        if disk:
+            shutil.rmtree(self._folder / name)
 
     def address(self, user: str, password: str | None = None) -> Address:
         """Return the address of the stream `main` for a user."""
@@ -122,9 +135,8 @@ class Cluster:
         return Address.read(f"nats://{user}:{password}@{hosts}/main")
 
     def end(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
+        for name in self._processes:
+            self.lose(name)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +238,17 @@ async def test_no_process_may_delete_or_change_a_stream(
         assert after["state"]["last_seq"] == before["state"]["last_seq"]
 
 
+@pytest.mark.parametrize("user", ["trade", "read"])
+def test_the_chart_of_nats_gets_the_same_permissions(user: str) -> None:
+    values = (ROOT / "k8s" / "nats.yaml").read_text("utf-8")
+    (listed,) = re.findall(
+        rf"- user: {user}\n.*?publish:\n((?: +- [^:\n]+\n)+)", values, re.S
+    )
+    (quoted,) = re.findall(rf"user: {user},.*?publish: \[(.*?)\]", NATS, re.S)
+    subjects = re.findall(r'"(.+?)"', quoted)
+    assert re.findall(r"- (\S+)", listed) == subjects != []
+
+
 async def test_an_edge_makes_no_stream(cluster: Cluster) -> None:
     async with connected(cluster, "read") as edge:
         answer = await edge.client.request(
@@ -256,6 +279,56 @@ async def test_a_wrong_password_is_refused(
     await (await opened(cluster.address("trade"))).close()
     with pytest.raises((JournalError, Unanswered)):
         await Stream.open(cluster.address(user, "wrong"), None)
+
+
+async def test_a_server_with_an_empty_disk_copies_the_stream(
+    tmp_path: Path,
+) -> None:
+    """As the manual says to replace a machine, or a damaged disk."""
+    cluster = Cluster(tmp_path)
+    writer = Writer("one", T_US)
+    try:
+        async with connected(cluster, "trade") as stream:
+            first = batch(writer, Position(), 3)
+            await stored(stream, first, 0)
+            cluster.lose("c", disk=True)
+            cluster.start("c")
+            async with asyncio.timeout(PATIENCE_S):
+                while not await is_current(stream):
+                    await asyncio.sleep(0.1)
+            cluster.lose("a", disk=True)
+            # Two are left, of which one began with nothing.
+            second = writer.sign(BYE, Position(3, first.digest))
+            await stored(stream, second, 1)
+            for sequence, message in ((1, first), (2, second)):
+                assert await stream.fetch(sequence) == message
+    finally:
+        cluster.end()
+
+
+async def stored(stream: Stream, message: Message, expected: int) -> None:
+    """Append a message however long the servers take."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                await stream.append(message, expected)
+                return
+            except Unanswered:
+                await asyncio.sleep(0.1)
+            except Refused:  # by an earlier try, which got no answer
+                assert await stream.fetch(expected + 1) == message
+                return
+
+
+async def is_current(stream: Stream) -> bool:
+    """Return whether the leader says that both others have everything."""
+    info = await call(stream, "INFO")
+    if info is None or "cluster" not in info:
+        return False
+    others = info["cluster"].get("replicas") or []
+    return len(others) == 2 and all(
+        other["current"] and not other.get("offline") for other in others
+    )
 
 
 # Units, variables, Compose --------------------------------------------------
