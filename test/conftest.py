@@ -22,26 +22,25 @@ settings.load_profile("untimed")
 # systems of programs, whose tests take minutes: `make system` runs those.
 KINDS = {
     "pure": """
-        test_client_silence
         test_account_limits test_accounts test_appender test_architecture
         test_auction test_auction_orders test_band test_book_icebergs
         test_book_matching test_book_orders test_book_state test_book_twin
         test_bucket test_busts test_cash test_chart test_client_money
-        test_client_notices test_client_simulated test_closing
-        test_codec_events test_codec_frames test_codec_requests
+        test_client_notices test_client_silence test_client_simulated
+        test_closing test_codec_events test_codec_frames test_codec_requests
         test_conformance_published test_conversion test_damage test_day
-        test_deadlines test_documented test_door_settings test_event_changes
-        test_event_dossier test_event_draws test_event_examples test_event_fair
-        test_event_file test_event_keys test_event_lines test_event_market
-        test_event_pages test_event_pairings test_event_record
-        test_event_schedule test_event_scoring test_event_standings
-        test_executions test_expiry test_feed test_feed_readers test_fees
-        test_flows test_gate test_gateway test_gym test_history test_icebergs
-        test_languages test_lease test_limits test_link test_listing
-        test_logins test_market_data test_market_twin test_matches test_memory
-        test_model test_money_file test_money_flows test_names test_news
-        test_notices test_operator test_orders test_pacing test_payouts
-        test_permissions test_phases test_precedence test_presets
+        test_deadlines test_documented test_door_settings test_edge
+        test_event_changes test_event_dossier test_event_draws
+        test_event_examples test_event_fair test_event_file test_event_keys
+        test_event_lines test_event_market test_event_pages test_event_pairings
+        test_event_record test_event_schedule test_event_scoring
+        test_event_standings test_executions test_expiry test_feed
+        test_feed_readers test_fees test_flows test_gate test_gateway test_gym
+        test_history test_icebergs test_languages test_lease test_limits
+        test_link test_listing test_logins test_market_data test_market_twin
+        test_matches test_memory test_model test_money_file test_money_flows
+        test_names test_news test_notices test_operator test_orders test_pacing
+        test_payouts test_permissions test_phases test_precedence test_presets
         test_product_flows test_product_settings test_products
         test_products_documented test_ranking test_rate test_records
         test_replay_text test_reports test_requests test_restart test_rounds
@@ -65,14 +64,14 @@ KINDS = {
     "process": """
         check_ccxt check_ccxt_pro check_documented check_python_binance
         freqtrade_trades screen_tests test_abuse test_administration
-        test_backup test_cli test_client test_client_earlier test_client_life
-        test_client_standby test_deploy
-        test_clock test_commits test_committer test_disk test_docs
-        test_event_processes test_examples test_files test_fuzz test_golden
-        test_image test_keys test_keys_live test_logs test_long_work test_page
-        test_printing test_process test_products_live test_replay test_simulate
-        test_speed test_spot_crash test_sqlite test_stream test_tls
-        test_tutorial test_util_accounts test_util_admin test_watch
+        test_backup test_checksum test_cli test_client test_client_earlier
+        test_client_life test_client_standby test_clock test_commits
+        test_committer test_deploy test_disk test_docs test_event_processes
+        test_examples test_files test_fuzz test_golden test_image test_keys
+        test_keys_live test_logs test_long_work test_page test_printing
+        test_process test_products_live test_replay test_simulate test_speed
+        test_spot_crash test_sqlite test_stream test_tls test_tutorial
+        test_util_accounts test_util_admin test_watch
     """,
     "system": """
         test_bench test_bots test_challenge_house test_client_live test_crash

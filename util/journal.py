@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from exchange.journal.sqlite import count_commands, read_journal
+from exchange.journal.sqlite import count_commands, read_batches
+from exchange.journal.storage import Batch
 from exchange.market.command import Command
 
 from .cli import extra_libraries
@@ -17,7 +18,13 @@ PROGRESS_AFTER_S = 1.0
 
 
 def commands_of(path: Path, *, is_quiet: bool = False) -> Iterator[Command]:
-    """Yield the commands that a journal holds now, each batch verified.
+    """Yield the commands of `batches_of`."""
+    for batch in batches_of(path, is_quiet=is_quiet):
+        yield from batch.commands
+
+
+def batches_of(path: Path, *, is_quiet: bool = False) -> Iterator[Batch]:
+    """Yield the batches that a journal holds now, each verified.
 
     Raises JournalError. Shows progress on a terminal unless ``is_quiet``.
     """
@@ -29,8 +36,8 @@ def commands_of(path: Path, *, is_quiet: bool = False) -> Iterator[Command]:
         delay=PROGRESS_AFTER_S,
         disable=is_quiet or None,  # None: shown on a terminal only
     ) as progress:
-        for commands in read_journal(path):
-            yield from commands
-            progress.update(len(commands))
-            if commands[-1].seq >= total:
+        for batch in read_batches(path):
+            yield batch
+            progress.update(len(batch.commands))
+            if batch.commands[-1].seq >= total:
                 break

@@ -26,6 +26,7 @@ from typing import Any, TextIO, TypeAlias, get_args
 
 from pydantic_core import to_json
 
+from exchange.journal.checksum import Checksum, DivergedError
 from exchange.journal.records import encode_tagged
 from exchange.journal.sqlite import (
     JournalError,
@@ -74,7 +75,7 @@ from .cli import (
     set_up_output,
     utf8,
 )
-from .journal import commands_of
+from .journal import batches_of
 from .replay_text import (
     EPOCH,
     MICROSECOND,
@@ -121,18 +122,26 @@ def replay(path: Path, *, is_quiet: bool = False) -> Iterator[Step]:
 
     Raises JournalError. Shows progress on a terminal unless ``is_quiet``.
     """
-    engine = Engine()
-    for command in commands_of(path, is_quiet=is_quiet):
-        yield _step(path, engine, command)
+    engine, checksum = Engine(), Checksum()
+    for batch in batches_of(path, is_quiet=is_quiet):
+        for command in batch.commands:
+            yield _step(path, engine, checksum, command)
+        try:
+            checksum.compare(batch)
+        except DivergedError as error:
+            raise JournalError(f"{path}: {error}") from None
 
 
-def _step(path: Path, engine: Engine, command: Command) -> Step:
+def _step(
+    path: Path, engine: Engine, checksum: Checksum, command: Command
+) -> Step:
     try:
         outputs = in_full(engine.apply(command))
     except Exception as error:
         raise JournalError(
             f"{path}: command {command.seq} cannot be applied: {error!r}"
         ) from error
+    checksum.add(command.seq, outputs)
     books = [(PUBLIC, update) for update in engine.take_book_updates()]
     return Step(command, [*outputs, *books], _symbol(engine, command))
 

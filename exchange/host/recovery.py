@@ -13,6 +13,8 @@ from tqdm import tqdm
 from exchange.gateway.gateway import Gateway
 from exchange.host.clock import JUMP_US, Clock
 from exchange.host.market_file import SettingsError
+from exchange.journal.checksum import DivergedError
+from exchange.journal.sqlite import JournalError
 from exchange.journal.storage import Storage
 from exchange.market.command import Configure
 from exchange.market.configuration import money_conflict
@@ -86,9 +88,12 @@ def _replay(journal: Storage, gateway: Gateway) -> None:
             disable=None,  # where standard error is no terminal
         ) as progress,
     ):
-        for commands in journal.recover():
-            gateway.replay(commands)
-            progress.update(len(commands))
+        for batch in journal.recover():
+            try:
+                gateway.replay(batch)
+            except DivergedError as error:
+                raise JournalError(f"{journal.path}: {error}") from None
+            progress.update(len(batch.commands))
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ class Timers:
         if due is not None and self._feed_due is None:
             delay_s = as_delay(due - self._clock.elapsed())
             self._feed_due = self._loop.call_later(delay_s, self._publish)
-        deadline = gateway.engine.next_deadline
+        deadline = gateway.next_deadline
         if deadline == self._deadline:
             return
         self._deadline = deadline

@@ -20,7 +20,7 @@ import logging
 from collections.abc import Callable
 
 from exchange.journal.lease import Lease
-from exchange.journal.message import Message, Position, advance
+from exchange.journal.message import Cursor, Message, Position
 from exchange.journal.servers import Unanswered
 from exchange.journal.stream import Refused, Stream
 
@@ -51,27 +51,29 @@ class Appender:
         now: Callable[[], int],
         at: Position,
     ) -> None:
-        self.at = at
         self.lease = lease
         self.trouble = ""  # why nothing is stored; "": the last append was
         self._stream = stream
         self._now = now
+        self._cursor = Cursor(stream.address, at)
+
+    @property
+    def at(self) -> Position:
+        """The position after the last message that is stored."""
+        return self._cursor.at
 
     async def append(self, message: Message) -> None:
         """Store a message that follows ``at``; wait as long as it takes.
 
         Raises Fenced if another process has written.
         """
-        expected = self.at.sequence
         first = self._now()
         self.lease.sent(first)
         sent = first
         while not await self._is_stored(message, first, sent):
             await asyncio.sleep(AGAIN_S)
             sent = self._now()
-        self.at = advance(
-            str(self._stream.address), self.at, expected + 1, message
-        )
+        self._cursor.pass_own(message)
         self._note("")
 
     async def _is_stored(
@@ -81,7 +83,7 @@ class Appender:
 
         ``sent`` is the time of this try, ``first`` that of the first one.
         """
-        expected = self.at.sequence
+        expected = self._cursor.sequence
         try:
             try:
                 await self._stream.append(message, expected)

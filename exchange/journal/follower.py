@@ -16,17 +16,13 @@ from typing import Any
 from nats.aio.msg import Msg
 from nats.errors import Error
 
-from exchange.journal.message import (
-    BATCH,
-    Message,
-    Position,
-    advance,
-    commands_of,
-)
+from exchange.journal.chain import JournalError
+from exchange.journal.checksum import DivergedError
+from exchange.journal.message import Cursor, Message, Position
 from exchange.journal.servers import Unanswered, ask, error_code, reason
-from exchange.journal.sqlite import JournalError
+from exchange.journal.storage import Batch
 from exchange.journal.stream import CREATE_S, State, Stream, read_message
-from exchange.market.command import RULES, Command
+from exchange.market.command import RULES
 
 # One request for messages: how many, how many bytes, how long it stands.
 READ_MESSAGES = 256
@@ -178,14 +174,14 @@ class Tail:
 class Follower:
     """Reads a stream from a position on, and has each batch applied.
 
-    ``apply`` takes the commands of a batch. ``at`` is where to begin: that of
-    a snapshot, or the beginning. ``rules`` are the versions that this program
-    has.
+    ``apply`` takes a batch, and may raise DivergedError. ``at`` is where to
+    begin: that of a snapshot, or the beginning. ``rules`` are the versions
+    that this program has.
 
-    An edge follows like this, until it is canceled; `gateway.replay` is an
-    ``apply`` that sends nothing::
+    An edge follows like this, until it is canceled::
 
-        follower = Follower(stream, gateway.replay)
+        stream = await Stream.open(address, None)
+        follower = Follower(stream, apply)
         while True:
             try:
                 if not await follower.read(timeout_s):
@@ -200,23 +196,28 @@ class Follower:
     def __init__(
         self,
         stream: Stream,
-        apply: Callable[[list[Command]], object],
+        apply: Callable[[Batch], object],
         at: Position = Position(),
         rules: range = RULES,
     ) -> None:
-        self.at = at
         self.pending = 0  # messages stored and not yet read, at the last one
         self._stream = stream
         self._apply = apply
-        self._rules = rules
+        self._cursor = Cursor(stream.address, at, rules)
         self._tail = Tail(stream, at.sequence)
+
+    @property
+    def at(self) -> Position:
+        """The position after the last message that was read."""
+        return self._cursor.at
 
     async def read(self, timeout_s: float) -> list[Message]:
         """Apply what has come, and return it; wait for the first message.
 
         The list is empty after ``timeout_s`` without one. Other tasks run
         between two batches. Raises Unanswered if the servers do not answer,
-        JournalError at the first message that is not the next one.
+        JournalError at the first message that is not the next one, or that
+        came out differently than at the primary.
         """
         messages: list[Message] = []
         for received in await self._tail.read(timeout_s):
@@ -228,25 +229,28 @@ class Follower:
     def follow(self, received: Received) -> None:
         """Verify the next message and have its commands applied."""
         message = received.message
-        name = str(self._stream.address)
-        at = advance(name, self.at, received.sequence, message)
-        if message.kind == BATCH:
-            self._apply(commands_of(name, message, self._rules))
-        self.at = at
+        commands = self._cursor.verify(received.sequence, message)
+        if commands:
+            try:
+                self._apply(Batch(commands, message.checksum))
+            except DivergedError as error:
+                raise JournalError(
+                    f"{self._stream.address}: {error}"
+                ) from None
         self.pending = received.pending
 
     async def look(self) -> State:
-        """Ask the stream for its state; read on with a new consumer if behind.
+        """Ask for the stream's state; read with a new consumer if behind.
 
         Raises Unanswered, or JournalError if the stream ends before `at`.
         """
         state = await self._stream.state()
-        if state.last < self.at.sequence:
+        if state.last < self._cursor.sequence:
             raise JournalError(
                 f"{self._stream.address}: it ends with message"
-                f" {state.last:,}, and {self.at.sequence:,} was read before"
+                f" {state.last:,}, and {self._cursor.sequence:,} was read before"
             )
-        self.pending = state.last - self.at.sequence
+        self.pending = state.last - self._cursor.sequence
         if self.pending:
             await self._tail.reset()
         return state

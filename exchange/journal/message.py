@@ -10,18 +10,12 @@ left in order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from exchange.journal.records import decode_records, rules_in
-from exchange.journal.sqlite import (
-    NO_DIGEST,
-    JournalError,
-    chain,
-    check_rules,
-)
-from exchange.market.command import RULES, Command, Configure
+from exchange.journal.chain import NO_DIGEST, Chain, JournalError
+from exchange.market.command import RULES, Command
 
 BATCH = "batch"
 BEAT = "beat"
@@ -53,7 +47,8 @@ class Message:
     ``first`` and ``last`` are the numbers of its commands; without commands
     ``last`` is that of the last command before it, and ``first`` one more.
     ``node`` names the process that sent it, ``lease_us`` is the T of that
-    process, and ``body`` the records as in the SQLite journal.
+    process, ``body`` the records and ``checksum`` that of their outputs, as
+    in the SQLite journal.
     """
 
     kind: str
@@ -63,10 +58,11 @@ class Message:
     lease_us: int
     digest: bytes
     body: bytes = b""
+    checksum: int | None = None
 
     def headers(self, expected: int) -> dict[str, str]:
         """Return the headers of an append after message ``expected``."""
-        return {
+        headers = {
             EXPECTED: str(expected),
             "Ex-Kind": self.kind,
             "Ex-First": str(self.first),
@@ -75,10 +71,14 @@ class Message:
             "Ex-Lease": str(self.lease_us),
             "Ex-Digest": self.digest.hex(),
         }
+        if self.checksum is not None:
+            headers["Ex-Check"] = str(self.checksum)
+        return headers
 
     @classmethod
     def read(cls, headers: Mapping[str, str], body: bytes) -> Self:
         """Return the message with these headers; raises ValueError."""
+        checksum = headers.get("Ex-Check")
         try:
             return cls(
                 kind=headers["Ex-Kind"],
@@ -88,6 +88,7 @@ class Message:
                 lease_us=int(headers["Ex-Lease"]),
                 digest=bytes.fromhex(headers["Ex-Digest"]),
                 body=body,
+                checksum=None if checksum is None else int(checksum),
             )
         except KeyError as error:
             raise ValueError(f"it has no header {error.args[0]}") from None
@@ -104,13 +105,24 @@ class Writer:
         self.lease_us = lease_us
 
     def batch(
-        self, after: Position, first: int, body: bytes, size: int
+        self,
+        after: Position,
+        records: Sequence[str],
+        checksum: int | None,
     ) -> Message:
-        """Return a batch of ``size`` commands; its JSON is ``body``."""
-        last = first + size - 1
-        digest = chain(after.digest, first, last, body)
+        """Return a batch of encoded commands that follow a position."""
+        first, last = after.seq + 1, after.seq + len(records)
+        body = f"[{','.join(records)}]".encode()
+        chain = Chain("", seq=after.seq, digest=after.digest)
         return Message(
-            BATCH, first, last, self.node, self.lease_us, digest, body
+            BATCH,
+            first,
+            last,
+            self.node,
+            self.lease_us,
+            chain.after(first, last, body),
+            body,
+            checksum,
         )
 
     def sign(self, kind: str, after: Position) -> Message:
@@ -125,54 +137,56 @@ class Writer:
         )
 
 
-def advance(
-    name: str, at: Position, sequence: int, message: Message
-) -> Position:
-    """Return the position after a message, which must be the next one.
+class Cursor:
+    """The end of a stream, as far as it was read or written.
 
-    ``name`` is the stream in the text of the JournalError that is raised if
-    the message is not what follows ``at``: a message is missing, a batch is
-    not as it was written, or it is of a kind that this program does not know.
+    ``name`` is the stream in errors, ``at`` where to begin, ``rules`` are the
+    versions of the rules that commands may need.
     """
-    where = f"{name}: message {sequence:,}, after command {at.seq:,}"
-    if sequence != at.sequence + 1:
-        raise JournalError(f"{where}: message {at.sequence + 1:,} is missing")
-    if message.kind not in KINDS:
-        raise JournalError(
-            f"{where}: of kind {message.kind!r}, which this program does not"
-            " know: use a newer release"
-        )
-    digest = at.digest
-    if message.kind == BATCH:
-        digest = chain(digest, message.first, message.last, message.body)
-    is_next = message.first == at.seq + 1 and (
-        message.last >= message.first
-        if message.kind == BATCH
-        else message.last == at.seq
-    )
-    if not is_next or digest != message.digest:
-        raise JournalError(f"{where}: a batch is missing or damaged")
-    return Position(message.last, digest, sequence)
 
+    def __init__(
+        self, name: object, at: Position = Position(), rules: range = RULES
+    ) -> None:
+        self.sequence = at.sequence
+        self._name = name
+        self._chain = Chain(name, rules, at.seq, at.digest)
 
-def commands_of(
-    name: str, message: Message, rules: range = RULES
-) -> list[Command]:
-    """Return the commands of a batch; raises JournalError as `advance`."""
-    try:
-        check_rules(name, rules_in(message.body), rules)
-        commands = decode_records(message.first, message.body)
-    except ValueError:
-        raise JournalError(
-            f"{name}: after command {message.first - 1:,}: a record that this"
-            " program cannot read"
-        ) from None
-    if len(commands) != message.last - message.first + 1:
-        raise JournalError(
-            f"{name}: after command {message.first - 1:,}: a batch has"
-            f" {len(commands):,} commands and says"
-            f" {message.last - message.first + 1:,}"
-        )
-    if message.first == 1 and not isinstance(commands[0].action, Configure):
-        raise JournalError(f"{name}: the first command is no configuration")
-    return commands
+    @property
+    def at(self) -> Position:
+        """The position that was reached."""
+        return Position(self._chain.seq, self._chain.digest, self.sequence)
+
+    def pass_own(self, message: Message) -> None:
+        """Go on to a message that this process has written."""
+        self._chain.add(message.last, message.digest)
+        self.sequence += 1
+
+    def verify(self, sequence: int, message: Message) -> list[Command]:
+        """Return the commands of the next message, and go on to it.
+
+        Raises JournalError, and does not go on, if a message is missing, if
+        it does not follow, is damaged, or cannot be read by this program.
+        """
+        chain = self._chain
+        where = f"{self._name}: message {sequence:,}"
+        if sequence != self.sequence + 1:
+            raise JournalError(
+                f"{where}: message {self.sequence + 1:,} is missing"
+            )
+        if message.kind not in KINDS:
+            raise JournalError(
+                f"{where}: of kind {message.kind!r}, which this program does"
+                " not know: use a newer release"
+            )
+        commands: list[Command] = []
+        if message.kind == BATCH:
+            commands = chain.verify(
+                message.first, message.last, message.digest, message.body
+            )
+        elif (message.last, message.digest) != (chain.seq, chain.digest):
+            raise JournalError(
+                f"{where}: after command {chain.seq}: a batch is missing or"
+                " damaged"
+            )
+        self.sequence = sequence
+        return commands

@@ -16,7 +16,7 @@ from nats.errors import (
 )
 
 from exchange.journal.address import Address
-from exchange.journal.sqlite import JournalError
+from exchange.journal.chain import JournalError
 
 CONNECT_S = 2  # for a connection to one server
 # A server that does not answer is left for another one after two pings.

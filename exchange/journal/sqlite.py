@@ -12,7 +12,6 @@ takes before it opens the journal. Others may read at any time.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sqlite3
@@ -24,12 +23,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from exchange.files import lock, sync_folder
-from exchange.journal.records import decode_records, rules_in
-from exchange.market.command import RULES, Command, Configure
+from exchange.journal.chain import Chain
+from exchange.journal.chain import JournalError as JournalError
+from exchange.journal.records import decode_records
+from exchange.journal.storage import Batch
+from exchange.market.command import RULES, Command
 
 # The letters EXCH in SQLite's header, and the version of the layout below.
 APPLICATION_ID = 0x45584348
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Format 1 has no checksums; it becomes format 2 when it is opened to write.
+FORMATS = range(1, FORMAT_VERSION + 1)
 # Size to which SQLite truncates the write-ahead log after a checkpoint.
 WAL_BYTES = 64 << 20
 # New orders are refused below the first amount of free space, and accepted
@@ -43,15 +47,11 @@ _SCHEMA = """
         first_seq INTEGER PRIMARY KEY,
         last_seq INTEGER NOT NULL,
         digest BLOB NOT NULL,
-        records BLOB NOT NULL
+        records BLOB NOT NULL,
+        checksum INTEGER
     ) STRICT
 """
-NO_DIGEST = bytes(hashlib.sha256().digest_size)  # before the first row
-
-
-class JournalError(Exception):
-    """The journal cannot be used, and was not changed."""
-
+_ADD_CHECKSUM = "ALTER TABLE batches ADD COLUMN checksum INTEGER"
 
 # The file -----------------------------------------------------------------
 
@@ -66,11 +66,9 @@ class Journal:
 
     def __init__(self, path: Path, rules: range = RULES) -> None:
         self.path = path
-        self._rules = rules
-        self.last_seq = 0  # the last one committed
+        self._chain = Chain(path, rules)
         # Files that must not be replaced, with their identity; see `recover`.
         self.files: dict[Path, tuple[int, int]] = {}
-        self._digest = NO_DIGEST
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path.with_name(f"{path.name}.lock"))
         try:
@@ -96,40 +94,47 @@ class Journal:
     ) -> None:
         self.close()
 
+    @property
+    def last_seq(self) -> int:
+        """The number of the last command that is committed."""
+        return self._chain.seq
+
     def count(self) -> int:
         """Return the number of commands; nothing is verified."""
         return _count(self.path, self.file)
 
-    def recover(self) -> Iterator[list[Command]]:
+    def recover(self) -> Iterator[Batch]:
         """Yield every batch, verified; after the last one, allow `append`.
 
         Raises JournalError at the first one that is not as it was written.
         """
-        for commands, digest in _read(self.path, self.file, self._rules):
-            yield commands
-            self.last_seq = commands[-1].seq
-            self._digest = digest
+        yield from _read(self.path, self.file, self._chain)
         self.file.close()
         self.file = _open_to_write(self.path)
         _count(self.path, self.file)  # makes the -wal file
         self.files = {path: _identity(path) for path in self._paths()}
 
-    def append(self, first_seq: int, records: Sequence[str]) -> int:
+    def append(
+        self, first_seq: int, records: Sequence[str], checksum: int | None
+    ) -> int:
         """Commit one batch; return its last sequence number.
 
+        ``checksum`` is that of what the commands up to its last came to;
+        None: not known.
         Blocks until the batch is on disk. After any sqlite3.Error the process
         must end: whether the batch is on disk is known only when the journal
         is read again.
         """
-        assert first_seq == self.last_seq + 1 and records
-        last_seq = self.last_seq + len(records)
+        chain = self._chain
+        assert first_seq == chain.seq + 1 and records
+        last_seq = chain.seq + len(records)
         blob = f"[{','.join(records)}]".encode()
-        digest = chain(self._digest, first_seq, last_seq, blob)
+        digest = chain.after(first_seq, last_seq, blob)
         self.file.execute(
-            "INSERT INTO batches VALUES (?, ?, ?, ?)",
-            (first_seq, last_seq, digest, blob),
+            "INSERT INTO batches VALUES (?, ?, ?, ?, ?)",
+            (first_seq, last_seq, digest, blob, checksum),
         )
-        self.last_seq, self._digest = last_seq, digest
+        chain.add(last_seq, digest)
         return last_seq
 
     def look(self) -> tuple[str, int]:
@@ -195,14 +200,19 @@ def open_journal(path: Path) -> sqlite3.Connection:
 
 
 def read_journal(path: Path, rules: range = RULES) -> Iterator[list[Command]]:
+    """Yield the commands of every batch, as `read_batches` does."""
+    for batch in read_batches(path, rules):
+        yield batch.commands
+
+
+def read_batches(path: Path, rules: range = RULES) -> Iterator[Batch]:
     """Yield every batch of a journal, verified; it may be written.
 
     Each batch is read in a transaction of its own, so the writer can
     checkpoint between two of them. Raises JournalError.
     """
     with closing(open_journal(path)) as file:
-        for commands, _ in _read(path, file, rules):
-            yield commands
+        yield from _read(path, file, Chain(path, rules))
 
 
 def commands_after(path: Path, seq: int) -> Iterator[Command]:
@@ -308,10 +318,24 @@ def _open_to_write(path: Path) -> sqlite3.Connection:
             f"journal_size_limit = {WAL_BYTES}",
         ):
             _fetch(path, file, f"PRAGMA {pragma}")
+        _upgrade(path, file)
     except JournalError:
         file.close()
         raise
     return file
+
+
+def _upgrade(path: Path, file: sqlite3.Connection) -> None:
+    """Give a journal of an older format what this format has."""
+    if _has_checksums(path, file):
+        return
+    for statement in (
+        "BEGIN IMMEDIATE",
+        _ADD_CHECKSUM,
+        f"PRAGMA user_version = {FORMAT_VERSION}",
+        "COMMIT",
+    ):
+        _fetch(path, file, statement)
 
 
 def _fetch(
@@ -344,74 +368,42 @@ def _identify(path: Path) -> None:
         raise JournalError(f"{path}: {error}") from None
     if application_id != APPLICATION_ID:
         raise JournalError(f"{path}: a database, but not a journal")
-    if version != FORMAT_VERSION:
+    if version not in FORMATS:
         raise JournalError(
-            f"{path}: of format {version}; this program reads format"
-            f" {FORMAT_VERSION}"
+            f"{path}: of format {version}; this program reads formats"
+            f" {FORMATS[0]} to {FORMATS[-1]}"
         )
 
 
 def _read(
-    path: Path, file: sqlite3.Connection, rules: range
-) -> Iterator[tuple[list[Command], bytes]]:
-    """Yield each batch and its digest, in order, once it is verified."""
+    path: Path, file: sqlite3.Connection, chain: Chain
+) -> Iterator[Batch]:
+    """Yield each batch after the chain's end, in order, once verified."""
     # Digests cannot show that the last rows are missing. This check finds a
     # damaged page that hides them.
     (found,) = _fetch(path, file, "PRAGMA quick_check(1)")
     if found != "ok":
         raise JournalError(f"{path}: damaged: {' '.join(found.split())}")
-    seq, digest = 0, NO_DIGEST
+    checksum = "checksum" if _has_checksums(path, file) else "NULL"
     while True:
         row = _fetch(
             path,
             file,
-            "SELECT first_seq, last_seq, digest, records FROM batches"
-            " WHERE first_seq > ? ORDER BY first_seq LIMIT 1",
-            seq,
+            f"SELECT first_seq, last_seq, digest, records, {checksum}"
+            " FROM batches WHERE first_seq > ? ORDER BY first_seq LIMIT 1",
+            chain.seq,
         )
         if row is None:
             return
-        first_seq, last_seq, stored, records = row
-        digest = chain(digest, first_seq, last_seq, records)
-        if first_seq != seq + 1 or digest != stored:
-            raise JournalError(
-                f"{path}: after command {seq}: a batch is missing or damaged"
-            )
-        try:
-            check_rules(path, rules_in(records), rules)
-            commands = decode_records(first_seq, records)
-        except ValueError:
-            raise JournalError(
-                f"{path}: after command {seq}: a record that this program"
-                " cannot read"
-            ) from None
-        if not seq and not isinstance(commands[0].action, Configure):
-            raise JournalError(
-                f"{path}: the first command is not a configuration"
-            )
-        seq = last_seq
-        yield commands, digest
+        *stored, checksum_then = row
+        yield Batch(chain.verify(*stored), checksum_then)
 
 
-def check_rules(path: object, needed: list[int], known: range) -> None:
-    """Raise JournalError, which names ``path``, for rules not ``known``."""
-    for version in needed:
-        if version in known:
-            continue
-        oldest, newest = known[0], known[-1]
-        versions = f"version {newest}"
-        if oldest < newest:
-            versions = f"versions {oldest} to {newest}"
-        age = "a newer" if version > newest else "an older"
-        raise JournalError(
-            f"{path}: needs version {version} of the rules; this program has"
-            f" {versions}: use {age} release"
-        )
-
-
-def chain(
-    before: bytes, first_seq: int, last_seq: int, records: bytes
-) -> bytes:
-    """Return the digest of a batch, which covers all batches before it."""
-    head = f"{first_seq} {last_seq} ".encode()
-    return hashlib.sha256(before + head + records).digest()
+def _has_checksums(path: Path, file: sqlite3.Connection) -> bool:
+    (found,) = _fetch(
+        path,
+        file,
+        "SELECT count(*) FROM pragma_table_info('batches')"
+        " WHERE name = 'checksum'",
+    )
+    return bool(found)

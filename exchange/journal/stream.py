@@ -17,6 +17,7 @@ from typing import Any, Self
 from nats.aio.client import Client
 
 from exchange.journal.address import Address
+from exchange.journal.chain import JournalError
 from exchange.journal.message import Message
 from exchange.journal.servers import (
     FULL,
@@ -31,7 +32,6 @@ from exchange.journal.servers import (
     error_code,
     reason,
 )
-from exchange.journal.sqlite import JournalError
 
 # What a new stream may hold: some 24 million commands. The servers set that
 # much aside for each stream. With ``discard: new`` a full stream refuses and

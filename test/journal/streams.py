@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from exchange.host.clock import elapsed_ns
 from exchange.host.market_file import InstrumentSettings
@@ -70,15 +70,10 @@ async def opening(
         await stream.close()
 
 
-def body(commands: Sequence[Command]) -> bytes:
-    """Return the records of a batch, as a journal holds them."""
-    return f"[{','.join(map(encode_record, commands))}]".encode()
-
-
 def batch(writer: Writer, after: Position, size: int = 1) -> Message:
     """Return the next commands as a batch."""
     commands = COMMANDS[after.seq : after.seq + size]
-    return writer.batch(after, after.seq + 1, body(commands), size)
+    return writer.batch(after, [*map(encode_record, commands)], 77)
 
 
 class Node:

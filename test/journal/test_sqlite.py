@@ -50,7 +50,7 @@ journal = Journal(Path(sys.argv[1]))
 list(journal.recover())
 for line in sys.stdin:
     records = line.rstrip().split("\t")
-    print(journal.append(journal.last_seq + 1, records), flush=True)
+    print(journal.append(journal.last_seq + 1, records, None), flush=True)
 """
 
 
@@ -62,8 +62,8 @@ def test_appended_commands_are_read_back(tmp_path: Path) -> None:
     with Journal(path) as journal:
         assert list(journal.recover()) == [] and journal.last_seq == 0
         records = [encode_record(c) for c in COMMANDS[:3]]
-        assert journal.append(1, records) == journal.last_seq == 3
-        assert journal.append(4, [encode_record(COMMANDS[3])]) == 4
+        assert journal.append(1, records, None) == journal.last_seq == 3
+        assert journal.append(4, [encode_record(COMMANDS[3])], None) == 4
         batches = list(read_journal(path))
         assert batches == [COMMANDS[:3], COMMANDS[3:4]]
     assert recover(path) == read(path) == COMMANDS[:4]
@@ -85,12 +85,12 @@ def test_a_batch_must_follow_the_one_before(tmp_path: Path) -> None:
         records = [encode_record(COMMANDS[0])]
         for first_seq in (0, 2):
             with pytest.raises(AssertionError):
-                journal.append(first_seq, records)
-        journal.append(1, records)
+                journal.append(first_seq, records, None)
+        journal.append(1, records, None)
         with pytest.raises(AssertionError):
-            journal.append(1, records)
+            journal.append(1, records, None)
         with pytest.raises(AssertionError):
-            journal.append(2, [])
+            journal.append(2, [], None)
         assert journal.last_seq == 1
 
 
@@ -190,7 +190,7 @@ def bad_record(path: Path) -> None:
     with Journal(path) as journal:
         list(journal.recover())
         append(journal, COMMANDS[:7])
-        journal.append(8, ['[99,"","",{"type":"merge"}]'])
+        journal.append(8, ['[99,"","",{"type":"merge"}]'], None)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def bad_record(path: Path) -> None:
             lambda p: alter(p, "CREATE TABLE batches (first_seq)"),
             "a database, but not a journal",
         ),
-        (newer_format, "of format 2; this program reads format 1"),
+        (newer_format, "of format 3; this program reads formats 1 to 2"),
         (
             other_engine,
             f"needs version {ENGINE_VERSION + 1} of the rules; this program"
