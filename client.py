@@ -706,6 +706,7 @@ class _Calls:
             None  # of _replies, at the last heartbeat
         )
         self._put_off: list[_Own] = []  # refused; sent again at a heartbeat
+        self.misses_answer = False  # a later one has come on this connection
 
     @property
     def not_connected(self) -> str:
@@ -791,16 +792,12 @@ class _Calls:
     # Replies
 
     def receive(self, event: Event) -> None:
-        """Take in an event if it is a reply.
-
-        Raises ConnectionLost if an earlier reply is missing.
-        """
+        """Take in an event if it is a reply; note if an earlier is missing."""
         reply_to = getattr(event, "id", None)
         if isinstance(reply_to, int) and reply_to in self._replies:
-            is_next = reply_to == next(iter(self._replies))
+            if reply_to != next(iter(self._replies)):
+                self.misses_answer = True
             self._replies.pop(reply_to)(event)
-            if not is_next:
-                raise ConnectionLost("an answer is missing")
 
     def check(self) -> None:
         """Look for a missing reply, at a heartbeat.
@@ -870,6 +867,7 @@ class _Calls:
         self._put_off.clear()
         self._replies.clear()
         self._oldest_id = None
+        self.misses_answer = False
 
     def resume(self) -> None:
         """Answer or send the unanswered calls; the client is online now."""
@@ -2449,6 +2447,8 @@ class _Link:
         except Exception as bug:
             self._fail(bug)
             raise
+        if self._calls.misses_answer:  # after all reports of the frame
+            raise ConnectionLost("an answer is missing")
         if self._calls.outbox:
             self.wake()
         if self._waiters:

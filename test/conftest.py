@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 
 from exchange.host.process import new_event_loop
 from test.support import NO_KEYS
-from util.measure.nats_servers import NatsServers, nats_servers
 
 # A loaded machine fails no test: nothing that Hypothesis times counts.
 settings.register_profile(
@@ -45,9 +44,9 @@ KINDS = {
         test_products_documented test_ranking test_rate test_records
         test_replay_text test_reports test_requests test_restart test_rounds
         test_routing test_rules test_rules_time test_self_trades test_sequencer
-        test_sessions test_settings test_settlement test_solvency
-        test_spot_values test_stops test_tags test_tenders test_uncrossing
-        test_virtual test_work
+        test_sessions test_settings test_settlement test_snapshot_state
+        test_solvency test_spot_values test_stops test_tags test_tenders
+        test_uncrossing test_virtual test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -56,10 +55,10 @@ KINDS = {
         test_metrics test_money_start test_playback test_replies test_resuming
         test_rules_disk test_rules_keys test_rules_limits test_rules_orders
         test_rules_refusals test_rules_rounds test_schema test_session
-        test_slow_readers test_soak test_spot_api test_spot_http test_spot_keys
-        test_spot_market test_spot_orders test_spot_streams test_tables
-        test_tcp test_timing test_turns test_upgrade test_waiting test_web
-        test_websocket
+        test_slow_readers test_snapshot_start test_soak test_spot_api
+        test_spot_http test_spot_keys test_spot_market test_spot_orders
+        test_spot_streams test_tables test_tcp test_timing test_turns
+        test_upgrade test_waiting test_web test_websocket
     """,
     "process": """
         check_ccxt check_ccxt_pro check_documented check_python_binance
@@ -69,9 +68,9 @@ KINDS = {
         test_committer test_deploy test_disk test_docs test_event_processes
         test_examples test_files test_fuzz test_golden test_image test_keys
         test_keys_live test_logs test_long_work test_page test_printing
-        test_process test_products_live test_replay test_simulate test_speed
-        test_spot_crash test_sqlite test_stream test_tls test_tutorial
-        test_util_accounts test_util_admin test_watch
+        test_process test_products_live test_replay test_simulate
+        test_snapshots test_speed test_spot_crash test_sqlite test_stream
+        test_tls test_tutorial test_util_accounts test_util_admin test_watch
     """,
     "system": """
         test_bench test_bots test_challenge_house test_client_live test_crash
@@ -139,13 +138,6 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("EXCHANGE_SERVER_JOURNAL", "off")
     monkeypatch.setenv("EXCHANGE_SERVER_KEYS", NO_KEYS)
-
-
-@pytest.fixture(scope="session")
-def nats() -> Iterator[NatsServers]:
-    """Three servers of NATS, for all tests of this process."""
-    with nats_servers() as servers:
-        yield servers
 
 
 def pytest_asyncio_loop_factories(

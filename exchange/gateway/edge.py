@@ -52,7 +52,7 @@ class EdgeGateway(Gateway):
 
         Raises DivergedError if it came out differently than there.
         """
-        self._replica.apply(batch, self.routing.route)
+        self.replica.apply(batch, self.routing.route)
         self.sequencer.seq = self.engine.seq
 
     def end_sessions(self) -> None:

@@ -88,7 +88,7 @@ class Gateway:
         self.sequencer = self.make_sequencer(
             self.engine, self.routing, now, durable, checksum
         )
-        self._replica = Replica(self.engine, self.history, checksum)
+        self.replica = Replica(self.engine, self.history, checksum)
         self.gate: Gate[Batch] = Gate(self.sequencer.committed)
         self.limiter = Limiter(quotas, now, speed)
         self.tables = Tables(
@@ -124,9 +124,14 @@ class Gateway:
 
         Raises DivergedError if it came out differently than at first.
         """
-        self._replica.apply(batch)
+        self.replica.apply(batch)
         self.sequencer.seq = self.engine.seq
         self.routing.publish()
+
+    def loaded(self) -> None:
+        """Go on from a snapshot, which was loaded into `replica`."""
+        self.sequencer.seq = self.engine.seq
+        self.feed.mark(self.engine.listings)
 
     def begin(self, market: Configure) -> None:
         """Open the market, or go on with the one that was replayed.

@@ -7,11 +7,25 @@ flipped bit or a missing batch is noticed before its commands are applied.
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 from exchange.journal.records import decode_records, rules_in
 from exchange.market.command import RULES, Command, Configure
 
 NO_DIGEST = bytes(hashlib.sha256().digest_size)  # before the first batch
+
+
+class Place(NamedTuple):
+    """A place between two batches: after command ``seq``, 0 at the beginning.
+
+    ``digest`` is that of the batch with this command.
+    """
+
+    seq: int
+    digest: bytes
+
+
+BEGINNING = Place(0, NO_DIGEST)
 
 
 class JournalError(Exception):

@@ -21,9 +21,9 @@ class Replica:
     def __init__(
         self, engine: Engine, history: History, checksum: Checksum
     ) -> None:
-        self._engine = engine
-        self._history = history
-        self._checksum = checksum
+        self.engine = engine
+        self.history = history
+        self.checksum = checksum
 
     def apply(
         self,
@@ -36,9 +36,9 @@ class Replica:
         more with them; None: the history only. Raises DivergedError if the
         batch came out differently than at first.
         """
-        apply, record = self._engine.apply, record or self._history.record
+        apply, record = self.engine.apply, record or self.history.record
         for command in batch.commands:
             outputs = apply(command)
-            self._checksum.add(command.seq, outputs)
+            self.checksum.add(command.seq, outputs)
             record(outputs)
-        self._checksum.compare(batch)
+        self.checksum.compare(batch)

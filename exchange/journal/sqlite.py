@@ -15,16 +15,22 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from exchange.files import lock, sync_folder
-from exchange.journal.chain import Chain
+from exchange.journal.beginning import (
+    PRUNED_FORMAT,
+    beginning_of,
+    place_at,
+)
+from exchange.journal.chain import BEGINNING, Chain
 from exchange.journal.chain import JournalError as JournalError
+from exchange.journal.chain import Place
 from exchange.journal.records import decode_records
 from exchange.journal.storage import Batch
 from exchange.market.command import RULES, Command
@@ -33,7 +39,8 @@ from exchange.market.command import RULES, Command
 APPLICATION_ID = 0x45584348
 FORMAT_VERSION = 2
 # Format 1 has no checksums; it becomes format 2 when it is opened to write.
-FORMATS = range(1, FORMAT_VERSION + 1)
+# A journal of which commands were pruned is of format 3.
+FORMATS = range(1, PRUNED_FORMAT + 1)
 # Size to which SQLite truncates the write-ahead log after a checkpoint.
 WAL_BYTES = 64 << 20
 # New orders are refused below the first amount of free space, and accepted
@@ -51,6 +58,8 @@ _SCHEMA = """
         checksum INTEGER
     ) STRICT
 """
+T = TypeVar("T")
+
 _ADD_CHECKSUM = "ALTER TABLE batches ADD COLUMN checksum INTEGER"
 
 # The file -----------------------------------------------------------------
@@ -66,6 +75,7 @@ class Journal:
 
     def __init__(self, path: Path, rules: range = RULES) -> None:
         self.path = path
+        self._rules = rules
         self._chain = Chain(path, rules)
         # Files that must not be replaced, with their identity; see `recover`.
         self.files: dict[Path, tuple[int, int]] = {}
@@ -103,11 +113,21 @@ class Journal:
         """Return the number of commands; nothing is verified."""
         return _count(self.path, self.file)
 
-    def recover(self) -> Iterator[Batch]:
-        """Yield every batch, verified; after the last one, allow `append`.
+    @property
+    def end(self) -> Place:
+        """The place after the last batch that was verified or appended."""
+        return Place(self._chain.seq, self._chain.digest)
+
+    def place_at(self, seq: int) -> Place | None:
+        """Return the place after a command; None if no batch ends with it."""
+        return _asked(self.path, self.file, place_at, seq)
+
+    def recover(self, after: Place = BEGINNING) -> Iterator[Batch]:
+        """Yield the batches after a place, verified; then allow `append`.
 
         Raises JournalError at the first one that is not as it was written.
         """
+        self._chain = Chain(self.path, self._rules, *after)
         yield from _read(self.path, self.file, self._chain)
         self.file.close()
         self.file = _open_to_write(self.path)
@@ -205,14 +225,27 @@ def read_journal(path: Path, rules: range = RULES) -> Iterator[list[Command]]:
         yield batch.commands
 
 
-def read_batches(path: Path, rules: range = RULES) -> Iterator[Batch]:
-    """Yield every batch of a journal, verified; it may be written.
+def read_batches(
+    path: Path, rules: range = RULES, after: Place = BEGINNING
+) -> Iterator[Batch]:
+    """Yield the batches after a place, verified; they may be written.
 
     Each batch is read in a transaction of its own, so the writer can
     checkpoint between two of them. Raises JournalError.
     """
     with closing(open_journal(path)) as file:
-        yield from _read(path, file, Chain(path, rules))
+        yield from _read(path, file, Chain(path, rules, *after))
+
+
+def place_in(path: Path, seq: int | None = None) -> Place | None:
+    """Return the place after a command; None: where the journal begins.
+
+    Returns None if no batch ends with the command. Raises JournalError.
+    """
+    with closing(open_journal(path)) as file:
+        if seq is None:
+            return _asked(path, file, beginning_of)
+        return _asked(path, file, place_at, seq)
 
 
 def commands_after(path: Path, seq: int) -> Iterator[Command]:
@@ -222,6 +255,7 @@ def commands_after(path: Path, seq: int) -> Iterator[Command]:
     """
     columns = "SELECT first_seq, last_seq, records FROM batches WHERE "
     with closing(_open_to_read(path)) as file:
+        _check_kept(path, file, seq)
         row = _fetch(
             path,
             file,
@@ -349,9 +383,30 @@ def _fetch(
         raise JournalError(f"{path}: {text}") from None
 
 
+def _asked(
+    path: Path, file: sqlite3.Connection, ask: Callable[..., T], *values: int
+) -> T:
+    """Return what a function finds; raises JournalError if it cannot."""
+    try:
+        return ask(file, *values)
+    except sqlite3.Error as error:
+        text = " ".join(str(error).split())
+        raise JournalError(f"{path}: {text}") from None
+
+
 def _count(path: Path, file: sqlite3.Connection) -> int:
     (last,) = _fetch(path, file, "SELECT max(last_seq) FROM batches")
-    return last or 0
+    return last or _asked(path, file, beginning_of).seq
+
+
+def _check_kept(path: Path, file: sqlite3.Connection, seq: int) -> None:
+    """Raise JournalError unless the commands after ``seq`` are there."""
+    pruned = _asked(path, file, beginning_of).seq
+    if seq < pruned:
+        raise JournalError(
+            f"{path}: begins with command {pruned + 1}: the commands before it"
+            " were pruned, and what came of them is only in its snapshots"
+        )
 
 
 def _identify(path: Path) -> None:
@@ -379,6 +434,7 @@ def _read(
     path: Path, file: sqlite3.Connection, chain: Chain
 ) -> Iterator[Batch]:
     """Yield each batch after the chain's end, in order, once verified."""
+    _check_kept(path, file, chain.seq)
     # Digests cannot show that the last rows are missing. This check finds a
     # damaged page that hides them.
     (found,) = _fetch(path, file, "PRAGMA quick_check(1)")

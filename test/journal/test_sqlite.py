@@ -16,6 +16,7 @@ from exchange.journal.records import encode_record
 from exchange.journal.sqlite import (
     APPLICATION_ID,
     FORMAT_VERSION,
+    FORMATS,
     Journal,
     JournalError,
     count_commands,
@@ -174,7 +175,7 @@ def test_a_reader_follows_the_writer_and_is_not_in_its_way(
 
 def newer_format(path: Path) -> None:
     write(path, COMMANDS)
-    alter(path, f"PRAGMA user_version = {FORMAT_VERSION + 1}")
+    alter(path, f"PRAGMA user_version = {FORMATS[-1] + 1}")
 
 
 OTHER_ENGINE = Configure(
@@ -203,7 +204,7 @@ def bad_record(path: Path) -> None:
             lambda p: alter(p, "CREATE TABLE batches (first_seq)"),
             "a database, but not a journal",
         ),
-        (newer_format, "of format 3; this program reads formats 1 to 2"),
+        (newer_format, "of format 4; this program reads formats 1 to 3"),
         (
             other_engine,
             f"needs version {ENGINE_VERSION + 1} of the rules; this program"
