@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from exchange.host.process import new_event_loop
 from test.support import NO_KEYS
+from util.measure.nats_servers import NatsServers, nats_servers
 
 # A loaded machine fails no test: nothing that Hypothesis times counts.
 settings.register_profile(
@@ -138,6 +139,13 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("EXCHANGE_SERVER_JOURNAL", "off")
     monkeypatch.setenv("EXCHANGE_SERVER_KEYS", NO_KEYS)
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[NatsServers]:
+    """Three servers of NATS, for all tests of this process."""
+    with nats_servers() as servers:
+        yield servers
 
 
 def pytest_asyncio_loop_factories(

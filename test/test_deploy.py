@@ -32,6 +32,7 @@ from exchange.journal.follower import Follower
 from exchange.journal.message import BYE, Message, Position, Writer
 from exchange.journal.servers import Unanswered, error_code
 from exchange.journal.sqlite import JournalError
+from exchange.journal.storage import Batch
 from exchange.journal.stream import Refused, Stream
 from exchange.market.command import Command
 from test.journal.streams import COMMANDS, T_US, batch, opened
@@ -192,6 +193,10 @@ async def test_trade_appends_and_reads_what_read_only_reads(
     cluster: Cluster,
 ) -> None:
     applied: list[Command] = []
+
+    def apply(batch: Batch) -> None:
+        applied.extend(batch.commands)
+
     async with (
         connected(cluster, "trade") as trade,
         connected(cluster, "read") as edge,
@@ -205,7 +210,7 @@ async def test_trade_appends_and_reads_what_read_only_reads(
         with pytest.raises(Refused):
             await trade.append(first, 0)
         for reader in (trade, edge):
-            follower = Follower(reader, applied.extend)
+            follower = Follower(reader, apply)
             async with asyncio.timeout(PATIENCE_S):
                 while not await follower.read(0.5):
                     await follower.look()

@@ -41,7 +41,6 @@ from test.journal.streams import (
 from util.measure.nats_servers import NatsServers
 from util.measure.wire import PATIENCE_S
 
-
 # nats-py forgets to close the transport of a connection that it has lost.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
