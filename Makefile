@@ -4,8 +4,6 @@
 PY := .venv/bin/python
 # Another PYTHON means another environment.
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
-# With the client and the server of NATS, for tests and `make cluster`.
-WITH_NATS := .venv/installed-with-nats-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test system pure mutants lint types format bench stress doors dialect crash twin conformance chart demo \
@@ -20,10 +18,6 @@ $(STAMP): pyproject.toml poetry.lock
 	PYTHON="$(PYTHON)" .ci/bootstrap
 	@touch $@
 
-$(WITH_NATS): $(STAMP)
-	PYTHON="$(PYTHON)" .ci/bootstrap install --with cluster,servers
-	@touch $@
-
 lock: ## Update poetry.lock after a change to pyproject.toml
 	PYTHON="$(PYTHON)" .ci/bootstrap lock
 
@@ -33,19 +27,19 @@ run: $(STAMP) ## Start the exchange
 demo: $(STAMP) ## Start the exchange and house bots; PRESET=challenge-2020
 	.ci/demo
 
-test: $(WITH_NATS) ## Run the tests but those of `make system`; gets Chromium if missing
+test: $(STAMP) ## Run the tests but those of `make system`; gets Chromium if missing
 	@.ci/browser >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not system" test
 
-system: $(WITH_NATS) ## Run the tests of whole systems; gets Chromium and three proxies if missing
+system: $(STAMP) ## Run the tests of whole systems; gets Chromium and three proxies if missing
 	@.ci/browser >/dev/null
 	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m system test
 
-pure: $(WITH_NATS) ## Run the tests without sockets and processes; about 15 s
+pure: $(STAMP) ## Run the tests without sockets and processes; about 15 s
 	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m pure test
 
-mutants: $(WITH_NATS) ## Break each guarantee and run its tests, which must fail
+mutants: $(STAMP) ## Break each guarantee and run its tests, which must fail
 	$(PY) -m test.mutants
 
 lint: $(STAMP) ## Check format, style and order of imports
@@ -53,7 +47,7 @@ lint: $(STAMP) ## Check format, style and order of imports
 	$(PY) -m flake8 .
 	$(PY) -m isort --check .
 
-types: $(WITH_NATS) ## Check the types
+types: $(STAMP) ## Check the types
 	$(PY) -m mypy
 
 format: $(STAMP) ## Format the code and sort the imports

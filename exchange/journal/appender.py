@@ -19,7 +19,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from exchange.journal.lease import Lease
+from exchange.journal.lease import Fenced, Lease
 from exchange.journal.message import Cursor, Message, Position
 from exchange.journal.servers import Unanswered
 from exchange.journal.stream import Refused, Stream
@@ -27,14 +27,6 @@ from exchange.journal.stream import Refused, Stream
 AGAIN_S = 0.05  # from a try without an answer to the next one
 
 logger = logging.getLogger("exchange")
-
-
-class Fenced(Exception):
-    """Another process writes the journal: this one must end at once.
-
-    What it has applied beyond the stream did not happen, so it may tell
-    nobody anything any more.
-    """
 
 
 class Appender:

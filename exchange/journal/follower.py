@@ -174,7 +174,8 @@ class Tail:
 class Follower:
     """Reads a stream from a position on, and has each batch applied.
 
-    ``apply`` takes a batch, and may raise DivergedError. ``at`` is where to
+    ``apply`` takes a batch, and may raise DivergedError; ``keep`` takes its
+    message after that, to store it elsewhere too. ``at`` is where to
     begin: that of a snapshot, or the beginning. ``rules`` are the versions
     that this program has.
 
@@ -199,10 +200,12 @@ class Follower:
         apply: Callable[[Batch], object],
         at: Position = Position(),
         rules: range = RULES,
+        keep: Callable[[Message], object] | None = None,
     ) -> None:
         self.pending = 0  # messages stored and not yet read, at the last one
         self._stream = stream
         self._apply = apply
+        self._keep = keep
         self._cursor = Cursor(stream.address, at, rules)
         self._tail = Tail(stream, at.sequence)
 
@@ -237,6 +240,8 @@ class Follower:
                 raise JournalError(
                     f"{self._stream.address}: {error}"
                 ) from None
+            if self._keep is not None:
+                self._keep(message)
         self.pending = received.pending
 
     async def look(self) -> State:
@@ -248,7 +253,8 @@ class Follower:
         if state.last < self._cursor.sequence:
             raise JournalError(
                 f"{self._stream.address}: it ends with message"
-                f" {state.last:,}, and {self._cursor.sequence:,} was read before"
+                f" {state.last:,}, and {self._cursor.sequence:,} was read"
+                " before"
             )
         self.pending = state.last - self._cursor.sequence
         if self.pending:

@@ -22,6 +22,14 @@ CLOSE_AFTER = 2
 NEVER = -MAX_INT
 
 
+class Fenced(Exception):
+    """Another process writes the journal: this one must end at once.
+
+    What it has applied beyond the stream did not happen, so it may tell
+    nobody anything any more.
+    """
+
+
 class Lease:
     """The lease of a primary, renewed by each append that is stored.
 

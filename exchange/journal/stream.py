@@ -197,8 +197,10 @@ async def _subject(
             json.dumps(config).encode(),
             timeout_s=CREATE_S,
         )
-        if error_code(answer) == NAME_IN_USE:
-            raise Unanswered("another process has just made the stream")
+        if error_code(answer) == NAME_IN_USE:  # made meanwhile
+            answer = await ask(
+                client, f"$JS.API.STREAM.INFO.{name}", timeout_s=CREATE_S
+            )
     if error_code(answer) is not None:
         raise Unanswered(reason(answer))
     return check_config(address, answer["config"])

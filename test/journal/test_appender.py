@@ -12,8 +12,8 @@ from nats.errors import NoRespondersError, TimeoutError
 
 from exchange.journal import appender as appender_module
 from exchange.journal.address import Address
-from exchange.journal.appender import Appender, Fenced
-from exchange.journal.lease import Lease
+from exchange.journal.appender import Appender
+from exchange.journal.lease import Fenced, Lease
 from exchange.journal.message import BEAT, Message, Position, Writer
 from exchange.journal.stream import Stream
 from test.journal.streams import batch

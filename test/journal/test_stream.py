@@ -12,10 +12,10 @@ import pytest
 
 from exchange.journal import stream as stream_module
 from exchange.journal.address import Address
-from exchange.journal.appender import Fenced
 from exchange.journal.chain import JournalError
 from exchange.journal.checksum import DivergedError
 from exchange.journal.follower import READ_MESSAGES, Follower
+from exchange.journal.lease import Fenced
 from exchange.journal.message import (
     BATCH,
     BEAT,
