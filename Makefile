@@ -31,7 +31,7 @@ test: $(STAMP) ## Run the tests but those of `make system`; gets Chromium if mis
 	@.ci/browser >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not system" test
 
-system: $(STAMP) ## Run the tests of whole systems; gets Chromium, nginx and Caddy if missing
+system: $(STAMP) ## Run the tests of whole systems; gets Chromium and three proxies if missing
 	@.ci/browser >/dev/null
 	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m system test
