@@ -31,8 +31,9 @@ test: $(STAMP) ## Run the tests but those of `make system`; gets Chromium if mis
 	@.ci/browser >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not system" test
 
-system: $(STAMP) ## Run the tests of whole systems; gets Chromium, nginx and Caddy if missing
+system: $(STAMP) ## Run the tests of whole systems; gets browsers, nginx and Caddy if missing
 	@.ci/browser >/dev/null
+	@.ci/browser firefox >/dev/null
 	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m system test
 

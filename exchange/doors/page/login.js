@@ -24,7 +24,10 @@ export function setUpLogin(exchange) {
       sessionStorage.setItem(KEY, JSON.stringify({ user, token }));
       // The button that opened the dialog is gone.
       drawLogin(exchange);
-      if (wasOpen) firstField().focus();
+      if (!wasOpen) return;
+      const field = firstField();
+      field.focus();
+      field.select?.(); // what is typed next replaces its lots
     });
   }
 
