@@ -48,8 +48,9 @@ lint: $(STAMP) ## Check format, style and order of imports
 	$(PY) -m flake8 .
 	$(PY) -m isort --check .
 
-types: $(STAMP) ## Check the types
+types: $(STAMP) ## Check the types; those of the page where node and npm are
 	$(PY) -m mypy
+	@.ci/types
 
 format: $(STAMP) ## Format the code and sort the imports
 	$(PY) -m black --line-length 79 .

@@ -701,6 +701,26 @@ async def test_a_session_taken_over_is_not_resumed(browser: Browser) -> None:
                 assert "id" in (await wire.ask(type="ping", id=1))[0]
 
 
+async def test_a_request_on_no_open_connection_has_no_reply(
+    browser: Browser,
+) -> None:
+    async with serving() as server:
+        async with visiting(browser, server.url, but=GONE) as page:
+            found = await page.evaluate("""async () => {
+                const { Link } = await import("/link.js");
+                const url = location.href.replace("http", "ws");
+                const link = new Link(url, () => {});
+                const replies = [];
+                link.connect(); // it opens later
+                link.send([{ type: "ping" }], (reply) =>
+                    replies.push(reply === undefined));
+                const before = [...replies];
+                link.drop();
+                return [before, replies];
+            }""")
+            assert found == [[], [True]]
+
+
 # The rules, without a connection ---------------------------------------------
 
 

@@ -17,19 +17,27 @@ function make(tag, attributes, text = "") {
   return node;
 }
 
+/** @import { Curve } from "./equity.js" */
+
 export class Curves {
-  /** `showMoney` and `showTime` return the texts of the axes. */
+  /**
+   * `showMoney` and `showTime` return the texts of the axes.
+   * @param {HTMLElement} box
+   * @param {(units: number) => string} showMoney
+   * @param {(ts: number) => string} showTime
+   */
   constructor(box, showMoney, showTime) {
     this.box = box;
     this.showMoney = showMoney;
     this.showTime = showTime;
     this.svg = make("svg", { "aria-hidden": "true" });
     box.append(this.svg);
+    /** @type {Curve[]} */
     this.curves = [];
     new ResizeObserver(() => this.draw(this.curves)).observe(box);
   }
 
-  /** Draw curves, each with `name`, `colour` and `points`. */
+  /** @param {Curve[]} curves */
   draw(curves) {
     this.curves = curves;
     const { clientWidth: width, clientHeight: height } = this.box;

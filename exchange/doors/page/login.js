@@ -4,12 +4,17 @@ import { byId, onClose, onSubmit, put } from "./dom.js";
 
 const KEY = "exchange-login"; // in sessionStorage, which ends with the tab
 
-/** Connect the sign-in dialog and buttons; sign in again after a reload. */
+/** @import { Exchange } from "./exchange.js" */
+
+/**
+ * Connect the sign-in dialog and buttons; sign in again after a reload.
+ * @param {Exchange} exchange
+ */
 export function setUpLogin(exchange) {
   const dialog = byId("sign-in-dialog");
   const form = dialog.querySelector("form");
   const result = dialog.querySelector(".result");
-  const saved = JSON.parse(sessionStorage.getItem(KEY));
+  const saved = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
 
   function login(user, token) {
     put(result, "Signing in …");
@@ -57,6 +62,7 @@ function firstField() {
   return quick.checkVisibility() ? quick : byId("ticket-qty");
 }
 
+/** @param {Exchange} exchange */
 export function drawLogin({ account }) {
   const isOurs = account !== null;
   const hadFocus = byId("main").contains(document.activeElement);
@@ -64,7 +70,7 @@ export function drawLogin({ account }) {
   byId("sign-out").hidden = !isOurs;
   for (const id of ["ticket", "own", "quick"]) byId(id).hidden = !isOurs;
   document.body.classList.toggle("signed-in", isOurs);
-  const lost = hadFocus && !document.activeElement.checkVisibility();
+  const lost = hadFocus && !document.activeElement?.checkVisibility();
   if (lost || (hadFocus && document.activeElement === document.body)) {
     byId("sign-in").focus();
   }
