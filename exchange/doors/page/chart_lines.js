@@ -130,10 +130,10 @@ export class Lines {
 
   /** Return the own order whose line is near a pointer. */
   #under(event) {
-    const { account, symbol } = this.exchange;
+    const { trader, symbol } = this.exchange;
     const y = this.#y(event);
     const reach = NEAR[event.pointerType] ?? NEAR.mouse;
-    return [...(account?.orders.values() ?? [])].find((order) => {
+    return [...(trader?.orders.values() ?? [])].find((order) => {
       const price = this.#priceOf(order);
       if (order.symbol !== symbol || price === undefined) return false;
       const at = this.chart.series.priceToCoordinate(price * this.chart.unit);

@@ -13,12 +13,12 @@ const OUR_ORDERS = "page-"; // prefix of the client_order_ids made here
 const UNKNOWN = "the outcome of the order is unknown";
 const SOON_MS = 200; // after a change of the account, to ask for tables
 
+/** @type {(message: string) => Wire.Error} */
+const refusal = (message) => ({ type: "error", code: "", message });
+
 /** @import { Had } from "./account.js" */
 /** @import { Done, Link, Publish, Request } from "./link.js" */
-/**
- * An order as it is placed, before it has its name.
- * @typedef {Omit<Wire.Place, "type" | "id" | "client_order_id">} Order
- */
+/** @typedef {Omit<Wire.Place, "type" | "id" | "client_order_id">} Order */
 
 /** @typedef {(reply: Wire.Reply) => void} Answered */
 
@@ -35,6 +35,7 @@ export class Exchange extends Feed {
   constructor(url, publish) {
     super(url, publish);
     this.isLoggedIn = false;
+    this.isRecording = false; // of the past: nobody trades
     /** @type {Account | null} */
     this.account = null;
     this.start();
@@ -54,6 +55,11 @@ export class Exchange extends Feed {
   #refreshing = null;
   /** @type {Had | null} when the session was lost */
   #before = null;
+
+  /** Return the account, where it can trade. */
+  get trader() {
+    return this.isRecording ? null : this.account;
+  }
 
   // Actions -----------------------------------------------------------------
 
@@ -200,7 +206,8 @@ export class Exchange extends Feed {
 
   /** @type {(request: Request, done: Done) => void} */
   #trade(request, done) {
-    if (this.isLoggedIn) this.send([request], done);
+    if (this.isRecording) done(refusal("a recording takes no orders"));
+    else if (this.isLoggedIn) this.send([request], done);
     else done(refusal("not connected: nothing was sent"));
   }
 
@@ -389,12 +396,4 @@ export class Exchange extends Feed {
 function ourName() {
   const chance = crypto.getRandomValues(new Uint32Array(2));
   return OUR_ORDERS + chance.join("-");
-}
-
-/**
- * @param {string} message
- * @returns {Wire.Error}
- */
-function refusal(message) {
-  return { type: "error", code: "", message };
 }

@@ -210,11 +210,11 @@ export class Ladder {
   #click({ target }) {
     const cell = target.closest("td");
     const row = this.rows.find(({ node }) => node === cell?.parentNode);
-    if (!row || row.price === null || !this.exchange.account) return;
+    if (!row || row.price === null || !this.exchange.trader) return;
     const side = [...row.node.cells].indexOf(cell) < 2 ? "buy" : "sell";
     const isPrice = cell === row.cells.price;
     if (cell.className === "mine" && cell.textContent) {
-      this.desk.cancelAt(side, row.price, this.axis);
+      this.#cancel(side, row.price);
     } else {
       this.#choose(isPrice ? null : side, row.price);
     }
@@ -236,11 +236,15 @@ export class Ladder {
     if (by) this.#move(price, side, by);
     else if (key === "ArrowLeft") this.#point([price, "buy"]);
     else if (key === "ArrowRight") this.#point([price, "sell"]);
-    else if (key === "Delete") this.desk.cancelAt(side, price, this.axis);
+    else if (key === "Delete") this.#cancel(side, price);
     else if (key === "Enter" && !event.repeat) {
-      if (this.exchange.account && this.cursor) this.#choose(side, price);
+      if (this.exchange.trader && this.cursor) this.#choose(side, price);
     } else return;
     event.preventDefault();
+  }
+
+  #cancel(side, price) {
+    if (this.exchange.trader) this.desk.cancelAt(side, price, this.axis);
   }
 
   #start() {

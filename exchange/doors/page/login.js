@@ -56,19 +56,20 @@ export function setUpLogin(exchange) {
   if (saved) login(saved.user, saved.token);
 }
 
-/** Return what one trades with first: the ticket, or what opens it. */
+/** Return what one trades with first, if one can: the ticket or its opener. */
 function firstField() {
-  const quick = byId("quick-buy");
-  return quick.checkVisibility() ? quick : byId("ticket-qty");
+  const fields = ["quick-buy", "ticket-qty", "sign-out"].map(byId);
+  return fields.find((field) => field.checkVisibility());
 }
 
 /** @param {Exchange} exchange */
-export function drawLogin({ account }) {
+export function drawLogin({ account, trader }) {
   const isOurs = account !== null;
   const hadFocus = byId("main").contains(document.activeElement);
   byId("sign-in").hidden = isOurs;
   byId("sign-out").hidden = !isOurs;
-  for (const id of ["ticket", "own", "quick"]) byId(id).hidden = !isOurs;
+  byId("own").hidden = !isOurs;
+  for (const id of ["ticket", "quick"]) byId(id).hidden = trader === null;
   document.body.classList.toggle("signed-in", isOurs);
   const lost = hadFocus && !document.activeElement?.checkVisibility();
   if (lost || (hadFocus && document.activeElement === document.body)) {

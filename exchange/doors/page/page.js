@@ -308,9 +308,9 @@ byId("own-tabs").addEventListener("click", () => {
   }
 });
 setUpKeys({
-  b: () => exchange.account && ticket.open("buy"),
-  s: () => exchange.account && ticket.open("sell"),
-  x: () => exchange.account?.orders.size && changes.cancelAll(),
+  b: () => exchange.trader && ticket.open("buy"),
+  s: () => exchange.trader && ticket.open("sell"),
+  x: () => exchange.trader?.orders.size && changes.cancelAll(),
   l: () => byId("ladder-box").focus(),
   c: () => ladder.centre(),
   o: toggleOverview,

@@ -78,6 +78,7 @@ export class Replay {
     this.chart = chart;
     exchange.guests.push(this);
     exchange.word = "Replay";
+    exchange.isRecording = true;
     exchange.askMatch = () => this.#askMatch();
     this.#setUp();
     this.draw();

@@ -326,6 +326,7 @@ export class Ticket {
    * @param {Draft} order
    */
   #ask(order) {
+    if (!this.exchange.trader) return;
     const usual = [...this.sizes].sort((a, b) => a - b)[this.sizes.length >> 1];
     const isLarge = order.qty > LARGE * usual && order.qty > this.asked;
     const { side, qty, symbol } = order;

@@ -75,6 +75,7 @@ export class Changes {
   }
 
   cancelAll() {
+    if (!this.exchange.trader) return;
     this.exchange.change({ type: "cancel_all" }, this.report);
   }
 
