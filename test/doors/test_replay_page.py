@@ -81,7 +81,7 @@ async def nothing_trades(page: Page) -> None:
     for cell in (1, 1, 3, 3, 4):
         await row.locator("td").nth(cell).click()
     await page.evaluate("""() => {
-        for (const id of ["flatten", "cancel-all", "quick-buy", "quick-sell"]) {
+        for (const id of ["flatten", "cancel-all", "quick-buy"]) {
             document.getElementById(id).click();
         }
     }""")
