@@ -109,6 +109,19 @@ class Journal:
         """The number of the last command that is committed."""
         return self._chain.seq
 
+    def digest_at(self, first_seq: int) -> bytes | None:
+        """Return the digest of the batch that begins with a command.
+
+        None: no batch does. Raises JournalError.
+        """
+        row = _fetch(
+            self.path,
+            self.file,
+            "SELECT digest FROM batches WHERE first_seq = ?",
+            first_seq,
+        )
+        return None if row is None else bytes(row[0])
+
     def count(self) -> int:
         """Return the number of commands; nothing is verified."""
         return _count(self.path, self.file)
@@ -145,17 +158,23 @@ class Journal:
         must end: whether the batch is on disk is known only when the journal
         is read again.
         """
-        chain = self._chain
-        assert first_seq == chain.seq + 1 and records
-        last_seq = chain.seq + len(records)
+        assert first_seq == self._chain.seq + 1 and records
+        last_seq = self._chain.seq + len(records)
         blob = f"[{','.join(records)}]".encode()
+        self.store(first_seq, last_seq, blob, checksum)
+        return last_seq
+
+    def store(
+        self, first_seq: int, last_seq: int, blob: bytes, checksum: int | None
+    ) -> None:
+        """Commit one batch, whose records are one text; as `append`."""
+        chain = self._chain
         digest = chain.after(first_seq, last_seq, blob)
         self.file.execute(
             "INSERT INTO batches VALUES (?, ?, ?, ?, ?)",
             (first_seq, last_seq, digest, blob, checksum),
         )
         chain.add(last_seq, digest)
-        return last_seq
 
     def look(self) -> tuple[str, int]:
         """Return what is wrong with the files, and the bytes free on the disk.

@@ -76,6 +76,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "origins": (),
         "proxies": (),
         "journal": Path("data/exchange.db"),
+        "lease": 2,
+        "journal_copy": None,
         "keys": Path("data/keys.json"),
         "open": False,
         "tls_cert": None,
