@@ -31,8 +31,9 @@ test: $(STAMP) ## Run the tests but those of `make system`; gets Chromium if mis
 	@.ci/browser >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not system" test
 
-system: $(STAMP) ## Run the tests of whole systems; gets Chromium and three proxies if missing
+system: $(STAMP) ## Run the tests of whole systems; gets browsers and proxies if missing
 	@.ci/browser >/dev/null
+	@.ci/browser firefox >/dev/null
 	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m system test
 
@@ -47,8 +48,9 @@ lint: $(STAMP) ## Check format, style and order of imports
 	$(PY) -m flake8 .
 	$(PY) -m isort --check .
 
-types: $(STAMP) ## Check the types
+types: $(STAMP) ## Check the types; those of the page where node and npm are
 	$(PY) -m mypy
+	@.ci/types
 
 format: $(STAMP) ## Format the code and sort the imports
 	$(PY) -m black --line-length 79 .
