@@ -1,8 +1,9 @@
-"""Three servers of NATS and two exchanges on this machine.
+"""Three servers of NATS, two exchanges and an edge on this machine.
 
 ``python -m util.measure.cluster`` (`make cluster`) starts them, says which is
-the primary and which stands by, and says it again whenever that changes. A
-member that ends is started again, as a supervisor would do. Ctrl-C ends all.
+the primary, which stands by and which is the edge, and says it again whenever
+that changes. A member that ends is started again, as a supervisor would do.
+Ctrl-C ends all.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ import asyncio
 import contextlib
 import http.client
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from util.cli import new_parser
+from util.measure.cut import Line
 from util.measure.nats_servers import NatsServers, nats_servers
 from util.measure.process import Launched, Trouble, launched
 
 STREAM = "main"
-PORTS = (8765, 8766)  # of the exchanges, unless asked for others
+EDGE = "edge"  # the name of that member
+PORTS = (8765, 8766)  # of the exchanges
+EDGE_PORT = 8767
 POLL_S = 0.01  # between questions for the primary
 ASK_S = 2.0  # for the answer to one
 WATCH_S = 0.5  # between looks at the members
@@ -30,9 +35,8 @@ WATCH_S = 0.5  # between looks at the members
 class Member:
     """One exchange of a cluster; ``url`` is where it listens."""
 
-    def __init__(self, name: str, folder: Path, **settings: Any) -> None:
+    def __init__(self, name: str, **settings: Any) -> None:
         self.name = name
-        self._folder = folder
         self._settings = settings
         self._stack = contextlib.ExitStack()
         self.server: Launched = self._start()
@@ -100,31 +104,51 @@ async def primary_of(*members: Member) -> Member:
 
 @contextlib.asynccontextmanager
 async def members_of(
-    servers: NatsServers, folder: Path, *ports: int, **settings: Any
+    servers: NatsServers,
+    *ports: int,
+    lines: Sequence[Line] = (),
+    **settings: Any,
 ) -> AsyncIterator[list[Member]]:
-    """Start one member for each port; end them all."""
+    """Start one member for each port; end them all.
+
+    The first members reach the servers by these lines.
+    """
     members: list[Member] = []
     try:
-        for number, port in enumerate(ports, start=1):
-            options = {"journal": servers.url(STREAM), "port": port}
-            name = f"exchange {number}"
-            members.append(
-                await asyncio.to_thread(
-                    Member, name, folder, **options | settings
-                )
-            )
+        for number, port in enumerate(ports):
+            way = lines[number] if number < len(lines) else servers
+            options = {"journal": way.url(STREAM), "port": port} | settings
+            name = f"exchange {number + 1}"
+            members.append(await asyncio.to_thread(Member, name, **options))
         yield members
     finally:
         for member in members:
             await asyncio.to_thread(member.end)
 
 
-async def show(folder: Path | None, ports: tuple[int, ...]) -> None:
+@contextlib.asynccontextmanager
+async def edge_of(servers: NatsServers, port: int) -> AsyncIterator[Member]:
+    """Start an edge, and end it."""
+    options = {"journal": servers.url(STREAM), "port": port, "role": "read"}
+    edge = await asyncio.to_thread(partial(Member, EDGE, **options))
+    try:
+        yield edge
+    finally:
+        await asyncio.to_thread(edge.end)
+
+
+async def show(
+    folder: Path | None, ports: tuple[int, ...], edge_port: int
+) -> None:
     """Run a cluster until it is canceled, and say who leads."""
     with nats_servers(folder) as servers:
         for server in servers.all:
             print(f"nats-server {server.name}: port {server.port}", flush=True)
-        async with members_of(servers, Path(), *ports, debug=0) as members:
+        async with (
+            members_of(servers, *ports, debug=0) as members,
+            edge_of(servers, edge_port) as edge,
+        ):
+            members.append(edge)
             before = ""
             while True:
                 lines = [await _describe(member) for member in members]
@@ -143,7 +167,10 @@ async def _describe(member: Member) -> str:
         what = f"ended with {member.status}, is started again"
     else:
         leads = await member.leads()
-        what = "primary" if leads else "stands by, or has no lease"
+        if member.name == EDGE:
+            what = "shows the market" if leads else "waits for the stream"
+        else:
+            what = "primary" if leads else "stands by, or has no lease"
     pid = member.server.pid
     return f"{member.name}: {member.url} (process {pid}): {what}"
 
@@ -152,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.measure.cluster``; return the exit status."""
     parser = new_parser(
         "measure.cluster",
-        "Run three servers of NATS, a primary and a standby here.",
+        "Run three servers of NATS, a primary, a standby and an edge here.",
     )
     parser.add_argument(
         "--folder",
@@ -161,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(show(options.folder, PORTS))
+        asyncio.run(show(options.folder, PORTS, EDGE_PORT))
     except KeyboardInterrupt:
         return 0
     except Trouble as trouble:
