@@ -4,7 +4,6 @@
  */
 
 const FILLS_KEPT = 10_000; // as many as the exchange keeps
-const CURVE_KEPT = 3_600; // points of the equity curve
 
 export class Account {
   constructor(user) {
@@ -21,7 +20,6 @@ export class Account {
     this.equity = 0;
     this.realized = 0;
     this.paidIn = 0; // cash at the start, which is no profit
-    this.curve = []; // [ts, equity], oldest first
   }
 
   /** Take a `welcome`: go on, or start from the state that follows. */
@@ -105,13 +103,6 @@ export class Account {
   /** Return the profit at the marks of these tickers, in units of cash. */
   profit(tickers, instruments) {
     return this.worth(tickers, instruments) - this.paidIn;
-  }
-
-  /** Add a point to the equity curve; the oldest half is thinned out. */
-  sample(ts, equity) {
-    this.curve.push([ts, equity]);
-    if (this.curve.length <= CURVE_KEPT) return;
-    this.curve = this.curve.filter((point, n) => n % 2 || n > CURVE_KEPT / 2);
   }
 
   /** Return the open orders of a symbol that are in the book, by price. */

@@ -4,7 +4,7 @@ import { marksOf, spread, timesOf } from "./equity.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const LETTER = 0.7; // width of one, in heights of the text
-const NAMES = 0.3; // most of the width that the names take
+const NAMES = 0.4; // most of the width that the names take
 const LINE = 1.25; // height of a line of text
 const MARKS_X = 4; // most marks on the axis of time
 
@@ -57,7 +57,8 @@ export class Curves {
       ((ts - start) / (end - start || 1)) * (room.right - room.left);
     const y = (value) =>
       room.bottom -
-      ((value - low) / (high - low || 1)) * (room.bottom - room.top);
+      (high > low ? (value - low) / (high - low) : 0.5) *
+        (room.bottom - room.top);
     const marks = Math.max(2, Math.floor((room.bottom - room.top) / (4 * em)));
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.replaceChildren(
@@ -88,8 +89,10 @@ export class Curves {
   }
 
   #times(start, end, { left, right }, x, em, height) {
-    const seconds = timesOf(start / 1e6, end / 1e6, MARKS_X);
     const margin = 2.3 * em; // half of a text
+    const most = Math.floor((right - left) / (2.4 * margin));
+    const marks = Math.max(1, Math.min(most, MARKS_X));
+    const seconds = timesOf(start / 1e6, end / 1e6, marks);
     return seconds
       .map((second) => second * 1e6)
       .filter((ts) => x(ts) > left + margin && x(ts) < right - margin)

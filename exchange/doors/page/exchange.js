@@ -232,8 +232,8 @@ export class Exchange extends Feed {
     this.#before = null;
     const had = [
       ...held.map(([symbol, lots]) => `your position of ${lots} ${symbol}`),
-      ...(orders ? [`${orders} open orders`] : []),
-      ...(fills ? [`${fills} fills`] : []),
+      ...(orders ? [`${orders} open ${orders > 1 ? "orders" : "order"}`] : []),
+      ...(fills ? [`${fills} ${fills > 1 ? "fills" : "fill"}`] : []),
       ...(cash !== this.account.cash ? ["your cash"] : []),
     ];
     const lost = had.length ? `Lost: ${had.join(", ")}` : "You had nothing";

@@ -9,7 +9,7 @@
  */
 
 export const TRADES_KEPT = 500;
-export const CANDLES_KEPT = 1_000;
+export const CANDLES_KEPT = 1_440; // a day of minutes
 
 export const INTERVALS = {
   "1s": 1_000_000,
@@ -205,12 +205,24 @@ export class Candles {
     this.interval = interval;
     this.rows = [];
     this.covered = Infinity; // last trade_id in the rows
+    this.isWhole = true; // the first row is the first of its round
   }
 
-  /** Take the table, made when `last` was the newest trade_id. */
-  fill(rows, last) {
+  /**
+   * Take the table, made when `last` was the newest trade_id; `isWhole`: there
+   * are no earlier rows.
+   */
+  fill(rows, last, isWhole) {
     this.rows = rows.map((row) => [...row]);
     this.covered = last;
+    this.isWhole = isWhole;
+  }
+
+  /** Take rows of the table that may be older than those here. */
+  extend(rows) {
+    const [first] = this.rows;
+    const older = rows.filter(([start]) => start < first[0]);
+    this.rows = [...older, ...this.rows].slice(-CANDLES_KEPT);
   }
 
   take({ trade_id: id, ts, price, qty }) {
@@ -226,6 +238,8 @@ export class Candles {
       return;
     }
     this.rows.push([start, price, price, price, price, qty]);
-    if (this.rows.length > CANDLES_KEPT) this.rows.shift();
+    if (this.rows.length <= CANDLES_KEPT) return;
+    this.rows.shift();
+    this.isWhole = false;
   }
 }

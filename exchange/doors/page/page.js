@@ -1,6 +1,7 @@
 /** Puts the page together. A change is drawn at most once in DRAW_MS. */
 
 import { Chart } from "./chart.js";
+import { QuoteLines, RoundLines } from "./chart_history.js";
 import { describeBar, Lines } from "./chart_lines.js";
 import { byId, put, setUpTabs } from "./dom.js";
 import {
@@ -16,6 +17,7 @@ import {
 import { Exchange } from "./exchange.js";
 import { setUpKeys, Sound } from "./keys.js";
 import { Ladder } from "./ladder.js";
+import { Notice } from "./notice.js";
 import { drawLogin, setUpLogin } from "./login.js";
 import { tickOf } from "./market.js";
 import { Conversion, Tenders } from "./offers.js";
@@ -25,8 +27,8 @@ import {
   drawAccount,
   drawEquity,
   Positions,
-  sampleEquity,
 } from "./positions.js";
+import { Record } from "./record.js";
 import { Ticket } from "./ticket.js";
 import { Replay } from "./replay.js";
 import { Changes, noteReports, showResult } from "./trade.js";
@@ -63,6 +65,7 @@ function draw(now) {
   for (const drawing of drawn) drawing(exchange);
 }
 
+const drawNotice = (state) => notice.draw(state);
 const drawWall = () => wall.draw();
 const drawTabs = (state) => instruments.draw(state);
 const drawLadder = () => ladder.draw();
@@ -84,7 +87,7 @@ const drawings = {
   tickers: [...priced, ...held],
   leaderboard: [drawLeaders],
   account: [drawLogin, ...held, drawOrders, drawFills, drawLadder, drawTicket],
-  messages: [drawMessages, announceSoon],
+  messages: [drawMessages, announceSoon, drawNotice],
   news: [drawNews],
   match: [drawMatch],
   market: [drawMarket, drawAddress],
@@ -121,8 +124,14 @@ function drawChart({ trades, candles, account, symbol, interval }) {
   const own = (account?.fills ?? []).filter(
     (fill) => fill.symbol === symbol && exchange.isShown(fill) && !fill.busted,
   );
-  chart.drawMarks(own, shown, interval);
+  chart.drawMarks(own, interval);
+  roundLines.draw(exchange);
+  if (chart.isCleared) drawQuotes();
   drawLegend();
+}
+
+function drawQuotes() {
+  quoteLines.draw(exchange.symbol, exchange.interval, record);
 }
 
 function drawLegend() {
@@ -157,6 +166,9 @@ const url = new URL(".", location.href);
 url.protocol = url.protocol.replace("http", "ws");
 
 const chart = new Chart(byId("plot"));
+const quoteLines = new QuoteLines(chart);
+const roundLines = new RoundLines(chart);
+const record = new Record();
 const sound = new Sound();
 const tape = new Tape(byId("tape"));
 const leaderboard = new Leaderboard(byId("leaderboard"));
@@ -195,6 +207,7 @@ const instruments = new Instruments(byId("instruments"), (symbol) => {
   location.hash = symbol;
 });
 const overview = new Overview(exchange);
+const notice = new Notice();
 
 // Choices ---------------------------------------------------------------------
 
@@ -293,9 +306,8 @@ for (const button of byId("side-tabs").children) {
 chooseSide("leaders");
 setUpTabs(document.querySelector("[role=tablist]"));
 document.querySelector("[role=tablist]").addEventListener("click", () => {
-  for (const drawing of [drawFills, drawPositions, drawEquity]) {
-    drawing(exchange);
-  }
+  for (const drawing of [drawFills, drawPositions]) drawing(exchange);
+  drawEquity(exchange, record.curve);
 });
 setUpKeys({
   b: () => exchange.account && ticket.open("buy"),
@@ -308,7 +320,11 @@ setUpKeys({
 });
 dark.onchange = drawTheme;
 drawTheme();
-window.onresize = () => chart.paint(); // texts grow with the window
+window.onresize = () => {
+  chart.paint(); // texts and lines grow with the window
+  changed("book");
+  changed("trades");
+};
 window.onhashchange = followHash;
 followHash();
 setUpLogin(exchange);
@@ -316,7 +332,9 @@ setInterval(() => {
   changed("connection"); // counts down to the retry
   changed("match"); // and to the end
   tenders.draw();
-  sampleEquity(exchange);
+  record.sample(exchange);
+  drawEquity(exchange, record.curve);
+  if (!wall.isShown) drawQuotes();
 }, 1_000);
 setInterval(() => {
   if (!document.hidden) exchange.fetchLeaderboard();

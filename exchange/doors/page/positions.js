@@ -121,17 +121,9 @@ export class Positions {
   }
 }
 
-/** Add what the account is worth now to its curve, and draw the curve. */
-export function sampleEquity(exchange) {
-  const { account, isLive, isLoggedIn, tickers, instruments } = exchange;
-  if (!account || !isLive || !isLoggedIn || account.isStating) return;
-  account.sample(exchange.now(), account.worth(tickers, instruments));
-  drawEquity(exchange);
-}
-
-export function drawEquity({ account, instruments }) {
+/** Draw how the equity went, points of [ts, equity]. */
+export function drawEquity({ account, instruments }, curve) {
   if (!account || byId("panel-curve").hidden) return;
-  const { curve } = account;
   const money = unitOfAll(instruments);
   drawCurve(byId("curve"), curve);
   if (curve.length < 2) {
