@@ -16,8 +16,10 @@ of a book has a number, so the client ignores a duplicate and notices a gap.
 A gap, a silence and a missing reply have one cure: the client connects
 again, resumes its session, and repeats the requests that got no reply, if a
 repetition has no second effect. On one connection it sends each request
-once, even if the exchange is slow. While the client is not connected,
-``Exchange.trouble`` and a line in the log ``exchange.client`` say why.
+once, even if the exchange is slow. An exchange may have several addresses,
+of which one serves at a time; the client finds it. While the client is not
+connected, ``Exchange.trouble`` and a line in the log ``exchange.client`` say
+why.
 
 Errors are raised, never returned:
 
@@ -151,10 +153,17 @@ DEFAULT_PORT = 8765
 CONNECT_TIMEOUT = 10.0  # seconds to connect and log in
 CONNECT_TRIES = 3  # attempts in that time: one may get stuck
 REQUEST_TIMEOUT = 10.0  # seconds a request waits for a lost connection
-SILENCE_TIMEOUT = 16.0  # seconds: three heartbeats of 5 s and some delay
+SILENCE_TIMEOUT = 5.0  # seconds without a byte from the exchange
+# Parts of the silence timeout: from the last byte to a ping, that is 2 s; by
+# how much a timer is late if this process stood still, 1 s; the longest time
+# between heartbeats, 16 s for three of 5 s and some delay.
+PING_AFTER, LATE, HEARTBEAT_AFTER = 0.4, 0.2, 3.2
 CLOSE_TIMEOUT = 1.0  # seconds for the closing handshake
 BACKOFF_MIN = 0.1  # seconds: the longest pause before the first reconnect
 BACKOFF_MAX = 10.0  # seconds: each failure doubles the pause up to this
+# The same with several addresses, for the pause after a round through all of
+# them. Short, because another machine takes over within seconds.
+ROUND_BACKOFF_MAX = 1.0
 # Seconds added to the pause after the exchange has closed the connection
 # because of too many requests. By then most accounts have a full burst again.
 CUT_OFF_PAUSE = 2.0
@@ -697,6 +706,7 @@ class _Calls:
             None  # of _replies, at the last heartbeat
         )
         self._put_off: list[_Own] = []  # refused; sent again at a heartbeat
+        self.misses_answer = False  # a later one has come on this connection
 
     @property
     def not_connected(self) -> str:
@@ -782,16 +792,12 @@ class _Calls:
     # Replies
 
     def receive(self, event: Event) -> None:
-        """Take in an event if it is a reply.
-
-        Raises ConnectionLost if an earlier reply is missing.
-        """
+        """Take in an event if it is a reply; note if an earlier is missing."""
         reply_to = getattr(event, "id", None)
         if isinstance(reply_to, int) and reply_to in self._replies:
-            is_next = reply_to == next(iter(self._replies))
+            if reply_to != next(iter(self._replies)):
+                self.misses_answer = True
             self._replies.pop(reply_to)(event)
-            if not is_next:
-                raise ConnectionLost("an answer is missing")
 
     def check(self) -> None:
         """Look for a missing reply, at a heartbeat.
@@ -861,6 +867,7 @@ class _Calls:
         self._put_off.clear()
         self._replies.clear()
         self._oldest_id = None
+        self.misses_answer = False
 
     def resume(self) -> None:
         """Answer or send the unanswered calls; the client is online now."""
@@ -1950,7 +1957,12 @@ class _AnyConnection(Protocol):
     @property
     def close_code(self) -> int | None: ...
 
+    @property
+    def heard_at(self) -> float: ...
+
     async def send(self, message: str, /) -> None: ...
+
+    async def ping(self) -> object: ...
 
     async def close(self) -> None: ...
 
@@ -1959,7 +1971,9 @@ class Connection(_AnyConnection, Protocol):
     """One connection to an exchange, as `connect` of ``Exchange`` opens it.
 
     ``close_code`` is None until the connection has ended; after the end,
-    ``send`` and ``recv`` raise ConnectionClosed of websockets.
+    ``send``, ``ping`` and ``recv`` raise ConnectionClosed of websockets.
+    ``heard_at`` is when the last bytes came, in seconds of the running loop.
+    ``ping`` asks the other side for a sign of life and does not wait for it.
     """
 
     async def recv(self) -> str | bytes: ...
@@ -1980,6 +1994,12 @@ _Connect: TypeAlias = Callable[[str], Awaitable[Connection | PushConnection]]
 
 
 class _Socket(ClientConnection):
+    heard_at = 0.0  # seconds of the loop
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self.loop.time()
+        super().data_received(data)
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         try:
             await super().close(code, reason)
@@ -1993,18 +2013,20 @@ async def open_connection(url: str) -> Connection:
 
     Raises OSError or InvalidHandshake of websockets.
     """
-    return await connect(
+    socket = await connect(
         url,
         compression=None,
         proxy=None if _is_loopback(url) else True,
         max_size=MAX_FRAME_BYTES,
         open_timeout=None,
         close_timeout=CLOSE_TIMEOUT,
-        # An unanswered ping would close the connection, which cancels orders.
-        # After a missing heartbeat a new connection opens before that.
+        # The library would close the connection after an unanswered ping, and
+        # that cancels orders. `_Watch` pings: a new connection opens first.
         ping_interval=None,
         create_connection=_Socket,
     )
+    assert isinstance(socket, _Socket)
+    return socket
 
 
 def _is_loopback(url: str) -> bool:
@@ -2013,6 +2035,115 @@ def _is_loopback(url: str) -> bool:
         return ipaddress.ip_address(hostname).is_loopback
     except ValueError:
         return hostname == "localhost"
+
+
+class _Addresses:
+    """Where an exchange may be, tried in turn: ``current``, then the next.
+
+    A round is one attempt at each. There is no pause within a round, and a
+    longer one after each round, until `served` is called.
+    """
+
+    def __init__(self, urls: Sequence[str], chance: random.Random) -> None:
+        self._urls = urls
+        self._chance = chance
+        self._longest = ROUND_BACKOFF_MAX if len(urls) > 1 else BACKOFF_MAX
+        self._at = 0
+        self.served()
+
+    @property
+    def current(self) -> str:
+        return self._urls[self._at]
+
+    @property
+    def are_several(self) -> bool:
+        return len(self._urls) > 1
+
+    def __str__(self) -> str:
+        return ",".join(self._urls)
+
+    def served(self) -> None:
+        """Note that the current address serves: a new round begins there."""
+        self._tried = 0
+        self._backoff = BACKOFF_MIN
+
+    def failed(self) -> float:
+        """Go to the next address; return the seconds to wait before it."""
+        self._at = (self._at + 1) % len(self._urls)
+        self._tried += 1
+        return 0.0 if self._tried < len(self._urls) else self.stay()
+
+    def stay(self) -> float:
+        """End the round; return the seconds to wait before the next one."""
+        self._tried = 0
+        pause = self._chance.uniform(0, self._backoff)
+        self._backoff = min(self._backoff * 2, self._longest)
+        return pause
+
+
+class _Watch:
+    """Notices that an exchange is silent, and that it sends no heartbeats.
+
+    Any byte is a sign of life. An exchange with nothing to send is pinged: it
+    answers at once, even while it waits for its disk. Time in which this
+    process stood still, as a laptop that sleeps, is no silence of the
+    exchange. ``give_up`` is called once, with the reason.
+    """
+
+    def __init__(
+        self,
+        socket: _AnyConnection,
+        silence_s: float,
+        ping: Callable[[], object],
+        give_up: Callable[[str], object],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket
+        self._silence_s = silence_s
+        self._ping = ping
+        self._give_up = give_up
+        # All in seconds of the loop. What is before `_since` is no silence.
+        self._since = self._beat_at = self._loop.time()
+        self._pinged_for = -1.0  # the silence since then has been pinged
+        self._look_at(self._since + silence_s * PING_AFTER)
+
+    def beat(self) -> None:
+        """Note that a heartbeat came."""
+        self._beat_at = self._loop.time()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look_at(self, when: float) -> None:
+        self._due = when
+        self._timer = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        """Ping, give up, or look again later.
+
+        The loop reads the sockets before it calls a timer, so ``heard_at`` is
+        up to date here, even if this process has just been woken.
+        """
+        # A loop may call a timer a little early.
+        now, silence_s = max(self._loop.time(), self._due), self._silence_s
+        if now - self._due > silence_s * LATE:  # this process stood still
+            self._since = now
+        heard_at = max(self._socket.heard_at, self._since)
+        beat_at = max(self._beat_at, self._since)
+        if now - beat_at >= silence_s * HEARTBEAT_AFTER:
+            longest_s = silence_s * HEARTBEAT_AFTER
+            self._give_up(f"no heartbeat for {longest_s:g} s")
+        elif now < heard_at + silence_s * PING_AFTER:
+            self._look_at(heard_at + silence_s * PING_AFTER)
+        elif self._pinged_for != heard_at:
+            self._pinged_for = heard_at
+            self._ping()
+            ends_at = heard_at + silence_s
+            self._look_at(min(ends_at, now + silence_s * PING_AFTER))
+        elif now < heard_at + silence_s:
+            self._look_at(heard_at + silence_s)
+        else:
+            self._give_up(f"no answer to a ping, silent for {silence_s:g} s")
 
 
 class _Link:
@@ -2026,7 +2157,7 @@ class _Link:
 
     def __init__(
         self,
-        url: str,
+        urls: Sequence[str],
         core: _Core,
         *,
         connect_timeout: float,
@@ -2041,27 +2172,26 @@ class _Link:
         self.failure: Exception | None = ConnectionLost(
             core.calls.not_connected
         )
-        user = core.account.user
-        self._url = url
-        self._name = f"{user} at {url}" if user else url
+        self._addresses = _Addresses(urls, chance)
         self._core = core
         self._calls = core.calls
         self._connect = connect
-        self._chance = chance
         self._decode = decode
-        self._try_timeout = connect_timeout / CONNECT_TRIES
+        # With several addresses, of which each may get stuck, one more.
+        self._try_timeout = connect_timeout / max(CONNECT_TRIES, len(urls) + 1)
         self._request_timeout = request_timeout
         self._silence_timeout = silence_timeout
         # These belong to the loop in which it was started.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._to_send = asyncio.Event()
+        self._is_ping_due = False
+        self._silence = ""  # why the watch has given the connection up
         self._locks: dict[str, asyncio.Lock] = {}  # of quotes, by symbol
         self._waiters: dict[asyncio.Future[None], Callable[[], object]] = {}
         self._timers: dict[_Call, asyncio.TimerHandle] = {}
         self._sockets: list[_AnyConnection] = []  # the newest last
         self._closing: set[asyncio.Task[None]] = set()
-        self._backoff = BACKOFF_MIN
         self._lost_at: float | None = None  # None: never connected
 
     # Start and end
@@ -2076,11 +2206,13 @@ class _Link:
         self._to_send = asyncio.Event()
         self._locks.clear()
         self._waiters.clear()
-        self._backoff = BACKOFF_MIN
+        self._addresses.served()
         self._lost_at = None
         self.failure = None
         self.is_closed = False
         self._calls.trouble = "the first attempt has not ended"
+        if self._addresses.are_several:
+            self._calls.trouble += f", at {self._addresses.current}"
         self._task = self._loop.create_task(self._run())
         return True
 
@@ -2091,7 +2223,7 @@ class _Link:
                 await self.until(lambda: self._calls.is_online)
         except TimeoutError:
             raise ConnectionLost(
-                f"not connected to {self._url}: {self._calls.trouble}"
+                f"not connected to {self._addresses}: {self._calls.trouble}"
             ) from None
 
     async def close(self, failure: Exception | None = None) -> None:
@@ -2121,7 +2253,7 @@ class _Link:
         if self.failure is None:
             self.failure = failure
             reason = str(failure).removeprefix(
-                f"not connected to {self._url}: "
+                f"not connected to {self._addresses}: "
             )
             self._calls.fail(failure, reason)
             self._test_waiters()
@@ -2130,28 +2262,39 @@ class _Link:
         """Keep one connection after another until there is a failure."""
         try:
             while self.failure is None:
-                extra = 0.0
                 try:
                     await self._serve_connection()
                 except Exception as error:  # any error ends the connection
-                    self._lost(self._explain(error))
-                    match _meaning(error):
-                        case RateLimited():
-                            extra = CUT_OFF_PAUSE
-                        case Busy():
-                            pass
-                        case Refused() as refusal:
-                            self._fail(refusal)
-                if self.failure is None:
-                    pause = self._chance.uniform(0, self._backoff) + extra
-                    await asyncio.sleep(pause)
-                    self._backoff = min(self._backoff * 2, BACKOFF_MAX)
+                    pause = self._end_of_connection(error)
+                    if self.failure is None:
+                        await asyncio.sleep(pause)
         finally:
             self._fail(ConnectionLost("the event loop of this Exchange ended"))
             # Each closes within CLOSE_TIMEOUT.
             work = [socket.close() for socket in self._sockets]
             self._sockets = []
             await asyncio.gather(*work, *self._closing, return_exceptions=True)
+
+    def _end_of_connection(self, error: Exception) -> float:
+        """Note why it ended; return the seconds to wait before the next."""
+        addresses, address = self._addresses, self._addresses.current
+        reason = self._explain(error)
+        meaning = _meaning(error)
+        # Something is missing, but the exchange is there.
+        is_there = isinstance(meaning, ConnectionLost)
+        pause = addresses.stay() if is_there else addresses.failed()
+        trouble = reason
+        if addresses.are_several:
+            trouble = f"{address}: {reason}; trying {addresses.current}"
+        self._lost(address, reason, trouble)
+        match meaning:
+            case RateLimited():
+                pause += CUT_OFF_PAUSE
+            case Busy():
+                pass
+            case Refused() as refusal:
+                self._fail(refusal)
+        return pause
 
     # Requests
 
@@ -2252,21 +2395,28 @@ class _Link:
         taken over its session: closing it first would cancel the orders.
         """
         loop = asyncio.get_running_loop()
+        watch: _Watch | None = None
+
+        def give_up(reason: str) -> None:
+            self._silence = reason
+            deadline.reschedule(loop.time())
 
         def take(message: str | bytes) -> None:
-            was_online = self._calls.is_online
+            nonlocal watch
             events = self._decode(message)
             self._receive(events)
-            if not was_online and self._calls.is_online:
-                self._came_online(socket)
-            elif was_online and Heartbeat in map(type, events):
-                self._backoff = BACKOFF_MIN
-            else:
-                return
-            deadline.reschedule(loop.time() + self._silence_timeout)
+            if watch is None:
+                if self._calls.is_online:
+                    self._came_online(socket)
+                    deadline.reschedule(None)
+                    silence_s = self._silence_timeout
+                    watch = _Watch(socket, silence_s, self._ping, give_up)
+            elif Heartbeat in map(type, events):
+                self._addresses.served()
+                watch.beat()
 
         async with asyncio.timeout(self._try_timeout) as deadline:
-            socket = await self._connect(self._url)
+            socket = await self._connect(self._addresses.current)
             alive = [s for s in self._sockets if s.close_code is None]
             self._sockets = [*alive, socket]
             self._core.connected()
@@ -2280,6 +2430,12 @@ class _Link:
                         take(await socket.recv())
             finally:
                 writer.cancel()
+                if watch is not None:
+                    watch.stop()
+
+    def _ping(self) -> None:
+        self._is_ping_due = True
+        self.wake()
 
     def _receive(self, events: list[Event]) -> None:
         """Take in the events of one frame; raise what ends the connection."""
@@ -2291,14 +2447,20 @@ class _Link:
         except Exception as bug:
             self._fail(bug)
             raise
+        if self._calls.misses_answer:  # after all reports of the frame
+            raise ConnectionLost("an answer is missing")
         if self._calls.outbox:
             self.wake()
         if self._waiters:
             self._test_waiters()
 
     async def _write(self, socket: _AnyConnection) -> None:
+        self._is_ping_due = False
         with contextlib.suppress(Exception):  # the reader notices, too
             while True:
+                if self._is_ping_due:
+                    self._is_ping_due = False
+                    await socket.ping()
                 while (frame := self._calls.next_frame()) is not None:
                     await socket.send(frame)
                 self._to_send.clear()
@@ -2316,15 +2478,21 @@ class _Link:
         self._sockets = [socket]
         if self._lost_at is not None:
             away_s = asyncio.get_running_loop().time() - self._lost_at
-            logger.info("%s: connected again after %.1f s", self._name, away_s)
+            name = self._name(self._addresses.current)
+            logger.info("%s: connected again after %.1f s", name, away_s)
 
-    def _lost(self, reason: str) -> None:
+    def _name(self, address: str) -> str:
+        user = self._core.account.user
+        return f"{user} at {address}" if user else address
+
+    def _lost(self, address: str, reason: str, trouble: str) -> None:
         """Note why there is no connection; log it once for each loss."""
         was_online = self._calls.is_online
-        unanswered = self._calls.disconnected(reason)
+        unanswered = self._calls.disconnected(trouble)
         if was_online:
             self._lost_at = asyncio.get_running_loop().time()
-            logger.warning("%s: not connected: %s", self._name, reason)
+            name = self._name(address)
+            logger.warning("%s: not connected: %s", name, reason)
             self._start_timers(unanswered)
         self._test_waiters()
 
@@ -2342,10 +2510,10 @@ class _Link:
                 if kind.startswith("text/plain"):  # not the page of a proxy
                     body = response.body or b""
                     text += f": {body.decode(errors='replace')}"
-            case InvalidMessage() if self._url.startswith("ws:"):
+            case InvalidMessage() if self._addresses.current[:3] == "ws:":
                 text = f"{error}; if it speaks TLS, its address is wss://"
             case TimeoutError() if self._calls.is_online:
-                text = f"no heartbeat for {self._silence_timeout:g} s"
+                text = self._silence
             case TimeoutError():
                 text = f"no login within {self._try_timeout:.3g} s"
             case _:
@@ -2629,7 +2797,8 @@ class MarketView:
 class ExchangeView:
     """The account; private properties raise Unauthorized without a user."""
 
-    url: str
+    url: str  # as given to Exchange; several are separated by commas
+    urls: tuple[str, ...]  # one by one
 
     def __init__(self, core: _Core) -> None:
         self._core = core
@@ -2654,7 +2823,11 @@ class ExchangeView:
 
     @property
     def trouble(self) -> str | None:
-        """Why it is not connected, in one line; None while it is."""
+        """Why it is not connected, in one line; None while it is.
+
+        With several addresses it names the one that failed last, and the one
+        that is tried next.
+        """
         return self._core.calls.trouble
 
     @property
@@ -2771,21 +2944,24 @@ class ExchangeView:
 class Exchange(ExchangeView):
     """An account on an exchange; connects again by itself after a loss.
 
-    ``url`` is by default $EXCHANGE_URL, else made of
-    $EXCHANGE_SERVER_HOSTNAME and $EXCHANGE_SERVER_PORT, else
-    ws://localhost:8765; ``user`` and ``token`` are by default $EXCHANGE_USER
-    and $EXCHANGE_TOKEN. Without a user there is public data only; "" means
-    no user even if $EXCHANGE_USER is set. When the connection ends and no
-    other replaces it, the exchange cancels the orders placed here, unless
-    ``cancel_on_disconnect`` is False. A revoked key ends this client:
-    pending and later requests raise Unauthorized.
+    ``url`` is one address of the exchange or several, in a string with commas
+    between them or in a sequence: those of a standby, for example. One after
+    the other is tried until one serves; the session goes on there. It is by
+    default $EXCHANGE_URL, else made of $EXCHANGE_SERVER_HOSTNAME and
+    $EXCHANGE_SERVER_PORT, else ws://localhost:8765. ``user`` and ``token``
+    are by default $EXCHANGE_USER and $EXCHANGE_TOKEN. Without a user there is
+    public data only; "" means no user even if $EXCHANGE_USER is set. When the
+    connection ends and no other replaces it, the exchange cancels the orders
+    placed here, unless ``cancel_on_disconnect`` is False. A revoked key ends
+    this client: pending and later requests raise Unauthorized.
 
     Timeouts are in seconds of real time, whatever the exchange's ``speed``. A
     request waits for its answer as long as the connection lives; put it into
     ``asyncio.timeout`` to wait less. While the connection is lost,
     ``request_timeout`` bounds the wait. The connection counts as lost after
-    ``silence_timeout`` without a heartbeat.
-    ``connect`` opens each connection to ``url``: see ``Connection``; the
+    ``silence_timeout`` without a byte from the exchange. It is pinged before
+    that, and answers even while it waits for its disk.
+    ``connect`` opens each connection to an address: see ``Connection``; the
     default is that of ``surroundings``.
 
     The methods ``connect`` and ``close`` may be called in any order and any
@@ -2796,7 +2972,7 @@ class Exchange(ExchangeView):
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         user: str | None = None,
         token: str | None = None,
         *,
@@ -2819,13 +2995,12 @@ class Exchange(ExchangeView):
                 cancel_on_disconnect=cancel_on_disconnect,
             )
         assert login is None or isinstance(login, Login)
-        self.url = url or _default_url(environ)
-        if urlsplit(self.url).scheme not in ("ws", "wss"):
-            raise ValueError(f"{self.url} is not like ws://hostname:port")
+        self.urls = _addresses(url or _default_url(environ))
+        self.url = ",".join(self.urls)
         prefix = f"{around.chance.getrandbits(32):08x}"
         super().__init__(_Core(login, prefix, around.update_book))
         self._link = _Link(
-            self.url,
+            self.urls,
             self._core,
             connect_timeout=connect_timeout,
             request_timeout=request_timeout,
@@ -3311,6 +3486,22 @@ class _Books:
         return self._seen
 
 
+def _addresses(url: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the addresses in a string with commas, or in several strings.
+
+    Raises ValueError if one is not that of a websocket.
+    """
+    texts = [url] if isinstance(url, str) else url
+    found = [part.strip() for text in texts for part in text.split(",")]
+    for address in found:
+        if urlsplit(address).scheme not in ("ws", "wss"):
+            raise ValueError(
+                f"{address or 'an empty address'} is not like"
+                " ws://hostname:port"
+            )
+    return tuple(dict.fromkeys(found))
+
+
 def _default_url(environ: Mapping[str, str]) -> str:
     hostname = environ.get("EXCHANGE_SERVER_HOSTNAME") or DEFAULT_HOSTNAME
     port = environ.get("EXCHANGE_SERVER_PORT") or DEFAULT_PORT
@@ -3516,14 +3707,14 @@ class BlockingExchange(ExchangeView, _Blocking[Exchange]):
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         user: str | None = None,
         token: str | None = None,
         **options: Any,
     ) -> None:
         self._inner = Exchange(url, user, token, **options)
         super().__init__(self._inner._core)
-        self.url = self._inner.url
+        self.url, self.urls = self._inner.url, self._inner.urls
         self._thread = surroundings.get().runner(self._inner._link)
 
     def __enter__(self) -> Self:

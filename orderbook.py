@@ -1668,6 +1668,17 @@ class _BookSide:
         elif order.display_qty is not None:
             level.show(order)
 
+    def load_level(self, orders: list[Order]) -> None:
+        """Add a level, better than all others, with orders as they are."""
+        price = orders[0].price
+        assert price is not None
+        hidden = sum([order.hidden_qty for order in orders])
+        shown = sum([order.leaves_qty for order in orders]) - hidden
+        self.levels[price * self.sign] = _Level(
+            shown, hidden, len(orders), deque(orders)
+        )
+        self.keys.append(price * self.sign)
+
     def take_changes(self) -> tuple[PriceLevel, ...]:
         if not self.changed:
             return ()
@@ -1801,6 +1812,7 @@ class OrderBook:
             self._refuse_if_crossing(order, price)
         version = self.version
         public = self._level_of(order) if hides else None
+        pending = dict(side.changed) if hides else {}
         side.remove(order)
         if order.price is None:
             order.worst_price = worst_price
@@ -1819,6 +1831,7 @@ class OrderBook:
             and all(maker.price is None for maker, _ in sweep.matches)
         ):
             self.version = version  # only what no level shows changed
+            side.changed = pending
         return sweep
 
     def cancel(
@@ -1927,6 +1940,48 @@ class OrderBook:
         """Forget which levels changed since the last call."""
         self._bids.changed.clear()
         self._asks.changed.clear()
+
+    def dump(self) -> dict[str, Any]:
+        """Return plain data from which `load` makes an equal book.
+
+        Orders are ids. Changes that were not taken are left out.
+        """
+        return {
+            "version": self.version,
+            "is_collecting": self.is_collecting,
+            "rules": self.rules,
+            "newest": self._newest,
+            "requeued": self._requeued,
+            "orders": [*self.orders],
+            "sides": [
+                [
+                    [
+                        [order.order_id for order in half.levels[key]]
+                        for key in half.keys
+                    ],
+                    [*half.markets],
+                ]
+                for half in (self._bids, self._asks)
+            ],
+        }
+
+    def load(self, dumped: dict[str, Any], orders: dict[int, Order]) -> None:
+        """Fill this empty book with what `dump` returned of another one.
+
+        ``orders`` has the orders by id, as they were then.
+        """
+        self.version = dumped["version"]
+        self.is_collecting = dumped["is_collecting"]
+        self.rules = dumped["rules"]
+        self._newest = dumped["newest"]
+        self._requeued = dumped["requeued"]
+        self.orders = {i: orders[i] for i in dumped["orders"]}
+        for half, (levels, markets) in zip(
+            (self._bids, self._asks), dumped["sides"]
+        ):
+            for ids in levels:
+                half.load_level([orders[order_id] for order_id in ids])
+            half.markets = {i: orders[i] for i in markets}
 
     def check(self) -> None:
         """Verify every invariant; raise AssertionError with the book."""

@@ -50,6 +50,7 @@ from exchange.host.process import (
 )
 from exchange.host.recovery import Recovery, check_money, recover
 from exchange.host.settings import Settings
+from exchange.host.snapshots import keep_state
 from exchange.host.timers import Timers
 from exchange.host.tls import Certificate
 from exchange.host.writer import Writer
@@ -262,6 +263,9 @@ class Server:
         await self.listener.abort()
         if self._committer is not None:
             self._committer.close()
+        if self._recovery is not None and not self.failure.done():
+            journal = self._recovery.journal
+            keep_state(journal, self.gateway.replica, self._clock.elapsed)
 
     def _fail(self, error: Exception) -> None:
         logger.critical("the exchange stops", exc_info=error)

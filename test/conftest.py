@@ -25,9 +25,10 @@ KINDS = {
         test_auction_orders test_band test_book_icebergs test_book_matching
         test_book_orders test_book_state test_book_twin test_bucket test_busts
         test_cash test_chart test_client_money test_client_notices
-        test_client_simulated test_closing test_codec_events test_codec_frames
-        test_codec_requests test_conformance_published test_conversion
-        test_damage test_day test_deadlines test_documented test_door_settings
+        test_client_silence test_client_simulated test_closing
+        test_codec_events test_codec_frames test_codec_requests
+        test_conformance_published test_conversion test_damage test_day
+        test_deadlines test_documented test_door_settings test_edge
         test_event_changes test_event_dossier test_event_draws
         test_event_examples test_event_fair test_event_file test_event_keys
         test_event_lines test_event_market test_event_pages test_event_pairings
@@ -44,7 +45,9 @@ KINDS = {
         test_replay_text test_reports test_requests test_restart test_rounds
         test_routing test_rules test_rules_time test_self_trades test_sequencer
         test_sessions test_settings test_settlement test_solvency
-        test_spot_values test_stops test_tags test_tenders test_uncrossing
+        test_snapshot_state
+        test_spot_values test_stops
+        test_tags test_tenders test_uncrossing
         test_virtual test_work
     """,
     "socket": """
@@ -54,21 +57,22 @@ KINDS = {
         test_metrics test_money_start test_playback test_replies test_resuming
         test_rules_disk test_rules_keys test_rules_limits test_rules_orders
         test_rules_refusals test_rules_rounds test_schema test_session
-        test_slow_readers test_soak test_spot_api test_spot_http test_spot_keys
-        test_spot_market test_spot_orders test_spot_streams test_tables
-        test_tcp test_timing test_turns test_upgrade test_waiting test_web
-        test_websocket
+        test_slow_readers test_snapshot_start test_soak test_spot_api
+        test_spot_http test_spot_keys test_spot_market test_spot_orders
+        test_spot_streams test_tables test_tcp test_timing test_turns
+        test_upgrade test_waiting test_web test_websocket
     """,
     "process": """
         check_ccxt check_ccxt_pro check_documented check_python_binance
         freqtrade_trades screen_tests test_abuse test_administration
-        test_backup test_cli test_client test_client_earlier test_client_life
-        test_clock test_commits test_committer test_disk test_docs
-        test_event_processes test_examples test_files test_fuzz test_golden
-        test_image test_keys test_keys_live test_logs test_long_work test_page
-        test_printing test_process test_products_live test_replay test_simulate
-        test_speed test_spot_crash test_sqlite test_tls test_tutorial
-        test_util_accounts test_util_admin test_watch
+        test_backup test_checksum test_cli test_client test_client_earlier
+        test_client_life test_client_standby test_clock test_commits
+        test_committer test_disk test_docs test_event_processes test_examples
+        test_files test_fuzz test_golden test_image test_keys test_keys_live
+        test_logs test_long_work test_page test_printing test_process
+        test_products_live test_replay test_simulate test_snapshots test_speed
+        test_spot_crash test_sqlite test_tls test_tutorial test_util_accounts
+        test_util_admin test_watch
     """,
     "system": """
         test_bench test_bots test_challenge_house test_client_live test_crash

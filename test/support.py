@@ -28,6 +28,7 @@ from util.measure.wire import PATIENCE_S, Wire, order, wired, words
 # Those that tests may import from here.
 __all__ = [
     "FOLLOW",
+    "NOBODY",
     "NO_KEYS",
     "PATIENCE_S",
     "PING",
@@ -52,6 +53,7 @@ __all__ = [
     "wired",
     "words",
 ]
+NOBODY = "ws://127.0.0.1:9"  # where nobody listens
 # A market where an account may have any number of open orders.
 UNLIMITED = "[instruments.BOND]\n[account]\nopen_orders = 0\n"
 

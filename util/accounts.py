@@ -211,13 +211,13 @@ def _check_no_other(keys: Path) -> None:
     """
     if keys.exists():
         return
-    url = Exchange(user="").url
-    if _asks_for_keys(url):
-        raise KeysError(
-            f"{keys.absolute()} does not exist, but the exchange at {url}"
-            " asks for keys: name its key file with --keys or"
-            " EXCHANGE_SERVER_KEYS"
-        )
+    for url in Exchange(user="").urls:
+        if _asks_for_keys(url):
+            raise KeysError(
+                f"{keys.absolute()} does not exist, but the exchange at {url}"
+                " asks for keys: name its key file with --keys or"
+                " EXCHANGE_SERVER_KEYS"
+            )
 
 
 def _asks_for_keys(url: str) -> bool:

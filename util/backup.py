@@ -1,7 +1,8 @@
 """Copy a journal, also while it is written: ``python -m util.backup``.
 
 The copy is the state of the journal at one moment, in one file. It is
-verified as a journal is at start-up, and gets its name only then.
+verified as a journal is at start-up, and gets its name only then. If commands
+of the journal were pruned, its snapshots are copied too.
 
 Exit status: 0 done, 1 no good copy was made, 2 the command line is wrong.
 """
@@ -9,19 +10,25 @@ Exit status: 0 done, 1 no good copy was made, 2 the command line is wrong.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sqlite3
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from exchange.journal.chain import BEGINNING
+from exchange.journal.snapshots.folder import Snapshots
 from exchange.journal.sqlite import (
     JournalError,
     count_commands,
     open_journal,
-    read_journal,
+    place_in,
+    read_batches,
     readable,
 )
+from exchange.market.command import RULES
 
 from .cli import (
     extra_libraries,
@@ -61,10 +68,29 @@ def backup(journal: Path, target: Path) -> str:
             reason = str(error).replace(str(copy), str(journal))
             raise JournalError(reason) from None
         size = copy.stat().st_size
+        _copy_snapshots(journal, copy, target)
         copy.rename(target)
     return (
         f"{target}: {batches:,} batches, {commands:,} commands, {size:,} bytes"
     )
+
+
+def _copy_snapshots(journal: Path, copy: Path, target: Path) -> None:
+    """Copy those on which a pruned journal depends; none if it is whole."""
+    if place_in(copy) == BEGINNING:
+        return
+    snapshots, names = Snapshots(journal), Snapshots(target)
+    refused: list[str] = []
+    place_at = partial(place_in, copy)
+    for snapshot in snapshots.usable(
+        place_at, RULES, lambda path, why: refused.append(f"; {path}: {why}")
+    ):
+        shutil.copyfile(snapshot.path, names.path_of(snapshot.head.seq))
+    if not names.verified():
+        raise JournalError(
+            f"{journal}: its first commands were pruned, and no snapshot"
+            f" beside it can be used{''.join(refused)}"
+        )
 
 
 def verify(path: Path) -> tuple[int, int]:
@@ -73,17 +99,19 @@ def verify(path: Path) -> tuple[int, int]:
     Raises JournalError.
     """
     batches = commands = 0
+    beginning = place_in(path)
+    assert beginning is not None
     with tqdm(
-        total=count_commands(path),
+        total=count_commands(path) - beginning.seq,
         desc="verifying",
         unit=" commands",
         delay=PROGRESS_AFTER_S,
         disable=None,  # shown on a terminal only
     ) as progress:
-        for batch in read_journal(path):
+        for batch in read_batches(path, after=beginning):
             batches += 1
-            commands += len(batch)
-            progress.update(len(batch))
+            commands += len(batch.commands)
+            progress.update(len(batch.commands))
     return batches, commands
 
 

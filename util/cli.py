@@ -156,8 +156,9 @@ def add_url(parser: argparse.ArgumentParser) -> None:
         "--url",
         type=utf8,
         default=os.environ.get("EXCHANGE_URL") or None,
-        help="address of the exchange, as in ws://host:port (default:"
-        " $EXCHANGE_URL, or the exchange on this machine)",
+        help="address of the exchange, as in ws://host:port, or several with"
+        " commas between them (default: $EXCHANGE_URL, or the exchange on"
+        " this machine)",
     )
 
 

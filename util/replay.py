@@ -26,6 +26,7 @@ from typing import Any, TextIO, TypeAlias, get_args
 
 from pydantic_core import to_json
 
+from exchange.journal.checksum import Checksum, DivergedError
 from exchange.journal.records import encode_tagged
 from exchange.journal.sqlite import (
     JournalError,
@@ -74,7 +75,7 @@ from .cli import (
     set_up_output,
     utf8,
 )
-from .journal import commands_of
+from .journal import batches_of, start_of
 from .replay_text import (
     EPOCH,
     MICROSECOND,
@@ -116,23 +117,36 @@ Write: TypeAlias = Callable[[Step, str, Action | Event], None]
 # Replaying ----------------------------------------------------------------
 
 
-def replay(path: Path, *, is_quiet: bool = False) -> Iterator[Step]:
+def replay(
+    path: Path, base: Path | None = None, *, is_quiet: bool = False
+) -> Iterator[Step]:
     """Yield every step of a journal, with the changes of the books.
 
-    Raises JournalError. Shows progress on a terminal unless ``is_quiet``.
+    If commands were pruned, those after a snapshot beside ``base``; None:
+    beside the journal. Raises JournalError. Shows progress on a terminal
+    unless ``is_quiet``.
     """
-    engine = Engine()
-    for command in commands_of(path, is_quiet=is_quiet):
-        yield _step(path, engine, command)
+    start, place = start_of(path, base or path)
+    engine, checksum = start.engine, start.checksum
+    for batch in batches_of(path, is_quiet=is_quiet, after=place):
+        for command in batch.commands:
+            yield _step(path, engine, checksum, command)
+        try:
+            checksum.compare(batch)
+        except DivergedError as error:
+            raise JournalError(f"{path}: {error}") from None
 
 
-def _step(path: Path, engine: Engine, command: Command) -> Step:
+def _step(
+    path: Path, engine: Engine, checksum: Checksum, command: Command
+) -> Step:
     try:
         outputs = in_full(engine.apply(command))
     except Exception as error:
         raise JournalError(
             f"{path}: command {command.seq} cannot be applied: {error!r}"
         ) from error
+    checksum.add(command.seq, outputs)
     books = [(PUBLIC, update) for update in engine.take_book_updates()]
     return Step(command, [*outputs, *books], _symbol(engine, command))
 
@@ -416,19 +430,19 @@ def port(text: str) -> int:
     return int(text)
 
 
-def verify(path: Path) -> str:
+def verify(path: Path, base: Path | None = None) -> str:
     """Replay a journal; return a summary in one line."""
     first = last = None
     events = 0
-    for step in replay(path):
+    for step in replay(path, base):
         first = first or step.command
         last = step.command
         events += len(step.outputs)
     if first is None or last is None:
         return "good, and empty"
     return (
-        f"good: {last.seq:,} commands and {events:,} events from"
-        f" {iso(first.ts)} to {iso(last.ts)}, last seq {last.seq}"
+        f"good: {last.seq - first.seq + 1:,} commands and {events:,} events"
+        f" from {iso(first.ts)} to {iso(last.ts)}, last seq {last.seq}"
     )
 
 
@@ -451,7 +465,8 @@ def output(
 def export(options: argparse.Namespace, journal: Path, file: TextIO) -> None:
     """Write the selected parts of a journal to a file."""
     write = writer(options.format, file)
-    for step in replay(journal, is_quiet=file.isatty()):
+    steps = replay(journal, options.journal, is_quiet=file.isatty())
+    for step in steps:
         ts = step.command.ts
         if options.end is not None and ts >= options.end:
             return
@@ -489,7 +504,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with readable(options.journal) as journal:
             if options.verify:
-                print(f"{options.journal}: {verify(journal)}", flush=True)
+                print(
+                    f"{options.journal}: {verify(journal, options.journal)}",
+                    flush=True,
+                )
                 return 0
             if options.serve:
                 return serve(options, journal)

@@ -8,7 +8,7 @@ batches that are committed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from heapq import nlargest
 from typing import Any
@@ -24,11 +24,12 @@ from exchange.gateway.routing import Routing
 from exchange.gateway.sequencer import Sequencer
 from exchange.gateway.tables import Tables
 from exchange.gateway.turns import Turn
+from exchange.journal import storage
+from exchange.journal.checksum import Checksum
 from exchange.journal.gate import Gate
 from exchange.journal.replica import Replica
 from exchange.market.command import (
     ClockStep,
-    Command,
     Configure,
     Disconnect,
     Restart,
@@ -52,6 +53,10 @@ class Gateway:
     ``elapsed`` counts real microseconds; None: as ``now``. ``speed`` is how
     many times as fast ``now`` runs.
     """
+
+    # What makes commands; an edge makes none (`exchange.gateway.edge`).
+    make_sequencer = Sequencer
+    make_logins = Logins
 
     def __init__(
         self,
@@ -79,8 +84,11 @@ class Gateway:
         self.outbox = self.routing.outbox
         self.pacing = self.routing.pacing
         self.links = self.routing.links
-        self.sequencer = Sequencer(self.engine, self.routing, now, durable)
-        self._replica = Replica(self.engine, self.history)
+        checksum = Checksum()
+        self.sequencer = self.make_sequencer(
+            self.engine, self.routing, now, durable, checksum
+        )
+        self.replica = Replica(self.engine, self.history, checksum)
         self.gate: Gate[Batch] = Gate(self.sequencer.committed)
         self.limiter = Limiter(quotas, now, speed)
         self.tables = Tables(
@@ -90,7 +98,7 @@ class Gateway:
             public_positions=public_positions,
             public_leaderboard=public_leaderboard,
         )
-        self.logins = Logins(
+        self.logins = self.make_logins(
             self.engine,
             self.routing,
             self.sequencer,
@@ -111,11 +119,19 @@ class Gateway:
 
     # Life
 
-    def replay(self, commands: Iterable[Command]) -> None:
-        """Apply the commands of a journal again; nothing is sent."""
-        self._replica.apply(commands)
+    def replay(self, batch: storage.Batch) -> None:
+        """Apply a batch of the journal again; nothing is sent.
+
+        Raises DivergedError if it came out differently than at first.
+        """
+        self.replica.apply(batch)
         self.sequencer.seq = self.engine.seq
         self.routing.publish()
+
+    def loaded(self) -> None:
+        """Go on from a snapshot, which was loaded into `replica`."""
+        self.sequencer.seq = self.engine.seq
+        self.feed.mark(self.engine.listings)
 
     def begin(self, market: Configure) -> None:
         """Open the market, or go on with the one that was replayed.
@@ -137,12 +153,16 @@ class Gateway:
 
         Long work is finished.
         """
-        self.sequencer.run(Shutdown())
-        self.sequencer.finish_work()
+        self.end_sessions()
         self.routing.publish()
         self.announce("the exchange is shutting down")
         for link in self.links:
             self.outbox.close(link, 1001, "shutdown")
+
+    def end_sessions(self) -> None:
+        """Note that every connection ends; finish long work."""
+        self.sequencer.run(Shutdown())
+        self.sequencer.finish_work()
 
     # Links
 
@@ -175,6 +195,11 @@ class Gateway:
         )
 
     # Time
+
+    @property
+    def next_deadline(self) -> int | None:
+        """When `pass_time` has something to do; None: never, so far."""
+        return self.engine.next_deadline
 
     def pass_time(self) -> None:
         """Fire every deadline that is due, and do one slice of long work."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exchange.gateway.routing import Routing
+from exchange.journal.checksum import Checksum
+from exchange.journal.storage import Batch
 from exchange.market.command import (
     Action,
     Command,
@@ -31,7 +33,8 @@ class Sequencer:
     """Applies one action after the other.
 
     ``now`` returns microseconds since the epoch. ``is_durable``: there is a
-    journal; otherwise everything counts as committed.
+    journal; otherwise everything counts as committed. ``checksum`` covers
+    what the commands of the journal came to.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Sequencer:
         routing: Routing,
         now: Callable[[], int],
         is_durable: bool,
+        checksum: Checksum,
     ) -> None:
         self.seq = 0  # of the last command applied without a failure
         self.committed = 0 if is_durable else MAX_INT
@@ -51,6 +55,7 @@ class Sequencer:
         self._engine = engine
         self._routing = routing
         self._now = now
+        self._checksum = checksum
         self._applied: list[Command] = []  # since the last `take`
 
     def apply(
@@ -84,6 +89,7 @@ class Sequencer:
         self.seq = seq
         if self.is_durable:
             self._applied.append(command)
+            self._checksum.add(seq, outputs)
         return outputs
 
     def run(
@@ -132,13 +138,13 @@ class Sequencer:
         if self._engine.work_ended != ended:
             self.has_freed = True
 
-    def take(self) -> list[Command]:
+    def take(self) -> Batch:
         """Return the commands applied since the last call, to commit them.
 
-        The list is empty without a journal.
+        There are none without a journal.
         """
         commands, self._applied = self._applied, []
-        return commands
+        return Batch(commands, self._checksum.value)
 
     # Commands not yet committed
 

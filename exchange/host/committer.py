@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from exchange.host.metrics import Timing
 from exchange.journal.records import encode_record
-from exchange.journal.storage import Storage
+from exchange.journal.storage import Batch, Storage
 from exchange.market.command import Command
 
 # The loop commits while the usual commit takes no longer than this. The usual
@@ -72,22 +72,26 @@ class Committer:
         self._ended = ended
         self._executor = executor or ThreadPoolExecutor(1, "journal")
         self._queued: list[Command] = []
+        self._checksum: int | None = None  # after the last one queued
         self._commit: asyncio.Future[Commit] | None = None  # under way
         self._has_failed = False
         self._began = 0
         self._usual_us = START_US  # of a commit
         self._looked = -LOOK_US
 
-    def commit(
-        self, commands: list[Command], is_idle: bool = False
-    ) -> Commit | None:
-        """Queue commands, and begin a commit unless one is under way.
+    def commit(self, batch: Batch, is_idle: bool = False) -> Commit | None:
+        """Queue a batch, and begin a commit unless one is under way.
 
         ``is_idle``: no request waits, so the loop may commit. If it does, the
         commit is returned; a failure is raised. Otherwise ``ended`` is called
         later. After a failed commit nothing is written any more.
         """
-        self._queued += commands
+        self._queued += batch.commands
+        self._checksum = batch.checksum
+        return self._begin(is_idle)
+
+    def _begin(self, is_idle: bool) -> Commit | None:
+        """Commit what is queued, unless a commit is under way."""
         if self._commit is not None or not self._queued or self._has_failed:
             return None
         commands, self._queued = self._queued, []
@@ -98,14 +102,14 @@ class Committer:
         is_small = len(commands) <= BATCH_IN_LOOP
         if is_idle and is_small and self._usual_us <= QUICK_US:
             try:
-                done = self._append(first_seq, records)
+                done = self._append(first_seq, records, self._checksum)
             except Exception:
                 self._has_failed = True
                 raise
             self._count(done)
             return done
         self._commit = self._loop.run_in_executor(
-            self._executor, self._append, first_seq, records
+            self._executor, self._append, first_seq, records, self._checksum
         )
         self._commit.add_done_callback(self._done)
         return None
@@ -120,10 +124,12 @@ class Committer:
         self._executor.shutdown()
         self._journal.close()
 
-    def _append(self, first_seq: int, records: list[str]) -> Commit:
+    def _append(
+        self, first_seq: int, records: list[str], checksum: int | None
+    ) -> Commit:
         """Commit one batch; called in the executor or in the loop."""
         start = self._elapsed()
-        seq = self._journal.append(first_seq, records)
+        seq = self._journal.append(first_seq, records, checksum)
         end = self._elapsed()
         seen = None
         if end - self._looked >= LOOK_US:
@@ -143,4 +149,4 @@ class Committer:
         else:
             self._has_failed = True
         self._ended(commit)
-        self.commit([])
+        self._begin(is_idle=False)

@@ -1,4 +1,7 @@
-"""Applies the commands of a journal, with a progress bar."""
+"""Applies the commands of a journal, with a progress bar.
+
+It goes on from the newest snapshot beside the journal that can be used.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from tqdm import tqdm
 from exchange.gateway.gateway import Gateway
 from exchange.host.clock import JUMP_US, Clock
 from exchange.host.market_file import SettingsError
+from exchange.host.snapshots import Start, start_of
+from exchange.journal.checksum import DivergedError
+from exchange.journal.sqlite import JournalError
 from exchange.journal.storage import Storage
 from exchange.market.command import Configure
 from exchange.market.configuration import money_conflict
@@ -27,6 +33,7 @@ class Recovery:
 
     journal: Storage
     commands: int
+    loaded: int  # of them those in a snapshot
     took_s: float
     ahead_us: int  # of the machine's clock; below 0: behind it
 
@@ -35,6 +42,8 @@ class Recovery:
         if not self.commands:
             return f"{text}new"
         text += f"{self.commands:,} commands recovered in {self.took_s:.1f} s"
+        if self.loaded:
+            text += f", {self.loaded:,} of them from a snapshot"
         if abs(self.ahead_us) >= JUMP_US:
             where = "ahead of" if self.ahead_us > 0 else "behind"
             text += (
@@ -51,17 +60,19 @@ def recover(
     open_journal: Callable[[Path], Storage],
 ) -> Recovery:
     """Open a journal and apply all its commands; raise JournalError."""
-    start = clock.elapsed()
+    began = clock.elapsed()
     journal = open_journal(path)
     try:
-        _replay(journal, gateway)
+        with _without_collections():
+            start = start_of(journal, gateway)
+            _replay(journal, gateway, start)
     except BaseException:
         journal.close()
         raise
     gateway.commit(journal.last_seq)
     clock.go_on_from(gateway.engine.ts)
-    took_s = (clock.elapsed() - start) / 1e6
-    return Recovery(journal, journal.last_seq, took_s, clock.ahead)
+    took_s = (clock.elapsed() - began) / 1e6
+    return Recovery(journal, journal.last_seq, start.seq, took_s, clock.ahead)
 
 
 def check_money(state: State, market: Configure) -> None:
@@ -75,20 +86,23 @@ def check_money(state: State, market: Configure) -> None:
         )
 
 
-def _replay(journal: Storage, gateway: Gateway) -> None:
-    with (
-        _without_collections(),
-        tqdm(
-            total=journal.count(),
-            desc="recovering",
-            unit=" commands",
-            delay=PROGRESS_AFTER_S,
-            disable=None,  # where standard error is no terminal
-        ) as progress,
-    ):
-        for commands in journal.recover():
-            gateway.replay(commands)
-            progress.update(len(commands))
+def _replay(journal: Storage, gateway: Gateway, start: Start) -> None:
+    with tqdm(
+        total=journal.count() - start.seq,
+        desc="recovering",
+        unit=" commands",
+        delay=PROGRESS_AFTER_S,
+        disable=None,  # where standard error is no terminal
+    ) as progress:
+        for batch in start.batches:
+            try:
+                gateway.replay(batch)
+            except DivergedError as error:
+                raise JournalError(
+                    f"{journal.path}: {error}{start.advice}"
+                ) from None
+            start.verify(gateway.replica)
+            progress.update(len(batch.commands))
 
 
 @contextlib.contextmanager

@@ -14,6 +14,9 @@ from exchange.gateway.gateway import Gateway
 from exchange.host.clock import JUMP_US, Clock, as_delay
 
 HEARTBEAT_S = 5.0  # between heartbeats, at any speed; fixed by the protocol
+# Between heartbeats while messages wait for a commit. A client for which too
+# much waits is not read, so its pings are not answered.
+WAITING_S = 2.0
 # Between tickers of a symbol, in the exchange's time; fixed by the protocol.
 TICKER_S = 0.1
 CLOCK_S = 0.5  # between looks at the machine's clock
@@ -39,6 +42,7 @@ class Timers:
         self._step = step
         self._ticker_s = TICKER_S / float(clock.speed)
         self._heartbeat_due: asyncio.TimerHandle | None = None
+        self._beat_at = 0.0  # the last heartbeat, in seconds of the loop
         self._clock_due: asyncio.TimerHandle | None = None
         self._ticker_due: asyncio.TimerHandle | None = None
         self._feed_due: asyncio.TimerHandle | None = None
@@ -71,7 +75,7 @@ class Timers:
         if due is not None and self._feed_due is None:
             delay_s = as_delay(due - self._clock.elapsed())
             self._feed_due = self._loop.call_later(delay_s, self._publish)
-        deadline = gateway.engine.next_deadline
+        deadline = gateway.next_deadline
         if deadline == self._deadline:
             return
         self._deadline = deadline
@@ -83,6 +87,7 @@ class Timers:
 
     def beat(self) -> None:
         """Send heartbeats, now and every HEARTBEAT_S."""
+        self._beat_at = self._loop.time()
         if self._heartbeat_due is not None:
             self._heartbeat_due.cancel()
         self._heartbeat_due = self._loop.call_later(HEARTBEAT_S, self.beat)
@@ -106,6 +111,10 @@ class Timers:
     def _look_at_clock(self) -> None:
         """Follow the machine's clock forward, and log its jumps."""
         self._clock_due = self._loop.call_later(CLOCK_S, self._look_at_clock)
+        if self._gateway.gate and (
+            self._loop.time() >= self._beat_at + WAITING_S
+        ):
+            self.beat()
         change = self._clock.look()
         if not self._clock.is_wall_clock:
             self._step(self._gateway.note_time)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Any, NamedTuple, TypeAlias, TypeVar, get_args
 
 from exchange.market.command import Output
 from exchange.market.listing import TRADES_BUSTABLE
@@ -100,6 +100,10 @@ class Candles:
             for interval in LONGER:
                 _fold(self._kept[interval], last, INTERVALS[interval])
         seconds.append([start, price, price, price, price, qty])
+
+    def kept(self, interval: Interval) -> deque[Candle]:
+        """Return the candles themselves; longer ones lack the last second."""
+        return self._kept[interval]
 
     def rows(self, interval: Interval) -> Sequence[Candle]:
         """Return the candles of an interval, the last one unfinished."""
@@ -267,6 +271,34 @@ class AccountHistory:
             last = (past.split("\n") if isinstance(past, str) else past) + last
         return list(map(as_text, last[-count:]))
 
+    def resumable(
+        self,
+    ) -> tuple[list[str], list[tuple[int, str | Settlement]]]:
+        """Return the numbered events that can be resumed, and settlements.
+
+        The events are encoded. A settlement has the seq of the account report
+        that it precedes.
+        """
+        assert not self._unnumbered, "between two commands"
+        count = min(self.kept, RESUME_EVENTS)
+        events = self._last(count) if count else []
+        assert events is not None
+        return events, [*self._settlements]
+
+    def load(
+        self, seq: int, events: list[str], settlements: list[tuple[int, str]]
+    ) -> None:
+        """Fill a new history with what `resumable` returned of another one.
+
+        ``seq`` is that of the last event.
+        """
+        self.seq = seq
+        for first in range(0, len(events), JOINED):
+            block = events[first : first + JOINED]
+            self._past.append((len(block), "\n".join(block)))
+        self._count = len(events)
+        self._settlements.extend(settlements)
+
     def _join(self) -> None:
         recent, is_text = self._recent, self._is_text
         past = "\n".join(recent) if is_text else recent
@@ -280,6 +312,18 @@ class AccountHistory:
 def as_text(event: PrivateEvent | str) -> str:
     """Return an event encoded."""
     return event if isinstance(event, str) else encode(event)
+
+
+class Kept(NamedTuple):
+    """What a history consists of; see `History.kept`."""
+
+    round: int  # of the candles
+    trades: dict[str, deque[Trade]]  # by symbol, as the next ones
+    parties: dict[str, deque[tuple[str, int]]]
+    candles: dict[str, Candles]
+    news: deque[News]
+    statuses: deque[Status]
+    accounts: dict[str, AccountHistory]
 
 
 class History:
@@ -300,6 +344,23 @@ class History:
         self._accounts: defaultdict[str, AccountHistory] = defaultdict(
             AccountHistory
         )
+
+    def kept(self) -> Kept:
+        """Return all parts, to be copied, or filled if they are new."""
+        return Kept(
+            self._round,
+            self._trades,
+            self._parties,
+            self._candles,
+            self._news,
+            self._statuses,
+            self._accounts,
+        )
+
+    def begin_round(self, number: int) -> None:
+        """Set the round; its first candles are those of the next trades."""
+        self._round = number
+        self._candles.clear()
 
     def account(self, name: str) -> AccountHistory:
         """Return the past events of one account."""
@@ -356,8 +417,7 @@ class History:
         """Add a status; the first one of a round clears the candles."""
         self._statuses.append(status)
         if status.round != self._round:
-            self._round = status.round
-            self._candles.clear()
+            self.begin_round(status.round)
 
     def _record_bust(self, bust: Bust) -> None:
         """Mark a trade and its two fills."""

@@ -12,24 +12,35 @@ takes before it opens the journal. Others may read at any time.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from exchange.files import lock, sync_folder
-from exchange.journal.records import decode_records, rules_in
-from exchange.market.command import RULES, Command, Configure
+from exchange.journal.beginning import (
+    PRUNED_FORMAT,
+    beginning_of,
+    place_at,
+)
+from exchange.journal.chain import BEGINNING, Chain
+from exchange.journal.chain import JournalError as JournalError
+from exchange.journal.chain import Place
+from exchange.journal.records import decode_records
+from exchange.journal.storage import Batch
+from exchange.market.command import RULES, Command
 
 # The letters EXCH in SQLite's header, and the version of the layout below.
 APPLICATION_ID = 0x45584348
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Format 1 has no checksums; it becomes format 2 when it is opened to write.
+# A journal of which commands were pruned is of format 3.
+FORMATS = range(1, PRUNED_FORMAT + 1)
 # Size to which SQLite truncates the write-ahead log after a checkpoint.
 WAL_BYTES = 64 << 20
 # New orders are refused below the first amount of free space, and accepted
@@ -43,15 +54,13 @@ _SCHEMA = """
         first_seq INTEGER PRIMARY KEY,
         last_seq INTEGER NOT NULL,
         digest BLOB NOT NULL,
-        records BLOB NOT NULL
+        records BLOB NOT NULL,
+        checksum INTEGER
     ) STRICT
 """
-_NO_DIGEST = bytes(hashlib.sha256().digest_size)  # before the first row
+T = TypeVar("T")
 
-
-class JournalError(Exception):
-    """The journal cannot be used, and was not changed."""
-
+_ADD_CHECKSUM = "ALTER TABLE batches ADD COLUMN checksum INTEGER"
 
 # The file -----------------------------------------------------------------
 
@@ -67,10 +76,9 @@ class Journal:
     def __init__(self, path: Path, rules: range = RULES) -> None:
         self.path = path
         self._rules = rules
-        self.last_seq = 0  # the last one committed
+        self._chain = Chain(path, rules)
         # Files that must not be replaced, with their identity; see `recover`.
         self.files: dict[Path, tuple[int, int]] = {}
-        self._digest = _NO_DIGEST
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path.with_name(f"{path.name}.lock"))
         try:
@@ -96,40 +104,57 @@ class Journal:
     ) -> None:
         self.close()
 
+    @property
+    def last_seq(self) -> int:
+        """The number of the last command that is committed."""
+        return self._chain.seq
+
     def count(self) -> int:
         """Return the number of commands; nothing is verified."""
         return _count(self.path, self.file)
 
-    def recover(self) -> Iterator[list[Command]]:
-        """Yield every batch, verified; after the last one, allow `append`.
+    @property
+    def end(self) -> Place:
+        """The place after the last batch that was verified or appended."""
+        return Place(self._chain.seq, self._chain.digest)
+
+    def place_at(self, seq: int) -> Place | None:
+        """Return the place after a command; None if no batch ends with it."""
+        return _asked(self.path, self.file, place_at, seq)
+
+    def recover(self, after: Place = BEGINNING) -> Iterator[Batch]:
+        """Yield the batches after a place, verified; then allow `append`.
 
         Raises JournalError at the first one that is not as it was written.
         """
-        for commands, digest in _read(self.path, self.file, self._rules):
-            yield commands
-            self.last_seq = commands[-1].seq
-            self._digest = digest
+        self._chain = Chain(self.path, self._rules, *after)
+        yield from _read(self.path, self.file, self._chain)
         self.file.close()
         self.file = _open_to_write(self.path)
         _count(self.path, self.file)  # makes the -wal file
         self.files = {path: _identity(path) for path in self._paths()}
 
-    def append(self, first_seq: int, records: Sequence[str]) -> int:
+    def append(
+        self, first_seq: int, records: Sequence[str], checksum: int | None
+    ) -> int:
         """Commit one batch; return its last sequence number.
 
+        ``checksum`` is that of what the commands up to its last came to;
+        None: not known.
         Blocks until the batch is on disk. After any sqlite3.Error the process
         must end: whether the batch is on disk is known only when the journal
         is read again.
         """
-        assert first_seq == self.last_seq + 1 and records
-        last_seq = self.last_seq + len(records)
+        chain = self._chain
+        assert first_seq == chain.seq + 1 and records
+        last_seq = chain.seq + len(records)
         blob = f"[{','.join(records)}]".encode()
-        digest = _chain(self._digest, first_seq, last_seq, blob)
+        digest = chain.after(first_seq, last_seq, blob)
         self.file.execute(
-            "INSERT INTO batches VALUES (?, ?, ?, ?)",
-            (first_seq, last_seq, digest, blob),
+            "INSERT INTO batches VALUES (?, ?, ?, ?, ?)",
+            (first_seq, last_seq, digest, blob, checksum),
         )
-        self.last_seq, self._digest = last_seq, digest
+        chain.add(last_seq, digest)
         return last_seq
 
     def look(self) -> tuple[str, int]:
@@ -195,14 +220,32 @@ def open_journal(path: Path) -> sqlite3.Connection:
 
 
 def read_journal(path: Path, rules: range = RULES) -> Iterator[list[Command]]:
-    """Yield every batch of a journal, verified; it may be written.
+    """Yield the commands of every batch, as `read_batches` does."""
+    for batch in read_batches(path, rules):
+        yield batch.commands
+
+
+def read_batches(
+    path: Path, rules: range = RULES, after: Place = BEGINNING
+) -> Iterator[Batch]:
+    """Yield the batches after a place, verified; they may be written.
 
     Each batch is read in a transaction of its own, so the writer can
     checkpoint between two of them. Raises JournalError.
     """
     with closing(open_journal(path)) as file:
-        for commands, _ in _read(path, file, rules):
-            yield commands
+        yield from _read(path, file, Chain(path, rules, *after))
+
+
+def place_in(path: Path, seq: int | None = None) -> Place | None:
+    """Return the place after a command; None: where the journal begins.
+
+    Returns None if no batch ends with the command. Raises JournalError.
+    """
+    with closing(open_journal(path)) as file:
+        if seq is None:
+            return _asked(path, file, beginning_of)
+        return _asked(path, file, place_at, seq)
 
 
 def commands_after(path: Path, seq: int) -> Iterator[Command]:
@@ -212,6 +255,7 @@ def commands_after(path: Path, seq: int) -> Iterator[Command]:
     """
     columns = "SELECT first_seq, last_seq, records FROM batches WHERE "
     with closing(_open_to_read(path)) as file:
+        _check_kept(path, file, seq)
         row = _fetch(
             path,
             file,
@@ -308,10 +352,24 @@ def _open_to_write(path: Path) -> sqlite3.Connection:
             f"journal_size_limit = {WAL_BYTES}",
         ):
             _fetch(path, file, f"PRAGMA {pragma}")
+        _upgrade(path, file)
     except JournalError:
         file.close()
         raise
     return file
+
+
+def _upgrade(path: Path, file: sqlite3.Connection) -> None:
+    """Give a journal of an older format what this format has."""
+    if _has_checksums(path, file):
+        return
+    for statement in (
+        "BEGIN IMMEDIATE",
+        _ADD_CHECKSUM,
+        f"PRAGMA user_version = {FORMAT_VERSION}",
+        "COMMIT",
+    ):
+        _fetch(path, file, statement)
 
 
 def _fetch(
@@ -325,9 +383,30 @@ def _fetch(
         raise JournalError(f"{path}: {text}") from None
 
 
+def _asked(
+    path: Path, file: sqlite3.Connection, ask: Callable[..., T], *values: int
+) -> T:
+    """Return what a function finds; raises JournalError if it cannot."""
+    try:
+        return ask(file, *values)
+    except sqlite3.Error as error:
+        text = " ".join(str(error).split())
+        raise JournalError(f"{path}: {text}") from None
+
+
 def _count(path: Path, file: sqlite3.Connection) -> int:
     (last,) = _fetch(path, file, "SELECT max(last_seq) FROM batches")
-    return last or 0
+    return last or _asked(path, file, beginning_of).seq
+
+
+def _check_kept(path: Path, file: sqlite3.Connection, seq: int) -> None:
+    """Raise JournalError unless the commands after ``seq`` are there."""
+    pruned = _asked(path, file, beginning_of).seq
+    if seq < pruned:
+        raise JournalError(
+            f"{path}: begins with command {pruned + 1}: the commands before it"
+            " were pruned, and what came of them is only in its snapshots"
+        )
 
 
 def _identify(path: Path) -> None:
@@ -344,73 +423,43 @@ def _identify(path: Path) -> None:
         raise JournalError(f"{path}: {error}") from None
     if application_id != APPLICATION_ID:
         raise JournalError(f"{path}: a database, but not a journal")
-    if version != FORMAT_VERSION:
+    if version not in FORMATS:
         raise JournalError(
-            f"{path}: of format {version}; this program reads format"
-            f" {FORMAT_VERSION}"
+            f"{path}: of format {version}; this program reads formats"
+            f" {FORMATS[0]} to {FORMATS[-1]}"
         )
 
 
 def _read(
-    path: Path, file: sqlite3.Connection, rules: range
-) -> Iterator[tuple[list[Command], bytes]]:
-    """Yield each batch and its digest, in order, once it is verified."""
+    path: Path, file: sqlite3.Connection, chain: Chain
+) -> Iterator[Batch]:
+    """Yield each batch after the chain's end, in order, once verified."""
+    _check_kept(path, file, chain.seq)
     # Digests cannot show that the last rows are missing. This check finds a
     # damaged page that hides them.
     (found,) = _fetch(path, file, "PRAGMA quick_check(1)")
     if found != "ok":
         raise JournalError(f"{path}: damaged: {' '.join(found.split())}")
-    seq, digest = 0, _NO_DIGEST
+    checksum = "checksum" if _has_checksums(path, file) else "NULL"
     while True:
         row = _fetch(
             path,
             file,
-            "SELECT first_seq, last_seq, digest, records FROM batches"
-            " WHERE first_seq > ? ORDER BY first_seq LIMIT 1",
-            seq,
+            f"SELECT first_seq, last_seq, digest, records, {checksum}"
+            " FROM batches WHERE first_seq > ? ORDER BY first_seq LIMIT 1",
+            chain.seq,
         )
         if row is None:
             return
-        first_seq, last_seq, stored, records = row
-        digest = _chain(digest, first_seq, last_seq, records)
-        if first_seq != seq + 1 or digest != stored:
-            raise JournalError(
-                f"{path}: after command {seq}: a batch is missing or damaged"
-            )
-        try:
-            _check_rules(path, rules_in(records), rules)
-            commands = decode_records(first_seq, records)
-        except ValueError:
-            raise JournalError(
-                f"{path}: after command {seq}: a record that this program"
-                " cannot read"
-            ) from None
-        if not seq and not isinstance(commands[0].action, Configure):
-            raise JournalError(
-                f"{path}: the first command is not a configuration"
-            )
-        seq = last_seq
-        yield commands, digest
+        *stored, checksum_then = row
+        yield Batch(chain.verify(*stored), checksum_then)
 
 
-def _check_rules(path: Path, needed: list[int], known: range) -> None:
-    for version in needed:
-        if version in known:
-            continue
-        oldest, newest = known[0], known[-1]
-        versions = f"version {newest}"
-        if oldest < newest:
-            versions = f"versions {oldest} to {newest}"
-        age = "a newer" if version > newest else "an older"
-        raise JournalError(
-            f"{path}: needs version {version} of the rules; this program has"
-            f" {versions}: use {age} release"
-        )
-
-
-def _chain(
-    before: bytes, first_seq: int, last_seq: int, records: bytes
-) -> bytes:
-    """Return the digest of a batch, which covers all batches before it."""
-    head = f"{first_seq} {last_seq} ".encode()
-    return hashlib.sha256(before + head + records).digest()
+def _has_checksums(path: Path, file: sqlite3.Connection) -> bool:
+    (found,) = _fetch(
+        path,
+        file,
+        "SELECT count(*) FROM pragma_table_info('batches')"
+        " WHERE name = 'checksum'",
+    )
+    return bool(found)

@@ -8,27 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from exchange.market.command import Command
 
 
-class Storage(Protocol):
-    """The journal of the one process that writes it.
+class Batch(NamedTuple):
+    """Commands that were committed together.
 
-    ``last_seq`` is the number of the last command that is committed.
+    ``checksum`` is that of `exchange.journal.checksum` after the last one;
+    None: not known, as an older program wrote the batch.
     """
 
+    commands: list[Command]
+    checksum: int | None
+
+
+class Storage(Protocol):
+    """The journal of the one process that writes it."""
+
     path: Path
-    last_seq: int
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last command that is committed."""
 
     def count(self) -> int:
         """Return the number of commands; nothing is verified."""
 
-    def recover(self) -> Iterator[list[Command]]:
+    def recover(self) -> Iterator[Batch]:
         """Yield every batch; after the last one, allow `append`."""
 
-    def append(self, first_seq: int, records: Sequence[str]) -> int:
+    def append(
+        self, first_seq: int, records: Sequence[str], checksum: int | None
+    ) -> int:
         """Commit one batch of encoded commands; return its last number."""
 
     def look(self) -> tuple[str, int]:

@@ -9,7 +9,7 @@ WINDOW_MS = 60_000  # of the trades that are averaged
 
 
 @dataclass(slots=True)
-class _Moment:
+class Moment:
     """The trades of one millisecond; trade ids ascend with the time."""
 
     ms: int
@@ -25,7 +25,7 @@ class Prints:
     So at most WINDOW_MS entries are kept, however many trades there are.
     """
 
-    moments: deque[_Moment] = field(default_factory=deque)
+    moments: deque[Moment] = field(default_factory=deque)
 
     def add(self, ts: int, trade_id: int, price: int, qty: int) -> None:
         """Add a trade; drop those that are older than the window."""
@@ -36,7 +36,7 @@ class Prints:
             return
         while moments and moments[0].ms <= ms - WINDOW_MS:
             moments.popleft()
-        moments.append(_Moment(ms, trade_id, price * qty, qty))
+        moments.append(Moment(ms, trade_id, price * qty, qty))
 
     def remove(self, trade_id: int, price: int, qty: int) -> None:
         """Remove a trade, unless it was dropped."""

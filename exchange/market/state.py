@@ -219,13 +219,25 @@ class State:
         Returns them by time, and of one time in the order of `add_expiry`.
         """
         orders: list[Order] = []
-        deadlines = self.deadlines
-        while deadlines and deadlines[0][1] == ORDERS_EXPIRE:
-            if deadlines[0][0] > self.ts:
+        due = self.first_deadline
+        while due is not None and due <= self.ts:
+            if self.deadlines[0][1] != ORDERS_EXPIRE:
                 break
-            ts, _, _ = heapq.heappop(deadlines)
-            orders += self.expiring.pop(ts, {}).values()
+            heapq.heappop(self.deadlines)
+            orders += self.expiring.pop(due).values()
+            due = self.first_deadline
         return orders
+
+    def take_deadline(self) -> Deadline:
+        """Remove the first deadline, which must be valid, and its doubles.
+
+        What is in the heap besides depends on who asked for `first_deadline`,
+        and must change nothing: a process that recovers asks less often.
+        """
+        entry = heapq.heappop(self.deadlines)
+        while self.deadlines and self.deadlines[0] == entry:
+            heapq.heappop(self.deadlines)
+        return entry
 
     def is_valid(self, entry: Deadline) -> bool:
         """Return whether an entry has not been outdated since it was added."""

@@ -103,6 +103,20 @@ class Stops:
         self.buy_at = self._buys[0][0] if self._buys else NEVER
         self.sell_at = -self._sells[0][0] if self._sells else -NEVER
 
+    def load(self, orders: list[Order]) -> None:
+        """Let these orders wait, in a collection that is empty."""
+        for order in orders:
+            assert order.trigger_price is not None
+            is_buy = order.side == "buy"
+            key = order.trigger_price if is_buy else -order.trigger_price
+            self.orders[order.order_id] = order
+            self._keys[order.order_id] = key
+            entries = self._buys if is_buy else self._sells
+            entries.append((key, order.order_id))
+        self._buys.sort()
+        self._sells.sort()
+        self._refresh()
+
     def check(self) -> None:
         """Verify every invariant. For tests: it looks at every order."""
         waiting: dict[str, list[Entry]] = {"buy": [], "sell": []}

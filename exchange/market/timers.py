@@ -50,7 +50,7 @@ def pass_time(state: State, command: Command, action: TimePassed) -> None:
                 work.expire_all(state, state.take_expiries())
             else:
                 work.spend(state, 1)
-                _fire(state, heapq.heappop(state.deadlines))
+                _fire(state, state.take_deadline())
             due = state.first_deadline
 
 

@@ -54,6 +54,13 @@ def simulated(
     return run
 
 
+def stand_still(seconds: float) -> None:
+    """Let time pass in which this process does nothing."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, _Loop)
+    loop._simulated.now += seconds
+
+
 async def settle() -> None:
     """Let everything happen that does not wait for a timer."""
     await asyncio.sleep(1e-6)
@@ -64,7 +71,9 @@ class Line:
 
     def __init__(self) -> None:
         self.close_code: int | None = None
-        self.opened_at = asyncio.get_running_loop().time()
+        self.opened_at = self._heard_at = asyncio.get_running_loop().time()
+        self.is_silent = False  # it answers no ping
+        self.pings: list[float] = []  # when the client pinged
         self.frames: list[list[dict[str, Any]]] = []  # sent by the client
         self._read = 0
         self._incoming: asyncio.Queue[str | Exception] = asyncio.Queue()
@@ -74,6 +83,15 @@ class Line:
     async def send(self, message: str, /) -> None:
         sent = json.loads(message)
         self.frames.append(sent if isinstance(sent, list) else [sent])
+
+    @property
+    def heard_at(self) -> float:
+        return self._heard_at
+
+    async def ping(self) -> None:
+        self.pings.append(asyncio.get_running_loop().time())
+        if not self.is_silent:
+            self._heard_at = self.pings[-1]
 
     async def recv(self) -> str:
         frame = await self._incoming.get()
@@ -88,6 +106,7 @@ class Line:
 
     def say(self, *events: dict[str, Any]) -> None:
         """Send events to the client in one frame."""
+        self._heard_at = asyncio.get_running_loop().time()
         self._incoming.put_nowait(json.dumps(events))
 
     def end(self, code: int, reason: str = "") -> None:
@@ -115,11 +134,17 @@ class Venue:
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.is_down = False
+        self.dead: set[str] = set()  # addresses that refuse
         self.tries = 0
+        # The addresses tried, one after the other, and when.
+        self.asked: list[str] = []
+        self.asked_at: list[float] = []
 
     async def connect(self, url: str) -> Line:
         self.tries += 1
-        if self.is_down:
+        self.asked.append(url)
+        self.asked_at.append(asyncio.get_running_loop().time())
+        if self.is_down or url in self.dead:
             raise OSError("Connect call failed")
         self.lines.append(Line())
         return self.lines[-1]

@@ -45,6 +45,7 @@ from orderbook import Exec, Trade
 from server import Server
 from test.relay import Direction, Fate, Relay, at_random, nth, relaying
 from test.support import (
+    NOBODY,
     PATIENCE_S,
     add_key,
     address,
@@ -60,7 +61,6 @@ QUICK: dict[str, Any] = {
     "request_timeout": PATIENCE_S,
     "connect_timeout": 6.0,
 }
-NOBODY = "ws://127.0.0.1:9"  # where nobody listens
 
 
 @pytest.fixture(autouse=True)

@@ -30,10 +30,11 @@ from client import (
     open_connection,
 )
 from exchange.host import timers
-from test.client.test_client import NOBODY, desk, disable
+from test.client.test_client import desk, disable
 from test.journal.disks import slowed
 from test.relay import Fate, relaying
 from test.support import (
+    NOBODY,
     PATIENCE_S,
     add_key,
     address,
@@ -458,7 +459,7 @@ async def test_silence_cancels_nothing(
             order = await (await ex.market("BOND")).buy(1, 99)
             process.send_signal(signal.SIGSTOP)
             await until(lambda: caplog.messages)
-            assert caplog.messages[0].endswith("no heartbeat for 0.2 s")
+            assert caplog.messages[0].endswith("silent for 0.2 s")
             process.send_signal(signal.SIGCONT)
             await until(lambda: ex.is_connected)
             assert order.is_open

@@ -242,6 +242,23 @@ async def test_a_reply_is_missing_once_a_later_one_has_come() -> None:
 
 
 @simulated
+async def test_reports_after_a_missing_reply_are_taken_in() -> None:
+    """An order whose reply was ahead of another is seen as it ended."""
+    async with private() as (venue, ex, bond):
+        line = venue.line
+        asking = asyncio.create_task(ex.leaderboard())
+        await line.hear()
+        buying = asyncio.create_task(bond.buy(1, 99))
+        [place] = await line.hear()
+        name = {"client_order_id": place["client_order_id"]}
+        new = report(1, 1, id=place["id"], **name, qty=1, leaves_qty=1)
+        filled = {**fill(2, 1, 1, 1), **name}
+        assert await lost(venue, ex, new, filled) == "an answer is missing"
+        order = await buying
+        assert order.order_status == "filled" and not asking.done()
+
+
+@simulated
 async def test_a_slow_reply_is_waited_for() -> None:
     async with public() as (venue, ex, bond):
         line = venue.line

@@ -12,8 +12,8 @@ import pytest
 from client import Exchange, Market, OrderOptions
 from exchange.host import timers
 from orderbook import Refused
-from test.client.test_client import NOBODY, desk, governed
-from test.support import PATIENCE_S, add_key, serving, until
+from test.client.test_client import desk, governed
+from test.support import NOBODY, PATIENCE_S, add_key, serving, until
 
 
 @pytest.fixture(autouse=True)

@@ -363,7 +363,8 @@ def test_a_rate_limited_request_is_no_command(tmp_path: Path) -> None:
     floor.do(alice, *[PING] * 9)
     floor.do(boss, *[ADMIN] * 2)
     actions = [
-        type(command.action) for command in floor.gateway.sequencer.take()
+        type(command.action)
+        for command in floor.gateway.sequencer.take().commands
     ]
     assert actions == [
         *(Configure, Connect, Connect),
@@ -374,7 +375,7 @@ def test_a_rate_limited_request_is_no_command(tmp_path: Path) -> None:
     assert floor.seq == before[0] + 20
     seq = floor.seq
     floor.do(alice, PLACE, AMEND, CANCEL, ADMIN)
-    assert floor.gateway.sequencer.take() == [] and floor.seq == seq
+    assert floor.gateway.sequencer.take().commands == [] and floor.seq == seq
 
 
 @pytest.mark.parametrize("request_", [PLACE, CANCEL, PING], ids=str)

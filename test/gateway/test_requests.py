@@ -18,6 +18,7 @@ from exchange.gateway.gateway import Gateway
 from exchange.host.keyfile import make_entry, make_token, read_keys, rotate
 from exchange.host.keyring import Key, KeyRing
 from exchange.host.settings import Settings
+from exchange.journal.storage import Batch
 from exchange.market.command import Command
 from orderbook import Table, decode_requests
 from test.support import NOON, SECOND, Floor, add_key, state_of
@@ -242,7 +243,9 @@ class Anything:
     def leave(self) -> None:
         """Journal everything that has happened, and release it."""
         self.floor.gateway.seal()
-        self.commands += self.floor.gateway.sequencer.take()
+        batch = self.floor.gateway.sequencer.take()
+        self.commands += batch.commands
+        self.checksum = batch.checksum
         assert self.commands[-1].seq == self.floor.seq
         self.floor.gateway.commit(self.floor.seq)
 
@@ -332,7 +335,7 @@ class Anything:
         """Check that the journal holds all that has happened."""
         gateway = self.floor.gateway
         other = Gateway(self.floor.clock.now)
-        other.replay(self.commands)
+        other.replay(Batch(self.commands, self.checksum))
         assert state_of(other) == state_of(gateway)
         for symbol in gateway.engine.listings:
             assert not sum(

@@ -10,17 +10,18 @@ import pytest
 
 from exchange.gateway.gateway import Gateway
 from exchange.host.market_file import InstrumentSettings
+from exchange.journal.storage import Batch
 from exchange.market.accounts import AccountLimits
-from exchange.market.command import Command, Configure, Restart
+from exchange.market.command import Configure, Restart
 from test.support import NOON, SECOND, Floor
 
 
-def restarted(commands: list[Command], market: Configure) -> list[Any]:
+def restarted(batch: Batch, market: Configure) -> list[Any]:
     """Continue a journal; return the commands that this adds."""
     gateway = Gateway(lambda: NOON, durable=True)
-    gateway.replay(commands)
+    gateway.replay(batch)
     gateway.begin(market)
-    return [command.action for command in gateway.sequencer.take()]
+    return [c.action for c in gateway.sequencer.take().commands]
 
 
 def test_a_market_is_configured_again_only_if_it_has_changed() -> None:
@@ -30,14 +31,14 @@ def test_a_market_is_configured_again_only_if_it_has_changed() -> None:
 
     floor = Floor(market=market(), durable=True)
     floor.join("alice")
-    commands = floor.gateway.sequencer.take()
-    assert restarted(commands, market()) == [Restart()]
+    batch = floor.gateway.sequencer.take()
+    assert restarted(batch, market()) == [Restart()]
     for changed in (
         market(max_qty=7),
         replace(market(), limits=AccountLimits(cash=7)),
         replace(market(), accounts={"alice": AccountLimits()}),
     ):
-        assert restarted(commands, changed) == [Restart(), changed]
+        assert restarted(batch, changed) == [Restart(), changed]
 
 
 JUMPY = InstrumentSettings(reference_price=100, band=5, auction_s=4)
@@ -64,7 +65,7 @@ def after_a_crash(
     gateway.replay(floor.gateway.sequencer.take())
     seq = {name: a.seq for name, a in gateway.engine.accounts.items()}
     gateway.begin(market)
-    actions = [c.action.type for c in gateway.sequencer.take()]
+    actions = [c.action.type for c in gateway.sequencer.take().commands]
     told = []
     for name, account in gateway.engine.accounts.items():
         for text in (

@@ -20,7 +20,8 @@ from exchange.host.committer import (
 )
 from exchange.host.market_file import InstrumentSettings
 from exchange.host.metrics import Timing
-from exchange.journal.sqlite import Journal, read_journal
+from exchange.journal.sqlite import Journal, read_batches, read_journal
+from exchange.journal.storage import Batch
 from exchange.market.command import Command, Configure, Shutdown
 
 MARKET = Configure(instruments=(InstrumentSettings().listed_as("BOND"),))
@@ -74,9 +75,11 @@ class TimedJournal(Journal):
     now_us = 0
     takes_us = 0
 
-    def append(self, first_seq: int, records: Sequence[str]) -> int:
+    def append(
+        self, first_seq: int, records: Sequence[str], checksum: int | None
+    ) -> int:
         self.now_us += self.takes_us
-        return super().append(first_seq, records)
+        return super().append(first_seq, records, checksum)
 
 
 @pytest.fixture
@@ -97,12 +100,13 @@ async def quickened(journal: TimedJournal, ended: Ended) -> Committer:
     return commits
 
 
-def commands(first: int, last: int) -> list[Command]:
+def commands(first: int, last: int) -> Batch:
     """Return commands; command 1 is the configuration."""
-    return [
+    found = [
         Command(n, n, "", "", Shutdown() if n > 1 else MARKET)
         for n in range(first, last + 1)
     ]
+    return Batch(found, checksum=last)
 
 
 def on_disk(journal: Journal) -> list[int]:
@@ -121,9 +125,11 @@ async def test_commands_queued_during_a_commit_are_the_next_batch(
     await commits.finish()
     assert ended.seqs == [1, 5] and not ended.errors
     assert on_disk(journal) == [1, 2, 3, 4, 5]
-    commits.commit([])
+    commits.commit(Batch([], 5))
     await commits.finish()
     assert ended.seqs == [1, 5], "nothing is no batch"
+    checksums = [batch.checksum for batch in read_batches(journal.path)]
+    assert checksums == [1, 5], "each is that after the batch's last command"
     commits.close()
 
 

@@ -62,9 +62,9 @@ def slowed(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
     append = Journal.append
 
-    def slow(journal: Journal, first_seq: int, records: list[str]) -> int:
+    def slow(journal: Journal, *arguments: Any) -> int:
         disk.before(journal)
-        return append(journal, first_seq, records)
+        return append(journal, *arguments)
 
     monkeypatch.setattr(Journal, "append", slow)
     return disk

@@ -24,7 +24,7 @@ def append(
 ) -> None:
     for i in range(0, len(commands), per_batch):
         batch = commands[i : i + per_batch]
-        journal.append(batch[0].seq, [encode_record(c) for c in batch])
+        journal.append(batch[0].seq, [encode_record(c) for c in batch], None)
 
 
 def write(path: Path, commands: Sequence[Command], per_batch: int = 7) -> Path:
@@ -43,7 +43,7 @@ def recover(path: Path) -> list[Command]:
     """Open a journal as a server does; return its commands."""
     with Journal(path) as journal:
         assert journal.count() >= 0
-        commands = [c for batch in journal.recover() for c in batch]
+        commands = [c for batch in journal.recover() for c in batch.commands]
         assert journal.last_seq == len(commands)
     return commands
 

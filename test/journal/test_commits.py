@@ -125,7 +125,7 @@ import sqlite3, sys
 import server
 from exchange.journal.sqlite import Journal
 
-def append(journal, first_seq, records):
+def append(journal, *arguments):
     raise sqlite3.OperationalError("disk I/O error")
 
 Journal.append = append
@@ -148,10 +148,10 @@ import threading
 import server
 from exchange.journal.sqlite import Journal
 
-def append(journal, first_seq, records):
+def append(journal, first_seq, records, checksum):
     if any('"place"' in record for record in records):
         threading.Event().wait()
-    return real(journal, first_seq, records)
+    return real(journal, first_seq, records, checksum)
 
 real = Journal.append
 Journal.append = append

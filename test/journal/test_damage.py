@@ -73,7 +73,7 @@ def test_a_row_of_another_journal_is_noticed(tmp_path: Path) -> None:
     other = write(tmp_path / "other.db", [*others, *COMMANDS[4:35]])
     with closing(sqlite3.connect(other)) as file:
         row = file.execute("SELECT * FROM batches LIMIT 1 OFFSET 2").fetchone()
-    alter(path, "REPLACE INTO batches VALUES (?, ?, ?, ?)", *row)
+    alter(path, "REPLACE INTO batches VALUES (?, ?, ?, ?, ?)", *row)
     assert refused(path) == "after command 14: a batch is missing or damaged"
 
 

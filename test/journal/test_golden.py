@@ -45,7 +45,7 @@ def test_every_version_of_the_rules_has_a_golden_day() -> None:
     assert names == {
         f"rules-{version}.{suffix}"
         for version in RULES
-        for suffix in ("journal", "sha256")
+        for suffix in ("journal", "sha256", "snapshot")
     }
 
 

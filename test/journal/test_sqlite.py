@@ -16,6 +16,7 @@ from exchange.journal.records import encode_record
 from exchange.journal.sqlite import (
     APPLICATION_ID,
     FORMAT_VERSION,
+    FORMATS,
     Journal,
     JournalError,
     count_commands,
@@ -50,7 +51,7 @@ journal = Journal(Path(sys.argv[1]))
 list(journal.recover())
 for line in sys.stdin:
     records = line.rstrip().split("\t")
-    print(journal.append(journal.last_seq + 1, records), flush=True)
+    print(journal.append(journal.last_seq + 1, records, None), flush=True)
 """
 
 
@@ -62,8 +63,8 @@ def test_appended_commands_are_read_back(tmp_path: Path) -> None:
     with Journal(path) as journal:
         assert list(journal.recover()) == [] and journal.last_seq == 0
         records = [encode_record(c) for c in COMMANDS[:3]]
-        assert journal.append(1, records) == journal.last_seq == 3
-        assert journal.append(4, [encode_record(COMMANDS[3])]) == 4
+        assert journal.append(1, records, None) == journal.last_seq == 3
+        assert journal.append(4, [encode_record(COMMANDS[3])], None) == 4
         batches = list(read_journal(path))
         assert batches == [COMMANDS[:3], COMMANDS[3:4]]
     assert recover(path) == read(path) == COMMANDS[:4]
@@ -85,12 +86,12 @@ def test_a_batch_must_follow_the_one_before(tmp_path: Path) -> None:
         records = [encode_record(COMMANDS[0])]
         for first_seq in (0, 2):
             with pytest.raises(AssertionError):
-                journal.append(first_seq, records)
-        journal.append(1, records)
+                journal.append(first_seq, records, None)
+        journal.append(1, records, None)
         with pytest.raises(AssertionError):
-            journal.append(1, records)
+            journal.append(1, records, None)
         with pytest.raises(AssertionError):
-            journal.append(2, [])
+            journal.append(2, [], None)
         assert journal.last_seq == 1
 
 
@@ -174,7 +175,7 @@ def test_a_reader_follows_the_writer_and_is_not_in_its_way(
 
 def newer_format(path: Path) -> None:
     write(path, COMMANDS)
-    alter(path, f"PRAGMA user_version = {FORMAT_VERSION + 1}")
+    alter(path, f"PRAGMA user_version = {FORMATS[-1] + 1}")
 
 
 OTHER_ENGINE = Configure(
@@ -190,7 +191,7 @@ def bad_record(path: Path) -> None:
     with Journal(path) as journal:
         list(journal.recover())
         append(journal, COMMANDS[:7])
-        journal.append(8, ['[99,"","",{"type":"merge"}]'])
+        journal.append(8, ['[99,"","",{"type":"merge"}]'], None)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def bad_record(path: Path) -> None:
             lambda p: alter(p, "CREATE TABLE batches (first_seq)"),
             "a database, but not a journal",
         ),
-        (newer_format, "of format 2; this program reads format 1"),
+        (newer_format, "of format 4; this program reads formats 1 to 3"),
         (
             other_engine,
             f"needs version {ENGINE_VERSION + 1} of the rules; this program"

@@ -112,7 +112,9 @@ def test_a_journal_of_several_versions_is_read(tmp_path: Path) -> None:
     found = [c for batch in read_journal(path, NEXT_RULES) for c in batch]
     assert found == UPGRADED
     with Journal(path, NEXT_RULES) as journal:
-        assert [c for batch in journal.recover() for c in batch] == UPGRADED
+        assert [
+            c for batch in journal.recover() for c in batch.commands
+        ] == UPGRADED
 
 
 def refusal(path: Path, rules: range = RULES) -> str:
@@ -158,7 +160,7 @@ def test_records_of_a_newer_program_name_its_version(
     with Journal(path) as journal:
         list(journal.recover())
         append(journal, UPGRADED[:3])
-        journal.append(4, [encode_record(UPGRADED[3]), record])
+        journal.append(4, [encode_record(UPGRADED[3]), record], None)
     assert f"needs version {NEXT} of the rules" in refusal(path)
 
 
@@ -166,7 +168,7 @@ def test_a_batch_that_is_no_json_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "exchange.db"
     with Journal(path) as journal:
         list(journal.recover())
-        journal.append(1, ['{"configure"'])
+        journal.append(1, ['{"configure"'], None)
     assert "a record that this program cannot read" in refusal(path)
 
 
@@ -187,10 +189,10 @@ def started(path: Path) -> list[Command]:
     """Start an exchange of the next release; return what it adds."""
     gateway = Gateway(Clock().now, durable=True, engine=next_engine())
     with Journal(path, NEXT_RULES) as journal:
-        for commands in journal.recover():
-            gateway.replay(commands)
+        for batch in journal.recover():
+            gateway.replay(batch)
         gateway.begin(NEXT_MARKET)
-        added = gateway.sequencer.take()
+        added = gateway.sequencer.take().commands
         append(journal, added)
     assert gateway.engine.rules == NEXT
     return added

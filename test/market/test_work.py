@@ -452,6 +452,48 @@ def test_deadlines_of_a_busy_instrument_wait_for_its_work() -> None:
     engine.check()
 
 
+@pytest.mark.parametrize("looks", [False, True])
+def test_who_looks_at_the_deadlines_changes_no_slice(looks: bool) -> None:
+    """A process that serves looks at them often, one that recovers does not.
+
+    Only one of them still has the outdated deadline of bob in its heap, and
+    it is between those of the orders.
+    """
+    engine = market(2)
+    for line in (
+        "bob cancel_after 11000",
+        "bob cancel_after 0",
+        *("ann buy 1@5 symbol=BOND gtd until=10s",) * 3,
+        *("ann buy 1@5 symbol=BOND gtd until=12s",) * 2,
+    ):
+        act(engine, line)
+        if looks:
+            assert engine.first_deadline != 11 * SECOND + 1
+    told = [words_of(engine, "13s tick"), words_of(engine, "tick")]
+    told.append(words_of(engine, "tick"))
+    assert [[line.split()[3] for line in some] for some in told] == [
+        ["1", "2"],
+        ["3", "4"],
+        ["5"],
+    ]
+
+
+def test_a_deadline_that_is_noted_twice_is_one() -> None:
+    """Two requests may set the same end, to the microsecond."""
+    slices = []
+    for is_doubled in (False, True):
+        engine = market(SMALL, "auction")
+        play(CROSSED, engine)
+        phase = "op admin phase auction symbol=BOND"
+        act(engine, f"10s {phase} reopen_ms=20000")
+        if is_doubled:
+            act(engine, f"20s {phase} reopen_ms=10000")
+        act(engine, "30s tick")
+        slices.append(finish(engine))
+        assert engine.listings["BOND"].phase == "open"
+    assert slices[0] == slices[1] > 1
+
+
 def test_expiries_of_two_instruments_keep_their_order() -> None:
     engine = market(2)
     play(

@@ -243,3 +243,15 @@ def test_an_amend_whose_only_public_effect_would_be_none_is_not_told() -> None:
     version = book.version
     play_book("ann amend 1 qty=1 display=2 -> 2 canceled, rests 1", book)
     assert book.version == version
+
+
+def test_a_change_of_hidden_lots_is_in_no_later_update() -> None:
+    """Nobody sees from the next update that somebody amended an iceberg."""
+    play_book("""
+        ann sell 9@100 display=3 -> rests 9
+        bob sell 1@101           -> rests 1
+        changes                  -> | 100=3 101=1
+        ann amend 1 qty=12       -> rests 12
+        bob amend 2 qty=2        -> rests 2
+        changes                  -> | 101=2
+        """)

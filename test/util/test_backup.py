@@ -86,7 +86,9 @@ def test_a_copy_is_made_while_the_journal_is_written(tmp_path: Path) -> None:
                 Command(last.seq + i, last.ts + i, "", "", TimePassed())
                 for i in range(1, 10)
             ]
-            journal.append(batch[0].seq, [encode_record(c) for c in batch])
+            journal.append(
+                batch[0].seq, [encode_record(c) for c in batch], None
+            )
             written.extend(batch)
 
     with Journal(path) as journal:

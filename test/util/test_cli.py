@@ -14,7 +14,15 @@ from typing import TypeAlias
 
 import pytest
 
-from test.support import PATIENCE_S, ROOT, Wire, add_key, serving, wired
+from test.support import (
+    NOBODY,
+    PATIENCE_S,
+    ROOT,
+    Wire,
+    add_key,
+    serving,
+    wired,
+)
 from util import accounts, admin, backup, replay, send_order, watch
 from util.bots import __main__ as bots
 
@@ -202,6 +210,22 @@ async def test_refused_characters_are_reported(
     status, _, errors = await run(*words, "add", "ü")
     assert status == 1
     assert errors.startswith(r"accounts: '\xfc' is not a name")
+
+
+async def test_the_tools_find_the_address_that_serves() -> None:
+    async with serving() as server:
+        urls = ["--url", f"{NOBODY},{server.url}"]
+        status, output, errors = await run(
+            "util.send_order", *urls, "--price", "9"
+        )
+        assert (status, errors) == (0, "") and b"1 in the book" in output
+        status, output, errors = await run("util.watch", *urls, "--once")
+        assert (status, errors) == (0, "") and b" 9 " in output
+        status, output, errors = await run(
+            *("util.admin", "message", "hello", "--reason", "a test"),
+            *(*urls, "--user", "boss"),
+        )
+        assert status == 1 and output.startswith(b"refused: forbidden")
 
 
 async def test_a_broken_pipe_does_not_change_the_status(

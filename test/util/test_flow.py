@@ -127,7 +127,9 @@ def again(path: Path) -> tuple[Any, ...]:
     """Play a recording without bots; return what came of it."""
     with Simulation(flow=path) as simulation:
         simulation.run_until(simulation.round_seconds)
-        commands = [c for b in simulation.journal.recover() for c in b]
+        commands = [
+            c for b in simulation.journal.recover() for c in b.commands
+        ]
         assert simulation.end().flow_refused == {}
     return outcome(commands)
 

@@ -488,7 +488,7 @@ def test_a_journal_is_as_a_file(tmp_path: Path) -> None:
     commands = [c for batch in read_journal(path) for c in batch]
     assert len(commands) == result.commands
     assert commands == [
-        c for batch in simulation.journal.recover() for c in batch
+        c for batch in simulation.journal.recover() for c in batch.commands
     ]
     assert again.digest() != result.digest == simulation.journal.digest()
 

@@ -16,7 +16,7 @@ import pytest
 
 from exchange.host.keyfile import DEFAULT_PATH, read_keys
 from exchange.host.keyring import KeyRing
-from test.support import PATIENCE_S, ROOT, serving
+from test.support import NOBODY, PATIENCE_S, ROOT, serving
 from util.accounts import COUNT_MAX, main
 
 OPERATIONS = (ROOT / "docs" / "OPERATIONS.md").read_text("utf-8")
@@ -140,7 +140,7 @@ async def test_no_second_key_file_is_made_where_the_exchange_reads_another(
     monkeypatch.delenv("EXCHANGE_SERVER_KEYS")
     other = path.parent / DEFAULT_PATH
     async with serving(keys=path) as server:
-        monkeypatch.setenv("EXCHANGE_URL", server.url)
+        monkeypatch.setenv("EXCHANGE_URL", f"{NOBODY},{server.url}")
         assert await asyncio.to_thread(main, ["add", "bob"]) == 2
         told = problem(capsys)
         for word in (server.url, str(other), "--keys", "EXCHANGE_SERVER_KEYS"):

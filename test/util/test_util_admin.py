@@ -19,6 +19,7 @@ from orderbook import AdminAction
 from server import Server
 from test.relay import Direction, Fate, relaying
 from test.support import (
+    NOBODY,
     PATIENCE_S,
     ROOT,
     Wire,
@@ -30,7 +31,6 @@ from test.support import (
 )
 from util.admin import ACTIONS, OLD_NAMES, PAUSES, arguments_of, main, parse
 
-NOBODY = "ws://127.0.0.1:9"  # where nobody listens
 MARKET = """
     [instruments.BOND]
     max_price = 200

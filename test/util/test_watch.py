@@ -26,14 +26,13 @@ from rich.console import Console
 from client import Book, Exchange
 from orderbook import Instrument, News, Status, Trade
 from test.relay import Direction, Fate, relaying, tell
-from test.support import PATIENCE_S, ended, running, serving, until
+from test.support import NOBODY, PATIENCE_S, ended, running, serving, until
 from util import watch
 from util.watch import View, Watcher, plain, show, visible
 
 ROWS, COLUMNS = 24, 80
 SCREEN_ON, SCREEN_OFF = b"\x1b[?1049h", b"\x1b[?1049l"
 CURSOR_OFF, CURSOR_ON = b"\x1b[?25l", b"\x1b[?25h"
-NOBODY = "ws://127.0.0.1:9"  # where nobody listens
 KNOWN = """\
 BOND  open  bid 99  ask 101  spread 2  last 99
 

@@ -27,6 +27,7 @@ from exchange.gateway.requests import COMMANDS, Requests
 from exchange.gateway.routing import Routing
 from exchange.gateway.sequencer import Sequencer
 from exchange.gateway.tables import PRIVATE_TABLES, Tables
+from exchange.journal.checksum import Checksum
 from exchange.market.accounts import Account
 from exchange.market.tenders import open_tenders
 from orderbook import (
@@ -158,7 +159,7 @@ class View:
         self._next = next(self._commands, None)
         self._routing = routing = Routing(engine, self.now, self.now, False)
         self._history = routing.history = moment.history
-        sequencer = _Recorded(engine, routing, self.now, False)
+        sequencer = _Recorded(engine, routing, self.now, False, Checksum())
         limiter = Limiter(Quotas(), self.now, Decimal(1))
         self._tables = Tables(
             engine,

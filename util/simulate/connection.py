@@ -141,6 +141,7 @@ class Websocket(asyncio.Protocol):
         self._unread = b""
         self._writable = asyncio.Event()
         self._writable.set()
+        self.heard_at = 0.0  # when the last bytes came, in seconds of the loop
 
     @property
     def close_code(self) -> int | None:
@@ -165,6 +166,12 @@ class Websocket(asyncio.Protocol):
             await self._writable.wait()
         data = message.encode()
         self._transport.write(_header(len(data)) + data)
+
+    async def ping(self) -> None:
+        """Send a ping, whose answer sets ``heard_at``."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_ping(b"")
+            self._flush()
 
     async def push(self, take: Callable[[str | bytes], None]) -> None:
         """Call ``take`` with each message; raise what it raises.
@@ -199,6 +206,7 @@ class Websocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take complete text frames; give all others to the library."""
+        self.heard_at = self._loop.time()
         if not self._opened.done():
             data = self._handshake(data)
         known = None if self._unread else self._decoder.messages(data)

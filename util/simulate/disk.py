@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 from exchange.host.lookout import run_into
 from exchange.journal.records import decode_records
 from exchange.journal.sqlite import SPACE_ENOUGH
-from exchange.market.command import Command
+from exchange.journal.storage import Batch
 
 from .loop import NS, VirtualLoop
 
@@ -49,19 +49,24 @@ class Disk:
 
     def __init__(self, loop: VirtualLoop, chance: Random) -> None:
         self.batches: list[tuple[int, Sequence[str]]] = []
+        self.checksums: list[int | None] = []  # of the batches
         self.last_seq = 0  # of the last command that is synced
-        self.writing: tuple[int, Sequence[str]] | None = None
+        self.writing: tuple[int, Sequence[str], int | None] | None = None
         self.quick_ns, self.slow_ns = 50_000, 200_000
         self.free = PLENTY
         self.failure = ""
         self.begun: Callable[[int, bool], bool] | None = None
         self.commits = 0
-        self._decoded: list[list[Command]] = []  # of the first batches
+        self._decoded: list[Batch] = []  # of the first batches
         self._loop = loop
         self._chance = chance
 
     def write(
-        self, first_seq: int, records: Sequence[str], in_loop: bool
+        self,
+        first_seq: int,
+        records: Sequence[str],
+        checksum: int | None,
+        in_loop: bool,
     ) -> None:
         """Write a batch, which takes time; raises sqlite3.OperationalError.
 
@@ -70,7 +75,7 @@ class Disk:
         """
         assert self.writing is None and first_seq == self.last_seq + 1
         self.commits += 1
-        self.writing = first_seq, records
+        self.writing = first_seq, records, checksum
         duration = self._chance.randint(self.quick_ns, self.slow_ns)
         if self.begun is not None:
             begun, self.begun = self.begun, None
@@ -83,8 +88,10 @@ class Disk:
     def sync(self) -> None:
         """Note that the batch that was written is synced."""
         assert self.writing is not None
-        self.batches.append(self.writing)
-        self.last_seq += len(self.writing[1])
+        first_seq, records, checksum = self.writing
+        self.batches.append((first_seq, records))
+        self.checksums.append(checksum)
+        self.last_seq += len(records)
         self.writing = None
 
     def process_ended(self) -> None:
@@ -96,12 +103,13 @@ class Disk:
             self.sync()
         self.writing = None
 
-    def commands(self) -> Iterator[list[Command]]:
-        """Yield the commands of each batch that is synced."""
+    def decoded(self) -> Iterator[Batch]:
+        """Yield each batch that is synced."""
         decoded = self._decoded
         for first_seq, records in self.batches[len(decoded) :]:
             text = f"[{','.join(records)}]".encode()
-            decoded.append(decode_records(first_seq, text))
+            commands = decode_records(first_seq, text)
+            decoded.append(Batch(commands, self.checksums[len(decoded)]))
         yield from decoded
 
 
@@ -119,19 +127,21 @@ class DiskJournal:
         """Return the number of commands."""
         return self._disk.last_seq
 
-    def recover(self) -> Iterator[list[Command]]:
+    def recover(self) -> Iterator[Batch]:
         """Yield every batch."""
-        yield from self._disk.commands()
+        yield from self._disk.decoded()
         self.last_seq = self._disk.last_seq
 
-    def append(self, first_seq: int, records: Sequence[str]) -> int:
+    def append(
+        self, first_seq: int, records: Sequence[str], checksum: int | None
+    ) -> int:
         """Commit one batch; return the number of its last command.
 
         Raises sqlite3.OperationalError.
         """
         assert first_seq == self.last_seq + 1
         in_loop = not self._thread.is_running
-        self._disk.write(first_seq, records, in_loop)
+        self._disk.write(first_seq, records, checksum, in_loop)
         if in_loop:
             self._disk.sync()
         else:

@@ -214,7 +214,7 @@ class World:
         wanted = {(update.symbol, update.seq) for update in updates}
         for trader in self._traders:
             wanted |= trader.books.keys()
-        commands = (c for batch in self.disk.commands() for c in batch)
+        commands = (c for b in self.disk.decoded() for c in b.commands)
         truth = Truth(commands, self._starts, self._slice_ops, wanted)
         live, again = picture(engine), picture(truth.engine)
         for name, value in live.items():

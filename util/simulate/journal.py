@@ -8,9 +8,9 @@ from pathlib import Path
 
 from exchange.journal.records import decode_records
 from exchange.journal.sqlite import SPACE_ENOUGH, Journal
-from exchange.market.command import Command
+from exchange.journal.storage import Batch
 
-BATCH = 1_000  # commands of one transaction of a file
+BATCH = 1_000  # commands of one transaction of a file, or more
 
 
 class MemoryJournal:
@@ -20,22 +20,38 @@ class MemoryJournal:
         self.path = path
         self.last_seq = 0
         self.records: list[str] = []
+        self._batches: list[tuple[int, int | None]] = (
+            []
+        )  # last seq and checksum
 
     def count(self) -> int:
         """Return the number of commands."""
         return len(self.records)
 
-    def recover(self) -> Iterator[list[Command]]:
-        """Yield the commands in batches."""
-        for start in range(0, len(self.records), BATCH):
-            text = ",".join(self.records[start : start + BATCH])
-            yield decode_records(start + 1, f"[{text}]".encode())
+    def recover(self) -> Iterator[Batch]:
+        """Yield the commands in larger batches than they came in."""
+        for start, end, checksum in self._joined():
+            text = ",".join(self.records[start:end])
+            yield Batch(
+                decode_records(start + 1, f"[{text}]".encode()), checksum
+            )
 
-    def append(self, first_seq: int, records: Sequence[str]) -> int:
+    def _joined(self) -> Iterator[tuple[int, int, int | None]]:
+        """Yield start, end and checksum of batches that are joined."""
+        start = 0
+        for end, checksum in self._batches:
+            if end - start >= BATCH or end == self.last_seq:
+                yield start, end, checksum
+                start = end
+
+    def append(
+        self, first_seq: int, records: Sequence[str], checksum: int | None
+    ) -> int:
         """Keep one batch; return the number of its last command."""
         assert first_seq == self.last_seq + 1
         self.records += records
         self.last_seq += len(records)
+        self._batches.append((self.last_seq, checksum))
         return self.last_seq
 
     def look(self) -> tuple[str, int]:
@@ -59,5 +75,5 @@ class MemoryJournal:
         with Journal(path) as journal:
             for _ in journal.recover():
                 pass
-            for start in range(0, len(self.records), BATCH):
-                journal.append(start + 1, self.records[start : start + BATCH])
+            for start, end, checksum in self._joined():
+                journal.append(start + 1, self.records[start:end], checksum)

@@ -95,7 +95,7 @@ class Trader:
         self._stays = chance.random() < 0.7
         self._pause_s = chance.choice((0.1, 0.2, 0.4))
         self._is_maker = chance.random() < 0.6
-        self._silence_s = chance.choice((6.0, 11.0, 16.0))
+        self._silence_s = chance.choice((3.0, 5.0, 16.0))
         self._request_s = chance.choice((0.5, 3.0, 10.0))
         self._named = 0
         # Orders that are sent again under their names: see `_try`.

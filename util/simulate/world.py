@@ -231,7 +231,9 @@ class Simulation:
         """Return the standings of this moment."""
         activity = Activity()
         engine = self.server.gateway.engine
-        replayed = activity.count(self.journal.recover(), engine.seq)
+        replayed = activity.count(
+            (batch.commands for batch in self.journal.recover()), engine.seq
+        )
         if replayed.leaderboard() != engine.leaderboard():
             raise SimulationError("the journal gives other balances")
         return standings_of(engine, activity, self._bots_by_account())
