@@ -40,7 +40,7 @@ FILLS = 10_000  # as many as page and exchange keep of one account
 BATCH = 50
 FRAMES_S = 5.0
 PERIOD_S = 60.0
-MOST_GROWN = 0.5 * MIB
+MOST_GROWN = 1.0 * MIB
 USER = "alice"
 MODES = ("trades", "1m", "5m", "1h", "1d", "1s")
 

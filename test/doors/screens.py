@@ -1,15 +1,17 @@
 """Make pictures of every state of the page, to be looked at.
 
     python -m test.doors.screens [FOLDER] [SCENE ...]
+    python -m test.doors.screens publish
 
 By default all SCENES, into screens/, which git ignores. Each state is shown in
-both themes, and in four widths or, where they differ little, in two. README
-and docs show those of PUBLISHED.
+both themes, and in four widths or, where they differ little, in two. The
+second form makes nothing; it copies those that README and docs show.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -34,6 +36,7 @@ SCENES: dict[str, Scene] = {
     "crowd": screens_watch.a_crowd,
     "replay": screens_watch.a_replay,
 }
+SCREENS = ROOT / "screens"
 PUBLISHED = {
     "page-dark.png": "trade-1280-dark.png",
     "page-phone.png": "trade-390-dark.png",
@@ -58,8 +61,12 @@ async def photograph_all(folder: Path, names: list[str]) -> None:
 
 
 def main() -> None:
-    """Make the pictures."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "screens"
+    """Make the pictures, or copy the published ones."""
+    if sys.argv[1:] == ["publish"]:
+        for name, made in PUBLISHED.items():
+            shutil.copyfile(SCREENS / made, ROOT / "docs" / name)
+        return
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else SCREENS
     asyncio.run(photograph_all(folder, sys.argv[2:] or list(SCENES)))
     print(f"{len(list(folder.glob('*.png')))} pictures in {folder}")
 
