@@ -17,15 +17,20 @@ from exchange.host.journal_copy import JournalCopy
 from exchange.host.metrics import Timing
 from exchange.journal.appender import Appender
 from exchange.journal.lease import BEATS, Lease
-from exchange.journal.message import BEAT, BYE, Message, Writer
+from exchange.journal.message import (
+    BEAT,
+    BODY_BYTES,
+    BYE,
+    Message,
+    Writer,
+    cut,
+)
 from exchange.journal.records import encode_record
 from exchange.journal.servers import Unanswered
 from exchange.journal.storage import Batch
 from exchange.journal.stream import Stream
 from exchange.market.command import Command
 
-# Bytes of records in one message; the servers take messages of 1 MiB.
-BODY_BYTES = 512 * 1024
 LOOK_S = 1.0  # between looks at the space that the stream has left
 FINISH_S = 5.0  # for what is queued at the end
 BYE_S = 1.0  # for the last message; without it a standby waits T
@@ -168,12 +173,7 @@ class StreamCommitter:
     def _batch(self) -> Message:
         queued, self._queued = self._queued, []
         records = self._records + [encode_record(one) for one in queued]
-        size = count = 0
-        for record in records:
-            size += len(record) + 1
-            if count and size > BODY_BYTES:
-                break
-            count += 1
+        count = cut(records, BODY_BYTES)
         self._records = records[count:]
         self._timing.batch.observe(count)
         return self._writer.batch(

@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -30,6 +31,8 @@ READ_BYTES = 4 << 20
 READ_S = 30
 # The messages that a request did not bring, in the header of its end.
 LEFT_OVER = "Nats-Pending-Messages"
+# Gaps at one message that may be those of consumers.
+GAPS_MAX = 3
 # A consumer that nobody reads is removed by its server after this.
 IDLE_S = 60
 
@@ -46,10 +49,11 @@ class Received:
 class Tail:
     """Reads a stream from a message on, for ever.
 
-    It does not check that no message is missing: `advance` does. A consumer
-    may die with its server, without a word. So after a silence its owner asks
-    for `Stream.state`, and calls `reset` if there are messages that it has not
-    got.
+    What a consumer sends while a connection breaks is lost, so after a gap
+    there is another consumer. If a gap comes again and again, the stream has
+    it, and `Cursor.verify` notices. A consumer may also die with its server,
+    without a word. So after a silence its owner asks for `Stream.state`, and
+    calls `reset` if there are messages that it has not got.
     """
 
     def __init__(self, stream: Stream, after: int) -> None:
@@ -61,6 +65,8 @@ class Tail:
         self._inbox: Any = None  # nats.aio.subscription.Subscription
         self._next = ""  # subject of requests for messages
         self._wanted = 0  # messages of the request that stands
+        self._gaps = 0  # seen since the last message
+        self._consumers = 0  # made so far
 
     async def read(self, timeout_s: float) -> list[Received]:
         """Return the messages that have come; wait for the first of them.
@@ -81,34 +87,43 @@ class Tail:
         received: list[Received] = []
         for message in queued:
             if message.reply:
-                data = message.metadata
-                received.append(
-                    Received(
-                        data.sequence.stream,
-                        read_message(
-                            self._stream.address,
-                            data.sequence.stream,
-                            message.headers or {},
-                            message.data,
-                        ),
-                        data.num_pending,
-                    )
-                )
+                one = self._received(message)
+                is_next = one.sequence == self._read + 1
+                if not is_next and self._gaps < GAPS_MAX:
+                    self._gaps += 1
+                    await self.reset()
+                    break
+                received.append(one)
+                self._read = one.sequence
+                self._gaps = 0
                 self._wanted -= 1
             elif left_over := (message.headers or {}).get(LEFT_OVER):
                 self._wanted -= int(left_over)
             else:  # the consumer is gone
                 await self.reset()
                 break
-        if received:
-            self._read = received[-1].sequence
         if self._next and self._wanted <= READ_MESSAGES // 2:
             await self._ask_for_more()
         return received
 
+    def _received(self, message: Msg) -> Received:
+        data = message.metadata
+        sequence = data.sequence.stream
+        return Received(
+            sequence,
+            read_message(
+                self._stream.address,
+                sequence,
+                message.headers or {},
+                message.data,
+            ),
+            data.num_pending,
+        )
+
     async def reset(self) -> None:
         """Give the consumer up; the next `read` makes another one."""
         self._next = ""
+        self._consumers += 1
         self._queued.clear()
         if self._inbox is not None:
             inbox, self._inbox = self._inbox, None
@@ -141,10 +156,12 @@ class Tail:
             raise Unanswered(reason(answer))
         try:
             self._inbox = await self._client.subscribe(
-                self._client.new_inbox(), cb=self._arrive
+                self._client.new_inbox(),
+                cb=partial(self._arrive, self._consumers),
             )
         except Error as error:
             raise Unanswered(str(error)) from None
+        self._wanted = 0
         self._next = (
             f"$JS.API.CONSUMER.MSG.NEXT.{stream.name}.{answer['name']}"
         )
@@ -166,9 +183,10 @@ class Tail:
         except Error:  # not connected
             await self.reset()
 
-    async def _arrive(self, message: Msg) -> None:
-        self._queued.append(message)
-        self._arrived.set()
+    async def _arrive(self, consumer: int, message: Msg) -> None:
+        if consumer == self._consumers:  # and not given up meanwhile
+            self._queued.append(message)
+            self._arrived.set()
 
 
 class Follower:

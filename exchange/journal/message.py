@@ -24,6 +24,20 @@ BYE = "bye"
 KINDS = (BATCH, BEAT, FENCE, BYE)
 # The sequence of the stream that an append expects; its server checks it.
 EXPECTED = "Nats-Expected-Last-Sequence"
+# Bytes of records in one message; the servers take messages of 1 MiB.
+BODY_BYTES = 512 * 1024
+
+
+def cut(records: Sequence[str], size: int) -> int:
+    """Return how many of these records are one message of at most ``size``.
+
+    It is at least one.
+    """
+    for count, record in enumerate(records):
+        size -= len(record) + 1
+        if size < 0 and count:
+            return count
+    return len(records)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         "origins": (),
         "proxies": (),
         "journal": Path("data/exchange.db"),
+        "role": "trade",
         "lease": 2,
         "journal_copy": None,
         "keys": Path("data/keys.json"),

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from exchange.journal import stream as stream_module
 from exchange.journal.address import Address
 from exchange.journal.chain import JournalError
 from exchange.journal.checksum import DivergedError
-from exchange.journal.follower import READ_MESSAGES, Follower
+from exchange.journal.follower import READ_MESSAGES, Follower, Tail
 from exchange.journal.lease import Fenced
 from exchange.journal.message import (
     BATCH,
@@ -340,6 +341,28 @@ async def test_a_consumer_that_is_gone_is_noticed(
             while follower.at.sequence < 2:
                 if not await follower.read(0.1):
                     await follower.look()
+
+
+async def test_a_message_that_its_consumer_lost_is_asked_for_again(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive = Tail._arrive
+    lost = [3, 4]  # the message of this sequence, so often
+
+    async def arrive_or_not(self: Tail, consumer: int, message: Msg) -> None:
+        if message.reply and message.metadata.sequence.stream in lost:
+            lost.remove(message.metadata.sequence.stream)
+        else:
+            await arrive(self, consumer, message)
+
+    monkeypatch.setattr(Tail, "_arrive", arrive_or_not)
+    async with opening(address) as stream:
+        node = Node(stream, "one")
+        for _ in range(6):
+            await node.batch()
+        commands, _, _ = await followed(stream, 6)
+        assert tuple(commands) == COMMANDS[:6]
+    assert not lost
 
 
 async def test_the_leader_of_the_stream_dies(

@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import http.client
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from util.cli import new_parser
+from util.measure.cut import Line
 from util.measure.nats_servers import NatsServers, nats_servers
 from util.measure.process import Launched, Trouble, launched
 
@@ -30,9 +31,8 @@ WATCH_S = 0.5  # between looks at the members
 class Member:
     """One exchange of a cluster; ``url`` is where it listens."""
 
-    def __init__(self, name: str, folder: Path, **settings: Any) -> None:
+    def __init__(self, name: str, **settings: Any) -> None:
         self.name = name
-        self._folder = folder
         self._settings = settings
         self._stack = contextlib.ExitStack()
         self.server: Launched = self._start()
@@ -100,19 +100,22 @@ async def primary_of(*members: Member) -> Member:
 
 @contextlib.asynccontextmanager
 async def members_of(
-    servers: NatsServers, folder: Path, *ports: int, **settings: Any
+    servers: NatsServers,
+    *ports: int,
+    lines: Sequence[Line] = (),
+    **settings: Any,
 ) -> AsyncIterator[list[Member]]:
-    """Start one member for each port; end them all."""
+    """Start one member for each port; end them all.
+
+    The first members reach the servers by these lines.
+    """
     members: list[Member] = []
     try:
-        for number, port in enumerate(ports, start=1):
-            options = {"journal": servers.url(STREAM), "port": port}
-            name = f"exchange {number}"
-            members.append(
-                await asyncio.to_thread(
-                    Member, name, folder, **options | settings
-                )
-            )
+        for number, port in enumerate(ports):
+            way = lines[number] if number < len(lines) else servers
+            options = {"journal": way.url(STREAM), "port": port} | settings
+            name = f"exchange {number + 1}"
+            members.append(await asyncio.to_thread(Member, name, **options))
         yield members
     finally:
         for member in members:
@@ -124,7 +127,7 @@ async def show(folder: Path | None, ports: tuple[int, ...]) -> None:
     with nats_servers(folder) as servers:
         for server in servers.all:
             print(f"nats-server {server.name}: port {server.port}", flush=True)
-        async with members_of(servers, Path(), *ports, debug=0) as members:
+        async with members_of(servers, *ports, debug=0) as members:
             before = ""
             while True:
                 lines = [await _describe(member) for member in members]
