@@ -14,7 +14,7 @@ FROM python:3.13-slim AS build
 RUN pip install --no-cache-dir "poetry>=2.1,<3" "poetry-plugin-export>=1.9,<2"
 WORKDIR /build
 COPY pyproject.toml poetry.lock ./
-RUN poetry export --only main,server --output requirements.txt
+RUN poetry export --only main,server,cluster --output requirements.txt
 # What poetry.lock lists, each checked against its digest; pip stays behind.
 RUN python -m venv --without-pip /app/.venv \
     && pip --python /app/.venv install --no-cache-dir --no-deps \

@@ -7,7 +7,7 @@ STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test system pure mutants lint types format bench stress doors dialect crash twin conformance chart demo \
-	clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests screen-soak frames clean
+	cluster cluster-crash clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests screen-soak frames spectators clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,8 +31,9 @@ test: $(STAMP) ## Run the tests but those of `make system`; gets Chromium if mis
 	@.ci/browser >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not system" test
 
-system: $(STAMP) ## Run the tests of whole systems; gets Chromium, nginx and Caddy if missing
+system: $(STAMP) ## Run the tests of whole systems; gets browsers and proxies if missing
 	@.ci/browser >/dev/null
+	@.ci/browser firefox >/dev/null
 	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m system test
 
@@ -47,8 +48,9 @@ lint: $(STAMP) ## Check format, style and order of imports
 	$(PY) -m flake8 .
 	$(PY) -m isort --check .
 
-types: $(STAMP) ## Check the types
+types: $(STAMP) ## Check the types; those of the page where node and npm are
 	$(PY) -m mypy
+	@.ci/types
 
 format: $(STAMP) ## Format the code and sort the imports
 	$(PY) -m black --line-length 79 .
@@ -69,9 +71,18 @@ dialect: $(STAMP) ## Measure single orders through the exchange dialect
 crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
 
+cluster: $(WITH_NATS) ## Start three nats-servers, a primary and a standby
+	$(PY) -m util.measure.cluster
+
+cluster-crash: $(WITH_NATS) ## Break a cluster 150 times and check what it promised
+	$(PY) -m util.measure.cluster_crash $(or $(CYCLES),150) $(or $(SEED),1)
+
 event-crash: $(STAMP) ## Kill parts of events of 3 rounds every 5 s, and check their ends
 	$(PY) -m util.measure.event_crash 3 $(or $(SEED),1)
 	$(PY) -m util.measure.event_crash 3 $(or $(SEED),1) --league
+
+spectators: $(STAMP) ## Measure what 3,000 readers cost a primary, and edges
+	$(PY) -m util.measure.spectators
 
 twin: $(STAMP) ## Compare book and engine with naive ones, 2.5 million steps
 	$(PY) -m util.measure.twin 1500000 $(or $(SEED),1)

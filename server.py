@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -23,10 +21,9 @@ from exchange.doors.challenge.lines import Connection as LineConnection
 from exchange.doors.listener import Listener, resolve
 from exchange.doors.names import in_url
 from exchange.doors.native import Native
-from exchange.doors.spot.doors import SpotDoors
 from exchange.doors.spot.http import Connection as SpotConnection
-from exchange.doors.spot.values import Symbols, ValuesError
 from exchange.doors.tcp import Connection
+from exchange.gateway.edge import EdgeGateway
 from exchange.gateway.gateway import Gateway
 from exchange.gateway.link import Link
 from exchange.gateway.logins import random_session
@@ -35,19 +32,13 @@ from exchange.host import command_line
 from exchange.host.admission import describe, is_guarded
 from exchange.host.answers import Answers
 from exchange.host.clock import Clock
-from exchange.host.committer import Commit, Committer
+from exchange.host.committer import Commit, Commits, Committer
+from exchange.host.dialect import fitting_the_dialect, open_dialect
 from exchange.host.keyring import KeyRing
 from exchange.host.looks import Looks, heed_disk
-from exchange.host.market_file import SettingsError
+from exchange.host.membership import log_failure, member_of
 from exchange.host.metrics import Timing
-from exchange.host.process import (
-    FILES_RESERVED,
-    GC_THRESHOLDS,
-    Signals,
-    announce_port,
-    forget_port,
-    raise_file_limit,
-)
+from exchange.host.process import FILES_RESERVED, raise_file_limit
 from exchange.host.recovery import Recovery, check_money, recover
 from exchange.host.settings import Settings
 from exchange.host.snapshots import keep_state
@@ -61,7 +52,6 @@ SHUTDOWN_S = 5.0  # for clients to read what is left and hang up
 IN_MEMORY = "in memory: a restart begins with an empty market"
 
 NATIVE = Native()
-logger = logging.getLogger("exchange")
 
 
 class Server:
@@ -100,10 +90,11 @@ class Server:
         rules = settings.rules(guarded)
         self._certificate = Certificate.of(settings)
         self._market = rules.configure
-        self.gateway = Gateway(
+        is_edge = settings.role == "read"
+        self.gateway = (EdgeGateway if is_edge else Gateway)(
             self._clock.now,
             debug=settings.debug,
-            durable=settings.journal is not None,
+            durable=settings.journal is not None and not is_edge,
             keys=self.keys,
             quotas=rules.quotas,
             new_session=new_session,
@@ -123,10 +114,20 @@ class Server:
             per_address=settings.connections_per_address(guarded),
         )
         self.doors = ChallengeDoors(rules.doors, self.gateway, self.step)
-        self.spot = self._spot()
+        self.spot = open_dialect(
+            settings,
+            self._market,
+            self.gateway,
+            keys=self.keys,
+            step=self.step,
+            clock=self._clock,
+            listener=self.listener,
+        )
         self.links: dict[Connection, Link] = {}  # of open connections
         self.turns = Turns()
-        self.writer = Writer(self.gateway.pacing, self._clock, self._timing)
+        self.writer = Writer(
+            self.gateway.pacing, self._clock, self._timing, self.gateway.gate
+        )
         self.timers = Timers(self.gateway, self._clock, self.step)
         self.looks = Looks(
             self.gateway,
@@ -136,7 +137,11 @@ class Server:
             executor=executor,
         )
         self._recovery: Recovery | None = None
-        self._committer: Committer | None = None
+        self._committer: Commits | None = None
+        # Set if the journal is shared with others: this may be a standby.
+        self.member = self.answers.member = member_of(
+            self, settings, self._clock, self._timing
+        )
         self._all_gone = asyncio.Event()
         self._is_ending = False  # no connection is accepted any more
         self._is_stopping = False  # no request is carried out any more
@@ -151,34 +156,16 @@ class Server:
     @property
     def greeting(self) -> str:
         """Return the line that is printed at the start."""
-        symbols = ", ".join(self.gateway.engine.listings)
-        kept = self._recovery or IN_MEMORY
+        symbols = ", ".join(self.gateway.engine.listings) or "no market yet"
+        kept = self.member or self._recovery or IN_MEMORY
         speed = self._clock.speed
+        is_edge = self._settings.role == "read"
+        logins = "nobody logs in" if is_edge else describe(self.keys)
         text = "" if speed == 1 else f" | time runs {speed} times as fast"
         return (
             f"Exchange on {self.url} | {symbols}"
-            f" | {describe(self.keys)} | {kept}{text}{self.doors.greeting}"
+            f" | {logins} | {kept}{text}{self.doors.greeting}"
             f"{' | the exchange dialect at /api/v3' if self.spot else ''}"
-        )
-
-    def _spot(self) -> SpotDoors | None:
-        """Return the exchange dialect, if it is switched on.
-
-        Raises SettingsError if the market's numbers do not fit.
-        """
-        if self._settings.dialect == "off":
-            return None
-        self.listener.protocol = SpotConnection
-        instruments = {i.symbol: i for i in self._market.instruments}
-        with _fitting_the_dialect():
-            symbols = Symbols(instruments, self._market.money)
-        return SpotDoors(
-            self.gateway,
-            symbols,
-            self.keys,
-            self.step,
-            now=self._clock.now,
-            elapsed=self._clock.elapsed,
         )
 
     # Life
@@ -186,25 +173,19 @@ class Server:
     async def start(self) -> None:
         """Recover what the journal holds, then listen.
 
+        A member of several listens at once, and stands by until it leads.
         Raises JournalError if the journal cannot be used, SettingsError if
         the market file counts money in another way than its accounts, OSError
         if the port or the address cannot be used.
         """
         settings = self._settings
         try:
-            self._recover()
-            check_money(self.gateway.engine, self._market)
-            self.gateway.begin(self._market)
-            if self.spot is not None:
-                with _fitting_the_dialect():
-                    self.spot.begin()
-            await self._finish_commits()
-            if self.failure.done():
-                raise JournalError(
-                    f"the journal cannot be written: {self.failure.result()}"
-                )
+            if self.member is None:
+                self._recover()
+                await self._open_market()
             self.port = await self.listener.bind(settings.hostname, self.port)
-            await self.doors.bind(self.listener, settings.hostname)
+            if self.member is None:
+                await self.doors.bind(self.listener, settings.hostname)
         except BaseException:
             await self.listener.close()
             if self._committer is not None:
@@ -217,8 +198,36 @@ class Server:
             settings.origins,
             min(wanted, files - FILES_RESERVED),
         )
+        if self.member is not None:
+            self.member.start()
+            return
         self.timers.start()
         self.looks.start(self._recovery.journal if self._recovery else None)
+
+    async def lead(self, committer: Commits) -> None:
+        """Open the market that a standby has followed, and take requests."""
+        self._committer = committer
+        await self._open_market()
+        await self.doors.bind(self.listener, self._settings.hostname)
+        self.show()
+
+    def show(self) -> None:
+        """Begin to send heartbeats and what has changed."""
+        self.timers.start()
+        self.looks.start(None)
+
+    async def _open_market(self) -> None:
+        """Begin a market, or go on with the one that was recovered."""
+        check_money(self.gateway.engine, self._market)
+        self.gateway.begin(self._market)
+        if self.spot is not None:
+            with fitting_the_dialect():
+                self.spot.begin()
+        await self._finish_commits()
+        if self.failure.done():
+            raise JournalError(
+                f"the journal cannot be written: {self.failure.result()}"
+            )
 
     async def stop(self) -> None:
         """Serve what has arrived, end all sessions, close all connections.
@@ -230,6 +239,19 @@ class Server:
         self._is_ending = True
         await self.listener.close()
         self.looks.stop()
+        if self.member is None or self.member.leads:
+            await self._close_market()
+        if self.member is not None:
+            await self.member.stop()
+        await self.listener.abort()
+        if self._committer is not None:
+            self._committer.close()
+        if self._recovery is not None and not self.failure.done():
+            journal = self._recovery.journal
+            keep_state(journal, self.gateway.replica, self._clock.elapsed)
+
+    async def _close_market(self) -> None:
+        """Serve what has arrived, end all sessions, and hang up."""
         turns = self.turns
         turns.delays_logins = False  # nobody looks at the keys any more
         for link in turns.delayed:
@@ -247,10 +269,17 @@ class Server:
         if self.spot is not None:
             self.spot.stop()
         self.step(self.gateway.shut_down)
-        await self._finish_commits()
+        may_tell = self.gateway.gate.may_open
+        if self.member is None:
+            await self._finish_commits()
+        else:
+            await self.member.leave()
         for connection, link in self.links.items():  # only after a failure
-            self.writer.flush_to(link)
-            connection.close(1011, "the exchange failed")
+            if may_tell:
+                self.writer.flush_to(link)
+                connection.close(1011, "the exchange failed")
+            elif connection.is_open:
+                connection.abort()
         self.timers.stop()
         self.writer.stop()
         if self._drain_due is not None:
@@ -260,15 +289,10 @@ class Server:
                 while self.links:
                     self._all_gone.clear()
                     await self._all_gone.wait()
-        await self.listener.abort()
-        if self._committer is not None:
-            self._committer.close()
-        if self._recovery is not None and not self.failure.done():
-            journal = self._recovery.journal
-            keep_state(journal, self.gateway.replica, self._clock.elapsed)
 
-    def _fail(self, error: Exception) -> None:
-        logger.critical("the exchange stops", exc_info=error)
+    def fail(self, error: Exception) -> None:
+        """Serve no more requests; the process must end."""
+        log_failure(error)
         if not self.failure.done():
             self.failure.set_result(error)
             self.answers.is_stopping = True
@@ -278,7 +302,7 @@ class Server:
     def _recover(self) -> None:
         """Apply the commands of the journal, if there is to be one."""
         path = self._settings.journal
-        if path is None:
+        if not isinstance(path, Path):
             return
         self._recovery = recover(
             path, self.gateway, self._clock, self._open_journal
@@ -288,30 +312,34 @@ class Server:
             self._recovery.journal,
             timing=self._timing,
             elapsed=self._clock.elapsed,
-            ended=self._committed,
+            ended=self.committed,
             executor=self._executor,
         )
 
-    def _committed(self, commit: asyncio.Future[Commit]) -> None:
+    def committed(self, commit: asyncio.Future[Commit]) -> None:
         """Write what a commit made durable; stop if the commit failed."""
         try:
             self._note(commit.result())
             for batch in self.gateway.gate.open():
                 self.writer.write(batch)
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
 
     def _note(self, commit: Commit) -> None:
         """Let the gate open up to a commit; act on a full or lost disk."""
         self.gateway.commit(commit.seq)
         if commit.seen is not None:
-            assert self._recovery is not None
-            heed_disk(self.gateway, self._recovery.journal, commit.seen)
+            heed_disk(self.gateway, self._settings.journal, commit.seen)
 
     async def _finish_commits(self) -> None:
         if self._committer is not None:
             self._committer.commit(self.gateway.sequencer.take())
             await self._committer.finish()
+
+    @property
+    def clients(self) -> Iterable[Connection]:
+        """The connections of clients."""
+        return self.links
 
     # Called by connections
 
@@ -406,7 +434,7 @@ class Server:
                     self.schedule(link)
             self.timers.set()
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
 
     def _serve(self, turns: Iterator[tuple[Link, Requests]]) -> None:
         handle = self.gateway.requests.handle
@@ -437,34 +465,9 @@ class Server:
         self.listener.release(link.peer)
 
 
-async def serve(settings: Settings) -> int:
-    """Run an exchange until a signal or a failure; return the exit status."""
-    gc.set_threshold(*GC_THRESHOLDS)
-    forget_port(settings.port_file)
-    server = Server(settings)
-    await server.start()
-    gc.freeze()
-    signals = Signals()
-    announce_port(settings.port_file, server.port)
-    print(server.greeting)
-    async for _ in signals.reloads(server.failure):
-        server.looks.reload()
-    await server.stop()
-    return 1 if server.failure.done() else 0
-
-
-@contextlib.contextmanager
-def _fitting_the_dialect() -> Iterator[None]:
-    """Make SettingsError of numbers that the exchange dialect cannot show."""
-    try:
-        yield
-    except ValuesError as error:
-        raise SettingsError(f"dialect: {error}") from None
-
-
 def main() -> int:
     """Run ``python server.py``; return the exit status."""
-    return command_line.run(serve)
+    return command_line.run(Server)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from exchange.host.process import new_event_loop
 from test.support import NO_KEYS
+from util.measure.nats_servers import NatsServers, nats_servers
 
 # A loaded machine fails no test: nothing that Hypothesis times counts.
 settings.register_profile(
@@ -21,12 +22,12 @@ settings.load_profile("untimed")
 # systems of programs, whose tests take minutes: `make system` runs those.
 KINDS = {
     "pure": """
-        test_account_limits test_accounts test_architecture test_auction
-        test_auction_orders test_band test_book_icebergs test_book_matching
-        test_book_orders test_book_state test_book_twin test_bucket test_busts
-        test_cash test_chart test_client_money test_client_notices
-        test_client_silence test_client_simulated test_closing
-        test_codec_events test_codec_frames test_codec_requests
+        test_account_limits test_accounts test_appender test_architecture
+        test_auction test_auction_orders test_band test_book_icebergs
+        test_book_matching test_book_orders test_book_state test_book_twin
+        test_bucket test_busts test_cash test_chart test_client_money
+        test_client_notices test_client_silence test_client_simulated
+        test_closing test_codec_events test_codec_frames test_codec_requests
         test_conformance_published test_conversion test_damage test_day
         test_deadlines test_documented test_door_settings test_edge
         test_event_changes test_event_dossier test_event_draws
@@ -35,20 +36,18 @@ KINDS = {
         test_event_record test_event_schedule test_event_scoring
         test_event_standings test_executions test_expiry test_feed
         test_feed_readers test_fees test_flows test_gate test_gateway test_gym
-        test_history test_icebergs test_languages test_limits test_link
-        test_listing test_logins test_market_data test_market_twin test_matches
-        test_memory test_model test_money_file test_money_flows test_names
-        test_news test_notices test_operator test_orders test_pacing
+        test_history test_icebergs test_languages test_lease test_limits
+        test_link test_listing test_logins test_market_data test_market_twin
+        test_matches test_memory test_model test_money_file test_money_flows
+        test_names test_news test_notices test_operator test_orders test_pacing
         test_payouts test_permissions test_phases test_precedence test_presets
         test_product_flows test_product_settings test_products
         test_products_documented test_ranking test_rate test_records
         test_replay_text test_reports test_requests test_restart test_rounds
         test_routing test_rules test_rules_time test_self_trades test_sequencer
-        test_sessions test_settings test_settlement test_solvency
-        test_snapshot_state
-        test_spot_values test_stops
-        test_tags test_tenders test_uncrossing
-        test_virtual test_work
+        test_sessions test_settings test_settlement test_snapshot_state
+        test_solvency test_spot_values test_stops test_tags test_tenders
+        test_uncrossing test_virtual test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance
@@ -67,18 +66,20 @@ KINDS = {
         freqtrade_trades screen_tests test_abuse test_administration
         test_backup test_checksum test_cli test_client test_client_earlier
         test_client_life test_client_standby test_clock test_commits
-        test_committer test_disk test_docs test_event_processes test_examples
-        test_files test_fuzz test_golden test_image test_keys test_keys_live
-        test_logs test_long_work test_page test_printing test_process
-        test_products_live test_replay test_simulate test_snapshots test_speed
-        test_spot_crash test_sqlite test_tls test_tutorial test_util_accounts
-        test_util_admin test_watch
+        test_committer test_disk test_docs test_edges test_event_processes
+        test_examples test_files test_fuzz test_golden test_image test_keys
+        test_keys_live test_logs test_long_work test_page test_printing
+        test_process test_products_live test_replay test_restore test_simulate
+        test_snapshots test_speed test_spot_crash test_sqlite test_standby
+        test_stream test_tls test_tutorial test_util_accounts test_util_admin
+        test_watch
     """,
     "system": """
-        test_bench test_bots test_challenge_house test_client_live test_crash
-        test_door_load test_doors_crash test_event_league test_event_page
-        test_event_practice test_event_rehearse test_event_replay
-        test_event_run test_hostile test_package test_proxies test_replay_page
+        test_bench test_bots test_challenge_house test_client_live
+        test_cluster_crash test_crash test_deploy test_door_load
+        test_doors_crash test_event_league test_event_page test_event_practice
+        test_event_rehearse test_event_replay test_event_run test_firefox
+        test_hostile test_package test_page_types test_proxies test_replay_page
         test_screen test_screen_large test_stress test_wall test_windows
         test_worlds
     """,
@@ -141,6 +142,13 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("EXCHANGE_SERVER_JOURNAL", "off")
     monkeypatch.setenv("EXCHANGE_SERVER_KEYS", NO_KEYS)
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[NatsServers]:
+    """Three servers of NATS, for all tests of this process."""
+    with nats_servers() as servers:
+        yield servers
 
 
 def pytest_asyncio_loop_factories(

@@ -33,6 +33,8 @@ PURE = (
     "exchange.market",
     "exchange.journal.records",
     "exchange.journal.gate",
+    "exchange.journal.address",
+    "exchange.journal.lease",
     "exchange.journal.history",
     "exchange.journal.chain",
     "exchange.journal.snapshots.market",

@@ -66,7 +66,7 @@ DOCUMENTS = [
 ]
 ENOUGH = 20  # examples of requests, and as many of events
 COMMON = ["type", "id"]  # fields described once for all messages
-CLOSE_CODES = ["1001", "1003", "1009", "4001", "4002", "4008", "4009"]
+CLOSE_CODES = ["1001", "1003", "1009", "1013", "4001", "4002", "4008", "4009"]
 BOOKS = 3  # lines that the README's bot prints before the test ends it
 
 

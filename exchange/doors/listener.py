@@ -142,10 +142,15 @@ class Listener:
     async def bind_other(
         self, hostname: str, port: int, make: MakeConnection
     ) -> None:
-        """Bind a port of another door, without TLS; raises OSError."""
+        """Bind a port of another door, without TLS; raises OSError.
+
+        If the listener is open, it listens there at once.
+        """
         for sock in await bind(hostname, port):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             self._others[sock] = make
+            if self.names is not None:
+                self._listen(sock)
 
     async def open(
         self, hostname: str, origins: Iterable[str], connections_max: int
@@ -159,9 +164,7 @@ class Listener:
             is_tls=self._certificate is not None,
         )
         for sock in (*self._sockets, *self._others):
-            sock.listen(BACKLOG)
-            sock.setblocking(False)
-            self._watch(sock)
+            self._listen(sock)
 
     async def close(self) -> None:
         """Stop accepting; wait until accepted sockets are connections."""
@@ -181,6 +184,11 @@ class Listener:
         await asyncio.gather(*self._arriving)
 
     # Accepting
+
+    def _listen(self, sock: socket.socket) -> None:
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        self._watch(sock)
 
     def _watch(self, listening: socket.socket) -> None:
         if not self._is_closed:

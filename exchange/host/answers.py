@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
+from typing import Protocol
 
 from pydantic_core import to_json
 from websockets.http11 import Request, Response
@@ -18,12 +19,24 @@ from exchange.doors.tables import COLUMNS, as_csv, asked
 from exchange.gateway.gateway import Gateway
 from exchange.host import metrics
 from exchange.host.keyring import ACCESS_BY_KEY, ACCESS_BY_NAME, KeyRing
-from exchange.host.metrics import Figures, Metrics, Timing
+from exchange.host.metrics import Figures, Metrics, Standing, Timing
 from orderbook import Refused
 
 # Accounts named in the metrics: those with the highest values. The text for
 # 10,000 accounts takes 1 s to make.
 ACCOUNTS_NAMED = 200
+
+
+class Member(Protocol):
+    """One of several processes that share a journal."""
+
+    @property
+    def hindrance(self) -> str:
+        """Why no request is carried out; "": they are."""
+
+    @property
+    def standing(self) -> Standing:
+        """What the metrics say about it."""
 
 
 class Answers:
@@ -43,6 +56,7 @@ class Answers:
     ) -> None:
         self.listener: Listener  # set by the owner
         self.is_stopping = False
+        self.member: Member | None = None  # set if the journal is shared
         self._gateway = gateway
         self._step = step
         self._keys = keys
@@ -83,6 +97,8 @@ class Answers:
         """Say whether new orders are accepted."""
         if self.is_stopping:
             return reply("stopping\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        if self.member is not None and (why := self.member.hindrance):
+            return reply(f"{why}\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
         if trouble := self._gateway.sequencer.trouble:
             return reply(
                 f"busy: {trouble}\n", status=HTTPStatus.SERVICE_UNAVAILABLE
@@ -150,4 +166,5 @@ class Answers:
             arrivals=listener.arrivals,
             outboxes=dict(outboxes.most_common(ACCOUNTS_NAMED)),
             connection_errors=listener.errors,
+            standing=None if self.member is None else self.member.standing,
         )

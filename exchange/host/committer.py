@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from exchange.host.metrics import Timing
 from exchange.journal.records import encode_record
@@ -42,6 +42,19 @@ class Commit:
     seq: int  # of its last command
     seen: Seen | None  # the disk after the commit, if it was looked at
     took_us: int
+
+
+class Commits(Protocol):
+    """Commits one batch after the other."""
+
+    def commit(self, batch: Batch, is_idle: bool = False) -> Commit | None:
+        """Queue a batch; return a commit that was made at once."""
+
+    async def finish(self) -> None:
+        """Wait until all that is queued is committed, or a commit failed."""
+
+    def close(self) -> None:
+        """Commit nothing more."""
 
 
 class Committer:

@@ -129,11 +129,13 @@ class Looks:
     # The disk
 
     def _saw_disk(self, journal: Storage, look: Future[Seen]) -> None:
-        self._step(lambda: heed_disk(self._gateway, journal, look.result()))
+        self._step(
+            lambda: heed_disk(self._gateway, journal.path, look.result())
+        )
 
 
-def heed_disk(gateway: Gateway, journal: Storage, seen: Seen) -> None:
-    """Refuse new orders while the disk cannot keep them; announce it."""
+def heed_disk(gateway: Gateway, journal: object, seen: Seen) -> None:
+    """Refuse new orders while ``journal`` cannot keep them; announce it."""
     before = gateway.sequencer.disk_trouble
     trouble, free = seen
     enough = SPACE_ENOUGH if before == NO_SPACE else SPACE_LOW - 1
@@ -144,7 +146,7 @@ def heed_disk(gateway: Gateway, journal: Storage, seen: Seen) -> None:
     gateway.sequencer.disk_trouble = trouble
     if trouble:
         gateway.announce(f"{trouble}: no new orders")
-        logger.warning("%s: %s: new orders are refused", journal.path, trouble)
+        logger.warning("%s: %s: new orders are refused", journal, trouble)
     else:
         gateway.announce("new orders are accepted again")
-        logger.warning("%s: new orders are accepted again", journal.path)
+        logger.warning("%s: new orders are accepted again", journal)

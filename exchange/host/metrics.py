@@ -63,6 +63,15 @@ class Timing:
     recovery_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a process is that shares its journal with others."""
+
+    role: str  # "primary" or "standby"
+    lag: int | None  # messages that a standby has to read; None: not known
+    lease_s: float  # that a primary's lease lasts
+
+
 @dataclass(slots=True, kw_only=True)
 class Figures:
     """All figures at one moment."""
@@ -82,6 +91,7 @@ class Figures:
     arrivals: dict[str, int]
     outboxes: dict[str, int]  # bytes, by account
     connection_errors: int
+    standing: Standing | None = None  # None: the journal is its own
 
 
 class _Collector(Collector):
@@ -155,6 +165,7 @@ def _gauges(now: Figures) -> Iterator[Metric]:
             "recovery of the journal at the last start",
             now.timing.recovery_s,
         ),
+        *_standing(now.standing),
     ):
         yield GaugeMetricFamily(f"exchange_{name}", text, value=value)
     for name, text, label, values in (
@@ -167,6 +178,15 @@ def _gauges(now: Figures) -> Iterator[Metric]:
         for key, value in values.items():
             family.add_metric([key], value)
         yield family
+
+
+def _standing(now: Standing | None) -> Iterator[tuple[str, str, float]]:
+    if now is None:
+        return
+    yield "leads", "1 if this process leads", now.role == "primary"
+    yield "lease_seconds", "what is left of the lease", now.lease_s
+    if now.lag is not None:
+        yield "standby_lag_batches", "batches not yet applied", now.lag
 
 
 class Metrics:

@@ -38,6 +38,7 @@ from exchange.host.market_file import (
     explain,
     load_market,
 )
+from exchange.journal.address import Address, is_stream
 from orderbook import Symbol
 
 ENV_PREFIX = "EXCHANGE_SERVER_"
@@ -47,6 +48,7 @@ METAVARS = {
     "str": "TEXT",
     "bool": "0|1",
     "Path": "FILE",
+    "{Path,Address}": "FILE|URL",
     "Decimal": "N",
     "tuple[str,...]": "A,B",
 }
@@ -54,6 +56,10 @@ DEFAULT_SYMBOLS = ("BOND",)
 CONNECTIONS_PER_ACCOUNT = 20  # a few bots and pages
 CONNECTIONS_PER_ADDRESS = 1_000  # a class sits behind one address
 CONNECTIONS = 10_000
+# Seconds that a standby waits: more than a busy machine pauses, less than
+# people do.
+LEASE_MIN = Decimal("0.5")
+LEASE_MAX = Decimal(60)
 
 
 class Settings(BaseSettings):
@@ -105,10 +111,29 @@ class Settings(BaseSettings):
         description="IP addresses or networks of proxies whose header"
         " X-Forwarded-For is believed, such as 127.0.0.1,10.0.0.0/8",
     )
-    journal: Path | None = Field(
+    journal: Path | Address | None = Field(
         Path("data/exchange.db"),
-        description="file that keeps the market across restarts; off: keep it"
-        " in memory only",
+        description="file that keeps the market across restarts, or"
+        " nats://HOST:PORT,HOST:PORT,HOST:PORT/NAME for a stream that several"
+        " machines share; off: keep it in memory only",
+    )
+    role: Literal["trade", "read"] = Field(
+        "trade",
+        description="with a stream: read shows the market that another server"
+        " runs, to any number of readers, and takes no logins",
+    )
+    lease: Decimal = Field(
+        Decimal(2),
+        ge=LEASE_MIN,
+        le=LEASE_MAX,
+        decimal_places=3,
+        description="with a stream: seconds without a sign of life of the"
+        " exchange after which another one takes over,"
+        f" {LEASE_MIN} to {LEASE_MAX}",
+    )
+    journal_copy: Path | None = Field(
+        None,
+        description="with a stream: journal file that also gets every command",
     )
     keys: Path = Field(
         DEFAULT_PATH,
@@ -182,12 +207,20 @@ class Settings(BaseSettings):
     @field_validator("journal", mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:
+        if isinstance(value, str) and is_stream(value):
+            return Address.read(value)
         return None if value == "off" else value
 
     @model_validator(mode="after")
     def _one_market(self) -> Self:
         if self.market and "symbols" in self.model_fields_set:
             raise ValueError("set either MARKET or SYMBOLS, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _reads_a_stream(self) -> Self:
+        if self.role == "read" and not isinstance(self.journal, Address):
+            raise ValueError("ROLE=read needs a JOURNAL of nats://...")
         return self
 
     @model_validator(mode="after")

@@ -14,18 +14,26 @@ from exchange.gateway.outbox import FLOODING, Batch
 from exchange.gateway.pacing import Pacing, is_stuck
 from exchange.host.clock import Clock
 from exchange.host.metrics import Timing
+from exchange.journal.gate import Gate
+
+CLOSED_S = 0.01  # from one look at a closed gate to the next
 
 
 class Writer:
     """Writes batches to connections, paced by a `Pacing`."""
 
     def __init__(
-        self, pacing: Pacing[Link], clock: Clock, timing: Timing
+        self,
+        pacing: Pacing[Link],
+        clock: Clock,
+        timing: Timing,
+        gate: Gate[Batch],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._pacing = pacing
         self._clock = clock
         self._timing = timing
+        self._gate = gate
         self._flush_due: asyncio.TimerHandle | None = None
 
     def write(self, batch: Batch) -> None:
@@ -68,6 +76,9 @@ class Writer:
         """Write public data to some of the links they are pending for."""
         self._flush_due = None
         pacing = self._pacing
+        if not self._gate.may_open:  # they are of the time before
+            self._flush_due = self._loop.call_later(CLOSED_S, self.flush)
+            return
         for link, frames in pacing.take():
             if not link.is_gone:
                 link.peer.write(frames)

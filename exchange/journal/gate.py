@@ -2,12 +2,15 @@
 
 Items are held in order, each with the sequence number of the last command
 that was applied when it was made. The owner takes out what is committed.
+A process that shares its journal with others has a second condition: it may
+tell nobody anything unless its lease holds. Between two commits nothing waits
+for a commit, so the gate asks before each item.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,6 +24,8 @@ class Gate(Generic[T]):
 
     def __init__(self, committed: int) -> None:
         self._committed = committed
+        # Whether anything may leave; None: always.
+        self.lease: Callable[[], bool] | None = None
         self._held: deque[tuple[int, T]] = deque()
         self._free: deque[T] = deque()  # depends on no command
 
@@ -36,12 +41,17 @@ class Gate(Generic[T]):
         """Note that the commands up to ``seq`` are committed."""
         self._committed = seq
 
+    @property
+    def may_open(self) -> bool:
+        """Whether the lease holds, if there is to be one."""
+        return self.lease is None or self.lease()
+
     def open(self) -> Iterator[T]:
         """Yield what may leave, in the order in which it was held."""
-        while self._free:
+        while self._free and self.may_open:
             yield self._free.popleft()
         held = self._held
-        while held and held[0][0] <= self._committed:
+        while held and held[0][0] <= self._committed and self.may_open:
             yield held.popleft()[1]
 
     def __len__(self) -> int:

@@ -16,9 +16,8 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -31,6 +30,7 @@ from exchange.journal.beginning import (
 from exchange.journal.chain import BEGINNING, Chain
 from exchange.journal.chain import JournalError as JournalError
 from exchange.journal.chain import Place
+from exchange.journal.reading import open_to_read
 from exchange.journal.records import decode_records
 from exchange.journal.storage import Batch
 from exchange.market.command import RULES, Command
@@ -88,7 +88,7 @@ class Journal:
                 _create(path)
             # SQLite checkpoints a writable file when it closes it, so it is
             # opened to write only after all batches are verified.
-            self.file = _open_to_read(path)
+            self.file = open_to_read(path)
         except BaseException:
             os.close(self._lock)
             raise
@@ -108,6 +108,19 @@ class Journal:
     def last_seq(self) -> int:
         """The number of the last command that is committed."""
         return self._chain.seq
+
+    def digest_at(self, first_seq: int) -> bytes | None:
+        """Return the digest of the batch that begins with a command.
+
+        None: no batch does. Raises JournalError.
+        """
+        row = _fetch(
+            self.path,
+            self.file,
+            "SELECT digest FROM batches WHERE first_seq = ?",
+            first_seq,
+        )
+        return None if row is None else bytes(row[0])
 
     def count(self) -> int:
         """Return the number of commands; nothing is verified."""
@@ -145,17 +158,23 @@ class Journal:
         must end: whether the batch is on disk is known only when the journal
         is read again.
         """
-        chain = self._chain
-        assert first_seq == chain.seq + 1 and records
-        last_seq = chain.seq + len(records)
+        assert first_seq == self._chain.seq + 1 and records
+        last_seq = self._chain.seq + len(records)
         blob = f"[{','.join(records)}]".encode()
+        self.store(first_seq, last_seq, blob, checksum)
+        return last_seq
+
+    def store(
+        self, first_seq: int, last_seq: int, blob: bytes, checksum: int | None
+    ) -> None:
+        """Commit one batch, whose records are one text; as `append`."""
+        chain = self._chain
         digest = chain.after(first_seq, last_seq, blob)
         self.file.execute(
             "INSERT INTO batches VALUES (?, ?, ?, ?, ?)",
             (first_seq, last_seq, digest, blob, checksum),
         )
         chain.add(last_seq, digest)
-        return last_seq
 
     def look(self) -> tuple[str, int]:
         """Return what is wrong with the files, and the bytes free on the disk.
@@ -188,35 +207,12 @@ class Journal:
         os.close(self._lock)
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[Path]:
-    """Yield a path from which the functions below can read a journal.
-
-    It is the given path, or that of a temporary copy: SQLite cannot read a
-    -wal file without a -shm file, nor make one on a read-only disk. A
-    JournalError inside names the given path. Raises OSError if there is no
-    space for a copy.
-    """
-    if not (_is_read_only(path) and _has_wal(path)):
-        yield path
-        return
-    with TemporaryDirectory(prefix="exchange-") as folder:
-        copy = Path(folder, path.name)
-        shutil.copyfile(path, copy)
-        shutil.copyfile(_beside(path, "-wal"), _beside(copy, "-wal"))
-        try:
-            yield copy
-        except JournalError as error:
-            reason = str(error).replace(str(copy), str(path))
-            raise JournalError(reason) from None
-
-
 def open_journal(path: Path) -> sqlite3.Connection:
     """Open a journal to read; it may be written. Raises JournalError."""
     if not path.exists():
         raise JournalError(f"{path}: there is no such journal")
     _identify(path)
-    return _open_to_read(path)
+    return open_to_read(path)
 
 
 def read_journal(path: Path, rules: range = RULES) -> Iterator[list[Command]]:
@@ -254,7 +250,7 @@ def commands_after(path: Path, seq: int) -> Iterator[Command]:
     Raises JournalError if a batch cannot be read.
     """
     columns = "SELECT first_seq, last_seq, records FROM batches WHERE "
-    with closing(_open_to_read(path)) as file:
+    with closing(open_to_read(path)) as file:
         _check_kept(path, file, seq)
         row = _fetch(
             path,
@@ -311,35 +307,6 @@ def _identity(path: Path) -> tuple[int, int]:
     """Return device and inode: they differ if the file was replaced."""
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    if _is_read_only(path) and not _has_wal(path):
-        uri += "&immutable=1"  # nobody writes it; SQLite makes no files
-    return sqlite3.connect(uri, uri=True, isolation_level=None)
-
-
-def _is_read_only(path: Path) -> bool:
-    """Return whether SQLite cannot make the -wal and -shm files that it needs.
-
-    Then nobody is writing the journal: a writer has both of them open.
-    """
-    wanted = (_beside(path, "-wal"), _beside(path, "-shm"))
-    return not all(file.exists() for file in wanted) and not os.access(
-        wanted[0].parent, os.W_OK
-    )
-
-
-def _has_wal(path: Path) -> bool:
-    """Return whether some commands are only in the -wal file."""
-    wal = _beside(path, "-wal")
-    return wal.exists() and wal.stat().st_size > 0
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    path = Path(os.path.realpath(path))  # SQLite follows links
-    return path.with_name(path.name + suffix)
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:
@@ -416,7 +383,7 @@ def _identify(path: Path) -> None:
     if not os.access(path, os.R_OK):
         raise JournalError(f"{path}: this user may not read it")
     try:
-        with closing(_open_to_read(path)) as file:
+        with closing(open_to_read(path)) as file:
             (application_id,) = _fetch(path, file, "PRAGMA application_id")
             (version,) = _fetch(path, file, "PRAGMA user_version")
     except sqlite3.DatabaseError as error:  # it cannot be opened

@@ -31,6 +31,25 @@ def test_a_batch_of_committed_commands_leaves_at_once() -> None:
     assert list(gate.open()) == ["old", "last"]
 
 
+def test_without_a_lease_nothing_leaves() -> None:
+    """It is asked for each item: a process may be stopped between two."""
+    leases = [True, True, False]
+    gate: Gate[str] = Gate(committed=5)
+    gate.lease = lambda: leases.pop(0)
+    gate.hold(4, "old")
+    gate.hold(5, "last")
+    gate.pass_by("heartbeat")
+    assert list(gate.open()) == ["heartbeat", "old"]
+    assert not leases
+    gate.lease = lambda: False
+    gate.pass_by("heartbeat")
+    assert not gate.may_open
+    assert list(gate.open()) == []
+    gate.lease = lambda: True
+    assert gate.may_open
+    assert list(gate.open()) == ["heartbeat", "last"]
+
+
 def test_nothing_overtakes() -> None:
     gate: Gate[str] = Gate(committed=5)
     gate.hold(6, "an order")

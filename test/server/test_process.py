@@ -94,11 +94,12 @@ import sys
 {hiding}
 import server
 
-async def serve(settings, serve=server.serve):
-    print(type(asyncio.get_running_loop()).__module__, file=sys.stderr)
-    return await serve(settings)
+class Server(server.Server):
+    def __init__(self, settings):
+        print(type(asyncio.get_running_loop()).__module__, file=sys.stderr)
+        super().__init__(settings)
 
-server.serve = serve
+server.Server = Server
 sys.exit(server.main())
 """
     async with launched(code=code, debug="0") as process:

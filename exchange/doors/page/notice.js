@@ -2,16 +2,22 @@
 
 import { byId, put } from "./dom.js";
 
+/** @import { Exchange } from "./exchange.js" */
+/** @import { Note } from "./notes.js" */
+
 const SHOWN_MS = 10_000;
 
 export class Notice {
-  #seen; // the newest bad message that was considered
-  #end = null; // timer
+  /** @type {Note | undefined} the newest bad message that was considered */
+  #seen;
+  /** @type {number | undefined} timer */
+  #end;
 
   constructor() {
     byId("notice-close").onclick = () => this.#hide();
   }
 
+  /** @param {Exchange} exchange */
   draw({ messages, isOpen }) {
     const newest = messages.find(({ isBad }) => isBad);
     if (newest === this.#seen) return;
@@ -33,6 +39,7 @@ export class Notice {
   }
 }
 
+/** @param {HTMLElement} node */
 function isInSight(node) {
   const { top, bottom } = node.getBoundingClientRect();
   return node.checkVisibility() && bottom > 0 && top < innerHeight;

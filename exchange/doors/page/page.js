@@ -28,7 +28,7 @@ import {
   drawEquity,
   Positions,
 } from "./positions.js";
-import { Record } from "./record.js";
+import { Recorder } from "./record.js";
 import { Ticket } from "./ticket.js";
 import { Replay } from "./replay.js";
 import { Changes, noteReports, showResult } from "./trade.js";
@@ -43,11 +43,16 @@ const MODE = "exchange-chart"; // in localStorage
 
 // Drawing ---------------------------------------------------------------------
 
+/** @type {Set<(state: Exchange) => void>} */
 const due = new Set(); // functions that draw
 let drawnAt = 0;
+/** @type {Wall | null} */
 let wall = null; // set below; the connection tells of changes before
 
-/** Schedule the drawings that show the part of the state that changed. */
+/**
+ * Schedule the drawings that show the part of the state that changed.
+ * @param {string} what
+ */
 function changed(what) {
   if (!due.size) requestAnimationFrame(draw);
   const shown = wall?.isShown ? [drawWall] : drawings[what];
@@ -66,7 +71,7 @@ function draw(now) {
 }
 
 const drawNotice = (state) => notice.draw(state);
-const drawWall = () => wall.draw();
+const drawWall = () => wall?.draw();
 const drawTabs = (state) => instruments.draw(state);
 const drawLadder = () => ladder.draw();
 const drawTicket = () => ticket.update();
@@ -80,6 +85,7 @@ const drawLeaders = (state) => leaderboard.draw(state);
 // What shows the last price is drawn together, so that all of it agrees.
 const priced = [drawHead, drawTabs, drawLines, drawOverview];
 const held = [drawAccount, drawPositions, drawLeaders];
+/** @type {Record<string, ((state: Exchange) => void)[]>} */
 const drawings = {
   connection: [drawConnection],
   book: [drawLadder, drawTicket, drawLines],
@@ -99,6 +105,7 @@ drawings.market.push(
   ),
 );
 
+/** @param {Exchange} exchange */
 function drawMarket({ instrument, symbol }) {
   chart.setTick(tickOf(instrument));
   if (symbol !== charted) {
@@ -114,9 +121,12 @@ function drawOffers() {
   tenders.draw();
 }
 
+/** @type {string | null | undefined} */
 let charted; // the symbol in the chart
+/** @type {any[]} */
 let bar = []; // under the cursor: the bar and its volume
 
+/** @param {Exchange} exchange */
 function drawChart({ trades, candles, account, symbol, interval }) {
   const shown = trades.rows.filter((trade) => exchange.isShown(trade));
   if (mode === "trades") chart.drawTrades(shown);
@@ -168,7 +178,7 @@ url.protocol = url.protocol.replace("http", "ws");
 const chart = new Chart(byId("plot"));
 const quoteLines = new QuoteLines(chart);
 const roundLines = new RoundLines(chart);
-const record = new Record();
+const record = new Recorder();
 const sound = new Sound();
 const tape = new Tape(byId("tape"));
 const leaderboard = new Leaderboard(byId("leaderboard"));
@@ -248,8 +258,8 @@ function asked() {
 }
 
 function followHash() {
-  wall.show(asked() === WALL);
-  if (wall.isShown) return;
+  wall?.show(asked() === WALL);
+  if (wall?.isShown) return;
   const isOverview = asked() === OVERVIEW;
   const wasOverview = !byId("overview").hidden;
   byId("overview").hidden = !isOverview;
@@ -304,15 +314,15 @@ for (const button of byId("side-tabs").children) {
   button.onclick = () => chooseSide(button.value);
 }
 chooseSide("leaders");
-setUpTabs(document.querySelector("[role=tablist]"));
-document.querySelector("[role=tablist]").addEventListener("click", () => {
-  for (const drawing of [drawFills, drawPositions]) drawing(exchange);
+setUpTabs(byId("own-tabs"));
+byId("own-tabs").addEventListener("click", () => {
+  for (const drawing of [drawFills, drawPositions]) drawing();
   drawEquity(exchange, record.curve);
 });
 setUpKeys({
-  b: () => exchange.account && ticket.open("buy"),
-  s: () => exchange.account && ticket.open("sell"),
-  x: () => exchange.account?.orders.size && changes.cancelAll(),
+  b: () => exchange.trader && ticket.open("buy"),
+  s: () => exchange.trader && ticket.open("sell"),
+  x: () => exchange.trader?.orders.size && changes.cancelAll(),
   l: () => byId("ladder-box").focus(),
   c: () => ladder.centre(),
   o: toggleOverview,

@@ -9,24 +9,34 @@ const CURVE_KEPT = 3_600; // points of the equity curve
 const QUOTES_KEPT = 800; // changes of the best prices of one instrument
 const SYMBOLS_SAVED = 50; // 1.5 MB, of the 5 that a tab may keep
 
-export class Record {
+/** @import { Exchange } from "./exchange.js" */
+/** @typedef {[number, number | null, number | null]} Quote time, bid, ask */
+
+export class Recorder {
   constructor() {
-    this.name = null; // what is played
-    this.user = null; // whose equity it is
-    this.curve = []; // [ts, equity], oldest first
-    this.quotes = new Map(); // by symbol: [ts, bid, ask], oldest first
+    /** @type {string | null} what is played */
+    this.name = null;
+    /** @type {string | null} whose equity it is */
+    this.user = null;
+    /** @type {[number, number][]} time and equity, oldest first */
+    this.curve = [];
+    /** @type {Map<string, Quote[]>} by symbol, oldest first */
+    this.quotes = new Map();
     addEventListener("pagehide", () => this.#save());
   }
 
-  /** Note how all stands now; called once a second. */
+  /**
+   * Note how all stands now; called once a second.
+   * @param {Exchange} exchange
+   */
   sample(exchange) {
     const { account, isLive, isLoggedIn, tickers, instruments } = exchange;
     if (!isLive) return;
     const now = exchange.now();
     this.#begin(exchange, now);
     for (const [symbol, { bid = null, ask = null }] of tickers) {
-      if (!this.quotes.has(symbol)) this.quotes.set(symbol, []);
-      const rows = this.quotes.get(symbol);
+      const rows = this.quotes.get(symbol) ?? [];
+      this.quotes.set(symbol, rows);
       dropFrom(rows, now);
       const [, ...before] = rows.at(-1) ?? [];
       if (before[0] === bid && before[1] === ask) continue;
@@ -34,15 +44,19 @@ export class Record {
       thin(rows, QUOTES_KEPT);
     }
     if (!account) this.#forget(); // after signing out nothing stays
-    if (!isLoggedIn || account.isStating) return;
+    if (!account || !isLoggedIn || account.isStating) return;
     dropFrom(this.curve, now);
     this.curve.push([now, account.worth(tickers, instruments)]);
     thin(this.curve, CURVE_KEPT);
   }
 
-  /** Return the quote in force at each of these times, which ascend. */
+  /**
+   * Return the quote in force at each of these times, which ascend.
+   * @param {string | null} symbol
+   * @param {number[]} times
+   */
   quotesAt(symbol, times) {
-    const rows = this.quotes.get(symbol) ?? [];
+    const rows = this.quotes.get(symbol ?? "") ?? [];
     let next = 0;
     return times.map((ts) => {
       while (next < rows.length && rows[next][0] <= ts) next += 1;
@@ -50,7 +64,11 @@ export class Record {
     });
   }
 
-  /** Begin again if another round or account is shown. */
+  /**
+   * Begin again if another round or account is shown.
+   * @param {Exchange} exchange
+   * @param {number} now
+   */
   #begin({ match, round, account }, now) {
     const name = `${match?.name ?? ""} ${round}`;
     const isSame = name === this.name;
@@ -80,10 +98,13 @@ export class Record {
   }
 }
 
-/** Return what was saved, without what is later than now. */
+/**
+ * Return what was saved, without what is later than now.
+ * @param {number} now
+ */
 function load(now) {
   try {
-    const saved = JSON.parse(sessionStorage.getItem(SAVED));
+    const saved = JSON.parse(sessionStorage.getItem(SAVED) ?? "");
     for (const [, rows] of saved.quotes) dropFrom(rows, now);
     dropFrom(saved.curve, now);
     return saved;
@@ -92,12 +113,20 @@ function load(now) {
   }
 }
 
-/** Drop the rows from a time on: a replay may jump back. */
+/**
+ * Drop the rows from a time on: a replay may jump back.
+ * @param {[number, ...any][]} rows
+ * @param {number} ts
+ */
 function dropFrom(rows, ts) {
-  while (rows.length && rows.at(-1)[0] >= ts) rows.pop();
+  while ((rows.at(-1)?.[0] ?? -Infinity) >= ts) rows.pop();
 }
 
-/** If there are more rows than `most`, drop every other one of the older. */
+/**
+ * If there are more rows than `most`, drop every other one of the older.
+ * @param {any[]} rows
+ * @param {number} most
+ */
 function thin(rows, most) {
   if (rows.length <= most) return;
   const kept = rows.filter((_, n) => n % 2 || n > most / 2);

@@ -1,0 +1,188 @@
+"""Stands by: follows the stream of a primary, and takes over from it.
+
+The log decides: who stores a fence after the last message that it has applied
+is the primary, and every older one is refused from then on. Time decides only
+when a standby tries: after T without a message, while the stream answers. A
+wrong guess does no harm to the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exchange.host.journal_copy import JournalCopy
+from exchange.journal.address import Address
+from exchange.journal.appender import Appender
+from exchange.journal.follower import Follower
+from exchange.journal.lease import Lease, Silence
+from exchange.journal.message import BYE, FENCE, Cursor, Position, Writer
+from exchange.journal.servers import Unanswered
+from exchange.journal.storage import Batch
+from exchange.journal.stream import Refused, Stream
+
+AGAIN_S = 0.2  # from a request without an answer to the next one
+READS = 4  # in each T, at least
+
+logger = logging.getLogger("exchange")
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """What a process has that has become the primary."""
+
+    stream: Stream
+    appender: Appender
+
+
+class Standby:
+    """A process that may become the primary.
+
+    Args:
+        address: of the stream.
+        writer: names this process.
+        apply: takes each batch, and may raise DivergedError.
+        copy: a journal that gets each batch too.
+        elapsed: returns microseconds since some moment.
+        new_id: returns a random word for a new stream.
+        at: where to begin to read, if ``apply`` has what is before it.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        writer: Writer,
+        apply: Callable[[Batch], object],
+        *,
+        copy: JournalCopy | None,
+        elapsed: Callable[[], int],
+        new_id: Callable[[], str],
+        at: Position = Position(),
+    ) -> None:
+        self.trouble = ""  # why the stream cannot be followed
+        self._address = address
+        self._writer = writer
+        self._apply = apply
+        self._copy = copy
+        self._elapsed = elapsed
+        self._new_id = new_id
+        self._at = at
+        self._silence = Silence(writer.lease_us)
+        self._follower: Follower | None = None
+
+    @property
+    def pending(self) -> int | None:
+        """Messages that are stored and not yet applied; None: not known."""
+        if self._follower is None or self.trouble:
+            return None
+        return self._follower.pending
+
+    async def take_over(self) -> Lead:
+        """Follow until no primary is left; return as the new one.
+
+        Raises JournalError if the stream is not a journal, is damaged, or
+        cannot be read by this program.
+        """
+        stream = await self._open()
+        copy = self._copy
+        follower = Follower(
+            stream, self._apply, self._at, keep=copy.keep if copy else None
+        )
+        self._follower = follower
+        gc.disable()  # the engine makes no cycles
+        try:
+            while True:
+                try:
+                    lead = await self._step(stream, follower)
+                except Unanswered as error:
+                    self._silence.unanswered()
+                    self._note(str(error))
+                    await asyncio.sleep(AGAIN_S)
+                    continue
+                self._note("")
+                if copy is not None:
+                    await copy.room()
+                if lead is not None:
+                    await follower.close()
+                    return lead
+                if not gc.isenabled() and not follower.pending:
+                    self._has_caught_up(follower)
+        except BaseException:
+            await stream.close()
+            raise
+        finally:
+            gc.enable()
+
+    async def _open(self) -> Stream:
+        while True:
+            try:
+                return await Stream.open(self._address, self._new_id)
+            except Unanswered as error:
+                self._note(str(error))
+                await asyncio.sleep(AGAIN_S)
+
+    async def _step(self, stream: Stream, follower: Follower) -> Lead | None:
+        """Read once; take over if it is time to."""
+        messages = await follower.read(self._timeout_s())
+        if messages:
+            now = self._elapsed()
+            for message in messages:
+                self._silence.heard(now, message.lease_us)
+            if messages[-1].kind == BYE:
+                self._silence.left()
+            return None
+        due = self._silence.fence_at
+        if due is not None and self._elapsed() < due:
+            return None
+        state = await follower.look()
+        self._silence.answered(self._elapsed())
+        if not state.last:  # nobody has ever led
+            self._silence.left()
+        due = self._silence.fence_at
+        if follower.pending or due is None or self._elapsed() < due:
+            return None
+        if self._copy is not None:
+            self._copy.check_end(follower.at.seq)
+        return await self._fence(stream, follower.at)
+
+    def _timeout_s(self) -> float:
+        due = self._silence.fence_at
+        if due is None:  # it is not known whether the stream answers
+            return AGAIN_S
+        most = min(self._writer.lease_us / READS, due - self._elapsed())
+        return max(0.0, most / 1e6)
+
+    async def _fence(self, stream: Stream, at: Position) -> Lead | None:
+        """Try to become the primary."""
+        lease = Lease(self._writer.lease_us)
+        message = self._writer.sign(FENCE, at)
+        sent = self._elapsed()
+        try:
+            await stream.append(message, at.sequence)
+        except Refused:  # there is more to read
+            return None
+        lease.sent(sent)
+        lease.stored(sent)
+        cursor = Cursor(stream.address, at)
+        cursor.pass_own(message)
+        return Lead(stream, Appender(stream, lease, self._elapsed, cursor.at))
+
+    def _has_caught_up(self, follower: Follower) -> None:
+        gc.freeze()
+        gc.enable()
+        logger.info(
+            "%s: follows after %s commands",
+            self._address,
+            f"{follower.at.seq:,}",
+        )
+
+    def _note(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            if trouble:
+                logger.warning("%s: %s", self._address, trouble)
+            else:
+                logger.warning("%s: answers again", self._address)

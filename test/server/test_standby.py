@@ -1,0 +1,221 @@
+"""Several servers that share a journal: one leads, the others stand by."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from exchange.journal.address import Address
+from exchange.journal.follower import Follower
+from exchange.journal.lease import Fenced
+from exchange.journal.message import FENCE, Writer
+from exchange.journal.sqlite import read_batches
+from exchange.journal.stream import Refused, Stream
+from test.journal.streams import new_address, opening
+from test.server.members import get, joining, leading, until_slowly
+from test.support import answer, order, wired, words
+from util.measure.nats_servers import NatsServers
+from util.measure.wire import PATIENCE_S
+
+# nats-py forgets to close the transport of a connection that it has lost.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture
+def address(nats: NatsServers) -> Address:
+    return new_address(nats)
+
+
+async def test_the_first_leads_and_the_second_follows(
+    address: Address,
+) -> None:
+    async with joining(address) as first:
+        await leading(first)
+        async with joining(address) as second:
+            async with wired(first.url, "alice") as alice:
+                await alice.ask(**order("buy", 5, 90, symbol="BOND"))
+                seq = first.gateway.engine.seq
+                await until_slowly(lambda: second.gateway.engine.seq == seq)
+            books = [
+                [*one.gateway.engine.listings["BOND"].book.orders]
+                for one in (first, second)
+            ]
+            assert books[0] == books[1] == [1]
+
+
+async def test_a_standby_answers_supervisors_only(address: Address) -> None:
+    async with joining(address) as primary:
+        await leading(primary)
+        async with joining(address) as standby:
+            await until_slowly(lambda: standby.gateway.engine.seq)
+            assert await get(standby, "/healthz") == (200, "ok\n")
+            assert await get(standby, "/readyz") == (503, "standing by\n")
+            status, text = await get(standby, "/metrics")
+            assert status == 200 and "\nexchange_leads 0.0\n" in text
+            assert "\nexchange_standby_lag_batches 0.0\n" in text
+            for path in ("/", "/v1/trades.csv?symbol=BOND", "/api/v3/time"):
+                assert (await get(standby, path))[0] == 503
+            assert await answer(standby.port, "Host: localhost") == 503
+            assert await get(primary, "/readyz") == (200, "ok\n")
+            assert (
+                "\nexchange_leads 1.0\n" in (await get(primary, "/metrics"))[1]
+            )
+            assert await answer(primary.port, "Host: localhost") == 101
+
+
+async def test_a_primary_that_stops_in_order_is_followed_at_once(
+    address: Address,
+) -> None:
+    """With T of a minute nobody waits for it."""
+    async with joining(address, lease=60) as first:
+        await leading(first)
+        async with joining(address, lease=60) as second:
+            seq = first.gateway.engine.seq
+            await until_slowly(lambda: second.gateway.engine.seq == seq)
+            async with wired(first.url, "alice") as alice:
+                await alice.ask(**order("buy", 5, 90, symbol="BOND"))
+                await first.stop()
+                messages, code = await alice.rest()
+                assert words(messages) == ["canceled", "status"]
+                assert code == 1001
+            await leading(second)
+            async with wired(second.url, "alice") as alice:
+                assert words(
+                    await alice.ask(**order("sell", 1, 91, symbol="BOND"))
+                )
+
+
+async def test_a_session_goes_on_at_the_other_server(
+    address: Address,
+) -> None:
+    keep = {"cancel_on_disconnect": False}
+    async with joining(address) as first:
+        await leading(first)
+        async with joining(address) as second:
+            async with wired(first.url) as alice:
+                session = (await alice.login("alice", **keep))["session"]
+                (ack,) = await alice.ask(**order("buy", 5, 90, symbol="BOND"))
+                await first.stop()
+            await leading(second)
+            async with wired(second.url) as alice:
+                again = await alice.login(
+                    "alice", **keep, session=session, last_seq=ack["seq"]
+                )
+                assert again["session"] == session
+                (later,) = await alice.ask(
+                    **order("buy", 5, 89, symbol="BOND")
+                )
+                assert later["seq"] == ack["seq"] + 1
+
+
+async def test_without_a_lease_nobody_is_told_anything(
+    address: Address, nats: NatsServers
+) -> None:
+    """No server answers; clients wait, and then are sent away."""
+    async with joining(address) as server:
+        await leading(server)
+        async with wired(server.url, "alice") as alice:
+            for one in nats.all:
+                one.send(signal.SIGSTOP)
+            try:
+                await until_slowly(lambda: server.member.hindrance)
+                status, text = await get(server, "/readyz")
+                assert status == 503 and text.startswith("no lease")
+                await alice.send({"type": "ping"})
+                await alice.send(order("buy", 5, 90, symbol="BOND"))
+                messages, code = await alice.rest()
+                assert (messages, code) == ([], 1013)
+                assert await answer(server.port, "Host: localhost") == 503
+            finally:
+                for one in nats.all:
+                    one.send(signal.SIGCONT)
+        await leading(server)
+        await until_slowly(lambda: not server.gateway.sequencer.uncommitted)
+        assert await answer(server.port, "Host: localhost") == 101
+
+
+async def test_a_member_that_another_one_fences_tells_nothing(
+    address: Address,
+) -> None:
+    """As one that slept, and wakes when another leads."""
+    async with opening(address) as stream:
+        async with joining(address) as server:
+            await leading(server)
+            async with wired(server.url, "alice") as alice:
+                await fence(stream)
+                await until_slowly(server.failure.done)
+                await alice.send({"type": "ping"})
+                await server.stop()
+                messages, code = await alice.rest()
+                assert (messages, code) == ([], 1006)
+            assert isinstance(server.failure.result(), Fenced)
+
+
+async def fence(stream: Stream) -> None:
+    """Store a fence, wherever the stream ends."""
+    writer = Writer("another", 1_000_000)
+    follower = Follower(stream, lambda batch: None)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            await follower.read(0.01)
+            try:
+                message = writer.sign(FENCE, follower.at)
+                await stream.append(message, follower.at.sequence)
+            except Refused:
+                continue
+            return
+
+
+async def test_each_batch_is_in_the_copies_too(
+    address: Address, tmp_path: Path
+) -> None:
+    paths = [tmp_path / name for name in ("first.db", "second.db")]
+    async with joining(address, journal_copy=paths[0]) as first:
+        await leading(first)
+        async with joining(address, journal_copy=paths[1]) as second:
+            async with wired(first.url, "alice") as alice:
+                await alice.ask(**order("buy", 5, 90, symbol="BOND"))
+            await first.stop()
+            await leading(second)
+            async with wired(second.url, "bob") as bob:
+                await bob.ask(**order("sell", 5, 90, symbol="BOND"))
+    whole = [*read_batches(paths[1])]
+    begun = [*read_batches(paths[0])]
+    assert whole[: len(begun)] == begun
+    accounts = {one.account for batch in whole for one in batch.commands}
+    assert {"alice", "bob"} <= accounts
+    # A copy goes on where it ended.
+    async with joining(address, journal_copy=paths[0]) as first:
+        await leading(first)
+    again = [*read_batches(paths[0])]
+    assert again[: len(whole)] == whole
+
+
+async def test_a_copy_of_another_stream_is_refused(
+    address: Address, nats: NatsServers, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.db"
+    async with joining(address, journal_copy=copy, symbols="A") as first:
+        await leading(first)
+    other = new_address(nats)
+    async with joining(other, symbols="B") as first:
+        await leading(first)
+        async with joining(other, journal_copy=copy) as second:
+            await until_slowly(second.failure.done)
+            assert "of another stream" in str(second.failure.result())
+
+
+async def test_a_stream_that_lost_what_its_copy_has_is_refused(
+    address: Address, nats: NatsServers, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.db"
+    async with joining(address, journal_copy=copy) as first:
+        await leading(first)
+    async with joining(new_address(nats), journal_copy=copy) as second:
+        await until_slowly(second.failure.done)
+        assert "the stream has lost" in str(second.failure.result())

@@ -1,0 +1,29 @@
+"""A cluster is broken under load: the short form of `make cluster-crash`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from util.measure.cluster_crash import crash
+
+REPLIES = 300
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("kill", "stop", "cut", "bye", "kill"),
+        ("leader", "quorum"),
+        ("machine",),
+    ],
+    ids="+".join,
+)
+async def test_nothing_is_lost_and_nothing_doubled(
+    tmp_path: Path, faults: tuple[str, ...]
+) -> None:
+    counts, took = await crash(tmp_path, 7, faults, replies=REPLIES)
+    assert counts["faults"] == len(faults)
+    assert counts["commands"] > 100
+    assert sum(map(len, took.values())) == len(faults)
