@@ -93,8 +93,11 @@ export class Recorder {
    * @param {Exchange} exchange
    */
   save({ account }) {
+    if (!account) {
+      this.#forget(); // signed out since the last sample, or before the first
+      sessionStorage.removeItem(SAVED);
+    }
     if (this.name === null) return;
-    if (!account) this.#forget(); // signed out since the last sample
     const { name, user, curve } = this;
     const quotes = [...this.quotes].slice(0, SYMBOLS_SAVED);
     const text = JSON.stringify({ name, user, curve, quotes });
