@@ -1,8 +1,9 @@
-"""Three servers of NATS and two exchanges on this machine.
+"""Three servers of NATS, two exchanges and an edge on this machine.
 
 ``python -m util.measure.cluster`` (`make cluster`) starts them, says which is
-the primary and which stands by, and says it again whenever that changes. A
-member that ends is started again, as a supervisor would do. Ctrl-C ends all.
+the primary, which stands by and which is the edge, and says it again whenever
+that changes. A member that ends is started again, as a supervisor would do.
+Ctrl-C ends all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import http.client
 import sys
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +24,9 @@ from util.measure.nats_servers import NatsServers, nats_servers
 from util.measure.process import Launched, Trouble, launched
 
 STREAM = "main"
-PORTS = (8765, 8766)  # of the exchanges, unless asked for others
+EDGE = "edge"  # the name of that member
+PORTS = (8765, 8766)  # of the exchanges
+EDGE_PORT = 8767
 POLL_S = 0.01  # between questions for the primary
 ASK_S = 2.0  # for the answer to one
 WATCH_S = 0.5  # between looks at the members
@@ -122,12 +126,29 @@ async def members_of(
             await asyncio.to_thread(member.end)
 
 
-async def show(folder: Path | None, ports: tuple[int, ...]) -> None:
+@contextlib.asynccontextmanager
+async def edge_of(servers: NatsServers, port: int) -> AsyncIterator[Member]:
+    """Start an edge, and end it."""
+    options = {"journal": servers.url(STREAM), "port": port, "role": "read"}
+    edge = await asyncio.to_thread(partial(Member, EDGE, **options))
+    try:
+        yield edge
+    finally:
+        await asyncio.to_thread(edge.end)
+
+
+async def show(
+    folder: Path | None, ports: tuple[int, ...], edge_port: int
+) -> None:
     """Run a cluster until it is canceled, and say who leads."""
     with nats_servers(folder) as servers:
         for server in servers.all:
             print(f"nats-server {server.name}: port {server.port}", flush=True)
-        async with members_of(servers, *ports, debug=0) as members:
+        async with (
+            members_of(servers, *ports, debug=0) as members,
+            edge_of(servers, edge_port) as edge,
+        ):
+            members.append(edge)
             before = ""
             while True:
                 lines = [await _describe(member) for member in members]
@@ -146,7 +167,10 @@ async def _describe(member: Member) -> str:
         what = f"ended with {member.status}, is started again"
     else:
         leads = await member.leads()
-        what = "primary" if leads else "stands by, or has no lease"
+        if member.name == EDGE:
+            what = "shows the market" if leads else "waits for the stream"
+        else:
+            what = "primary" if leads else "stands by, or has no lease"
     pid = member.server.pid
     return f"{member.name}: {member.url} (process {pid}): {what}"
 
@@ -155,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.measure.cluster``; return the exit status."""
     parser = new_parser(
         "measure.cluster",
-        "Run three servers of NATS, a primary and a standby here.",
+        "Run three servers of NATS, a primary, a standby and an edge here.",
     )
     parser.add_argument(
         "--folder",
@@ -164,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(show(options.folder, PORTS))
+        asyncio.run(show(options.folder, PORTS, EDGE_PORT))
     except KeyboardInterrupt:
         return 0
     except Trouble as trouble:
