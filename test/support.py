@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
+import socket
 import ssl
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -43,6 +45,7 @@ __all__ = [
     "alive",
     "answer",
     "ended",
+    "free_port",
     "greeting",
     "launched",
     "order",
@@ -53,6 +56,8 @@ __all__ = [
     "wired",
     "words",
 ]
+# Below what the kernel gives to those that connect.
+PORTS = range(20_000, 32_000)
 NOBODY = "ws://127.0.0.1:9"  # where nobody listens
 # A market where an account may have any number of open orders.
 UNLIMITED = "[instruments.BOND]\n[account]\nopen_orders = 0\n"
@@ -78,6 +83,18 @@ async def serving(
             await server.stop()
     assert not server.failure.done(), server.failure
     assert server.listener.errors == 0
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, for a program that starts later.
+
+    The kernel gives it to nobody who connects meanwhile.
+    """
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("", port))
+            return port
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -36,8 +36,8 @@ from exchange.journal.storage import Batch
 from exchange.journal.stream import Refused, Stream
 from exchange.market.command import Command
 from test.journal.streams import COMMANDS, T_US, batch, opened
-from test.support import PATIENCE_S, ROOT, launched, serving, until
-from test.test_proxies import find, free_port, is_listening
+from test.support import PATIENCE_S, ROOT, free_port, launched, serving, until
+from test.test_proxies import find, is_listening
 from util.measure.nats_servers import binary, free_ports
 
 DEPLOY = ROOT / "deploy"

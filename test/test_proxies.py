@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import re
 import socket
 import ssl
@@ -40,6 +39,7 @@ from test.support import (
     ROOT,
     Wire,
     add_key,
+    free_port,
     order,
     serving,
     until,
@@ -52,8 +52,6 @@ KINDS = ("nginx", "caddy")
 POLL_S = 0.02
 INSTALL_S = 600  # for a machine that has none yet
 PUBLIC = "https://example.org"
-# Below what the kernel gives to those that connect.
-PORTS = range(20_000, 32_000)
 # What a packaged nginx has in its own file, around ours.
 NGINX = """
 daemon off;
@@ -109,15 +107,6 @@ async def find(kind: str) -> str:
     assert finder.returncode == 0, errors.decode()
     (path,) = [p for p in output.decode().split() if Path(p).name == kind]
     return path
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("", port))
-            return port
 
 
 def configured(

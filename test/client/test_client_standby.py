@@ -6,7 +6,6 @@ import asyncio
 import logging
 import shutil
 import signal
-import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from test.support import (
     NOBODY,
     PATIENCE_S,
     address,
+    free_port,
     greeting,
     launched,
     running,
@@ -30,15 +30,13 @@ from test.support import (
 )
 from util.measure.process import environment
 
-STAY: dict[str, Any] = {"user": "alice", "cancel_on_disconnect": False}
+# However long a server takes to start.
+PATIENT: dict[str, Any] = {
+    "cancel_on_disconnect": False,
+    "request_timeout": PATIENCE_S,
+}
+STAY = {"user": "alice", **PATIENT}
 STANDBY = b"standby: the primary is another\n"
-
-
-def free_port() -> int:
-    """Return a port at which nobody listens, for a server that comes later."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def at(port: int) -> str:
@@ -78,7 +76,7 @@ async def test_a_session_goes_on_where_the_journal_is(
         both = f"{url},{at(second)}"
         async with (
             Exchange(both, **STAY) as alice,
-            Exchange(both, "bob", cancel_on_disconnect=False) as bob,
+            Exchange(both, "bob", **PATIENT) as bob,
         ):
             bond, theirs = await alice.market("BOND"), await bob.market("BOND")
             fills, trades = alice.fills(), theirs.trades()
