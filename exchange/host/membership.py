@@ -32,7 +32,7 @@ def member_of(
     try:
         from exchange.host.member import Member
     except ModuleNotFoundError as error:
-        if error.name != "nats":
+        if (error.name or "").partition(".")[0] != "nats":
             raise
         raise SettingsError(
             f"{settings.journal}: a stream needs nats-py: poetry install"

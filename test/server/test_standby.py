@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import json
 import signal
+import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -13,20 +15,32 @@ from typing import Any
 
 import pytest
 
+from exchange.host.clock import Clock
+from exchange.host.membership import exit_status
 from exchange.host.settings import Settings
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
 from exchange.journal.lease import Fenced
-from exchange.journal.message import FENCE, Writer
-from exchange.journal.sqlite import read_batches
+from exchange.journal.message import FENCE, Position, Writer
+from exchange.journal.servers import ask
+from exchange.journal.sqlite import SPACE_LOW, JournalError, read_batches
 from exchange.journal.stream import Refused, Stream
 from server import Server
-from test.journal.streams import new_address, opening
-from test.support import NO_KEYS, answer, order, wired, words
+from test.journal.streams import batch, new_address, opening
+from test.support import (
+    NO_KEYS,
+    answer,
+    ended,
+    greeting,
+    launched,
+    order,
+    wired,
+    words,
+)
 from util.measure.nats_servers import NatsServers
 from util.measure.wire import PATIENCE_S
 
-T = Decimal("0.5")
+T = Decimal(2)
 # nats-py forgets to close the transport of a connection that it has lost.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -39,11 +53,14 @@ def address(nats: NatsServers) -> Address:
 
 
 @contextlib.asynccontextmanager
-async def joining(address: Address, **settings: Any) -> AsyncIterator[Server]:
+async def joining(
+    address: Address, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[Server]:
     """Start a member, which may stand by, and end it in order."""
     here = {"hostname": "127.0.0.1", "port": 0, "debug": False, "lease": T}
     server = Server(
         Settings(journal=address, keys=NO_KEYS, **{**here, **settings}),
+        clock,
     )
     await server.start()
     try:
@@ -108,6 +125,7 @@ async def test_a_standby_answers_supervisors_only(address: Address) -> None:
             for path in ("/", "/v1/trades.csv?symbol=BOND", "/api/v3/time"):
                 assert (await get(standby, path))[0] == 503
             assert await answer(standby.port, "Host: localhost") == 503
+            await leading(primary)
             assert await get(primary, "/readyz") == (200, "ok\n")
             assert (
                 "\nexchange_leads 1.0\n" in (await get(primary, "/metrics"))[1]
@@ -266,3 +284,110 @@ async def test_a_stream_that_lost_what_its_copy_has_is_refused(
     async with joining(new_address(nats), journal_copy=copy) as second:
         await until_slowly(second.failure.done)
         assert "the stream has lost" in str(second.failure.result())
+
+
+class Early(Clock):
+    """A clock whose wall clock is an hour behind."""
+
+    def __init__(self) -> None:
+        super().__init__(wall_ns=lambda: time.time_ns() - 3_600 * 10**9)
+
+
+async def test_hosts_whose_clocks_differ_by_an_hour(address: Address) -> None:
+    """Time goes on from the journal's last one, at normal speed."""
+    async with joining(address) as first:
+        await leading(first)
+        async with joining(address, clock=Early()) as second:
+            async with wired(first.url, "alice") as alice:
+                await alice.ask(**order("buy", 5, 90, symbol="BOND"))
+            before = first.gateway.engine.ts
+            await first.stop()
+            await leading(second)
+            async with wired(second.url, "alice") as alice:
+                (ack,) = await alice.ask(**order("buy", 5, 89, symbol="BOND"))
+            assert before < ack["ts"] < before + 60_000_000
+            await second.stop()
+
+
+async def test_a_nearly_full_stream_takes_cancels_only(
+    address: Address,
+) -> None:
+    async with opening(address) as stream, joining(address) as server:
+        await leading(server)
+        async with wired(server.url, "alice") as alice:
+            (ack,) = await alice.ask(**order("buy", 5, 90, symbol="BOND"))
+            config = await limit(stream, SPACE_LOW // 2)
+            await until_slowly(lambda: server.gateway.sequencer.trouble)
+            assert "nearly full" in (await get(server, "/readyz"))[1]
+            place = order("buy", 5, 89, symbol="BOND")
+            assert "busy" in words(await alice.ask(**place))
+            cancel = {"type": "cancel", "order_id": ack["order_id"]}
+            assert words(await alice.ask(**cancel)) == ["canceled"]
+            await limit(stream, config["max_bytes"])
+            await until_slowly(lambda: not server.gateway.sequencer.trouble)
+            assert words(await alice.ask(**place))[-1] == "new"
+
+
+async def limit(stream: Stream, most: int) -> dict[str, Any]:
+    """Let a stream hold ``most`` bytes; return how it was."""
+    call = f"$JS.API.STREAM.%s.{stream.name}"
+    info = await ask(stream.client, call % "INFO", timeout_s=PATIENCE_S)
+    config: dict[str, Any] = info["config"]
+    changed = json.dumps(config | {"max_bytes": most}).encode()
+    done = await ask(
+        stream.client, call % "UPDATE", changed, timeout_s=PATIENCE_S
+    )
+    assert "error" not in done
+    return config
+
+
+async def test_a_batch_that_does_not_fit_ends_a_standby(
+    address: Address,
+) -> None:
+    async with opening(address) as stream, joining(address) as server:
+        await leading(server)
+        await server.stop()
+        follower = Follower(stream, lambda batch: None)
+        last = (await stream.state()).last
+        async with asyncio.timeout(PATIENCE_S):
+            while follower.at.sequence < last:
+                await follower.read(1)
+        at = follower.at
+        wrong = Position(at.seq, bytes(32), at.sequence)
+        message = batch(Writer("another", 1_000_000), wrong)
+        await stream.append(message, at.sequence)
+        async with joining(address) as standby:
+            await until_slowly(standby.failure.done)
+            with pytest.raises(JournalError, match="missing or damaged"):
+                exit_status(standby.failure.result())
+
+
+def test_exit_statuses() -> None:
+    assert exit_status(None) == 0
+    assert exit_status(Fenced("another leads")) == 3
+    assert exit_status(ValueError("a bug")) == 1
+
+
+CODE = """
+import sys
+{hiding}
+import server
+sys.argv = ["server.py"]
+status = server.main()
+print("nats" in sys.modules)
+sys.exit(status)
+"""
+
+
+async def test_only_a_stream_needs_the_client_of_nats(tmp_path: Path) -> None:
+    hiding = "sys.modules['nats'] = None"
+    stream = {"journal": "nats://127.0.0.1:1/main"}
+    async with launched(code=CODE.format(hiding=hiding), **stream) as process:
+        status, _, errors = await ended(process)
+        assert status == 2 and "poetry install --with cluster" in errors
+    journal = str(tmp_path / "exchange.db")
+    code = CODE.format(hiding="")
+    async with launched(code=code, journal=journal) as process:
+        await greeting(process)
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[1] == "False\n"
