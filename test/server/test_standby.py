@@ -191,8 +191,8 @@ async def test_without_a_lease_nobody_is_told_anything(
                 await until_slowly(lambda: server.member.hindrance)
                 status, text = await get(server, "/readyz")
                 assert status == 503 and text.startswith("no lease")
+                # No command: only the lease keeps the reply back.
                 await alice.send({"type": "ping"})
-                await alice.send(order("buy", 5, 90, symbol="BOND"))
                 messages, code = await alice.rest()
                 assert (messages, code) == ([], 1013)
                 assert await answer(server.port, "Host: localhost") == 503
