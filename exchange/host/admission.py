@@ -19,11 +19,14 @@ def is_guarded(
     """Return whether limits apply: strangers may connect, or there are keys.
 
     ``addresses`` are those listened on. Raises SettingsError if strangers
-    could log in by any name and no setting asks for that.
+    could log in by any name and no setting asks for that. Nobody logs in at
+    an edge, so anybody may connect there.
     """
     is_local = all(is_loopback(address) for address in addresses)
     # A proxy connects for others, even from this machine.
     is_private = is_local and not settings.proxies
+    if settings.role == "read":
+        return not is_private
     if settings.open and keys.problem:  # which names need a key is unknown
         raise SettingsError(keys.problem)
     if not (is_private or keys.is_needed or settings.open):

@@ -27,11 +27,11 @@ def open_dialect(
     clock: Clock,
     listener: Listener,
 ) -> SpotDoors | None:
-    """Return the exchange dialect, if it is switched on.
+    """Return the exchange dialect, if it is switched on; an edge has none.
 
     Raises SettingsError if the market's numbers do not fit.
     """
-    if settings.dialect == "off":
+    if settings.dialect == "off" or settings.role == "read":
         return None
     listener.protocol = SpotConnection
     instruments = {i.symbol: i for i in market.instruments}

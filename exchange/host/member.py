@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
@@ -54,6 +54,12 @@ class Primary(Protocol):
 
     async def lead(self, committer: StreamCommitter) -> None:
         """Open the market and take requests."""
+
+    def show(self) -> None:
+        """Begin to send heartbeats and what has changed."""
+
+    def step(self, work: Callable[[], object]) -> None:
+        """Do some work and write its results."""
 
     def fail(self, error: Exception) -> None:
         """End the process."""

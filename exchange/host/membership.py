@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from exchange.gateway.edge import EdgeGateway
 from exchange.host.clock import Clock
 from exchange.host.market_file import SettingsError
 from exchange.host.metrics import Timing
@@ -14,6 +15,7 @@ from exchange.journal.lease import Fenced
 from exchange.journal.sqlite import JournalError
 
 if TYPE_CHECKING:  # it needs nats-py, and few exchanges need that
+    from exchange.host.edge import Edge
     from exchange.host.member import Member, Primary
 
 logger = logging.getLogger("exchange")
@@ -22,7 +24,7 @@ FENCED = 3  # exit status: start it again, as a standby
 
 def member_of(
     server: Primary, settings: Settings, clock: Clock, timing: Timing
-) -> Member | None:
+) -> Member | Edge | None:
     """Return the part of a server that shares a stream; None: it has none.
 
     Raises SettingsError if the client of NATS is not installed.
@@ -30,6 +32,7 @@ def member_of(
     if not isinstance(settings.journal, Address):
         return None
     try:
+        from exchange.host.edge import Edge
         from exchange.host.member import Member
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "nats":
@@ -38,6 +41,13 @@ def member_of(
             f"{settings.journal}: a stream needs nats-py: poetry install"
             " --with cluster, or pip install nats-py"
         ) from None
+    if isinstance(server.gateway, EdgeGateway):
+        return Edge(
+            settings.journal,
+            server=server,
+            gateway=server.gateway,
+            clock=clock,
+        )
     return Member(
         settings.journal,
         lease=settings.lease,

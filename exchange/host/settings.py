@@ -117,6 +117,11 @@ class Settings(BaseSettings):
         " nats://HOST:PORT,HOST:PORT,HOST:PORT/NAME for a stream that several"
         " machines share; off: keep it in memory only",
     )
+    role: Literal["trade", "read"] = Field(
+        "trade",
+        description="with a stream: read shows the market that another server"
+        " runs, to any number of readers, and takes no logins",
+    )
     lease: Decimal = Field(
         Decimal(2),
         ge=LEASE_MIN,
@@ -210,6 +215,12 @@ class Settings(BaseSettings):
     def _one_market(self) -> Self:
         if self.market and "symbols" in self.model_fields_set:
             raise ValueError("set either MARKET or SYMBOLS, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _reads_a_stream(self) -> Self:
+        if self.role == "read" and not isinstance(self.journal, Address):
+            raise ValueError("ROLE=read needs a JOURNAL of nats://...")
         return self
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from exchange.market.command import RULES
 COMMANDS_BETWEEN = 1_000_000
 # The longest time that a stop takes for it, in microseconds. Kubernetes and
 # systemd give a process 30 s and 90 s before they kill it.
-STOP_US = 10_000_000
+STOP_US = 20_000_000
 
 logger = logging.getLogger("exchange")
 

@@ -16,9 +16,8 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -31,6 +30,7 @@ from exchange.journal.beginning import (
 from exchange.journal.chain import BEGINNING, Chain
 from exchange.journal.chain import JournalError as JournalError
 from exchange.journal.chain import Place
+from exchange.journal.reading import open_to_read
 from exchange.journal.records import decode_records
 from exchange.journal.storage import Batch
 from exchange.market.command import RULES, Command
@@ -88,7 +88,7 @@ class Journal:
                 _create(path)
             # SQLite checkpoints a writable file when it closes it, so it is
             # opened to write only after all batches are verified.
-            self.file = _open_to_read(path)
+            self.file = open_to_read(path)
         except BaseException:
             os.close(self._lock)
             raise
@@ -207,35 +207,12 @@ class Journal:
         os.close(self._lock)
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[Path]:
-    """Yield a path from which the functions below can read a journal.
-
-    It is the given path, or that of a temporary copy: SQLite cannot read a
-    -wal file without a -shm file, nor make one on a read-only disk. A
-    JournalError inside names the given path. Raises OSError if there is no
-    space for a copy.
-    """
-    if not (_is_read_only(path) and _has_wal(path)):
-        yield path
-        return
-    with TemporaryDirectory(prefix="exchange-") as folder:
-        copy = Path(folder, path.name)
-        shutil.copyfile(path, copy)
-        shutil.copyfile(_beside(path, "-wal"), _beside(copy, "-wal"))
-        try:
-            yield copy
-        except JournalError as error:
-            reason = str(error).replace(str(copy), str(path))
-            raise JournalError(reason) from None
-
-
 def open_journal(path: Path) -> sqlite3.Connection:
     """Open a journal to read; it may be written. Raises JournalError."""
     if not path.exists():
         raise JournalError(f"{path}: there is no such journal")
     _identify(path)
-    return _open_to_read(path)
+    return open_to_read(path)
 
 
 def read_journal(path: Path, rules: range = RULES) -> Iterator[list[Command]]:
@@ -273,7 +250,7 @@ def commands_after(path: Path, seq: int) -> Iterator[Command]:
     Raises JournalError if a batch cannot be read.
     """
     columns = "SELECT first_seq, last_seq, records FROM batches WHERE "
-    with closing(_open_to_read(path)) as file:
+    with closing(open_to_read(path)) as file:
         _check_kept(path, file, seq)
         row = _fetch(
             path,
@@ -330,35 +307,6 @@ def _identity(path: Path) -> tuple[int, int]:
     """Return device and inode: they differ if the file was replaced."""
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    if _is_read_only(path) and not _has_wal(path):
-        uri += "&immutable=1"  # nobody writes it; SQLite makes no files
-    return sqlite3.connect(uri, uri=True, isolation_level=None)
-
-
-def _is_read_only(path: Path) -> bool:
-    """Return whether SQLite cannot make the -wal and -shm files that it needs.
-
-    Then nobody is writing the journal: a writer has both of them open.
-    """
-    wanted = (_beside(path, "-wal"), _beside(path, "-shm"))
-    return not all(file.exists() for file in wanted) and not os.access(
-        wanted[0].parent, os.W_OK
-    )
-
-
-def _has_wal(path: Path) -> bool:
-    """Return whether some commands are only in the -wal file."""
-    wal = _beside(path, "-wal")
-    return wal.exists() and wal.stat().st_size > 0
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    path = Path(os.path.realpath(path))  # SQLite follows links
-    return path.with_name(path.name + suffix)
 
 
 def _open_to_write(path: Path) -> sqlite3.Connection:
@@ -435,7 +383,7 @@ def _identify(path: Path) -> None:
     if not os.access(path, os.R_OK):
         raise JournalError(f"{path}: this user may not read it")
     try:
-        with closing(_open_to_read(path)) as file:
+        with closing(open_to_read(path)) as file:
             (application_id,) = _fetch(path, file, "PRAGMA application_id")
             (version,) = _fetch(path, file, "PRAGMA user_version")
     except sqlite3.DatabaseError as error:  # it cannot be opened

@@ -6,6 +6,27 @@
 {{- if not .Values.markets }}
 {{- fail "markets: name at least one, see values.yaml" }}
 {{- end }}
+{{- range $name, $values := .Values.markets }}
+{{- $market := mergeOverwrite (deepCopy $.Values.defaults) $values }}
+{{- if and $market.edges.replicas (not $market.cluster.url) }}
+{{- fail (printf "edges of %s: they follow a stream, so set cluster.url" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+The address of the stream that is the journal of a market, with the user and
+the password of NATS; empty: the journal is a file. See "exchange.pod".
+*/}}
+{{- define "exchange.stream" -}}
+{{- with .market.cluster }}
+{{- if .url }}
+{{- $scheme := index (splitList "://" .url) 0 }}
+{{- $hosts := index (splitList "://" .url) 1 }}
+{{- $user := ternary "read" "trade" (eq $.role "read") }}
+{{- printf "%s://%s:$(NATS_PASSWORD)@%s/%s" $scheme $user $hosts (.stream | default $.name) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* Labels that select the objects of this release. */}}

@@ -28,24 +28,46 @@ FRAME = "() => new Promise(requestAnimationFrame)"
 MARKUP = "<img src=x onerror=\"document.title='hacked'\">"
 LIVE = "● Live"
 # Errors that the browser logs if a server is gone.
-GONE = r"WebSocket connection to 'wss?://\S+' failed|Failed to load resource"
+GONE = (
+    r"WebSocket connection to 'wss?://\S+' failed|Failed to load resource"
+    r"|Firefox can’t establish a connection to the server at wss?://"
+)
 
 expect.set_options(timeout=PATIENCE_S * 1_000)
 
 
-@contextlib.asynccontextmanager
-async def browsing(*arguments: str) -> AsyncIterator[Browser]:
-    """Start a browser, installed if need be."""
+async def path_of(browser: str) -> str:
+    """Return the path of a browser, installed if need be."""
     finder = await asyncio.create_subprocess_exec(
-        ROOT / ".ci" / "browser", stdout=PIPE, stderr=PIPE
+        ROOT / ".ci" / "browser", browser, stdout=PIPE, stderr=PIPE
     )
     async with asyncio.timeout(INSTALL_S):
         output, errors = await finder.communicate()
     assert finder.returncode == 0, errors.decode()
+    return output.decode().strip()
+
+
+@contextlib.asynccontextmanager
+async def browsing(*arguments: str) -> AsyncIterator[Browser]:
+    """Start Chromium."""
+    path = await path_of("chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=output.decode().strip(),
-            args=[*QUIET, *arguments],
+            executable_path=path, args=[*QUIET, *arguments]
+        )
+        yield browser
+        await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def browsing_firefox(**preferences: Any) -> AsyncIterator[Browser]:
+    """Start Firefox as it is released, which WebDriver BiDi drives."""
+    path = await path_of("firefox")
+    async with async_playwright() as playwright:
+        browser = await playwright.firefox.launch(
+            channel="moz-firefox",
+            executable_path=path,
+            firefox_user_prefs=preferences,
         )
         yield browser
         await browser.close()
@@ -77,8 +99,9 @@ async def visiting(
         await page.goto(home)
         await expect(page.locator("#connection")).to_have_text(LIVE)
         yield page
-        assert not [p for p in problems if not re.search(but, p)]
-        assert not [u for u in asked if not u.startswith((home, f"{url}/"))]
+        bad = [p for p in problems if not re.search(but, p)]
+        bad += [u for u in asked if not u.startswith((home, f"{url}/"))]
+        assert not bad, bad
     finally:
         await context.close()
 
@@ -94,12 +117,23 @@ async def sign_in(
     await expect(page.locator("#sign-in-dialog")).to_be_hidden()
 
 
+async def write(page: Page, selector: str, text: str) -> None:
+    """Type a text into a field, in place of what it has.
+
+    In Firefox the `fill` of Playwright appends to what a number field has.
+    """
+    field = page.locator(selector)
+    await field.focus()
+    await field.evaluate("(field) => field.select()")
+    await page.keyboard.type(text)
+
+
 async def place(page: Page, side: str, qty: int, price: str) -> None:
     """Fill in the order ticket and send it."""
     await page.check(f"#ticket [value={side}]", force=True)
-    await page.fill("#ticket [name=qty]", str(qty))
+    await write(page, "#ticket [name=qty]", str(qty))
     if price:
-        await page.fill("#ticket [name=price]", price)
+        await write(page, "#ticket [name=price]", price)
     await page.click("#ticket [type=submit]")
 
 

@@ -32,6 +32,7 @@ from test.doors.browsing import (
     shows_message,
     sign_in,
     visiting,
+    write,
 )
 from test.support import (
     PATIENCE_S,
@@ -370,8 +371,8 @@ async def test_an_order_is_amended_and_canceled(browser: Browser) -> None:
             await expect(dialog.locator("h2")).to_contain_text("buy BOND")
             await expect(dialog.locator("[name=qty]")).to_have_value("10")
             await expect(dialog.locator("[name=price]")).to_have_value("96")
-            await dialog.locator("[name=qty]").fill("7")
-            await dialog.locator("[name=price]").fill("98")
+            await write(page, "#amend-dialog [name=qty]", "7")
+            await write(page, "#amend-dialog [name=price]", "98")
             await dialog.locator("[type=submit]").click()
             await expect(dialog).to_be_hidden()
             await book_shows(
@@ -407,8 +408,8 @@ async def test_a_refusal_is_shown(browser: Browser) -> None:
             await page.uncheck("#ticket [name=post_only]")
             await place(page, "buy", 2, "99")
             await page.click("#orders >> text=Amend")
-            await page.fill("#amend-dialog [name=qty]", "3")
-            await page.fill("#amend-dialog [name=price]", "100")
+            await write(page, "#amend-dialog [name=qty]", "3")
+            await write(page, "#amend-dialog [name=price]", "100")
             # The order trades meanwhile.
             await bob.ask(**order("sell", 2, 99))
             await page.click("#amend-dialog [type=submit]")
@@ -459,9 +460,9 @@ async def test_the_keyboard_is_enough(browser: Browser) -> None:
     async with serving() as server:
         async with visiting(browser, server.url) as page:
 
-            async def tab_to(selector: str) -> None:
+            async def tab_to(selector: str, key: str = "Tab") -> None:
                 for _ in range(50):
-                    await page.keyboard.press("Tab")
+                    await page.keyboard.press(key)
                     if await page.evaluate(
                         "(s) => document.activeElement.matches(s)", selector
                     ):
@@ -473,7 +474,12 @@ async def test_the_keyboard_is_enough(browser: Browser) -> None:
             await page.keyboard.type("alice")
             await page.keyboard.press("Enter")
             await expect(page.locator("#own-title")).to_have_text("alice")
-            await tab_to("#ticket [name=side]")
+            # What is typed replaces the lots, where the focus is now.
+            await expect(page.locator("#ticket-qty")).to_be_focused()
+            await page.keyboard.type("7")
+            await expect(page.locator("#ticket-qty")).to_have_value("7")
+            # Back, because on the way around Firefox passes its own buttons.
+            await tab_to("#ticket [name=side]", "Shift+Tab")
             await page.keyboard.press("ArrowRight")
             await tab_to("#ticket [name=qty]")
             await page.keyboard.type("12")
@@ -482,7 +488,7 @@ async def test_the_keyboard_is_enough(browser: Browser) -> None:
             await page.keyboard.press("ArrowUp")
             await page.keyboard.press("Enter")
             await book_shows(page, [], [["102", "12", "12"]])
-            await tab_to("#orders [aria-label^='Amend order']")
+            await tab_to("#orders [aria-label^='Amend order']", "Shift+Tab")
             await page.keyboard.press("Space")
             await page.keyboard.type("8")
             await page.keyboard.press("Enter")
@@ -693,6 +699,26 @@ async def test_a_session_taken_over_is_not_resumed(browser: Browser) -> None:
                 await expect(page.locator("#sign-in")).to_be_visible()
                 await expect(page.locator("#connection")).to_have_text(LIVE)
                 assert "id" in (await wire.ask(type="ping", id=1))[0]
+
+
+async def test_a_request_on_no_open_connection_has_no_reply(
+    browser: Browser,
+) -> None:
+    async with serving() as server:
+        async with visiting(browser, server.url, but=GONE) as page:
+            found = await page.evaluate("""async () => {
+                const { Link } = await import("/link.js");
+                const url = location.href.replace("http", "ws");
+                const link = new Link(url, () => {});
+                const replies = [];
+                link.connect(); // it opens later
+                link.send([{ type: "ping" }], (reply) =>
+                    replies.push(reply === undefined));
+                const before = [...replies];
+                link.drop();
+                return [before, replies];
+            }""")
+            assert found == [[], [True]]
 
 
 # The rules, without a connection ---------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Page, expect
 
 from exchange.host.keyring import KeyRing
 from test.doors.browsing import book_shows, browsing, shows, sign_in
@@ -21,6 +21,7 @@ from util.playback.view import Rights
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WIDE = {"width": 1366, "height": 900}
+PHONE = {"width": 390, "height": 844}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -65,6 +66,36 @@ class Recorded:
                 await boss.ask(
                     **rule, action="close_out", user="bob", prices={"BOND": 90}
                 )
+
+
+async def nothing_trades(page: Page) -> None:
+    """Do all that would trade on a live page; ann has 3 lots to sell at 101.
+
+    A request would be refused, and that is a message.
+    """
+    row = page.locator("#ladder tr.own-sell")
+    for key in ("b", "s", "Enter", "x", "l", "ArrowRight"):
+        await page.keyboard.press(key)
+    for key in ("Enter", "Enter", "Delete", "Escape"):
+        await page.keyboard.press(key)
+    for cell in (1, 1, 3, 3, 4):
+        await row.locator("td").nth(cell).click()
+    await page.evaluate("""() => {
+        for (const id of ["flatten", "cancel-all", "quick-buy"]) {
+            document.getElementById(id).click();
+        }
+    }""")
+    # Its reply comes after theirs.
+    await page.click("#replay [data-step=event][data-back]")
+    await page.click("#replay [data-step=event]:not([data-back])")
+    await book_shows(page, [], [["101", "3", "3"]])
+    messages = page.locator("#messages")
+    await expect(messages).not_to_contain_text("Refused")
+    await expect(page.locator("dialog[open]")).to_have_count(0)
+    await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    for hidden in ("#quick", "#ticket"):
+        await expect(page.locator(hidden)).to_be_hidden()
+    await page.set_viewport_size(WIDE)  # type: ignore[arg-type]
 
 
 async def test_a_recording_is_shown_at_any_moment(
@@ -119,6 +150,7 @@ async def test_a_recording_is_shown_at_any_moment(
         await book_shows(page, [], [["101", "3", "3"]])
         for hidden in ("#ticket", "#cancel-all", "#orders td.buttons"):
             await expect(page.locator(hidden)).to_be_hidden()
+        await nothing_trades(page)
         accounts = page.locator("#replay-account option")
         await expect(accounts).to_have_text(["ann"])
         await page.check("#replay-names")

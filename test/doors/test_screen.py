@@ -20,6 +20,7 @@ from test.doors.browsing import (
     sign_in,
     trade,
     visiting,
+    write,
 )
 from test.support import (
     PATIENCE_S,
@@ -493,7 +494,7 @@ async def test_one_enter_is_one_order(browser: Browser) -> None:
             await expect(price).to_have_value("99")
             await page.keyboard.press("b")
             await expect(price).to_have_value("101")
-            await page.fill("#ticket-qty", "2")
+            await write(page, "#ticket-qty", "2")
             await expect(button).to_have_text(
                 "Buy 2 BOND at 101 costs 202 · position 0 → +2"
             )
@@ -512,7 +513,7 @@ async def test_one_enter_is_one_order(browser: Browser) -> None:
                 "All00",
             )
             # An unusually large order asks once.
-            await page.fill("#ticket-qty", "40")
+            await write(page, "#ticket-qty", "40")
             await page.keyboard.press("Enter")
             dialog = page.locator("#confirm-dialog")
             await expect(dialog).to_contain_text("You usually send 2")
@@ -523,7 +524,7 @@ async def test_one_enter_is_one_order(browser: Browser) -> None:
                 [["100", "40", "40"], ["99", "50", ""]],
                 [["101", "48", ""]],
             )
-            await page.fill("#ticket-qty", "41")
+            await write(page, "#ticket-qty", "41")
             await page.keyboard.press("Escape")
             await expect(price).not_to_have_value("100")
             await page.click("#flatten")
@@ -539,7 +540,7 @@ async def test_the_ticket_says_what_it_sends(browser: Browser) -> None:
         ):
             await bob.ask(**order("sell", 1, 200, symbol="ETF"))
             await sign_in(page)
-            await page.fill("#ticket-price", "77")
+            await write(page, "#ticket-price", "77")
             sent = await page.evaluate("""() => {
                 location.hash = "ETF";
                 const form = document.getElementById("ticket-form");
@@ -582,7 +583,7 @@ async def test_offers_and_conversions_are_accepted(
         position = page.locator("#position")
         await expect(position).to_contain_text("BOND +20")
         await page.click("#convert > summary")
-        await page.fill("#convert-qty", "10")
+        await write(page, "#convert-qty", "10")
         await page.click("#convert [value=buy]")
         await expect(position).to_have_text("FUND +10")
         await expect(page.locator("#ticket-result")).to_have_text(
@@ -641,7 +642,7 @@ async def test_the_phone_has_what_a_thumb_needs(browser: Browser) -> None:
             assert small == []
             assert await page.locator("#ladder tr").count() == 9
             await buy.click()
-            await page.fill("#ticket-qty", "2")
+            await write(page, "#ticket-qty", "2")
             await page.click("#ticket-form [type=submit]")
             await expect(page.locator("#position")).to_have_text("BOND +2")
             await page.click("#ticket-close")

@@ -13,7 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from server import Server
-from test.doors.browsing import GONE, MARKUP, browsing, shows, visiting
+from test.doors.browsing import FRAME, GONE, MARKUP, browsing, shows, visiting
 from test.support import Wire, add_key, order, serving, wired
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -176,6 +176,35 @@ async def test_a_wall_shows_the_round(
             await shows(
                 page, "#tape", "[0-9:]{8}▼ sell49.52", "[0-9:]{8}▲ buy50.51"
             )
+
+
+async def test_the_longest_names_are_whole_at_the_ends_of_curves(
+    browser: Browser, tmp_path: Path
+) -> None:
+    users = ("W" * 32, "champions-of-the-northern-league", "ann")
+    async with (
+        ruled(tmp_path) as (server, boss),
+        watching(browser, server.url, viewport=HD) as page,
+    ):
+        for user in users:
+            async with wired(server.url, user) as wire:
+                await wire.ask(**order("buy", 1, 101, symbol="BOND"))
+        names = page.locator("#wall-curves text.name")
+        await expect(names).to_have_count(len(users))
+        for size in (HD, FOUR_K, PHONE):
+            await page.set_viewport_size(size)  # type: ignore[arg-type]
+            await page.evaluate(FRAME)
+            found = await page.evaluate("""() => {
+                const box = document.getElementById("wall-curves")
+                    .getBoundingClientRect();
+                const names = [...document.querySelectorAll(
+                    "#wall-curves text.name")];
+                const within = ({ left, right }) =>
+                    left >= box.left + box.width / 2 && right <= box.right + 1;
+                return names.map((node) => [node.textContent.slice(2),
+                    within(node.getBoundingClientRect())]);
+            }""")
+            assert sorted(found) == sorted([user, True] for user in users)
 
 
 async def test_a_wall_says_what_is_missing(

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exchange.journal.candles import CANDLES_KEPT
 from exchange.journal.history import (
-    CANDLES_KEPT,
     FILLS_KEPT,
     JOINED,
     RESUME_EVENTS,

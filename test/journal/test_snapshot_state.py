@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exchange.journal.candles import Candles
 from exchange.journal.history import (
     JOINED,
     PRIVATE_EVENTS,
     RESUME_EVENTS,
     AccountHistory,
-    Candles,
     History,
 )
 from exchange.journal.replica import Replica

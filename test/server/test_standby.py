@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import http.client
 import json
 import signal
 import time
-from collections.abc import AsyncIterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,6 @@ import pytest
 
 from exchange.host.clock import Clock
 from exchange.host.membership import exit_status
-from exchange.host.settings import Settings
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
 from exchange.journal.lease import Fenced
@@ -25,10 +20,9 @@ from exchange.journal.message import FENCE, Position, Writer
 from exchange.journal.servers import ask
 from exchange.journal.sqlite import SPACE_LOW, JournalError, read_batches
 from exchange.journal.stream import Refused, Stream
-from server import Server
 from test.journal.streams import batch, new_address, opening
+from test.server.members import get, joining, leading, until_slowly
 from test.support import (
-    NO_KEYS,
     answer,
     ended,
     greeting,
@@ -40,7 +34,6 @@ from test.support import (
 from util.measure.nats_servers import NatsServers
 from util.measure.wire import PATIENCE_S
 
-T = Decimal(2)
 # nats-py forgets to close the transport of a connection that it has lost.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -50,49 +43,6 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture
 def address(nats: NatsServers) -> Address:
     return new_address(nats)
-
-
-@contextlib.asynccontextmanager
-async def joining(
-    address: Address, clock: Clock | None = None, **settings: Any
-) -> AsyncIterator[Server]:
-    """Start a member, which may stand by, and end it in order."""
-    here = {"hostname": "127.0.0.1", "port": 0, "debug": False, "lease": T}
-    server = Server(
-        Settings(journal=address, keys=NO_KEYS, **{**here, **settings}),
-        clock,
-    )
-    await server.start()
-    try:
-        yield server
-    finally:
-        async with asyncio.timeout(PATIENCE_S):
-            await server.stop()
-
-
-async def leading(server: Server) -> None:
-    """Wait until a member leads and may tell."""
-    await until_slowly(lambda: not server.member.hindrance)
-
-
-async def until_slowly(condition: Any) -> None:
-    """Leave the loop to others while waiting for the stream."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-async def get(server: Server, path: str) -> tuple[int, str]:
-    """Return status and text of a page."""
-
-    def ask() -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port)
-        connection.request("GET", path)
-        response = connection.getresponse()
-        with contextlib.closing(connection):
-            return response.status, response.read().decode()
-
-    return await asyncio.to_thread(ask)
 
 
 async def test_the_first_leads_and_the_second_follows(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exchange.gateway import feed
-from exchange.journal import history
+from exchange.journal import candles, history
 from exchange.market import accounts, state
 from orderbook import INTERVALS
 from server import Server
@@ -26,7 +26,7 @@ SMALL = {
     (state, "DEADLINES_MIN"): 10,
     (feed, "UPDATES_KEPT"): 20,
     (history, "TRADES_KEPT"): 50,
-    (history, "CANDLES_KEPT"): 5,
+    (candles, "CANDLES_KEPT"): 5,
     (history, "FILLS_KEPT"): 10,
     (history, "RESUME_EVENTS"): 20,
     (crowds, "VISITING"): 3,
@@ -53,7 +53,7 @@ def fullness(server: Server) -> list[tuple[int, int]]:
             history.RESUME_EVENTS,
         ),
         (min(map(len, past._trades.values()), default=0), history.TRADES_KEPT),
-        (min(map(len, seconds)), history.CANDLES_KEPT),
+        (min(map(len, seconds)), candles.CANDLES_KEPT),
         (min(len(state.updates) for state in states), feed.UPDATES_KEPT),
     ]
 

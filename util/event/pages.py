@@ -34,7 +34,8 @@ from .results import JOURNAL
 from .uptime import PRACTICE, SERVERS, read_uptime
 
 PAGE = Path(__file__).parent / "page"
-SHARED = ("page.css", "icon.svg")  # files of the exchange's own page
+STYLES = ("page.css", "market.css", "layout.css")  # the exchange's own
+SHARED = (*STYLES, "icon.svg")  # files of its page
 TYPES = {
     **CONTENT_TYPES,
     ".csv": "text/csv; charset=utf-8",
@@ -251,12 +252,15 @@ class Pages:
             "</a></li>"
             for name in sorted(names)
         )
+        sheets = "".join(
+            f'<link rel="stylesheet" href="/{name}">'
+            for name in (*STYLES, "event.css")
+        )
         text = (
             '<!doctype html><html lang="en"><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width">'
-            '<link rel="stylesheet" href="/page.css">'
-            '<link rel="stylesheet" href="/event.css">'
-            f"<title>Files</title><main><ul>{links or 'nothing yet'}</ul>"
+            f"{sheets}<title>Files</title>"
+            f"<main><ul>{links or 'nothing yet'}</ul>"
             "</main></html>"
         )
         return Answer(text.encode(), CONTENT_TYPES[".html"])

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from pathlib import Path
 
-from exchange.journal.sqlite import JournalError, readable
+from exchange.journal.reading import readable
+from exchange.journal.sqlite import JournalError
 from util import replay
 from util.cli import failed, utf8
 from util.playback.command import run

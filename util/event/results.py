@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exchange.journal.sqlite import readable
+from exchange.journal.reading import readable
 
 from .draws import teams_of
 from .fair import FILE, FairPaths, read_paths

@@ -116,9 +116,7 @@ def binary() -> str:
     beside = Path(sys.executable).parent / BINARY
     found = str(beside) if beside.exists() else shutil.which(BINARY)
     if found is None:
-        raise Trouble(
-            f"there is no {BINARY}: poetry install --with cluster,servers"
-        )
+        raise Trouble(f"there is no {BINARY}: poetry install")
     return found
 
 

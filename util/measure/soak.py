@@ -33,7 +33,7 @@ from pathlib import Path
 from exchange.gateway import feed
 from exchange.host.process import GC_THRESHOLDS, new_event_loop
 from exchange.host.settings import load_settings
-from exchange.journal import history
+from exchange.journal import candles, history
 from exchange.market import accounts
 from orderbook import INTERVALS, MAX_FRAME
 from server import Server
@@ -105,7 +105,7 @@ def _history(
         for series in candles._kept.values()
     ]
     per_owner = history.RESUME_EVENTS + 2 * history.JOINED + MAX_FRAME
-    per_symbol = len(INTERVALS) * history.CANDLES_KEPT
+    per_symbol = len(INTERVALS) * candles.CANDLES_KEPT
     trades = past._trades.values()
     return {
         "fills": (sum(map(len, fills)), owners * history.FILLS_KEPT),

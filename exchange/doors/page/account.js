@@ -6,25 +6,42 @@
 const FILLS_KEPT = 10_000; // as many as the exchange keeps
 const CURVE_KEPT = 3_600; // points of the equity curve
 
+/** @import { Instruments, Tickers } from "./board.js" */
+/** @import { Outcome } from "./market.js" */
+/** @typedef {Wire.Exec & { busted?: boolean }} Fill */
+/** @typedef {Wire.Exec["side"]} Side */
+/** @typedef {Pick<Account, "positions" | "orders" | "fills" | "cash">} Had */
+
 export class Account {
+  /** @param {string} user */
   constructor(user) {
     this.user = user;
+    /** @type {string | undefined} */
     this.session = undefined;
-    this.seq = undefined; // the last one received
+    this.seq = 0; // the last one received
     this.isStating = false; // receiving the state that follows a welcome
-    this.orders = new Map(); // by order_id: the last report of each open one
-    this.fills = []; // oldest first
-    this.tenders = new Map(); // by tender_id: offers that are open
+    /** @type {Map<number, Wire.Exec>} the last report of each open one */
+    this.orders = new Map();
+    /** @type {Fill[]} oldest first */
+    this.fills = [];
+    /** @type {Map<string, Wire.TenderEvent>} offers that are open */
+    this.tenders = new Map();
     this.cash = 0;
+    /** @type {Record<string, number>} */
     this.positions = {};
-    this.costs = new Map(); // by symbol: what its lots cost, in units
+    /** @type {Map<string, number>} by symbol: what its lots cost, in units */
+    this.costs = new Map();
     this.equity = 0;
     this.realized = 0;
     this.paidIn = 0; // cash at the start, which is no profit
-    this.curve = []; // [ts, equity], oldest first
+    /** @type {[number, number][]} time and equity, oldest first */
+    this.curve = [];
   }
 
-  /** Take a `welcome`: go on, or start from the state that follows. */
+  /**
+   * Take a `welcome`: go on, or start from the state that follows.
+   * @param {Wire.Welcome} message
+   */
   welcome({ session, seq, resumed }) {
     this.session = session;
     this.tenders.clear(); // those that are still open follow
@@ -36,15 +53,19 @@ export class Account {
     this.costs.clear();
   }
 
-  /** Take an `exec`, `settlement` or `account`. */
+  /**
+   * Take an `exec`, `settlement` or `account`.
+   * @param {Wire.Exec | Wire.Settlement | Wire.Account} event
+   * @returns {Outcome}
+   */
   take(event) {
     if (!this.isStating) {
       if (event.seq <= this.seq) return "old";
       if (event.seq > this.seq + 1) return "gap";
       // The account report after a settlement has the same number.
-      if (event.type === "settlement") return "taken";
-      this.seq = event.seq;
+      if (event.type !== "settlement") this.seq = event.seq;
     }
+    if (event.type === "settlement") return "taken";
     if (event.type === "account") {
       this.isStating = false;
       this.cash = event.cash;
@@ -64,7 +85,10 @@ export class Account {
     return "taken";
   }
 
-  /** Mark the fills of a trade that was undone. */
+  /**
+   * Mark the fills of a trade that was undone.
+   * @param {Wire.Bust} bust
+   */
   bust({ symbol, trade_id: id }) {
     this.fills = this.fills.map((fill) =>
       fill.symbol === symbol && fill.trade_id === id
@@ -73,24 +97,51 @@ export class Account {
     );
   }
 
-  /** Take fills of the table; newer ones stay. */
+  /**
+   * Take fills of the table; newer ones stay.
+   * @param {Fill[]} rows
+   */
   fill(rows) {
-    const last = rows.length ? rows.at(-1).seq : 0;
+    const last = rows.at(-1)?.seq ?? 0;
     const newer = this.fills.filter((fill) => fill.seq > last);
     this.fills = [...rows, ...newer].slice(-FILLS_KEPT);
   }
 
-  /** Take the table of positions. */
+  /**
+   * Take the table of positions.
+   * @param {{ symbol: string, cost: number }[]} rows
+   */
   hold(rows) {
     this.costs = new Map(rows.map(({ symbol, cost }) => [symbol, cost]));
   }
 
-  /** Return lots of a symbol, negative when short. */
+  /**
+   * Say what an exchange that keeps no journal has forgotten of an account.
+   * @param {Had} before
+   */
+  lostSince({ positions, orders, fills, cash }) {
+    const had = Object.entries(positions)
+      .filter(([, lots]) => lots)
+      .map(([symbol, lots]) => `your position of ${lots} ${symbol}`);
+    if (orders.size) had.push(`${orders.size} open orders`);
+    if (fills.length) had.push(`${fills.length} fills`);
+    if (cash !== this.cash) had.push("your cash");
+    return had.length ? `Lost: ${had.join(", ")}` : "You had nothing";
+  }
+
+  /**
+   * Return lots of a symbol, negative when short.
+   * @param {string} symbol
+   */
   lots(symbol) {
     return this.positions[symbol] ?? 0;
   }
 
-  /** Return equity at the marks of these tickers, in units of cash. */
+  /**
+   * Return equity at the marks of these tickers, in units of cash.
+   * @param {Tickers} tickers
+   * @param {Instruments} instruments
+   */
   worth(tickers, instruments) {
     let sum = this.cash;
     for (const [symbol, lots] of Object.entries(this.positions)) {
@@ -102,20 +153,32 @@ export class Account {
     return sum;
   }
 
-  /** Return the profit at the marks of these tickers, in units of cash. */
+  /**
+   * Return the profit at the marks of these tickers, in units of cash.
+   * @param {Tickers} tickers
+   * @param {Instruments} instruments
+   */
   profit(tickers, instruments) {
     return this.worth(tickers, instruments) - this.paidIn;
   }
 
-  /** Add a point to the equity curve; the oldest half is thinned out. */
+  /**
+   * Add a point to the equity curve; the oldest half is thinned out.
+   * @param {number} ts
+   * @param {number} equity
+   */
   sample(ts, equity) {
     this.curve.push([ts, equity]);
     if (this.curve.length <= CURVE_KEPT) return;
     this.curve = this.curve.filter((point, n) => n % 2 || n > CURVE_KEPT / 2);
   }
 
-  /** Return the open orders of a symbol that are in the book, by price. */
+  /**
+   * Return the open orders of a symbol that are in the book, by price.
+   * @param {string} symbol
+   */
   resting(symbol) {
+    /** @type {Record<Side, Map<number, Wire.Exec[]>>} */
     const levels = { buy: new Map(), sell: new Map() };
     for (const order of this.orders.values()) {
       if (order.symbol !== symbol || order.price === undefined) continue;
@@ -127,10 +190,16 @@ export class Account {
   }
 }
 
-/** Return units of cash of one tick of one lot. */
+/**
+ * Return units of cash of one tick of one lot.
+ * @param {Wire.Instrument} [instrument]
+ */
 export const valueOf = (instrument) => instrument?.tick_value ?? 1;
 
-/** Return the price that values a position; undefined if there is none. */
+/**
+ * Return the price that values a position; undefined if there is none.
+ * @param {Pick<Wire.Ticker, "bid" | "ask" | "last">} [ticker]
+ */
 export function mark(ticker) {
   const { bid, ask, last } = ticker ?? {};
   if (bid === undefined || ask === undefined || last === undefined) {
@@ -139,7 +208,12 @@ export function mark(ticker) {
   return [bid, last, ask].sort((a, b) => a - b)[1];
 }
 
-/** Return the taker fee of a number of lots at a price, in units. */
+/**
+ * Return the taker fee of a number of lots at a price, in units.
+ * @param {Wire.Instrument} instrument
+ * @param {number} qty
+ * @param {number} price
+ */
 export function takerFee(instrument, qty, price) {
   const { taker_fee: perLot = 0, taker_fee_bp: bp = 0 } = instrument;
   const notional = Math.abs(price * qty * valueOf(instrument));
@@ -149,12 +223,16 @@ export function takerFee(instrument, qty, price) {
 /**
  * Return the profit that fills realized, by symbol, in units: average cost, as
  * docs/PROTOCOL.md says under Profit. `round`: only fills of this round.
+ * @param {Fill[]} fills
+ * @param {Instruments} instruments
+ * @param {number} round
  */
 export function realizedBySymbol(fills, instruments, round) {
   const books = new Map();
   for (const fill of fills) {
     if (fill.busted || (fill.round ?? 1) !== round) continue;
-    const { symbol, side, last_qty: qty, last_price: price, fee = 0 } = fill;
+    const { symbol, side, fee = 0 } = fill;
+    const { last_qty: qty = 0, last_price: price = 0 } = fill;
     const book = books.get(symbol) ?? { lots: 0, cost: 0, realized: 0 };
     const value = price * valueOf(instruments.get(symbol));
     const bought = side === "buy" ? qty : -qty;

@@ -10,9 +10,13 @@ const FEW = 5; // levels of each side that rows should reach, if many fit
 const ROWS_FOR_ONE = 5; // rows for each of these levels
 const EDGE = 1; // rows from the edge at which the best prices have left
 
+/** @import { Book } from "./market.js" */
+/** @typedef {"bids" | "asks"} BookSide */
+
 export class Axis {
   constructor() {
-    this.rows = []; // prices, highest first; null where prices are left out
+    /** @type {(number | null)[]} prices, highest first; null where some are left out */
+    this.rows = [];
     this.step = 1; // ticks in one row
     this.wanted = 0; // step chosen by hand; 0: by the book
     this.isMoved = false; // by hand
@@ -42,6 +46,11 @@ export class Axis {
   /**
    * Fit `count` rows to the book of a symbol; `isHeld`: do not move under a
    * pointer. `fallback` is the price in the middle of an empty book.
+   * @param {string} symbol
+   * @param {Book} book
+   * @param {number} count
+   * @param {number} fallback
+   * @param {boolean} isHeld
    */
   fit(symbol, book, count, fallback, isHeld) {
     const few = Math.min(FEW, Math.max(2, Math.floor(count / ROWS_FOR_ONE)));
@@ -60,12 +69,20 @@ export class Axis {
     this.held = isEmpty ? "" : kind;
   }
 
-  /** Return the row of a price; -1 if it has none. */
+  /**
+   * Return the row of a price; -1 if it has none.
+   * @param {number} price
+   * @param {BookSide} side
+   */
   rowOf(price, side) {
     return this.rows.indexOf(this.floor(price, side));
   }
 
-  /** Return the price of the row that a level belongs to. */
+  /**
+   * Return the price of the row that a level belongs to.
+   * @param {number} price
+   * @param {BookSide} side
+   */
   floor(price, side) {
     const round = side === "bids" ? Math.floor : Math.ceil;
     return round(price / this.step) * this.step;
@@ -117,25 +134,37 @@ function fitting(bids, asks, count) {
       side.length ? Math.abs(side[0] - side.at(-1)) : 0,
     ),
   );
-  return STEPS.find((step) => reach / step <= half) ?? STEPS.at(-1);
+  return STEPS.find((step) => reach / step <= half) ?? STEPS[STEPS.length - 1];
 }
 
 /**
  * Return the lots of each row and all lots up to it, by price of the row:
  * { bids: Map, asks: Map } of [qty, sum].
+ * @param {Book} book
+ * @param {Axis} axis
  */
 export function depth(book, axis) {
-  const sums = {};
-  for (const side of ["bids", "asks"]) {
-    const rows = new Map();
-    let sum = 0;
-    const far = side === "bids" ? axis.rows.at(-1) : axis.rows[0];
-    for (const [price, qty] of book[side].upTo(far)) {
-      const row = axis.floor(price, side);
-      sum += qty;
-      rows.set(row, [(rows.get(row)?.[0] ?? 0) + qty, sum]);
-    }
-    sums[side] = rows;
+  const lowest = axis.rows.at(-1) ?? 0;
+  return {
+    bids: depthOf(book, axis, "bids", lowest),
+    asks: depthOf(book, axis, "asks", axis.rows[0] ?? 0),
+  };
+}
+
+/**
+ * @param {Book} book
+ * @param {Axis} axis
+ * @param {BookSide} side
+ * @param {number} far price of the last row
+ */
+function depthOf(book, axis, side, far) {
+  /** @type {Map<number, [number, number]>} */
+  const rows = new Map();
+  let sum = 0;
+  for (const [price, qty] of book[side].upTo(far)) {
+    const row = axis.floor(price, side);
+    sum += qty;
+    rows.set(row, [(rows.get(row)?.[0] ?? 0) + qty, sum]);
   }
-  return sums;
+  return rows;
 }

@@ -15,31 +15,58 @@ const MATCH_MS = 200; // after a change, to ask once for several of them
 const SPARK_ROWS = 300; // candles of a second for a spark line
 const FRAME = 20; // instruments in one frame of questions
 
+/** @import { Done, Publish, Request } from "./link.js" */
+/** @import { Candle } from "./market.js" */
 /**
- * Those who build on it define, besides what link.js says,
- *
- *   listed()       the instruments are known
- *   roundBegan()   a new round began
+ * A row of the leaderboard.
+ * @typedef {{ rank: number, user: string, equity: number,
+ *   positions: Record<string, number> }} Leader
  */
+/** @typedef {Map<string, Wire.Instrument>} Instruments by symbol */
+/** @typedef {Map<string, Wire.Ticker>} Tickers by symbol */
+
+/** @abstract */
 export class Board extends Link {
+  /**
+   * @param {URL} url
+   * @param {Publish} publish
+   */
   constructor(url, publish) {
     super(url, publish);
-    this.instruments = new Map(); // by symbol
-    this.tickers = new Map(); // by symbol
+    /** @type {Instruments} */
+    this.instruments = new Map();
+    /** @type {Tickers} */
+    this.tickers = new Map();
     this.prices = new Prices();
+    /** @type {Leader[]} */
     this.leaderboard = [];
     this.notes = new Notes();
-    this.news = null; // the newest
+    /** @type {Wire.News | null} the newest */
+    this.news = null;
     this.round = 1;
     this.speed = "1"; // of the exchange's time
-    this.match = null; // what is played
+    /** @type {Wire.MatchInfo | null} what is played */
+    this.match = null;
     this.word = LIVE; // what it says while it is live
-    this.askMatch = () => fetch("v1/match"); // answers as `fetch` does
+    /** @type {() => Promise<{ ok: boolean, json(): Promise<any> }>} */
+    this.askMatch = () => fetch("v1/match");
     this.seen = { ts: 0, at: 0 }; // its time in us, and ours then in ms
   }
 
-  #asking = null; // timer of the next question what is played
-  #opening = new Set(); // symbols whose first price is known or asked for
+  /** @type {number | null} timer of the next question what is played */
+  #asking = null;
+  /** @type {Set<string>} symbols whose first price is known or asked for */
+  #opening = new Set();
+
+  // Those who build on it say what these do ---------------------------------
+
+  /** The instruments are known. */
+  listed() {}
+
+  /** A new round began. */
+  roundBegan() {}
+
+  // -------------------------------------------------------------------------
 
   get messages() {
     return this.notes.list;
@@ -52,7 +79,10 @@ export class Board extends Link {
     return ts + Math.round((Date.now() - at) * Number(this.speed) * 1_000);
   }
 
-  /** Show a message of the page itself. */
+  /**
+   * Show a message of the page itself.
+   * @param {string} text
+   */
   note(text, isBad = false, ts = this.now()) {
     this.notes.say(ts, text, isBad);
     this.publish("messages");
@@ -71,6 +101,10 @@ export class Board extends Link {
   /**
    * Fetch a whole table, page by page. `keyOf` returns the `after` of a row;
    * `done` gets all rows, or undefined if the connection was lost.
+   * @param {Pick<Wire.Get, "what" | "symbol">} request
+   * @param {(row: any) => number} keyOf
+   * @param {(rows?: any[]) => void} done
+   * @param {any[]} rows so far
    */
   fetchAll(request, keyOf, done, rows = []) {
     if (!this.isOpen) {
@@ -78,6 +112,7 @@ export class Board extends Link {
       return;
     }
     const after = rows.length ? keyOf(rows.at(-1)) : 0;
+    /** @type {Request} */
     const page = { type: "get", ...request, after, limit: ROWS };
     this.send([page], (reply) => {
       if (!reply) return done(undefined);
@@ -126,7 +161,10 @@ export class Board extends Link {
     );
   }
 
-  /** Take all statuses that are kept; they tell the round, too. */
+  /**
+   * Take all statuses that are kept; they tell the round, too.
+   * @param {Wire.Status[]} [rows]
+   */
   #fillStatuses(rows) {
     if (!rows) return;
     this.round = rows.at(-1)?.round ?? 1;
@@ -135,6 +173,7 @@ export class Board extends Link {
     this.publish("messages");
   }
 
+  /** @param {Wire.News[]} [rows] */
   #fillNews(rows) {
     if (!rows) return;
     this.news = rows.at(-1) ?? null;
@@ -143,16 +182,23 @@ export class Board extends Link {
     this.publish("messages");
   }
 
-  /** Ask for what opens prices and draws spark lines. */
+  /**
+   * Ask for what opens prices and draws spark lines.
+   * @param {string[]} symbols
+   */
   #fetchSparks(symbols) {
     for (let start = 0; start < symbols.length; start += FRAME) {
       const some = symbols.slice(start, start + FRAME);
+      /** @type {Map<string, Candle[] | undefined>} */
       const days = new Map();
+      /** @type {Wire.Get} */
       const table = { type: "get", what: "candles" };
+      /** @type {Wire.Get[]} */
       const requests = some.flatMap((symbol) => [
         { ...table, symbol, interval: "1d", limit: 1 },
         { ...table, symbol, interval: "1s", limit: SPARK_ROWS },
       ]);
+      /** @type {Done[]} */
       const replies = some.flatMap((symbol) => [
         (reply) => days.set(symbol, reply?.data),
         (reply) => this.#fillSpark(symbol, days.get(symbol), reply),
@@ -162,6 +208,11 @@ export class Board extends Link {
     }
   }
 
+  /**
+   * @param {string} symbol
+   * @param {Candle[] | undefined} day
+   * @param {Wire.Reply} [reply]
+   */
   #fillSpark(symbol, day, reply) {
     if (!reply) return;
     if (!day || !reply.data) {
@@ -179,6 +230,7 @@ export class Board extends Link {
     this.#asking ??= setTimeout(async () => {
       this.#asking = null;
       if (!this.isOpen) return;
+      /** @type {Wire.Get} */
       const table = { type: "get", what: "instruments", limit: ROWS };
       this.send([table], (reply) => this.#updateTimes(reply?.data ?? []));
       try {
@@ -192,7 +244,10 @@ export class Board extends Link {
     }, MATCH_MS);
   }
 
-  /** Take reasons and times of instruments whose phase is as we know it. */
+  /**
+   * Take reasons and times of instruments whose phase is as we know it.
+   * @param {Wire.Instrument[]} rows
+   */
   #updateTimes(rows) {
     for (const row of rows) {
       const known = this.instruments.get(row.symbol);
@@ -208,8 +263,9 @@ export class Board extends Link {
     this.#fetchInstruments();
   }
 
+  /** @param {Wire.Event} message */
   receive(message) {
-    if (message.ts > this.seen.ts) {
+    if ("ts" in message && message.ts > this.seen.ts) {
       this.seen = { ts: message.ts, at: Date.now() };
     }
     switch (message.type) {
@@ -237,17 +293,21 @@ export class Board extends Link {
     }
   }
 
-  /** Ask for the first price of an instrument that has begun to trade. */
+  /**
+   * Ask for the first price of an instrument that has begun to trade.
+   * @param {Wire.Ticker} ticker
+   */
   #fetchOpen({ symbol, last }) {
     if (last === undefined || this.#opening.has(symbol)) return;
     this.#fetchSparks([symbol]);
   }
 
+  /** @param {Wire.Status} status */
   #receiveStatus(status) {
     const { symbol, phase, round, message: reason } = status;
     this.enterRound(round);
-    const instrument = this.instruments.get(symbol);
-    if (instrument && phase) {
+    const instrument = this.instruments.get(symbol ?? "");
+    if (symbol && instrument && phase) {
       const { reopen_ts, close_ts, close_left_ms, ...rest } = instrument;
       this.instruments.set(symbol, { ...rest, phase, reason });
       this.#fetchMatch();
@@ -257,6 +317,7 @@ export class Board extends Link {
     this.publish("messages");
   }
 
+  /** @param {Wire.News} news */
   #receiveNews(news) {
     if (this.news && news.news_id <= this.news.news_id) return;
     this.news = news;

@@ -35,7 +35,19 @@ const formats = Object.fromEntries(
   Object.entries(FORMATS).map(([type, options]) => [type, format(options)]),
 );
 
+/** @import { MouseEventParams } from "./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs" */
+/** @import { Fill } from "./account.js" */
+/** @import { Candle, Interval, Tick } from "./market.js" */
+
+/**
+ * Return a time in microseconds as the chart wants it.
+ * @param {number} ts
+ * @returns {any}
+ */
+const timeOf = (ts) => ts / 1e6;
+
 export class Chart {
+  /** @param {HTMLElement} box */
   constructor(box) {
     this.box = box;
     this.chart = createChart(box, {
@@ -71,18 +83,28 @@ export class Chart {
       lineWidth: 2,
       pointMarkersVisible: true,
     });
-    this.series = this.candles; // the one that has data
+    /** @type {any} the series that has data: one of these two */
+    this.series = this.candles;
+    /** @type {Map<any, any>} by series */
     this.marks = new Map(
       [this.candles, this.line].map((one) => [one, createSeriesMarkers(one, [])]),
     );
+    this.marked = ""; // the marks last drawn
     this.onSeries = () => {}; // called when another series has data
-    this.onBar = () => {}; // called with the bar under the cursor, or undefined
-    this.onFollow = () => {}; // called with whether the newest bar is shown
+    /** @type {(bar: any, volume: any) => void} gets what is under the cursor, or undefined */
+    this.onBar = () => {};
+    /** @type {(isFollowing: boolean) => void} gets whether the newest bar is shown */
+    this.onFollow = () => {};
     this.isFollowing = true;
-    this.times = new Map(); // by trade_id, in seconds: of trades drawn
+    /** @type {number | null} the frame in which the newest bar is shown */
+    this.following = null;
+    /** @type {Map<number, number>} by trade_id, in seconds: of trades drawn */
+    this.times = new Map();
+    /** @type {Record<string, string>} */
     this.colours = {};
     this.unit = 1; // money per tick
-    this.drawn = null; // the rows last drawn
+    /** @type {unknown[] | null} the rows last drawn */
+    this.drawn = null;
     this.drawnTs = 0; // time of the last row drawn
     this.count = 0; // bars drawn
     this.paint();
@@ -130,32 +152,40 @@ export class Chart {
     probe.remove();
   }
 
-  /** Show ticks as money; a float is exact enough to draw. */
+  /**
+   * Show ticks as money; a float is exact enough to draw.
+   * @param {Tick} tick
+   */
   setTick(tick) {
     const { places } = tick;
     const unit = Number(tick.size);
+    /** @type {(price: number) => string} */
     const formatter = (price) => {
       const isOnTick = Math.abs(price / unit - Math.round(price / unit)) < 1e-6;
       return price.toFixed(isOnTick ? places : places + 1);
     };
-    const priceFormat = { type: "custom", minMove: unit, formatter };
+    const type = /** @type {const} */ ("custom");
+    const priceFormat = { type, minMove: unit, formatter };
     if (unit !== this.unit) this.drawn = null;
     this.unit = unit;
     this.candles.applyOptions({ priceFormat });
     this.line.applyOptions({ priceFormat });
   }
 
-  /** Draw candles; if the rows are the same array, only their changes. */
+  /**
+   * Draw candles; if the rows are the same array, only their changes.
+   * @param {Candle[]} rows
+   */
   drawCandles(rows) {
     const isNew = this.drawn !== rows || this.count > 2 * CANDLES_KEPT;
     const first = rows.findLastIndex(([ts]) => ts <= this.drawnTs);
     const changed = isNew ? rows : rows.slice(Math.max(0, first));
     const bars = changed.map(([ts, ...ticks]) => {
       const [open, high, low, close] = ticks.map((price) => price * this.unit);
-      return { time: ts / 1e6, open, high, low, close };
+      return { time: timeOf(ts), open, high, low, close };
     });
     const volumes = changed.map((row) => {
-      return { time: row[0] / 1e6, value: row[5] };
+      return { time: timeOf(row[0]), value: row[5] };
     });
     this.#use(this.candles);
     if (isNew) {
@@ -173,7 +203,10 @@ export class Chart {
     if (isNew || changed.length > 1) this.#follow();
   }
 
-  /** Draw trades at equal distances. */
+  /**
+   * Draw trades at equal distances.
+   * @param {Wire.Trade[]} rows
+   */
   drawTrades(rows) {
     if (this.drawn !== rows) this.#clear();
     this.#use(this.line);
@@ -184,14 +217,19 @@ export class Chart {
       // One command, many trades.
       time = Math.max(trade.ts / 1e6, time + 1e-6);
       this.times.set(trade.trade_id, time);
-      return { time, value: trade.price * this.unit };
+      return { time: timeOf(time * 1e6), value: trade.price * this.unit };
     });
     this.line.setData(points);
     this.count = points.length;
     this.#follow();
   }
 
-  /** Mark own fills, and where rounds begin among the trades drawn. */
+  /**
+   * Mark own fills, and where rounds begin among the trades drawn.
+   * @param {Fill[]} fills
+   * @param {Wire.Trade[]} trades
+   * @param {Interval} interval
+   */
   drawMarks(fills, trades, interval) {
     const { buy, sell, muted } = this.colours;
     const isLine = this.series === this.line;
@@ -199,7 +237,7 @@ export class Chart {
     const sums = new Map(); // lots of own fills by bar and side
     for (const { ts, trade_id: id, side, last_qty: qty } of fills) {
       const bar = Math.floor(ts / 1e6 / length) * length;
-      const time = isLine ? this.times.get(id) : bar;
+      const time = isLine ? this.times.get(id ?? 0) : bar;
       if (time === undefined) continue;
       const key = `${time} ${side}`;
       sums.set(key, { time, side, qty: (sums.get(key)?.qty ?? 0) + qty });
@@ -268,6 +306,7 @@ export class Chart {
     this.onFollow(isFollowing);
   }
 
+  /** @param {MouseEventParams} event */
   #hover({ seriesData, time }) {
     if (time === undefined) this.onBar(undefined, undefined);
     else {

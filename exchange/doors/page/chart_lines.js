@@ -9,14 +9,24 @@ import { showLots } from "./words.js";
 
 const NEAR = { mouse: 5, pen: 10, touch: 16 }; // pixels from a line
 
+/** @import { Chart } from "./chart.js" */
+/** @import { Exchange } from "./exchange.js" */
+
 export class Lines {
-  /** `move(order, price)` amends an order that was dragged. */
+  /**
+   * `move(order, price)` amends an order that was dragged.
+   * @param {Exchange} exchange
+   * @param {Chart} chart
+   * @param {(order: Wire.Exec, price: number) => void} move
+   */
   constructor(exchange, chart, move) {
     this.exchange = exchange;
     this.chart = chart;
     this.move = move;
-    this.lines = new Map(); // by name: the line and what it shows
-    this.dragged = null; // { order, price }
+    /** @type {Map<string | number, any>} by name: the line and what it shows */
+    this.lines = new Map();
+    /** @type {{ order: Wire.Exec, price: number } | null} */
+    this.dragged = null;
     chart.onSeries = () => {
       this.#forget();
       this.draw();
@@ -105,9 +115,10 @@ export class Lines {
     this.lines.clear();
   }
 
+  /** @param {Wire.Exec} order */
   #priceOf(order) {
     const { dragged } = this;
-    if (dragged?.order.order_id === order.order_id) return dragged.price;
+    if (dragged && dragged.order.order_id === order.order_id) return dragged.price;
     return order.order_status === "waiting" ? order.trigger_price : order.price;
   }
 
@@ -119,10 +130,10 @@ export class Lines {
 
   /** Return the own order whose line is near a pointer. */
   #under(event) {
-    const { account, symbol } = this.exchange;
+    const { trader, symbol } = this.exchange;
     const y = this.#y(event);
     const reach = NEAR[event.pointerType] ?? NEAR.mouse;
-    return [...(account?.orders.values() ?? [])].find((order) => {
+    return [...(trader?.orders.values() ?? [])].find((order) => {
       const price = this.#priceOf(order);
       if (order.symbol !== symbol || price === undefined) return false;
       const at = this.chart.series.priceToCoordinate(price * this.chart.unit);
@@ -132,10 +143,11 @@ export class Lines {
 
   #grab(event) {
     const order = this.#under(event);
-    if (!order) return;
+    const price = order && this.#priceOf(order);
+    if (!order || price === undefined) return;
     event.preventDefault();
     event.stopPropagation();
-    this.dragged = { order, price: this.#priceOf(order) };
+    this.dragged = { order, price };
     this.chart.box.setPointerCapture(event.pointerId);
   }
 
@@ -148,7 +160,9 @@ export class Lines {
     event.stopPropagation();
     const money = series.coordinateToPrice(this.#y(event));
     if (money === null) return;
-    const { min_price: low, max_price: high } = this.exchange.instrument;
+    const { instrument } = this.exchange;
+    if (!instrument) return;
+    const { min_price: low, max_price: high } = instrument;
     const ticks = Math.round(money / unit);
     this.dragged.price = Math.min(Math.max(ticks, low), high);
     this.draw();
@@ -164,7 +178,12 @@ export class Lines {
   }
 }
 
-/** Describe a bar of the chart, for its legend. */
+/**
+ * Describe a bar of the chart, for its legend.
+ * @param {Exchange} exchange
+ * @param {any} bar
+ * @param {any} volume
+ */
 export function describeBar(exchange, bar, volume) {
   if (!bar) return "";
   const tick = tickOf(exchange.instrument);

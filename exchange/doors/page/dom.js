@@ -2,6 +2,10 @@
 
 import { tickOf } from "./market.js";
 
+/**
+ * Return an element of the page, of whatever kind it is there.
+ * @returns {any}
+ */
 export const byId = (id) => document.getElementById(id);
 
 /** Change the text of an element if it differs. */

@@ -5,6 +5,7 @@ import { byId, make, put, Rows } from "./dom.js";
 import { describeNews, tickOf } from "./market.js";
 import {
   describeTerms,
+  secondsUntil,
   showLength,
   showLots,
   showOdds,
@@ -22,14 +23,23 @@ const TAPE_ROWS = 40;
 const LEADERS = 20;
 const SCROLL = 0.8; // of the width of the tabs, by one click
 
+/** @import { Account } from "./account.js" */
+/** @import { Exchange } from "./exchange.js" */
+
 // The market ------------------------------------------------------------------
 
 /** The list of instruments; a click calls `choose(symbol)`. */
 export class Instruments {
+  /**
+   * @param {HTMLElement} nav
+   * @param {(symbol: string) => void} choose
+   */
   constructor(nav, choose) {
     this.nav = nav;
     this.choose = choose;
+    /** @type {Map<string, HTMLButtonElement>} by symbol */
     this.buttons = new Map();
+    /** @type {string | null} */
     this.shown = null;
     const [left, right] = [byId("tabs-left"), byId("tabs-right")];
     left.onclick = () => this.#scroll(-1);
@@ -40,14 +50,15 @@ export class Instruments {
     this.sizes.observe(nav);
   }
 
-  draw({ instruments, tickers, prices, symbol: shown }) {
+  /** @param {Exchange} exchange */
+  draw({ instruments, prices, symbol: shown }) {
     if ([...instruments.keys()].join() !== [...this.buttons.keys()].join()) {
       this.buttons.clear();
-      for (const symbol of instruments.keys()) {
+      for (const [symbol, instrument] of instruments) {
         const button = make("button");
         button.type = "button";
         button.append(make("b", "", symbol), make("span"), make("i"));
-        button.title = describeTerms(instruments.get(symbol));
+        button.title = describeTerms(instrument);
         button.onclick = () => this.choose(symbol);
         this.buttons.set(symbol, button);
       }
@@ -60,16 +71,17 @@ export class Instruments {
     }
     for (const [symbol, button] of this.buttons) {
       const instrument = instruments.get(symbol);
+      if (!instrument) continue;
       const { last } = prices.of(symbol);
       const [, price, phase] = button.children;
       const isOpen = instrument.phase === "open";
       put(price, last === undefined ? "" : tickOf(instrument).show(last));
       put(phase, isOpen ? "" : showPhase(instrument.phase));
-      button.setAttribute("aria-pressed", symbol === shown);
+      button.setAttribute("aria-pressed", String(symbol === shown));
     }
     if (shown !== this.shown) {
       this.shown = shown;
-      const button = this.buttons.get(shown);
+      const button = this.buttons.get(shown ?? "");
       button?.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
   }
@@ -89,11 +101,15 @@ export class Instruments {
   }
 }
 
-/** The head of the chart: name, last price and its direction, phase. */
+/**
+ * The head of the chart: name, last price and its direction, phase.
+ * @param {Exchange} exchange
+ */
 export function drawHead(exchange) {
   const { symbol, instrument, prices } = exchange;
   const { last, before } = prices.of(symbol);
-  const change = before === undefined ? 0 : last - before;
+  const change =
+    last === undefined || before === undefined ? 0 : last - before;
   const arrow = change > 0 ? " ▲" : change < 0 ? " ▼" : "";
   const shown = last === undefined ? "" : tickOf(instrument).show(last);
   const odds = showOdds(instrument, last);
@@ -112,7 +128,10 @@ export function drawHead(exchange) {
   if (document.title !== title) document.title = title;
 }
 
-/** What is played, why a phase is in force, and the time that is left. */
+/**
+ * What is played, why a phase is in force, and the time that is left.
+ * @param {Exchange} exchange
+ */
 export function drawMatch(exchange) {
   const { match, instrument, speed } = exchange;
   const now = exchange.now();
@@ -135,6 +154,7 @@ export class Tape {
     this.rows = new Rows(body, ["", "", "number", "number"], TAPE_ROWS);
   }
 
+  /** @param {Exchange} exchange */
   draw(exchange) {
     const { trades, instrument } = exchange;
     const tick = tickOf(instrument);
@@ -164,6 +184,7 @@ export class Leaderboard {
     this.rows = new Rows(body, ["", "name", "number", "number"], LEADERS + 1);
   }
 
+  /** @param {Exchange} exchange */
   draw({ leaderboard, account, symbol, instruments, tickers }) {
     const money = unitOfAll(instruments);
     put(byId("leaders-symbol"), symbol ?? "");
@@ -197,6 +218,7 @@ export class Leaderboard {
   }
 }
 
+/** @param {Exchange} exchange */
 export function drawMessages({ messages }) {
   const list = byId("messages");
   while (list.children.length < messages.length) {
@@ -217,6 +239,7 @@ export function drawMessages({ messages }) {
   list.parentNode.querySelector(".empty").hidden = messages.length > 0;
 }
 
+/** @param {Exchange} exchange */
 export function drawNews({ news, round, showsEarlier }) {
   const headline = byId("headline");
   put(headline, news ? `${showTime(news.ts)} ${describeNews(news)}` : "");
@@ -227,9 +250,10 @@ export function drawNews({ news, round, showsEarlier }) {
   byId("earlier").querySelector("input").checked = showsEarlier;
 }
 
+/** @param {Exchange} exchange */
 export function drawConnection({ isLive, retryAt, trouble, speed, word }) {
   const node = byId("connection");
-  const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
+  const seconds = secondsUntil(retryAt);
   const why = trouble && `: ${trouble}`;
   const isFast = word === LIVE && speed !== "1"; // a replay shows its speed
   const pace = isFast ? `, time ×${speed}` : "";

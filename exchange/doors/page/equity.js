@@ -11,25 +11,36 @@ const SECONDS = [
 ];
 const SAMPLES = 480; // of each; then every second one goes
 
+/** @import { Leader } from "./board.js" */
+/** @typedef {{ name: string, colour: number, points: [number, number][] }} Curve */
+
 export class Equities {
-  constructor() {
-    this.clear("");
-  }
+  name = "";
+  /** @type {number[]} of the samples, in microseconds */
+  times = [];
+  /** @type {Map<string, (number | undefined)[]>} by user: one for each time */
+  values = new Map();
+  /** @type {Map<string, number>} by user: the number of its curve */
+  colours = new Map();
+  step = 1; // leaderboards for each sample
+  skipped = 0;
 
-  /** Forget all values; `name` says what is played from now on. */
+  /**
+   * Forget all values; `name` says what is played from now on.
+   * @param {string} name
+   */
   clear(name) {
-    this.name = name;
-    this.times = []; // of the samples, in microseconds
-    this.values = new Map(); // by user: one for each time, or undefined
-    this.colours = new Map(); // by user: the number of its curve
-    this.step = 1; // leaderboards for each sample
-    this.skipped = 0;
+    Object.assign(this, new Equities(), { name });
   }
 
-  /** Take a leaderboard of that time, the richest first. */
+  /**
+   * Take a leaderboard of that time, the richest first.
+   * @param {number} ts
+   * @param {Leader[]} rows
+   */
   take(ts, rows) {
     const { times } = this;
-    if (times.length && ts <= times.at(-1)) return;
+    if (ts <= (times.at(-1) ?? 0)) return;
     this.#choose(rows.slice(0, SHOWN).map(({ user }) => user));
     // The newest sample is replaced until the next one is due.
     const isFull = this.skipped + 1 < this.step && times.length > 1;
@@ -38,23 +49,26 @@ export class Equities {
     times[index] = ts;
     for (const list of this.values.values()) list[index] = undefined;
     for (const { user, equity } of rows.slice(0, KEPT)) {
-      if (!this.values.has(user)) {
-        this.values.set(user, Array(times.length).fill(undefined));
-      }
-      this.values.get(user)[index] = equity;
+      const list = this.values.get(user) ?? Array(times.length).fill(undefined);
+      list[index] = equity;
+      this.values.set(user, list);
     }
     this.#forgetLosers();
     if (times.length > SAMPLES) this.#thin();
   }
 
-  /** Return colour, name and points, [ts, equity], of these leaders. */
+  /**
+   * Return colour, name and points, [ts, equity], of these leaders.
+   * @param {Leader[]} leaders
+   * @returns {Curve[]}
+   */
   curves(leaders) {
     return leaders.map(({ rank, user }) => ({
       name: `${rank} ${user}`,
       colour: this.colours.get(user) ?? 0,
-      points: (this.values.get(user) ?? [])
-        .map((value, index) => [this.times[index], value])
-        .filter(([, value]) => value !== undefined),
+      points: (this.values.get(user) ?? []).flatMap((value, index) =>
+        value === undefined ? [] : [[this.times[index], value]],
+      ),
     }));
   }
 
@@ -69,10 +83,14 @@ export class Equities {
     });
   }
 
-  /** Take what `save` returned, if it is of the same match and time. */
+  /**
+   * Take what `save` returned, if it is of the same match and time.
+   * @param {string | null} text null: nothing was saved
+   * @param {number} ts
+   */
   restore(text, ts) {
     try {
-      const { name, times, values, colours, step } = JSON.parse(text);
+      const { name, times, values, colours, step } = JSON.parse(text ?? "{}");
       if (name !== this.name || times.at(-1) > ts) return;
       this.times = times;
       this.values = new Map(values.map(([user, list]) => [
@@ -86,7 +104,10 @@ export class Equities {
     }
   }
 
-  /** Give each leader a number that no other leader has; keep known ones. */
+  /**
+   * Give each leader a number that no other leader has; keep known ones.
+   * @param {string[]} users
+   */
   #choose(users) {
     const taken = users.map((user) => this.colours.get(user));
     const free = Array.from({ length: SHOWN }, (_, index) => index).filter(
@@ -96,7 +117,7 @@ export class Equities {
       if (!users.includes(user)) this.colours.delete(user);
     }
     for (const user of users) {
-      if (!this.colours.has(user)) this.colours.set(user, free.shift());
+      if (!this.colours.has(user)) this.colours.set(user, free.shift() ?? 0);
     }
   }
 

@@ -13,34 +13,60 @@ const OUR_ORDERS = "page-"; // prefix of the client_order_ids made here
 const UNKNOWN = "the outcome of the order is unknown";
 const SOON_MS = 200; // after a change of the account, to ask for tables
 
+/** @type {(message: string) => Wire.Error} */
+const refusal = (message) => ({ type: "error", code: "", message });
+
+/** @import { Had } from "./account.js" */
+/** @import { Done, Link, Publish, Request } from "./link.js" */
+/** @typedef {Omit<Wire.Place, "type" | "id" | "client_order_id">} Order */
+
+/** @typedef {(reply: Wire.Reply) => void} Answered */
+
 export class Exchange extends Feed {
   /**
    * `publish(what)` is called after each change of "connection", "market",
-   * "book", "trades", "tickers", "leaderboard", "account", "news",
-   * "match" or "messages", with "opened" when a connection opens, with "round" when a round begins;
+   * "book", "trades", "tickers", "leaderboard", "account", "news", "match" or
+   * "messages", when a connection has "opened", when a "round" begins;
    * `publish("reports", list)` with the unsolicited `exec` events of orders
    * placed here, `publish("fills", list)` with all new fills.
+   * @param {URL} url
+   * @param {Publish} publish
    */
   constructor(url, publish) {
     super(url, publish);
     this.isLoggedIn = false;
+    this.isRecording = false; // of the past: nobody trades
+    /** @type {Account | null} */
     this.account = null;
     this.start();
   }
 
+  /** @type {{ user: string, token?: string } | null} */
   #credentials = null;
-  #loggedIn = null; // called with the first reply to a login
-  #reports = []; // of the frame that is being read
-  #filled = []; // the same: fills
-  #uncertain = new Map(); // client_order_id -> done: placed, without a reply
-  #refreshing = null; // timer of the next question for positions
-  #before = null; // what we had when the session that is gone was lost
+  /** @type {Answered | null} gets the first reply to a login */
+  #loggedIn = null;
+  /** @type {Wire.Exec[]} of the frame that is being read */
+  #reports = [];
+  /** @type {Wire.Exec[]} the same: fills */
+  #filled = [];
+  /** @type {Map<string, Answered>} by client_order_id: placed, without a reply */
+  #uncertain = new Map();
+  /** @type {number | null} timer of the next question for positions */
+  #refreshing = null;
+  /** @type {Had | null} when the session was lost */
+  #before = null;
+
+  /** Return the account, where it can trade. */
+  get trader() {
+    return this.isRecording ? null : this.account;
+  }
 
   // Actions -----------------------------------------------------------------
 
   /**
    * Log in, now and after each reconnect. `done` gets the first reply, a
    * `welcome` or `error`.
+   * @type {(user: string, token: string, done: Answered) => void}
    */
   login(user, token, done) {
     const isOnItsWay = this.isConnecting;
@@ -61,9 +87,12 @@ export class Exchange extends Feed {
   /**
    * Place an order. `done` gets the reply, an `exec` or `error`. If the
    * connection is lost before, it gets the order that is found afterwards.
+   * @param {Order} order
+   * @param {Answered} done
    */
   place(order, done) {
     const name = ourName();
+    /** @type {Wire.Place} */
     const request = { type: "place", ...order, client_order_id: name };
     this.#trade(request, (reply) => {
       if (reply) done(reply);
@@ -71,26 +100,33 @@ export class Exchange extends Feed {
     });
   }
 
-  /** Change or cancel orders; `done` gets the reply. */
+  /**
+   * Change or cancel orders; `done` gets the reply.
+   * @type {(request: Request, done: Answered) => void}
+   */
   change(request, done) {
     this.#trade(request, (reply) =>
       done(reply ?? refusal("the connection was lost: check your orders")),
     );
   }
 
-  /** Convert lots of an instrument and its basket; `done` gets the reply. */
-  convert(symbol, side, qty, done) {
+  /**
+   * Convert lots of an instrument and its basket; `done` gets the reply.
+   * @param {Pick<Wire.Convert, "symbol" | "side" | "qty">} terms
+   * @param {Answered} done
+   */
+  convert(terms, done) {
     const name = ourName();
-    this.change(
-      { type: "convert", symbol, side, qty, client_order_id: name },
-      done,
-    );
+    this.change({ type: "convert", ...terms, client_order_id: name }, done);
   }
 
-  /** Accept an offer; `done` gets the reply. */
+  /**
+   * Accept an offer; `done` gets the reply.
+   * @type {(name: string, done: Answered) => void}
+   */
   accept(name, done) {
     this.change({ type: "tender", tender_id: name }, (reply) => {
-      if (reply.type === "ok" || reply.code.endsWith("tender")) {
+      if (reply.type === "ok" || reply.code?.endsWith("tender")) {
         this.account?.tenders.delete(name);
         this.publish("account");
       }
@@ -118,7 +154,7 @@ export class Exchange extends Feed {
       const { account } = this;
       this.send([{ type: "get", what: "positions" }], (reply) => {
         if (!reply?.data) return;
-        account.hold(reply.data);
+        account?.hold(reply.data);
         this.publish("account");
       });
       this.fetchLeaderboard();
@@ -127,6 +163,7 @@ export class Exchange extends Feed {
 
   // The account -------------------------------------------------------------
 
+  /** @param {Wire.Reply} [reply] */
   #welcomed(reply) {
     if (!reply) return;
     if (reply.type !== "error") {
@@ -151,7 +188,7 @@ export class Exchange extends Feed {
   #fillAll() {
     const { account } = this;
     this.fetchFills((rows) => {
-      if (rows) account.fill(rows);
+      if (rows) account?.fill(rows);
       this.publish("account");
     });
   }
@@ -167,8 +204,10 @@ export class Exchange extends Feed {
     this.publish("account");
   }
 
+  /** @type {(request: Request, done: Done) => void} */
   #trade(request, done) {
-    if (this.isLoggedIn) this.send([request], done);
+    if (this.isRecording) done(refusal("a recording takes no orders"));
+    else if (this.isLoggedIn) this.send([request], done);
     else done(refusal("not connected: nothing was sent"));
   }
 
@@ -194,7 +233,10 @@ export class Exchange extends Feed {
 
   // Messages ----------------------------------------------------------------
 
-  /** Take an `exec` or `account`; return whether the connection goes on. */
+  /**
+   * Take a private event; return whether the connection goes on.
+   * @param {Wire.Exec | Wire.Account | Wire.Settlement} event
+   */
   #receivePrivate(event) {
     if (!this.account) return true;
     const outcome = this.account.take(event);
@@ -203,41 +245,37 @@ export class Exchange extends Feed {
       return false;
     }
     if (outcome === "taken") {
-      const isOurs = event.client_order_id?.startsWith(OUR_ORDERS);
-      const isNews = event.exec_type === "trade" || event.reason;
-      const isAsked = event.id !== undefined || event.reason === "user";
       if (event.type === "settlement") this.#noteSettlement(event);
       if (event.type === "account") this.#refresh();
-      if (event.exec_type === "trade") this.#filled.push(event);
-      if (isOurs && isNews && !isAsked) this.#reports.push(event);
-      if (this.#before && !this.account.isStating) this.#sayWhatIsLost();
+      if (event.type === "exec") this.#noteReport(event);
+      if (this.#before && !this.account.isStating) {
+        const lost = this.account.lostSince(this.#before);
+        this.#before = null;
+        this.note(`The exchange started from nothing. ${lost}`, true);
+      }
       this.publish("account");
     }
     return true;
   }
 
-  #receiveWelcome(message) {
-    if (!this.account) return;
-    const { session, orders, fills, positions, cash } = this.account;
-    if (session && session !== message.session && !message.durable) {
-      const held = Object.entries(positions).filter(([, lots]) => lots);
-      this.#before = { held, cash, orders: orders.size, fills: fills.length };
-    }
-    this.account.welcome(message);
+  /** @param {Wire.Exec} event */
+  #noteReport(event) {
+    const isTrade = event.exec_type === "trade";
+    const isOurs = event.client_order_id?.startsWith(OUR_ORDERS);
+    const isNews = isTrade || event.reason;
+    const isAsked = event.id !== undefined || event.reason === "user";
+    if (isTrade) this.#filled.push(event);
+    if (isOurs && isNews && !isAsked) this.#reports.push(event);
   }
 
-  /** Say what an exchange that keeps no journal has forgotten of ours. */
-  #sayWhatIsLost() {
-    const { held, cash, orders, fills } = this.#before;
-    this.#before = null;
-    const had = [
-      ...held.map(([symbol, lots]) => `your position of ${lots} ${symbol}`),
-      ...(orders ? [`${orders} open orders`] : []),
-      ...(fills ? [`${fills} fills`] : []),
-      ...(cash !== this.account.cash ? ["your cash"] : []),
-    ];
-    const lost = had.length ? `Lost: ${had.join(", ")}` : "You had nothing";
-    this.note(`The exchange started from nothing. ${lost}`, true);
+  /** @param {Wire.Welcome} message */
+  #receiveWelcome(message) {
+    if (!this.account) return;
+    const { session, orders } = this.account;
+    if (session && session !== message.session && !message.durable) {
+      this.#before = { ...this.account, orders: new Map(orders) };
+    }
+    this.account.welcome(message);
   }
 
   /** The exchange started from nothing; an account says more. */
@@ -245,6 +283,7 @@ export class Exchange extends Feed {
     if (!this.account) super.restarted();
   }
 
+  /** @param {Wire.Settlement} settlement */
   #noteSettlement({ ts, symbol, position, price }) {
     const tick = tickOf(this.instruments.get(symbol));
     this.note(
@@ -254,6 +293,7 @@ export class Exchange extends Feed {
     );
   }
 
+  /** @param {Wire.TenderEvent} tender */
   #receiveTender(tender) {
     const { ts, tender_id: name, symbol, side, qty, price } = tender;
     this.account?.tenders.set(name, tender);
@@ -268,7 +308,10 @@ export class Exchange extends Feed {
     this.account?.tenders.clear();
   }
 
-  /** Take any message; return false if it ended the connection. */
+  /**
+   * Take any message; return false if it ended the connection.
+   * @param {Wire.Event} message
+   */
   receive(message) {
     switch (message.type) {
       case "welcome":
@@ -287,7 +330,7 @@ export class Exchange extends Feed {
         super.receive(message);
         break;
       case "heartbeat":
-        if (this.isLoggedIn && message.seq["@"] > this.account.seq) {
+        if (this.isLoggedIn && message.seq["@"] > (this.account?.seq ?? 0)) {
           this.reconnect();
           return false;
         }
@@ -316,7 +359,7 @@ export class Exchange extends Feed {
   greet() {
     for (const guest of this.guests) guest.greet();
     this.publish("opened");
-    if (this.#credentials) {
+    if (this.#credentials && this.account) {
       const { session, seq } = this.account;
       this.send(
         [
@@ -338,6 +381,7 @@ export class Exchange extends Feed {
     this.isLoggedIn = false;
   }
 
+  /** @type {Link["ended"]} */
   ended(code, reason, wasLive) {
     if (code === 4001) this.#forgetLogin();
     if (code === 4009) {
@@ -352,8 +396,4 @@ export class Exchange extends Feed {
 function ourName() {
   const chance = crypto.getRandomValues(new Uint32Array(2));
   return OUR_ORDERS + chance.join("-");
-}
-
-function refusal(message) {
-  return { type: "error", code: "", message };
 }

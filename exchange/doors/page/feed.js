@@ -6,32 +6,51 @@
 import { Board, ROWS } from "./board.js";
 import { Book, Candles, TRADES_KEPT, Trades } from "./market.js";
 
+/** @import { Publish, Request } from "./link.js" */
+/** @import { Interval } from "./market.js" */
+
+/** @abstract */
 export class Feed extends Board {
+  /**
+   * @param {URL} url
+   * @param {Publish} publish
+   */
   constructor(url, publish) {
     super(url, publish);
     this.showsEarlier = false; // trades and fills of earlier rounds too
-    this.symbol = null; // the instrument shown
+    /** @type {string | null} the instrument shown */
+    this.symbol = null;
+    /** @type {Interval} */
     this.interval = "1s";
-    this.#begin();
+    this.book = new Book();
+    this.trades = new Trades();
+    this.candles = new Candles(this.interval);
   }
 
   #isBack = true; // false between "Connection lost" and "Connected again"
   #awaitsBook = false; // subscribed, and no snapshot has arrived yet
   #isAnswer = false; // the next snapshot answers our subscribe
   #awaitsHistory = false;
-  #traded = null; // [symbol, trade_id] of the last trade before a reconnect
+  /** @type {[string, number] | null} the last trade before a reconnect */
+  #traded = null;
 
   /** Return the instrument shown, or undefined. */
   get instrument() {
-    return this.instruments.get(this.symbol);
+    return this.symbol === null ? undefined : this.instruments.get(this.symbol);
   }
 
-  /** Return whether a trade or fill belongs to what is shown. */
+  /**
+   * Return whether a trade or fill belongs to what is shown.
+   * @param {{ round?: number }} row
+   */
   isShown({ round = 1 }) {
     return this.showsEarlier || round === this.round;
   }
 
-  /** Show another instrument; the first one if it is not listed. */
+  /**
+   * Show another instrument; the first one if it is not listed.
+   * @param {string} name
+   */
   show(name) {
     const [first] = this.instruments.keys();
     const isListed = first === undefined || this.instruments.has(name);
@@ -46,7 +65,10 @@ export class Feed extends Board {
     this.publish("market");
   }
 
-  /** Show candles of another interval. */
+  /**
+   * Show candles of another interval.
+   * @param {Interval} interval
+   */
   showCandles(interval) {
     this.interval = interval;
     this.candles = new Candles(interval);
@@ -70,9 +92,15 @@ export class Feed extends Board {
     this.isLive = false;
   }
 
-  /** Subscribe to the instrument shown, and unsubscribe from `before`. */
+  /**
+   * Subscribe to the instrument shown, and unsubscribe from `before`.
+   * @param {string | null} before
+   */
   #follow(before) {
+    if (this.symbol === null) return;
+    /** @type {Wire.Subscribe["channels"]} */
     const channels = ["book", "trades"];
+    /** @type {Request[]} */
     const requests = [
       { type: "subscribe", channels, symbols: [this.symbol] },
     ];
@@ -85,7 +113,7 @@ export class Feed extends Board {
 
   /** Ask for a new snapshot of the book, because an update is missing. */
   #followBook() {
-    if (this.#awaitsBook) return;
+    if (this.#awaitsBook || this.symbol === null) return;
     this.isLive = false;
     this.publish("connection");
     const symbols = [this.symbol];
@@ -95,6 +123,10 @@ export class Feed extends Board {
     );
   }
 
+  /**
+   * @param {Request[]} requests
+   * @param {() => void} again
+   */
   #subscribe(requests, again) {
     const { symbol } = this;
     this.#awaitsBook = true;
@@ -111,6 +143,8 @@ export class Feed extends Board {
   /** Ask for trades and candles of the same moment. */
   fetchHistory() {
     const { symbol, interval } = this;
+    if (symbol === null) return;
+    /** @type {Wire.Trade[] | undefined} */
     let rows;
     this.#awaitsHistory = true;
     this.send(
@@ -135,9 +169,12 @@ export class Feed extends Board {
     );
   }
 
-  /** Say so if the exchange no longer knows the trades that we saw. */
+  /**
+   * Say so if the exchange no longer knows the trades that we saw.
+   * @param {Wire.Trade[]} rows
+   */
   #compareTrades(rows) {
-    const [symbol, last] = this.#traded ?? [];
+    const [symbol, last = 0] = this.#traded ?? [];
     this.#traded = null;
     if (symbol !== this.symbol || (rows.at(-1)?.trade_id ?? 0) >= last) return;
     this.restarted();
@@ -145,6 +182,7 @@ export class Feed extends Board {
 
   // Messages ----------------------------------------------------------------
 
+  /** @param {Wire.Book} message */
   #receiveBook(message) {
     if (message.symbol !== this.symbol) return;
     const isAnswer = this.#isAnswer && message.snapshot === true;
@@ -160,6 +198,7 @@ export class Feed extends Board {
     if (outcome === "taken") this.publish("book");
   }
 
+  /** @param {Wire.Trade} trade */
   #receiveTrade(trade) {
     if (trade.symbol !== this.symbol) return;
     const outcome = this.trades.take(trade);
@@ -170,7 +209,10 @@ export class Feed extends Board {
     this.publish("trades");
   }
 
-  /** Take a message that everybody gets. */
+  /**
+   * Take a message that everybody gets.
+   * @param {Wire.Event} message
+   */
   receive(message) {
     super.receive(message);
     switch (message.type) {
@@ -184,16 +226,22 @@ export class Feed extends Board {
         if (message.symbol === this.symbol) this.fetchHistory();
         break;
       case "heartbeat":
-        if (this.isLive && message.seq[this.symbol] > this.book.held) {
-          this.#followBook();
-        }
+        this.#compareBook(message.seq[this.symbol ?? ""]);
         break;
     }
   }
 
+  /**
+   * Ask for the book again if messages about it are missing.
+   * @param {number} [seq] of the last one that was sent
+   */
+  #compareBook(seq = 0) {
+    if (this.isLive && seq > (this.book.held ?? 0)) this.#followBook();
+  }
+
   /** The list of instruments came: follow the one shown, or the first. */
   listed() {
-    if (!this.instruments.has(this.symbol)) {
+    if (!this.instrument) {
       if (this.symbol) this.note(`${this.symbol} is not listed`, true);
       [this.symbol = null] = this.instruments.keys();
     }
@@ -217,12 +265,17 @@ export class Feed extends Board {
   }
 
   dropped() {
-    const { last } = this.trades;
-    if (last) this.#traded = [this.symbol, last];
+    const { symbol, trades } = this;
+    if (symbol && trades.last) this.#traded = [symbol, trades.last];
     this.isLive = false;
     this.#awaitsBook = this.#awaitsHistory = this.#isAnswer = false;
   }
 
+  /**
+   * @param {number} code
+   * @param {string} reason
+   * @param {boolean} wasLive
+   */
   ended(code, reason, wasLive) {
     if (!wasLive) return;
     this.#isBack = false;

@@ -68,8 +68,11 @@ export class Sound {
       if (this.box.checked) this.play("buy");
     };
     this.played = 0; // sounds so far
+    /** @type {AudioContext | null} made when it is needed */
+    this.context = null;
   }
 
+  /** @param {"buy" | "sell"} side */
   play(side) {
     if (!this.box.checked) return;
     this.context ??= new AudioContext();

@@ -11,26 +11,36 @@ import { showLots } from "./words.js";
 
 const LEAST_ROWS = 9; // also on a phone
 const MOST_ROWS = 61;
+/** @type {Side[]} */
+const SIDES = ["buy", "sell"];
 const COLUMNS = ["mine", "bid", "price", "ask", "mine"];
+
+/** @import { Account, Side } from "./account.js" */
+/** @import { Exchange } from "./exchange.js" */
+/** @import { Book, Tick } from "./market.js" */
 
 export class Ladder {
   /**
    * `desk` has fill(side, price), send() and cancelAt(side, price); it is
    * asked for isArmed(side, price): whether a second click sends.
+   * @param {Exchange} exchange
+   * @param {any} desk
    */
   constructor(exchange, desk) {
     this.exchange = exchange;
     this.desk = desk;
     this.axis = new Axis();
+    /** @type {any[]} elements of each row, and its price */
     this.rows = [];
-    this.cursor = null; // [price, side] chosen by keys
+    /** @type {[number, Side] | null} chosen by keys */
+    this.cursor = null;
     this.isHeld = false; // a pointer is over the rows
     this.box = byId("ladder-box");
     this.body = byId("ladder");
     this.step = byId("step");
     this.step.append(
       new Option("auto", "0"),
-      ...STEPS.map((step) => new Option(`×${step}`, step)),
+      ...STEPS.map((step) => new Option(`×${step}`, String(step))),
     );
     this.step.onchange = () => {
       this.axis.choose(Number(this.step.value));
@@ -57,7 +67,7 @@ export class Ladder {
 
   draw() {
     const { book, instrument, account, symbol } = this.exchange;
-    if (!instrument) return;
+    if (!instrument || symbol === null) return;
     const tick = tickOf(instrument);
     const { last } = this.exchange.prices.of(symbol);
     const { reference_price: reference, min_price, max_price } = instrument;
@@ -72,9 +82,9 @@ export class Ladder {
     const own = this.#own(account, symbol);
     const scale = { most, total };
     for (const [n, row] of rows.entries()) {
-      const price = axis.rows[n] ?? null;
+      const price = axis.rows[n] ?? NaN; // NaN: no price
       const isGap = axis.rows[n] === null;
-      const isLegal = price !== null && min_price <= price && price <= max_price;
+      const isLegal = min_price <= price && price <= max_price;
       row.price = isLegal ? price : null;
       put(row.cells.price, isLegal ? tick.show(price) : isGap ? "⋮" : "");
       this.#drawSide(row, "bid", levels.bids.get(price), scale);
@@ -89,13 +99,19 @@ export class Ladder {
     this.#drawDepth(book, tick);
   }
 
-  /** Return lots of own orders by the price of their row. */
+  /**
+   * Return lots of own orders by the price of their row.
+   * @param {Account | null} account
+   * @param {string} symbol
+   */
   #own(account, symbol) {
+    /** @type {Record<Side, Map<number, number>>} */
     const sums = { buy: new Map(), sell: new Map() };
     if (!account) return sums;
-    for (const [side, levels] of Object.entries(account.resting(symbol))) {
+    const resting = account.resting(symbol);
+    for (const side of SIDES) {
       const name = side === "buy" ? "bids" : "asks";
-      for (const [price, orders] of levels) {
+      for (const [price, orders] of resting[side]) {
         const row = this.axis.floor(price, name);
         const lots = orders.reduce((sum, order) => sum + order.leaves_qty, 0);
         sums[side].set(row, (sums[side].get(row) ?? 0) + lots);
@@ -112,13 +128,18 @@ export class Ladder {
     stretch(curve, level ? level[1] / total : 0);
   }
 
+  /**
+   * @param {any} row
+   * @param {number} price
+   * @param {number | undefined} last
+   * @param {Record<Side, Map<number, number>>} own
+   */
   #mark(row, price, last, own) {
     const { desk, cursor } = this;
     const names = ["row"];
     const isLast = last !== undefined && price === this.axis.floor(last, "bids");
-    if (price !== null && isLast) names.push("last");
-    for (const side of ["buy", "sell"]) {
-      if (price === null) continue;
+    if (isLast) names.push("last");
+    for (const side of SIDES) {
       if (desk.isArmed(side, price)) names.push(`armed-${side}`);
       if (own[side].has(price)) names.push(`own-${side}`);
       const [at, on] = cursor ?? [];
@@ -128,7 +149,11 @@ export class Ladder {
     if (row.node.className !== text) row.node.className = text;
   }
 
-  /** Say what all lots of the book are, with the spread. */
+  /**
+   * Say what all lots of the book are, with the spread.
+   * @param {Book} book
+   * @param {Tick} tick
+   */
   #drawDepth(book, tick) {
     const [[bid] = []] = book.bids.top(1);
     const [[ask] = []] = book.asks.top(1);
@@ -185,11 +210,11 @@ export class Ladder {
   #click({ target }) {
     const cell = target.closest("td");
     const row = this.rows.find(({ node }) => node === cell?.parentNode);
-    if (!row || row.price === null || !this.exchange.account) return;
+    if (!row || row.price === null || !this.exchange.trader) return;
     const side = [...row.node.cells].indexOf(cell) < 2 ? "buy" : "sell";
     const isPrice = cell === row.cells.price;
     if (cell.className === "mine" && cell.textContent) {
-      this.desk.cancelAt(side, row.price, this.axis);
+      this.#cancel(side, row.price);
     } else {
       this.#choose(isPrice ? null : side, row.price);
     }
@@ -211,11 +236,15 @@ export class Ladder {
     if (by) this.#move(price, side, by);
     else if (key === "ArrowLeft") this.#point([price, "buy"]);
     else if (key === "ArrowRight") this.#point([price, "sell"]);
-    else if (key === "Delete") this.desk.cancelAt(side, price, this.axis);
+    else if (key === "Delete") this.#cancel(side, price);
     else if (key === "Enter" && !event.repeat) {
-      if (this.exchange.account && this.cursor) this.#choose(side, price);
+      if (this.exchange.trader && this.cursor) this.#choose(side, price);
     } else return;
     event.preventDefault();
+  }
+
+  #cancel(side, price) {
+    if (this.exchange.trader) this.desk.cancelAt(side, price, this.axis);
   }
 
   #start() {

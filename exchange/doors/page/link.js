@@ -11,31 +11,74 @@ const SILENCE_MS = 16_000; // three heartbeats of 5 s, and some delay
 const RETRY_MS = 2_000; // after a refusal without retry_after_ms
 
 /**
- * Those who build on it define
- *
- *   greet()                        the connection is open
- *   receive(message)               a message arrived
- *   frameEnded()                   so did all messages of its frame
- *   dropped()                      the connection is given up
- *   ended(code, reason, wasLive)   it ended by itself
+ * A request of the protocol, or one that only a replay takes.
+ * @typedef {Wire.Request | { id?: number | string, type: "replay", [field: string]: any }} Request
  */
+/**
+ * Called with a reply; undefined: the connection was lost before.
+ * @typedef {(reply?: Wire.Reply) => void} Done
+ */
+/**
+ * Another view that listens to the same connection.
+ * @typedef {{ greet(): void, receive(message: any): void }} Guest
+ */
+/** @typedef {(what: string, detail?: any) => void} Publish */
+
+/** @abstract */
 export class Link {
+  /**
+   * @param {URL} url
+   * @param {Publish} publish
+   */
   constructor(url, publish) {
     this.url = url;
     this.publish = publish;
     this.isLive = false; // what is shown is up to date
     this.trouble = ""; // why no connection opens; "": unknown
-    this.retryAt = null; // time of the next try, ms since the epoch
+    /** @type {number | null} time of the next try, ms since the epoch */
+    this.retryAt = null;
     this.heard = Date.now();
-    this.guests = []; // other views: { greet(), receive(message) }
+    /** @type {Guest[]} */
+    this.guests = [];
   }
 
+  /** @type {WebSocket | null} */
   #socket = null;
-  #replies = new Map(); // id -> called with the reply
+  /** @type {Map<number | string, Done>} by id: called with the reply */
+  #replies = new Map();
   #id = 0;
   #failures = 0; // since the last heartbeat
   #hasOpened = false; // this connection has been open
-  #retry = null; // timer of the next try
+  /** @type {number | undefined} timer of the next try */
+  #retry = undefined;
+
+  // Those who build on it say what these do ---------------------------------
+
+  /** The connection is open. */
+  greet() {}
+
+  /**
+   * A message arrived; return false if it ended the connection.
+   * @param {Wire.Event} message
+   * @returns {boolean | void}
+   */
+  receive(message) {}
+
+  /** All messages of a frame arrived. */
+  frameEnded() {}
+
+  /** The connection is given up. */
+  dropped() {}
+
+  /**
+   * It ended by itself.
+   * @param {number} code
+   * @param {string} reason
+   * @param {boolean} wasLive
+   */
+  ended(code, reason, wasLive) {}
+
+  // -------------------------------------------------------------------------
 
   get isOpen() {
     return this.#socket?.readyState === WebSocket.OPEN;
@@ -106,23 +149,38 @@ export class Link {
     for (const done of replies) done(undefined);
   }
 
-  /** Send requests of a guest, if connected. */
+  /**
+   * Send requests of a guest, if connected.
+   * @param {Request[]} requests
+   * @param {(Done | undefined)[]} replies
+   */
   ask(requests, ...replies) {
     if (this.isOpen) this.send(requests, ...replies);
   }
 
-  /** Send requests in one frame; each of `replies` gets its reply. */
+  /**
+   * Send requests in one frame; each of `replies` gets its reply. On a
+   * connection that is closing nothing is sent: once it is gone, the replies
+   * are undefined.
+   * @param {Request[]} requests
+   * @param {(Done | undefined)[]} replies
+   */
   send(requests, ...replies) {
     for (const [index, request] of requests.entries()) {
       request.id = ++this.#id;
-      if (replies[index]) this.#replies.set(request.id, replies[index]);
+      const done = replies[index];
+      if (done) this.#replies.set(request.id, done);
     }
-    this.#socket.send(
-      JSON.stringify(requests.length === 1 ? requests[0] : requests),
-    );
+    if (!this.isOpen) return;
+    const frame = requests.length === 1 ? requests[0] : requests;
+    this.#socket?.send(JSON.stringify(frame));
   }
 
-  /** Call `again` after the time that a refusal asks to wait. */
+  /**
+   * Call `again` after the time that a refusal asks to wait.
+   * @param {Wire.Reply} reply
+   * @param {() => void} again
+   */
   later(reply, again) {
     const socket = this.#socket;
     setTimeout(() => {
@@ -130,11 +188,12 @@ export class Link {
     }, reply.retry_after_ms ?? RETRY_MS);
   }
 
+  /** @param {Wire.Event} message */
   #take(message) {
     for (const guest of this.guests) guest.receive(message);
     if (message.type === "heartbeat") this.#failures = 0;
     if (this.receive(message) === false) return;
-    if (message.id === undefined) return;
+    if (!("id" in message) || message.id === undefined) return;
     const done = this.#replies.get(message.id);
     this.#replies.delete(message.id);
     done?.(message);

@@ -4,12 +4,17 @@ import { byId, onClose, onSubmit, put } from "./dom.js";
 
 const KEY = "exchange-login"; // in sessionStorage, which ends with the tab
 
-/** Connect the sign-in dialog and buttons; sign in again after a reload. */
+/** @import { Exchange } from "./exchange.js" */
+
+/**
+ * Connect the sign-in dialog and buttons; sign in again after a reload.
+ * @param {Exchange} exchange
+ */
 export function setUpLogin(exchange) {
   const dialog = byId("sign-in-dialog");
   const form = dialog.querySelector("form");
   const result = dialog.querySelector(".result");
-  const saved = JSON.parse(sessionStorage.getItem(KEY));
+  const saved = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
 
   function login(user, token) {
     put(result, "Signing in …");
@@ -24,7 +29,10 @@ export function setUpLogin(exchange) {
       sessionStorage.setItem(KEY, JSON.stringify({ user, token }));
       // The button that opened the dialog is gone.
       drawLogin(exchange);
-      if (wasOpen) firstField().focus();
+      if (!wasOpen) return;
+      const field = firstField();
+      field.focus();
+      field.select?.(); // what is typed next replaces its lots
     });
   }
 
@@ -48,20 +56,22 @@ export function setUpLogin(exchange) {
   if (saved) login(saved.user, saved.token);
 }
 
-/** Return what one trades with first: the ticket, or what opens it. */
+/** Return what one trades with first, if one can: the ticket or its opener. */
 function firstField() {
-  const quick = byId("quick-buy");
-  return quick.checkVisibility() ? quick : byId("ticket-qty");
+  const fields = ["quick-buy", "ticket-qty", "sign-out"].map(byId);
+  return fields.find((field) => field.checkVisibility());
 }
 
-export function drawLogin({ account }) {
+/** @param {Exchange} exchange */
+export function drawLogin({ account, trader }) {
   const isOurs = account !== null;
   const hadFocus = byId("main").contains(document.activeElement);
   byId("sign-in").hidden = isOurs;
   byId("sign-out").hidden = !isOurs;
-  for (const id of ["ticket", "own", "quick"]) byId(id).hidden = !isOurs;
+  byId("own").hidden = !isOurs;
+  for (const id of ["ticket", "quick"]) byId(id).hidden = trader === null;
   document.body.classList.toggle("signed-in", isOurs);
-  const lost = hadFocus && !document.activeElement.checkVisibility();
+  const lost = hadFocus && !document.activeElement?.checkVisibility();
   if (lost || (hadFocus && document.activeElement === document.body)) {
     byId("sign-in").focus();
   }

@@ -11,6 +11,13 @@
 export const TRADES_KEPT = 500;
 export const CANDLES_KEPT = 1_000;
 
+/** @typedef {keyof typeof INTERVALS} Interval */
+/**
+ * start_ts, open, high, low, close, volume
+ * @typedef {[number, number, number, number, number, number]} Candle
+ */
+/** @typedef {"taken" | "old" | "gap"} Outcome */
+
 export const INTERVALS = {
   "1s": 1_000_000,
   "1m": 60_000_000,
@@ -19,7 +26,10 @@ export const INTERVALS = {
   "1d": 86_400_000_000,
 }; // microseconds
 
-/** Return the money of one unit of cash, as a tick. */
+/**
+ * Return the money of one unit of cash, as a tick.
+ * @param {Wire.Instrument} instrument
+ */
 export function unitOf({ tick_size, multiplier = 1, tick_value = 1 }) {
   const tick = new Tick(tick_size);
   if (multiplier === 1 && tick_value === 1) return tick;
@@ -32,7 +42,7 @@ export function unitOf({ tick_size, multiplier = 1, tick_value = 1 }) {
 
 /** Converts ticks to money and back, exactly, without floats. */
 export class Tick {
-  /** `size`: money per tick as a decimal text, such as "0.25". */
+  /** @param {string} size money per tick as a decimal text, such as "0.25" */
   constructor(size) {
     const [whole, part = ""] = size.split(".");
     this.size = size;
@@ -48,6 +58,7 @@ export class Tick {
     return tick;
   }
 
+  /** @param {Tick} other */
   equals(other) {
     const isFiner = this.places > other.places;
     const [more, less] = isFiner ? [this, other] : [other, this];
@@ -55,7 +66,10 @@ export class Tick {
     return less.units * scale === more.units;
   }
 
-  /** Return ticks as a decimal text, such as "-1234.50". */
+  /**
+   * Return ticks as a decimal text, such as "-1234.50".
+   * @param {number} ticks
+   */
   plain(ticks) {
     const amount = BigInt(ticks) * this.units;
     const digits = String(amount < 0n ? -amount : amount);
@@ -66,14 +80,20 @@ export class Tick {
     return sign + padded.slice(0, cut) + part;
   }
 
-  /** Return ticks for people to read, such as "−1,234.50". */
+  /**
+   * Return ticks for people to read, such as "−1,234.50".
+   * @param {number} ticks
+   */
   show(ticks) {
     const [whole, part] = this.plain(ticks).split(".");
     const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ",").replace("-", "−");
     return part === undefined ? grouped : `${grouped}.${part}`;
   }
 
-  /** Return the ticks of a decimal text; null if it is no whole number. */
+  /**
+   * Return the ticks of a decimal text; null if it is no whole number.
+   * @param {string} text
+   */
   parse(text) {
     const match = /^\s*([-−]?)(\d+)(?:\.(\d*))?\s*$/.exec(text);
     if (!match) return null;
@@ -88,12 +108,18 @@ export class Tick {
   }
 }
 
-/** Return the tick of an instrument; 1 if the instrument is unknown. */
+/**
+ * Return the tick of an instrument; 1 if the instrument is unknown.
+ * @param {Wire.Instrument} [instrument]
+ */
 export function tickOf(instrument) {
   return new Tick(instrument?.tick_size ?? "1");
 }
 
-/** Return news in one line. */
+/**
+ * Return news in one line.
+ * @param {Wire.News} news
+ */
 export function describeNews({ symbol, headline, value }) {
   const number = value === undefined ? "" : ` (${value})`;
   return `${symbol ? `${symbol}: ` : ""}${headline}${number}`;
@@ -101,16 +127,24 @@ export function describeNews({ symbol, headline, value }) {
 
 /** One side of a book: `sign` is -1 where the highest price is the best. */
 class Side {
+  /** @param {1 | -1} sign */
   constructor(sign) {
     this.sign = sign;
-    this.clear();
+    /** @type {number[]} sign * price, the best one first */
+    this.keys = [];
+    /** @type {Map<number, number>} by price */
+    this.qtys = new Map();
   }
 
   clear() {
-    this.keys = []; // sign * price, the best one first
-    this.qtys = new Map(); // by price
+    this.keys = [];
+    this.qtys.clear();
   }
 
+  /**
+   * @param {number} price
+   * @param {number} qty
+   */
   set(price, qty) {
     const known = this.qtys.has(price);
     if (qty > 0) this.qtys.set(price, qty);
@@ -128,20 +162,28 @@ class Side {
     else this.keys.splice(low, 1);
   }
 
-  /** Return the levels from the best to a price, as [price, qty]. */
+  /**
+   * Return the levels from the best to a price, as [price, qty].
+   * @param {number} price
+   * @returns {Generator<[number, number]>}
+   */
   *upTo(price) {
     for (const key of this.keys) {
       if (key > this.sign * price) return;
       const one = this.sign * key;
-      yield [one, this.qtys.get(one)];
+      yield [one, this.qtys.get(one) ?? 0];
     }
   }
 
-  /** Return the best levels, up to a number, as [price, qty]. */
+  /**
+   * Return the best levels, up to a number, as [price, qty].
+   * @param {number} count
+   * @returns {[number, number][]}
+   */
   top(count) {
     return this.keys.slice(0, count).map((key) => {
       const price = this.sign * key;
-      return [price, this.qtys.get(price)];
+      return [price, this.qtys.get(price) ?? 0];
     });
   }
 }
@@ -151,12 +193,18 @@ export class Book {
   constructor() {
     this.bids = new Side(-1);
     this.asks = new Side(1);
-    this.held = null; // seq of the last message taken
+    /** @type {number | null} seq of the last message taken */
+    this.held = null;
   }
 
-  /** Take a `book`; `isAnswer`: it answers our subscribe. */
+  /**
+   * Take a `book`; `isAnswer`: it answers our subscribe.
+   * @param {Wire.Book} message
+   * @param {boolean} isAnswer
+   * @returns {Outcome}
+   */
   take(message, isAnswer) {
-    const { seq, prev_seq: previous, snapshot, bids, asks } = message;
+    const { seq, prev_seq: previous = 0, snapshot, bids, asks } = message;
     if (!(snapshot && isAnswer)) {
       if (this.held === null) return snapshot ? "old" : "gap";
       if (seq <= this.held) return "old";
@@ -176,11 +224,17 @@ export class Book {
 /** The last trades of one symbol, oldest first. */
 export class Trades {
   constructor() {
+    /** @type {Wire.Trade[]} */
     this.rows = [];
-    this.last = null; // newest trade_id that is known
+    /** @type {number | null} newest trade_id that is known */
+    this.last = null;
   }
 
-  /** Take a `trade`; after a gap too, since it is the newest one. */
+  /**
+   * Take a `trade`; after a gap too, since it is the newest one.
+   * @param {Wire.Trade} trade
+   * @returns {Outcome}
+   */
   take(trade) {
     if (this.last !== null && trade.trade_id <= this.last) return "old";
     const isNext = this.last === null || trade.trade_id === this.last + 1;
@@ -190,29 +244,39 @@ export class Trades {
     return isNext ? "taken" : "gap";
   }
 
-  /** Take the newest trades of the table; newer ones stay. */
+  /**
+   * Take the newest trades of the table; newer ones stay.
+   * @param {Wire.Trade[]} rows
+   */
   fill(rows) {
-    const last = rows.length ? rows.at(-1).trade_id : 0;
+    const last = rows.at(-1)?.trade_id ?? 0;
     const newer = this.rows.filter((trade) => trade.trade_id > last);
     this.rows = [...rows, ...newer].slice(-TRADES_KEPT);
     this.last = Math.max(last, this.last ?? 0);
   }
 }
 
-/** The candles of one symbol: [start_ts, open, high, low, close, volume]. */
+/** The candles of one symbol. */
 export class Candles {
+  /** @param {Interval} interval */
   constructor(interval) {
     this.interval = interval;
+    /** @type {Candle[]} */
     this.rows = [];
     this.covered = Infinity; // last trade_id in the rows
   }
 
-  /** Take the table, made when `last` was the newest trade_id. */
+  /**
+   * Take the table, made when `last` was the newest trade_id.
+   * @param {Candle[]} rows
+   * @param {number} last
+   */
   fill(rows, last) {
     this.rows = rows.map((row) => [...row]);
     this.covered = last;
   }
 
+  /** @param {Wire.Trade} trade */
   take({ trade_id: id, ts, price, qty }) {
     if (id <= this.covered) return;
     this.covered = id;

@@ -8,21 +8,33 @@ import { describeNews } from "./market.js";
 const KEPT = 100;
 const NAMED = 3; // instruments in one message
 
-export class Notes {
-  #own = []; // { ts, text, isBad, body }
-  #told = new Map(); // by key, which a message has in an event and in a table
+/** @typedef {{ ts: number, text: string, isBad: boolean, body: string }} Note */
 
-  /** The newest first. */
+export class Notes {
+  /** @type {Note[]} */
+  #own = [];
+  /** @type {Map<string, Note & { symbols?: Set<string> }>} by a key that a message has in an event and in a table */
+  #told = new Map();
+
+  /** @type {Note[]} the newest first */
   list = [];
 
-  /** Add what the page says itself. */
+  /**
+   * Add what the page says itself.
+   * @param {number} ts
+   * @param {string} text
+   * @param {boolean} isBad
+   */
   say(ts, text, isBad) {
     this.#own.push({ ts, text, isBad, body: "" });
     this.#own.splice(0, this.#own.length - KEPT);
     this.#sort();
   }
 
-  /** Add a `news` or `status` of the exchange. */
+  /**
+   * Add a `news` or `status` of the exchange.
+   * @param {(Wire.News | Wire.Status)[]} messages
+   */
   tell(...messages) {
     for (const message of messages) {
       if (message.type === "news") {
@@ -41,7 +53,10 @@ export class Notes {
     this.#told.clear();
   }
 
-  /** Add a status; those of one command about many instruments are one. */
+  /**
+   * Add a status; those of one command about many instruments are one.
+   * @param {Wire.Status} status
+   */
   #tellStatus({ ts, symbol, phase, message }) {
     const words = [phase?.replaceAll("_", " "), message].filter(Boolean);
     const key = `status ${ts} ${words.join()}`;
@@ -60,6 +75,7 @@ export class Notes {
   }
 }
 
+/** @param {Wire.News} news */
 function ofNews(news) {
   const { ts, body = "" } = news;
   return { ts, text: `News: ${describeNews(news)}`, isBad: false, body };

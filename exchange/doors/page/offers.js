@@ -5,7 +5,14 @@ import { tickOf } from "./market.js";
 import { showResult } from "./trade.js";
 import { showLength, showLots, unitOfAll } from "./words.js";
 
-/** Return a function that shows what came of a request, in these words. */
+/** @import { Answered, Exchange } from "./exchange.js" */
+
+/**
+ * Return a function that shows what came of a request, in these words.
+ * @param {Exchange} exchange
+ * @param {string} words
+ * @returns {Answered}
+ */
 function telling(exchange, words) {
   return (reply) => {
     const isBad = reply.type === "error";
@@ -17,6 +24,7 @@ function telling(exchange, words) {
 
 /** The open offers; each has a button that accepts it. */
 export class Tenders {
+  /** @param {Exchange} exchange */
   constructor(exchange) {
     this.exchange = exchange;
     this.list = byId("tenders");
@@ -63,6 +71,7 @@ export class Tenders {
 
 /** Converting lots of an instrument and its basket into each other. */
 export class Conversion {
+  /** @param {Exchange} exchange */
   constructor(exchange) {
     this.exchange = exchange;
     this.box = byId("convert");
@@ -72,7 +81,7 @@ export class Conversion {
       ({ lots }, { value: side }) => this.#send(side, Number(lots.value)),
       () => showResult(""),
     );
-    this.symbol = null;
+    this.symbol = ""; // the instrument of the lots in the form
   }
 
   draw() {
@@ -102,6 +111,7 @@ export class Conversion {
     const { symbol } = this;
     const words =
       side === "buy" ? `${qty} ${symbol} made` : `${qty} ${symbol} taken apart`;
-    this.exchange.convert(symbol, side, qty, telling(this.exchange, words));
+    const terms = { symbol, side, qty };
+    this.exchange.convert(terms, telling(this.exchange, words));
   }
 }

@@ -19,6 +19,9 @@ import {
   unitOfAll,
 } from "./words.js";
 
+/** @import { Instruments } from "./board.js" */
+/** @import { Exchange } from "./exchange.js" */
+
 const PAGE = 50; // rows shown at once
 const ORDER_FIELDS = [
   ...["order_id", "client_order_id", "symbol", "side", "order_type"],
@@ -51,7 +54,12 @@ class Filter {
     };
   }
 
-  /** Return the rows of the page that is shown. */
+  /**
+   * Return the rows of the page that is shown.
+   * @template {{ symbol: string, side: string }} Row
+   * @param {Row[]} rows
+   * @param {Instruments} instruments
+   */
   take(rows, instruments) {
     offerValues(this.symbol, [...instruments.keys()]);
     const wanted = rows.filter(
@@ -70,6 +78,7 @@ class Filter {
 }
 
 export class Fills {
+  /** @param {Exchange} exchange */
   constructor(exchange) {
     this.exchange = exchange;
     const classes = ["", "", "number", "number", "number"];
@@ -95,7 +104,7 @@ export class Fills {
         texts: [
           showTime(fill.ts),
           `${SIDES[fill.side]} ${fill.symbol}`,
-          tickOf(instruments.get(fill.symbol)).show(fill.last_price),
+          tickOf(instruments.get(fill.symbol)).show(fill.last_price ?? 0),
           showLots(fill.last_qty),
           unit.show(fill.fee ?? 0),
         ],
@@ -109,13 +118,19 @@ export class Fills {
  * order, so that no button means another order than the one aimed at.
  */
 export class Orders {
+  /**
+   * @param {Exchange} exchange
+   * @param {{ amend(id: number): void, cancel(id: number): void }} changes
+   */
   constructor(exchange, { amend, cancel }) {
     this.exchange = exchange;
     this.body = byId("orders");
     this.amend = amend;
     this.cancel = cancel;
-    this.rows = new Map(); // by order_id
-    this.past = []; // of the table: those that have ended
+    /** @type {Map<number, any>} by order_id */
+    this.rows = new Map();
+    /** @type {Wire.Exec[]} of the table: those that have ended */
+    this.past = [];
     this.filter = new Filter("orders", () => this.draw());
     this.of = byId("orders-of");
     this.of.onchange = () => this.#choose();

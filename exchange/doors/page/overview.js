@@ -16,14 +16,18 @@ const CLASSES = ["", N, N, N, N, N, N, "wide", "wide"];
 
 export const OVERVIEW = "overview"; // in the address; no symbol is lower case
 
+/** @import { Account } from "./account.js" */
+/** @import { Instruments } from "./board.js" */
+/** @import { Exchange } from "./exchange.js" */
+
 export class Overview {
-  /** `choose(symbol)` is called by a click. */
-  constructor(exchange, choose) {
+  /** @param {Exchange} exchange */
+  constructor(exchange) {
     this.exchange = exchange;
-    this.choose = choose;
     this.rows = new Rows(byId("overview-rows"), CLASSES);
     this.chains = byId("chains");
-    this.tables = new Map(); // of options, by underlying and end
+    /** @type {Map<string, { rows: Rows }>} of options, by underlying and end */
+    this.tables = new Map();
   }
 
   draw() {
@@ -33,15 +37,20 @@ export class Overview {
     const { instruments, account } = exchange;
     const symbols = [...instruments.keys()];
     this.rows.draw(
-      symbols.map((symbol) => ({
+      [...instruments].map(([symbol, instrument]) => ({
         className: "",
-        texts: this.#texts(symbol, instruments.get(symbol), account),
+        texts: this.#texts(symbol, instrument, account),
       })),
     );
     for (const [n, symbol] of symbols.entries()) this.#decorate(n, symbol);
     this.#drawChains(instruments, account);
   }
 
+  /**
+   * @param {string} symbol
+   * @param {Wire.Instrument} instrument
+   * @param {Account | null} account
+   */
   #texts(symbol, instrument, account) {
     const tick = tickOf(instrument);
     const { last, open } = this.exchange.prices.of(symbol);
@@ -66,7 +75,11 @@ export class Overview {
     ];
   }
 
-  /** The name as a link, the change in colour, the spark line. */
+  /**
+   * The name as a link, the change in colour, the spark line.
+   * @param {number} n
+   * @param {string} symbol
+   */
   #decorate(n, symbol) {
     const { cells } = this.rows.rows[n];
     const { instruments, prices } = this.exchange;
@@ -78,16 +91,22 @@ export class Overview {
     }
     link.href = `#${encodeURIComponent(symbol)}`;
     put(link, symbol);
-    put(cells[0].lastChild, describeTerms(instruments.get(symbol)));
+    const instrument = instruments.get(symbol);
+    put(cells[0].lastChild, instrument ? describeTerms(instrument) : "");
     const { last, open, points } = prices.of(symbol);
-    const isUp = last > open;
-    cells[2].className = `number ${isUp ? "buy" : last < open ? "sell" : ""}`;
+    const change = last === undefined || open === undefined ? 0 : last - open;
+    const side = change > 0 ? "buy" : change < 0 ? "sell" : "";
+    cells[2].className = `number ${side}`;
     drawCurve(cells[7].firstChild, points);
   }
 
   // Options -----------------------------------------------------------------
 
-  /** A table for the calls and puts of each underlying and end, by strike. */
+  /**
+   * A table for the calls and puts of each underlying and end, by strike.
+   * @param {Instruments} instruments
+   * @param {Account | null} account
+   */
   #drawChains(instruments, account) {
     const options = [...instruments.values()].filter(
       ({ kind }) => kind === "call" || kind === "put",
@@ -102,10 +121,9 @@ export class Overview {
       this.chains.replaceChildren(...nodes);
     }
     for (const [key, chain] of chains) {
-      const strikes = Map.groupBy(chain, ({ strike }) => strike);
+      const strikes = Map.groupBy(chain, ({ strike = 0 }) => strike);
       const sorted = [...strikes].sort(([a], [b]) => a - b);
-      const { rows } = this.tables.get(key);
-      rows.draw(
+      this.tables.get(key)?.rows.draw(
         sorted.map(([strike, pair]) => ({
           className: "",
           texts: this.#chainTexts(strike, pair, account),
@@ -114,6 +132,11 @@ export class Overview {
     }
   }
 
+  /**
+   * @param {number} strike
+   * @param {Wire.Instrument[]} pair
+   * @param {Account | null} account
+   */
   #chainTexts(strike, pair, account) {
     const side = (kind) => {
       const option = pair.find((one) => one.kind === kind);
@@ -129,6 +152,10 @@ export class Overview {
     return [...side("call"), price, bid, ask, lots];
   }
 
+  /**
+   * @param {string} key
+   * @param {Wire.Instrument} option
+   */
   #add(key, { underlying, expires }) {
     const section = make("div", "chain");
     const end = expires === "round" ? "" : `, ${expires} s after they open`;

@@ -41,11 +41,16 @@ const MODE = "exchange-chart"; // in localStorage
 
 // Drawing ---------------------------------------------------------------------
 
+/** @type {Set<(state: Exchange) => void>} */
 const due = new Set(); // functions that draw
 let drawnAt = 0;
+/** @type {Wall | null} */
 let wall = null; // set below; the connection tells of changes before
 
-/** Schedule the drawings that show the part of the state that changed. */
+/**
+ * Schedule the drawings that show the part of the state that changed.
+ * @param {string} what
+ */
 function changed(what) {
   if (!due.size) requestAnimationFrame(draw);
   const shown = wall?.isShown ? [drawWall] : drawings[what];
@@ -63,7 +68,7 @@ function draw(now) {
   for (const drawing of drawn) drawing(exchange);
 }
 
-const drawWall = () => wall.draw();
+const drawWall = () => wall?.draw();
 const drawTabs = (state) => instruments.draw(state);
 const drawLadder = () => ladder.draw();
 const drawTicket = () => ticket.update();
@@ -77,6 +82,7 @@ const drawLeaders = (state) => leaderboard.draw(state);
 // What shows the last price is drawn together, so that all of it agrees.
 const priced = [drawHead, drawTabs, drawLines, drawOverview];
 const held = [drawAccount, drawPositions, drawLeaders];
+/** @type {Record<string, ((state: Exchange) => void)[]>} */
 const drawings = {
   connection: [drawConnection],
   book: [drawLadder, drawTicket, drawLines],
@@ -96,6 +102,7 @@ drawings.market.push(
   ),
 );
 
+/** @param {Exchange} exchange */
 function drawMarket({ instrument, symbol }) {
   chart.setTick(tickOf(instrument));
   if (symbol !== charted) {
@@ -111,9 +118,12 @@ function drawOffers() {
   tenders.draw();
 }
 
+/** @type {string | null | undefined} */
 let charted; // the symbol in the chart
+/** @type {any[]} */
 let bar = []; // under the cursor: the bar and its volume
 
+/** @param {Exchange} exchange */
 function drawChart({ trades, candles, account, symbol, interval }) {
   const shown = trades.rows.filter((trade) => exchange.isShown(trade));
   if (mode === "trades") chart.drawTrades(shown);
@@ -235,8 +245,8 @@ function asked() {
 }
 
 function followHash() {
-  wall.show(asked() === WALL);
-  if (wall.isShown) return;
+  wall?.show(asked() === WALL);
+  if (wall?.isShown) return;
   const isOverview = asked() === OVERVIEW;
   const wasOverview = !byId("overview").hidden;
   byId("overview").hidden = !isOverview;
@@ -291,16 +301,16 @@ for (const button of byId("side-tabs").children) {
   button.onclick = () => chooseSide(button.value);
 }
 chooseSide("leaders");
-setUpTabs(document.querySelector("[role=tablist]"));
-document.querySelector("[role=tablist]").addEventListener("click", () => {
+setUpTabs(byId("own-tabs"));
+byId("own-tabs").addEventListener("click", () => {
   for (const drawing of [drawFills, drawPositions, drawEquity]) {
     drawing(exchange);
   }
 });
 setUpKeys({
-  b: () => exchange.account && ticket.open("buy"),
-  s: () => exchange.account && ticket.open("sell"),
-  x: () => exchange.account?.orders.size && changes.cancelAll(),
+  b: () => exchange.trader && ticket.open("buy"),
+  s: () => exchange.trader && ticket.open("sell"),
+  x: () => exchange.trader?.orders.size && changes.cancelAll(),
   l: () => byId("ladder-box").focus(),
   c: () => ladder.centre(),
   o: toggleOverview,

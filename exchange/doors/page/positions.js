@@ -12,8 +12,13 @@ import {
   unitOfAll,
 } from "./words.js";
 
+/** @import { Account } from "./account.js" */
+/** @import { Instruments } from "./board.js" */
+/** @import { Exchange } from "./exchange.js" */
+
+/** @param {Exchange} exchange */
 export function drawAccount({ account, symbol, instruments, tickers }) {
-  if (!account) return;
+  if (!account || symbol === null) return;
   const money = unitOfAll(instruments);
   const profit = account.profit(tickers, instruments);
   const others = Object.entries(account.positions)
@@ -30,18 +35,23 @@ export function drawAccount({ account, symbol, instruments, tickers }) {
 
 /** A row for each instrument that is held or has realized a profit. */
 export class Positions {
+  /**
+   * @param {Exchange} exchange
+   * @param {(symbol: string) => void} flatten
+   */
   constructor(exchange, flatten) {
     this.exchange = exchange;
     const classes = ["name", ...Array(5).fill("number"), "buttons"];
     this.rows = new Rows(byId("positions"), classes);
     this.flatten = flatten;
-    this.buttons = []; // of the rows
-    this.realized = new Map(); // by symbol
-    this.madeOf = null; // the fills that this was computed from
+    /** @type {Map<string, number>} by symbol */
+    this.realized = new Map();
+    /** @type {{ made: string, fills: unknown } | null} the fills that this was computed from */
+    this.madeOf = null;
   }
 
   draw() {
-    const { account, instruments, tickers, round } = this.exchange;
+    const { account, instruments, round } = this.exchange;
     if (!account || byId("panel-positions").hidden) return;
     const money = unitOfAll(instruments);
     this.#realize(account, instruments, round);
@@ -68,10 +78,15 @@ export class Positions {
       items.push({ className: "sum", texts: ["All", "", "", "", ...sum] });
     }
     this.rows.draw(items);
-    this.#drawButtons(symbols, account, tickers);
+    this.#drawButtons(symbols, account);
   }
 
-  /** Compute what fills realized, if there are new ones. */
+  /**
+   * Compute what fills realized, if there are new ones.
+   * @param {Account} account
+   * @param {Instruments} instruments
+   * @param {number} round
+   */
   #realize(account, instruments, round) {
     const made = `${account.fills.length} ${account.fills.at(-1)?.seq} ${round}`;
     if (made === this.madeOf?.made && this.madeOf.fills === account.fills) {
@@ -81,6 +96,12 @@ export class Positions {
     this.realized = realizedBySymbol(account.fills, instruments, round);
   }
 
+  /**
+   * Return the profit that is not realized, and the texts of a row.
+   * @param {string} symbol
+   * @param {Account} account
+   * @returns {[number, string[]]}
+   */
   #texts(symbol, account) {
     const { instruments, tickers } = this.exchange;
     const instrument = instruments.get(symbol);
@@ -104,6 +125,10 @@ export class Positions {
     ];
   }
 
+  /**
+   * @param {string[]} symbols
+   * @param {Account} account
+   */
   #drawButtons(symbols, account) {
     for (const [n, row] of this.rows.rows.entries()) {
       const symbol = symbols[n];
@@ -121,7 +146,10 @@ export class Positions {
   }
 }
 
-/** Add what the account is worth now to its curve, and draw the curve. */
+/**
+ * Add what the account is worth now to its curve, and draw the curve.
+ * @param {Exchange} exchange
+ */
 export function sampleEquity(exchange) {
   const { account, isLive, isLoggedIn, tickers, instruments } = exchange;
   if (!account || !isLive || !isLoggedIn || account.isStating) return;
@@ -129,6 +157,7 @@ export function sampleEquity(exchange) {
   drawEquity(exchange);
 }
 
+/** @param {Exchange} exchange */
 export function drawEquity({ account, instruments }) {
   if (!account || byId("panel-curve").hidden) return;
   const { curve } = account;
@@ -139,12 +168,13 @@ export function drawEquity({ account, instruments }) {
     return;
   }
   const values = curve.map(([, equity]) => equity);
+  const [first, last] = [values[0], values[values.length - 1]];
   const low = values.reduce((a, b) => Math.min(a, b));
   const high = values.reduce((a, b) => Math.max(a, b));
   put(
     byId("curve-words"),
-    `Since ${showTime(curve[0][0])}: from ${money.show(values[0])} to ` +
-      `${money.show(values.at(-1))}, between ${money.show(low)} and ` +
+    `Since ${showTime(curve[0][0])}: from ${money.show(first)} to ` +
+      `${money.show(last)}, between ${money.show(low)} and ` +
       `${money.show(high)}`,
   );
 }

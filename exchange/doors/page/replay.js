@@ -33,6 +33,9 @@ function showSeconds(seconds) {
   return `${Math.floor(tenths / 600)}:${rest.toFixed(1).padStart(4, "0")}`;
 }
 
+/** @import { Chart } from "./chart.js" */
+/** @import { Exchange } from "./exchange.js" */
+
 export class Replay {
   /** Return the replay of this server; throws if it serves none. */
   static async load() {
@@ -50,19 +53,32 @@ export class Replay {
     this.ts = this.start + Math.round(at * SECOND); // what is shown
     this.speed = PAUSED;
     this.chosen = "1"; // the speed of the next play
-    this.wanted = null; // where to go as soon as we are there
+    /** @type {number | null} where to go as soon as we are there */
+    this.wanted = null;
     this.isMoving = false; // a request to move has no reply yet
     this.accounts = ""; // those in the list, to notice a change
     this.noted = ""; // the address as we set it
+    /** @type {any} */
     this.exchange = null;
+    /** @type {any} */
+    this.chart = null;
+    /** @type {any} rows of trades with names */
+    this.trades = null;
+    /** @type {any} rows of orders with names */
+    this.orders = null;
   }
 
-  /** Follow a connection and draw on its chart. */
+  /**
+   * Follow a connection and draw on its chart.
+   * @param {Exchange} exchange
+   * @param {Chart} chart
+   */
   join(exchange, chart) {
     this.exchange = exchange;
     this.chart = chart;
     exchange.guests.push(this);
     exchange.word = "Replay";
+    exchange.isRecording = true;
     exchange.askMatch = () => this.#askMatch();
     this.#setUp();
     this.draw();
@@ -90,8 +106,10 @@ export class Replay {
     this.#due ??= requestAnimationFrame(() => this.draw());
   }
 
-  #due = null; // the next drawing
-  #fair = null; // the series of hidden values
+  /** @type {number | null} the next drawing */
+  #due = null;
+  /** @type {any} the series of hidden values */
+  #fair = null;
 
   #ask(request, done) {
     const message = { type: "replay", ...request };

@@ -18,17 +18,31 @@ const CONFIRM = "exchange-confirm"; // in localStorage
 const LARGE = 10; // times the usual size: ask once
 const SIZES = 20; // orders that make the usual size
 
+/** @import { Side } from "./account.js" */
+/** @import { Exchange, Order } from "./exchange.js" */
+/** @import { Book, Tick } from "./market.js" */
+/**
+ * What the fields describe: a bad price is null, `seconds` until it expires.
+ * @typedef {Omit<Order, "price" | "trigger_price"> & { symbol: string,
+ *   price?: number | null, trigger_price?: number | null, seconds?: number }} Draft
+ */
+
 export class Ticket {
+  /** @param {Exchange} exchange */
   constructor(exchange) {
     this.exchange = exchange;
     this.form = byId("ticket-form");
     this.fields = this.form.elements;
     this.report = reporter(exchange);
-    this.symbol = null; // the instrument of the price in the form
+    /** @type {string | null} the instrument of the price in the form */
+    this.symbol = null;
     this.isOurs = false; // the price was typed, stepped or clicked
-    this.armed = null; // [side, price] filled from the ladder
+    /** @type {[Side, number] | null} filled from the ladder */
+    this.armed = null;
     this.isSending = false;
-    this.sizes = []; // lots of the orders sent
+    /** @type {number[]} lots of the orders sent */
+    this.sizes = [];
+    this.pending = () => {}; // what the answer to a question lets happen
     this.asked = 0; // the largest size that was confirmed
     const { order_type: type, time_in_force: time } = this.fields;
     type.oninput = () => (time.value = TIMES[type.value][0]);
@@ -46,10 +60,11 @@ export class Ticket {
     this.dialog = byId("confirm-dialog");
     onClose(this.dialog);
     onSubmit(this.dialog.querySelector("form"), () => this.#confirmed());
-    byId("flatten").onclick = () => this.flatten(exchange.symbol);
-    for (const side of ["buy", "sell"]) {
-      byId(`quick-${side}`).onclick = () => this.open(side);
-    }
+    byId("flatten").onclick = () => {
+      if (exchange.symbol !== null) this.flatten(exchange.symbol);
+    };
+    byId("quick-buy").onclick = () => this.open("buy");
+    byId("quick-sell").onclick = () => this.open("sell");
     byId("ticket-close").onclick = () => {
       byId("ticket").classList.remove("open");
       byId("quick-buy").focus();
@@ -58,7 +73,10 @@ export class Ticket {
 
   // What others ask for -----------------------------------------------------
 
-  /** Show the ticket with this side; the focus is on the lots. */
+  /**
+   * Show the ticket with this side; the focus is on the lots.
+   * @param {Side} side
+   */
   open(side) {
     this.#setSide(side);
     byId("ticket").classList.add("open");
@@ -66,7 +84,11 @@ export class Ticket {
     this.fields.qty.select();
   }
 
-  /** Fill a price in, and a side if there is one: a limit order. */
+  /**
+   * Fill a price in, and a side if there is one: a limit order.
+   * @param {Side | null} side
+   * @param {number} price
+   */
   fill(side, price) {
     const { order_type: type, price: field } = this.fields;
     if (side) this.#setSide(side);
@@ -83,7 +105,11 @@ export class Ticket {
     this.draw();
   }
 
-  /** Return whether a second click on this price of the ladder sends. */
+  /**
+   * Return whether a second click on this price of the ladder sends.
+   * @param {Side} side
+   * @param {number} price
+   */
   isArmed(side, price) {
     return this.armed?.[0] === side && this.armed[1] === price;
   }
@@ -102,12 +128,16 @@ export class Ticket {
     this.draw();
   }
 
-  /** Close the position of a symbol with a market order. */
+  /**
+   * Close the position of a symbol with a market order.
+   * @param {string} symbol
+   */
   flatten(symbol) {
     const { account, instruments } = this.exchange;
     const lots = account?.lots(symbol) ?? 0;
-    if (!lots) return;
-    const qty = Math.min(Math.abs(lots), instruments.get(symbol).max_qty);
+    const instrument = instruments.get(symbol);
+    if (!lots || !instrument) return;
+    const qty = Math.min(Math.abs(lots), instrument.max_qty);
     const side = lots > 0 ? "sell" : "buy";
     this.#ask({ symbol, side, qty, order_type: "market" });
   }
@@ -168,7 +198,9 @@ export class Ticket {
   /** Say on the button what is sent, what it costs, and what is held then. */
   #drawWords() {
     const { exchange, form, fields } = this;
-    const { instrument, account, symbol, instruments, book } = exchange;
+    const { instrument, account, instruments, book } = exchange;
+    if (!instrument) return;
+    const { symbol } = instrument;
     const order = this.#order();
     const isBuy = order.side === "buy";
     const tick = tickOf(instrument);
@@ -211,6 +243,10 @@ export class Ticket {
     this.#drawQuick(book, tick);
   }
 
+  /**
+   * @param {Book} book
+   * @param {Tick} tick
+   */
   #drawQuick(book, tick) {
     const [[ask] = []] = book.asks.top(1);
     const [[bid] = []] = book.bids.top(1);
@@ -250,14 +286,15 @@ export class Ticket {
     this.#typed(field);
   }
 
-  /** Return the order that the fields describe; a bad price is null. */
+  /** @returns {Draft} the order that the fields describe */
   #order() {
     const { instrument } = this.exchange;
     const { side, qty, price, order_type, time_in_force, stp } = this.fields;
     const { post_only, trigger_price, display_qty, seconds } = this.fields;
     const tick = tickOf(instrument);
+    /** @type {Draft} */
     const order = {
-      symbol: instrument.symbol,
+      symbol: instrument?.symbol ?? "",
       side: side.value,
       qty: Number(qty.value),
       order_type: order_type.value,
@@ -284,8 +321,12 @@ export class Ticket {
     else if (!this.isSending) this.#ask(this.#order());
   }
 
-  /** Send an order, or ask first: if wanted, or if it is unusually large. */
+  /**
+   * Send an order, or ask first: if wanted, or if it is unusually large.
+   * @param {Draft} order
+   */
   #ask(order) {
+    if (!this.exchange.trader) return;
     const usual = [...this.sizes].sort((a, b) => a - b)[this.sizes.length >> 1];
     const isLarge = order.qty > LARGE * usual && order.qty > this.asked;
     const { side, qty, symbol } = order;
@@ -316,7 +357,9 @@ export class Ticket {
     this.pending();
   }
 
-  #place({ seconds, ...order }) {
+  /** @param {Draft} draft */
+  #place({ seconds, ...fields }) {
+    const order = /** @type {Order} */ (fields); // its prices are valid
     if (seconds) {
       order.expire_ts = this.exchange.now() + seconds * 1_000_000;
     }

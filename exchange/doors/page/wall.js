@@ -10,6 +10,7 @@ import { byId, make, put, Rows } from "./dom.js";
 import { Equities, SHOWN } from "./equity.js";
 import { describeNews, tickOf } from "./market.js";
 import {
+  secondsUntil,
   showLength,
   showLots,
   showPhase,
@@ -25,19 +26,31 @@ const TRADES = 10; // the newest of all instruments
 const NEWS = 3;
 const CLOSED = "closed";
 
+/** @import { Leader } from "./board.js" */
+/** @import { Exchange } from "./exchange.js" */
+
 export class Wall {
-  /** `redraw()` is called when something has changed. */
+  /**
+   * `redraw()` is called when something has changed.
+   * @param {Exchange} exchange
+   * @param {() => void} redraw
+   */
   constructor(exchange, redraw) {
     this.exchange = exchange;
     this.redraw = redraw;
     this.isShown = false;
     this.equities = new Equities();
-    this.leaders = []; // the last leaderboard
-    this.leadersTs = null; // its time; null: none has arrived
-    this.opens = new Map(); // by symbol: the first price of the round
+    /** @type {Leader[]} the last leaderboard */
+    this.leaders = [];
+    /** @type {number | null} its time; null: none has arrived */
+    this.leadersTs = null;
+    /** @type {Map<string, number>} by symbol: the first price of the round */
+    this.opens = new Map();
     this.asked = ""; // the round and symbols whose past is asked for
-    this.trades = []; // the newest first
-    this.news = []; // the newest first
+    /** @type {Wire.Trade[]} the newest first */
+    this.trades = [];
+    /** @type {Wire.News[]} the newest first */
+    this.news = [];
     this.standings = new Rows(
       byId("wall-standings"),
       ["rank", "mark", "name", "number"],
@@ -48,6 +61,7 @@ export class Wall {
       ["", "", "number", "number"],
       TRADES,
     );
+    /** @type {(units: number) => string} */
     const showMoney = (units) => unitOfAll(exchange.instruments).show(units);
     this.curves = new Curves(byId("wall-curves"), showMoney, showTime);
     exchange.guests.push(this);
@@ -55,7 +69,10 @@ export class Wall {
     addEventListener("pagehide", () => this.#save());
   }
 
-  /** Show the wall, or the market again. */
+  /**
+   * Show the wall, or the market again.
+   * @param {boolean} isShown
+   */
   show(isShown) {
     if (isShown === this.isShown) return;
     this.isShown = isShown;
@@ -85,6 +102,7 @@ export class Wall {
     this.#askLeaders();
   }
 
+  /** @param {Wire.Event} message */
   receive(message) {
     if (!this.isShown) return;
     if (message.type === "trade") this.#takeTrades([message]);
@@ -108,7 +126,10 @@ export class Wall {
     ]);
   }
 
-  /** Take trades of one instrument, oldest first. */
+  /**
+   * Take trades of one instrument, oldest first.
+   * @param {Wire.Trade[]} trades
+   */
   #takeTrades(trades) {
     const isKnown = ({ symbol, trade_id: id }) =>
       this.trades.some((t) => t.symbol === symbol && t.trade_id === id);
@@ -122,6 +143,7 @@ export class Wall {
     this.redraw();
   }
 
+  /** @param {Wire.News} news */
   #takeNews(news) {
     if (this.news[0]?.news_id >= news.news_id) return;
     this.news.unshift(news);
@@ -134,14 +156,15 @@ export class Wall {
     this.exchange.ask([{ type: "get", what: "leaderboard" }], (reply) => {
       if (!reply?.data) return;
       this.leaders = reply.data;
-      this.leadersTs = reply.ts;
+      const { ts = 0 } = reply;
+      this.leadersTs = ts;
       const { match, round } = this.exchange;
       const name = `${match?.name ?? ""} ${round}`;
-      if (name !== this.equities.name || this.#isEarlier(reply.ts)) {
+      if (name !== this.equities.name || this.#isEarlier(ts)) {
         this.equities.clear(name);
-        this.equities.restore(sessionStorage.getItem(SAVED), reply.ts);
+        this.equities.restore(sessionStorage.getItem(SAVED), ts);
       }
-      this.equities.take(reply.ts, reply.data);
+      this.equities.take(ts, reply.data);
       this.redraw();
     });
     this.#askPast();
@@ -192,6 +215,7 @@ export class Wall {
     this.#drawNews();
   }
 
+  /** @param {Exchange} exchange */
   #drawHead(exchange) {
     const { match, round, instruments, isLive, retryAt, trouble } = exchange;
     const phases = [...instruments.values()].map(({ phase }) => phase);
@@ -208,8 +232,8 @@ export class Wall {
     const number = match?.round ?? (round > 1 ? String(round) : "");
     put(byId("wall-round"), number && `Round ${number}`);
     byId("wall-round").hidden = !number;
-    const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1_000));
-    const pause = retryAt === null ? "" : `, next try in ${seconds} s`;
+    const pause =
+      retryAt === null ? "" : `, next try in ${secondsUntil(retryAt)} s`;
     put(
       byId("wall-connection"),
       isLive ? "" : `○ Not connected${trouble && `: ${trouble}`}${pause}`,
@@ -218,6 +242,10 @@ export class Wall {
     this.#drawClock(exchange, phases);
   }
 
+  /**
+   * @param {Exchange} exchange
+   * @param {string[]} phases
+   */
   #drawClock({ instruments, isLive }, phases) {
     const now = this.exchange.now();
     const left = [...instruments.values()]
@@ -234,6 +262,7 @@ export class Wall {
     byId("wall-left").classList.toggle("soon", isKnown && ms < 60_000);
   }
 
+  /** @param {Exchange} exchange */
   #drawStrip({ instruments, tickers }) {
     const strip = byId("wall-strip");
     const names = [...instruments.keys()];
@@ -252,10 +281,12 @@ export class Wall {
     for (const [index, symbol] of names.entries()) {
       const [, price, change] = strip.children[index].children;
       const instrument = instruments.get(symbol);
+      if (!instrument) continue;
       const tick = tickOf(instrument);
       const { last } = tickers.get(symbol) ?? {};
       const first = this.opens.get(symbol) ?? last;
-      const moved = last === undefined ? 0 : last - first;
+      const moved =
+        last === undefined || first === undefined ? 0 : last - first;
       const arrow = moved > 0 ? "▲ " : moved < 0 ? "▼ " : "";
       // The head says which phase all are in.
       const isOpen = isSame || instrument.phase === "open";
@@ -266,6 +297,7 @@ export class Wall {
     }
   }
 
+  /** @param {Exchange} exchange */
   #drawStandings({ instruments, tickers, isLive }) {
     const money = unitOfAll(instruments);
     const leaders = this.leaders.slice(0, SHOWN);
@@ -299,6 +331,7 @@ export class Wall {
     this.curves.draw(leaders.length ? curves : []);
   }
 
+  /** @param {Exchange} exchange */
   #drawTrades({ instruments }) {
     this.tape.draw(
       this.trades.map(({ symbol, side, price, qty }) => ({

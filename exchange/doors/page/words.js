@@ -2,7 +2,10 @@
 
 import { Tick, tickOf, unitOf } from "./market.js";
 
+/** @import { Instruments } from "./board.js" */
+
 export const SIDES = { buy: "▲ buy", sell: "▼ sell" };
+/** @type {Record<string, string>} */
 const PHASES = {
   pre_open: "◔ Not open yet",
   auction: "⇄ Auction",
@@ -10,6 +13,7 @@ const PHASES = {
   halted: "❙❙ Halted",
   closed: "■ Closed",
 };
+/** @type {Record<string, string>} */
 const DONE = { new: "accepted", amended: "amended" }; // by exec_type
 
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
@@ -29,9 +33,20 @@ export function showLength(ms) {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
+/**
+ * Return the whole seconds until a time in ms since the epoch, 0 if it is over.
+ * @param {number | null} time null: not known
+ */
+export const secondsUntil = (time) =>
+  Math.max(0, Math.ceil(((time ?? 0) - Date.now()) / 1_000));
+
 export const showPhase = (phase) => PHASES[phase] ?? phase.replaceAll("_", " ");
 
-/** Return why a phase is in force and when it ends; "" if nothing is known. */
+/**
+ * Return why a phase is in force and when it ends; "" if nothing is known.
+ * @param {Wire.Instrument} instrument
+ * @param {number} now
+ */
 export function showWhy({ phase, reason, reopen_ts: reopens }, now) {
   if (phase === "open") return "";
   const words = reason ? [reason] : [];
@@ -41,7 +56,10 @@ export function showWhy({ phase, reason, reopen_ts: reopens }, now) {
   return words.join(", ");
 }
 
-/** Return the unit of cash, as a tick; 1 if the instruments share none. */
+/**
+ * Return the unit of cash, as a tick; 1 if the instruments share none.
+ * @param {Instruments} instruments
+ */
 export function unitOfAll(instruments) {
   const units = [...instruments.values()].map(unitOf);
   const [first] = units;
@@ -55,20 +73,31 @@ export function showAverage(tick, ticks) {
   return money.toFixed(tick.places + 1).replace("-", "−");
 }
 
-/** Show a price; that of a binary also as a probability. */
+/**
+ * Show a price of a binary as a probability.
+ * @param {Wire.Instrument | undefined} instrument
+ * @param {number | undefined} price
+ */
 export function showOdds(instrument, price) {
-  const { kind, pays } = instrument ?? {};
+  const { kind, pays = 1 } = instrument ?? {};
   if (kind !== "binary" || price === undefined) return "";
   return `${((100 * price) / pays).toFixed(pays < 100 ? 0 : 1)} %`;
 }
 
-/** Return the price of an order in words, with its trigger. */
+/**
+ * Return the price of an order in words, with its trigger.
+ * @param {{ price?: number | null, trigger_price?: number | null }} order
+ * @param {Tick} tick
+ */
 export function showOrderPrice({ price, trigger_price: trigger }, tick) {
-  const limit = price === undefined ? "market" : tick.show(price);
-  return trigger === undefined ? limit : `${limit} stop ${tick.show(trigger)}`;
+  const limit = price == null ? "market" : tick.show(price);
+  return trigger == null ? limit : `${limit} stop ${tick.show(trigger)}`;
 }
 
-/** Say what an instrument is; "" if it is spot. */
+/**
+ * Say what an instrument is; "" if it is spot.
+ * @param {Wire.Instrument} instrument
+ */
 export function describeTerms(instrument) {
   const { kind, strike, underlying, expire_ts: end } = instrument;
   if (!kind || kind === "spot") return "";
@@ -80,13 +109,17 @@ export function describeTerms(instrument) {
   return words.join(" ");
 }
 
-/** Describe the reply to a request in words. */
+/**
+ * Describe the reply to a request in words.
+ * @param {Wire.Reply} reply
+ * @param {Instruments} instruments
+ */
 export function describe(reply, instruments) {
   if (reply.type === "error") return `Refused: ${reply.message}`;
   if (reply.type === "ok") return `${reply.count} canceled`;
-  const tick = tickOf(instruments.get(reply.symbol));
+  const tick = tickOf(instruments.get(reply.symbol ?? ""));
   const price = `at ${showOrderPrice(reply, tick)}`;
-  const status = DONE[reply.exec_type] ?? reply.order_status;
+  const status = DONE[reply.exec_type ?? ""] ?? reply.order_status;
   const words = [status, reply.reason].filter(Boolean);
   return (
     `Order ${reply.order_id}: ${reply.side} ${reply.qty} ${reply.symbol}` +
@@ -94,11 +127,15 @@ export function describe(reply, instruments) {
   );
 }
 
+/**
+ * @param {Wire.Exec[]} fills of one order
+ * @param {Instruments} instruments
+ */
 export function describeFills(fills, instruments) {
   const { side, symbol } = fills[0];
   const tick = tickOf(instruments.get(symbol));
-  const lots = fills.reduce((sum, fill) => sum + fill.last_qty, 0);
-  const prices = fills.map((fill) => fill.last_price);
+  const lots = fills.reduce((sum, { last_qty: qty = 0 }) => sum + qty, 0);
+  const prices = fills.map(({ last_price: price = 0 }) => price);
   const ends = new Set([Math.min(...prices), Math.max(...prices)]);
   const range = [...ends].map((price) => tick.show(price)).join(" to ");
   return `${side === "buy" ? "Bought" : "Sold"} ${lots} ${symbol} at ${range}`;

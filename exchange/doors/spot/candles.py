@@ -7,7 +7,8 @@ and close are the previous close, and the volume is 0.
 
 from __future__ import annotations
 
-from exchange.journal.history import Candle, History
+from exchange.journal.candles import Candle
+from exchange.journal.history import History
 from orderbook import Interval
 
 SECOND = 1_000_000

@@ -8,7 +8,7 @@ from typing import Any
 from exchange.doors.spot.candles import next_start
 from exchange.doors.spot.market import ms
 from exchange.doors.spot.values import ZERO, Listed
-from exchange.journal.history import Candle
+from exchange.journal.candles import Candle
 
 
 @dataclass(slots=True)

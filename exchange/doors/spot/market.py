@@ -10,7 +10,8 @@ from exchange.doors.spot.errors import SpotError
 from exchange.doors.spot.params import Params
 from exchange.doors.spot.values import ONE, ZERO, Listed, Symbols, decimal
 from exchange.gateway.rates import Quotas
-from exchange.journal.history import Candle, History
+from exchange.journal.candles import Candle
+from exchange.journal.history import History
 from exchange.market.engine import Engine
 from exchange.market.listing import SLICES_MAX
 from orderbook import Trade

@@ -35,7 +35,7 @@ from exchange.doors.websocket import frame
 from exchange.gateway.feed import Feed
 from exchange.gateway.link import Incoming, Link
 from exchange.gateway.pacing import is_slow
-from exchange.journal.history import Candle
+from exchange.journal.candles import Candle
 
 TICK_S = 0.1  # from one look at what is due to the next
 STREAMS_MAX = 1_024  # of one connection

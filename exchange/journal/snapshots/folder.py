@@ -160,7 +160,7 @@ class Snapshots:
         new = self._path(f".snapshot-{head.seq}{NEW}")
         try:
             sha256 = write(new, head, lines, is_late)
-            path = new.rename(new.with_suffix(UNVERIFIED))
+            path = new.replace(new.with_suffix(UNVERIFIED))
         except BaseException:
             new.unlink(missing_ok=True)
             raise
@@ -187,7 +187,7 @@ class Snapshots:
             snapshot.path.unlink(missing_ok=True)
             return str(error)
         path = snapshot.path
-        path.rename(path.with_suffix(""))
+        path.replace(path.with_suffix(""))
         sync_folder(path.parent)
         for old in self.verified()[KEPT:]:
             old.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,11 @@ def play(event: Event, *acts: str, round_name: str = "A") -> None:
 
 
 def test_the_page_and_the_standings_are_public(event: Event) -> None:
-    for path in ("/", "/event.js", "/event.css", "/page.css"):
-        assert status(event, path) == 200
+    text = Pages(event).answer("/", None).body.decode()
+    named = re.findall(r'(?:href|src)="([\w.]+\.(?:css|js|svg))"', text)
+    assert {"event.css", "event.js", "page.css", "layout.css"} < {*named}
+    for path in ("", *named):
+        assert status(event, f"/{path}") == 200
     assert status(event, "/standings.csv") == 200
     assert status(event, "/standings.json") == 404  # there are none yet
     answer = Pages(event).answer("/", None)

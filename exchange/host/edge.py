@@ -1,0 +1,190 @@
+"""An edge: it shows the market of a primary to readers, and takes no orders.
+
+It follows the stream of the primary like a standby that never takes over, so
+its readers cost the primary nothing. It asks the servers of NATS to read only.
+While the stream does not answer, it says that what it shows may be old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from exchange.doors.closed import Connection as ClosedConnection
+from exchange.doors.listener import Listener
+from exchange.gateway.edge import EdgeGateway
+from exchange.host.clock import Clock
+from exchange.host.metrics import Standing
+from exchange.journal.address import Address
+from exchange.journal.follower import Follower
+from exchange.journal.servers import Unanswered
+from exchange.journal.storage import Batch
+from exchange.journal.stream import Stream
+
+AGAIN_S = 0.2  # from a request without an answer to the next one
+# Without a message for so long, the stream is asked whether there is one. A
+# primary sends several in each of its T.
+SILENCE_S = 1.0
+# An edge whose machine's clock is further ahead of the primary's sets its
+# time back; a network delays a batch by less.
+AHEAD_US = 1_000_000
+READING = "reading the journal"
+LOST = "the journal's stream does not answer: what is shown may be old"
+FOUND = "the journal's stream answers again"
+
+logger = logging.getLogger("exchange")
+
+
+class Shower(Protocol):
+    """What a `Server` does for readers."""
+
+    listener: Listener
+
+    def show(self) -> None:
+        """Begin to send heartbeats and what has changed."""
+
+    def step(self, work: Callable[[], object]) -> None:
+        """Do some work and write its results."""
+
+    def fail(self, error: Exception) -> None:
+        """End the process."""
+
+
+class Edge:
+    """The life of an edge.
+
+    Args:
+        address: of the stream.
+        server: shows the market.
+        gateway: the server's.
+        clock: follows the primary's time.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        server: Shower,
+        gateway: EdgeGateway,
+        clock: Clock,
+    ) -> None:
+        self._address = address
+        self._server = server
+        self._gateway = gateway
+        self._clock = clock
+        self._follower: Follower | None = None
+        self._is_shown = False  # all that was there has been read
+        self._trouble = ""  # why the stream cannot be followed
+        self._life: asyncio.Task[None] | None = None
+        self._open_protocol = server.listener.protocol
+        server.listener.protocol = ClosedConnection
+
+    def __str__(self) -> str:
+        return f"journal {self._address}: edge, which takes no orders"
+
+    @property
+    def hindrance(self) -> str:
+        """Why readers are not shown what is; "": they are."""
+        what = "" if self._is_shown else READING
+        if self._trouble:
+            what = f"{LOST if self._is_shown else READING}: {self._trouble}"
+        return what
+
+    @property
+    def standing(self) -> Standing:
+        """What the metrics say about this process."""
+        pending = None
+        if self._follower is not None and not self._trouble:
+            pending = self._follower.pending
+        return Standing("edge", pending, 0.0)
+
+    @property
+    def leads(self) -> bool:
+        """Whether there are clients to be served to the end."""
+        return self._is_shown
+
+    def start(self) -> None:
+        """Read the journal; then show the market."""
+        self._life = asyncio.create_task(self._live())
+
+    async def leave(self) -> None:
+        """Do nothing: nobody waits for an edge."""
+
+    async def stop(self) -> None:
+        """Follow nothing any more, and hang up."""
+        if self._life is not None:
+            self._life.cancel()
+            await asyncio.wait((self._life,))
+
+    async def _live(self) -> None:
+        gc.disable()  # the engine makes no cycles
+        try:
+            await self._follow(await self._open())
+        except Exception as error:
+            self._server.fail(error)
+        finally:
+            gc.enable()
+
+    async def _open(self) -> Stream:
+        while True:
+            try:
+                return await Stream.open(self._address, None)
+            except Unanswered as error:
+                self._note(str(error))
+                await asyncio.sleep(AGAIN_S)
+
+    async def _follow(self, stream: Stream) -> None:
+        """Apply what the primary applies, for ever."""
+        follower = self._follower = Follower(stream, self._apply)
+        try:
+            while True:
+                try:
+                    if not await follower.read(SILENCE_S):
+                        await follower.look()
+                except Unanswered as error:
+                    self._note(str(error))
+                    await asyncio.sleep(AGAIN_S)
+                    continue
+                self._note("")
+                has_market = self._gateway.engine.seq > 0
+                if has_market and not self._is_shown and not follower.pending:
+                    self._show()
+        finally:
+            await stream.close()
+
+    def _show(self) -> None:
+        """Take clients: all that was in the journal has been applied."""
+        engine = self._gateway.engine
+        logger.info(
+            "%s: follows after %s commands", self._address, f"{engine.seq:,}"
+        )
+        gc.freeze()
+        gc.enable()
+        self._is_shown = True
+        self._clock.go_on_from(engine.ts)
+        self._server.show()
+        self._server.listener.protocol = self._open_protocol
+
+    def _apply(self, batch: Batch) -> None:
+        if not self._is_shown:
+            self._gateway.replay(batch)
+            return
+        self._gateway.follow(batch)
+        behind = self._gateway.engine.ts - self._clock.now()
+        if behind > 0 or behind < -AHEAD_US:
+            self._clock.forward(behind)
+        self._server.step(lambda: None)  # it writes what is queued
+
+    def _note(self, trouble: str) -> None:
+        """Tell readers and the log when the stream is lost, and when not."""
+        if bool(trouble) != bool(self._trouble):
+            text = LOST if trouble else FOUND
+            logger.warning(
+                "%s: %s%s", self._address, text, trouble and f" ({trouble})"
+            )
+            if self._is_shown:
+                self._server.step(lambda: self._gateway.announce(text))
+        self._trouble = trouble
