@@ -1,8 +1,9 @@
-"""Three servers of NATS and two exchanges on this machine.
+"""Three servers of NATS, two exchanges and an edge on this machine.
 
 ``python -m util.measure.cluster`` (`make cluster`) starts them, says which is
 the primary and which stands by, and says it again whenever that changes. A
 member that ends is started again, as a supervisor would do. Ctrl-C ends all.
+A client takes the addresses of both exchanges; readers take that of the edge.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from util.measure.nats_servers import NatsServers, nats_servers
 from util.measure.process import Launched, Trouble, launched
 
 STREAM = "main"
-PORTS = (8765, 8766)  # of the exchanges, unless asked for others
+PORTS = (8765, 8766)  # of the exchanges
+EDGE_PORT = 8767
 POLL_S = 0.01  # between questions for the primary
 ASK_S = 2.0  # for the answer to one
 WATCH_S = 0.5  # between looks at the members
@@ -122,31 +124,49 @@ async def members_of(
             await asyncio.to_thread(member.end)
 
 
-async def show(folder: Path | None, ports: tuple[int, ...]) -> None:
+@contextlib.asynccontextmanager
+async def edge_of(
+    servers: NatsServers, port: int, **settings: Any
+) -> AsyncIterator[Member]:
+    """Start an edge for readers; end it."""
+    options = {"journal": servers.url(STREAM), "port": port, "role": "read"}
+    edge = await asyncio.to_thread(Member, "edge", **options | settings)
+    try:
+        yield edge
+    finally:
+        await asyncio.to_thread(edge.end)
+
+
+async def show(folder: Path | None) -> None:
     """Run a cluster until it is canceled, and say who leads."""
     with nats_servers(folder) as servers:
         for server in servers.all:
             print(f"nats-server {server.name}: port {server.port}", flush=True)
-        async with members_of(servers, *ports, debug=0) as members:
+        async with (
+            members_of(servers, *PORTS, debug=0) as members,
+            edge_of(servers, EDGE_PORT, debug=0) as edge,
+        ):
+            everyone = [*members, edge]
             before = ""
             while True:
-                lines = [await _describe(member) for member in members]
+                lines = [await _describe(one, one is edge) for one in everyone]
                 now = "\n".join(lines)
                 if now != before:
                     print(now, flush=True)
                     before = now
-                for member in members:
+                for member in everyone:
                     if member.status is not None:
                         await member.restart()
                 await asyncio.sleep(WATCH_S)
 
 
-async def _describe(member: Member) -> str:
+async def _describe(member: Member, is_edge: bool) -> str:
     if member.status is not None:
         what = f"ended with {member.status}, is started again"
+    elif await member.leads():
+        what = "shows the market" if is_edge else "primary"
     else:
-        leads = await member.leads()
-        what = "primary" if leads else "stands by, or has no lease"
+        what = "shows an old market" if is_edge else "stands by"
     pid = member.server.pid
     return f"{member.name}: {member.url} (process {pid}): {what}"
 
@@ -155,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run ``python -m util.measure.cluster``; return the exit status."""
     parser = new_parser(
         "measure.cluster",
-        "Run three servers of NATS, a primary and a standby here.",
+        "Run three servers of NATS, a primary, a standby and an edge here.",
     )
     parser.add_argument(
         "--folder",
@@ -164,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(show(options.folder, PORTS))
+        asyncio.run(show(options.folder))
     except KeyboardInterrupt:
         return 0
     except Trouble as trouble:
