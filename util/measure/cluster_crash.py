@@ -51,7 +51,7 @@ from util.measure.nats_servers import NatsServer, NatsServers, nats_servers
 from util.measure.wire import PATIENCE_S
 
 LEASE_S = 1
-PATIENT_S = 10  # the same, where clients are to wait for the stream
+PATIENT_S = 4  # the same, where clients are to wait for the stream
 CYCLES_PER_STREAM = 25  # each cycle reads all of it
 FENCED = 3  # exit status
 ENDING = "the exchange is shutting down"
