@@ -7,7 +7,11 @@ STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test system pure mutants lint types format bench stress doors dialect crash twin conformance chart demo \
+<<<<<<< HEAD
+	clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests screen-soak frames clean
+=======
 	cluster cluster-crash clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests frames spectators clean
+>>>>>>> screentypes
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -116,6 +120,10 @@ screens: $(STAMP) ## Make pictures of every state of the page in screens/
 screen-tests: $(STAMP) ## Run the longer tests of the page, axe-core too
 	@.ci/browser >/dev/null
 	$(PY) -m pytest -q test/doors/screen_tests.py
+
+screen-soak: $(STAMP) ## Watch the page for SECONDS=3600, at CHANGES=50 and TRADES=5 a second
+	@.ci/browser >/dev/null
+	$(PY) -m test.doors.screen_soak $(or $(SECONDS),3600) $(or $(CHANGES),50) $(or $(TRADES),5)
 
 frames: $(STAMP) ## Measure frames of the page; AGAINST=FOLDER is another checkout
 	@.ci/browser >/dev/null

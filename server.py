@@ -180,8 +180,8 @@ class Server:
         """
         settings = self._settings
         try:
+            self._recover()
             if self.member is None:
-                self._recover()
                 await self._open_market()
             self.port = await self.listener.bind(settings.hostname, self.port)
             if self.member is None:
@@ -190,6 +190,8 @@ class Server:
             await self.listener.close()
             if self._committer is not None:
                 self._committer.close()
+            if self.member is not None:
+                await self.member.stop()
             raise
         wanted = settings.max_connections
         files = raise_file_limit(wanted + FILES_RESERVED)
@@ -300,14 +302,22 @@ class Server:
     # The journal
 
     def _recover(self) -> None:
-        """Apply the commands of the journal, if there is to be one."""
-        path = self._settings.journal
+        """Apply the commands of the journal's file, if there is to be one.
+
+        With a stream that is the copy of it.
+        """
+        settings = self._settings
+        is_shared = self.member is not None
+        path = settings.journal_copy if is_shared else settings.journal
         if not isinstance(path, Path):
             return
         self._recovery = recover(
             path, self.gateway, self._clock, self._open_journal
         )
         self._timing.recovery_s = self._recovery.took_s
+        if self.member is not None:
+            self.member.keep(self._recovery.journal)
+            return
         self._committer = Committer(
             self._recovery.journal,
             timing=self._timing,

@@ -36,7 +36,7 @@ from exchange.journal.storage import Batch
 from exchange.journal.stream import Refused, Stream
 from exchange.market.command import Command
 from test.journal.streams import COMMANDS, T_US, batch, opened
-from test.support import PATIENCE_S, ROOT, serving, until
+from test.support import PATIENCE_S, ROOT, launched, serving, until
 from test.test_proxies import find, free_port, is_listening
 from util.measure.nats_servers import binary, free_ports
 
@@ -46,8 +46,7 @@ COMPOSE = (DEPLOY / "compose.yaml").read_text("utf-8")
 HAPROXY = (DEPLOY / "haproxy.cfg").read_text("utf-8")
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 ANSWER_S = 0.5  # for an answer that does not come
-# Settings of a process that shares its journal.
-SHARED = {"role", "journal_copy"}
+EDGES = {"role"}  # the setting that makes an edge
 
 
 def variables(name: str) -> dict[str, str]:
@@ -338,6 +337,61 @@ async def is_current(port: int) -> bool:
     return True
 
 
+async def test_a_client_goes_on_when_the_primary_is_killed(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """With the settings of the manual, and the addresses of both machines."""
+    server, *_ = cluster.address("trade").servers
+    hosts = ",".join(f"127.0.0.1:{port}" for port in cluster.clients)
+    journal = f"{server.rpartition('@')[0]}@{hosts}/live"
+    ports = free_ports(2)
+    async with contextlib.AsyncExitStack() as stack:
+        machines = {}
+        for port in ports:
+            machines[port] = await stack.enter_async_context(
+                launched(
+                    port=str(port),
+                    journal=journal,
+                    journal_copy=str(tmp_path / f"{port}.db"),
+                    lease="0.5",
+                )
+            )
+        urls = [f"ws://127.0.0.1:{port}" for port in ports]
+        ex = Exchange(
+            urls,
+            "alice",
+            cancel_on_disconnect=False,
+            connect_timeout=PATIENCE_S,
+            request_timeout=PATIENCE_S,
+        )
+        await ex.connect()
+        bond = await ex.market("BOND")
+        kept = await bond.buy(10, 99)
+        async with asyncio.timeout(PATIENCE_S):
+            while not (leaders := [p for p in ports if await is_ready(p)]):
+                await asyncio.sleep(0.05)
+        assert len(leaders) == 1
+        machines[leaders[0]].kill()
+        await until(lambda: not ex.is_connected)
+        placed = await bond.buy(5, 98)
+        assert kept.is_open and placed.is_open
+        assert await ex.cancel_all() == 2
+        (other,) = {*ports} - {*leaders}
+        assert await is_ready(other)
+        await ex.close()
+        machines[other].terminate()
+        assert await machines[other].wait() == 0
+
+
+async def is_ready(port: int) -> bool:
+    """Return whether an exchange takes orders."""
+    try:
+        await asyncio.to_thread(read, f"http://127.0.0.1:{port}/readyz")
+    except OSError:
+        return False
+    return True
+
+
 # Units, variables, Compose --------------------------------------------------
 
 
@@ -361,7 +415,9 @@ def test_the_variables_are_settings(name: str) -> None:
         name.removeprefix(ENV_PREFIX).lower(): value
         for name, value in variables(name).items()
     }
-    assert given.keys() <= Settings.model_fields.keys() | SHARED
+    assert given.keys() <= Settings.model_fields.keys() | EDGES
+    known = given.keys() & Settings.model_fields.keys()
+    assert Settings(**{name: given[name] for name in known})
     user = "read" if given.get("role") == "read" else "trade"
     address = Address.read(given["journal"])
     password = variables("nats.env")[f"EX_{user.upper()}"]
@@ -371,7 +427,7 @@ def test_the_variables_are_settings(name: str) -> None:
 
 def test_compose_sets_what_is_a_setting() -> None:
     names = re.findall(rf"^ +{ENV_PREFIX}(\w+):", COMPOSE, re.M)
-    known = Settings.model_fields.keys() | SHARED
+    known = Settings.model_fields.keys() | EDGES
     assert names and {name.lower() for name in names} <= known
     asked = set(re.findall(r"\$\{(\w+)", COMPOSE))
     assert asked == variables("compose.env.example").keys()

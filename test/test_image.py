@@ -47,8 +47,7 @@ def test_image_and_chart_set_what_is_a_setting() -> None:
         rf"(?:name: |^ +){ENV_PREFIX}(\w+)", "\n".join(texts), re.M
     )
     assert names
-    shared = {"role", "journal_copy"}  # of a process that shares its journal
-    known = Settings.model_fields.keys() | shared
+    known = Settings.model_fields.keys() | {"role"}  # which makes an edge
     assert {name.lower() for name in names} <= known
 
 

@@ -17,11 +17,14 @@ from exchange.doors.closed import Connection as ClosedConnection
 from exchange.doors.listener import Listener
 from exchange.gateway.edge import EdgeGateway
 from exchange.host.clock import Clock
+from exchange.host.journal_copy import JournalCopy
 from exchange.host.metrics import Standing
+from exchange.host.standby import open_at
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
+from exchange.journal.message import Position
 from exchange.journal.servers import Unanswered
-from exchange.journal.storage import Batch
+from exchange.journal.storage import Batch, Storage
 from exchange.journal.stream import Stream
 
 AGAIN_S = 0.2  # from a request without an answer to the next one
@@ -75,6 +78,7 @@ class Edge:
         self._server = server
         self._gateway = gateway
         self._clock = clock
+        self._copy: JournalCopy | None = None
         self._follower: Follower | None = None
         self._is_shown = False  # all that was there has been read
         self._trouble = ""  # why the stream cannot be followed
@@ -106,6 +110,10 @@ class Edge:
         """Whether there are clients to be served to the end."""
         return self._is_shown
 
+    def keep(self, journal: Storage) -> None:
+        """Let a journal, which was recovered, get each batch too."""
+        self._copy = JournalCopy(journal)
+
     def start(self) -> None:
         """Read the journal; then show the market."""
         self._life = asyncio.create_task(self._live())
@@ -118,27 +126,32 @@ class Edge:
         if self._life is not None:
             self._life.cancel()
             await asyncio.wait((self._life,))
+        if self._copy is not None:
+            await self._copy.close()
 
     async def _live(self) -> None:
         gc.disable()  # the engine makes no cycles
         try:
-            await self._follow(await self._open())
+            await self._follow(*await self._open())
         except Exception as error:
             self._server.fail(error)
         finally:
             gc.enable()
 
-    async def _open(self) -> Stream:
+    async def _open(self) -> tuple[Stream, Position]:
         while True:
             try:
-                return await Stream.open(self._address, None)
+                return await open_at(self._address, None, self._copy)
             except Unanswered as error:
                 self._note(str(error))
                 await asyncio.sleep(AGAIN_S)
 
-    async def _follow(self, stream: Stream) -> None:
+    async def _follow(self, stream: Stream, at: Position) -> None:
         """Apply what the primary applies, for ever."""
-        follower = self._follower = Follower(stream, self._apply)
+        copy = self._copy
+        follower = self._follower = Follower(
+            stream, self._apply, at, keep=copy.keep if copy else None
+        )
         try:
             while True:
                 try:
@@ -149,6 +162,8 @@ class Edge:
                     await asyncio.sleep(AGAIN_S)
                     continue
                 self._note("")
+                if copy is not None:
+                    await copy.room()
                 has_market = self._gateway.engine.seq > 0
                 if has_market and not self._is_shown and not follower.pending:
                     self._show()

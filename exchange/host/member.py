@@ -13,7 +13,6 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from pathlib import Path
 from typing import Protocol
 
 from exchange.doors.closed import Connection as ClosedConnection
@@ -29,6 +28,7 @@ from exchange.host.stream_committer import StreamCommitter
 from exchange.journal.address import Address
 from exchange.journal.lease import NEVER
 from exchange.journal.message import Writer
+from exchange.journal.storage import Storage
 
 WATCH_S = 0.05  # from one look at the lease to the next
 AWAY = 1013  # the close code "try again later", here: elsewhere
@@ -71,7 +71,6 @@ class Member:
     Args:
         address: of the stream.
         lease: T in seconds.
-        copy: path of a journal that gets each batch too.
         server: leads.
         clock: gives elapsed time, and goes on from the market's last.
         timing: counts sizes and durations.
@@ -82,14 +81,12 @@ class Member:
         address: Address,
         *,
         lease: Decimal,
-        copy: Path | None,
         server: Primary,
         clock: Clock,
         timing: Timing,
     ) -> None:
         self._address = address
         self._lease_us = int(lease * 1_000_000)
-        self._copy_path = copy
         self._copy: JournalCopy | None = None
         self._server = server
         self._clock = clock
@@ -123,10 +120,12 @@ class Member:
         pending = None if self._standby is None else self._standby.pending
         return Standing("standby", pending, 0.0)
 
+    def keep(self, journal: Storage) -> None:
+        """Let a journal, which was recovered, get each batch too."""
+        self._copy = JournalCopy(journal)
+
     def start(self) -> None:
-        """Stand by; raises JournalError if the copy cannot be written."""
-        if self._copy_path is not None:
-            self._copy = JournalCopy(self._copy_path)
+        """Stand by."""
         self._life = asyncio.create_task(self._live())
 
     @property

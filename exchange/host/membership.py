@@ -51,7 +51,6 @@ def member_of(
     return Member(
         settings.journal,
         lease=settings.lease,
-        copy=settings.journal_copy,
         server=server,
         clock=clock,
         timing=timing,

@@ -5,9 +5,7 @@ It goes on from the newest snapshot beside the journal that can be used.
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from tqdm import tqdm
 from exchange.gateway.gateway import Gateway
 from exchange.host.clock import JUMP_US, Clock
 from exchange.host.market_file import SettingsError
+from exchange.host.process import without_collections
 from exchange.host.snapshots import Start, start_of
 from exchange.journal.checksum import DivergedError
 from exchange.journal.sqlite import JournalError
@@ -63,7 +62,7 @@ def recover(
     began = clock.elapsed()
     journal = open_journal(path)
     try:
-        with _without_collections():
+        with without_collections():
             start = start_of(journal, gateway)
             _replay(journal, gateway, start)
     except BaseException:
@@ -103,13 +102,3 @@ def _replay(journal: Storage, gateway: Gateway, start: Start) -> None:
                 ) from None
             start.verify(gateway.replica)
             progress.update(len(batch.commands))
-
-
-@contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
-    """Collect no garbage: the engine makes no cycles."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exchange.gateway.gateway import Gateway
+from exchange.host.process import without_collections
 from exchange.journal.chain import BEGINNING
 from exchange.journal.replica import Replica
 from exchange.journal.snapshots.file import SnapshotError, dump, head_of
@@ -106,7 +107,7 @@ def keep_state(
         return
     end = elapsed() + STOP_US
     try:
-        with snapshots.lock():
+        with snapshots.lock(), without_collections():
             head = head_of(replica, place.digest)
             made_now = snapshots.write(
                 head, dump(replica), lambda: elapsed() > end

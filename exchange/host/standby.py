@@ -19,6 +19,7 @@ from exchange.journal.address import Address
 from exchange.journal.appender import Appender
 from exchange.journal.follower import Follower
 from exchange.journal.lease import Lease, Silence
+from exchange.journal.locate import locate
 from exchange.journal.message import BYE, FENCE, Cursor, Position, Writer
 from exchange.journal.servers import Unanswered
 from exchange.journal.storage import Batch
@@ -45,10 +46,10 @@ class Standby:
         address: of the stream.
         writer: names this process.
         apply: takes each batch, and may raise DivergedError.
-        copy: a journal that gets each batch too.
+        copy: a journal that gets each batch too; ``apply`` has had what is in
+            it.
         elapsed: returns microseconds since some moment.
         new_id: returns a random word for a new stream.
-        at: where to begin to read, if ``apply`` has what is before it.
     """
 
     def __init__(
@@ -60,7 +61,6 @@ class Standby:
         copy: JournalCopy | None,
         elapsed: Callable[[], int],
         new_id: Callable[[], str],
-        at: Position = Position(),
     ) -> None:
         self.trouble = ""  # why the stream cannot be followed
         self._address = address
@@ -69,7 +69,6 @@ class Standby:
         self._copy = copy
         self._elapsed = elapsed
         self._new_id = new_id
-        self._at = at
         self._silence = Silence(writer.lease_us)
         self._follower: Follower | None = None
 
@@ -86,10 +85,10 @@ class Standby:
         Raises JournalError if the stream is not a journal, is damaged, or
         cannot be read by this program.
         """
-        stream = await self._open()
         copy = self._copy
+        stream, at = await self._open()
         follower = Follower(
-            stream, self._apply, self._at, keep=copy.keep if copy else None
+            stream, self._apply, at, keep=copy.keep if copy else None
         )
         self._follower = follower
         gc.disable()  # the engine makes no cycles
@@ -116,10 +115,11 @@ class Standby:
         finally:
             gc.enable()
 
-    async def _open(self) -> Stream:
+    async def _open(self) -> tuple[Stream, Position]:
+        """Return the stream, and where what is in the copy ends."""
         while True:
             try:
-                return await Stream.open(self._address, self._new_id)
+                return await open_at(self._address, self._new_id, self._copy)
             except Unanswered as error:
                 self._note(str(error))
                 await asyncio.sleep(AGAIN_S)
@@ -144,8 +144,6 @@ class Standby:
         due = self._silence.fence_at
         if follower.pending or due is None or self._elapsed() < due:
             return None
-        if self._copy is not None:
-            self._copy.check_end(follower.at.seq)
         return await self._fence(stream, follower.at)
 
     def _timeout_s(self) -> float:
@@ -186,3 +184,23 @@ class Standby:
                 logger.warning("%s: %s", self._address, trouble)
             else:
                 logger.warning("%s: answers again", self._address)
+
+
+async def open_at(
+    address: Address,
+    new_id: Callable[[], str] | None,
+    copy: JournalCopy | None,
+) -> tuple[Stream, Position]:
+    """Return a stream, and the position where a copy of it ends.
+
+    ``new_id`` is that of `Stream.open`. Raises Unanswered, or JournalError if
+    the stream is no journal or the copy is not one of it.
+    """
+    stream = await Stream.open(address, new_id)
+    try:
+        if copy is None:
+            return stream, Position()
+        return stream, await locate(stream, copy.journal)
+    except BaseException:
+        await stream.close()
+        raise

@@ -109,19 +109,6 @@ class Journal:
         """The number of the last command that is committed."""
         return self._chain.seq
 
-    def digest_at(self, first_seq: int) -> bytes | None:
-        """Return the digest of the batch that begins with a command.
-
-        None: no batch does. Raises JournalError.
-        """
-        row = _fetch(
-            self.path,
-            self.file,
-            "SELECT digest FROM batches WHERE first_seq = ?",
-            first_seq,
-        )
-        return None if row is None else bytes(row[0])
-
     def count(self) -> int:
         """Return the number of commands; nothing is verified."""
         return _count(self.path, self.file)

@@ -1,120 +1,131 @@
-"""Measure frames and memory of the page while a book changes quickly.
+"""Measure frames and time of the page while a book changes quickly.
 
     python -m test.doors.frames [SECONDS] [CHECKOUT]
 
-A real browser of 1920 x 1080 shows a book that changes CHANGES times a second.
-Printed are frames per second, the longest frame, and the heap after a garbage
-collection at the start and at the end. CHECKOUT is another checkout to compare
-with; its server serves its own page.
+A real browser shows a book that changes CHANGES times a second, with TRADES a
+second, half of them its own: at 1920 x 1080 and at 3840 x 2160, in candles and
+in single trades. Printed are frames per second, the longest frame, what part
+of the time the page's thread was busy and with what, and the heap after a
+garbage collection at the start and at the end. Then, with a processor that is
+THROTTLE times slower: the time until the first contents are painted, and until
+the first row of the book has a quantity. CHECKOUT is another checkout to
+compare with; its server serves its own page.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
 from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser
 
 from test.doors.browsing import browsing, sign_in
-from test.support import ROOT, wired
+from test.doors.page_load import COUNT, MIB, Gauge, busy, count_changes
+from test.support import ROOT
 from util.measure.process import launched
-from util.measure.wire import Wire, order
 
-CHANGES = 1_000  # of the book in a second
-PERIOD_S = 0.02
+CHANGES, TRADES = 1_000.0, 20.0
 LEVELS = 20  # of each side
-MIDDLE = 1_000  # ticks
-VIEW = {"width": 1920, "height": 1080}
+VIEWS = ((1920, 1080), (3840, 2160))
+MODES = ("1s", "trades")
 WARM_S = 5.0
-MIB = 2**20
-COUNT = """(seconds) => new Promise((done) => {
-    const start = performance.now();
-    let [frames, longest, before] = [0, 0, start];
-    const tick = (now) => {
-        frames += 1;
-        longest = Math.max(longest, now - before);
-        before = now;
-        if (now - start < 1_000 * seconds) requestAnimationFrame(tick);
-        else done([1_000 * frames / (now - start), longest]);
+THROTTLE = 4
+OPENINGS = 5  # of the page, for the middle of their times
+USER = "alice"
+# What the thread of the page does, by the browser's own count.
+PARTS = {
+    "Task": "busy",
+    "Script": "script",
+    "RecalcStyle": "style",
+    "Layout": "layout",
+}
+PAINTED = """() => performance.getEntriesByName("first-contentful-paint")
+    .map(({ startTime }) => startTime)[0]"""
+# Runs before the page; notes when the first quantity stands in the book.
+WATCH = """() => {
+    const look = () => {
+        const cell = document.querySelector("#ladder .qty:not(:empty)");
+        if (cell) window.bookAt = performance.now();
+        else requestAnimationFrame(look);
     };
-    requestAnimationFrame(tick);
-})"""
+    addEventListener("DOMContentLoaded", look);
+}"""
 
 
-async def change(wire: Wire) -> None:
-    """Rest orders on both sides and change their quantities for ever."""
-    ids = []
-    for n in range(LEVELS):
-        for side, price in (("buy", MIDDLE - n), ("sell", MIDDLE + 2 + n)):
-            [reply, *_] = await wire.ask(**order(side, 50, price))
-            ids.append(reply["order_id"])
-    dice = random.Random(1)
-    loop = asyncio.get_running_loop()
-    start, sent = loop.time(), 0
-    while True:
-        due = round((loop.time() - start) * CHANGES) - sent
-        frame = [
-            {"type": "amend", "order_id": i, "qty": dice.randrange(1, 100)}
-            for i in dice.choices(ids, k=min(due, 100))
-        ]
-        if frame:
-            await wire.send(*frame)
-            sent += len(frame)
-        await asyncio.sleep(PERIOD_S)
-
-
-async def drain(wire: Wire) -> None:
-    while True:
-        await wire.connection.recv()
-
-
-async def changes(wire: Wire) -> int:
-    """Return how many changes the book has had."""
-    reply = (await wire.ask(type="get", what="book"))[0]
-    seq: int = reply["data"][0]["seq"]
-    return seq
-
-
-async def measure(seconds: float, checkout: Path) -> None:
-    with launched(folder=str(checkout)) as server:
-        async with (
-            browsing("--enable-precise-memory-info") as browser,
-            wired(server.url, "maker") as wire,
-            wired(server.url, "watcher") as watcher,
-        ):
-            page = await browser.new_page(viewport=VIEW)
-            await page.goto(server.url.replace("ws", "http", 1) + "/")
-            await sign_in(page)
-            changing = asyncio.create_task(change(wire))
-            await asyncio.sleep(WARM_S)
-            reading = asyncio.create_task(drain(wire))
-            console = await page.context.new_cdp_session(page)
-
-            async def heap() -> float:
-                await console.send("HeapProfiler.collectGarbage")
-                used: int = await page.evaluate(
-                    "() => performance.memory.usedJSHeapSize"
+async def measure(browser: Browser, url: str, seconds: float) -> None:
+    """Print the frames of each size and chart, beside a busy market."""
+    async with busy(url, CHANGES, TRADES, LEVELS, USER) as work:
+        watcher = work.watcher
+        for width, height in VIEWS:
+            size: Any = {"width": width, "height": height}
+            page = await browser.new_page(viewport=size)
+            await page.goto(url.replace("ws", "http", 1) + "/")
+            await sign_in(page, USER, "")
+            gauge = await Gauge.of(page)
+            for mode in MODES:
+                await page.check(f"[name=mode][value='{mode}']", force=True)
+                await asyncio.sleep(WARM_S)
+                first, before = await gauge.read(), await count_changes(
+                    watcher
                 )
-                return used / MIB
+                frames, longest = await page.evaluate(COUNT, seconds)
+                made = (await count_changes(watcher) - before) / seconds
+                last = await gauge.read(collect=False)
+                parts = ", ".join(
+                    f"{words} {(last[k] - first[k]) / seconds:.0%}"
+                    for name, words in PARTS.items()
+                    for k in [f"{name}Duration"]
+                )
+                heap = (await gauge.read())["JSHeapUsedSize"] / MIB
+                print(
+                    f"{width} x {height}, {mode}: {frames:.1f} frames/s, the"
+                    f" longest {longest:.0f} ms; {parts}; heap"
+                    f" {first['JSHeapUsedSize'] / MIB:.1f} to {heap:.1f} MiB;"
+                    f" {made:.0f} changes/s"
+                )
+            await page.close()
 
-            first, before = await heap(), await changes(watcher)
-            frames, longest = await page.evaluate(COUNT, seconds)
-            made = (await changes(watcher) - before) / seconds
-            last = await heap()
-            for task in (changing, reading):
-                task.cancel()
+
+async def opening(browser: Browser, url: str) -> None:
+    """Print how long a slow processor needs to show the page."""
+    times: list[tuple[float, float]] = []
+    size: Any = {"width": 1920, "height": 1080}
+    for _ in range(OPENINGS):
+        context = await browser.new_context(viewport=size)
+        page = await context.new_page()
+        console = await context.new_cdp_session(page)
+        await console.send(
+            "Emulation.setCPUThrottlingRate", {"rate": THROTTLE}
+        )
+        await page.add_init_script(f"({WATCH})()")
+        await page.goto(url.replace("ws", "http", 1) + "/")
+        while (book_at := await page.evaluate("window.bookAt")) is None:
+            await asyncio.sleep(0.1)
+        times.append((await page.evaluate(PAINTED), book_at))
+        await context.close()
+    painted, book = (sorted(t)[OPENINGS // 2] for t in zip(*times))
     print(
-        f"{checkout.name}: {frames:.1f} frames/s, the longest"
-        f" {longest:.0f} ms; heap {first:.1f} to {last:.1f} MiB in"
-        f" {seconds:.0f} s at {made:.0f} changes/s"
+        f"processor {THROTTLE} times slower: first contents after"
+        f" {painted:.0f} ms, the book after {book:.0f} ms"
     )
 
 
+async def run(seconds: float, checkout: Path) -> None:
+    print(checkout.name)
+    with launched(folder=str(checkout)) as server:
+        async with browsing() as browser:
+            await measure(browser, server.url, seconds)
+            async with busy(server.url, 1, 0, LEVELS, USER):
+                await opening(browser, server.url)
+
+
 def main() -> None:
-    """Measure this checkout, and another one if it is named."""
+    """Measure another checkout, if it is named, and this one."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
     for checkout in [*map(Path, sys.argv[2:]), ROOT]:
-        asyncio.run(measure(seconds, checkout))
+        asyncio.run(run(seconds, checkout))
 
 
 if __name__ == "__main__":

@@ -235,7 +235,7 @@ import sys
 import server
 from exchange.journal.sqlite import Journal
 
-def recover(journal):
+def recover(journal, after):
     os.kill(os.getpid(), signal.SIGTERM)
     while True:
         pass

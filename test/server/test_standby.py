@@ -16,7 +16,13 @@ from exchange.host.membership import exit_status
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
 from exchange.journal.lease import Fenced
-from exchange.journal.message import FENCE, Position, Writer
+from exchange.journal.message import (
+    FENCE,
+    Cursor,
+    Message,
+    Position,
+    Writer,
+)
 from exchange.journal.servers import ask
 from exchange.journal.sqlite import SPACE_LOW, JournalError, read_batches
 from exchange.journal.stream import Refused, Stream
@@ -223,6 +229,47 @@ async def test_a_copy_of_another_stream_is_refused(
         async with joining(other, journal_copy=copy) as second:
             await until_slowly(second.failure.done)
             assert "of another stream" in str(second.failure.result())
+
+
+async def test_a_start_goes_on_from_the_copy(
+    address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads no message of the stream that its copy has."""
+    copy = tmp_path / "copy.db"
+    keep = {"cancel_on_disconnect": False}
+    async with joining(address) as first:
+        await leading(first)
+        async with joining(address, journal_copy=copy) as second:
+            async with wired(first.url) as alice:
+                await alice.login("alice", **keep)
+                for price in range(80, 90):
+                    await alice.ask(**order("buy", 5, price, symbol="BOND"))
+            seq = first.gateway.engine.seq
+            await until_slowly(lambda: second.gateway.engine.seq == seq)
+        async with wired(first.url) as alice:
+            await alice.login("alice", **keep)
+            await alice.ask(**order("buy", 5, 90, symbol="BOND"))
+        read: list[int] = []
+        real = Cursor.verify
+
+        def verify(cursor: Cursor, sequence: int, message: Message) -> Any:
+            read.append(message.first)
+            return real(cursor, sequence, message)
+
+        monkeypatch.setattr(Cursor, "verify", verify)
+        async with joining(address, journal_copy=copy) as second:
+            assert second.gateway.engine.seq == seq
+            seq = first.gateway.engine.seq
+            await until_slowly(lambda: second.gateway.engine.seq == seq)
+            assert min(read) > 10
+            books = [
+                [*one.gateway.engine.listings["BOND"].book.orders]
+                for one in (first, second)
+            ]
+            assert books[0] == books[1] == [*range(1, 12)]
+            await first.stop()
+            await leading(second)
+    assert [b.commands[-1].seq for b in read_batches(copy)][-1] >= seq
 
 
 async def test_a_stream_that_lost_what_its_copy_has_is_refused(

@@ -1,9 +1,9 @@
 """Three servers of NATS, two exchanges and an edge on this machine.
 
 ``python -m util.measure.cluster`` (`make cluster`) starts them, says which is
-the primary and which stands by, and says it again whenever that changes. A
-member that ends is started again, as a supervisor would do. Ctrl-C ends all.
-A client takes the addresses of both exchanges; readers take that of the edge.
+the primary, which stands by and which is the edge, and says it again whenever
+that changes. A member that ends is started again, as a supervisor would do.
+Ctrl-C ends all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import http.client
 import sys
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from util.measure.nats_servers import NatsServers, nats_servers
 from util.measure.process import Launched, Trouble, launched
 
 STREAM = "main"
+EDGE = "edge"  # the name of that member
 PORTS = (8765, 8766)  # of the exchanges
 EDGE_PORT = 8767
 POLL_S = 0.01  # between questions for the primary
@@ -125,48 +127,50 @@ async def members_of(
 
 
 @contextlib.asynccontextmanager
-async def edge_of(
-    servers: NatsServers, port: int, **settings: Any
-) -> AsyncIterator[Member]:
-    """Start an edge for readers; end it."""
+async def edge_of(servers: NatsServers, port: int) -> AsyncIterator[Member]:
+    """Start an edge, and end it."""
     options = {"journal": servers.url(STREAM), "port": port, "role": "read"}
-    edge = await asyncio.to_thread(Member, "edge", **options | settings)
+    edge = await asyncio.to_thread(partial(Member, EDGE, **options))
     try:
         yield edge
     finally:
         await asyncio.to_thread(edge.end)
 
 
-async def show(folder: Path | None) -> None:
+async def show(
+    folder: Path | None, ports: tuple[int, ...], edge_port: int
+) -> None:
     """Run a cluster until it is canceled, and say who leads."""
     with nats_servers(folder) as servers:
         for server in servers.all:
             print(f"nats-server {server.name}: port {server.port}", flush=True)
         async with (
-            members_of(servers, *PORTS, debug=0) as members,
-            edge_of(servers, EDGE_PORT, debug=0) as edge,
+            members_of(servers, *ports, debug=0) as members,
+            edge_of(servers, edge_port) as edge,
         ):
-            everyone = [*members, edge]
+            members.append(edge)
             before = ""
             while True:
-                lines = [await _describe(one, one is edge) for one in everyone]
+                lines = [await _describe(member) for member in members]
                 now = "\n".join(lines)
                 if now != before:
                     print(now, flush=True)
                     before = now
-                for member in everyone:
+                for member in members:
                     if member.status is not None:
                         await member.restart()
                 await asyncio.sleep(WATCH_S)
 
 
-async def _describe(member: Member, is_edge: bool) -> str:
+async def _describe(member: Member) -> str:
     if member.status is not None:
         what = f"ended with {member.status}, is started again"
-    elif await member.leads():
-        what = "shows the market" if is_edge else "primary"
     else:
-        what = "shows an old market" if is_edge else "stands by"
+        leads = await member.leads()
+        if member.name == EDGE:
+            what = "shows the market" if leads else "waits for the stream"
+        else:
+            what = "primary" if leads else "stands by, or has no lease"
     pid = member.server.pid
     return f"{member.name}: {member.url} (process {pid}): {what}"
 
@@ -184,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(show(options.folder))
+        asyncio.run(show(options.folder, PORTS, EDGE_PORT))
     except KeyboardInterrupt:
         return 0
     except Trouble as trouble:

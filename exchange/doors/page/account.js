@@ -4,7 +4,6 @@
  */
 
 const FILLS_KEPT = 10_000; // as many as the exchange keeps
-const CURVE_KEPT = 3_600; // points of the equity curve
 
 /** @import { Instruments, Tickers } from "./board.js" */
 /** @import { Outcome } from "./market.js" */
@@ -34,8 +33,6 @@ export class Account {
     this.equity = 0;
     this.realized = 0;
     this.paidIn = 0; // cash at the start, which is no profit
-    /** @type {[number, number][]} time and equity, oldest first */
-    this.curve = [];
   }
 
   /**
@@ -123,8 +120,8 @@ export class Account {
     const had = Object.entries(positions)
       .filter(([, lots]) => lots)
       .map(([symbol, lots]) => `your position of ${lots} ${symbol}`);
-    if (orders.size) had.push(`${orders.size} open orders`);
-    if (fills.length) had.push(`${fills.length} fills`);
+    if (orders.size) had.push(countOf(orders.size, "open order"));
+    if (fills.length) had.push(countOf(fills.length, "fill"));
     if (cash !== this.cash) had.push("your cash");
     return had.length ? `Lost: ${had.join(", ")}` : "You had nothing";
   }
@@ -163,17 +160,6 @@ export class Account {
   }
 
   /**
-   * Add a point to the equity curve; the oldest half is thinned out.
-   * @param {number} ts
-   * @param {number} equity
-   */
-  sample(ts, equity) {
-    this.curve.push([ts, equity]);
-    if (this.curve.length <= CURVE_KEPT) return;
-    this.curve = this.curve.filter((point, n) => n % 2 || n > CURVE_KEPT / 2);
-  }
-
-  /**
    * Return the open orders of a symbol that are in the book, by price.
    * @param {string} symbol
    */
@@ -189,6 +175,12 @@ export class Account {
     return levels;
   }
 }
+
+/**
+ * Return a number of things in words.
+ * @type {(count: number, what: string) => string}
+ */
+const countOf = (count, what) => `${count} ${what}${count > 1 ? "s" : ""}`;
 
 /**
  * Return units of cash of one tick of one lot.

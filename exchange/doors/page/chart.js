@@ -13,7 +13,9 @@ import { INTERVALS, CANDLES_KEPT } from "./market.js";
 
 const TRADES_SHOWN = 200;
 const BAR = 0.6; // distance of bars, in text sizes
-const RIGHT = 3; // bars of free room at the right
+const RIGHT = 4; // bars of free room at the right
+const THIN = 15; // text size for each pixel of a thin line
+const APART = 6; // bars between marks that have words
 const MARKS = 200; // most marks of own fills
 const LONG = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
 const SHORT = { hour: "2-digit", minute: "2-digit" };
@@ -58,12 +60,17 @@ export class Chart {
         timeVisible: true,
         secondsVisible: true,
         rightOffset: RIGHT,
+        allowBoldLabels: false, // they are cut at the left edge
+        fixLeftEdge: true, // the first time is not cut
         tickMarkFormatter: (time, type) => formats[type](time),
       },
       localization: {
         timeFormatter: format({ day: "numeric", month: "short", ...LONG }),
       },
-      rightPriceScale: { scaleMargins: { top: 0.08, bottom: 0.22 } },
+      rightPriceScale: {
+        scaleMargins: { top: 0.12, bottom: 0.22 },
+        entireTextOnly: true,
+      },
       handleScroll: { vertTouchDrag: false }, // leaves the page to scroll
     });
     const quiet = { lastValueVisible: false, priceLineVisible: false };
@@ -85,6 +92,9 @@ export class Chart {
     });
     /** @type {any} the series that has data: one of these two */
     this.series = this.candles;
+    /** @type {any[]} series of others, at the times of the bars */
+    this.overlays = [];
+    this.isCleared = false; // so were the overlays
     /** @type {Map<any, any>} by series */
     this.marks = new Map(
       [this.candles, this.line].map((one) => [one, createSeriesMarkers(one, [])]),
@@ -102,6 +112,7 @@ export class Chart {
     this.times = new Map();
     /** @type {Record<string, string>} */
     this.colours = {};
+    this.thin = 1; // width of a thin line, in pixels
     this.unit = 1; // money per tick
     /** @type {unknown[] | null} the rows last drawn */
     this.drawn = null;
@@ -145,9 +156,11 @@ export class Chart {
       borderDownColor: sell,
       wickDownColor: sell,
     });
-    const names = ["buy", "sell", "accent", "muted", "warn"];
+    const names = ["buy", "sell", "accent", "muted", "warn", "panel"];
     this.colours = Object.fromEntries(names.map((n) => [n, colour(n)]));
-    this.line.applyOptions({ color: colour("accent") });
+    this.thin = Math.min(2, Math.max(1, Math.round(fontSize / THIN)));
+    const lineWidth = this.thin > 1 ? 4 : 2;
+    this.line.applyOptions({ color: colour("accent"), lineWidth });
     this.volumes.applyOptions({ color: colour("volume") });
     probe.remove();
   }
@@ -196,7 +209,7 @@ export class Chart {
     } else {
       for (const bar of bars) this.candles.update(bar);
       for (const volume of volumes) this.volumes.update(volume);
-      this.count += changed.length - 1;
+      this.count += rows.length - 1 - first;
     }
     this.drawn = rows;
     this.drawnTs = rows.at(-1)?.[0] ?? 0;
@@ -224,15 +237,34 @@ export class Chart {
     this.#follow();
   }
 
+  /** Whether single trades are drawn, not candles. */
+  get isOfTrades() {
+    return this.series === this.line;
+  }
+
   /**
-   * Mark own fills, and where rounds begin among the trades drawn.
+   * Return the bars: `time` in seconds, `end` in us.
+   * @param {number} length of a bar in us
+   */
+  bars(length) {
+    if (!this.isOfTrades) {
+      return /** @type {Candle[]} */ (this.drawn ?? []).map(([start]) => {
+        return { time: start / 1e6, end: start + length };
+      });
+    }
+    return [...this.times.values()].map((time) => {
+      return { time, end: Math.round(time * 1e6) };
+    });
+  }
+
+  /**
+   * Mark own fills.
    * @param {Fill[]} fills
-   * @param {Wire.Trade[]} trades
    * @param {Interval} interval
    */
-  drawMarks(fills, trades, interval) {
-    const { buy, sell, muted } = this.colours;
-    const isLine = this.series === this.line;
+  drawMarks(fills, interval) {
+    const { buy, sell } = this.colours;
+    const isLine = this.isOfTrades;
     const length = INTERVALS[interval] / 1e6;
     const sums = new Map(); // lots of own fills by bar and side
     for (const { ts, trade_id: id, side, last_qty: qty } of fills) {
@@ -254,25 +286,33 @@ export class Chart {
         };
       },
     );
-    for (const [n, { trade_id: id, round = 1 }] of trades.entries()) {
-      const time = isLine ? this.times.get(id) : undefined;
-      if (!n || time === undefined || (trades[n - 1].round ?? 1) === round) {
-        continue;
-      }
-      const text = `Round ${round} begins`;
-      const looks = { position: "aboveBar", shape: "square", color: muted };
-      marks.push({ time, text, ...looks });
-    }
     marks.sort((a, b) => a.time - b.time);
+    this.#spaceWords(marks, length);
     const key = JSON.stringify(marks);
     if (key === this.marked) return;
     this.marked = key;
     this.marks.get(this.series).setMarkers(marks);
   }
 
+  /** Leave out words that would lie over those of a mark before. */
+  #spaceWords(marks, length) {
+    if (marks.length < 2) return;
+    const bars = this.bars(1e6 * length);
+    const places = new Map(bars.map(({ time }, n) => [time, n]));
+    /** @type {Map<string, number>} by position: the bar that has words */
+    const last = new Map();
+    for (const mark of marks) {
+      const place = places.get(mark.time) ?? 0;
+      const before = last.get(mark.position) ?? -Infinity;
+      if (place - before < APART) mark.text = "";
+      else last.set(mark.position, place);
+    }
+  }
+
   /** Follow the newest bar, at the first zoom: another picture comes. */
   latest() {
     this.isFollowing = true;
+    this.chart.timeScale().applyOptions({ fixLeftEdge: true });
     this.chart.timeScale().resetTimeScale();
     this.#follow();
     this.onFollow(true);
@@ -303,6 +343,8 @@ export class Chart {
     const isFollowing = range.to > this.count - 2;
     if (isFollowing === this.isFollowing) return;
     this.isFollowing = isFollowing;
+    // Else a new bar would move what is shown at the left end.
+    this.chart.timeScale().applyOptions({ fixLeftEdge: isFollowing });
     this.onFollow(isFollowing);
   }
 
@@ -327,5 +369,7 @@ export class Chart {
     this.candles.setData([]);
     this.volumes.setData([]);
     this.line.setData([]);
+    for (const series of this.overlays) series.setData([]);
+    this.isCleared = true;
   }
 }

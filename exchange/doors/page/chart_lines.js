@@ -94,10 +94,10 @@ export class Lines {
     }
     for (const [name, shown] of wanted) {
       const known = this.lines.get(name);
-      const key = JSON.stringify(shown);
+      const key = JSON.stringify([shown, this.chart.thin]);
       if (known?.key === key && known.unit === this.chart.unit) continue;
       const options = {
-        lineWidth: 1,
+        lineWidth: this.chart.thin,
         ...shown,
         price: shown.price * this.chart.unit,
       };

@@ -66,7 +66,8 @@ export class Curves {
       ((ts - start) / (end - start || 1)) * (room.right - room.left);
     const y = (value) =>
       room.bottom -
-      ((value - low) / (high - low || 1)) * (room.bottom - room.top);
+      (high > low ? (value - low) / (high - low) : 0.5) *
+        (room.bottom - room.top);
     const marks = Math.max(2, Math.floor((room.bottom - room.top) / (4 * em)));
     this.#place(names, room, y, em);
     this.svg.replaceChildren(
@@ -97,10 +98,10 @@ export class Curves {
   }
 
   #times(start, end, { left, right }, x, em, height) {
-    const most = Math.floor((right - left) / (TIME * em));
-    const marks = Math.max(1, Math.min(MARKS_X, most));
-    const seconds = timesOf(start / 1e6, end / 1e6, marks);
     const margin = 2.3 * em; // half of a text
+    const most = Math.floor((right - left) / (2.4 * margin));
+    const marks = Math.max(1, Math.min(most, MARKS_X));
+    const seconds = timesOf(start / 1e6, end / 1e6, marks);
     return seconds
       .map((second) => second * 1e6)
       .filter((ts) => x(ts) > left + margin && x(ts) < right - margin)

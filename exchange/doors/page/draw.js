@@ -45,8 +45,13 @@ export class Instruments {
     left.onclick = () => this.#scroll(-1);
     right.onclick = () => this.#scroll(1);
     nav.onscroll = () => this.#arrows();
+    this.isMoved = false; // by hand, away from the instrument shown
+    nav.onwheel = nav.onpointerdown = () => (this.isMoved = true);
     // It is called after the layout, so that reading sizes costs none.
-    this.sizes = new ResizeObserver(() => this.#arrows());
+    this.sizes = new ResizeObserver(() => {
+      if (!this.isMoved) this.#follow();
+      this.#arrows();
+    });
     this.sizes.observe(nav);
   }
 
@@ -81,12 +86,19 @@ export class Instruments {
     }
     if (shown !== this.shown) {
       this.shown = shown;
-      const button = this.buttons.get(shown ?? "");
-      button?.scrollIntoView({ block: "nearest", inline: "nearest" });
+      this.isMoved = false;
+      this.#follow();
     }
   }
 
+  /** Scroll to the instrument shown. */
+  #follow() {
+    const button = this.buttons.get(this.shown ?? "");
+    button?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
   #scroll(direction) {
+    this.isMoved = true;
     this.nav.scrollBy({ left: direction * SCROLL * this.nav.clientWidth });
   }
 
@@ -116,7 +128,11 @@ export function drawHead(exchange) {
   put(byId("chart-title"), symbol ?? "");
   put(
     byId("last"),
-    shown ? shown + arrow + (odds && ` · ${odds}`) : "no trade yet",
+    shown
+      ? shown + arrow + (odds && ` · ${odds}`)
+      : instrument
+        ? "no trade yet"
+        : "",
   );
   byId("last").className = change > 0 ? "buy" : change < 0 ? "sell" : "";
   put(byId("phase"), instrument ? showPhase(instrument.phase) : "");
@@ -251,7 +267,8 @@ export function drawNews({ news, round, showsEarlier }) {
 }
 
 /** @param {Exchange} exchange */
-export function drawConnection({ isLive, retryAt, trouble, speed, word }) {
+export function drawConnection(exchange) {
+  const { isLive, retryAt, trouble, speed, word } = exchange;
   const node = byId("connection");
   const seconds = secondsUntil(retryAt);
   const why = trouble && `: ${trouble}`;
@@ -266,5 +283,7 @@ export function drawConnection({ isLive, retryAt, trouble, speed, word }) {
         : `○ Not connected${why}, next try in ${seconds} s`,
   );
   node.className = isLive ? "good" : "bad";
-  byId("main").classList.toggle("stale", !isLive);
+  const { classList } = byId("main");
+  classList.toggle("stale", !isLive);
+  if (isLive) classList.remove("unknown");
 }

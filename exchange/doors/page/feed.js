@@ -4,7 +4,14 @@
  */
 
 import { Board, ROWS } from "./board.js";
-import { Book, Candles, TRADES_KEPT, Trades } from "./market.js";
+import {
+  Book,
+  Candles,
+  CANDLES_KEPT,
+  INTERVALS,
+  Trades,
+  TRADES_KEPT,
+} from "./market.js";
 
 /** @import { Publish, Request } from "./link.js" */
 /** @import { Interval } from "./market.js" */
@@ -163,10 +170,27 @@ export class Feed extends Board {
         }
         this.#compareTrades(rows);
         this.trades.fill(rows);
-        this.candles.fill(reply.data, rows.at(-1)?.trade_id ?? 0);
+        const isWhole = reply.data.length < ROWS;
+        this.candles.fill(reply.data, rows.at(-1)?.trade_id ?? 0, isWhole);
+        if (!isWhole) this.#fetchOlder();
         this.publish("trades");
       },
     );
+  }
+
+  /** Ask for candles that are kept and were too many for one answer. */
+  #fetchOlder() {
+    const { symbol, interval, candles } = this;
+    const newest = candles.rows.at(-1)?.[0];
+    if (symbol === null || newest === undefined) return;
+    const after = newest - CANDLES_KEPT * INTERVALS[interval];
+    /** @type {Wire.Get} */
+    const table = { type: "get", what: "candles", symbol, interval };
+    this.send([{ ...table, after, limit: ROWS }], (reply) => {
+      if (!reply?.data || candles !== this.candles) return;
+      candles.extend(reply.data);
+      this.publish("trades");
+    });
   }
 
   /**

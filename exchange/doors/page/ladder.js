@@ -7,12 +7,13 @@
 import { Axis, depth, STEPS } from "./axis.js";
 import { byId, make, put } from "./dom.js";
 import { tickOf } from "./market.js";
-import { showLots } from "./words.js";
+import { showLots, showRoughly } from "./words.js";
 
 const LEAST_ROWS = 9; // also on a phone
 const MOST_ROWS = 61;
 /** @type {Side[]} */
 const SIDES = ["buy", "sell"];
+const LARGE = 10_000; // lots at one price that leave no room for sums
 const COLUMNS = ["mine", "bid", "price", "ask", "mine"];
 
 /** @import { Account, Side } from "./account.js" */
@@ -81,6 +82,7 @@ export class Ladder {
     const total = Math.max(1, ...sums.map(([, sum]) => sum));
     const own = this.#own(account, symbol);
     const scale = { most, total };
+    this.box.classList.toggle("large", most >= LARGE);
     for (const [n, row] of rows.entries()) {
       const price = axis.rows[n] ?? NaN; // NaN: no price
       const isGap = axis.rows[n] === null;
@@ -123,7 +125,7 @@ export class Ladder {
   #drawSide(row, name, level, { most, total }) {
     const { bar, curve, qty, sum } = row[name];
     put(qty, level ? showLots(level[0]) : "");
-    put(sum, level ? showLots(level[1]) : "");
+    put(sum, level ? showRoughly(level[1]) : "");
     stretch(bar, level ? level[0] / most : 0);
     stretch(curve, level ? level[1] / total : 0);
   }
@@ -162,7 +164,9 @@ export class Ladder {
     const words = isEmpty
       ? "Nobody bids or offers"
       : isWhole
-        ? `spread ${tick.show(ask - bid)}`
+        ? ask > bid
+          ? `spread ${tick.show(ask - bid)}`
+          : `crossed by ${tick.show(bid - ask)}: an auction trades it`
         : bid === undefined
           ? "Nobody bids"
           : "Nobody offers";

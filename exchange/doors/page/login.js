@@ -18,9 +18,11 @@ export function setUpLogin(exchange) {
 
   function login(user, token) {
     put(result, "Signing in …");
+    result.classList.remove("bad");
     exchange.login(user, token, (reply) => {
       if (reply.type === "error") {
-        put(result, reply.message);
+        put(result, `Refused: ${reply.message}`);
+        result.classList.add("bad");
         sessionStorage.removeItem(KEY);
         return;
       }

@@ -9,7 +9,7 @@
  */
 
 export const TRADES_KEPT = 500;
-export const CANDLES_KEPT = 1_000;
+export const CANDLES_KEPT = 1_440; // a day of minutes
 
 /** @typedef {keyof typeof INTERVALS} Interval */
 /**
@@ -264,16 +264,30 @@ export class Candles {
     /** @type {Candle[]} */
     this.rows = [];
     this.covered = Infinity; // last trade_id in the rows
+    this.isWhole = true; // the first row is the first of its round
   }
 
   /**
-   * Take the table, made when `last` was the newest trade_id.
+   * Take the table, made when `last` was the newest trade_id; `isWhole`: there
+   * are no earlier rows.
    * @param {Candle[]} rows
    * @param {number} last
+   * @param {boolean} isWhole
    */
-  fill(rows, last) {
+  fill(rows, last, isWhole) {
     this.rows = rows.map((row) => [...row]);
     this.covered = last;
+    this.isWhole = isWhole;
+  }
+
+  /**
+   * Take rows of the table that may be older than those here.
+   * @param {Candle[]} rows
+   */
+  extend(rows) {
+    const [first] = this.rows;
+    const older = rows.filter(([start]) => start < first[0]);
+    this.rows = [...older, ...this.rows].slice(-CANDLES_KEPT);
   }
 
   /** @param {Wire.Trade} trade */
@@ -290,6 +304,8 @@ export class Candles {
       return;
     }
     this.rows.push([start, price, price, price, price, qty]);
-    if (this.rows.length > CANDLES_KEPT) this.rows.shift();
+    if (this.rows.length <= CANDLES_KEPT) return;
+    this.rows.shift();
+    this.isWhole = false;
   }
 }

@@ -68,8 +68,13 @@ export class Notes {
     if (text) this.#told.set(key, { ts, text, isBad: false, body: "", symbols });
   }
 
+  /** The status that goes with news, with its reason, says nothing more. */
   #sort() {
-    this.list = [...this.#own, ...this.#told.values()]
+    const told = [...this.#told.values()];
+    const news = new Set(told.filter((n) => !n.symbols).map(({ ts }) => ts));
+    /** @param {Note & { symbols?: Set<string> }} note */
+    const isMore = ({ ts, symbols }) => !symbols || !news.has(ts);
+    this.list = [...this.#own, ...told.filter(isMore)]
       .sort((a, b) => b.ts - a.ts)
       .slice(0, KEPT);
   }

@@ -1,6 +1,7 @@
 /** Puts the page together. A change is drawn at most once in DRAW_MS. */
 
 import { Chart } from "./chart.js";
+import { QuoteLines, RoundLines } from "./chart_history.js";
 import { describeBar, Lines } from "./chart_lines.js";
 import { byId, put, setUpTabs } from "./dom.js";
 import {
@@ -16,6 +17,7 @@ import {
 import { Exchange } from "./exchange.js";
 import { setUpKeys, Sound } from "./keys.js";
 import { Ladder } from "./ladder.js";
+import { Notice } from "./notice.js";
 import { drawLogin, setUpLogin } from "./login.js";
 import { tickOf } from "./market.js";
 import { Conversion, Tenders } from "./offers.js";
@@ -25,8 +27,8 @@ import {
   drawAccount,
   drawEquity,
   Positions,
-  sampleEquity,
 } from "./positions.js";
+import { Record } from "./record.js";
 import { Ticket } from "./ticket.js";
 import { Replay } from "./replay.js";
 import { Changes, noteReports, showResult } from "./trade.js";
@@ -68,6 +70,8 @@ function draw(now) {
   for (const drawing of drawn) drawing(exchange);
 }
 
+/** @type {(state: Exchange) => void} */
+const drawNotice = (state) => notice.draw(state);
 const drawWall = () => wall?.draw();
 const drawTabs = (state) => instruments.draw(state);
 const drawLadder = () => ladder.draw();
@@ -82,7 +86,7 @@ const drawLeaders = (state) => leaderboard.draw(state);
 // What shows the last price is drawn together, so that all of it agrees.
 const priced = [drawHead, drawTabs, drawLines, drawOverview];
 const held = [drawAccount, drawPositions, drawLeaders];
-/** @type {Record<string, ((state: Exchange) => void)[]>} */
+/** @type {{ [what: string]: ((state: Exchange) => void)[] }} */
 const drawings = {
   connection: [drawConnection],
   book: [drawLadder, drawTicket, drawLines],
@@ -90,7 +94,7 @@ const drawings = {
   tickers: [...priced, ...held],
   leaderboard: [drawLeaders],
   account: [drawLogin, ...held, drawOrders, drawFills, drawLadder, drawTicket],
-  messages: [drawMessages, announceSoon],
+  messages: [drawMessages, announceSoon, drawNotice],
   news: [drawNews],
   match: [drawMatch],
   market: [drawMarket, drawAddress],
@@ -131,8 +135,14 @@ function drawChart({ trades, candles, account, symbol, interval }) {
   const own = (account?.fills ?? []).filter(
     (fill) => fill.symbol === symbol && exchange.isShown(fill) && !fill.busted,
   );
-  chart.drawMarks(own, shown, interval);
+  chart.drawMarks(own, interval);
+  roundLines.draw(exchange);
+  if (chart.isCleared) drawQuotes();
   drawLegend();
+}
+
+function drawQuotes() {
+  quoteLines.draw(exchange.symbol, exchange.interval, record);
 }
 
 function drawLegend() {
@@ -167,6 +177,9 @@ const url = new URL(".", location.href);
 url.protocol = url.protocol.replace("http", "ws");
 
 const chart = new Chart(byId("plot"));
+const quoteLines = new QuoteLines(chart);
+const roundLines = new RoundLines(chart);
+const record = new Record();
 const sound = new Sound();
 const tape = new Tape(byId("tape"));
 const leaderboard = new Leaderboard(byId("leaderboard"));
@@ -205,6 +218,7 @@ const instruments = new Instruments(byId("instruments"), (symbol) => {
   location.hash = symbol;
 });
 const overview = new Overview(exchange);
+const notice = new Notice();
 
 // Choices ---------------------------------------------------------------------
 
@@ -303,9 +317,9 @@ for (const button of byId("side-tabs").children) {
 chooseSide("leaders");
 setUpTabs(byId("own-tabs"));
 byId("own-tabs").addEventListener("click", () => {
-  for (const drawing of [drawFills, drawPositions, drawEquity]) {
-    drawing(exchange);
-  }
+  drawFills();
+  drawPositions();
+  drawEquity(exchange, record.curve);
 });
 setUpKeys({
   b: () => exchange.trader && ticket.open("buy"),
@@ -318,7 +332,11 @@ setUpKeys({
 });
 dark.onchange = drawTheme;
 drawTheme();
-window.onresize = () => chart.paint(); // texts grow with the window
+window.onresize = () => {
+  chart.paint(); // texts and lines grow with the window
+  changed("book");
+  changed("trades");
+};
 window.onhashchange = followHash;
 followHash();
 setUpLogin(exchange);
@@ -326,7 +344,9 @@ setInterval(() => {
   changed("connection"); // counts down to the retry
   changed("match"); // and to the end
   tenders.draw();
-  sampleEquity(exchange);
+  record.sample(exchange);
+  drawEquity(exchange, record.curve);
+  if (!wall.isShown) drawQuotes();
 }, 1_000);
 setInterval(() => {
   if (!document.hidden) exchange.fetchLeaderboard();

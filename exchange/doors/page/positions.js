@@ -147,20 +147,12 @@ export class Positions {
 }
 
 /**
- * Add what the account is worth now to its curve, and draw the curve.
+ * Draw how the equity went.
  * @param {Exchange} exchange
+ * @param {[number, number][]} curve times and equity
  */
-export function sampleEquity(exchange) {
-  const { account, isLive, isLoggedIn, tickers, instruments } = exchange;
-  if (!account || !isLive || !isLoggedIn || account.isStating) return;
-  account.sample(exchange.now(), account.worth(tickers, instruments));
-  drawEquity(exchange);
-}
-
-/** @param {Exchange} exchange */
-export function drawEquity({ account, instruments }) {
+export function drawEquity({ account, instruments }, curve) {
   if (!account || byId("panel-curve").hidden) return;
-  const { curve } = account;
   const money = unitOfAll(instruments);
   drawCurve(byId("curve"), curve);
   if (curve.length < 2) {

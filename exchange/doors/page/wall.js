@@ -24,6 +24,8 @@ const SAVED = "exchange-wall"; // in sessionStorage: the curves
 const LEADERS_MS = 1_000;
 const TRADES = 10; // the newest of all instruments
 const NEWS = 3;
+const STRIP = 6; // prices side by side, in at most two rows
+const LONG_STRIP = 10; // the same, of more instruments, in small
 const CLOSED = "closed";
 
 /** @import { Leader } from "./board.js" */
@@ -268,6 +270,11 @@ export class Wall {
     const names = [...instruments.keys()];
     if (strip.shownNames !== names.join()) {
       strip.shownNames = names.join();
+      const isLong = names.length > 2 * STRIP;
+      const most = isLong ? LONG_STRIP : STRIP;
+      const rows = Math.max(1, Math.ceil(names.length / most));
+      strip.style.setProperty("--columns", Math.ceil(names.length / rows));
+      strip.classList.toggle("long", isLong);
       strip.replaceChildren(
         ...names.map((symbol) => {
           const item = make("li");
@@ -320,12 +327,12 @@ export class Wall {
     );
     const more = this.leaders.length - leaders.length;
     put(byId("wall-more"), more > 0 ? `and ${more} more` : "");
-    byId("wall-empty").hidden = leaders.length > 0;
+    byId("wall-empty").hidden = leaders.length > 0 || !time;
     const [since] = this.equities.times;
     put(
       byId("wall-since"),
       since === undefined || !leaders.length
-        ? "Equity"
+        ? "Equity: the curves begin with the first team"
         : `Equity, watched since ${showTime(since)}`,
     );
     this.curves.draw(leaders.length ? curves : []);

@@ -21,6 +21,9 @@ const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 export const showTime = (ts) => clock.format(ts / 1_000);
 const numbers = new Intl.NumberFormat("en");
 export const showLots = (lots) => numbers.format(lots).replace("-", "−");
+const compact = new Intl.NumberFormat("en", { notation: "compact" });
+/** Show lots in at most four letters, such as 7.7K. */
+export const showRoughly = (lots) => compact.format(lots);
 export const showPosition = (lots) => (lots > 0 ? "+" : "") + showLots(lots);
 
 /** Show money with its sign. */
@@ -104,9 +107,9 @@ export function describeTerms(instrument) {
   const words = [kind];
   if (strike !== undefined) words.push(tickOf(instrument).show(strike));
   if (underlying !== undefined) words.push(`of ${underlying}`);
-  if (instrument.question !== undefined) words.push(instrument.question);
   if (end !== undefined) words.push(`until ${showTime(end)}`);
-  return words.join(" ");
+  const { question } = instrument;
+  return words.join(" ") + (question === undefined ? "" : `: ${question}`);
 }
 
 /**
