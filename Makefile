@@ -7,11 +7,7 @@ STAMP := .venv/installed-$(subst /,-,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run test system pure mutants lint types format bench stress doors dialect crash twin conformance chart demo \
-<<<<<<< HEAD
-	clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests screen-soak frames clean
-=======
-	cluster cluster-crash clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests frames spectators clean
->>>>>>> screentypes
+	cluster cluster-crash clients freqtrade hostile fuzz soak simulate event-crash pythons screens screen-tests screen-soak frames spectators clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18

@@ -120,8 +120,12 @@ export class Account {
     const had = Object.entries(positions)
       .filter(([, lots]) => lots)
       .map(([symbol, lots]) => `your position of ${lots} ${symbol}`);
-    if (orders.size) had.push(countOf(orders.size, "open order"));
-    if (fills.length) had.push(countOf(fills.length, "fill"));
+    if (orders.size) {
+      had.push(`${orders.size} open ${orders.size > 1 ? "orders" : "order"}`);
+    }
+    if (fills.length) {
+      had.push(`${fills.length} ${fills.length > 1 ? "fills" : "fill"}`);
+    }
     if (cash !== this.cash) had.push("your cash");
     return had.length ? `Lost: ${had.join(", ")}` : "You had nothing";
   }
@@ -175,12 +179,6 @@ export class Account {
     return levels;
   }
 }
-
-/**
- * Return a number of things in words.
- * @type {(count: number, what: string) => string}
- */
-const countOf = (count, what) => `${count} ${what}${count > 1 ? "s" : ""}`;
 
 /**
  * Return units of cash of one tick of one lot.

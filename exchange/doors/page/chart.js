@@ -37,7 +37,7 @@ const formats = Object.fromEntries(
   Object.entries(FORMATS).map(([type, options]) => [type, format(options)]),
 );
 
-/** @import { MouseEventParams } from "./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs" */
+/** @import { LineWidth, MouseEventParams } from "./vendor/lightweight-charts/lightweight-charts.standalone.production.mjs" */
 /** @import { Fill } from "./account.js" */
 /** @import { Candle, Interval, Tick } from "./market.js" */
 
@@ -159,7 +159,7 @@ export class Chart {
     const names = ["buy", "sell", "accent", "muted", "warn", "panel"];
     this.colours = Object.fromEntries(names.map((n) => [n, colour(n)]));
     this.thin = Math.min(2, Math.max(1, Math.round(fontSize / THIN)));
-    const lineWidth = this.thin > 1 ? 4 : 2;
+    const lineWidth = /** @type {LineWidth} */ (2 * this.thin);
     this.line.applyOptions({ color: colour("accent"), lineWidth });
     this.volumes.applyOptions({ color: colour("volume") });
     probe.remove();
@@ -243,12 +243,14 @@ export class Chart {
   }
 
   /**
-   * Return the bars: `time` in seconds, `end` in us.
-   * @param {number} length of a bar in us
+   * Return the bars: `time` in seconds, `end` in us, of this length in us.
+   * @param {number} length
+   * @returns {{ time: number, end: number }[]}
    */
   bars(length) {
     if (!this.isOfTrades) {
-      return /** @type {Candle[]} */ (this.drawn ?? []).map(([start]) => {
+      const rows = /** @type {Candle[]} */ (this.drawn ?? []);
+      return rows.map(([start]) => {
         return { time: start / 1e6, end: start + length };
       });
     }
@@ -294,18 +296,21 @@ export class Chart {
     this.marks.get(this.series).setMarkers(marks);
   }
 
-  /** Leave out words that would lie over those of a mark before. */
+  /**
+   * Leave out words that would lie over those of a mark before.
+   * @param {any[]} marks
+   * @param {number} length
+   */
   #spaceWords(marks, length) {
     if (marks.length < 2) return;
     const bars = this.bars(1e6 * length);
     const places = new Map(bars.map(({ time }, n) => [time, n]));
-    /** @type {Map<string, number>} by position: the bar that has words */
-    const last = new Map();
+    /** @type {Record<string, number>} by position: the bar that has words */
+    const last = {};
     for (const mark of marks) {
       const place = places.get(mark.time) ?? 0;
-      const before = last.get(mark.position) ?? -Infinity;
-      if (place - before < APART) mark.text = "";
-      else last.set(mark.position, place);
+      if (place - last[mark.position] < APART) mark.text = "";
+      else last[mark.position] = place;
     }
   }
 

@@ -13,8 +13,14 @@ const DASH = [4, 4]; // pixels
 const PAD = 4; // pixels between a line and its words
 const BELOW = 3; // text sizes from the top: the legend is above
 
+/** @import { Chart } from "./chart.js" */
+/** @import { Exchange } from "./exchange.js" */
+/** @import { Candles, Interval, Trades } from "./market.js" */
+/** @import { Recorder } from "./record.js" */
+
 /** Best bid and ask as they were at the end of each bar, as two lines. */
 export class QuoteLines {
+  /** @param {Chart} chart */
   constructor(chart) {
     this.chart = chart;
     const looks = {
@@ -31,6 +37,11 @@ export class QuoteLines {
     });
   }
 
+  /**
+   * @param {string | null} symbol
+   * @param {Interval} interval
+   * @param {Recorder} record
+   */
   draw(symbol, interval, record) {
     const { chart } = this;
     const bars = chart.bars(INTERVALS[interval]);
@@ -41,13 +52,16 @@ export class QuoteLines {
     for (const [n, line] of this.lines.entries()) {
       const color = chart.colours[line.colour];
       const key = `${color} ${chart.thin}`;
-      const looks = { color, lineWidth: chart.thin };
+      const looks = { color, lineWidth: /** @type {any} */ (chart.thin) };
       if (key !== line.shown) line.series.applyOptions(looks);
       line.shown = key;
       line.series.setData(
         bars.map(({ time }, index) => {
           const price = quotes[index]?.[n + 1] ?? null;
-          return price === null ? { time } : { time, value: price * chart.unit };
+          /** @type {any} the library's type of a time is only a name */
+          const point = { time };
+          if (price !== null) point.value = price * chart.unit;
+          return point;
         }),
       );
     }
@@ -57,19 +71,24 @@ export class QuoteLines {
 
 /** A line from top to bottom where a round begins. */
 export class RoundLines {
+  /** @param {Chart} chart */
   constructor(chart) {
     this.chart = chart;
-    this.rounds = []; // [time in seconds, words]
+    /** @type {[number, string][]} time in seconds, words */
+    this.rounds = [];
     this.key = "";
     this.update = () => {};
-    chart.chart.panes()[0].attachPrimitive(this);
+    chart.chart.panes()[0].attachPrimitive(/** @type {any} */ (this));
   }
 
   attached({ requestUpdate }) {
     this.update = requestUpdate;
   }
 
-  /** Show the beginnings of rounds among what the chart shows. */
+  /**
+   * Show the beginnings of rounds among what the chart shows.
+   * @param {Exchange} exchange
+   */
   draw({ trades, candles, round }) {
     this.rounds = this.chart.isOfTrades
       ? this.#amongTrades(trades)
@@ -80,7 +99,12 @@ export class RoundLines {
     this.update();
   }
 
+  /**
+   * @param {Trades} trades
+   * @returns {[number, string][]}
+   */
   #amongTrades({ rows }) {
+    /** @type {[number, string][]} */
     const rounds = [];
     for (const [n, { trade_id: id, round = 1 }] of rows.entries()) {
       const time = this.chart.times.get(id);
@@ -92,7 +116,12 @@ export class RoundLines {
     return rounds;
   }
 
-  /** The exchange clears the candles when a round begins. */
+  /**
+   * The exchange clears the candles when a round begins.
+   * @param {Candles} candles
+   * @param {number} round
+   * @returns {[number, string][]}
+   */
   #amongCandles({ rows, isWhole }, round) {
     if (round === 1 || !rows.length || !isWhole) return [];
     return [[rows[0][0] / 1e6, `Round ${round}`]];
@@ -113,7 +142,7 @@ export class RoundLines {
     context.lineWidth = this.chart.thin;
     context.setLineDash(DASH);
     for (const [time, words] of this.rounds) {
-      const middle = scale.timeToCoordinate(time);
+      const middle = scale.timeToCoordinate(/** @type {any} */ (time));
       if (middle === null) continue;
       const x = Math.max(0.5, middle - scale.options().barSpacing / 2);
       context.beginPath();

@@ -98,10 +98,10 @@ export class Curves {
   }
 
   #times(start, end, { left, right }, x, em, height) {
-    const margin = 2.3 * em; // half of a text
-    const most = Math.floor((right - left) / (2.4 * margin));
-    const marks = Math.max(1, Math.min(most, MARKS_X));
+    const most = Math.floor((right - left) / (TIME * em));
+    const marks = Math.max(1, Math.min(MARKS_X, most));
     const seconds = timesOf(start / 1e6, end / 1e6, marks);
+    const margin = 2.3 * em; // half of a text
     return seconds
       .map((second) => second * 1e6)
       .filter((ts) => x(ts) > left + margin && x(ts) < right - margin)

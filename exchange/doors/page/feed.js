@@ -181,12 +181,15 @@ export class Feed extends Board {
   /** Ask for candles that are kept and were too many for one answer. */
   #fetchOlder() {
     const { symbol, interval, candles } = this;
-    const newest = candles.rows.at(-1)?.[0];
-    if (symbol === null || newest === undefined) return;
+    const newest = candles.rows.at(-1)?.[0] ?? 0;
     const after = newest - CANDLES_KEPT * INTERVALS[interval];
-    /** @type {Wire.Get} */
-    const table = { type: "get", what: "candles", symbol, interval };
-    this.send([{ ...table, after, limit: ROWS }], (reply) => {
+    if (!symbol) return;
+    /** @type {Request} */
+    const table = {
+      ...{ type: "get", what: "candles", symbol, interval },
+      ...{ after, limit: ROWS },
+    };
+    this.send([table], (reply) => {
       if (!reply?.data || candles !== this.candles) return;
       candles.extend(reply.data);
       this.publish("trades");

@@ -11,9 +11,9 @@ import { showLots, showRoughly } from "./words.js";
 
 const LEAST_ROWS = 9; // also on a phone
 const MOST_ROWS = 61;
+const LARGE = 10_000; // lots at one price that leave no room for sums
 /** @type {Side[]} */
 const SIDES = ["buy", "sell"];
-const LARGE = 10_000; // lots at one price that leave no room for sums
 const COLUMNS = ["mine", "bid", "price", "ask", "mine"];
 
 /** @import { Account, Side } from "./account.js" */

@@ -280,10 +280,7 @@ export class Candles {
     this.isWhole = isWhole;
   }
 
-  /**
-   * Take rows of the table that may be older than those here.
-   * @param {Candle[]} rows
-   */
+  /** Take rows of the table that may be older than those here. */
   extend(rows) {
     const [first] = this.rows;
     const older = rows.filter(([start]) => start < first[0]);

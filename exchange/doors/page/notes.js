@@ -72,9 +72,8 @@ export class Notes {
   #sort() {
     const told = [...this.#told.values()];
     const news = new Set(told.filter((n) => !n.symbols).map(({ ts }) => ts));
-    /** @param {Note & { symbols?: Set<string> }} note */
-    const isMore = ({ ts, symbols }) => !symbols || !news.has(ts);
-    this.list = [...this.#own, ...told.filter(isMore)]
+    const more = told.filter((n) => !n.symbols || !news.has(n.ts));
+    this.list = [...this.#own, ...more]
       .sort((a, b) => b.ts - a.ts)
       .slice(0, KEPT);
   }

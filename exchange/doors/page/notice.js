@@ -2,10 +2,10 @@
 
 import { byId, put } from "./dom.js";
 
-const SHOWN_MS = 10_000;
-
 /** @import { Exchange } from "./exchange.js" */
 /** @import { Note } from "./notes.js" */
+
+const SHOWN_MS = 10_000;
 
 export class Notice {
   /** @type {Note | undefined} the newest bad message that was considered */
@@ -39,6 +39,7 @@ export class Notice {
   }
 }
 
+/** @param {HTMLElement} node */
 function isInSight(node) {
   const { top, bottom } = node.getBoundingClientRect();
   return node.checkVisibility() && bottom > 0 && top < innerHeight;

@@ -28,7 +28,7 @@ import {
   drawEquity,
   Positions,
 } from "./positions.js";
-import { Record } from "./record.js";
+import { Recorder } from "./record.js";
 import { Ticket } from "./ticket.js";
 import { Replay } from "./replay.js";
 import { Changes, noteReports, showResult } from "./trade.js";
@@ -70,7 +70,6 @@ function draw(now) {
   for (const drawing of drawn) drawing(exchange);
 }
 
-/** @type {(state: Exchange) => void} */
 const drawNotice = (state) => notice.draw(state);
 const drawWall = () => wall?.draw();
 const drawTabs = (state) => instruments.draw(state);
@@ -86,7 +85,7 @@ const drawLeaders = (state) => leaderboard.draw(state);
 // What shows the last price is drawn together, so that all of it agrees.
 const priced = [drawHead, drawTabs, drawLines, drawOverview];
 const held = [drawAccount, drawPositions, drawLeaders];
-/** @type {{ [what: string]: ((state: Exchange) => void)[] }} */
+/** @type {Record<string, ((state: Exchange) => void)[]>} */
 const drawings = {
   connection: [drawConnection],
   book: [drawLadder, drawTicket, drawLines],
@@ -179,7 +178,7 @@ url.protocol = url.protocol.replace("http", "ws");
 const chart = new Chart(byId("plot"));
 const quoteLines = new QuoteLines(chart);
 const roundLines = new RoundLines(chart);
-const record = new Record();
+const record = new Recorder();
 const sound = new Sound();
 const tape = new Tape(byId("tape"));
 const leaderboard = new Leaderboard(byId("leaderboard"));
@@ -190,6 +189,7 @@ const exchange = new Exchange(url, (what, detail) => {
   else if (what === "round") ticket.clear(); // so was its price
   else changed(what);
 });
+addEventListener("pagehide", () => record.save(exchange));
 replay?.join(exchange, chart);
 wall = new Wall(exchange, () => {
   for (const what of Object.keys(drawings)) changed(what);
@@ -317,8 +317,7 @@ for (const button of byId("side-tabs").children) {
 chooseSide("leaders");
 setUpTabs(byId("own-tabs"));
 byId("own-tabs").addEventListener("click", () => {
-  drawFills();
-  drawPositions();
+  for (const drawing of [drawFills, drawPositions]) drawing();
   drawEquity(exchange, record.curve);
 });
 setUpKeys({

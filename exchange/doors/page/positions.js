@@ -147,9 +147,9 @@ export class Positions {
 }
 
 /**
- * Draw how the equity went.
+ * Draw how the equity went, points of [ts, equity].
  * @param {Exchange} exchange
- * @param {[number, number][]} curve times and equity
+ * @param {[number, number][]} curve
  */
 export function drawEquity({ account, instruments }, curve) {
   if (!account || byId("panel-curve").hidden) return;

@@ -10,22 +10,18 @@ const QUOTES_KEPT = 800; // changes of the best prices of one instrument
 const SYMBOLS_SAVED = 50; // 1.5 MB, of the 5 that a tab may keep
 
 /** @import { Exchange } from "./exchange.js" */
-/**
- * ts, bid and ask; null: there is none
- * @typedef {[number, number | null, number | null]} Quote
- */
+/** @typedef {[number, number | null, number | null]} Quote time, bid, ask */
 
-export class Record {
+export class Recorder {
   constructor() {
     /** @type {string | null} what is played */
     this.name = null;
     /** @type {string | null} whose equity it is */
     this.user = null;
-    /** @type {[number, number][]} ts and equity, oldest first */
+    /** @type {[number, number][]} time and equity, oldest first */
     this.curve = [];
     /** @type {Map<string, Quote[]>} by symbol, oldest first */
     this.quotes = new Map();
-    addEventListener("pagehide", () => this.#save());
   }
 
   /**
@@ -53,9 +49,13 @@ export class Record {
     thin(this.curve, CURVE_KEPT);
   }
 
-  /** Return the quote in force at each of these times, which ascend. */
+  /**
+   * Return the quote in force at each of these times, which ascend.
+   * @param {string | null} symbol
+   * @param {number[]} times
+   */
   quotesAt(symbol, times) {
-    const rows = this.quotes.get(symbol) ?? [];
+    const rows = this.quotes.get(symbol ?? "") ?? [];
     let next = 0;
     return times.map((ts) => {
       while (next < rows.length && rows[next][0] <= ts) next += 1;
@@ -88,8 +88,13 @@ export class Record {
     this.curve = [];
   }
 
-  #save() {
+  /**
+   * Keep all for when the page is loaded again.
+   * @param {Exchange} exchange
+   */
+  save({ account }) {
     if (this.name === null) return;
+    if (!account) this.#forget(); // signed out since the last sample
     const { name, user, curve } = this;
     const quotes = [...this.quotes].slice(0, SYMBOLS_SAVED);
     const text = JSON.stringify({ name, user, curve, quotes });
@@ -97,10 +102,13 @@ export class Record {
   }
 }
 
-/** Return what was saved, without what is later than now. */
+/**
+ * Return what was saved, without what is later than now.
+ * @param {number} now
+ */
 function load(now) {
   try {
-    const saved = JSON.parse(sessionStorage.getItem(SAVED) ?? "null");
+    const saved = JSON.parse(sessionStorage.getItem(SAVED) ?? "");
     for (const [, rows] of saved.quotes) dropFrom(rows, now);
     dropFrom(saved.curve, now);
     return saved;
@@ -109,12 +117,20 @@ function load(now) {
   }
 }
 
-/** Drop the rows from a time on: a replay may jump back. */
+/**
+ * Drop the rows from a time on: a replay may jump back.
+ * @param {[number, ...any][]} rows
+ * @param {number} ts
+ */
 function dropFrom(rows, ts) {
-  while (rows.length && rows.at(-1)[0] >= ts) rows.pop();
+  while ((rows.at(-1)?.[0] ?? -Infinity) >= ts) rows.pop();
 }
 
-/** If there are more rows than `most`, drop every other one of the older. */
+/**
+ * If there are more rows than `most`, drop every other one of the older.
+ * @param {any[]} rows
+ * @param {number} most
+ */
 function thin(rows, most) {
   if (rows.length <= most) return;
   const kept = rows.filter((_, n) => n % 2 || n > most / 2);
