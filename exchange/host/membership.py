@@ -35,7 +35,7 @@ def member_of(
         from exchange.host.edge import Edge
         from exchange.host.member import Member
     except ModuleNotFoundError as error:
-        if error.name != "nats":
+        if (error.name or "").partition(".")[0] != "nats":
             raise
         raise SettingsError(
             f"{settings.journal}: a stream needs nats-py: poetry install"

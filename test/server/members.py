@@ -9,21 +9,25 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+from exchange.host.clock import Clock
 from exchange.host.settings import Settings
 from exchange.journal.address import Address
 from server import Server
 from test.support import NO_KEYS
 from util.measure.wire import PATIENCE_S
 
-T = Decimal("0.5")
+T = Decimal(2)  # a busy machine pauses for less
 
 
 @contextlib.asynccontextmanager
-async def joining(address: Address, **settings: Any) -> AsyncIterator[Server]:
+async def joining(
+    address: Address, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[Server]:
     """Start a member, which may stand by, and end it in order."""
     here = {"hostname": "127.0.0.1", "port": 0, "debug": False, "lease": T}
     server = Server(
         Settings(journal=address, keys=NO_KEYS, **{**here, **settings}),
+        clock,
     )
     await server.start()
     try:

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from exchange.host.clock import Clock
+from exchange.host.membership import exit_status
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
 from exchange.journal.lease import Fenced
-from exchange.journal.message import FENCE, Cursor, Message, Writer
-from exchange.journal.sqlite import read_batches
+from exchange.journal.message import (
+    FENCE,
+    Cursor,
+    Message,
+    Position,
+    Writer,
+)
+from exchange.journal.servers import ask
+from exchange.journal.sqlite import SPACE_LOW, JournalError, read_batches
 from exchange.journal.stream import Refused, Stream
-from test.journal.streams import new_address, opening
+from test.journal.streams import batch, new_address, opening
 from test.server.members import get, joining, leading, until_slowly
-from test.support import answer, order, wired, words
+from test.support import (
+    answer,
+    ended,
+    greeting,
+    launched,
+    order,
+    wired,
+    words,
+)
 from util.measure.nats_servers import NatsServers
 from util.measure.wire import PATIENCE_S
 
@@ -62,6 +81,7 @@ async def test_a_standby_answers_supervisors_only(address: Address) -> None:
             for path in ("/", "/v1/trades.csv?symbol=BOND", "/api/v3/time"):
                 assert (await get(standby, path))[0] == 503
             assert await answer(standby.port, "Host: localhost") == 503
+            await leading(primary)
             assert await get(primary, "/readyz") == (200, "ok\n")
             assert (
                 "\nexchange_leads 1.0\n" in (await get(primary, "/metrics"))[1]
@@ -127,8 +147,8 @@ async def test_without_a_lease_nobody_is_told_anything(
                 await until_slowly(lambda: server.member.hindrance)
                 status, text = await get(server, "/readyz")
                 assert status == 503 and text.startswith("no lease")
+                # No command: only the lease keeps the reply back.
                 await alice.send({"type": "ping"})
-                await alice.send(order("buy", 5, 90, symbol="BOND"))
                 messages, code = await alice.rest()
                 assert (messages, code) == ([], 1013)
                 assert await answer(server.port, "Host: localhost") == 503
@@ -261,3 +281,110 @@ async def test_a_stream_that_lost_what_its_copy_has_is_refused(
     async with joining(new_address(nats), journal_copy=copy) as second:
         await until_slowly(second.failure.done)
         assert "the stream has lost" in str(second.failure.result())
+
+
+class Early(Clock):
+    """A clock whose wall clock is an hour behind."""
+
+    def __init__(self) -> None:
+        super().__init__(wall_ns=lambda: time.time_ns() - 3_600 * 10**9)
+
+
+async def test_hosts_whose_clocks_differ_by_an_hour(address: Address) -> None:
+    """Time goes on from the journal's last one, at normal speed."""
+    async with joining(address) as first:
+        await leading(first)
+        async with joining(address, clock=Early()) as second:
+            async with wired(first.url, "alice") as alice:
+                await alice.ask(**order("buy", 5, 90, symbol="BOND"))
+            before = first.gateway.engine.ts
+            await first.stop()
+            await leading(second)
+            async with wired(second.url, "alice") as alice:
+                (ack,) = await alice.ask(**order("buy", 5, 89, symbol="BOND"))
+            assert before < ack["ts"] < before + 60_000_000
+            await second.stop()
+
+
+async def test_a_nearly_full_stream_takes_cancels_only(
+    address: Address,
+) -> None:
+    async with opening(address) as stream, joining(address) as server:
+        await leading(server)
+        async with wired(server.url, "alice") as alice:
+            (ack,) = await alice.ask(**order("buy", 5, 90, symbol="BOND"))
+            config = await limit(stream, SPACE_LOW // 2)
+            await until_slowly(lambda: server.gateway.sequencer.trouble)
+            assert "nearly full" in (await get(server, "/readyz"))[1]
+            place = order("buy", 5, 89, symbol="BOND")
+            assert "busy" in words(await alice.ask(**place))
+            cancel = {"type": "cancel", "order_id": ack["order_id"]}
+            assert words(await alice.ask(**cancel)) == ["canceled"]
+            await limit(stream, config["max_bytes"])
+            await until_slowly(lambda: not server.gateway.sequencer.trouble)
+            assert words(await alice.ask(**place))[-1] == "new"
+
+
+async def limit(stream: Stream, most: int) -> dict[str, Any]:
+    """Let a stream hold ``most`` bytes; return how it was."""
+    call = f"$JS.API.STREAM.%s.{stream.name}"
+    info = await ask(stream.client, call % "INFO", timeout_s=PATIENCE_S)
+    config: dict[str, Any] = info["config"]
+    changed = json.dumps(config | {"max_bytes": most}).encode()
+    done = await ask(
+        stream.client, call % "UPDATE", changed, timeout_s=PATIENCE_S
+    )
+    assert "error" not in done
+    return config
+
+
+async def test_a_batch_that_does_not_fit_ends_a_standby(
+    address: Address,
+) -> None:
+    async with opening(address) as stream, joining(address) as server:
+        await leading(server)
+        await server.stop()
+        follower = Follower(stream, lambda batch: None)
+        last = (await stream.state()).last
+        async with asyncio.timeout(PATIENCE_S):
+            while follower.at.sequence < last:
+                await follower.read(1)
+        at = follower.at
+        wrong = Position(at.seq, bytes(32), at.sequence)
+        message = batch(Writer("another", 1_000_000), wrong)
+        await stream.append(message, at.sequence)
+        async with joining(address) as standby:
+            await until_slowly(standby.failure.done)
+            with pytest.raises(JournalError, match="missing or damaged"):
+                exit_status(standby.failure.result())
+
+
+def test_exit_statuses() -> None:
+    assert exit_status(None) == 0
+    assert exit_status(Fenced("another leads")) == 3
+    assert exit_status(ValueError("a bug")) == 1
+
+
+CODE = """
+import sys
+{hiding}
+import server
+sys.argv = ["server.py"]
+status = server.main()
+print("nats" in sys.modules)
+sys.exit(status)
+"""
+
+
+async def test_only_a_stream_needs_the_client_of_nats(tmp_path: Path) -> None:
+    hiding = "sys.modules['nats'] = None"
+    stream = {"journal": "nats://127.0.0.1:1/main"}
+    async with launched(code=CODE.format(hiding=hiding), **stream) as process:
+        status, _, errors = await ended(process)
+        assert status == 2 and "poetry install --with cluster" in errors
+    journal = str(tmp_path / "exchange.db")
+    code = CODE.format(hiding="")
+    async with launched(code=code, journal=journal) as process:
+        await greeting(process)
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[1] == "False\n"

@@ -59,9 +59,11 @@ def test_a_cut_takes_what_fits_and_one_at_least() -> None:
     assert cut(records, 1) == 1
 
 
-def test_servers_are_asked_whether_they_sync(
-    nats: NatsServers, capsys: pytest.CaptureFixture[str]
+async def test_servers_are_asked_whether_they_sync(
+    address: Address, nats: NatsServers, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    async with opening(address):  # all three serve
+        pass
     urls = [f"http://127.0.0.1:{server.http}" for server in nats.all]
     assert main(["--check", *urls]) == 0
     assert main(["--check", urls[0], "http://127.0.0.1:1"]) == 1

@@ -30,6 +30,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -43,9 +44,11 @@ from exchange.host.process import (
 )
 from exchange.journal.sqlite import count_commands
 from util.cli import above_0, new_parser, whole
+from util.measure.cluster import is_ready
 from util.measure.drive import MANY, Figures, Load, drive, fan_out
 from util.measure.load import Pace, fine_loop
 from util.measure.long_work import Work, held
+from util.measure.nats_servers import nats_servers
 from util.measure.process import ROOT, Launched, cpu_s, launched
 
 ROUNDS = 5
@@ -55,6 +58,7 @@ PACED_CLIENTS = 10
 READERS = 1_000
 HELD = 100_000  # orders that uncross or expire at once
 ELECTED = 10_000  # stop orders that one trade elects
+READY_S = 0.05  # between questions whether a member leads
 RECORDED_S = 3.0  # of trading, in the journal that is recovered
 MARKET = f"[instruments.BOND]\nmax_qty = {MANY}\n[account]\nopen_orders = 0\n"
 # Units, and whether more of it is better.
@@ -79,12 +83,14 @@ class Contender:
     folder: str = str(ROOT)
     program: tuple[str, ...] = ("server.py",)
     has_journal: bool = True
+    has_stream: bool = True  # where a case asks for one
 
 
 HERE = Contender("this checkout")
 ECHO = Contender("stock echo", program=("-m", "util.measure.rival"))
 RAW = Contender("raw writes", program=ECHO.program)
 IN_MEMORY = Contender("without a journal", has_journal=False)
+IN_A_FILE = Contender("journal in a file", has_stream=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,9 @@ class Case:
 
 
 @contextlib.contextmanager
-def served(side: Contender, journal: Path | None = None) -> Iterator[Launched]:
+def served(
+    side: Contender, journal: Path | str | None = None
+) -> Iterator[Launched]:
     """Run a server where accounts may have any number of open orders."""
     with tempfile.TemporaryDirectory() as folder:
         market = Path(folder, "market.toml")
@@ -124,6 +132,20 @@ def under_load(
         path = Path(folder, "exchange.db")
         keeps = has_journal and side.has_journal
         with served(side, path if keeps else None) as server:
+            found = asyncio.run(drive(server, load, pace, seconds))
+    del found["ms of p99"]
+    return found
+
+
+def on_stream(load: Load, side: Contender, seconds: float) -> Figures:
+    """Measure orders with the journal on a stream: three servers here."""
+    if not side.has_stream:
+        return under_load(load, side, seconds, has_journal=True)
+    pace = Pace(load.in_flight * load.per_frame, load.per_frame)
+    with nats_servers() as servers:
+        with served(side, servers.url("bench")) as server:
+            while not is_ready(server.url):
+                time.sleep(READY_S)
             found = asyncio.run(drive(server, load, pace, seconds))
     del found["ms of p99"]
     return found
@@ -222,6 +244,17 @@ def cases(folder: str, writer: Contender) -> list[Case]:
             "0.8x",
         ),
         Case("journal on, 50 x 8", journal, IN_MEMORY, "0.85x"),
+        Case(
+            "journal on a stream, 50 x 8",
+            partial(on_stream, Load(50, 8)),
+            IN_A_FILE,
+            "0.7x",
+        ),
+        Case(
+            "journal on a stream, 1 x 1",
+            partial(on_stream, Load(1, 1)),
+            IN_A_FILE,
+        ),
         Case("recovery", partial(recovery, folder, writer)),
         Case(
             f"long work: uncrossing of {HELD:,} orders",

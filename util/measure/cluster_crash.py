@@ -51,9 +51,10 @@ from util.measure.nats_servers import NatsServer, NatsServers, nats_servers
 from util.measure.wire import PATIENCE_S
 
 LEASE_S = 1
-PATIENT_S = 10  # the same, where clients are to wait for the stream
+PATIENT_S = 4  # the same, where clients are to wait for the stream
 CYCLES_PER_STREAM = 25  # each cycle reads all of it
 FENCED = 3  # exit status
+ENDING = "the exchange is shutting down"
 # How long two servers of NATS stop.
 QUORUM_S = 4
 READ_S = 0.2  # without a message, after which the end of the stream is asked
@@ -317,6 +318,10 @@ async def _live(
             course = Course(bots, left, end)
             for bot in bots:
                 group.create_task(bot.live(primary.url, course))
+    for bot in bots:  # it is announced, and no command
+        statuses = bot.lives[-1].statuses
+        if statuses and ENDING in statuses[-1]:
+            statuses.pop()
 
 
 async def _run(fault: Awaitable[None]) -> None:

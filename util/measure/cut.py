@@ -68,7 +68,10 @@ class Line:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        with (
+            contextlib.suppress(OSError, asyncio.CancelledError),
+            contextlib.closing(writer),
+        ):
             await self._is_whole.wait()
             there = await asyncio.open_connection("127.0.0.1", port)
             async with asyncio.TaskGroup() as group:
