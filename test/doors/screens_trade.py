@@ -67,6 +67,7 @@ async def offer(boss: Wire) -> None:
         symbol="SHARE",
         side="sell",
         price=4_995,
+        reason="a fund sells",
     )
     await admin(boss, "news", headline="SHARE earns more than expected")
 
@@ -205,10 +206,11 @@ async def rounds(camera: Photographer) -> None:
             await page.goto(home(server.url, "SHARE"))
             await sign_in(page, "me", tokens["me"])
             await trade_a_little(page)
-            await admin(wires["boss"], "match", name="Cup", round="2 of 3")
-            await admin(wires["boss"], "reset")
+            boss, why = wires["boss"], {"reason": "the next round"}
+            await admin(boss, "match", name="Cup", round="2 of 3", **why)
+            await admin(boss, "reset", **why)
             await camera.take("new-round")
-            await admin(wires["boss"], "phase", phase="open", close_ms=300_000)
+            await admin(boss, "phase", phase="open", close_ms=300_000, **why)
             await trade_much(wires)
             await page.set_viewport_size(WIDE)
             await trade_a_little(page)

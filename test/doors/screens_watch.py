@@ -95,8 +95,9 @@ async def hall(folder: Path) -> AsyncIterator[tuple[Server, Wire, Wire]]:
 
 async def begin(boss: Wire, maker: Wire) -> None:
     """Begin a round with a clock, quotes and news."""
-    await admin(boss, "match", name="Delft Open 2026", round="2 of 5")
-    await admin(boss, "phase", phase="open", close_ms=10 * MINUTES)
+    why = {"reason": "the next round"}
+    await admin(boss, "match", name="Delft Open 2026", round="2 of 5", **why)
+    await admin(boss, "phase", phase="open", close_ms=10 * MINUTES, **why)
     await quote(maker)
     await admin(boss, "news", headline="Rain is likely", symbol="RAIN")
     await admin(
@@ -161,7 +162,8 @@ async def record(path: Path, folder: Path) -> dict[str, str]:
     """Record a short round; return its keys."""
     async with market(folder, journal=path) as (_, tokens, wires):
         await trade_much(wires, FEW_TRADES)
-        await admin(wires["boss"], "match", name="Cup", round="2 of 3")
+        cup = {"name": "Cup", "round": "2 of 3", "reason": "the next round"}
+        await admin(wires["boss"], "match", **cup)
         await admin(
             wires["boss"], "news", headline="SHARE earns more than expected"
         )

@@ -300,8 +300,11 @@ async def test_a_bad_message_is_seen_wherever_one_is(browser: Browser) -> None:
         async with visiting(browser, server.url, viewport=PHONE) as page:
             notice = page.locator("#notice")
             await expect(notice).to_be_hidden()
-            await page.evaluate("location.hash = 'FOO'")
-            await expect(notice).to_contain_text("FOO is not listed")
+            await page.evaluate("location.hash = 'FOO' + '-BAR'.repeat(20)")
+            await expect(notice).to_contain_text("-BAR is not listed")
+            # A long message leaves the word on the button whole.
+            close = await page.locator("#notice-close").bounding_box()
+            assert close and close["width"] > close["height"]
             await page.click("#notice-close")
             await expect(notice).to_be_hidden()
             # Not where the list of messages is in sight.

@@ -11,7 +11,8 @@ import { showLots, showRoughly } from "./words.js";
 
 const LEAST_ROWS = 9; // also on a phone
 const MOST_ROWS = 61;
-const LARGE = 10_000; // lots at one price that leave no room for sums
+// Width of a digit of lots and of a sum, and around both, in text sizes.
+const WIDTHS = { lots: 0.64, sum: 0.5, around: 0.6 };
 /** @type {Side[]} */
 const SIDES = ["buy", "sell"];
 const COLUMNS = ["mine", "bid", "price", "ask", "mine"];
@@ -57,7 +58,10 @@ export class Ladder {
     this.body.addEventListener("wheel", (event) => this.#wheel(event), {
       passive: false,
     });
-    new ResizeObserver(() => this.#resize()).observe(this.box);
+    this.bids = /** @type {HTMLElement} */ (this.box.querySelector("th.bid"));
+    this.room = 0; // width of a cell of lots, in text sizes
+    const observer = new ResizeObserver(() => this.#resize());
+    for (const part of [this.box, this.bids]) observer.observe(part);
     this.#resize();
   }
 
@@ -82,7 +86,11 @@ export class Ladder {
     const total = Math.max(1, ...sums.map(([, sum]) => sum));
     const own = this.#own(account, symbol);
     const scale = { most, total };
-    this.box.classList.toggle("large", most >= LARGE);
+    const needed =
+      WIDTHS.around +
+      WIDTHS.lots * showLots(most).length +
+      WIDTHS.sum * Math.max(0, ...sums.map(([, sum]) => showRoughly(sum).length));
+    this.box.classList.toggle("large", needed > this.room);
     for (const [n, row] of rows.entries()) {
       const price = axis.rows[n] ?? NaN; // NaN: no price
       const isGap = axis.rows[n] === null;
@@ -185,7 +193,9 @@ export class Ladder {
     const free = Math.floor((this.box.clientHeight - head) / height);
     const count = isFixed ? Number(isFixed) : free;
     const fitting = Math.min(Math.max(count, LEAST_ROWS), MOST_ROWS);
-    if (fitting === this.rows.length) return;
+    const room = this.bids.clientWidth / parseFloat(style.fontSize);
+    if (fitting === this.rows.length && room === this.room) return;
+    this.room = room;
     while (this.rows.length < fitting) this.rows.push(this.#add());
     for (const { node } of this.rows.splice(fitting)) node.remove();
     this.draw();
