@@ -217,6 +217,27 @@ async def test_each_batch_is_in_the_copies_too(
     assert again[: len(whole)] == whole
 
 
+async def test_the_primary_in_a_copy_is_waited_for_by_its_own_T(
+    address: Address, tmp_path: Path
+) -> None:
+    """Its T is a minute, the standby's a second; there is nothing to read."""
+    copy = tmp_path / "copy.db"
+    clock = Clock()
+    async with joining(address, lease=60) as first:
+        await leading(first)
+        async with joining(address, lease=60, journal_copy=copy) as second:
+            seq = first.gateway.engine.seq
+            await until_slowly(lambda: second.gateway.engine.seq == seq)
+        async with joining(
+            address, clock, lease=1, journal_copy=copy
+        ) as second:
+            await until_slowly(lambda: second.member.standing.lag is not None)
+            begin = clock.elapsed()
+            await until_slowly(lambda: clock.elapsed() > begin + 3_000_000)
+            assert not second.member.leads
+        assert not first.failure.done()
+
+
 async def test_a_copy_of_another_stream_is_refused(
     address: Address, nats: NatsServers, tmp_path: Path
 ) -> None:
