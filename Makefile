@@ -35,6 +35,7 @@ system: $(STAMP) ## Run the tests of whole systems; gets browsers and proxies if
 	@.ci/browser >/dev/null
 	@.ci/browser firefox >/dev/null
 	@.ci/proxies >/dev/null
+	@.ci/namespaces >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m system test
 
 pure: $(STAMP) ## Run the tests without sockets and processes; about 15 s

@@ -15,7 +15,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -77,10 +77,10 @@ class Prober:
 
 
 @contextlib.asynccontextmanager
-async def probing() -> AsyncIterator[Prober]:
-    """Start a prober, and end it."""
+async def probing(inside: Sequence[str] = ()) -> AsyncIterator[Prober]:
+    """Start a prober, and end it; ``inside`` as in `launched`."""
     with contextlib.ExitStack() as stack:
-        start = launched("-m", "util.measure.prober")
+        start = launched("-m", "util.measure.prober", inside=inside)
         process = await asyncio.to_thread(stack.enter_context, start)
         yield Prober(process)
 
