@@ -275,7 +275,7 @@ class Server:
         if self.member is None:
             await self._finish_commits()
         else:
-            await self.member.leave()
+            may_tell = await self.member.leave() and may_tell
         for connection, link in self.links.items():  # only after a failure
             if may_tell:
                 self.writer.flush_to(link)

@@ -118,8 +118,9 @@ class Edge:
         """Read the journal; then show the market."""
         self._life = asyncio.create_task(self._live())
 
-    async def leave(self) -> None:
-        """Do nothing: nobody waits for an edge."""
+    async def leave(self) -> bool:
+        """Do nothing, since nobody waits for an edge; return True."""
+        return True
 
     async def stop(self) -> None:
         """Follow nothing any more, and hang up."""

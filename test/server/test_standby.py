@@ -160,6 +160,23 @@ async def test_without_a_lease_nobody_is_told_anything(
         assert await answer(server.port, "Host: localhost") == 101
 
 
+async def test_a_member_that_cannot_say_that_it_leaves_tells_nothing(
+    address: Address, nats: NatsServers
+) -> None:
+    """It is told to end while no server answers; another one may lead."""
+    async with joining(address) as server:
+        await leading(server)
+        async with wired(server.url, "alice") as alice:
+            for one in nats.all:
+                one.send(signal.SIGSTOP)
+            try:
+                await server.stop()
+                assert await alice.rest() == ([], 1006)
+            finally:
+                for one in nats.all:
+                    one.send(signal.SIGCONT)
+
+
 async def test_a_member_that_another_one_fences_tells_nothing(
     address: Address,
 ) -> None:
