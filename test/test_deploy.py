@@ -57,7 +57,6 @@ COMPOSE = (DEPLOY / "compose.yaml").read_text("utf-8")
 HAPROXY = (DEPLOY / "haproxy.cfg").read_text("utf-8")
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 ANSWER_S = 0.5  # for an answer that does not come
-EDGES = {"role"}  # the setting that makes an edge
 
 
 def variables(name: str) -> dict[str, str]:
@@ -450,7 +449,7 @@ def test_the_variables_are_settings(name: str) -> None:
         name.removeprefix(ENV_PREFIX).lower(): value
         for name, value in variables(name).items()
     }
-    assert given.keys() <= Settings.model_fields.keys() | EDGES
+    assert given.keys() <= Settings.model_fields.keys()
     known = given.keys() & Settings.model_fields.keys()
     assert Settings(**{name: given[name] for name in known})
     user = "read" if given.get("role") == "read" else "trade"
@@ -462,7 +461,7 @@ def test_the_variables_are_settings(name: str) -> None:
 
 def test_compose_sets_what_is_a_setting() -> None:
     names = re.findall(rf"^ +{ENV_PREFIX}(\w+):", COMPOSE, re.M)
-    known = Settings.model_fields.keys() | EDGES
+    known = Settings.model_fields.keys()
     assert names and {name.lower() for name in names} <= known
     asked = set(re.findall(r"\$\{(\w+)", COMPOSE))
     assert asked == variables("compose.env.example").keys()
