@@ -22,6 +22,7 @@ from websockets.exceptions import WebSocketException
 from exchange.host.membership import FENCED
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
+from exchange.journal.servers import Unanswered
 from exchange.journal.storage import Batch
 from exchange.market.engine import Engine
 from exchange.market.reports import in_full
@@ -163,10 +164,15 @@ async def orders_of(address: Address) -> Counter[str]:
 
     async with opening(address) as stream:
         follower = Follower(stream, count)
-        last = (await stream.state()).last
+        is_read = False
         async with asyncio.timeout(PATIENCE_S):
-            while follower.at.sequence < last:
-                await follower.read(1)
+            while not is_read:
+                try:
+                    if not await follower.read(1):
+                        await follower.look()
+                        is_read = not follower.pending
+                except Unanswered:  # a leader is being elected
+                    await asyncio.sleep(PAUSE_S)
     return orders
 
 
