@@ -13,7 +13,7 @@ import pytest
 
 from exchange.gateway.edge import READ_ONLY
 from exchange.host.clock import Clock
-from exchange.host.edge import FOUND, LOST
+from exchange.host.edge import FOUND, LOST, SILENT
 from exchange.host.settings import Settings
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
@@ -269,6 +269,21 @@ async def test_an_edge_that_loses_the_stream_says_so_and_comes_back() -> None:
                     await ann.ask(**order("buy", 5, 91, symbol="BOND"))
                 await reader.until(type="book", bids=[[91, 5]])
                 assert await get(edge, "/readyz") == (200, "ok\n")
+
+
+async def test_an_edge_without_a_primary_says_so(address: Address) -> None:
+    """The stream answers, but nobody writes it."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with joining(address) as primary:
+            await leading(primary)
+            edge = await stack.enter_async_context(showing(address))
+            reader = await stack.enter_async_context(wired(edge.url))
+            await reader.ask(**FOLLOW)
+        await reader.until(type="status", message=LOST)
+        assert await get(edge, "/readyz") == (503, f"{LOST}: {SILENT}\n")
+        async with joining(address) as primary:
+            await reader.until(type="status", message=FOUND)
+            assert await get(edge, "/readyz") == (200, "ok\n")
 
 
 @pytest.mark.parametrize("ahead_us", [-HOUR_US, HOUR_US])
