@@ -35,6 +35,7 @@ system: $(STAMP) ## Run the tests of whole systems; gets browsers and proxies if
 	@.ci/browser >/dev/null
 	@.ci/browser firefox >/dev/null
 	@.ci/proxies >/dev/null
+	@.ci/namespaces >/dev/null
 	$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal -m system test
 
 pure: $(STAMP) ## Run the tests without sockets and processes; about 15 s
@@ -56,7 +57,7 @@ format: $(STAMP) ## Format the code and sort the imports
 	$(PY) -m black --line-length 79 .
 	$(PY) -m isort .
 
-bench: $(WITH_NATS) ## Measure the speed; AGAINST=FOLDER is another checkout
+bench: $(STAMP) ## Measure the speed; AGAINST=FOLDER is another checkout
 	$(PY) -m util.measure.bench $(if $(AGAINST),--against $(AGAINST))
 
 stress: $(STAMP) ## Measure how many orders per minute an exchange handles
@@ -71,10 +72,10 @@ dialect: $(STAMP) ## Measure single orders through the exchange dialect
 crash: $(STAMP) ## Kill the exchange 200 times and check what is recovered
 	$(PY) -m util.measure.crash 200 $(or $(SEED),1)
 
-cluster: $(WITH_NATS) ## Start three nats-servers, a primary, a standby and an edge
+cluster: $(STAMP) ## Start three nats-servers, a primary, a standby and an edge
 	$(PY) -m util.measure.cluster
 
-cluster-crash: $(WITH_NATS) ## Break a cluster 150 times and check what it promised
+cluster-crash: $(STAMP) ## Break a cluster 150 times and check what it promised
 	$(PY) -m util.measure.cluster_crash $(or $(CYCLES),150) $(or $(SEED),1)
 
 event-crash: $(STAMP) ## Kill parts of events of 3 rounds every 5 s, and check their ends

@@ -157,7 +157,8 @@ class Server:
     def greeting(self) -> str:
         """Return the line that is printed at the start."""
         symbols = ", ".join(self.gateway.engine.listings) or "no market yet"
-        kept = self.member or self._recovery or IN_MEMORY
+        both = (self.member, self._recovery)  # a stream, and its copy
+        kept = ", ".join(str(one) for one in both if one) or IN_MEMORY
         speed = self._clock.speed
         is_edge = self._settings.role == "read"
         logins = "nobody logs in" if is_edge else describe(self.keys)
@@ -275,7 +276,7 @@ class Server:
         if self.member is None:
             await self._finish_commits()
         else:
-            await self.member.leave()
+            may_tell = await self.member.leave() and may_tell
         for connection, link in self.links.items():  # only after a failure
             if may_tell:
                 self.writer.flush_to(link)

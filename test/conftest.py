@@ -79,7 +79,8 @@ KINDS = {
         test_cluster_crash test_crash test_deploy test_door_load
         test_doors_crash test_event_league test_event_page test_event_practice
         test_event_rehearse test_event_replay test_event_run test_firefox
-        test_hostile test_package test_page_types test_proxies test_replay_page
+        test_hostile test_package test_page_types test_partition test_proxies
+        test_replay_page
         test_screen test_screen_large test_screen_sizes test_stress test_wall
         test_windows
         test_worlds

@@ -36,7 +36,18 @@ from exchange.journal.storage import Batch
 from exchange.journal.stream import Refused, Stream
 from exchange.market.command import Command
 from test.journal.streams import COMMANDS, T_US, batch, opened
-from test.support import PATIENCE_S, ROOT, free_port, launched, serving, until
+from test.server.members import get, joining, leading
+from test.support import (
+    FOLLOW,
+    PATIENCE_S,
+    ROOT,
+    free_port,
+    launched,
+    order,
+    serving,
+    until,
+    wired,
+)
 from test.test_proxies import find, is_listening
 from util.measure.nats_servers import binary, free_ports
 
@@ -46,7 +57,6 @@ COMPOSE = (DEPLOY / "compose.yaml").read_text("utf-8")
 HAPROXY = (DEPLOY / "haproxy.cfg").read_text("utf-8")
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 ANSWER_S = 0.5  # for an answer that does not come
-EDGES = {"role"}  # the setting that makes an edge
 
 
 def variables(name: str) -> dict[str, str]:
@@ -127,12 +137,14 @@ class Cluster:
         if disk:
             shutil.rmtree(self._folder / name)
 
-    def address(self, user: str, password: str | None = None) -> Address:
-        """Return the address of the stream `main` for a user."""
+    def address(
+        self, user: str, password: str | None = None, name: str = "main"
+    ) -> Address:
+        """Return the address of a stream for a user."""
         if password is None:
             password = variables("nats.env")[f"EX_{user.upper()}"]
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.clients)
-        return Address.read(f"nats://{user}:{password}@{hosts}/main")
+        return Address.read(f"nats://{user}:{password}@{hosts}/{name}")
 
     def end(self) -> None:
         for name in self._processes:
@@ -220,6 +232,28 @@ async def test_trade_appends_and_reads_what_read_only_reads(
         with pytest.raises(Unanswered):
             await edge.append(writer.sign(BYE, Position(3)), 1)
         assert (await trade.state()).last == 1
+
+
+async def test_an_edge_works_as_the_user_who_may_only_read(
+    cluster: Cluster,
+) -> None:
+    """With a stream of its own: it shows what the primary does."""
+    addresses = [
+        cluster.address(user, name="edge") for user in ("trade", "read")
+    ]
+    async with joining(addresses[0]) as primary:
+        await leading(primary)
+        settings = {"role": "read", "hostname": "127.0.0.1", "port": 0}
+        async with joining(addresses[1], **settings) as edge:
+            await leading(edge)
+            async with (
+                wired(primary.url, "ann") as ann,
+                wired(edge.url) as reader,
+            ):
+                await reader.ask(**FOLLOW)
+                await ann.ask(**order("buy", 5, 91, symbol="BOND"))
+                await reader.until(type="book", bids=[[91, 5]])
+            assert await get(edge, "/readyz") == (200, "ok\n")
 
 
 @pytest.mark.parametrize("user", ["trade", "read"])
@@ -415,7 +449,7 @@ def test_the_variables_are_settings(name: str) -> None:
         name.removeprefix(ENV_PREFIX).lower(): value
         for name, value in variables(name).items()
     }
-    assert given.keys() <= Settings.model_fields.keys() | EDGES
+    assert given.keys() <= Settings.model_fields.keys()
     known = given.keys() & Settings.model_fields.keys()
     assert Settings(**{name: given[name] for name in known})
     user = "read" if given.get("role") == "read" else "trade"
@@ -427,7 +461,7 @@ def test_the_variables_are_settings(name: str) -> None:
 
 def test_compose_sets_what_is_a_setting() -> None:
     names = re.findall(rf"^ +{ENV_PREFIX}(\w+):", COMPOSE, re.M)
-    known = Settings.model_fields.keys() | EDGES
+    known = Settings.model_fields.keys()
     assert names and {name.lower() for name in names} <= known
     asked = set(re.findall(r"\$\{(\w+)", COMPOSE))
     assert asked == variables("compose.env.example").keys()

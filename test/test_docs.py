@@ -429,8 +429,17 @@ def test_the_variables_of_the_readme_are_settings() -> None:
 def test_make_knows_the_targets() -> None:
     targets = re.findall(r"^(\w+):.*## ", MAKEFILE, re.M)
     used = [c.split()[1] for c in commands() if c.startswith("make")]
-    assert used == ["run", "demo", "test"]
+    assert used == ["run", "demo", "test", "cluster"]
     assert set(used) <= set(targets)
+
+
+def test_each_target_of_make_installs_first() -> None:
+    """A variable that is not defined is empty, so a target would not."""
+    rules = re.findall(r"^([\w-]+):(.*) ## .*\n((?:\t.*\n)*)", MAKEFILE, re.M)
+    assert len(rules) > ENOUGH
+    for target, needed, recipe in rules:
+        if "$(PY)" in recipe:
+            assert needed.strip() == "$(STAMP)", target
 
 
 async def test_send_order_commands_run() -> None:

@@ -47,7 +47,7 @@ def test_image_and_chart_set_what_is_a_setting() -> None:
         rf"(?:name: |^ +){ENV_PREFIX}(\w+)", "\n".join(texts), re.M
     )
     assert names
-    known = Settings.model_fields.keys() | {"role"}  # which makes an edge
+    known = Settings.model_fields.keys()
     assert {name.lower() for name in names} <= known
 
 

@@ -366,8 +366,8 @@ async def test_the_page_trades_in_a_folder_with_tls(
                     .filter((url) => url.startsWith(location.origin))
                     .map(async (url) => [url, (await fetch(url)).status])
                 )""")
-            # The icon, four styles, the script, the licence, and three links.
-            assert len(found) == 10
+            # The icon, eight styles, the script, the licence, and three links.
+            assert len(found) == 14
             assert {status for _, status in found} == {200}, found
 
 

@@ -136,9 +136,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print_result(asyncio.run(restore(options.journal, options.stream)))
     except ModuleNotFoundError:
-        return failed("restore", "a stream needs nats-py: pip install nats-py")
+        return failed(
+            "restore", "a stream needs nats-py: pip install nats-py", 1
+        )
     except (JournalError, OSError) as error:
-        return failed("restore", str(error))
+        return failed("restore", str(error), 1)
     return 0
 
 

@@ -2,7 +2,8 @@
 
 It follows the stream of the primary like a standby that never takes over, so
 its readers cost the primary nothing. It asks the servers of NATS to read only.
-While the stream does not answer, it says that what it shows may be old.
+While it hears nothing of the primary, it says that what it shows may be old: a
+server of NATS that is left alone answers, but the market stands still.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from exchange.host.metrics import Standing
 from exchange.host.standby import open_at
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
-from exchange.journal.message import Position
+from exchange.journal.message import Message, Position
 from exchange.journal.servers import Unanswered
 from exchange.journal.storage import Batch, Storage
 from exchange.journal.stream import Stream
@@ -31,12 +32,14 @@ AGAIN_S = 0.2  # from a request without an answer to the next one
 # Without a message for so long, the stream is asked whether there is one. A
 # primary sends several in each of its T.
 SILENCE_S = 1.0
+LEASES = 2  # T of the primary without a message until it counts as silent
 # An edge whose machine's clock is further ahead of the primary's sets its
 # time back; a network delays a batch by less.
 AHEAD_US = 1_000_000
 READING = "reading the journal"
-LOST = "the journal's stream does not answer: what is shown may be old"
-FOUND = "the journal's stream answers again"
+LOST = "nothing is heard of the exchange: what is shown may be old"
+FOUND = "the exchange is heard again"
+SILENT = "no message in the journal's stream"
 
 logger = logging.getLogger("exchange")
 
@@ -81,7 +84,8 @@ class Edge:
         self._copy: JournalCopy | None = None
         self._follower: Follower | None = None
         self._is_shown = False  # all that was there has been read
-        self._trouble = ""  # why the stream cannot be followed
+        self._trouble = ""  # why the primary is not heard
+        self._silent_at = 0  # elapsed time at which it counts as silent
         self._life: asyncio.Task[None] | None = None
         self._open_protocol = server.listener.protocol
         server.listener.protocol = ClosedConnection
@@ -118,8 +122,9 @@ class Edge:
         """Read the journal; then show the market."""
         self._life = asyncio.create_task(self._live())
 
-    async def leave(self) -> None:
-        """Do nothing: nobody waits for an edge."""
+    async def leave(self) -> bool:
+        """Do nothing, since nobody waits for an edge; return True."""
+        return True
 
     async def stop(self) -> None:
         """Follow nothing any more, and hang up."""
@@ -155,13 +160,14 @@ class Edge:
         try:
             while True:
                 try:
-                    if not await follower.read(SILENCE_S):
+                    messages = await follower.read(SILENCE_S)
+                    if not messages:
                         await follower.look()
                 except Unanswered as error:
                     self._note(str(error))
                     await asyncio.sleep(AGAIN_S)
                     continue
-                self._note("")
+                self._hear(messages)
                 if copy is not None:
                     await copy.room()
                 has_market = self._gateway.engine.seq > 0
@@ -193,8 +199,15 @@ class Edge:
             self._clock.forward(behind)
         self._server.step(lambda: None)  # it writes what is queued
 
+    def _hear(self, messages: list[Message]) -> None:
+        """Note whether the primary is silent."""
+        now = self._clock.elapsed()
+        if messages:
+            self._silent_at = now + LEASES * messages[-1].lease_us
+        self._note("" if now < self._silent_at else SILENT)
+
     def _note(self, trouble: str) -> None:
-        """Tell readers and the log when the stream is lost, and when not."""
+        """Tell readers and the log when nothing is heard, and when it is."""
         if bool(trouble) != bool(self._trouble):
             text = LOST if trouble else FOUND
             logger.warning(

@@ -133,10 +133,12 @@ class Member:
         """Whether this is, or was, the primary."""
         return self._committer is not None
 
-    async def leave(self) -> None:
-        """Store what is queued, and say that this process leads no more."""
-        if self._committer is not None:
-            await self._committer.bye()
+    async def leave(self) -> bool:
+        """Store what is queued, and say that this process leads no more.
+
+        Return whether that is stored: if not, another one may lead.
+        """
+        return self._committer is not None and await self._committer.bye()
 
     async def stop(self) -> None:
         """Follow nothing any more, and hang up."""

@@ -70,6 +70,8 @@ class Standby:
         self._elapsed = elapsed
         self._new_id = new_id
         self._silence = Silence(writer.lease_us)
+        # Whether the T of the primary whose messages the copy has is known.
+        self._was_heard = False
         self._follower: Follower | None = None
 
     @property
@@ -87,6 +89,7 @@ class Standby:
         """
         copy = self._copy
         stream, at = await self._open()
+        self._was_heard = at == Position()  # what follows will be read
         follower = Follower(
             stream, self._apply, at, keep=copy.keep if copy else None
         )
@@ -126,6 +129,8 @@ class Standby:
 
     async def _step(self, stream: Stream, follower: Follower) -> Lead | None:
         """Read once; take over if it is time to."""
+        if not self._was_heard:
+            await self._hear_last(stream, follower.at.sequence)
         messages = await follower.read(self._timeout_s())
         if messages:
             now = self._elapsed()
@@ -145,6 +150,17 @@ class Standby:
         if follower.pending or due is None or self._elapsed() < due:
             return None
         return await self._fence(stream, follower.at)
+
+    async def _hear_last(self, stream: Stream, sequence: int) -> None:
+        """Wait for the primary that sent the last message of the copy.
+
+        Its T may be longer than that of this process.
+        """
+        last = await stream.fetch(sequence)
+        if last is None:
+            raise Unanswered(f"message {sequence:,} is not there")
+        self._silence.heard(self._elapsed(), last.lease_us)
+        self._was_heard = True
 
     def _timeout_s(self) -> float:
         due = self._silence.fence_at

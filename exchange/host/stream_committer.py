@@ -106,10 +106,11 @@ class StreamCommitter:
         """
         await self._is_done.wait()
 
-    async def bye(self) -> None:
+    async def bye(self) -> bool:
         """Store what is queued, say that this process leads no more, and stop.
 
-        What is not stored in FINISH_S is given up: nobody was told of it.
+        Return whether that is stored: if not, another process may lead. What
+        is not stored in FINISH_S is given up: nobody was told of it.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FINISH_S):
@@ -124,6 +125,8 @@ class StreamCommitter:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(BYE_S):
                     await self._appender.append(message)
+                    return True
+        return False
 
     def close(self) -> None:
         """Store nothing more."""

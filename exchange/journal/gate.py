@@ -48,10 +48,12 @@ class Gate(Generic[T]):
 
     def open(self) -> Iterator[T]:
         """Yield what may leave, in the order in which it was held."""
-        while self._free and self.may_open:
-            yield self._free.popleft()
-        held = self._held
-        while held and held[0][0] <= self._committed and self.may_open:
+        free, held, lease = self._free, self._held, self.lease
+        while free and (lease is None or lease()):
+            yield free.popleft()
+        while held and held[0][0] <= self._committed:
+            if lease is not None and not lease():
+                break
             yield held.popleft()[1]
 
     def __len__(self) -> int:

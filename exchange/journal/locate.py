@@ -33,8 +33,9 @@ async def locate(stream: Stream, journal: Journal) -> Position:
     if reached.seq < place.seq and journal.place_at(reached.seq) == reached:
         raise JournalError(
             f"{journal.path}: has {place.seq:,} commands, and the stream has"
-            f" lost those after {reached.seq:,}: make a new stream of this"
-            " copy with python -m util.restore"
+            f" lost those after {reached.seq:,}: if this is a new round, name"
+            " another file for its copy, else make a new stream of this copy"
+            " with python -m util.restore"
         )
     raise JournalError(
         f"{journal.path}: of another stream: it differs from"

@@ -13,9 +13,11 @@ import pytest
 
 from exchange.gateway.edge import READ_ONLY
 from exchange.host.clock import Clock
-from exchange.host.edge import FOUND, LOST
+from exchange.host.edge import FOUND, LOST, SILENT
 from exchange.host.settings import Settings
 from exchange.journal.address import Address
+from exchange.journal.follower import Follower
+from exchange.journal.message import Message
 from server import Server
 from test.journal.streams import new_address
 from test.server.members import get, joining, leading, until_slowly
@@ -168,6 +170,55 @@ async def test_an_edge_outlives_its_primary_and_shows_the_next(
                 assert update["seq"] > 0
 
 
+async def test_a_reader_goes_on_at_an_edge_that_was_started_again(
+    address: Address,
+) -> None:
+    """It subscribes again; the new edge has the same book and sequence."""
+    async with joining(address) as primary:
+        await leading(primary)
+        async with wired(primary.url, "ann") as ann:
+            async with showing(address) as edge:
+                async with wired(edge.url) as reader:
+                    await reader.ask(**FOLLOW)
+                    await ann.ask(**order("buy", 5, 91, symbol="BOND"))
+                    before = await reader.until(type="book", bids=[[91, 5]])
+                    await edge.stop()
+                    assert (await reader.rest())[1] == 1001
+            async with showing(address) as edge, wired(edge.url) as reader:
+                told = await reader.ask(**FOLLOW)
+                now = book(told)
+                assert now["bids"] == {91: 5}
+                assert now["seq"] == {0: before["seq"]}
+                await ann.ask(**order("buy", 5, 90, symbol="BOND"))
+                update = await reader.until(type="book", bids=[[90, 5]])
+                assert update["prev_seq"] == before["seq"]
+
+
+async def test_an_edge_that_reads_the_journal_refuses_100_connections(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads no batch until all have been refused, and then shows it."""
+    held, real = asyncio.Event(), Follower.read
+
+    async def read(follower: Follower, timeout_s: float) -> list[Message]:
+        await held.wait()
+        return await real(follower, timeout_s)
+
+    async with joining(address) as primary:
+        await leading(primary)
+        settings = {"role": "read", "max_connections": 200}
+        with monkeypatch.context() as patched:
+            patched.setattr(Follower, "read", read)
+            async with joining(address, **settings) as edge:
+                answers = await asyncio.gather(
+                    *(answer(edge.port, "Host: localhost") for _ in range(100))
+                )
+                assert answers == [503] * 100
+                held.set()
+                await until_slowly(lambda: not hindrance(edge))
+                assert await answer(edge.port, "Host: localhost") == 101
+
+
 @contextlib.asynccontextmanager
 async def showing_after(
     address: Address,
@@ -218,6 +269,21 @@ async def test_an_edge_that_loses_the_stream_says_so_and_comes_back() -> None:
                     await ann.ask(**order("buy", 5, 91, symbol="BOND"))
                 await reader.until(type="book", bids=[[91, 5]])
                 assert await get(edge, "/readyz") == (200, "ok\n")
+
+
+async def test_an_edge_without_a_primary_says_so(address: Address) -> None:
+    """The stream answers, but nobody writes it."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with joining(address) as primary:
+            await leading(primary)
+            edge = await stack.enter_async_context(showing(address))
+            reader = await stack.enter_async_context(wired(edge.url))
+            await reader.ask(**FOLLOW)
+        await reader.until(type="status", message=LOST)
+        assert await get(edge, "/readyz") == (503, f"{LOST}: {SILENT}\n")
+        async with joining(address) as primary:
+            await reader.until(type="status", message=FOUND)
+            assert await get(edge, "/readyz") == (200, "ok\n")
 
 
 @pytest.mark.parametrize("ahead_us", [-HOUR_US, HOUR_US])

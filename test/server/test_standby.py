@@ -31,9 +31,11 @@ from test.server.members import get, joining, leading, until_slowly
 from test.support import (
     answer,
     ended,
+    environment,
     greeting,
     launched,
     order,
+    running,
     wired,
     words,
 )
@@ -160,6 +162,23 @@ async def test_without_a_lease_nobody_is_told_anything(
         assert await answer(server.port, "Host: localhost") == 101
 
 
+async def test_a_member_that_cannot_say_that_it_leaves_tells_nothing(
+    address: Address, nats: NatsServers
+) -> None:
+    """It is told to end while no server answers; another one may lead."""
+    async with joining(address) as server:
+        await leading(server)
+        async with wired(server.url, "alice") as alice:
+            for one in nats.all:
+                one.send(signal.SIGSTOP)
+            try:
+                await server.stop()
+                assert await alice.rest() == ([], 1006)
+            finally:
+                for one in nats.all:
+                    one.send(signal.SIGCONT)
+
+
 async def test_a_member_that_another_one_fences_tells_nothing(
     address: Address,
 ) -> None:
@@ -217,6 +236,27 @@ async def test_each_batch_is_in_the_copies_too(
     assert again[: len(whole)] == whole
 
 
+async def test_the_primary_in_a_copy_is_waited_for_by_its_own_T(
+    address: Address, tmp_path: Path
+) -> None:
+    """Its T is a minute, the standby's a second; there is nothing to read."""
+    copy = tmp_path / "copy.db"
+    clock = Clock()
+    async with joining(address, lease=60) as first:
+        await leading(first)
+        async with joining(address, lease=60, journal_copy=copy) as second:
+            seq = first.gateway.engine.seq
+            await until_slowly(lambda: second.gateway.engine.seq == seq)
+        async with joining(
+            address, clock, lease=1, journal_copy=copy
+        ) as second:
+            await until_slowly(lambda: second.member.standing.lag is not None)
+            begin = clock.elapsed()
+            await until_slowly(lambda: clock.elapsed() > begin + 3_000_000)
+            assert not second.member.leads
+        assert not first.failure.done()
+
+
 async def test_a_copy_of_another_stream_is_refused(
     address: Address, nats: NatsServers, tmp_path: Path
 ) -> None:
@@ -244,8 +284,10 @@ async def test_a_start_goes_on_from_the_copy(
                 await alice.login("alice", **keep)
                 for price in range(80, 90):
                     await alice.ask(**order("buy", 5, price, symbol="BOND"))
+            # Her disconnection may follow.
             seq = first.gateway.engine.seq
-            await until_slowly(lambda: second.gateway.engine.seq == seq)
+            await until_slowly(lambda: second.gateway.engine.seq >= seq)
+        seq = [*read_batches(copy)][-1].commands[-1].seq
         async with wired(first.url) as alice:
             await alice.login("alice", **keep)
             await alice.ask(**order("buy", 5, 90, symbol="BOND"))
@@ -257,10 +299,16 @@ async def test_a_start_goes_on_from_the_copy(
             return real(cursor, sequence, message)
 
         monkeypatch.setattr(Cursor, "verify", verify)
+        tool = ("-m", "util.compact", str(copy))
+        async with running(*tool, env=environment()) as process:
+            assert (await ended(process))[0] == 0
         async with joining(address, journal_copy=copy) as second:
             assert second.gateway.engine.seq == seq
+            text = f"standby, journal {copy}: {seq} commands recovered"
+            assert text in second.greeting
+            assert f", {seq} of them from a snapshot" in second.greeting
             seq = first.gateway.engine.seq
-            await until_slowly(lambda: second.gateway.engine.seq == seq)
+            await until_slowly(lambda: second.gateway.engine.seq >= seq)
             assert min(read) > 10
             books = [
                 [*one.gateway.engine.listings["BOND"].book.orders]
@@ -280,7 +328,9 @@ async def test_a_stream_that_lost_what_its_copy_has_is_refused(
         await leading(first)
     async with joining(new_address(nats), journal_copy=copy) as second:
         await until_slowly(second.failure.done)
-        assert "the stream has lost" in str(second.failure.result())
+        reason = str(second.failure.result())
+        assert "the stream has lost" in reason
+        assert "name another file for its copy" in reason
 
 
 class Early(Clock):

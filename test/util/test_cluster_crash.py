@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from util.measure.cluster_crash import BOTS, crash
+from util.measure.prober import Told, check_alone
 
 REPLIES = 300
 # nats-py forgets to close the transport of a connection that it has lost.
@@ -31,4 +32,13 @@ async def test_nothing_is_lost_and_nothing_doubled(
     counts, took = await crash(tmp_path, 7, faults, replies=REPLIES)
     assert counts["faults"] == len(faults)
     assert counts["commands"] > BOTS  # each has logged in
+    assert counts["answers to the prober"] > len(faults)  # each primary told
     assert sum(map(len, took.values())) == len(faults)
+
+
+def test_a_primary_that_tells_after_its_successor_is_noticed() -> None:
+    first, second = Told(9, 1.0, 3.0), Told(5, 3.1, 4.0)
+    check_alone({"second": second, "first": first})
+    late = Told(9, 1.0, 3.2)
+    with pytest.raises(AssertionError, match="first told .* 0.100 s after"):
+        check_alone({"first": late, "second": second})

@@ -467,7 +467,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     ),
     (sql("DROP TABLE batches"), "batches"),
     (sql("PRAGMA application_id = 1"), "not a journal"),
-    (sql("PRAGMA user_version = 2"), "format 2"),
+    (sql("PRAGMA user_version = 9"), "format 9"),
     (lambda path: path.write_bytes(b"no database " * 100), "not a database"),
 ]
 

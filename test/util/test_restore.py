@@ -68,3 +68,11 @@ async def test_servers_are_asked_whether_they_sync(
     assert main(["--check", *urls]) == 0
     assert main(["--check", urls[0], "http://127.0.0.1:1"]) == 1
     assert "http://127.0.0.1:1: " in capsys.readouterr().err
+
+
+def test_a_stream_that_is_not_made_is_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "absent.db"
+    assert main([str(path), "nats://127.0.0.1:1/main"]) == 1
+    assert str(path) in capsys.readouterr().err

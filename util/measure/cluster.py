@@ -50,6 +50,11 @@ class Member:
         return self.server.url
 
     @property
+    def process(self) -> str:
+        """A name for the process that it is now."""
+        return f"{self.name} as process {self.server.pid}"
+
+    @property
     def status(self) -> int | None:
         """Its exit status; None: it runs."""
         return self.server.process.poll()

@@ -16,9 +16,11 @@ two exchanges that share a stream on them, and the bots of
 - ``machine``: the primary and the leader of the stream are killed at once.
 
 After each, the whole stream is read: it must hold all that the bots were told,
-to the byte and once, as `util.measure.crash` checks it for one process. The
-time is taken from the fault until the next primary takes clients; where the
-primary goes on, until it answers again.
+to the byte and once, as `util.measure.crash` checks it for one process. And no
+primary may have told anybody anything after its successor had begun to: a
+`util.measure.prober` asks both all the time. The time is taken from the fault
+until the next primary takes clients; where the primary goes on, until it
+answers again.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ from util.measure.crash_bot import Bot, Course
 from util.measure.crash_record import Record
 from util.measure.cut import Line
 from util.measure.nats_servers import NatsServer, NatsServers, nats_servers
+from util.measure.prober import check_alone, probing
 from util.measure.wire import PATIENCE_S
 
 LEASE_S = 1
@@ -253,11 +256,14 @@ async def crash(
     lease = PATIENT_S if {*PATIENT} & {*faults} else LEASE_S
     with nats_servers() as servers:
         async with (
+            probing() as prober,
             Line.to(servers) as line,
             members_of(
                 servers, 0, 0, lease=lease, lines=(line,), **settings
             ) as members,
         ):
+            for member in members:
+                await prober.watch(member.process, member.url)
             cluster = Cluster(servers, members, line)
             cluster.bots = bots
             for number, fault in enumerate([*faults, ""]):
@@ -272,7 +278,13 @@ async def crash(
                 for member in members:
                     if member.status is not None:
                         await member.restart()
+                        await prober.watch(member.process, member.url)
+                await prober.hears(primary.process)
                 await _live(cluster, primary, fault, bots, chance, replies)
+            told = await prober.told()
+            check_alone(told)
+            answers = sum(one.messages for one in told.values())
+            counts["answers to the prober"] = answers
     counts["faults"] = len(faults)
     return counts, took
 

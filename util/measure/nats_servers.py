@@ -10,9 +10,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from util.measure.hosts import HERE, Host
 from util.measure.process import STOP_S, Trouble
 
 BINARY = "nats-server"
@@ -20,7 +21,7 @@ COUNT = 3
 # Each stream takes its limit from what a server may store, full or not.
 _CONFIG = """
 server_name: {name}
-listen: "127.0.0.1:{port}"
+listen: "{host}:{port}"
 http: "127.0.0.1:{http}"
 max_payload: 1MB
 jetstream {{
@@ -32,30 +33,32 @@ jetstream {{
 cluster {{
     name: exchange
     no_advertise: true
-    listen: "127.0.0.1:{route}"
+    listen: "{host}:{route}"
     routes: [{routes}]
 }}
 """
 
 
 class NatsServer:
-    """One of them."""
+    """One of them; ``host`` is where it runs."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, host: Host = HERE) -> None:
         self.name = name
+        self.host = host
         self.port, self.http, self.route = free_ports(3)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, routes: list[int]) -> None:
-        """Write its configuration; ``routes`` are the ports of all."""
+    def configure(self, routes: list[str]) -> None:
+        """Write its configuration; ``routes`` are the URLs of all."""
         text = _CONFIG.format(
             name=self.name,
+            host=self.host.address,
             port=self.port,
             http=self.http,
             route=self.route,
             folder=self._folder,
-            routes=", ".join(f"nats://127.0.0.1:{port}" for port in routes),
+            routes=", ".join(routes),
         )
         (self._folder / f"{self.name}.conf").write_text(text)
 
@@ -63,7 +66,10 @@ class NatsServer:
         """Start it; do not wait until it serves."""
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [binary(), "-c", str(self._folder / f"{self.name}.conf")],
+                [
+                    *self.host.inside,
+                    *(binary(), "-c", str(self._folder / f"{self.name}.conf")),
+                ],
                 stdout=log,
                 stderr=log,
                 process_group=0,
@@ -95,15 +101,25 @@ class NatsServer:
 class NatsServers:
     """All of them; ``url(name)`` is the address of a stream."""
 
-    def __init__(self, folder: Path) -> None:
-        self.all = [NatsServer(f"n{i}", folder) for i in range(1, COUNT + 1)]
-        routes = [server.route for server in self.all]
+    def __init__(
+        self, folder: Path, hosts: Sequence[Host] = (HERE,) * COUNT
+    ) -> None:
+        self.all = [
+            NatsServer(f"n{number}", folder, host)
+            for number, host in enumerate(hosts, 1)
+        ]
+        routes = [
+            f"nats://{server.host.address}:{server.route}"
+            for server in self.all
+        ]
         for server in self.all:
             server.configure(routes)
 
     def url(self, name: str) -> str:
         """Return the address of a stream on these servers."""
-        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.all)
+        hosts = ",".join(
+            f"{server.host.address}:{server.port}" for server in self.all
+        )
         return f"nats://{hosts}/{name}"
 
     def named(self, name: str) -> NatsServer:
@@ -132,10 +148,13 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def nats_servers(folder: Path | None = None) -> Iterator[NatsServers]:
+def nats_servers(
+    folder: Path | None = None, hosts: Sequence[Host] = (HERE,) * COUNT
+) -> Iterator[NatsServers]:
     """Run three servers; they may not serve yet.
 
-    ``folder`` keeps their streams; None: a temporary one. Raises Trouble.
+    ``folder`` keeps their streams; None: a temporary one. One server runs on
+    each of the hosts. Raises Trouble.
     """
     binary()
     with contextlib.ExitStack() as stack:
@@ -146,7 +165,7 @@ def nats_servers(folder: Path | None = None) -> Iterator[NatsServers]:
                 )
             )
         os.makedirs(folder, exist_ok=True)
-        servers = NatsServers(folder)
+        servers = NatsServers(folder, hosts)
         for server in servers.all:
             stack.callback(server.end)
             server.start()

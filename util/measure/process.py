@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from subprocess import PIPE
 from typing import IO
@@ -80,9 +80,14 @@ class Launched:
 
 @contextlib.contextmanager
 def launched(
-    *arguments: str, folder: str = str(ROOT), **settings: object
+    *arguments: str,
+    folder: str = str(ROOT),
+    inside: Sequence[str] = (),
+    **settings: object,
 ) -> Iterator[Launched]:
     """Run a program of a checkout, by default ``server.py`` without debug.
+
+    ``inside`` is the command that runs it elsewhere, as in `Host.inside`.
 
     Ctrl-C in the terminal does not reach it, since it has to outlive its
     clients. At the end it gets SIGTERM if it still runs. Raises Trouble if
@@ -93,7 +98,11 @@ def launched(
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
-            [sys.executable, "-W", "default::ResourceWarning", *arguments],
+            [
+                *inside,
+                *(sys.executable, "-W", "default::ResourceWarning"),
+                *arguments,
+            ],
             cwd=folder,
             env=variables | {"PYTHONPATH": folder},
             stdin=PIPE,
