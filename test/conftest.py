@@ -46,8 +46,8 @@ KINDS = {
         test_replay_text test_reports test_requests test_restart test_rounds
         test_routing test_rules test_rules_time test_self_trades test_sequencer
         test_sessions test_settings test_settlement test_snapshot_state
-        test_solvency test_spot_values test_stops test_tags test_tenders
-        test_uncrossing test_virtual test_work
+        test_solvency test_spot_values test_stops test_tags test_tasks
+        test_tenders test_uncrossing test_virtual test_work
     """,
     "socket": """
         test_access test_bounds test_channels test_client_view test_conformance

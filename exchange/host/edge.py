@@ -21,6 +21,7 @@ from exchange.host.clock import Clock
 from exchange.host.journal_copy import JournalCopy
 from exchange.host.metrics import Standing
 from exchange.host.standby import open_at
+from exchange.host.tasks import end
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
 from exchange.journal.message import Message, Position
@@ -129,8 +130,7 @@ class Edge:
     async def stop(self) -> None:
         """Follow nothing any more, and hang up."""
         if self._life is not None:
-            self._life.cancel()
-            await asyncio.wait((self._life,))
+            await end(self._life)
         if self._copy is not None:
             await self._copy.close()
 

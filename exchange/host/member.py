@@ -25,6 +25,7 @@ from exchange.host.journal_copy import JournalCopy
 from exchange.host.metrics import Standing, Timing
 from exchange.host.standby import Standby
 from exchange.host.stream_committer import StreamCommitter
+from exchange.host.tasks import end
 from exchange.journal.address import Address
 from exchange.journal.lease import NEVER
 from exchange.journal.message import Writer
@@ -143,8 +144,7 @@ class Member:
     async def stop(self) -> None:
         """Follow nothing any more, and hang up."""
         if self._life is not None:
-            self._life.cancel()
-            await asyncio.wait((self._life,))
+            await end(self._life)
         if self._committer is not None:
             await self._committer.hang_up()
         if self._copy is not None:

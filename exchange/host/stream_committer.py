@@ -15,6 +15,7 @@ from collections.abc import Callable
 from exchange.host.committer import Commit, Seen
 from exchange.host.journal_copy import JournalCopy
 from exchange.host.metrics import Timing
+from exchange.host.tasks import end
 from exchange.journal.appender import Appender
 from exchange.journal.lease import BEATS, Lease
 from exchange.journal.message import (
@@ -115,9 +116,7 @@ class StreamCommitter:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FINISH_S):
                 await self.finish()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
+        await end(*self._tasks)
         is_written = self._is_done.is_set() and not self._has_failed
         self.lease.end()
         if is_written:
@@ -135,8 +134,7 @@ class StreamCommitter:
 
     async def hang_up(self) -> None:
         """Store nothing more, and leave the servers."""
-        self.close()
-        await asyncio.wait(self._tasks)
+        await end(*self._tasks)
         await self._stream.close()
 
     @property
@@ -154,7 +152,8 @@ class StreamCommitter:
                     self._is_done.set()
                     self._work.clear()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._work.wait(), pause_s / 2)
+                        async with asyncio.timeout(pause_s / 2):
+                            await self._work.wait()
                     continue
                 begin = self._elapsed()
                 await self._appender.append(message)

@@ -80,7 +80,8 @@ class Tail:
         if not self._queued:
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._arrived.wait()
             except TimeoutError:
                 return []
         queued, self._queued = self._queued, []
