@@ -235,25 +235,30 @@ async def test_trade_appends_and_reads_what_read_only_reads(
 
 
 async def test_an_edge_works_as_the_user_who_may_only_read(
-    cluster: Cluster,
+    cluster: Cluster, tmp_path: Path
 ) -> None:
-    """With a stream of its own: it shows what the primary does."""
+    """With a stream of its own: it shows what the primary does.
+
+    The second time it starts from its copy.
+    """
+    copy = {"journal_copy": tmp_path / "copy.db"}
     addresses = [
         cluster.address(user, name="edge") for user in ("trade", "read")
     ]
     async with joining(addresses[0]) as primary:
         await leading(primary)
-        settings = {"role": "read", "hostname": "127.0.0.1", "port": 0}
-        async with joining(addresses[1], **settings) as edge:
-            await leading(edge)
-            async with (
-                wired(primary.url, "ann") as ann,
-                wired(edge.url) as reader,
-            ):
-                await reader.ask(**FOLLOW)
-                await ann.ask(**order("buy", 5, 91, symbol="BOND"))
-                await reader.until(type="book", bids=[[91, 5]])
-            assert await get(edge, "/readyz") == (200, "ok\n")
+        settings = {"role": "read", "hostname": "127.0.0.1", "port": 0} | copy
+        for price in (91, 92):
+            async with joining(addresses[1], **settings) as edge:
+                await leading(edge)
+                async with (
+                    wired(primary.url, "ann") as ann,
+                    wired(edge.url) as reader,
+                ):
+                    await reader.ask(**FOLLOW)
+                    await ann.ask(**order("buy", 5, price, symbol="BOND"))
+                    await reader.until(type="book", bids=[[price, 5]])
+                assert await get(edge, "/readyz") == (200, "ok\n")
 
 
 @pytest.mark.parametrize("user", ["trade", "read"])

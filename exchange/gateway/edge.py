@@ -55,6 +55,9 @@ class EdgeGateway(Gateway):
         self.replica.apply(batch, self.routing.route)
         self.sequencer.seq = self.engine.seq
 
+    def commit(self, seq: int) -> None:
+        """Do nothing: all that an edge hears of is committed."""
+
     def end_sessions(self) -> None:
         """Do nothing: the sessions are the primary's."""
 

@@ -33,8 +33,10 @@ READ_S = 30
 LEFT_OVER = "Nats-Pending-Messages"
 # Gaps at one message that may be those of consumers.
 GAPS_MAX = 3
-# A consumer that nobody reads is removed by its server after this.
-IDLE_S = 60
+# A consumer that nobody reads is removed by its server after this. It is
+# short, because after a majority was lost and is back the servers may refuse
+# another one until then ("maximum consumers limit reached").
+IDLE_S = 5
 
 
 @dataclass(frozen=True, slots=True)
