@@ -276,7 +276,9 @@ async def test_text_is_never_markup(browser: Browser) -> None:
 async def test_markup_could_not_be_made(browser: Browser) -> None:
     """The browser enforces it, even if the page has a bug."""
     async with serving() as server:
-        async with visiting(browser, server.url, but="TrustedHTML") as page:
+        async with visiting(
+            browser, server.url, but="TrustedHTML|-types-for"
+        ) as page:
             outcome = await page.evaluate(
                 """(text) => {
                     try {
