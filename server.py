@@ -272,7 +272,7 @@ class Server:
         if self.spot is not None:
             self.spot.stop()
         self.step(self.gateway.shut_down)
-        may_tell = self.gateway.gate.may_open
+        may_tell = self.gateway.gate.may_open()
         if self.member is None:
             await self._finish_commits()
         else:

@@ -6,17 +6,13 @@ everything but the pages that supervisors and Prometheus ask for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from http import HTTPStatus
 
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from exchange.doors import tcp, websocket
-from exchange.doors.names import Names, Proxies
-from exchange.doors.queue import Queue
-from exchange.doors.tcp import Receiver
-from exchange.doors.upgrade import Admission, Answer, Upgrade, path_of
+from exchange.doors.upgrade import Answer, Upgrade, path_of
 
 OPEN_PAGES = ("/healthz", "/readyz", "/metrics")
 RETRY_S = "1"  # in the header Retry-After
@@ -38,28 +34,7 @@ class _Closed(Upgrade):
 
 
 class Connection(websocket.Connection):
-    """One HTTP request and its answer; arguments are those of a websocket."""
+    """One HTTP request and its answer."""
 
     __slots__ = ()
-
-    def __init__(
-        self,
-        receiver: Receiver,
-        *,
-        admission: Admission,
-        names: Names | None,
-        proxies: Proxies,
-        respond: Callable[[Request], Answer],
-        queue: Queue,
-    ) -> None:
-        super().__init__(
-            receiver,
-            admission=admission,
-            names=names,
-            proxies=proxies,
-            respond=respond,
-            queue=queue,
-        )
-        self._upgrade = _Closed(
-            admission=admission, names=names, proxies=proxies, respond=respond
-        )
+    make_upgrade = _Closed

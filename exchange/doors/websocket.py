@@ -124,6 +124,7 @@ class Connection(tcp.Connection):
         *("_fragments", "_pings", "_awaited"),
     )
     _limits: Limits
+    make_upgrade = Upgrade
 
     def __init__(
         self,
@@ -143,7 +144,7 @@ class Connection(tcp.Connection):
             limits=limits,
             queue=queue,
         )
-        self._upgrade = Upgrade(
+        self._upgrade = self.make_upgrade(
             admission=admission, names=names, proxies=proxies, respond=respond
         )
         self._protocol = ServerProtocol(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 from exchange.journal.message import Message
@@ -68,9 +67,8 @@ class JournalCopy:
         if error is None or self._has_failed:
             return
         self._has_failed = True
-        reason = str(error) if isinstance(error, sqlite3.Error) else error
         logger.error(
             "%s: not written any more, the exchange goes on without it: %s",
             self.journal.path,
-            reason,
+            error,
         )

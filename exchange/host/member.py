@@ -98,7 +98,7 @@ class Member:
         self._is_open = False  # for clients
         self._is_away = False  # clients were sent away
         self._life: asyncio.Task[None] | None = None
-        server.gateway.gate.lease = self._holds
+        server.gateway.gate.may_open = self._holds
         server.listener.protocol = ClosedConnection
 
     def __str__(self) -> str:

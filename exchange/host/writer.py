@@ -76,7 +76,7 @@ class Writer:
         """Write public data to some of the links they are pending for."""
         self._flush_due = None
         pacing = self._pacing
-        if not self._gate.may_open:  # they are of the time before
+        if not self._gate.may_open():  # they are of the time before
             self._flush_due = self._loop.call_later(CLOSED_S, self.flush)
             return
         for link, frames in pacing.take():

@@ -24,8 +24,8 @@ class Gate(Generic[T]):
 
     def __init__(self, committed: int) -> None:
         self._committed = committed
-        # Whether anything may leave; None: always.
-        self.lease: Callable[[], bool] | None = None
+        # Whether anything may leave; the owner of a lease replaces it.
+        self.may_open: Callable[[], bool] = _always
         self._held: deque[tuple[int, T]] = deque()
         self._free: deque[T] = deque()  # depends on no command
 
@@ -41,21 +41,18 @@ class Gate(Generic[T]):
         """Note that the commands up to ``seq`` are committed."""
         self._committed = seq
 
-    @property
-    def may_open(self) -> bool:
-        """Whether the lease holds, if there is to be one."""
-        return self.lease is None or self.lease()
-
     def open(self) -> Iterator[T]:
         """Yield what may leave, in the order in which it was held."""
-        free, held, lease = self._free, self._held, self.lease
-        while free and (lease is None or lease()):
+        free, held = self._free, self._held
+        while free and self.may_open():
             yield free.popleft()
-        while held and held[0][0] <= self._committed:
-            if lease is not None and not lease():
-                break
+        while held and held[0][0] <= self._committed and self.may_open():
             yield held.popleft()[1]
 
     def __len__(self) -> int:
         """Return how many items are held."""
         return len(self._held)
+
+
+def _always() -> bool:
+    return True

@@ -35,18 +35,18 @@ def test_without_a_lease_nothing_leaves() -> None:
     """It is asked for each item: a process may be stopped between two."""
     leases = [True, True, False]
     gate: Gate[str] = Gate(committed=5)
-    gate.lease = lambda: leases.pop(0)
+    gate.may_open = lambda: leases.pop(0)
     gate.hold(4, "old")
     gate.hold(5, "last")
     gate.pass_by("heartbeat")
     assert list(gate.open()) == ["heartbeat", "old"]
     assert not leases
-    gate.lease = lambda: False
+    gate.may_open = lambda: False
     gate.pass_by("heartbeat")
-    assert not gate.may_open
+    assert not gate.may_open()
     assert list(gate.open()) == []
-    gate.lease = lambda: True
-    assert gate.may_open
+    gate.may_open = lambda: True
+    assert gate.may_open()
     assert list(gate.open()) == ["heartbeat", "last"]
 
 
