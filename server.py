@@ -90,7 +90,7 @@ class Server:
         rules = settings.rules(guarded)
         self._certificate = Certificate.of(settings)
         self._market = rules.configure
-        is_edge = settings.role == "read"
+        is_edge = settings.is_edge
         self.gateway = (EdgeGateway if is_edge else Gateway)(
             self._clock.now,
             debug=settings.debug,
@@ -160,7 +160,7 @@ class Server:
         both = (self.member, self._recovery)  # a stream, and its copy
         kept = ", ".join(str(one) for one in both if one) or IN_MEMORY
         speed = self._clock.speed
-        is_edge = self._settings.role == "read"
+        is_edge = self._settings.is_edge
         logins = "nobody logs in" if is_edge else describe(self.keys)
         text = "" if speed == 1 else f" | time runs {speed} times as fast"
         return (

@@ -25,7 +25,7 @@ def is_guarded(
     is_local = all(is_loopback(address) for address in addresses)
     # A proxy connects for others, even from this machine.
     is_private = is_local and not settings.proxies
-    if settings.role == "read":
+    if settings.is_edge:
         return not is_private
     if settings.open and keys.problem:  # which names need a key is unknown
         raise SettingsError(keys.problem)

@@ -31,7 +31,7 @@ def open_dialect(
 
     Raises SettingsError if the market's numbers do not fit.
     """
-    if settings.dialect == "off" or settings.role == "read":
+    if settings.dialect == "off" or settings.is_edge:
         return None
     listener.protocol = SpotConnection
     instruments = {i.symbol: i for i in market.instruments}

@@ -20,7 +20,7 @@ from exchange.gateway.edge import EdgeGateway
 from exchange.host.clock import Clock
 from exchange.host.journal_copy import JournalCopy
 from exchange.host.metrics import Standing
-from exchange.host.standby import open_at
+from exchange.host.standby import AGAIN_S, has_caught_up, open_at
 from exchange.host.tasks import end
 from exchange.journal.address import Address
 from exchange.journal.follower import Follower
@@ -29,7 +29,6 @@ from exchange.journal.servers import Unanswered
 from exchange.journal.storage import Batch, Storage
 from exchange.journal.stream import Stream
 
-AGAIN_S = 0.2  # from a request without an answer to the next one
 # Without a message for so long, the stream is asked whether there is one. A
 # primary sends several in each of its T.
 SILENCE_S = 1.0
@@ -45,7 +44,7 @@ SILENT = "no message in the journal's stream"
 logger = logging.getLogger("exchange")
 
 
-class Shower(Protocol):
+class PublicServer(Protocol):
     """What a `Server` does for readers."""
 
     listener: Listener
@@ -74,7 +73,7 @@ class Edge:
         self,
         address: Address,
         *,
-        server: Shower,
+        server: PublicServer,
         gateway: EdgeGateway,
         clock: Clock,
     ) -> None:
@@ -97,10 +96,9 @@ class Edge:
     @property
     def hindrance(self) -> str:
         """Why readers are not shown what is; "": they are."""
-        what = "" if self._is_shown else READING
-        if self._trouble:
-            what = f"{LOST if self._is_shown else READING}: {self._trouble}"
-        return what
+        if not self._trouble:
+            return "" if self._is_shown else READING
+        return f"{LOST if self._is_shown else READING}: {self._trouble}"
 
     @property
     def standing(self) -> Standing:
@@ -137,19 +135,14 @@ class Edge:
     async def _live(self) -> None:
         gc.disable()  # the engine makes no cycles
         try:
-            await self._follow(*await self._open())
+            stream, at = await open_at(
+                self._address, None, self._copy, self._note
+            )
+            await self._follow(stream, at)
         except Exception as error:
             self._server.fail(error)
         finally:
             gc.enable()
-
-    async def _open(self) -> tuple[Stream, Position]:
-        while True:
-            try:
-                return await open_at(self._address, None, self._copy)
-            except Unanswered as error:
-                self._note(str(error))
-                await asyncio.sleep(AGAIN_S)
 
     async def _follow(self, stream: Stream, at: Position) -> None:
         """Apply what the primary applies, for ever."""
@@ -172,20 +165,15 @@ class Edge:
                     await copy.room()
                 has_market = self._gateway.engine.seq > 0
                 if has_market and not self._is_shown and not follower.pending:
+                    has_caught_up(self._address, follower)
                     self._show()
         finally:
             await stream.close()
 
     def _show(self) -> None:
         """Take clients: all that was in the journal has been applied."""
-        engine = self._gateway.engine
-        logger.info(
-            "%s: follows after %s commands", self._address, f"{engine.seq:,}"
-        )
-        gc.freeze()
-        gc.enable()
         self._is_shown = True
-        self._clock.go_on_from(engine.ts)
+        self._clock.go_on_from(self._gateway.engine.ts)
         self._server.show()
         self._server.listener.protocol = self._open_protocol
 

@@ -11,16 +11,16 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Protocol
 
 from exchange.doors.closed import Connection as ClosedConnection
-from exchange.doors.listener import Listener
 from exchange.doors.tcp import Connection
 from exchange.gateway.gateway import Gateway
 from exchange.host.clock import Clock
 from exchange.host.committer import Commit
+from exchange.host.edge import PublicServer
 from exchange.host.journal_copy import JournalCopy
 from exchange.host.metrics import Standing, Timing
 from exchange.host.standby import Standby
@@ -40,11 +40,10 @@ NO_LEASE = "no lease: the journal's stream does not answer"
 logger = logging.getLogger("exchange")
 
 
-class Primary(Protocol):
+class Primary(PublicServer, Protocol):
     """What a `Server` does when it leads."""
 
     gateway: Gateway
-    listener: Listener
 
     @property
     def clients(self) -> Iterable[Connection]:
@@ -55,15 +54,6 @@ class Primary(Protocol):
 
     async def lead(self, committer: StreamCommitter) -> None:
         """Open the market and take requests."""
-
-    def show(self) -> None:
-        """Begin to send heartbeats and what has changed."""
-
-    def step(self, work: Callable[[], object]) -> None:
-        """Do some work and write its results."""
-
-    def fail(self, error: Exception) -> None:
-        """End the process."""
 
 
 class Member:

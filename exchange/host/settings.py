@@ -219,7 +219,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _reads_a_stream(self) -> Self:
-        if self.role == "read" and not isinstance(self.journal, Address):
+        if self.is_edge and not isinstance(self.journal, Address):
             raise ValueError("ROLE=read needs a JOURNAL of nats://...")
         return self
 
@@ -228,6 +228,11 @@ class Settings(BaseSettings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("set both TLS_CERT and TLS_KEY, or neither")
         return self
+
+    @property
+    def is_edge(self) -> bool:
+        """Whether the server only shows the market of another one."""
+        return self.role == "read"
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the TLS context; None: no TLS.

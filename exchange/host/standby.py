@@ -88,7 +88,9 @@ class Standby:
         cannot be read by this program.
         """
         copy = self._copy
-        stream, at = await self._open()
+        stream, at = await open_at(
+            self._address, self._new_id, copy, self._note
+        )
         self._was_heard = at == Position()  # what follows will be read
         follower = Follower(
             stream, self._apply, at, keep=copy.keep if copy else None
@@ -111,21 +113,12 @@ class Standby:
                     await follower.close()
                     return lead
                 if not gc.isenabled() and not follower.pending:
-                    self._has_caught_up(follower)
+                    has_caught_up(self._address, follower)
         except BaseException:
             await stream.close()
             raise
         finally:
             gc.enable()
-
-    async def _open(self) -> tuple[Stream, Position]:
-        """Return the stream, and where what is in the copy ends."""
-        while True:
-            try:
-                return await open_at(self._address, self._new_id, self._copy)
-            except Unanswered as error:
-                self._note(str(error))
-                await asyncio.sleep(AGAIN_S)
 
     async def _step(self, stream: Stream, follower: Follower) -> Lead | None:
         """Read once; take over if it is time to."""
@@ -184,15 +177,6 @@ class Standby:
         cursor.pass_own(message)
         return Lead(stream, Appender(stream, lease, self._elapsed, cursor.at))
 
-    def _has_caught_up(self, follower: Follower) -> None:
-        gc.freeze()
-        gc.enable()
-        logger.info(
-            "%s: follows after %s commands",
-            self._address,
-            f"{follower.at.seq:,}",
-        )
-
     def _note(self, trouble: str) -> None:
         if trouble != self.trouble:
             self.trouble = trouble
@@ -206,12 +190,27 @@ async def open_at(
     address: Address,
     new_id: Callable[[], str] | None,
     copy: JournalCopy | None,
+    note: Callable[[str], None],
 ) -> tuple[Stream, Position]:
     """Return a stream, and the position where a copy of it ends.
 
-    ``new_id`` is that of `Stream.open`. Raises Unanswered, or JournalError if
-    the stream is no journal or the copy is not one of it.
+    It asks until it is answered; ``note`` gets why it is not. ``new_id`` is
+    that of `Stream.open`. Raises JournalError if the stream is no journal or
+    the copy is not one of it.
     """
+    while True:
+        try:
+            return await _try_to_open(address, new_id, copy)
+        except Unanswered as error:
+            note(str(error))
+            await asyncio.sleep(AGAIN_S)
+
+
+async def _try_to_open(
+    address: Address,
+    new_id: Callable[[], str] | None,
+    copy: JournalCopy | None,
+) -> tuple[Stream, Position]:
     stream = await Stream.open(address, new_id)
     try:
         if copy is None:
@@ -220,3 +219,12 @@ async def open_at(
     except BaseException:
         await stream.close()
         raise
+
+
+def has_caught_up(address: Address, follower: Follower) -> None:
+    """Collect garbage from now on, without what has been read so far."""
+    gc.freeze()
+    gc.enable()
+    logger.info(
+        "%s: follows after %s commands", address, f"{follower.at.seq:,}"
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +15,7 @@ from exchange.host.settings import Settings
 from exchange.journal.address import Address
 from server import Server
 from test.support import NO_KEYS
+from util.measure.nats_servers import NatsServers
 from util.measure.wire import PATIENCE_S
 
 T = Decimal(2)  # a busy machine pauses for less
@@ -60,3 +62,15 @@ async def get(server: Server, path: str) -> tuple[int, str]:
             return response.status, response.read().decode()
 
     return await asyncio.to_thread(ask)
+
+
+@contextlib.contextmanager
+def standing_still(servers: NatsServers) -> Iterator[None]:
+    """Stop the servers of NATS meanwhile: none of them answers."""
+    for one in servers.all:
+        one.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for one in servers.all:
+            one.send(signal.SIGCONT)

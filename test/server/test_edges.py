@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,8 +19,14 @@ from exchange.journal.follower import Follower
 from exchange.journal.message import Message
 from server import Server
 from test.journal.streams import new_address
-from test.server.members import get, joining, leading, until_slowly
-from test.support import FOLLOW, NO_KEYS, answer, order, wired
+from test.server.members import (
+    get,
+    joining,
+    leading,
+    standing_still,
+    until_slowly,
+)
+from test.support import FOLLOW, answer, order, wired
 from util.measure.nats_servers import NatsServers, nats_servers
 from util.measure.wire import PATIENCE_S, Wire
 
@@ -50,27 +55,9 @@ async def showing(
     address: Address, clock: Clock | None = None
 ) -> AsyncIterator[Server]:
     """Start an edge, and wait until it shows the market."""
-    settings = Settings(
-        journal=address,
-        role="read",
-        keys=NO_KEYS,
-        hostname="127.0.0.1",
-        port=0,
-        debug=False,
-    )
-    server = Server(settings, clock)
-    await server.start()
-    try:
-        await until_slowly(lambda: not hindrance(server))
+    async with joining(address, clock, role="read") as server:
+        await leading(server)
         yield server
-    finally:
-        async with asyncio.timeout(PATIENCE_S):
-            await server.stop()
-
-
-def hindrance(server: Server) -> str:
-    assert server.member is not None
-    return server.member.hindrance
 
 
 async def trade(wire: Wire, chance: random.Random) -> None:
@@ -215,7 +202,7 @@ async def test_an_edge_that_reads_the_journal_refuses_100_connections(
                 )
                 assert answers == [503] * 100
                 held.set()
-                await until_slowly(lambda: not hindrance(edge))
+                await leading(edge)
                 assert await answer(edge.port, "Host: localhost") == 101
 
 
@@ -232,21 +219,14 @@ async def showing_after(
 
 async def test_an_edge_waits_for_a_market(address: Address) -> None:
     """Before there is a primary, and a stream, it answers 503."""
-    settings = Settings(
-        journal=address, role="read", hostname="127.0.0.1", port=0, debug=False
-    )
-    edge = Server(settings)
-    await edge.start()
-    try:
+    async with joining(address, role="read") as edge:
         status, text = await get(edge, "/readyz")
         assert status == 503 and text.startswith("reading the journal")
         assert await answer(edge.port, "Host: localhost") == 503
         async with joining(address) as primary:
             await leading(primary)
-            await until_slowly(lambda: not hindrance(edge))
+            await leading(edge)
             assert await answer(edge.port, "Host: localhost") == 101
-    finally:
-        await edge.stop()
 
 
 async def test_an_edge_that_loses_the_stream_says_so_and_comes_back() -> None:
@@ -255,14 +235,11 @@ async def test_an_edge_that_loses_the_stream_says_so_and_comes_back() -> None:
         async with showing_after(new_address(servers)) as (primary, edge):
             async with wired(edge.url) as reader:
                 await reader.ask(**FOLLOW)
-                for one in servers.all:
-                    one.send(signal.SIGSTOP)
-                said = await reader.until(type="status", message=LOST)
-                assert "symbol" not in said
-                status, text = await get(edge, "/readyz")
-                assert status == 503 and text.startswith(LOST)
-                for one in servers.all:
-                    one.send(signal.SIGCONT)
+                with standing_still(servers):
+                    said = await reader.until(type="status", message=LOST)
+                    assert "symbol" not in said
+                    status, text = await get(edge, "/readyz")
+                    assert status == 503 and text.startswith(LOST)
                 await reader.until(type="status", message=FOUND)
                 await leading(primary)
                 async with wired(primary.url, "ann") as ann:

@@ -27,7 +27,13 @@ from exchange.journal.servers import ask
 from exchange.journal.sqlite import SPACE_LOW, JournalError, read_batches
 from exchange.journal.stream import Refused, Stream
 from test.journal.streams import batch, new_address, opening
-from test.server.members import get, joining, leading, until_slowly
+from test.server.members import (
+    get,
+    joining,
+    leading,
+    standing_still,
+    until_slowly,
+)
 from test.support import (
     answer,
     ended,
@@ -143,9 +149,7 @@ async def test_without_a_lease_nobody_is_told_anything(
     async with joining(address) as server:
         await leading(server)
         async with wired(server.url, "alice") as alice:
-            for one in nats.all:
-                one.send(signal.SIGSTOP)
-            try:
+            with standing_still(nats):
                 await until_slowly(lambda: server.member.hindrance)
                 status, text = await get(server, "/readyz")
                 assert status == 503 and text.startswith("no lease")
@@ -154,9 +158,6 @@ async def test_without_a_lease_nobody_is_told_anything(
                 messages, code = await alice.rest()
                 assert (messages, code) == ([], 1013)
                 assert await answer(server.port, "Host: localhost") == 503
-            finally:
-                for one in nats.all:
-                    one.send(signal.SIGCONT)
         await leading(server)
         await until_slowly(lambda: not server.gateway.sequencer.uncommitted)
         assert await answer(server.port, "Host: localhost") == 101
@@ -169,14 +170,9 @@ async def test_a_member_that_cannot_say_that_it_leaves_tells_nothing(
     async with joining(address) as server:
         await leading(server)
         async with wired(server.url, "alice") as alice:
-            for one in nats.all:
-                one.send(signal.SIGSTOP)
-            try:
+            with standing_still(nats):
                 await server.stop()
                 assert await alice.rest() == ([], 1006)
-            finally:
-                for one in nats.all:
-                    one.send(signal.SIGCONT)
 
 
 async def test_a_member_that_another_one_fences_tells_nothing(

@@ -17,8 +17,6 @@ import gc
 import math
 import resource
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -28,6 +26,7 @@ from websockets.exceptions import InvalidHandshake
 
 from exchange.host.process import raise_file_limit
 from util.cli import above_0, new_parser, whole
+from util.measure.cluster import is_ready
 from util.measure.drive import Counter, Reader, connect
 from util.measure.load import Pace, fine_loop
 from util.measure.nats_servers import NatsServers, nats_servers
@@ -121,21 +120,14 @@ def running(nats: NatsServers, edges: int) -> Iterator[list[Launched]]:
 
 async def ready(server: Launched) -> None:
     """Wait until a server serves; raises Trouble."""
-    url = f"{server.url.replace('ws://', 'http://')}/readyz"
-
-    def is_ready() -> bool:
-        try:
-            with urllib.request.urlopen(url):
-                return True
-        except urllib.error.URLError:
-            return False
-
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while not await asyncio.to_thread(is_ready):
+            while not await asyncio.to_thread(is_ready, server.url):
                 await asyncio.sleep(LOOK_S)
     except TimeoutError:
-        raise Trouble(f"{url} does not become 200\n{server.errors}") from None
+        raise Trouble(
+            f"{server.url} does not serve\n{server.errors}"
+        ) from None
 
 
 async def compare(servers: list[Launched]) -> None:
