@@ -1,7 +1,7 @@
 """The gateway of an edge: it shows a market that another process runs.
 
-An edge applies the commands of the primary and sends its readers what came of
-them. It makes no command of its own, so time passes by the commands of the
+An edge applies the commands of the primary and sends the outputs to its
+readers. It makes no command of its own, so time passes by the commands of the
 primary only, and nobody can log in. Books, trades, tables and their sequence
 numbers are the primary's, because all of them follow from the commands.
 """
@@ -48,7 +48,7 @@ class EdgeGateway(Gateway):
     make_logins = _ReadOnlyLogins
 
     def follow(self, batch: Batch) -> None:
-        """Apply a batch of the primary; queue what came of it for readers.
+        """Apply a batch of the primary; queue the outputs for readers.
 
         Raises DivergedError if it came out differently than there.
         """

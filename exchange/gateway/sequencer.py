@@ -34,7 +34,7 @@ class Sequencer:
 
     ``now`` returns microseconds since the epoch. ``is_durable``: there is a
     journal; otherwise everything counts as committed. ``checksum`` covers
-    what the commands of the journal came to.
+    the outputs of the commands of the journal.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""What was decided, on disk, and what came of it."""
+"""The commands on disk or on a stream, and the state and history from them."""

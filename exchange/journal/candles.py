@@ -45,7 +45,7 @@ class Candles:
         return self._kept[interval]
 
     def rows(self, interval: Interval) -> Sequence[Candle]:
-        """Return the candles of an interval, the last one unfinished."""
+        """Return the candles of an interval; the last one is unfinished."""
         kept = self._kept[interval]
         if interval == SHORTEST or not self._kept[SHORTEST]:
             return kept

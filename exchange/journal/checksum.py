@@ -1,7 +1,7 @@
-"""A checksum of what commands came to, to find a run that differs.
+"""A checksum of the outputs of commands, to find a run that differs.
 
-The chain of digests in a journal covers the commands. This covers what the
-engine made of them: each batch carries the checksum as it was after its last
+The chain of digests in a journal covers the commands. This covers the
+outputs of the engine: each batch carries the checksum as it was after its last
 command, and a process that applies the batch again compares its own. It can
 differ after a fault of the machine or of a program, or with another program.
 """

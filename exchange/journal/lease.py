@@ -97,7 +97,7 @@ class Silence:
         self._wait = 0
 
     def answered(self, now: int) -> None:
-        """Note that the stream answers; wait anew if it did not before."""
+        """Note that the stream answers; after silence, wait from now on."""
         if self._since is None:
             self._since = now
 

@@ -139,7 +139,7 @@ class Journal:
     ) -> int:
         """Commit one batch; return its last sequence number.
 
-        ``checksum`` is that of what the commands up to its last came to;
+        ``checksum`` is that of the outputs up to its last command;
         None: not known.
         Blocks until the batch is on disk. After any sqlite3.Error the process
         must end: whether the batch is on disk is known only when the journal

@@ -61,7 +61,7 @@ from test.journal.states import (
 
 
 def follow(seed: int, steps: int, slice_ops: int, every: int) -> Replica:
-    """Let copies of a state follow it, made at every so many commands."""
+    """Let copies of a state, one every ``every`` commands, follow it."""
     commands = busy_day(seed, steps, slice_ops)
     replica, copies = new(slice_ops), list[Replica]()
     for command in commands:
@@ -111,7 +111,7 @@ def test_the_state_of_a_golden_day_is_dumped_as_ever(day: Any) -> None:
     """If this fails, the same commands make other lines than before.
 
     If that is intended, raise FORMAT in `exchange.journal.snapshots.file`, or
-    TEXTS if only a sentence for people changed, and write the line anew.
+    TEXTS if only a sentence for people changed, and write the line again.
     """
     recorded = day.with_suffix(".snapshot").read_text().split()
     state = digest_of(at_rest(read(day)))

@@ -348,7 +348,7 @@ async def test_a_message_that_its_consumer_lost_is_asked_for_again(
     address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrive = Tail._arrive
-    lost = [3, 4]  # the message of this sequence, so often
+    lost = [3, 4]  # sequences of messages that are lost, once each
 
     async def arrive_or_not(self: Tail, consumer: int, message: Msg) -> None:
         if message.reply and message.metadata.sequence.stream in lost:
