@@ -19,7 +19,7 @@ from exchange.journal.address import Address
 from exchange.journal.appender import Appender
 from exchange.journal.follower import Follower
 from exchange.journal.lease import Lease, Silence
-from exchange.journal.locate import locate
+from exchange.journal.locate import locate, message_at
 from exchange.journal.message import BYE, FENCE, Cursor, Position, Writer
 from exchange.journal.servers import Unanswered
 from exchange.journal.storage import Batch
@@ -149,9 +149,7 @@ class Standby:
 
         Its T may be longer than that of this process.
         """
-        last = await stream.fetch(sequence)
-        if last is None:
-            raise Unanswered(f"message {sequence:,} is not there")
+        last = await message_at(stream, sequence)
         self._silence.heard(self._elapsed(), last.lease_us)
         self._was_heard = True
 

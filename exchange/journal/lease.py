@@ -97,7 +97,7 @@ class Silence:
         self._wait = 0
 
     def answered(self, now: int) -> None:
-        """Note that the stream answers; after silence, wait from now on."""
+        """Note that the stream answers, and wait from now if it did not."""
         if self._since is None:
             self._since = now
 

@@ -22,11 +22,11 @@ async def locate(stream: Stream, journal: Journal) -> Position:
     low, high = 1, (await stream.state()).last
     while low < high:  # the first message that has gone as far, or the last
         middle = (low + high) // 2
-        if (await _message(stream, middle)).last >= place.seq:
+        if (await message_at(stream, middle)).last >= place.seq:
             high = middle
         else:
             low = middle + 1
-    last = await _message(stream, low) if high else None
+    last = await message_at(stream, low) if high else None
     reached = Place(last.last, last.digest) if last else BEGINNING
     if reached == place:
         return Position(*place, low)
@@ -43,7 +43,8 @@ async def locate(stream: Stream, journal: Journal) -> Position:
     )
 
 
-async def _message(stream: Stream, sequence: int) -> Message:
+async def message_at(stream: Stream, sequence: int) -> Message:
+    """Return a message that must be there; raises Unanswered, JournalError."""
     message = await stream.fetch(sequence)
     if message is None:
         raise Unanswered(f"message {sequence:,} is not there")
