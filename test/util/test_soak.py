@@ -17,6 +17,7 @@ from test.support import PATIENCE_S, serving
 from util.measure import crowd as crowds
 from util.measure.crowd import TRADERS, Crowd, set_up
 from util.measure.process import MIB
+from util.measure.requests import ACTIONS
 from util.measure.soak import Sample, census, judge
 
 SEED = 3
@@ -65,6 +66,8 @@ async def test_bounded_histories_fill_up_and_stay_full(
         monkeypatch.setattr(module, name, value)
     for number, interval in enumerate(INTERVALS, start=1):
         monkeypatch.setitem(INTERVALS, interval, 1_000 * number)
+    # The next round begins with no trades and no candles.
+    monkeypatch.setitem(ACTIONS, "reset", 0)
     settings, tokens = set_up(tmp_path)
     async with serving(**settings) as server:
         crowd = Crowd(server.url, tokens, SEED, pause_s=0)
